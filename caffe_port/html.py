@@ -203,7 +203,7 @@ def image(png_bytes: bytes, alt: str, *, width: int | None = None) -> Html:
         raise ValueError(f"the image '{alt}' is not a PNG: it starts with {png_bytes[:8]!r}")
     size = f' width="{width}"' if width is not None else ""
     data = base64.b64encode(png_bytes).decode("ascii")
-    return Html(f'<img src="data:image/png;base64,{data}" alt="{text(alt)}"{size} loading="lazy">')
+    return Html(f'<img src="data:image/png;base64,{data}" alt="{text(alt)}"{size}>')
 
 
 def figure(png_bytes: bytes, caption: str) -> Html:
