@@ -1,0 +1,75 @@
+"""Every error caffe_port raises on purpose.
+
+Each says where, what was found, what was expected and, where it can, what to do. Catch
+``CaffePortError`` to catch them all.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class CaffePortError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class FormatError(CaffePortError):
+    """A file breaks its format.
+
+    Args:
+        message: what was found and what was expected.
+        path: the file, if there is one.
+        line: 1-based line of a text file.
+        column: 1-based column of a text file.
+        offset: byte offset in a binary file.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        self.message, self.path = message, None if path is None else os.fspath(path)
+        self.line, self.column, self.offset = line, column, offset
+        where = [] if self.path is None else [self.path]
+        if line is not None:
+            where.append(f"line {line}" + (f", column {column}" if column is not None else ""))
+        if offset is not None:
+            where.append(f"byte {offset}")
+        super().__init__(": ".join([*where, message]))
+
+
+class NetError(CaffePortError):
+    """The layers of a net do not fit together: a missing bottom, a cycle, a duplicate name."""
+
+
+class LayerError(CaffePortError):
+    """One layer's options or bottoms are not what its type accepts."""
+
+    def __init__(self, layer: str, type: str, message: str) -> None:
+        self.layer, self.type = layer, type
+        super().__init__(f"layer '{layer}' ({type}): {message}")
+
+
+class UnsupportedLayerError(LayerError):
+    """A layer's type is not in the registry."""
+
+
+class WeightMismatchError(CaffePortError):
+    """Stored weights and the net's parameters differ in names, counts or shapes."""
+
+
+class ParityError(CaffePortError):
+    """A recording cannot be compared, or a comparison was asked to raise when it fails."""
+
+
+class DataError(CaffePortError):
+    """An image, a label map or a list file is missing, unreadable or of the wrong kind."""
+
+
+class UsageError(CaffePortError):
+    """A call that cannot be carried out as asked."""

@@ -1,0 +1,99 @@
+"""Caffe's text and binary formats: schema, reading and upgrading. Needs no torch.
+
+``caffe_pb2`` is the generated module of the schema, with the names that pycaffe's users know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.proto.text import UnknownField, parse_text, read_file
+from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
+
+__all__ = [
+    "NetText",
+    "UnknownField",
+    "caffe_pb2",
+    "parse_net",
+    "read_net",
+    "read_net_text",
+    "read_solver",
+]
+
+
+@dataclass(frozen=True)
+class NetText:
+    """A prototxt that was read.
+
+    Attributes:
+        message: the net in the present generation (V2).
+        unknown: fields that no dialect of the schema has.
+        text: the prototxt with its variables filled in.
+        generation: 'V1' or 'V2', as it was written.
+        path: where it came from, or ''.
+    """
+
+    message: caffe_pb2.NetParameter
+    unknown: tuple[UnknownField, ...]
+    text: str
+    generation: str
+    path: str
+
+
+def parse_net(
+    text: str, *, variables: Mapping[str, str] | None = None, path: str | None = None
+) -> NetText:
+    """Parses and upgrades the prototxt of a net.
+
+    Args:
+        text: the prototxt, of generation V1 or V2.
+        variables: values for ``${NAME}``.
+        path: named in errors.
+    Raises:
+        FormatError: with path, line and column.
+    """
+    from caffe_port.proto.tokens import substitute
+
+    filled = substitute(text, variables or {})
+    message, unknown = parse_text(filled, caffe_pb2.NetParameter(), path=path)
+    generation = upgrade_net(message, path)
+    return NetText(message, unknown, filled, generation, path or "")
+
+
+def read_net_text(
+    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+) -> NetText:
+    """Reads the prototxt of a net and keeps what there is to say about it."""
+    return parse_net(read_file(path), variables=variables, path=os.fspath(path))
+
+
+def read_net(
+    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+) -> caffe_pb2.NetParameter:
+    """Reads the prototxt of a net, upgraded as Caffe's ``upgrade_net_proto_text`` does.
+
+    Raises:
+        FormatError: with path, line and column.
+    """
+    return read_net_text(path, variables).message
+
+
+def read_solver(
+    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+) -> caffe_pb2.SolverParameter:
+    """Reads the prototxt of a solver, upgraded as ``upgrade_solver_proto_text`` does.
+
+    Raises:
+        FormatError: with path, line and column.
+    """
+    message, unknown = parse_text(
+        read_file(path), caffe_pb2.SolverParameter(), path=os.fspath(path), variables=variables
+    )
+    for field in unknown:
+        from caffe_port.errors import FormatError
+
+        raise FormatError(f"unknown field '{field.field}'", path=path, line=field.line)
+    return upgrade_solver(message, os.fspath(path))

@@ -1,0 +1,255 @@
+"""Protobuf text format, second half: entries into a message of our schema.
+
+Google's own parser drops unknown fields without a word and knows nothing of the layer a field stands
+in; this one keeps what it does not know, with its line, so that a fork's fields are reported and can
+be read by a layer that its user registers.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from caffe_port.errors import FormatError
+from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
+
+MAX_BYTES = 256 * 2**20  # the largest published prototxt is below 1 MB
+
+Plain = str | int | float | bool | dict[str, "list[Plain]"]
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+_INTEGERS = {
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
+}
+_BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_TYPE_NAMES = {
+    FieldDescriptor.TYPE_FLOAT: "a number",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_STRING: "a quoted string",
+    FieldDescriptor.TYPE_BYTES: "a quoted string",
+}
+
+
+@dataclass(frozen=True)
+class UnknownField:
+    """A field that no dialect of the schema has, kept as plain Python values.
+
+    Attributes:
+        layer: name of the layer it stands in, or '' outside of layers.
+        field: its path inside the layer or the net, such as 'my_param' or 'pooling_param.my_flag'.
+        value: a str, int, float or bool, or a dict of lists for a block.
+        line: where it stands.
+    """
+
+    layer: str
+    field: str
+    value: Plain
+    line: int
+
+    def __str__(self) -> str:
+        where = f"layer '{self.layer}'" if self.layer else "the net"
+        return f"line {self.line}: {where}: unknown field '{self.field}'"
+
+
+def read_file(path: str | os.PathLike[str]) -> str:
+    """Reads prototxt as text; bytes that are not UTF-8 are accepted in comments only.
+
+    Raises:
+        FormatError: not a readable file, too large, or binary.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > MAX_BYTES:
+            raise FormatError(f"{size} bytes is too large for a prototxt", path=path)
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
+    zero = raw.find(b"\0")
+    if zero >= 0:
+        message = "a zero byte: this is a binary file, expected prototxt (text)"
+        raise FormatError(message, path=path, offset=zero)
+    return raw.decode("utf-8-sig", errors="surrogateescape")
+
+
+def parse_text(
+    text: str,
+    message: AnyMessage,
+    *,
+    path: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[AnyMessage, tuple[UnknownField, ...]]:
+    """Parses prototxt into ``message``.
+
+    Args:
+        text: the prototxt.
+        message: an empty message of ``caffe_pb2``; filled and returned.
+        path: named in errors.
+        variables: values for ``${NAME}``.
+    Returns:
+        The message and the fields that the schema does not have.
+    Raises:
+        FormatError: syntax, a wrong value, or a variable without a value, with line and column.
+    """
+    tree = parse_tree(substitute(text, variables or {}), path)
+    filler = _Filler(path)
+    filler.fill(message, tree, "", "")
+    return message, tuple(filler.unknown)
+
+
+class _Filler:
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self.unknown: list[UnknownField] = []
+
+    def fail(self, message: str, at: Entry | Scalar) -> NoReturn:
+        raise FormatError(message, path=self.path, line=at.line, column=at.column)
+
+    def fill(self, message: Message, entries: tuple[Entry, ...], layer: str, prefix: str) -> None:
+        fields = message.DESCRIPTOR.fields_by_name
+        for entry in entries:
+            field = fields.get(entry.name)
+            if field is None:
+                name = prefix + entry.name
+                self.unknown.append(UnknownField(layer, name, _plain(entry.value), entry.line))
+            elif field.type == FieldDescriptor.TYPE_MESSAGE:
+                self.block(message, field, entry, layer, prefix)
+            else:
+                self.scalar(message, field, entry)
+
+    def block(
+        self, message: Message, field: FieldDescriptor, entry: Entry, layer: str, prefix: str
+    ) -> None:
+        if isinstance(entry.value, Scalar):
+            self.fail(f"'{entry.name}' takes a block {{ ... }}, found {entry.value.text!r}", entry)
+        if _repeated(field):
+            inner = getattr(message, field.name).add()
+        else:
+            if message.HasField(field.name):
+                self.fail(f"'{entry.name}' is given more than once", entry)
+            inner = getattr(message, field.name)
+            inner.SetInParent()
+        if field.name in ("layer", "layers") and message.DESCRIPTOR.name == "NetParameter":
+            self.fill(inner, entry.value, _name_of(entry.value), "")
+        else:
+            self.fill(inner, entry.value, layer, f"{prefix}{entry.name}.")
+
+    def scalar(self, message: Message, field: FieldDescriptor, entry: Entry) -> None:
+        if not isinstance(entry.value, Scalar):
+            self.fail(f"'{entry.name}' takes a single value, found a block", entry)
+        value = self.convert(field, entry.value)
+        if _repeated(field):
+            getattr(message, field.name).append(value)
+        elif message.HasField(field.name):
+            self.fail(f"'{entry.name}' is given more than once", entry)
+        else:
+            setattr(message, field.name, value)
+
+    def convert(self, field: FieldDescriptor, scalar: Scalar) -> Any:
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return self.enum(field, scalar)
+        if field.type in _INTEGERS:
+            return self.integer(field, scalar)
+        if scalar.kind == "string":
+            if field.type == FieldDescriptor.TYPE_STRING:
+                return scalar.text
+            if field.type == FieldDescriptor.TYPE_BYTES:
+                return scalar.text.encode("latin-1", errors="surrogateescape")
+        elif field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
+            number = _number(scalar.text)
+            if number is not None:
+                return number
+        elif field.type == FieldDescriptor.TYPE_BOOL and scalar.text.lower() in _BOOLS:
+            return _BOOLS[scalar.text.lower()]
+        self.fail(
+            f"'{field.name}' takes {_TYPE_NAMES[field.type]}, found {scalar.text!r}", scalar
+        )
+
+    def integer(self, field: FieldDescriptor, scalar: Scalar) -> int:
+        low, high = _INTEGERS[field.type]
+        number = _integer(scalar.text) if scalar.kind == "number" else None
+        if number is None or not low <= number <= high:
+            message = f"'{field.name}' takes a whole number from {low} to {high}"
+            self.fail(f"{message}, found {scalar.text[:40]!r}", scalar)
+        return number
+
+    def enum(self, field: FieldDescriptor, scalar: Scalar) -> int:
+        values = field.enum_type.values_by_name
+        if scalar.kind == "word" and scalar.text in values:
+            return int(values[scalar.text].number)
+        number = _integer(scalar.text) if scalar.kind == "number" else None
+        if number is not None and number in field.enum_type.values_by_number:
+            return number
+        self.fail(
+            f"'{field.name}' takes one of {', '.join(values)}; found {scalar.text!r}", scalar
+        )
+
+
+def _repeated(field: FieldDescriptor) -> bool:
+    # protobuf 6 deprecates `label` and older ones have no `is_repeated`
+    flag = getattr(field, "is_repeated", None)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED) if flag is None else bool(flag)
+
+
+def _name_of(entries: tuple[Entry, ...]) -> str:
+    """The layer's name, also of a V0 layer, which keeps it one block deeper."""
+    for entry in entries:
+        if entry.name == "name" and isinstance(entry.value, Scalar):
+            return entry.value.text
+        if entry.name == "layer" and not isinstance(entry.value, Scalar):
+            return _name_of(entry.value)
+    return ""
+
+
+def _integer(text: str) -> int | None:
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if len(digits) > 40:
+        return None
+    if re.fullmatch(r"0[0-7]+", digits):
+        return sign * int(digits, 8)
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", digits):
+        return sign * int(digits, 0)
+    return None
+
+
+def _number(text: str) -> float | None:
+    sign, digits = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    if digits.lower() in ("inf", "infinity", "inff"):
+        return sign * math.inf
+    if digits.lower() in ("nan", "nanf"):
+        return math.nan
+    whole = _integer(digits)
+    if whole is not None:
+        return sign * float(whole)
+    try:
+        return sign * float(digits.rstrip("fF"))
+    except ValueError:
+        return None
+
+
+def _plain(value: Scalar | tuple[Entry, ...]) -> Plain:
+    if not isinstance(value, Scalar):
+        block: dict[str, list[Plain]] = {}
+        for entry in value:
+            block.setdefault(entry.name, []).append(_plain(entry.value))
+        return block
+    if value.kind == "string":
+        return value.text
+    if value.text in ("true", "false"):
+        return value.text == "true"
+    number = _integer(value.text)
+    if number is not None:
+        return number
+    real = _number(value.text)
+    return value.text if real is None else real

@@ -1,0 +1,209 @@
+"""Protobuf text format, first half: characters to a tree of entries, knowing no schema.
+
+The grammar is protobuf's text format (``name: value``, ``name { ... }``, ``name < ... >``,
+``[a, b]`` lists, adjacent strings joined, ``#`` comments), plus ``${NAME}`` variables as the DeepLab
+releases use them in their prototxt templates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from caffe_port.errors import FormatError
+
+MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
+    |(?P<newline>\n)
+    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<variable>[\w.+-]*\$\{(?P<variable_name>\w*)\})
+    |(?P<word>[A-Za-z_]\w*)
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
+    |(?P<mark>[{}<>:;,\[\]-])""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPED = dict(zip("abfnrtv\\'\"?", "\a\b\f\n\r\t\v\\'\"?", strict=True))
+_CLOSING = {"{": "}", "<": ">"}
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One value as written: ``kind`` is 'string', 'word' or 'number' (its sign included)."""
+
+    kind: str
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``name: value`` or ``name { ... }``; a block's value is the tuple of its entries."""
+
+    name: str
+    value: Scalar | tuple[Entry, ...]
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    line: int
+    column: int
+
+
+def substitute(text: str, variables: Mapping[str, str]) -> str:
+    """Replaces ``${NAME}`` by ``variables['NAME']``, as the original scripts' sed did.
+
+    Names without a value stay; ``parse_tree`` refuses those that stand outside a comment.
+    """
+    return re.sub(r"\$\{(\w+)\}", lambda m: str(variables.get(m[1], m[0])), text)
+
+
+def parse_tree(text: str, path: str | None = None) -> tuple[Entry, ...]:
+    """Parses a whole text.
+
+    Args:
+        text: prototxt, variables already substituted.
+        path: named in errors.
+    Returns:
+        The top-level entries in order.
+    Raises:
+        FormatError: with line and column.
+    """
+    return _Parser(text, path).parse()
+
+
+class _Parser:
+    def __init__(self, text: str, path: str | None) -> None:
+        self.path = path
+        self.tokens = self.scan(text)
+        self.token = next(self.tokens)
+
+    def fail(self, message: str, token: _Token | Scalar | None = None) -> NoReturn:
+        at = token or self.token
+        raise FormatError(message, path=self.path, line=at.line, column=at.column)
+
+    def scan(self, text: str) -> Iterator[_Token]:
+        line, start, position = 1, 0, 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            token = _Token("", text[position : position + 1], line, position - start + 1)
+            if match is None:
+                self.refuse(text, position, token)
+            kind = str(match.lastgroup)
+            if kind == "variable" or (kind == "string" and "${" in match[0]):
+                self.unset(match[0], token)
+            if kind == "newline":
+                line, start = line + 1, match.end()
+            elif kind != "space":
+                yield _Token(kind, match[0], token.line, token.column)
+            position = match.end()
+        yield _Token("end", "the end of the text", line, position - start + 1)
+
+    def refuse(self, text: str, position: int, token: _Token) -> NoReturn:
+        if token.text in "\"'":
+            self.fail("a string that does not end on its line", token)
+        found = re.match(r"\S+", text[position:])
+        self.fail(f"unexpected {(found[0] if found else token.text)[:40]!r}", token)
+
+    def unset(self, text: str, token: _Token) -> None:
+        found = re.search(r"\$\{(\w+)\}", text)
+        if found is not None:
+            self.fail(
+                f"the variable ${{{found[1]}}} has no value; give it one with "
+                f"--set {found[1]}=... or variables={{'{found[1]}': ...}}",
+                token,
+            )
+        if not text.startswith(("'", '"')):
+            self.fail(f"{text!r} is no variable name; expected ${{NAME}}", token)
+
+    def advance(self) -> _Token:
+        token, self.token = self.token, next(self.tokens, self.token)
+        return token
+
+    def accept(self, marks: str) -> str | None:
+        if self.token.kind == "mark" and self.token.text in marks:
+            return self.advance().text
+        return None
+
+    def parse(self) -> tuple[Entry, ...]:
+        entries = self.block("", 0)
+        if self.token.kind != "end":
+            self.fail(f"unexpected {self.token.text!r}")
+        return entries
+
+    def block(self, closing: str, depth: int) -> tuple[Entry, ...]:
+        if depth > MAX_DEPTH:
+            self.fail(f"blocks nested more than {MAX_DEPTH} deep")
+        entries: list[Entry] = []
+        while self.token.kind == "word":
+            entries.extend(self.field(depth))
+            self.accept(";,")
+        if closing and self.accept(closing) is None:
+            self.fail(f"expected a field name or '{closing}', found {self.token.text!r}")
+        return tuple(entries)
+
+    def field(self, depth: int) -> Iterator[Entry]:
+        name = self.advance()
+        colon = self.accept(":") is not None
+        if self.accept("["):
+            yield from self.listed(name, depth)
+            return
+        yield Entry(name.text, self.value(name, colon, depth), name.line, name.column)
+
+    def listed(self, name: _Token, depth: int) -> Iterator[Entry]:
+        if self.accept("]"):
+            return
+        while True:
+            yield Entry(name.text, self.value(name, True, depth), name.line, name.column)
+            if self.accept("]"):
+                return
+            if self.accept(",") is None:
+                self.fail(f"expected ',' or ']', found {self.token.text!r}")
+
+    def value(self, name: _Token, colon: bool, depth: int) -> Scalar | tuple[Entry, ...]:
+        opening = self.accept("{<")
+        if opening:
+            return self.block(_CLOSING[opening], depth + 1)
+        if not colon:
+            self.fail(f"expected ':' or '{{' after {name.text!r}, found {self.token.text!r}")
+        return self.scalar(name)
+
+    def scalar(self, name: _Token) -> Scalar:
+        first = self.token
+        if first.kind == "string":
+            parts = []
+            while self.token.kind == "string":
+                parts.append(self.unescape(self.advance()))
+            return Scalar("string", "".join(parts), first.line, first.column)
+        sign = "-" if self.accept("-") else ""
+        if self.token.kind not in ("number", "word"):
+            self.fail(f"expected a value for {name.text!r}, found {self.token.text!r}")
+        token = self.advance()
+        # -inf and -nan are numbers that look like words
+        kind = "number" if sign else token.kind
+        return Scalar(kind, sign + token.text, first.line, first.column)
+
+    def unescape(self, token: _Token) -> str:
+        def replace(match: re.Match[str]) -> str:
+            code = match[1]
+            if code[0] == "x":
+                return chr(int(code[1:], 16))
+            if code[0] in "01234567":
+                return chr(int(code, 8) & 0xFF)
+            if code not in _ESCAPED:
+                self.fail(f"unknown escape '\\{code}' in a string", token)
+            return _ESCAPED[code]
+
+        inner = token.text[1:-1]
+        if any("\udc80" <= c <= "\udcff" for c in inner):
+            self.fail("a string holds bytes that are not UTF-8", token)
+        return _ESCAPE.sub(replace, inner) if "\\" in inner else inner
