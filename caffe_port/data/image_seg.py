@@ -1,0 +1,286 @@
+"""What DeepLab's ImageSegData layer makes of a list of images and labels."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey, read_labels
+from caffe_port.data.resize import resize_linear, resize_nearest
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.voc import list_words
+from caffe_port.errors import DataError, UsageError
+
+Floats = npt.NDArray[np.float32]
+LabelType = Literal["PIXEL", "IMAGE", "NONE"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The transform_param of an ImageSegData layer.
+
+    Args:
+        mean_values: one per channel in blue, green, red, or one for all, or none.
+        scale: multiplies the picture after the mean is taken off.
+        crop_size: side of a square crop, 0 for none; or crop_height and crop_width.
+        mirror: flips half of the items.
+        scale_factors: one is drawn for every item, which is resized by it first.
+    Raises:
+        UsageError: a combination Caffe refuses.
+    """
+
+    mean_values: tuple[float, ...] = ()
+    scale: float = 1.0
+    crop_size: int = 0
+    crop_height: int = 0
+    crop_width: int = 0
+    mirror: bool = False
+    scale_factors: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        rectangle = (self.crop_height, self.crop_width)
+        if min(self.crop_size, *rectangle) < 0:
+            raise UsageError("a crop cannot be negative")
+        if (self.crop_size and any(rectangle)) or (any(rectangle) and not all(rectangle)):
+            raise UsageError("give crop_size, or both crop_height and crop_width")
+        if len(self.mean_values) not in (0, 1, 3):
+            raise UsageError(f"one mean_value or three are needed, got {len(self.mean_values)}")
+        if any(factor <= 0 for factor in self.scale_factors):
+            raise UsageError(f"scale_factors must be positive, got {self.scale_factors}")
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width of the crop, or None."""
+        height, width = self.crop_height or self.crop_size, self.crop_width or self.crop_size
+        return (height, width) if height else None
+
+    def means(self, channels: int) -> Floats:
+        """The mean of each channel, zeros where there is none."""
+        values = np.array(self.mean_values or (0.0,), np.float32)
+        return np.resize(values, channels) if len(values) == 1 else values[:channels]
+
+
+class ImageSegReader:
+    """Batches of an ImageSegData layer, in Caffe's order and with its arithmetic.
+
+    Label pictures are read as class indices (see ``pictures.read_labels``), and with new_height
+    they are resized to the nearest label, where Caffe blends neighbouring labels into others.
+
+    Args:
+        list_path: lines "image label"; blank ones are skipped.
+        root_folder: put before the names as it is, so without a slash of its own it needs
+            names that start with one.
+        batch_size: items per batch.
+        label_type: PIXEL reads the second word as a picture, IMAGE takes it as the number for
+            every pixel, NONE has no second word and fills in ``ignore_label``.
+        ignore_label: label of the padding, 0 to 255.
+        transform: mean, scale, crop and so on.
+        phase: TRAIN crops at random, TEST in the middle.
+        new_height, new_width: both 0, or the size every picture is brought to first.
+        is_color: three channels (blue, green, red) or one.
+        shuffle: reorders the list at the start and at each of its ends.
+        rng: draws flips, scale factors and crops; from the operating system when absent.
+        shuffle_rng: draws the order; from the operating system when absent.
+    Raises:
+        UsageError: options that do not go together.
+        DataError: the list or a picture is missing or malformed.
+    Source: DeepLab v2 image_seg_data_layer.cpp and data_transformer.cpp, TransformImgAndSeg.
+    """
+
+    def __init__(
+        self,
+        list_path: PathLike,
+        root_folder: str = "",
+        *,
+        batch_size: int = 1,
+        label_type: LabelType = "IMAGE",
+        ignore_label: int = 255,
+        transform: Transform | None = None,
+        phase: str = "TEST",
+        new_height: int = 0,
+        new_width: int = 0,
+        is_color: bool = True,
+        shuffle: bool = False,
+        rng: CaffeRandom | None = None,
+        shuffle_rng: CaffeRandom | None = None,
+    ) -> None:
+        if batch_size < 1 or min(new_height, new_width) < 0:
+            raise UsageError("batch_size must be positive, new_height and new_width not negative")
+        if bool(new_height) != bool(new_width):
+            raise UsageError("new_height and new_width must be set together")
+        if not 0 <= ignore_label <= 255:
+            raise UsageError(f"ignore_label must be 0 to 255, got {ignore_label}")
+        self.root_folder, self.batch_size, self.label_type = root_folder, batch_size, label_type
+        self.ignore_label, self.phase, self.is_color = ignore_label, phase, is_color
+        self.transform = transform or Transform()
+        self._new_size = (new_height, new_width) if new_height else None
+        self._rng, self._shuffle_rng = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
+        self._lines = _read_lines(list_path, label_type)
+        self._shuffle, self._place = shuffle, 0
+        if shuffle:
+            self._shuffle_rng.shuffle(self._lines)
+        first = self.transform.crop or self._image(self._lines[0]).shape[:2]
+        self._size: tuple[int, int] = (first[0], first[1])
+
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Shapes of data, label and data_dim; without a crop, the first picture sets the size."""
+        n, channels = self.batch_size, 3 if self.is_color else 1
+        return (n, channels, *self._size), (n, 1, *self._size), (n, 1, 1, 2)
+
+    def next_batch(self) -> tuple[Floats, Floats, Floats]:
+        """The next batch; the list starts again at its end, within a batch too.
+
+        Returns:
+            data (N, C, H, W), label (N, 1, H, W) and data_dim (N, 1, 1, 2), float32; data_dim
+            is the height and width of the part of each item that is not padding.
+        Raises:
+            DataError: a picture is missing or malformed, or of another size than its label or,
+                without a crop, than the first picture.
+        """
+        data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
+        for item in range(self.batch_size):
+            line = self._lines[self._place]
+            image = self._image(line)
+            truth = self._label(line, image)
+            dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
+            data[item], label[item, 0] = self._transformed(line, image, truth)
+            self._advance()
+        return data, label, dim
+
+    def _advance(self) -> None:
+        self._place += 1
+        if self._place == len(self._lines):
+            self._place = 0
+            if self._shuffle:
+                self._shuffle_rng.shuffle(self._lines)
+
+    def _image(self, line: _Line) -> Bytes:
+        path = self.root_folder + line.image
+        with line.named():
+            image = read_bgr(path) if self.is_color else read_grey(path)[:, :, None]
+        return resize_linear(image, *self._new_size) if self._new_size else image
+
+    def _label(self, line: _Line, image: Bytes) -> Bytes:
+        if self.label_type != "PIXEL":
+            value = self.ignore_label if self.label_type == "NONE" else int(line.label)
+            return np.full(image.shape[:2], value, np.uint8)
+        with line.named():
+            label = read_labels(self.root_folder + line.label)
+        if self._new_size:
+            label = resize_nearest(label, *self._new_size)
+        if label.shape != image.shape[:2]:
+            raise DataError(
+                f"{line.where}: image {line.image} is {_size(image)} but its label {line.label} "
+                f"is {_size(label)}; they must have one size"
+            )
+        return label
+
+    def _transformed(self, line: _Line, image: Bytes, label: Bytes) -> tuple[Floats, Floats]:
+        """Mirror, scale factor, padding, crop: drawn in this order, as Caffe draws them."""
+        options = self.transform
+        mirrored = options.mirror and self._rng.rand(2) == 1
+        if options.scale_factors:
+            drawn = self._rng.rand(len(options.scale_factors))
+            image, label = _rescaled(line, image, label, options.scale_factors[drawn])
+        mean = options.means(image.shape[2])
+        pixels, truth = image.astype(np.float32), label.astype(np.float32)
+        if options.crop is not None:
+            pixels, truth = self._cropped(pixels, truth, mean, options.crop)
+        elif label.shape != self._size:
+            raise DataError(
+                f"{line.where}: image {line.image} is {_size(label)}, the first one is "
+                f"{self._size[1]}x{self._size[0]}; without a crop all must have one size"
+            )
+        pixels = (pixels - mean) * np.float32(options.scale)
+        if mirrored:
+            pixels, truth = pixels[:, ::-1], truth[:, ::-1]
+        return pixels.transpose(2, 0, 1), truth
+
+    def _cropped(
+        self, pixels: Floats, truth: Floats, mean: Floats, crop: tuple[int, int]
+    ) -> tuple[Floats, Floats]:
+        height, width = (max(have, want) for have, want in zip(truth.shape, crop, strict=True))
+        padded = np.empty((height, width, pixels.shape[2]), np.float32)
+        padded[:] = mean
+        padded[: truth.shape[0], : truth.shape[1]] = pixels
+        labels = np.full((height, width), self.ignore_label, np.float32)
+        labels[: truth.shape[0], : truth.shape[1]] = truth
+        room = (height - crop[0], width - crop[1])
+        if self.phase == "TRAIN":
+            y, x = self._rng.rand(room[0] + 1), self._rng.rand(room[1] + 1)
+        else:
+            y, x = room[0] // 2, room[1] // 2
+        window = (slice(y, y + crop[0]), slice(x, x + crop[1]))
+        return padded[window], labels[window]
+
+
+def caffe_streams(
+    thread: CaffeRandom, *, shuffle: bool, transform: Transform, phase: str
+) -> tuple[CaffeRandom, CaffeRandom | None]:
+    """The transformer's and the shuffle's generators, drawn from a solver thread's as Caffe does.
+
+    Args:
+        thread: the solver thread's generator, advanced by what the layer takes from it.
+    Returns:
+        ``rng`` and ``shuffle_rng`` for ``ImageSegReader``.
+    Source: DeepLab v2 base_data_layer.cpp, LayerSetUp; data_transformer.cpp, InitRand.
+    """
+    needed = transform.mirror or (phase == "TRAIN" and transform.crop is not None)
+    if needed:
+        thread.draw()  # seeds a generator that is replaced before it is used
+    order = CaffeRandom(thread.draw()) if shuffle else None
+    transformer = CaffeRandom(thread.draw() if needed else None)
+    thread.draw()  # seeds the reading thread itself
+    return transformer, order
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of the list, with the place errors name."""
+
+    where: str
+    image: str
+    label: str
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Puts the list's name and line before a DataError."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.where}: {error}") from error
+
+
+def _read_lines(path: PathLike, label_type: LabelType) -> list[_Line]:
+    lines = []
+    for number, words in list_words(path):
+        where = f"{path}: line {number}"
+        label = words[1] if len(words) > 1 and label_type != "NONE" else ""
+        if label_type != "NONE" and not label:
+            raise DataError(f"{where}: expected 'image label', found '{words[0]}' alone")
+        if label_type == "IMAGE" and not (label.isascii() and label.isdigit() and int(label) < 256):
+            raise DataError(
+                f"{where}: label_type IMAGE needs a label from 0 to 255, found '{label}'; "
+                "label pictures need label_type: PIXEL"
+            )
+        lines.append(_Line(where, words[0], label))
+    return lines
+
+
+def _rescaled(line: _Line, image: Bytes, label: Bytes, factor: float) -> tuple[Bytes, Bytes]:
+    if factor == 1:
+        return image, label
+    # Caffe multiplies in float32 and drops the fraction.
+    height, width = (int(np.float32(size) * np.float32(factor)) for size in label.shape)
+    if min(height, width) < 1:
+        raise DataError(f"{line.where}: {line.image} has no pixel left at scale {factor}")
+    return resize_linear(image, height, width), resize_nearest(label, height, width)
+
+
+def _size(array: Bytes) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"

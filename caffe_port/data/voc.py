@@ -1,0 +1,159 @@
+"""VOC lists and folders: which image and which label map belong to which id.
+
+Understood are a VOC folder (``VOCdevkit/VOC2012``, with JPEGImages, SegmentationClass and
+ImageSets inside) or plain folders of images and labels, and lists of ids ("2007_000033"), of
+images ("/JPEGImages/2007_000033.jpg") or of "image label" pairs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from caffe_port.errors import DataError
+
+PathLike = str | os.PathLike[str]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
+VOC_CLASSES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+    "motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+
+_LONGEST_LIST = 64 * 1024 * 1024  # bytes: far above any real list, below what hurts
+
+
+@dataclass(frozen=True)
+class VOCItem:
+    """One image of a list.
+
+    Args:
+        id: the image's name without folder and suffix; predictions are named by it.
+        image: its file, which exists.
+        label: its label map, which exists, or None for a test list.
+        where: the list's name and line, for messages.
+    """
+
+    id: str
+    image: Path
+    label: Path | None
+    where: str
+
+
+def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """The words of every line that is not blank, with its 1-based number.
+
+    Raises:
+        DataError: the list is missing, not text, has a line of more than two words, or is empty.
+    """
+    try:
+        if Path(path).stat().st_size > _LONGEST_LIST:
+            raise DataError(
+                f"{path}: larger than {_LONGEST_LIST} bytes, so hardly a list of images"
+            )
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: the list cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start}: not a text file") from error
+    found = False
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if len(words) > 2 or "\0" in line:
+            raise DataError(
+                f"{path}: line {number}: expected an id or 'image label' (names cannot hold "
+                f"blanks), found {line[:80]!r}"
+            )
+        if words:
+            found = True
+            yield number, words
+    if not found:
+        raise DataError(f"{path}: the list is empty")
+
+
+def voc_items(
+    images: PathLike, image_list: PathLike | None = None, labels: PathLike | None = None
+) -> list[VOCItem]:
+    """The images of a list with their label maps.
+
+    Args:
+        images: a VOC folder, or the folder of the images themselves.
+        image_list: a file, or the name of one in the VOC folder's ImageSets/Segmentation;
+            "val" when absent.
+        labels: folder of the label maps; by default those the list names or, of a VOC folder,
+            SegmentationClass, then SegmentationClassAug. Where there is neither, the list is
+            taken for one without labels.
+    Raises:
+        DataError: the list is malformed, names an image or label that is missing, or an id twice.
+    """
+    root = Path(images)
+    if not root.is_dir():
+        raise DataError(f"{images}: not a folder of images")
+    path = _list_path(root, image_list)
+    label_folder = _label_folder(root, labels)
+    items: dict[str, VOCItem] = {}
+    for number, words in list_words(path):
+        where = f"{path}: line {number}"
+        image = _find_image(root, words[0], where)
+        if image.stem in items:
+            raise DataError(f"{where}: {image.stem} is already on {items[image.stem].where}")
+        label = _find_label(root, words, image.stem, label_folder, labels is not None, where)
+        items[image.stem] = VOCItem(image.stem, image, label, where)
+    return list(items.values())
+
+
+def _list_path(root: Path, image_list: PathLike | None) -> Path:
+    name = "val" if image_list is None else os.fspath(image_list)
+    if Path(name).is_file():
+        return Path(name)
+    for base in (root, root.parent):
+        inside = base / "ImageSets" / "Segmentation" / f"{name}.txt"
+        if inside.is_file():
+            return inside
+    raise DataError(
+        f"{name}: neither a list file nor the name of one in ImageSets/Segmentation of {root}"
+    )
+
+
+def _label_folder(root: Path, labels: PathLike | None) -> Path | None:
+    if labels is not None:
+        if not Path(labels).is_dir():
+            raise DataError(f"{labels}: not a folder of label maps")
+        return Path(labels)
+    folders = [base / name for base in (root, root.parent) for name in LABEL_FOLDERS]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def _find_image(root: Path, word: str, where: str) -> Path:
+    """The file an entry means: below the VOC folder, below the image folder, or by its id."""
+    name = word.lstrip("/")
+    if Path(name).suffix in IMAGE_SUFFIXES:
+        tried = [root / name, root.parent / name, root / Path(name).name]
+    else:
+        if Path(name).name != name or name in (".", ".."):
+            raise DataError(f"{where}: '{word}' is neither an id nor an image file")
+        folders = (root / "JPEGImages", root)
+        tried = [folder / (name + suffix) for folder in folders for suffix in IMAGE_SUFFIXES]
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        raise DataError(f"{where}: image '{word}' is missing; looked for {tried[0]}")
+    return found
+
+
+def _find_label(
+    root: Path, words: list[str], id: str, folder: Path | None, chosen: bool, where: str
+) -> Path | None:
+    if len(words) == 2 and not chosen:
+        name = words[1].lstrip("/")
+        tried = [root / name, root.parent / name]
+    elif folder is not None:
+        tried = [folder / f"{id}.png"]
+    else:
+        return None
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        raise DataError(f"{where}: label map of '{id}' is missing; looked for {tried[0]}")
+    return found
