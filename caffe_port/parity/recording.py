@@ -1,0 +1,173 @@
+"""What real Caffe said about one run of one net: inputs, blobs, diffs and parameters.
+
+Two homes for the same content: a folder with ``case.json`` and ``case.npz`` (``npz.py``), and the
+HDF5 file that ``tools/record_caffe.py`` writes inside a real pycaffe (``hdf5.py``). Arrays are read
+when they are asked for, so a recording may be larger than memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_port.errors import FormatError
+
+Key = TypeVar("Key")
+Array = NDArray[np.float32]
+
+#: The parts of a recording. Keys are "<part>/<blob>", or "<part>/<layer>/<i>" for parameters.
+BLOB_PARTS = ("input", "data", "topdiff", "diff")
+PARAM_PARTS = ("param", "pdiff", "after")
+
+PHASES = ("TRAIN", "TEST")
+
+
+class Arrays(Mapping[Key, Array], Generic[Key]):
+    """Arrays by name, each read from the file at every look-up and not kept."""
+
+    def __init__(self, readers: Mapping[Key, Callable[[], Array]]) -> None:
+        self._readers = dict(readers)
+
+    def __getitem__(self, key: Key) -> Array:
+        return self._readers[key]()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._readers
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What is known about a recording beside its numbers.
+
+    Args:
+        phase: "TRAIN" or "TEST".
+        backward: diffs were recorded.
+        complete: every blob was recorded, not a chosen few.
+        oracle: which Caffe it was, in the recorder's words.
+        versions: of caffe, python, numpy..., as far as they were recorded.
+        notes: free text, the command line for instance.
+    """
+
+    phase: str
+    backward: bool = False
+    complete: bool = False
+    oracle: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One run of real Caffe. Arrays are float32 in Caffe's axis order.
+
+    Args:
+        path: the folder or file it was read from.
+        meta: phase, versions and the like.
+        inputs: set before the forward pass, by blob.
+        data: blobs after it (with in-place layers, the last writer's).
+        topdiffs: diffs set on the outputs before the backward pass; {} when the loss weights were.
+        diffs: blobs after it (with in-place layers, of the first writer's output).
+        params: parameters used, by (layer, i).
+        param_diffs: their gradients.
+        after: parameters that the forward pass changed (BatchNorm in TRAIN).
+    """
+
+    path: Path
+    meta: Meta
+    inputs: Arrays[str]
+    data: Arrays[str]
+    topdiffs: Arrays[str]
+    diffs: Arrays[str]
+    params: Arrays[tuple[str, int]]
+    param_diffs: Arrays[tuple[str, int]]
+    after: Arrays[tuple[str, int]]
+
+
+def read_recording(path: str | Path) -> Recording:
+    """Opens a recording: a golden folder, or an HDF5 file of ``tools/record_caffe.py``.
+
+    Raises:
+        FormatError: it is neither, or one of its parts is malformed. Arrays are checked for shape,
+            type and length here; their content (checksums) when it is read.
+    """
+    from caffe_port.parity import hdf5, npz
+
+    path = Path(path)
+    if path.is_dir():
+        meta, readers = npz.open_folder(path)
+    elif path.is_file():
+        meta, readers = hdf5.open_file(path)
+    else:
+        raise FormatError("no such recording: expected a folder or an HDF5 file", path=path)
+    return _assemble(path, meta, readers)
+
+
+def parse_meta(fields: Mapping[str, object], path: Path) -> Meta:
+    """Checks the fields every recording has.
+
+    Raises:
+        FormatError: a field is missing or has an impossible value.
+    """
+    phase = fields.get("phase")
+    if phase not in PHASES:
+        raise FormatError(f"phase is {phase!r}, expected one of {', '.join(PHASES)}", path=path)
+    backward = fields.get("backward", False)
+    if not isinstance(backward, bool):
+        raise FormatError(f"backward is {backward!r}, expected true or false", path=path)
+    versions = fields.get("versions", {})
+    if not isinstance(versions, dict):
+        raise FormatError(f"versions is {versions!r}, expected names and versions", path=path)
+    return Meta(
+        phase=str(phase),
+        backward=backward,
+        # Golden cases without this field keep every blob.
+        complete=fields.get("blobs_kept", "all") == "all",
+        oracle=str(fields.get("oracle", "")),
+        versions={str(name): str(version) for name, version in versions.items()},
+        notes=str(fields.get("notes", "")),
+    )
+
+
+def _assemble(path: Path, meta: Meta, readers: Mapping[str, Callable[[], Array]]) -> Recording:
+    blobs: dict[str, dict[str, Callable[[], Array]]] = {part: {} for part in BLOB_PARTS}
+    params: dict[str, dict[tuple[str, int], Callable[[], Array]]] = {p: {} for p in PARAM_PARTS}
+    for key, reader in readers.items():
+        part, _, name = key.partition("/")
+        if part in blobs and name:
+            blobs[part][name] = reader
+        elif part in params and name.rpartition("/")[0]:
+            params[part][_param_key(key, name, path)] = reader
+        else:
+            known = ", ".join(BLOB_PARTS + PARAM_PARTS)
+            raise FormatError(f"array '{key}': expected <part>/<name> of {known}", path=path)
+    if not blobs["data"]:
+        raise FormatError("no blob was recorded: there is no array 'data/<blob>'", path=path)
+    return Recording(
+        path=path,
+        meta=meta,
+        inputs=Arrays(blobs["input"]),
+        data=Arrays(blobs["data"]),
+        topdiffs=Arrays(blobs["topdiff"]),
+        diffs=Arrays(blobs["diff"]),
+        params=Arrays(params["param"]),
+        param_diffs=Arrays(params["pdiff"]),
+        after=Arrays(params["after"]),
+    )
+
+
+def _param_key(key: str, name: str, path: Path) -> tuple[str, int]:
+    layer, _, index = name.rpartition("/")
+    if not (index.isascii() and index.isdigit() and len(index) < 4):
+        raise FormatError(f"array '{key}': '{index}' is no parameter's number", path=path)
+    return layer, int(index)

@@ -1,0 +1,79 @@
+"""Holds a net against a recording of real Caffe, blob by blob, and names the first bad layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from caffe_port.errors import ParityError
+from caffe_port.parity.compare import Verdict
+from caffe_port.parity.judge import Judge, Row
+from caffe_port.parity.recording import Recording
+from caffe_port.parity.run import Net
+from caffe_port.parity.topology import study
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The outcome.
+
+    Args:
+        net: its name.
+        recording: what it was held against.
+        isolated: each layer ran alone on Caffe's bottoms.
+        rows: parameters, blobs in net order, changed parameters, diffs from the outputs back.
+    """
+
+    net: str
+    recording: Recording
+    isolated: bool
+    rows: tuple[Row, ...]
+
+    @property
+    def first_bad(self) -> Row | None:
+        """The first row that fails, in the order of computation: there the trouble starts."""
+        return next((r for r in self.rows if r.comparison.verdict is Verdict.FAIL), None)
+
+    @property
+    def passed(self) -> bool:
+        """No row fails."""
+        return self.first_bad is None
+
+    def count(self, verdict: Verdict) -> int:
+        """Rows of that verdict."""
+        return sum(row.comparison.verdict is verdict for row in self.rows)
+
+
+def verify(
+    net: Net,
+    recording: Recording,
+    *,
+    isolate: bool = False,
+    keep_going: bool = True,
+) -> VerifyResult:
+    """Runs the port in float32 and in float64 on Caffe's inputs and judges every recorded blob.
+
+    Args:
+        net: the port; it is copied, not changed.
+        recording: of the same net.
+        isolate: run each layer alone on Caffe's bottoms.
+        keep_going: judge everything; otherwise stop at the first bad row.
+    Raises:
+        ParityError: the recording is of another phase, lacks an input, or holds nothing that can
+            be compared.
+        FormatError: an array of the recording is damaged.
+    """
+    if net.spec.phase != recording.meta.phase:
+        raise ParityError(
+            f"the net was built for phase {net.spec.phase}, {recording.path} was recorded in "
+            f"{recording.meta.phase}: load the net with that phase"
+        )
+    topology = study(net.spec, frozenset(recording.inputs))
+    rows: list[Row] = []
+    for row in Judge(net, recording, topology, isolate).rows():
+        rows.append(row)
+        if row.comparison.verdict is Verdict.FAIL and not keep_going:
+            break
+    judged = (Verdict.PASS, Verdict.FAIL)
+    if not any(r.comparison.verdict in judged and r.kind != "param" for r in rows) and keep_going:
+        raise ParityError(f"{recording.path}: none of its blobs can be compared with this net")
+    return VerifyResult(net.spec.name, recording, isolate, tuple(rows))
