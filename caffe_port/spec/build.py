@@ -1,0 +1,183 @@
+"""From the message of a net to its spec: rules, splits, shapes, parameters, backward flags.
+
+Source: BVLC/caffe net.cpp, Init.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from caffe_port.errors import LayerError, NetError, UsageError
+from caffe_port.proto import UnknownField, caffe_pb2
+from caffe_port.spec.backward import mark_backward
+from caffe_port.spec.netspec import LayerSpec, NetSpec
+from caffe_port.spec.ops import Op, Shape, op_class
+from caffe_port.spec.rules import filter_layers
+from caffe_port.spec.sharing import Sharing
+from caffe_port.spec.splits import insert_splits
+
+MAX_ELEMENTS = 2**31 - 1  # Caffe's own limit on a blob: its counts are 32-bit
+
+
+def build(
+    cls: type[NetSpec],
+    message: caffe_pb2.NetParameter,
+    phase: str,
+    level: int,
+    stages: Iterable[str],
+    input_shapes: Mapping[str, Sequence[int]],
+    unknown: Sequence[UnknownField],
+    text: str,
+) -> NetSpec:
+    """Does the work of ``NetSpec.build``."""
+    if phase not in ("TRAIN", "TEST"):
+        raise UsageError(f"phase is {phase!r}; expected 'TRAIN' or 'TEST'")
+    chosen = filter_layers(message, phase, level, stages)
+    _refuse_duplicates(chosen)
+    connector = _Connector(phase, input_shapes, unknown)
+    for layer in insert_splits(chosen):
+        connector.add(layer)
+    if connector.unused_shapes:
+        names = ", ".join(sorted(connector.unused_shapes))
+        raise UsageError(f"input_shapes names {names}, which no Input or data layer makes")
+    layers = mark_backward(connector.layers, message.force_backward)
+    sources = [layer for layer in layers if layer.op.kind == "source"]
+    return cls(
+        name=message.name,
+        phase=phase,
+        layers=tuple(layers),
+        shapes=connector.shapes,
+        inputs=tuple(top for layer in sources if layer.type == "Input" for top in layer.tops),
+        sources=tuple(top for layer in sources for top in layer.tops),
+        outputs=tuple(sorted(connector.available)),
+        force_backward=message.force_backward,
+        unknown=tuple(unknown),
+        text=text,
+    )
+
+
+def _refuse_duplicates(layers: Sequence[caffe_pb2.LayerParameter]) -> None:
+    seen: set[str] = set()
+    for layer in layers:
+        if layer.name in seen:
+            raise NetError(
+                f"two layers are named '{layer.name}'; names tie weights to layers and must differ"
+            )
+        seen.add(layer.name)
+
+
+class _Connector:
+    """Adds layers one by one, as Caffe's Init does."""
+
+    def __init__(
+        self,
+        phase: str,
+        input_shapes: Mapping[str, Sequence[int]],
+        unknown: Sequence[UnknownField],
+    ) -> None:
+        self.phase = phase
+        self.layers: list[LayerSpec] = []
+        self.shapes: dict[str, Shape] = {}
+        self.available: set[str] = set()
+        self.sharing = Sharing()
+        self.input_shapes = {k: tuple(int(d) for d in v) for k, v in input_shapes.items()}
+        self.unused_shapes = set(self.input_shapes)
+        self.unknown = unknown
+
+    def add(self, message: caffe_pb2.LayerParameter) -> None:
+        kind = op_class(message.name, message.type)
+        bottoms, tops = tuple(message.bottom), list(message.top)
+        if kind.auto_top and not tops:
+            tops = ["(automatic)"]
+        try:
+            _check_counts(kind, len(bottoms), len(tops))
+            op = kind.parse(message)
+            bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
+            top_shapes = self._top_shapes(op, tops, bottom_shapes)
+            params = self.sharing.params(message, op.params(bottom_shapes))
+            weights = _loss_weights(message, kind, len(tops))
+            propagate = _propagate_down(message)
+        except ValueError as error:
+            raise LayerError(message.name, message.type, str(error)) from error
+        self._connect(message, bottoms, tops, top_shapes)
+        extra = {u.field: u.value for u in self.unknown if u.layer == message.name}
+        self.layers.append(
+            LayerSpec(
+                message.name, message.type, self.phase, bottoms, tuple(tops), op, params,
+                bottom_shapes, tuple(top_shapes), weights, propagate, propagate, True, extra,
+                message,
+            )
+        )  # fmt: skip
+
+    def _top_shapes(
+        self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]
+    ) -> list[Shape]:
+        if op.kind == "source" and all(top in self.input_shapes for top in tops):
+            shapes = [self.input_shapes[top] for top in tops]
+        else:
+            shapes = op.top_shapes(bottoms)[: len(tops)]
+            if op.kind == "source":
+                shapes = [self.input_shapes.get(t, s) for t, s in zip(tops, shapes, strict=True)]
+        self.unused_shapes.difference_update(tops if op.kind == "source" else ())
+        for top, shape in zip(tops, shapes, strict=True):
+            _check_size(top, shape)
+        return shapes
+
+    def _connect(
+        self,
+        message: caffe_pb2.LayerParameter,
+        bottoms: Sequence[str],
+        tops: Sequence[str],
+        shapes: Sequence[Shape],
+    ) -> None:
+        self.available.difference_update(bottoms)
+        for i, (top, shape) in enumerate(zip(tops, shapes, strict=True)):
+            in_place = i < len(bottoms) and bottoms[i] == top
+            if top in self.shapes and not in_place:
+                raise NetError(
+                    f"layer '{message.name}' ({message.type}): top '{top}' is made by an earlier "
+                    "layer too; only the bottom at the same place may be written again"
+                )
+            self.shapes[top] = shape
+            self.available.add(top)
+
+
+def _check_size(blob: str, shape: Shape) -> None:
+    count = 1
+    for size in shape:
+        count *= size
+    if min(shape, default=0) < 0 or count > MAX_ELEMENTS:
+        raise ValueError(
+            f"top '{blob}' would have shape {shape}, {count} elements; Caffe allows {MAX_ELEMENTS}"
+        )
+
+
+def _check_counts(kind: type[Op], bottoms: int, tops: int) -> None:
+    for what, count, (low, high) in (("bottom", bottoms, kind.bottoms), ("top", tops, kind.tops)):
+        if count < low or (high is not None and count > high):
+            allowed = f"{low}" if high == low else f"{low} to {high}" if high else f"{low} or more"
+            raise ValueError(f"{count} {what} blobs; expected {allowed}")
+
+
+def _loss_weights(
+    message: caffe_pb2.LayerParameter, kind: type[Op], tops: int
+) -> tuple[float, ...]:
+    """1 for the only top of a loss layer unless set (layer.hpp, SetLossWeights)."""
+    given = tuple(message.loss_weight)
+    if given:
+        if len(given) != tops:
+            raise ValueError(f"{len(given)} loss_weight for {tops} tops; expected one each or none")
+        return given
+    if kind.auto_top and tops > 1:
+        raise ValueError(f"a loss with {tops} tops and no loss_weight; expected one per top")
+    return ((1.0,) if kind.auto_top else (0.0,)) * tops
+
+
+def _propagate_down(message: caffe_pb2.LayerParameter) -> tuple[bool, ...]:
+    given = tuple(message.propagate_down)
+    if given and len(given) != len(message.bottom):
+        raise ValueError(
+            f"{len(given)} propagate_down for {len(message.bottom)} bottoms; expected one each"
+        )
+    return given or (True,) * len(message.bottom)
+

@@ -1,0 +1,160 @@
+"""NetSpec: what a net is, before any tensor exists. Immutable, free of dialects and of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from caffe_port.proto import UnknownField, caffe_pb2
+from caffe_port.proto.text import Plain
+from caffe_port.spec.ops import Op, Shape
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """One parameter blob of a layer.
+
+    Attributes:
+        name: in the state dict, after the layer's name.
+        shape: as Caffe stores it.
+        lr_mult, decay_mult: factors on the solver's rate and decay.
+        filler: how it starts, or None for zeros.
+        owner: (layer, index) of the parameter whose storage this one shares, or None.
+    """
+
+    name: str
+    shape: Shape
+    lr_mult: float
+    decay_mult: float
+    filler: caffe_pb2.FillerParameter | None
+    owner: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer, connected.
+
+    Attributes:
+        name, type, phase: as in the prototxt; phase is 'TRAIN' or 'TEST'.
+        bottoms, tops: blob names after splits; a top equal to a bottom is in place.
+        op: its options.
+        params: its parameter blobs.
+        bottom_shapes, top_shapes: for the net's own input shapes.
+        loss_weights: per top, 0 where it is no loss.
+        propagate_down: per bottom, what the prototxt says (True where it says nothing).
+        bottom_needs_backward, needs_backward: what Caffe would propagate.
+        extra: fields the schema does not have, by name.
+        message: its prototxt.
+    """
+
+    name: str
+    type: str
+    phase: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    op: Op
+    params: tuple[ParamSpec, ...]
+    bottom_shapes: tuple[Shape, ...]
+    top_shapes: tuple[Shape, ...]
+    loss_weights: tuple[float, ...]
+    propagate_down: tuple[bool, ...]
+    bottom_needs_backward: tuple[bool, ...]
+    needs_backward: bool
+    extra: Mapping[str, Plain]
+    message: caffe_pb2.LayerParameter = field(repr=False)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one forward pass at the net's own input shapes."""
+        return self.op.multiply_adds(self.bottom_shapes, self.top_shapes)
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A whole net in one phase.
+
+    Attributes:
+        name, phase: of the net.
+        layers: in order, Split layers included.
+        shapes: blob name -> shape; blobs in order of first appearance.
+        inputs: tops of Input layers.
+        sources: tops of all layers that make data: Input and data layers.
+        outputs: blobs that no layer reads, sorted by name as Caffe lists them.
+        force_backward: whether every blob gets a diff.
+        unknown: fields that the schema does not have.
+        text: the prototxt it was made from, variables filled in.
+    """
+
+    name: str
+    phase: str
+    layers: tuple[LayerSpec, ...]
+    shapes: Mapping[str, Shape]
+    inputs: tuple[str, ...]
+    sources: tuple[str, ...]
+    outputs: tuple[str, ...]
+    force_backward: bool
+    unknown: tuple[UnknownField, ...]
+    text: str
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        phase: str = "TEST",
+        variables: Mapping[str, str] | None = None,
+        level: int = 0,
+        stages: Sequence[str] = (),
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> NetSpec:
+        """Reads a prototxt; see ``build``."""
+        from caffe_port.proto import read_net_text
+
+        net = read_net_text(path, variables)
+        return cls.build(
+            net.message, phase=phase, level=level, stages=stages, input_shapes=input_shapes,
+            unknown=net.unknown, text=net.text,
+        )  # fmt: skip
+
+    @classmethod
+    def build(
+        cls,
+        message: caffe_pb2.NetParameter,
+        *,
+        phase: str = "TEST",
+        level: int = 0,
+        stages: Iterable[str] = (),
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        unknown: Sequence[UnknownField] = (),
+        text: str = "",
+    ) -> NetSpec:
+        """Filters, splits and connects the layers of an upgraded net.
+
+        Args:
+            message: of generation V2 (``caffe_port.proto.read_net`` upgrades).
+            phase: 'TRAIN' or 'TEST'.
+            level, stages: what NetState holds besides the phase.
+            input_shapes: shapes that replace those of Input and data layers, by top.
+            unknown: what the reader did not know, given to the layers as ``extra``.
+            text: remembered with the spec.
+        Raises:
+            NetError: blobs or names that do not fit together.
+            LayerError: a layer with wrong options or bottoms.
+            UnsupportedLayerError: a type that is not known.
+            UsageError: a phase other than TRAIN and TEST, input_shapes for blobs that are no input.
+        """
+        from caffe_port.spec.build import build
+
+        return build(cls, message, phase, level, stages, dict(input_shapes or {}), unknown, text)
+
+    def layer(self, name: str) -> LayerSpec:
+        """The layer of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(name)

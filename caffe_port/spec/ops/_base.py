@@ -1,0 +1,118 @@
+"""What the spec knows of a layer type, without torch: options, counts, shapes, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from caffe_port.proto import caffe_pb2
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ParamShape:
+    """A parameter blob that a layer of given bottoms has.
+
+    Attributes:
+        name: its name in the state dict, such as 'weight'.
+        shape: its axes as Caffe stores them.
+        filler: how it starts; None is all zeros.
+    """
+
+    name: str
+    shape: Shape
+    filler: caffe_pb2.FillerParameter | None = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """Options of one layer and what follows from them. Subclasses are frozen dataclasses.
+
+    Class attributes:
+        type: the layer type, as `type: "..."` says it.
+        bottoms, tops: smallest and largest number; None is unbounded.
+        kind: 'plain'; 'source' makes data without bottoms; 'sink' only reports or writes, so what
+            it reads still counts as an output of the net.
+        auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
+        fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
+
+    Methods raise ValueError with what was found and expected; the caller adds layer and type.
+    """
+
+    type: ClassVar[str] = ""
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    kind: ClassVar[str] = "plain"
+    auto_top: ClassVar[bool] = False
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Op:
+        """Reads the options from a layer's message."""
+        return cls()
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of all tops this type can give, in order, for these bottoms."""
+        return [bottoms[0]]
+
+    def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
+        """Parameter blobs, in Caffe's order."""
+        return []
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiply-adds of one forward pass."""
+        return 0
+
+
+OpType = TypeVar("OpType", bound=type[Op])
+_ops: dict[str, type[Op]] = {}
+
+
+def register_op(op: OpType) -> OpType:
+    """Class decorator: makes the op known under its ``type``.
+
+    Raises:
+        ValueError: the type has no name or is registered already.
+    """
+    if not op.type or op.type in _ops:
+        raise ValueError(f"op type {op.type!r} is empty or registered already")
+    _ops[op.type] = op
+    return op
+
+
+def registered_ops() -> dict[str, type[Op]]:
+    """The ops registered so far, by type."""
+    return _ops
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raises ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def axis_index(axis: int, dims: int) -> int:
+    """Turns a possibly negative axis into an index (Caffe's CanonicalAxisIndex)."""
+    expect(-dims <= axis < dims, f"axis {axis} is outside of a blob with {dims} axes")
+    return axis % dims
+
+
+def pairs(
+    name: str, values: Sequence[int], height: int | None, width: int | None, default: int
+) -> tuple[int, int]:
+    """Reads an option that may be one number, two numbers, or two `_h`, `_w` fields.
+
+    Source: BVLC/caffe base_conv_layer.cpp, LayerSetUp.
+    """
+    if height is not None or width is not None:
+        expect(not values, f"{name} and {name}_h/{name}_w exclude one another")
+        return (default if height is None else height, default if width is None else width)
+    expect(len(values) <= 2, f"{name} is given {len(values)} times; expected at most 2 for 2 axes")
+    if not values:
+        return (default, default)
+    return (values[0], values[-1])
+
+
+Builder = Callable[[caffe_pb2.LayerParameter], Op]

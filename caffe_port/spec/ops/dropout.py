@@ -1,0 +1,29 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class Dropout(Op):
+    """Options of Dropout. Source: BVLC/caffe dropout_layer.cpp.
+
+    Attributes:
+        ratio: the share of elements set to 0 in training, 0 < ratio < 1.
+    """
+
+    type: ClassVar[str] = "Dropout"
+
+    ratio: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Dropout:
+        ratio = layer.dropout_param.dropout_ratio
+        expect(0 < ratio < 1, f"dropout_ratio is {ratio}; expected more than 0 and less than 1")
+        return cls(ratio)

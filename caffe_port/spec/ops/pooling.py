@@ -1,0 +1,99 @@
+"""Pooling, with Caffe's output size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+
+_Pooling = caffe_pb2.PoolingParameter
+
+
+@register_op
+@dataclass(frozen=True)
+class Pooling(Op):
+    """Options of Pooling. Source: BVLC/caffe pooling_layer.cpp, LayerSetUp and Reshape.
+
+    Attributes:
+        method: 'MAX' or 'AVE'.
+        kernel, stride, pad: (height, width); kernel is None when it covers the whole bottom.
+        ceil: whether the output size is rounded up (Caffe's default) or down.
+    """
+
+    type: ClassVar[str] = "Pooling"
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+
+    method: str
+    kernel: tuple[int, int] | None
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    ceil: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Pooling:
+        o = layer.pooling_param
+        method = _Pooling.PoolMethod.Name(o.pool)
+        expect(method != "STOCHASTIC", "STOCHASTIC pooling; Caffe has it on GPUs only")
+        expect(len(layer.top) < 2 or method == "MAX", "a mask top goes with MAX only")
+        pad = _two(o, "pad", "pad_h", "pad_w", 0)
+        stride = _two(o, "stride", "stride_h", "stride_w", 1)
+        expect(min(stride) > 0, f"stride is {stride}; expected 1 or more")
+        ceil = o.round_mode == _Pooling.CEIL
+        if o.global_pooling:
+            sizes = any(o.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w"))
+            expect(not sizes, "global_pooling with a kernel size; they exclude one another")
+            expect(max(pad) == 0 and max(stride) == 1, "global_pooling takes pad 0 and stride 1")
+            return cls(method, None, stride, pad, ceil)
+        kernel = _two(o, "kernel_size", "kernel_h", "kernel_w", 0)
+        expect(min(kernel) > 0, "the kernel size is missing or 0; expected kernel_size or both")
+        for p, k in zip(pad, kernel, strict=True):
+            expect(p < k, f"pad {p} is not below the kernel size {k}")
+        return cls(method, kernel, stride, pad, ceil)
+
+    def window(self, bottom: Shape) -> tuple[int, int]:
+        """The kernel for this bottom."""
+        return self.kernel or (bottom[2], bottom[3])
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = bottoms[0]
+        expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
+        kernel = self.window(shape)
+        sizes = [self._output_size(shape[2 + i], kernel[i], i) for i in (0, 1)]
+        return [(shape[0], shape[1], *sizes)] * 2
+
+    def _output_size(self, size: int, kernel: int, i: int) -> int:
+        stride, pad = self.stride[i], self.pad[i]
+        span = size + 2 * pad - kernel
+        expect(
+            span >= 0 or (self.ceil and span > -stride),
+            f"an axis of {size} (padded {size + 2 * pad}) is below the kernel {kernel}",
+        )
+        out = (-(-span // stride) if self.ceil else span // stride) + 1
+        # the last window must start inside of the bottom or its left padding
+        if max(self.pad) > 0 and (out - 1) * stride >= size + pad:
+            out -= 1
+        if self.method == "AVE":
+            expect(
+                (out - 1) * stride < size + pad,
+                f"the last AVE window of an axis of {size} lies wholly outside; Caffe divides by 0",
+            )
+        return out
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return math.prod(tops[0]) * math.prod(self.window(bottoms[0])) if tops else 0
+
+
+def _two(o: _Pooling, one: str, height: str, width: str, default: int) -> tuple[int, int]:
+    sides = o.HasField(height) or o.HasField(width)
+    expect(not (sides and o.HasField(one)), f"{one} and {height}/{width} exclude one another")
+    if not sides:
+        value = getattr(o, one) if o.HasField(one) else default
+        return (value, value)
+    expect(
+        o.HasField(height) and o.HasField(width), f"{height} and {width} go together; one is missing"
+    )
+    return (getattr(o, height), getattr(o, width))

@@ -1,0 +1,41 @@
+"""SegAccuracy: pixel accuracy, mean recall and mean IoU of a score map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class SegAccuracy(Op):
+    """Options of SegAccuracy. Source: DeepLab v1 and v2 seg_accuracy_layer.cpp.
+
+    Attributes:
+        ignore_labels: labels that do not count.
+        reset: whether each forward pass starts a new confusion matrix.
+    """
+
+    type: ClassVar[str] = "SegAccuracy"
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    kind: ClassVar[str] = "sink"
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
+
+    ignore_labels: tuple[int, ...]
+    reset: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> SegAccuracy:
+        options = layer.seg_accuracy_param
+        return cls(tuple(options.ignore_label), options.reset)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms
+        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+        wanted = (scores[0], 1, *scores[2:])
+        expect(labels == wanted, f"labels of shape {labels}; expected {wanted}")
+        return [(1, 1, 1, 3)]

@@ -1,0 +1,63 @@
+"""SoftmaxWithLoss: cross entropy of scores against a label map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class SoftmaxWithLoss(Op):
+    """Options of SoftmaxWithLoss.
+
+    Attributes:
+        axis: the axis of the classes.
+        ignore_labels: labels that do not count.
+        normalization: 'FULL', 'VALID', 'BATCH_SIZE' or 'NONE' (BVLC and DeepLab v2), or 'WEIGHTS',
+            DeepLab v1's division by the sum of the class weights of the counted pixels.
+        weight_source: v1: a text file with one weight per class, or ''.
+
+    Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1's softmaxloss_param.
+    """
+
+    type: ClassVar[str] = "SoftmaxWithLoss"
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+    auto_top: ClassVar[bool] = True
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+
+    axis: int
+    ignore_labels: tuple[int, ...]
+    normalization: str
+    weight_source: str
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> SoftmaxWithLoss:
+        axis = layer.softmax_param.axis
+        if layer.HasField("softmaxloss_param"):
+            v1 = layer.softmaxloss_param
+            return cls(axis, tuple(v1.ignore_label), "WEIGHTS", v1.weight_source)
+        loss = layer.loss_param
+        ignored = (loss.ignore_label,) if loss.HasField("ignore_label") else ()
+        mode = caffe_pb2.LossParameter.NormalizationMode.Name(loss.normalization)
+        # the old flag counts only where the new field is absent
+        if not loss.HasField("normalization") and loss.HasField("normalize"):
+            mode = "VALID" if loss.normalize else "BATCH_SIZE"
+        return cls(axis, ignored, mode, "")
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms
+        axis = axis_index(self.axis, len(scores))
+        wanted = math.prod(scores[:axis]) * math.prod(scores[axis + 1 :])
+        expect(
+            math.prod(labels) == wanted,
+            f"{math.prod(labels)} labels (shape {labels}) for scores of shape {scores}; expected "
+            f"{wanted}, one per position",
+        )
+        return [(), scores]

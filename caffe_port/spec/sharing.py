@@ -1,0 +1,75 @@
+"""Parameters that several layers share by name.
+
+Source: BVLC/caffe net.cpp, AppendParam.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.netspec import ParamSpec
+from caffe_port.spec.ops import ParamShape, Shape
+
+_MULTIPLIERS = ("lr_mult", "decay_mult")
+
+
+@dataclass
+class _Owner:
+    layer: str
+    index: int
+    shape: Shape
+    given: dict[str, float]
+
+
+class Sharing:
+    """Remembers named parameters while a net is connected, layer by layer."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, _Owner] = {}
+
+    def params(
+        self, layer: caffe_pb2.LayerParameter, shapes: Sequence[ParamShape]
+    ) -> tuple[ParamSpec, ...]:
+        """The parameters of a layer with their factors and owners.
+
+        Raises:
+            ValueError: more `param` than parameters, or sharing that does not fit.
+        """
+        if len(layer.param) > len(shapes):
+            raise ValueError(f"{len(layer.param)} param for {len(shapes)} parameter blobs")
+        result = []
+        for i, shape in enumerate(shapes):
+            spec = layer.param[i] if i < len(layer.param) else caffe_pb2.ParamSpec()
+            owner = self._share(layer.name, i, spec, shape.shape) if spec.name else None
+            result.append(
+                ParamSpec(
+                    shape.name, shape.shape, spec.lr_mult, spec.decay_mult, shape.filler, owner
+                )
+            )
+        return tuple(result)
+
+    def _share(
+        self, layer: str, index: int, spec: caffe_pb2.ParamSpec, shape: Shape
+    ) -> tuple[str, int] | None:
+        given = {m: getattr(spec, m) for m in _MULTIPLIERS if spec.HasField(m)}
+        owner = self._owners.get(spec.name)
+        if owner is None:
+            self._owners[spec.name] = _Owner(layer, index, shape, given)
+            return None
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        fits = math.prod(shape) == math.prod(owner.shape) if permissive else shape == owner.shape
+        if not fits:
+            raise ValueError(
+                f"param '{spec.name}' has shape {shape} here and {owner.shape} in its owner, layer "
+                f"'{owner.layer}'; expected the same{' count' if permissive else ''}"
+            )
+        for name, value in given.items():
+            if owner.given.setdefault(name, value) != value:
+                raise ValueError(
+                    f"param '{spec.name}' is shared with layer '{owner.layer}' and has {name} "
+                    f"{value} here, {owner.given[name]} there; expected the same"
+                )
+        return (owner.layer, owner.index)

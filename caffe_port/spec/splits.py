@@ -1,0 +1,97 @@
+"""Split layers for blobs with more than one reader.
+
+Each reader gets a copy of its own, so that each copy has a diff of its own and the Split adds them.
+
+Source: BVLC/caffe insert_splits.cpp.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from caffe_port.errors import NetError
+from caffe_port.proto import caffe_pb2
+
+_Top = tuple[int, int]  # layer index, top index
+
+
+def insert_splits(
+    layers: Sequence[caffe_pb2.LayerParameter],
+) -> list[caffe_pb2.LayerParameter]:
+    """Gives every layer its own copy of a blob that several layers read.
+
+    A non-zero explicit loss_weight on a blob counts as a reader and moves to the first copy.
+
+    Raises:
+        NetError: a bottom that no layer before makes.
+    """
+    sources, readers, weights = _trace(layers)
+    used: Counter[_Top] = Counter()
+    result: list[caffe_pb2.LayerParameter] = []
+    for i, original in enumerate(layers):
+        layer = caffe_pb2.LayerParameter()
+        layer.CopyFrom(original)
+        result.append(layer)
+        for j, blob in enumerate(layer.bottom):
+            top = sources[i, j]
+            if readers[top] > 1:
+                layer.bottom[j] = f"{_split_name(layers, top, blob)}_{used[top]}"
+                used[top] += 1
+        for j in range(len(layer.top)):
+            if readers[i, j] > 1:
+                weight = weights.get((i, j), 0.0)
+                result.append(_split(layers, (i, j), readers[i, j], weight))
+                if weight:
+                    layer.ClearField("loss_weight")
+                    used[i, j] += 1
+    return result
+
+
+def _trace(
+    layers: Sequence[caffe_pb2.LayerParameter],
+) -> tuple[dict[tuple[int, int], _Top], Counter[_Top], dict[_Top, float]]:
+    """For each (layer, bottom) the top it reads; how often each top is read; loss weights."""
+    last: dict[str, _Top] = {}
+    sources: dict[tuple[int, int], _Top] = {}
+    readers: Counter[_Top] = Counter()
+    weights: dict[_Top, float] = {}
+    for i, layer in enumerate(layers):
+        for j, blob in enumerate(layer.bottom):
+            if blob not in last:
+                raise NetError(_missing(layers, i, j))
+            sources[i, j] = last[blob]
+            readers[last[blob]] += 1
+        for j, blob in enumerate(layer.top):
+            last[blob] = (i, j)
+        for j, weight in enumerate(layer.loss_weight[: len(layer.top)]):
+            if weight:
+                weights[i, j] = weight
+                readers[i, j] += 1
+    return sources, readers, weights
+
+
+def _missing(layers: Sequence[caffe_pb2.LayerParameter], i: int, j: int) -> str:
+    layer, blob = layers[i], layers[i].bottom[j]
+    where = f"layer '{layer.name}' ({layer.type}): bottom {j} is '{blob}', "
+    for later in layers[i:]:
+        if blob in later.top:
+            order = "itself" if later is layer else f"the later layer '{later.name}'"
+            return where + f"made by {order}: a cycle, or layers out of order"
+    return where + "which no layer makes"
+
+
+def _split_name(layers: Sequence[caffe_pb2.LayerParameter], top: _Top, blob: str) -> str:
+    return f"{blob}_{layers[top[0]].name}_{top[1]}_split"
+
+
+def _split(
+    layers: Sequence[caffe_pb2.LayerParameter], top: _Top, count: int, weight: float
+) -> caffe_pb2.LayerParameter:
+    blob = layers[top[0]].top[top[1]]
+    name = _split_name(layers, top, blob)
+    split = caffe_pb2.LayerParameter(name=name, type="Split", bottom=[blob])
+    split.top.extend(f"{name}_{k}" for k in range(count))
+    if weight:
+        split.loss_weight.extend([weight] + [0.0] * (count - 1))
+    return split
