@@ -1,0 +1,129 @@
+"""Weight files: read by what they hold, written by their suffix.
+
+The formats are imported when they are used, so that looking at a caffemodel needs no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from caffe_port.errors import UsageError
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+__all__ = [
+    "SUFFIXES",
+    "StoredBlob",
+    "StoredLayer",
+    "WeightFile",
+    "read_mean",
+    "read_weights",
+    "write_weights",
+]
+
+SUFFIXES = {
+    ".caffemodel": "caffemodel",
+    ".caffemodel.h5": "caffemodel.h5",
+    ".h5": "caffemodel.h5",
+    ".pt": "pt",
+    ".safetensors": "safetensors",
+}
+
+
+def read_weights(path: str | os.PathLike[str]) -> WeightFile:
+    """Reads a weight file of any format, recognised by its content and not by its name.
+
+    Raises:
+        FormatError: it is none of the formats, or a broken one.
+        OSError: it cannot be opened.
+    """
+    from caffe_port.weights import sniff
+
+    head = sniff.read_head(path)
+    if head.startswith(sniff.HDF5_SIGNATURE):
+        from caffe_port.weights.hdf5 import read_hdf5
+
+        return read_hdf5(path)
+    if head.startswith(sniff.ZIP_SIGNATURE):
+        from caffe_port.weights.torch_file import read_torch
+
+        return read_torch(path)
+    if sniff.is_safetensors(head, os.stat(path).st_size):
+        from caffe_port.weights.safetensors_file import read_safetensors
+
+        return read_safetensors(path)
+    from caffe_port.weights.caffemodel import read_caffemodel
+
+    return read_caffemodel(path)
+
+
+def write_weights(
+    path: str | os.PathLike[str],
+    layers: Sequence[StoredLayer],
+    *,
+    name: str = "",
+    prototxt: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    net_message: Message | None = None,
+    format: str | None = None,
+) -> None:
+    """Writes a weight file, all of it or nothing.
+
+    Args:
+        path: the file to make; its suffix chooses the format unless ``format`` does.
+        layers: the weights.
+        name: the net's name (not in HDF5).
+        prototxt: the net's text; remembered by .pt and .safetensors.
+        metadata: what else to remember, as strings; likewise.
+        net_message: a V2 NetParameter without blobs, embedded in a .caffemodel.
+        format: "caffemodel", "caffemodel.h5", "pt" or "safetensors".
+    Raises:
+        UsageError: the suffix or format is unknown, or the format cannot hold these weights.
+        OSError: the file cannot be written.
+    """
+    format = _format(path) if format is None else format
+    if format == "caffemodel":
+        from caffe_port.weights.caffemodel_writer import write_caffemodel
+
+        write_caffemodel(path, layers, name=name, net_message=net_message)
+    elif format == "caffemodel.h5":
+        from caffe_port.weights.hdf5 import write_hdf5
+
+        write_hdf5(path, layers)
+    elif format == "pt":
+        from caffe_port.weights.torch_file import write_torch
+
+        write_torch(path, layers, name=name, prototxt=prototxt, metadata=metadata)
+    elif format == "safetensors":
+        from caffe_port.weights.safetensors_file import write_safetensors
+
+        write_safetensors(path, layers, name=name, prototxt=prototxt, metadata=metadata)
+    else:
+        known = ", ".join(dict.fromkeys(SUFFIXES.values()))
+        raise UsageError(f"unknown weight format '{format}': expected one of {known}")
+
+
+def read_mean(path: str | os.PathLike[str]) -> Array:
+    """Reads a mean image (.binaryproto).
+
+    Returns:
+        (C, H, W) float32, channels in Caffe's order (BGR).
+    Raises:
+        FormatError: the file is not one BlobProto of such a shape.
+        OSError: it cannot be opened.
+    """
+    from caffe_port.weights import caffemodel
+
+    return caffemodel.read_mean(path)
+
+
+def _format(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    for suffix, format in SUFFIXES.items():
+        if name.endswith(suffix):
+            return format
+    raise UsageError(f"{name}: unknown suffix: expected one of {', '.join(SUFFIXES)}")

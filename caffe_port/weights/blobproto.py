@@ -1,0 +1,254 @@
+"""Caffe's BlobProto: an array in protobuf, as caffemodels, solver states and mean files hold it.
+
+Source: BVLC/caffe caffe.proto, BlobProto; blob.cpp, FromProto and ToProto.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from caffe_port.errors import FormatError
+from caffe_port.proto import wire
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.stored import Array, StoredBlob
+
+MAX_AXES = 32
+INT_MAX = 2**31 - 1
+# A file of tiny pieces would cost a hundred times its own size in Python objects.
+MAX_PIECES = 65536
+
+_LEGACY = ("num", "channels", "height", "width")  # fields 1 to 4
+_DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
+_DTYPES = {_DATA: "<f4", _DIFF: "<f4", _DOUBLE_DATA: "<f8", _DOUBLE_DIFF: "<f8"}
+_NAMES = {
+    _DATA: "data", _DIFF: "diff", _DOUBLE_DATA: "double_data", _DOUBLE_DIFF: "double_diff"
+}  # fmt: skip
+_FIXED = {4: wire.FIXED32, 8: wire.FIXED64}
+
+
+@dataclass
+class _Piece:
+    """``count`` values from ``offset`` on, ``stride`` bytes apart."""
+
+    offset: int
+    count: int
+    stride: int
+
+
+@dataclass
+class _Draft:
+    """A BlobProto while it is read: where its values are, nothing of what they are."""
+
+    legacy: dict[int, int] = field(default_factory=dict)
+    dims: list[int] = field(default_factory=list)
+    pieces: dict[int, list[_Piece]] = field(default_factory=lambda: {n: [] for n in _DTYPES})
+
+    def count(self, number: int) -> int:
+        return sum(piece.count for piece in self.pieces[number])
+
+
+def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
+    """Reads the BlobProto in ``source.view[start:end]`` without copying its values.
+
+    As in Caffe, double values win over float ones, and if any of num, channels, height and width
+    is present, ``shape`` is ignored. Values in several pieces are joined, which does copy.
+
+    Raises:
+        FormatError: broken encoding, a negative or too large shape, or a number of values that
+            differs from what the shape needs.
+    """
+    draft = _Draft()
+    pos = start
+    while pos < end:
+        item = wire.read_field(source.view, pos, end)
+        pos = _take(source.view, draft, item, end)
+    shape = _shape(draft, start)
+    data_number = _DOUBLE_DATA if draft.count(_DOUBLE_DATA) else _DATA
+    diff_number = _DOUBLE_DIFF if draft.count(_DOUBLE_DIFF) else _DIFF
+    data = _values(source, draft, data_number, shape, start)
+    diff = None
+    if draft.count(diff_number):
+        diff = _values(source, draft, diff_number, shape, start)
+    pieces = draft.pieces[data_number]
+    dtype = np.dtype(_DTYPES[data_number])
+    if len(pieces) != 1 or pieces[0].stride != dtype.itemsize:
+        return StoredBlob(data, bool(draft.legacy), diff)
+    offset, count = pieces[0].offset, pieces[0].count
+
+    def load() -> Array:
+        return source.load(offset, count, dtype.str).reshape(shape)
+
+    return StoredBlob(data, bool(draft.legacy), diff, load=load)
+
+
+def _take(view: memoryview, draft: _Draft, item: wire.Field, end: int) -> int:
+    """Notes one field of a BlobProto; returns the offset to go on from."""
+    if 1 <= item.number <= len(_LEGACY):
+        wire.expect(item, wire.VARINT, _LEGACY[item.number - 1])
+        draft.legacy[item.number] = wire.signed(item.value)
+    elif item.number == _SHAPE:
+        wire.expect(item, wire.BYTES, "shape")
+        for dim in _dims(view, item):
+            draft.dims.append(dim)
+            if len(draft.dims) > MAX_AXES:
+                raise FormatError(f"a blob has over {MAX_AXES} axes", offset=item.offset)
+    elif item.number in _DTYPES:
+        return _take_values(view, draft, item, end)
+    return item.next
+
+
+def _dims(view: memoryview, shape: wire.Field) -> Iterator[int]:
+    """The dims of a BlobShape, packed or not."""
+    for item in wire.fields(view, shape.start, shape.end):
+        if item.number == 1 and item.wire_type == wire.BYTES:
+            yield from map(wire.signed, wire.packed_varints(view, item.start, item.end))
+        elif item.number == 1:
+            wire.expect(item, wire.VARINT, "dim")
+            yield wire.signed(item.value)
+
+
+def _take_values(view: memoryview, draft: _Draft, item: wire.Field, end: int) -> int:
+    """Notes a packed chunk, or a whole run of unpacked values, of a field of floats."""
+    pieces, size = draft.pieces[item.number], np.dtype(_DTYPES[item.number]).itemsize
+    if len(pieces) >= MAX_PIECES:
+        raise FormatError(
+            f"the values of a blob are in over {MAX_PIECES} pieces", offset=item.offset
+        )
+    if item.wire_type == _FIXED[size]:
+        count = _run_length(view, item, size, end)
+        pieces.append(_Piece(item.start, count, size + 1))
+        return item.next + (count - 1) * (size + 1)
+    wire.expect(item, wire.BYTES, _NAMES[item.number])
+    length = item.end - item.start
+    if length % size:
+        raise FormatError(
+            f"{_NAMES[item.number]} is {length} bytes long, not a multiple of {size}",
+            offset=item.offset,
+        )
+    if length:
+        pieces.append(_Piece(item.start, length // size, size))
+    return item.next
+
+
+def _run_length(view: memoryview, first: wire.Field, size: int, end: int) -> int:
+    """How many unpacked values of this field follow each other, the first included.
+
+    Looked up in blocks, because a file may hold millions; every step is a one-byte tag and a
+    value.
+    """
+    tag, stride, block = first.number << 3 | first.wire_type, size + 1, 1 << 16
+    possible = 1 + (end - first.next) // stride
+    count = 1
+    while count < possible:
+        here = min(block, possible - count)
+        at = first.next + (count - 1) * stride
+        same = np.ndarray((here,), np.uint8, view, at, (stride,)) == tag
+        if not same.all():
+            return count + int(same.argmin())
+        count += here
+    return count
+
+
+def _shape(draft: _Draft, offset: int) -> tuple[int, ...]:
+    """The blob's shape, checked to be one Caffe could hold."""
+    dims = draft.dims
+    if draft.legacy:
+        dims = [draft.legacy.get(number, 0) for number in range(1, len(_LEGACY) + 1)]
+    if any(dim < 0 for dim in dims):
+        raise FormatError(f"a blob has a negative dimension: {dims}", offset=offset)
+    # Zeros left out: numpy, too, refuses an empty array whose other axes are too long.
+    if math.prod(dim for dim in dims if dim) > INT_MAX:
+        raise FormatError(f"a blob of {dims} is beyond Caffe's 2^31 - 1 values", offset=offset)
+    return tuple(dims)
+
+
+def _values(
+    source: MappedFile, draft: _Draft, number: int, shape: tuple[int, ...], offset: int
+) -> Array:
+    """The values of one field in the blob's shape; a view where they are in one piece."""
+    count, needed = draft.count(number), math.prod(shape)
+    if count != needed:
+        raise FormatError(
+            f"a blob of shape {shape} needs {needed} values, {_NAMES[number]} holds {count}",
+            offset=offset,
+        )
+    views = [
+        source.array(piece.offset, piece.count, _DTYPES[number], piece.stride)
+        for piece in draft.pieces[number]
+    ]
+    if not views:
+        return np.empty(shape, _DTYPES[number])
+    values = views[0] if len(views) == 1 else np.concatenate(views)
+    return values.reshape(shape)
+
+
+@dataclass(frozen=True)
+class EncodedBlob:
+    """A BlobProto ready to be written: small byte strings and, untouched, the arrays between.
+
+    Attributes:
+        parts: in file order.
+        size: bytes in all.
+    """
+
+    parts: tuple[bytes | Array, ...]
+    size: int
+
+
+def encode_blob(blob: StoredBlob) -> EncodedBlob:
+    """Encodes a blob as Caffe does: packed values, shape; num to width if it is legacy.
+
+    Args:
+        blob: float32 or float64, see stored.check_writable.
+    """
+    double = blob.data.dtype == np.float64
+    parts: list[bytes | Array] = []
+    if blob.legacy:
+        parts += [wire.encode_int(i, n) for i, n in enumerate(blob.data.shape, start=1)]
+    values = [(_DATA, blob.data)] if blob.diff is None else [(_DATA, blob.data), (_DIFF, blob.diff)]
+    shape: list[bytes | Array] = []
+    if not blob.legacy:
+        dims = b"".join(map(wire.encode_varint, blob.data.shape))
+        shape = [wire.encode_bytes(_SHAPE, wire.encode_bytes(1, dims) if dims else b"")]
+    # Fields go in the order of their numbers: data 5, diff 6, shape 7, double_data 8, ...
+    packed: list[bytes | Array] = []
+    for number, array in values:
+        if array.size:
+            at = number + _DOUBLE_DATA - _DATA if double else number
+            packed += [wire.encode_header(at, array.nbytes), array]
+    parts += shape + packed if double else packed + shape
+    return EncodedBlob(tuple(parts), sum(_length(part) for part in parts))
+
+
+def raw_bytes(part: bytes | Array) -> bytes | memoryview:
+    """A part's bytes as the file wants them: little-endian, in C order; copied only if needed."""
+    if isinstance(part, bytes):
+        return part
+    plain = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+    return plain.reshape(-1).view(np.uint8).data
+
+
+def _length(part: bytes | Array) -> int:
+    return len(part) if isinstance(part, bytes) else part.nbytes
+
+
+def read_mean(source: MappedFile) -> Array:
+    """The mean image in a .binaryproto file.
+
+    Returns:
+        (C, H, W) float32.
+    Raises:
+        FormatError: the file is not one BlobProto with three axes, or four of which the first
+            is 1.
+    """
+    blob = read_blob(source, 0, source.size)
+    shape = blob.data.shape
+    if len(shape) == 4 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 3 or 0 in shape:
+        raise FormatError(f"a mean image is (C, H, W) or (1, C, H, W), the blob is {shape}")
+    return blob.aligned().reshape(shape).astype(np.float32, copy=False)

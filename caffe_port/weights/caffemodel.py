@@ -1,0 +1,198 @@
+"""Reading .caffemodel files of every generation and dialect, below the schema.
+
+A caffemodel embeds whole layers, and the forks gave the same field numbers to different things,
+so no single schema reads all of them. Of each layer only name, type and blobs are looked at,
+whose numbers all dialects share; the file is mapped and the blobs are views of it.
+
+Source: BVLC/caffe caffe.proto, NetParameter, LayerParameter, V1LayerParameter,
+V0LayerParameter.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from caffe_port.errors import FormatError
+from caffe_port.proto import wire
+from caffe_port.weights import blobproto, v1_types
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.sniff import explaining
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
+
+# Far above any net; below what would make a file of empty layers or blobs eat the memory.
+MAX_LAYERS = MAX_BLOBS = 65536
+
+_NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
+_V0_LAYER = 1  # inside a V1 layer
+
+
+class _Numbers(NamedTuple):
+    """The field numbers of one generation's layer message."""
+
+    name: int
+    type: int
+    blobs: int
+
+
+_V0, _V1, _V2 = _Numbers(1, 2, 50), _Numbers(4, 5, 6), _Numbers(1, 2, 7)
+
+
+@dataclass
+class _Draft:
+    """A layer while it is read."""
+
+    generation: str
+    name: str = ""
+    type: str = ""
+    type_number: int = 0
+    blobs: list[StoredBlob] = field(default_factory=list)
+    telling: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Scan:
+    """A NetParameter while it is read."""
+
+    source: MappedFile
+    name: str = ""
+    layers: list[_Draft] = field(default_factory=list)
+    blob_count: int = 0
+
+    def net(self) -> None:
+        view = self.source.view
+        for item in wire.fields(view):
+            if item.number == _NET_NAME:
+                if item.wire_type == wire.VARINT:
+                    raise FormatError(
+                        "field 1 is a number, a net's is its name: is this a solver state or a "
+                        "mean file?",
+                        offset=item.offset,
+                    )
+                self.name = _text(view, item, "name")
+            elif item.number in (_NET_V1_LAYERS, _NET_LAYER):
+                self.layer(item)
+        if not self.layers:
+            raise FormatError("the file holds no layers; a caffemodel has at least one")
+
+    def layer(self, item: wire.Field) -> None:
+        v2 = item.number == _NET_LAYER
+        wire.expect(item, wire.BYTES, "layer" if v2 else "layers")
+        if self.layers and v2 != (self.layers[0].generation == "V2"):
+            raise FormatError(
+                "the file holds both 'layer' (V2) and 'layers' (V1), of which Caffe takes one: "
+                "upgrade it with the program that wrote it",
+                offset=item.offset,
+            )
+        if len(self.layers) >= MAX_LAYERS:
+            raise FormatError(f"the file holds over {MAX_LAYERS} layers", offset=item.offset)
+        draft = _Draft("V2" if v2 else "V1")
+        self.layers.append(draft)
+        if v2:
+            self.v2_layer(draft, item)
+        else:
+            self.v1_layer(draft, item)
+
+    def v2_layer(self, draft: _Draft, layer: wire.Field) -> None:
+        for item in wire.fields(self.source.view, layer.start, layer.end):
+            self.common(draft, item, _V2)
+            if item.number == _V2.type:
+                draft.type = _text(self.source.view, item, "type")
+
+    def v1_layer(self, draft: _Draft, layer: wire.Field) -> None:
+        for item in wire.fields(self.source.view, layer.start, layer.end):
+            if item.number in v1_types.TELLING_FIELDS:
+                draft.telling.add(item.number)
+            self.common(draft, item, _V1)
+            if item.number == _V1.type:
+                wire.expect(item, wire.VARINT, "type")
+                draft.type_number = item.value
+            elif item.number == _V0_LAYER:
+                wire.expect(item, wire.BYTES, "layer")
+                draft.generation = "V0"
+                self.v0_layer(draft, item)
+
+    def v0_layer(self, draft: _Draft, layer: wire.Field) -> None:
+        for item in wire.fields(self.source.view, layer.start, layer.end):
+            self.common(draft, item, _V0)
+            if item.number == _V0.type:
+                draft.type = v1_types.v0_type(_text(self.source.view, item, "type"))
+
+    def common(self, draft: _Draft, item: wire.Field, numbers: _Numbers) -> None:
+        """Takes the fields that every generation has: the name and the blobs."""
+        if item.number == numbers.name:
+            draft.name = _text(self.source.view, item, "name")
+        elif item.number == numbers.blobs:
+            wire.expect(item, wire.BYTES, "blobs")
+            self.blob_count += 1
+            if self.blob_count > MAX_BLOBS:
+                raise FormatError(f"the file holds over {MAX_BLOBS} blobs", offset=item.offset)
+            try:
+                draft.blobs.append(blobproto.read_blob(self.source, item.start, item.end))
+            except FormatError as error:
+                where = f"layer '{draft.name}', blob {len(draft.blobs)}"
+                raise FormatError(f"{where}: {error.message}", offset=error.offset) from error
+
+    def finished(self) -> WeightFile:
+        deeplab1 = any(v1_types.is_deeplab1(draft.type_number) for draft in self.layers)
+        generations = {draft.generation for draft in self.layers}
+        return WeightFile(
+            tuple(_finish(draft, deeplab1) for draft in self.layers),
+            "caffemodel",
+            self.name,
+            "V0" if "V0" in generations else generations.pop(),
+        )
+
+
+def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
+    """Reads a binary caffemodel of generation V0, V1 or V2 and of any fork.
+
+    The blobs are read-only views of the mapped file: listing the layers of a large file takes a
+    millisecond. The map lives as long as a blob does; do not shorten the file meanwhile.
+
+    Protobuf has no end mark: a file cut exactly between two layers is a valid, shorter file.
+    Loading it into a net shows the missing layers.
+
+    Args:
+        path: a regular file.
+    Raises:
+        FormatError: with the byte offset: the file is cut, a length or a shape lies, ``layer``
+            and ``layers`` are mixed, or it is something else altogether.
+        OSError: it cannot be opened.
+    """
+    with explaining(path):
+        scan = _Scan(MappedFile(path))
+        scan.net()
+    return scan.finished()
+
+
+def read_mean(path: str | os.PathLike[str]) -> Array:
+    """Reads the mean image that Caffe's compute_image_mean writes (.binaryproto).
+
+    Returns:
+        (C, H, W) float32, channels in Caffe's order (BGR).
+    Raises:
+        FormatError: the file is not one BlobProto of such a shape.
+        OSError: it cannot be opened.
+    """
+    with explaining(path):
+        return blobproto.read_mean(MappedFile(path))
+
+
+def _text(view: memoryview, item: wire.Field, name: str) -> str:
+    wire.expect(item, wire.BYTES, name)
+    # Caffe takes names in any encoding; escaping keeps them printable and distinct.
+    return bytes(view[item.start : item.end]).decode(errors="backslashreplace")
+
+
+def _finish(draft: _Draft, deeplab1: bool) -> StoredLayer:
+    type = draft.type
+    if draft.generation == "V1":
+        type = v1_types.v1_type(
+            draft.type_number,
+            has_blobs=bool(draft.blobs),
+            telling=draft.telling,
+            deeplab1=deeplab1,
+        )
+    return StoredLayer(draft.name, type, tuple(draft.blobs))

@@ -1,0 +1,211 @@
+"""Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
+
+A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
+gradients, for every user.
+
+Source: BVLC/caffe net.cpp, Net::ToHDF5 and CopyTrainedLayersFromHDF5; util/hdf5.cpp.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.files import atomic_path
+from caffe_port.weights.blobproto import MAX_AXES
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
+from caffe_port.weights.stored import (
+    Array,
+    Identity,
+    StoredBlob,
+    StoredLayer,
+    WeightFile,
+    check_writable,
+    identity,
+)
+
+# What h5py raises on a broken file, depending on where libhdf5 notices.
+_BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
+
+
+@dataclass
+class _Reader:
+    """An open file, and what was read of it by address, so that sharing stays sharing."""
+
+    source: MappedFile
+    known: dict[int, StoredBlob] = field(default_factory=dict)
+    claimed: int = 0
+
+    def blob(self, dataset: h5py.Dataset) -> StoredBlob:
+        """Checks a dataset against the file and gives a view of it, or a copy if it must."""
+        where, kind = dataset.name, dataset.dtype
+        address = h5py.h5o.get_info(dataset.id).addr
+        if address in self.known:
+            return self.known[address]
+        if kind.kind != "f" or kind.itemsize not in (4, 8):
+            raise FormatError(f"{where} is {kind}, expected float32 or float64")
+        if dataset.shape is None or len(dataset.shape) > MAX_AXES:
+            raise FormatError(f"{where} has no shape, or one of over {MAX_AXES} axes")
+        if dataset.is_virtual or dataset.external:
+            raise FormatError(f"{where} keeps its values in other files, which is refused")
+        size = math.prod(dataset.shape) * kind.itemsize
+        self.claimed += size
+        stored = dataset.id.get_storage_size()
+        if size > stored or self.claimed > self.source.size:
+            raise FormatError(
+                f"{where} claims {dataset.shape} ({size} bytes), {stored} bytes are stored in a "
+                f"file of {self.source.size}: it is cut, sparse or compressed, as Caffe's are not"
+            )
+        self.known[address] = blob = self._view(dataset)
+        return blob
+
+    def _view(self, dataset: h5py.Dataset) -> StoredBlob:
+        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        count = math.prod(shape)
+        if offset is None or count == 0:
+            return StoredBlob(np.asarray(dataset[()], dtype.newbyteorder("=")))
+        if offset + count * dtype.itemsize > self.source.size:
+            raise FormatError(f"{dataset.name} lies beyond the end of the file", offset=offset)
+
+        def load() -> Array:
+            return self.source.load(offset, count, dtype.str).reshape(shape)
+
+        return StoredBlob(
+            self.source.array(offset, count, dtype.str).reshape(shape),
+            load=load,
+        )
+
+
+def read_hdf5(path: str | os.PathLike[str]) -> WeightFile:
+    """Reads the weights Caffe writes with ``snapshot_format: HDF5``.
+
+    The file names no types, and lists its layers by name. Layers that share a parameter which
+    another one owns lack it here; ``StoredLayer.indices`` tells which blobs are present.
+
+    Raises:
+        FormatError: it is not HDF5 or not Caffe's layout; a link leads elsewhere; a dataset is
+            not float32 or float64, or claims more than the file holds.
+        OSError: it cannot be opened.
+    """
+    with explaining(path, HDF5_SIGNATURE):
+        source = MappedFile(path)
+        try:
+            with h5py.File(path, "r") as file:
+                return WeightFile(tuple(_layers(file, _Reader(source))), "caffemodel.h5")
+        except _BROKEN as error:
+            raise FormatError(f"HDF5 cannot read it: {error}") from error
+
+
+def _layers(file: h5py.File, reader: _Reader) -> Iterator[StoredLayer]:
+    data = _group(file, "data")
+    if data is None:
+        raise FormatError(f"there is no group /data, as Caffe's weights have; found {list(file)}")
+    diffs = _group(file, "diff")
+    if len(data) == 0:
+        raise FormatError("the group /data holds no layers")
+    for name in data:
+        group = _group(data, name)
+        if group is None:
+            raise FormatError(f"/data/{name} is not a group, as each layer has")
+        group_diffs = None if diffs is None else _group(diffs, name)
+        indices = sorted(_index(group, key) for key in group)
+        blobs = tuple(_blob(reader, group, group_diffs, index) for index in indices)
+        dense = indices == list(range(len(indices)))
+        yield StoredLayer(name, "", blobs, () if dense else tuple(indices))
+
+
+def _blob(reader: _Reader, group: h5py.Group, diffs: h5py.Group | None, index: int) -> StoredBlob:
+    blob = reader.blob(_dataset(group, str(index)))
+    if diffs is None or str(index) not in diffs:
+        return blob
+    diff = reader.blob(_dataset(diffs, str(index))).data
+    if diff.shape != blob.data.shape:
+        raise FormatError(f"{diffs.name}/{index} is {diff.shape}, its blob is {blob.data.shape}")
+    return StoredBlob(blob.data, diff=diff, load=blob.load)
+
+
+def _index(group: h5py.Group, key: str) -> int:
+    """The number a dataset is named by, in the one spelling Caffe uses."""
+    if not (key.isascii() and key.isdigit() and len(key) < 6 and str(int(key)) == key):
+        raise FormatError(f"{group.name}/{key} is not named by a number, as Caffe's blobs are")
+    return int(key)
+
+
+def _member(group: h5py.Group, name: str) -> Any:
+    """A member reached by a hard link, the only kind that cannot lead out of the file."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise FormatError(f"{group.name}/{name} is a soft or external link, which is refused")
+    return group[name]
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
+    """A subgroup, or None if there is no such group."""
+    if name not in parent.keys():  # noqa: SIM118 - "in" alone would follow links
+        return None
+    member = _member(parent, name)
+    return member if isinstance(member, h5py.Group) else None
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    member = _member(group, name)
+    if not isinstance(member, h5py.Dataset):
+        raise FormatError(f"{group.name}/{name} is not a dataset, as a blob is")
+    return member
+
+
+def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> None:
+    """Writes Caffe's HDF5 weights, all of it or nothing.
+
+    Of blobs over the very same memory only the first is written, as Caffe does for a shared
+    parameter. Diffs, where there are any, go to ``/diff``.
+
+    Raises:
+        UsageError: a blob is neither float32 nor float64, or is legacy, whose 4-D shape HDF5
+            readers refuse; a layer's name is no name of one HDF5 group, or occurs twice.
+        OSError: the file cannot be written.
+    """
+    check_writable(layers)
+    _check_names(layers)
+    owned: set[Identity] = set()
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_group("data")
+        diffs = None
+        if any(blob.diff is not None for layer in layers for blob in layer.blobs):
+            diffs = file.create_group("diff")
+        for layer in layers:
+            group = data.create_group(layer.name)
+            group_diffs = None if diffs is None else diffs.create_group(layer.name)
+            for index, blob in layer.numbered():
+                same = identity(blob.data)
+                if same not in owned:
+                    group.create_dataset(str(index), data=blob.data)
+                if same is not None:
+                    owned.add(same)
+                if group_diffs is not None and blob.diff is not None:
+                    group_diffs.create_dataset(str(index), data=blob.diff)
+
+
+def _check_names(layers: Sequence[StoredLayer]) -> None:
+    seen: set[str] = set()
+    for layer in layers:
+        name = layer.name
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise UsageError(
+                f"layer {name!r} cannot be a group of Caffe's HDF5 layout; write .caffemodel"
+            )
+        if name in seen:
+            raise UsageError(f"two layers are named '{name}'; HDF5 holds each name once")
+        seen.add(name)
+        if any(blob.legacy for blob in layer.blobs):
+            raise UsageError(
+                f"layer '{name}' has blobs in the legacy 4-D shape, which HDF5 cannot mark: load "
+                "the weights into their net and write them from there"
+            )

@@ -1,0 +1,73 @@
+"""A file mapped into memory: looked at without a copy, copied out without mapping its pages."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import weakref
+
+import numpy as np
+
+from caffe_port.errors import FormatError
+from caffe_port.weights.stored import Array
+
+
+class MappedFile:
+    """A regular, non-empty file; stays open as long as a view or loader of it is alive.
+
+    Attributes:
+        path: the file's name as given.
+        size: its length in bytes.
+        view: its bytes, read-only.
+
+    Raises:
+        FormatError: it is empty, or not a regular file.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        # Asked before opening, because opening a named pipe would wait for its writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FormatError("not a regular file", path=path)
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, handle)
+        self._handle = handle
+        self.size = os.fstat(handle).st_size
+        if self.size == 0:
+            raise FormatError("the file is empty", path=path)
+        self.view = memoryview(mmap.mmap(handle, self.size, access=mmap.ACCESS_READ))
+
+    def array(self, offset: int, count: int, dtype: str, stride: int | None = None) -> Array:
+        """``count`` values from ``offset`` on as a 1-D read-only view, without a copy.
+
+        Args:
+            offset: where the first value starts.
+            count: how many values.
+            dtype: numpy's name with the byte order, as "<f4".
+            stride: bytes from one value to the next; None means they touch.
+        """
+        kind = np.dtype(dtype)
+        return np.ndarray((count,), kind, self.view, offset, (stride or kind.itemsize,))
+
+    def load(self, offset: int, count: int, dtype: str) -> Array:
+        """``count`` touching values from ``offset`` on as a fresh array of native byte order.
+
+        Read through the file and not through the map, whose pages would count a second time as
+        this process's memory; a file that shrank meanwhile gives an error, not a bus error.
+
+        Raises:
+            FormatError: the file ends early.
+        """
+        values = np.empty(count, np.dtype(dtype))
+        target = values.view(np.uint8).data
+        done = 0
+        while done < len(target):
+            got = os.preadv(self._handle, [target[done:]], offset + done)
+            if got == 0:
+                raise FormatError(
+                    "the file became shorter while it was read", path=self.path, offset=offset
+                )
+            done += got
+        return values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,129 @@
+"""Weights as safetensors: the tensors of the state dict, the rest as strings in the header.
+
+Header metadata: format, version, name, prototxt, layers (JSON: [[name, type, [keys]], ...]),
+legacy (JSON: [keys]), aliases (JSON: {key: key of the tensor stored}), metadata (JSON).
+A shared parameter is stored once: the format has no sharing of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from caffe_port.errors import FormatError
+from caffe_port.files import atomic_path
+from caffe_port.weights import state_dict
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.sniff import explaining
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
+
+_DTYPES = {"F32": "<f4", "F64": "<f8"}
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> WeightFile:
+    """Reads a .safetensors file that ``write_safetensors`` wrote, without copying its tensors.
+
+    Raises:
+        FormatError: it is broken, written by another program, or holds other than float32 and
+            float64.
+        OSError: it cannot be opened.
+    """
+    with explaining(path):
+        source = MappedFile(path)
+        try:
+            # The library checks the header; the numbers it checked are then used for views.
+            with safe_open(path, framework="np") as file:
+                strings = file.metadata() or {}
+        except SafetensorError as error:
+            raise FormatError(f"safetensors cannot read it: {error}") from error
+        state_dict.check_header(strings.get("format"), strings.get("version"))
+        blobs = _blobs(source)
+        for key, owner in state_dict.check_strings(_json(strings, "aliases", {})).items():
+            if key in blobs or owner not in blobs:
+                raise FormatError(f"its alias '{key}' of '{owner}' is not valid")
+            blobs[key] = blobs[owner]
+        layers = state_dict.unflatten(
+            blobs, _json(strings, "layers", None), _json(strings, "legacy", [])
+        )
+        metadata = state_dict.check_strings(_json(strings, "metadata", {}))
+    return WeightFile(
+        layers,
+        "safetensors",
+        name=strings.get("name", ""),
+        prototxt=strings.get("prototxt"),
+        metadata=metadata,
+    )
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    layers: Sequence[StoredLayer],
+    *,
+    name: str = "",
+    prototxt: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the tensors and the strings above, all of it or nothing.
+
+    Args:
+        path: the file to make.
+        layers: the weights; diffs are left out.
+        name: the net's name.
+        prototxt: the net's text, so that the file needs nothing beside it.
+        metadata: what else to remember, as strings.
+    Raises:
+        UsageError: see state_dict.flatten.
+        OSError: the file cannot be written.
+    """
+    flat = state_dict.flatten(layers, "safetensors")
+    tensors = {k: blob.aligned() for k, blob in flat.blobs.items() if k not in flat.aliases}
+    strings = {
+        "format": state_dict.FORMAT,
+        "version": str(state_dict.VERSION),
+        "name": name,
+        "layers": json.dumps(flat.layers),
+        "legacy": json.dumps(flat.legacy),
+        "aliases": json.dumps(flat.aliases),
+        "metadata": json.dumps(dict(metadata or {})),
+    }
+    if prototxt is not None:
+        strings["prototxt"] = prototxt
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=strings)
+
+
+def _blobs(source: MappedFile) -> dict[str, StoredBlob]:
+    """Views of all tensors, from a header the library has found sound."""
+    length = int.from_bytes(source.view[:8], "little")
+    header = json.loads(bytes(source.view[8 : 8 + length]))
+    header.pop("__metadata__", None)
+    return {key: _blob(source, 8 + length, key, entry) for key, entry in header.items()}
+
+
+def _blob(source: MappedFile, base: int, key: str, entry: dict[str, Any]) -> StoredBlob:
+    dtype = _DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise FormatError(f"'{key}' is {entry['dtype']}, expected F32 or F64")
+    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+    count = (end - begin) // np.dtype(dtype).itemsize
+
+    def load() -> Array:
+        return source.load(base + begin, count, dtype).reshape(shape)
+
+    return StoredBlob(source.array(base + begin, count, dtype).reshape(shape), load=load)
+
+
+def _json(strings: Mapping[str, str], name: str, default: object) -> object:
+    if name not in strings:
+        return default
+    try:
+        value: object = json.loads(strings[name])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"its metadata '{name}' is not JSON: {error}") from error
+    return value

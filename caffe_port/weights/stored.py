@@ -1,0 +1,152 @@
+"""Weights as a file holds them: layers with their blobs, before any net is known.
+
+Every reader gives these and every writer takes them, so one format turns into another without
+a net. The arrays may be read-only views of a mapped file; ``StoredBlob.aligned`` copies one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.errors import UsageError
+
+Array: TypeAlias = npt.NDArray[Any]
+Identity: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], str]
+
+_NAMES = ("weight", "bias")
+_NAMES_BY_TYPE = {"BatchNorm": ("mean", "variance", "factor")}
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBlob:
+    """One parameter of a layer.
+
+    Attributes:
+        data: float32 or float64, in the shape stored. Often a read-only view of a mapped file,
+            at an address that torch and most of C cannot use: take ``aligned()`` to compute.
+        legacy: the shape is the old num, channels, height, width, left-padded with 1s.
+        diff: the gradient stored with it, in the same shape, if there is one.
+        name: the parameter's name in a state dict; "" stands for Caffe's usual one.
+        load: reads ``data`` afresh from its file, for ``aligned``; set by readers.
+    """
+
+    data: Array
+    legacy: bool = False
+    diff: Array | None = None
+    name: str = ""
+    load: Callable[[], Array] | None = field(default=None, repr=False)
+
+    def aligned(self) -> Array:
+        """A copy of ``data`` of its own: aligned, writable, contiguous, of native byte order.
+
+        Raises:
+            FormatError: the file shrank after it was opened.
+        """
+        if self.load is not None:
+            return self.load()
+        return np.array(self.data, dtype=self.data.dtype.newbyteorder("="), order="C")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLayer:
+    """A layer's name, type and blobs.
+
+    Attributes:
+        name: the layer's name; files may hold one name twice (a TRAIN and a TEST layer).
+        type: the V2 type name; "" where the file does not say (HDF5), ``V1:<number>`` for an
+            enum value that cannot be told.
+        blobs: the parameters stored, in Caffe's order.
+        indices: the place of each blob in the layer. Empty means 0, 1, 2 and so on; only an HDF5
+            file differs, where a layer lacks the parameters that another layer owns.
+    """
+
+    name: str
+    type: str = ""
+    blobs: tuple[StoredBlob, ...] = ()
+    indices: tuple[int, ...] = ()
+
+    def numbered(self) -> Iterator[tuple[int, StoredBlob]]:
+        """Each blob with its place in the layer."""
+        return zip(self.indices or range(len(self.blobs)), self.blobs, strict=True)
+
+    def parameter_names(self) -> tuple[str, ...]:
+        """The state dict's name of each blob: weight, bias, mean, ..., ``blob<i>``."""
+        usual = _NAMES_BY_TYPE.get(self.type, _NAMES)
+        return tuple(
+            blob.name or (usual[index] if index < len(usual) else f"blob{index}")
+            for index, blob in self.numbered()
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFile:
+    """What a weight file holds.
+
+    Attributes:
+        layers: in file order (HDF5: by name).
+        format: "caffemodel", "caffemodel.h5", "pt" or "safetensors".
+        name: the net's name, where the file has one.
+        generation: "V0", "V1" or "V2" for a caffemodel, else "".
+        prototxt: the net's text, which .pt and .safetensors remember.
+        metadata: what else the writer chose to remember, as strings.
+    """
+
+    layers: tuple[StoredLayer, ...]
+    format: str
+    name: str = ""
+    generation: str = ""
+    prototxt: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def identity(array: Array) -> Identity | None:
+    """Equal for two arrays over the very same memory; None for an array without elements."""
+    if array.size == 0:
+        return None
+    address = int(array.__array_interface__["data"][0])
+    return address, array.shape, array.strides, array.dtype.str
+
+
+def check_writable(layers: Sequence[StoredLayer]) -> None:
+    """Refuses what no format can hold, before a writer starts.
+
+    Raises:
+        UsageError: a blob is neither float32 nor float64, its diff differs from it in shape or
+            type, or a legacy blob has not four axes.
+    """
+    for layer in layers:
+        for index, blob in layer.numbered():
+            where = f"layer '{layer.name}', blob {index}"
+            if blob.data.dtype not in (np.float32, np.float64):
+                raise UsageError(
+                    f"{where} is {blob.data.dtype}; Caffe's blobs are float32 or float64: "
+                    "convert it first"
+                )
+            if blob.legacy and blob.data.ndim != 4:
+                raise UsageError(f"{where} is marked legacy but has {blob.data.ndim} axes, not 4")
+            diff = blob.diff
+            if diff is not None and (diff.shape, diff.dtype) != (blob.data.shape, blob.data.dtype):
+                raise UsageError(
+                    f"{where} is {blob.data.dtype}{blob.data.shape}, "
+                    f"its diff {diff.dtype}{diff.shape}"
+                )
+
+
+def check_complete(layers: Sequence[StoredLayer], format: str) -> None:
+    """Refuses layers that lack a shared blob which this format stores with every user.
+
+    Raises:
+        UsageError: a layer's blobs are not 0, 1, 2 and so on.
+    """
+    for layer in layers:
+        if layer.indices and layer.indices != tuple(range(len(layer.blobs))):
+            raise UsageError(
+                f"layer '{layer.name}' has only the blobs {list(layer.indices)}: another layer "
+                f"owns the rest, which a {format} file must repeat; load the weights into their "
+                "net and write them from there"
+            )

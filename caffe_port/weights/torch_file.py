@@ -1,0 +1,151 @@
+"""Weights as a PyTorch file: a plain dict of tensors and strings, loaded with weights_only.
+
+    {"format": "caffe_port", "version": 1, "name": ..., "prototxt": ..., "metadata": {...},
+     "layers": [[name, type, [keys]], ...], "legacy": [keys], "state_dict": {key: tensor}}
+
+``torch.load(path, weights_only=True)["state_dict"]`` is what ``Net.load_state_dict`` takes.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from caffe_port.errors import FormatError
+from caffe_port.files import atomic_path
+from caffe_port.weights import state_dict
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.sniff import ZIP_SIGNATURE, explaining
+from caffe_port.weights.stored import StoredBlob, StoredLayer, WeightFile
+
+# What torch.load raises on a broken or foreign file, depending on where it notices.
+_BROKEN = (
+    pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, IndexError,
+    AttributeError, AssertionError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile,
+    NotImplementedError, ImportError, UnicodeDecodeError, RecursionError,
+)  # fmt: skip
+
+
+def read_torch(path: str | os.PathLike[str]) -> WeightFile:
+    """Reads a .pt file that ``write_torch`` wrote; its tensors stay in the mapped file.
+
+    Nothing in the file is run: it is loaded with ``weights_only=True``, after a check that its
+    archive is not compressed and claims no more than the file holds.
+
+    Raises:
+        FormatError: it is broken, written by another program, or would need to run code.
+        OSError: it cannot be opened.
+    """
+    with explaining(path, ZIP_SIGNATURE):
+        stored = _stored_bytes(path, MappedFile(path).size)
+        try:
+            content = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+        except _BROKEN as error:
+            raise FormatError(f"torch cannot load it safely: {_reason(error)}") from error
+        return _weight_file(content, stored)
+
+
+def write_torch(
+    path: str | os.PathLike[str],
+    layers: Sequence[StoredLayer],
+    *,
+    name: str = "",
+    prototxt: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the dict above, all of it or nothing; shared parameters keep sharing.
+
+    Args:
+        path: the file to make.
+        layers: the weights; diffs are left out.
+        name: the net's name.
+        prototxt: the net's text, so that the file needs nothing beside it.
+        metadata: what else to remember, as strings.
+    Raises:
+        UsageError: see state_dict.flatten.
+        OSError: the file cannot be written.
+    """
+    flat = state_dict.flatten(layers, "pt")
+    tensors: dict[str, torch.Tensor] = {}
+    for key, blob in flat.blobs.items():
+        owner = flat.aliases.get(key)
+        tensors[key] = tensors[owner] if owner else torch.from_numpy(blob.aligned())
+    content = {
+        "format": state_dict.FORMAT,
+        "version": state_dict.VERSION,
+        "name": name,
+        "prototxt": prototxt,
+        "metadata": dict(metadata or {}),
+        "layers": flat.layers,
+        "legacy": flat.legacy,
+        "state_dict": tensors,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
+    """How many bytes the archive's records hold; refuses one that unpacks to more than it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except _BROKEN as error:
+        raise FormatError(f"its zip archive is broken: {error}") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise FormatError("its zip archive is compressed, as torch's are not")
+    total = sum(entry.file_size for entry in entries)
+    if total > size:
+        raise FormatError("its zip archive claims more than the file holds")
+    return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
+
+
+def _reason(error: BaseException) -> str:
+    """Why torch refused, without its advice to load the file unsafely."""
+    wanted = re.search(r"GLOBAL (\S+)", str(error))
+    if wanted:
+        return f"it needs {wanted[1]} to be run"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds other than plain tensors, strings, dicts and lists"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _weight_file(content: object, stored: int) -> WeightFile:
+    if not isinstance(content, dict):
+        raise FormatError(f"it holds a {type(content).__name__}, expected a dict")
+    state_dict.check_header(content.get("format"), content.get("version"))
+    tensors, name = content.get("state_dict"), content.get("name", "")
+    prototxt = content.get("prototxt")
+    if not isinstance(tensors, dict):
+        raise FormatError("it has no state_dict")
+    if not isinstance(name, str) or not isinstance(prototxt, str | None):
+        raise FormatError("its name and prototxt are not strings")
+    blobs = {str(key): _blob(str(key), tensor) for key, tensor in tensors.items()}
+    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors.values()}
+    if sum(tensor.untyped_storage().nbytes() for tensor in storages.values()) > stored:
+        raise FormatError("its tensors claim more than the file holds")
+    return WeightFile(
+        state_dict.unflatten(blobs, content.get("layers"), content.get("legacy", [])),
+        "pt",
+        name=name,
+        prototxt=prototxt,
+        metadata=state_dict.check_strings(content.get("metadata", {})),
+    )
+
+
+def _blob(key: str, tensor: object) -> StoredBlob:
+    """A tensor as an array over the same memory.
+
+    An expanded tensor claims more elements than it stores, so contiguity is asked for.
+    """
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        raise FormatError(f"'{key}' is not a dense tensor")
+    if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
+        raise FormatError(f"'{key}' is {tensor.dtype} on {tensor.device}, expected float32 or 64")
+    if not tensor.is_contiguous():
+        raise FormatError(f"'{key}' is not contiguous")
+    return StoredBlob(tensor.detach().numpy())
