@@ -29,8 +29,8 @@ def resize_linear(picture: Bytes, height: int, width: int) -> Bytes:
     # halves are cut by themselves, so beyond an edge the two weights still count apart.
     upper = ((rows[top] >> 4) * down[0][:, None, None]) >> 16
     lower = ((rows[bottom] >> 4) * down[1][:, None, None]) >> 16
-    levels = np.clip((upper + lower + 2) >> 2, 0, 255).astype(np.uint8)
-    return levels.reshape(height, width, *picture.shape[2:])
+    levels: Bytes = np.clip((upper + lower + 2) >> 2, 0, 255).astype(np.uint8)
+    return levels.reshape((height, width, *picture.shape[2:]))
 
 
 def resize_nearest(picture: Bytes, height: int, width: int) -> Bytes:
@@ -55,7 +55,8 @@ def _linear_taps(size: int, wanted: int) -> tuple[Taps, Taps, npt.NDArray[np.int
 
 
 def _nearest_taps(size: int, wanted: int) -> Taps:
-    return np.minimum(np.floor(np.arange(wanted) * _step(size, wanted)), size - 1).astype(np.intp)
+    nearest: Taps = np.floor(np.arange(wanted) * _step(size, wanted)).astype(np.intp)
+    return nearest.clip(0, size - 1)
 
 
 def _step(size: int, wanted: int) -> float:

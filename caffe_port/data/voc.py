@@ -75,7 +75,11 @@ def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
 
 
 def voc_items(
-    images: PathLike, image_list: PathLike | None = None, labels: PathLike | None = None
+    images: PathLike,
+    image_list: PathLike | None = None,
+    labels: PathLike | None = None,
+    *,
+    with_labels: bool = True,
 ) -> list[VOCItem]:
     """The images of a list with their label maps.
 
@@ -86,6 +90,7 @@ def voc_items(
         labels: folder of the label maps; by default those the list names or, of a VOC folder,
             SegmentationClass, then SegmentationClassAug. Where there is neither, the list is
             taken for one without labels.
+        with_labels: False looks for no label maps at all, as for a test list.
     Raises:
         DataError: the list is malformed, names an image or label that is missing, or an id twice.
     """
@@ -93,14 +98,14 @@ def voc_items(
     if not root.is_dir():
         raise DataError(f"{images}: not a folder of images")
     path = _list_path(root, image_list)
-    label_folder = _label_folder(root, labels)
+    label_of = _LabelFinder(root, labels) if with_labels else None
     items: dict[str, VOCItem] = {}
     for number, words in list_words(path):
         where = f"{path}: line {number}"
         image = _find_image(root, words[0], where)
         if image.stem in items:
             raise DataError(f"{where}: {image.stem} is already on {items[image.stem].where}")
-        label = _find_label(root, words, image.stem, label_folder, labels is not None, where)
+        label = label_of.find(words, image.stem, where) if label_of else None
         items[image.stem] = VOCItem(image.stem, image, label, where)
     return list(items.values())
 
@@ -116,15 +121,6 @@ def _list_path(root: Path, image_list: PathLike | None) -> Path:
     raise DataError(
         f"{name}: neither a list file nor the name of one in ImageSets/Segmentation of {root}"
     )
-
-
-def _label_folder(root: Path, labels: PathLike | None) -> Path | None:
-    if labels is not None:
-        if not Path(labels).is_dir():
-            raise DataError(f"{labels}: not a folder of label maps")
-        return Path(labels)
-    folders = [base / name for base in (root, root.parent) for name in LABEL_FOLDERS]
-    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _find_image(root: Path, word: str, where: str) -> Path:
@@ -143,17 +139,30 @@ def _find_image(root: Path, word: str, where: str) -> Path:
     return found
 
 
-def _find_label(
-    root: Path, words: list[str], id: str, folder: Path | None, chosen: bool, where: str
-) -> Path | None:
-    if len(words) == 2 and not chosen:
-        name = words[1].lstrip("/")
-        tried = [root / name, root.parent / name]
-    elif folder is not None:
-        tried = [folder / f"{id}.png"]
-    else:
-        return None
-    found = next((path for path in tried if path.is_file()), None)
-    if found is None:
-        raise DataError(f"{where}: label map of '{id}' is missing; looked for {tried[0]}")
-    return found
+class _LabelFinder:
+    """Where label maps are: a chosen folder, else the list's second words, else VOC's folders."""
+
+    def __init__(self, root: Path, chosen: PathLike | None) -> None:
+        if chosen is not None and not Path(chosen).is_dir():
+            raise DataError(f"{chosen}: not a folder of label maps")
+        bases = (root, root.parent)
+        usual = [base / name for base in bases for name in LABEL_FOLDERS]
+        self.bases, self.chosen = bases, chosen is not None
+        self.folder = (
+            Path(chosen) if chosen is not None else next((f for f in usual if f.is_dir()), None)
+        )
+
+    def find(self, words: list[str], id: str, where: str) -> Path | None:
+        if len(words) > 1 and not self.chosen:
+            tried = [base / words[1].lstrip("/") for base in self.bases]
+        elif self.folder is not None:
+            tried = [self.folder / f"{id}.png"]
+        else:
+            return None
+        found = next((path for path in tried if path.is_file()), None)
+        if found is None:
+            raise DataError(
+                f"{where}: the label map of '{id}' is missing; looked for {tried[0]} "
+                "(a list without labels must be read as one)"
+            )
+        return found

@@ -1,0 +1,172 @@
+"""The evaluation of a list of images: over processes, resumable, with one confusion matrix."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+
+from caffe_port.data.pictures import PathLike
+from caffe_port.data.voc import VOCItem
+from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
+from caffe_port.evaluation.settings import NetworkMaker, RefinerMaker, Settings
+from caffe_port.evaluation.store import Store
+from caffe_port.evaluation.worker import Job, Outcome, Worker
+
+Progress = Callable[[int, int, Outcome], None]
+
+
+@dataclass
+class Result:
+    """An evaluation's outcome.
+
+    Args:
+        settings: what decided the label maps, as in settings.json.
+        items: the images of the list.
+        outcomes: one per image, in the list's order, failed ones included.
+        classes: the network's number of classes, 0 when every image failed.
+        before, after: one matrix over all images each; None without truth or refinement.
+        unknown: truth pixels by label beyond the classes, ignored.
+        store: where the label maps are.
+    """
+
+    settings: dict[str, object]
+    items: list[VOCItem]
+    outcomes: list[Outcome]
+    store: Store
+    classes: int = 0
+    before: ConfusionMatrix | None = None
+    after: ConfusionMatrix | None = None
+    unknown: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> list[Outcome]:
+        """The images that failed."""
+        return [outcome for outcome in self.outcomes if outcome.error]
+
+
+def evaluate(
+    items: Sequence[VOCItem],
+    make_network: NetworkMaker,
+    output: PathLike,
+    settings: Settings | None = None,
+    *,
+    make_refiner: RefinerMaker | None = None,
+    jobs: int = 1,
+    fresh: bool = False,
+    skip_bad: bool = False,
+    comp6: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Predicts every image, before and after the CRF, and compares with the truth where it is.
+
+    Label maps are written to ``output`` as they are made. Interrupted, the same call goes on
+    where it stopped; the result does not depend on ``jobs``.
+
+    Args:
+        items: from ``voc_items``.
+        make_network, make_refiner: see ``makers.NetMaker`` and ``makers.CRFMaker``.
+        output: folder of the label maps, see ``store``.
+        jobs: processes; with one, everything happens in this one.
+        fresh: drop an earlier run's label maps instead of using them.
+        skip_bad: go on after an image that cannot be read or is too large.
+        comp6: also write what the VOC server takes.
+        progress: called after each image, in order, with (done, total, outcome).
+    Raises:
+        UsageError: ``output`` holds label maps of other settings, or the arguments are wrong.
+        DataError: an image or label is bad, and ``skip_bad`` is not set.
+        CaffePortError: the network cannot be built.
+    """
+    settings = settings or Settings()
+    if jobs < 1:
+        raise UsageError(f"at least one job is needed, got {jobs}")
+    if not items:
+        raise UsageError("the list holds no image")
+    decisive: dict[str, object] = {
+        "crop": list(settings.crop),
+        "mean": list(settings.mean),
+        "network": make_network.describe(),
+        "crf": None if make_refiner is None else make_refiner.describe(),
+    }
+    store = Store(output, decisive, refined=make_refiner is not None, comp6=comp6)
+    store.open(fresh=fresh)
+    jobs = min(jobs, len(items))
+    threads = None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    job = Job(make_network, make_refiner, settings, store, threads)
+    result = Result(store.settings, list(items), [], store)
+    with contextlib.closing(_outcomes(job, items, jobs)) as outcomes:
+        for done, outcome in enumerate(outcomes, 1):
+            if outcome.fatal:
+                raise CaffePortError(outcome.error)
+            if outcome.error and not skip_bad:
+                raise DataError(outcome.error)
+            result.outcomes.append(outcome)
+            _count(result, outcome, settings)
+            if progress is not None:
+                progress(done, len(items), outcome)
+    return result
+
+
+def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Iterator[Outcome]:
+    """Outcomes in the order of the items. Closing it lets the images at work finish, no more."""
+    if jobs == 1:
+        worker = Worker(job)
+        yield from map(worker.run, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(job,))
+    try:
+        futures = [pool.submit(_run, item) for item in items]
+        for future in futures:
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise CaffePortError(
+            "a process of the evaluation died, perhaps for want of memory; what is finished is "
+            "kept: run again with fewer jobs"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: Worker | None = None  # of this process, when it is one of a pool
+
+
+def _start(job: Job) -> None:
+    global _worker
+    # Ctrl-C is the parent's to handle: it lets the images at work finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = Worker(job)
+
+
+def _run(item: VOCItem) -> Outcome:
+    assert _worker is not None
+    return _worker.run(item)
+
+
+def _count(result: Result, outcome: Outcome, settings: Settings) -> None:
+    if outcome.error:
+        return
+    if result.classes not in (0, outcome.classes):
+        raise UsageError(f"{outcome.id} has {outcome.classes} classes, others {result.classes}")
+    result.classes = outcome.classes
+    result.before = _summed(result.before, outcome.before, settings)
+    result.after = _summed(result.after, outcome.after, settings)
+    for label, pixels in outcome.unknown.items():
+        result.unknown[label] = result.unknown.get(label, 0) + pixels
+
+
+def _summed(
+    total: ConfusionMatrix | None, counts: Counts | None, settings: Settings
+) -> ConfusionMatrix | None:
+    if counts is None:
+        return total
+    matrix = ConfusionMatrix(len(counts), ignore_label=settings.ignore_label, counts=counts)
+    if total is not None:
+        matrix.merge(total)
+    return matrix

@@ -1,0 +1,74 @@
+"""What decides an evaluation's label maps, and what makes its two replaceable parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data.pictures import Bytes
+from caffe_port.errors import UsageError
+
+Floats = npt.NDArray[np.float32]
+Network = Callable[[Floats], Floats]
+Refiner = Callable[[Floats, Bytes], Floats]
+
+VOC_MEAN = (104.008, 116.669, 122.675)  # blue, green, red, as in every DeepLab prototxt
+
+
+class NetworkMaker(Protocol):
+    """Builds a network in the process that uses it; must survive pickling.
+
+    The network maps (1, 3, H, W) float32, blue green red minus the mean, to (1, C, H, W) scores.
+    """
+
+    def __call__(self, threads: int | None) -> Network:
+        """The network; ``threads`` is how many it may use, None all."""
+
+    def describe(self) -> dict[str, object]:
+        """What decides its scores, as JSON."""
+
+
+class RefinerMaker(Protocol):
+    """Builds a refinement in the process that uses it; must survive pickling.
+
+    The refinement maps (C, h, w) scores and the (h, w, 3) uint8 picture, blue first, to (C, h, w)
+    probabilities.
+    """
+
+    def __call__(self, threads: int | None) -> Refiner:
+        """The refinement; ``threads`` is how many it may use, None all."""
+
+    def describe(self) -> dict[str, object]:
+        """What decides its result, as JSON."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are put to the network and label maps are judged.
+
+    Args:
+        crop: height and width every image is padded to with the mean.
+        mean: blue, green, red.
+        ignore_label: truth pixels that do not count.
+        unknown_labels: what to do about truth labels beyond the network's classes: "error", or
+            "ignore" them, counted in the result.
+    Raises:
+        UsageError: a crop or label out of range.
+    """
+
+    crop: tuple[int, int] = (513, 513)
+    mean: tuple[float, float, float] = VOC_MEAN
+    ignore_label: int = 255
+    unknown_labels: Literal["error", "ignore"] = "error"
+
+    def __post_init__(self) -> None:
+        if min(self.crop) < 1:
+            raise UsageError(f"the crop must be at least 1x1, got {self.crop}")
+        if not 0 <= self.ignore_label <= 255:
+            raise UsageError(f"the ignored label must be 0 to 255, got {self.ignore_label}")
+        if not np.isfinite(self.mean).all():
+            raise UsageError(f"the mean must be finite, got {self.mean}")

@@ -1,0 +1,138 @@
+"""The output folder: label maps that a later run can trust, and the settings they came from.
+
+    OUT/settings.json                                      what decided the label maps
+    OUT/before/ID.png, OUT/after/ID.png                    VOC-palette PNGs before and after the CRF
+    OUT/results/VOC2012/Segmentation/comp6_test_cls/ID.png the final ones, for the VOC server
+
+Each PNG's note names the settings and the image file it came from, by digest, so that a label
+map of another run or of a changed image is never taken for this one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.prediction import Prediction
+from caffe_port.files import atomic_path
+
+COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
+_MARK = "caffe_port"
+
+
+class Store:
+    """Label maps of one evaluation on disk.
+
+    Args:
+        root: the output folder.
+        settings: JSON-able; what decides the label maps.
+        refined: whether there are label maps after a CRF.
+        comp6: also write what the VOC server takes.
+    """
+
+    def __init__(
+        self, root: PathLike, settings: dict[str, object], *, refined: bool, comp6: bool = False
+    ) -> None:
+        self.root, self.refined, self.comp6 = Path(root), refined, comp6
+        self.settings: dict[str, object] = json.loads(json.dumps(settings))
+        text = json.dumps(self.settings, sort_keys=True)
+        self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def open(self, *, fresh: bool = False) -> None:
+        """Makes the folder ready, or refuses one that holds another evaluation.
+
+        Args:
+            fresh: drop the label maps that an earlier run left there.
+        Raises:
+            UsageError: the folder's settings differ and ``fresh`` is not set, or it cannot be
+                written.
+        """
+        if fresh:
+            self._drop()
+        else:
+            self._check_settings()
+        try:
+            with atomic_path(self.root / "settings.json") as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=1, sort_keys=True) + "\n")
+        except OSError as error:
+            raise UsageError(f"{self.root}: cannot be written: {error.strerror}") from error
+
+    def before(self, id: str) -> Path:
+        """Where the label map before the CRF goes."""
+        return self.root / "before" / f"{id}.png"
+
+    def after(self, id: str) -> Path:
+        """Where the label map after the CRF goes."""
+        return self.root / "after" / f"{id}.png"
+
+    def load(self, id: str, image: PathLike) -> Prediction | None:
+        """The finished prediction of this image under these settings, or None."""
+        files = [self.before(id)] + ([self.after(id)] if self.refined else [])
+        notes = {read_note(file) for file in files}
+        start = self._note(image)
+        note = notes.pop()
+        if notes or note is None or not note.startswith(start):
+            return None
+        maps = [read_labels(file) for file in files]
+        after = maps[1] if self.refined else None
+        return Prediction(maps[0], after, int(note.removeprefix(start)))
+
+    def save(self, id: str, image: PathLike, prediction: Prediction) -> None:
+        """Writes a prediction; a reader sees each file whole or not at all."""
+        note = f"{self._note(image)}{prediction.classes}"
+        write_labels(self.before(id), prediction.before, note=note)
+        if prediction.after is not None:
+            write_labels(self.after(id), prediction.after, note=note)
+
+    def save_comp6(self, id: str, prediction: Prediction) -> None:
+        """Writes the final label map where the VOC server looks for it, if asked for."""
+        if self.comp6:
+            final = prediction.before if prediction.after is None else prediction.after
+            write_labels(self.root / COMP6 / f"{id}.png", final)
+
+    def _note(self, image: PathLike) -> str:
+        content = hashlib.sha256(Path(image).read_bytes()).hexdigest()[:16]
+        return f"{_MARK} settings {self._digest} image {content} classes "
+
+    def _check_settings(self) -> None:
+        path = self.root / "settings.json"
+        if not path.exists():
+            return
+        try:
+            old = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{path}: not the settings of an evaluation ({error}); choose another folder"
+            ) from error
+        if old == self.settings:
+            return
+        raise UsageError(
+            f"{self.root} holds label maps made with other settings "
+            f"({'; '.join(_differences(old, self.settings))}): choose another folder, or start "
+            "afresh (--fresh) to drop them"
+        )
+
+    def _drop(self) -> None:
+        """Removes label maps this package wrote, and nothing else."""
+        for folder in (self.root / "before", self.root / "after"):
+            for file in sorted(folder.glob("*.png")):
+                if (read_note(file) or "").startswith(_MARK):
+                    file.unlink()
+
+
+def _differences(old: object, new: object, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{name}.{key}" if name else key
+            found += _differences(old.get(key), new.get(key), inner)
+        return found
+    return [] if old == new else [f"{name or 'settings'} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

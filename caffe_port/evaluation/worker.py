@@ -1,0 +1,128 @@
+"""What one process does for one image: predict or reuse, write, compare with the truth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from caffe_port.data.pictures import Bytes, read_bgr, read_labels
+from caffe_port.data.voc import VOCItem
+from caffe_port.errors import CaffePortError, DataError
+from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
+from caffe_port.evaluation.prediction import Prediction, predict
+from caffe_port.evaluation.settings import Network, NetworkMaker, Refiner, RefinerMaker, Settings
+from caffe_port.evaluation.store import Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Args:
+        id: the image's id.
+        error: why it failed, "" when it did not.
+        fatal: the failure is not this image's but the network's or the settings'.
+        reused: its label maps were on disk already.
+        seconds: what predicting took.
+        classes: the network's number of classes.
+        before, after: (C, C) confusion counts, None without truth or refinement.
+        unknown: truth pixels by label beyond the classes, when they are ignored.
+    """
+
+    id: str
+    error: str = ""
+    fatal: bool = False
+    reused: bool = False
+    seconds: float = 0.0
+    classes: int = 0
+    before: Counts | None = None
+    after: Counts | None = None
+    unknown: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a process needs; it is pickled to each of them.
+
+    Args:
+        make_network, make_refiner: build the two parts; no refinement without the second.
+        settings: crop, mean, labels.
+        store: where label maps go.
+        threads: how many a process may use, None all.
+    """
+
+    make_network: NetworkMaker
+    make_refiner: RefinerMaker | None
+    settings: Settings
+    store: Store
+    threads: int | None = None
+
+
+class Worker:
+    """Runs a job image by image; the network is built when the first image needs it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._parts: tuple[Network, Refiner | None] | None = None
+
+    def run(self, item: VOCItem) -> Outcome:
+        """Predicts and scores one image; an error of this package becomes part of the outcome."""
+        try:
+            return self._run(item)
+        except DataError as error:
+            message = str(error)
+            named = message if str(item.image) in message else f"{item.image}: {message}"
+            return Outcome(item.id, error=f"{item.where}: {named}")
+        except CaffePortError as error:
+            return Outcome(item.id, error=str(error), fatal=True)
+
+    def _run(self, item: VOCItem) -> Outcome:
+        started = time.perf_counter()
+        store = self._job.store
+        prediction = store.load(item.id, item.image)
+        reused = prediction is not None
+        if prediction is None:
+            image = read_bgr(item.image)
+            prediction = predict(image, *self._network_and_refiner(), self._job.settings)
+            store.save(item.id, item.image, prediction)
+        store.save_comp6(item.id, prediction)
+        seconds = 0.0 if reused else time.perf_counter() - started
+        done = Outcome(item.id, "", False, reused, seconds, prediction.classes)
+        return done if item.label is None else self._scored(item, prediction, done)
+
+    def _network_and_refiner(self) -> tuple[Network, Refiner | None]:
+        if self._parts is None:
+            job = self._job
+            refiner = None if job.make_refiner is None else job.make_refiner(job.threads)
+            self._parts = job.make_network(job.threads), refiner
+        return self._parts
+
+    def _scored(self, item: VOCItem, prediction: Prediction, done: Outcome) -> Outcome:
+        assert item.label is not None
+        truth, unknown = self._truth(read_labels(item.label), prediction.classes)
+        try:
+            before = self._counts(truth, prediction.before, done.classes)
+            after = None
+            if prediction.after is not None:
+                after = self._counts(truth, prediction.after, done.classes)
+        except DataError as error:
+            raise DataError(f"{item.image} and {item.label}: {error}") from error
+        return Outcome(
+            done.id, "", False, done.reused, done.seconds, done.classes, before, after, unknown
+        )
+
+    def _truth(self, truth: Bytes, classes: int) -> tuple[Bytes, dict[int, int]]:
+        settings = self._job.settings
+        if settings.unknown_labels == "error":
+            return truth, {}
+        beyond = (truth >= classes) & (truth != settings.ignore_label)
+        labels, counts = np.unique(truth[beyond], return_counts=True)
+        known = np.where(beyond, np.uint8(settings.ignore_label), truth)
+        return known, dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+    def _counts(self, truth: Bytes, prediction: Bytes, classes: int) -> Counts:
+        matrix = ConfusionMatrix(classes, ignore_label=self._job.settings.ignore_label)
+        matrix.add(truth, prediction)
+        return matrix.counts
