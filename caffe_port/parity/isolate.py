@@ -70,7 +70,7 @@ class _Bench:
     def leaf(self, blob: str) -> tuple[Tensor, Tensor]:
         """The blob as a start for gradients, and what its reader sees."""
         if blob not in self.leaves:
-            if len(self.topology.writers[blob]) > 1:
+            if len(self.topology.writers.get(blob, ())) > 1:
                 with torch.no_grad():
                     value, layers = self.first(blob)
                 start = value.detach().requires_grad_(self.has_diff(blob))
