@@ -1,0 +1,95 @@
+"""What the CRF accepts: every argument is checked here, before compiled code sees it."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caffe_port.errors import UsageError
+
+Floats = NDArray[np.float32]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def count(name: str, value: object, least: int) -> int:
+    """An integer of at least ``least`` that fits 32 bits; UsageError otherwise."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if least <= int(value) < 2**31:
+            return int(value)
+    raise UsageError(f"{name} is {value!r}; expected an integer of at least {least}")
+
+
+def number(name: str, value: object, *, positive: bool = False) -> float:
+    """A finite real number in the range of float32; UsageError otherwise."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        result = float(value)
+        if abs(result) <= FLOAT32_MAX and (not positive or np.float32(result) > 0):
+            return result
+    kind = "positive number" if positive else "finite number"
+    raise UsageError(f"{name} is {value!r}; expected a {kind} in the range of float32")
+
+
+def widths(name: str, value: float | Sequence[float], length: int) -> tuple[float, ...]:
+    """A positive width for each of length axes, or one for all; UsageError otherwise."""
+    if isinstance(value, numbers.Real):
+        return (number(name, value, positive=True),) * length
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise UsageError(f"{name} is {value!r}; expected a positive number or {length} of them")
+    if len(value) != length:
+        raise UsageError(f"{name} has {len(value)} numbers; expected one, or {length}")
+    return tuple(number(f"{name}[{i}]", item, positive=True) for i, item in enumerate(value))
+
+
+def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
+    """A contiguous float32 array of the shape, in which a str stands for any size but 0.
+
+    float64 is converted. Infinities and NaN are left for ``finite`` or ``unary_energies``.
+    """
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64):
+        raise UsageError(f"{name} has dtype {array.dtype}; expected float32 or float64")
+    fits = array.ndim == len(shape) and all(
+        found > 0 if isinstance(wanted, str) else found == wanted
+        for found, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = "(" + ", ".join(map(str, shape)) + ")"
+        raise UsageError(f"{name} has shape {array.shape}; expected {wanted}, nothing empty")
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def finite(name: str, array: Floats) -> Floats:
+    """The array, if every element is finite; UsageError naming the first that is not."""
+    good = np.isfinite(array)
+    if not good.all():
+        where = tuple(map(int, np.unravel_index(int(np.argmin(good)), array.shape)))
+        raise UsageError(f"{name}{list(where)} is {array[where]}; every element must be finite")
+    return array
+
+
+def unary_energies(name: str, value: ArrayLike, shape: tuple[int, int, int]) -> Floats:
+    """Energies (labels, H, W): finite, or +inf to rule a label out, but not all of a pixel's."""
+    array = floats(name, value, shape)
+    if np.isfinite(array).all():
+        return array
+    finite(name, np.where(array == np.inf, np.float32(0), array))
+    ruled_out = np.isinf(array).all(axis=0)
+    if ruled_out.any():
+        y, x = np.argwhere(ruled_out)[0]
+        raise UsageError(f"{name}[:, {y}, {x}] is infinite: every label of the pixel is ruled out")
+    return array
+
+
+def picture(name: str, value: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
+    """Colours (H, W, 3), uint8 or float32, as float32; UsageError otherwise."""
+    array = np.asarray(value)
+    if array.dtype not in (np.uint8, np.float32):
+        raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
+    if array.shape != (height, width, 3):
+        raise UsageError(f"{name} has shape {array.shape}; expected {(height, width, 3)}")
+    return finite(name, array.astype(np.float32, copy=False))
