@@ -73,3 +73,7 @@ class DataError(CaffePortError):
 
 class UsageError(CaffePortError):
     """A call that cannot be carried out as asked."""
+
+
+class UnknownFieldWarning(UserWarning):
+    """A prototxt has fields that no dialect knows; they were kept but nothing reads them."""

@@ -18,6 +18,7 @@ __all__ = [
     "UnknownField",
     "caffe_pb2",
     "parse_net",
+    "read_file",
     "read_net",
     "read_net_text",
     "read_solver",

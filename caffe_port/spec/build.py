@@ -32,6 +32,7 @@ def build(
     """Does the work of ``NetSpec.build``."""
     if phase not in ("TRAIN", "TEST"):
         raise UsageError(f"phase is {phase!r}; expected 'TRAIN' or 'TEST'")
+    stages = tuple(stages)
     chosen = filter_layers(message, phase, level, stages)
     _refuse_duplicates(chosen)
     connector = _Connector(phase, input_shapes, unknown)
@@ -51,6 +52,9 @@ def build(
         sources=tuple(top for layer in sources for top in layer.tops),
         outputs=tuple(sorted(connector.available)),
         force_backward=message.force_backward,
+        level=level,
+        stages=stages,
+        input_shapes=connector.input_shapes,
         unknown=tuple(unknown),
         text=text,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class NetSpec:
         sources: tops of all layers that make data: Input and data layers.
         outputs: blobs that no layer reads, sorted by name as Caffe lists them.
         force_backward: whether every blob gets a diff.
+        level, stages, input_shapes: what the spec was built with.
         unknown: fields that the schema does not have.
         text: the prototxt it was made from, variables filled in.
     """
@@ -94,6 +96,9 @@ class NetSpec:
     sources: tuple[str, ...]
     outputs: tuple[str, ...]
     force_backward: bool
+    level: int
+    stages: tuple[str, ...]
+    input_shapes: Mapping[str, Shape]
     unknown: tuple[UnknownField, ...]
     text: str
 
@@ -147,6 +152,25 @@ class NetSpec:
         from caffe_port.spec.build import build
 
         return build(cls, message, phase, level, stages, dict(input_shapes or {}), unknown, text)
+
+    def settings(self) -> dict[str, str]:
+        """What, besides the text, is needed to build this spec again; as strings."""
+        shapes = {name: list(shape) for name, shape in self.input_shapes.items()}
+        return {
+            "phase": self.phase,
+            "level": str(self.level),
+            "stages": json.dumps(list(self.stages)),
+            "input_shapes": json.dumps(shapes),
+        }
+
+    def message(self) -> caffe_pb2.NetParameter:
+        """The net as Caffe writes it: this phase's layers with their splits, without blobs."""
+        net = caffe_pb2.NetParameter(name=self.name, force_backward=self.force_backward)
+        net.state.phase = caffe_pb2.Phase.Value(self.phase)
+        net.layer.extend(layer.message for layer in self.layers)
+        for layer in net.layer:
+            layer.ClearField("blobs")
+        return net
 
     def layer(self, name: str) -> LayerSpec:
         """The layer of that name.

@@ -1,0 +1,90 @@
+"""What a layer is in torch, and where types find theirs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from caffe_port.errors import UnsupportedLayerError
+from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops import BUILTIN
+
+
+class Layer(nn.Module):
+    """One Caffe layer: bottoms in, a tuple of tops out.
+
+    A subclass computes in ``forward`` and never writes into its bottoms: in place is the net's
+    business. The parameters of ``spec.params`` are there under their names (``self.weight``); the
+    op's options are ``self.op``. A layer with state beyond parameters keeps it in buffers.
+
+    Args:
+        spec: the connected layer.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        for param in spec.params:
+            # lr_mult 0 freezes: Caffe computes no diff for such a parameter
+            blob = nn.Parameter(torch.empty(param.shape), requires_grad=param.lr_mult != 0)
+            self.register_parameter(param.name, blob)
+
+    @property
+    def in_training(self) -> bool:
+        """Caffe's phase, fixed when the net is made; not torch's train() and eval()."""
+        return self.spec.phase == "TRAIN"
+
+    def blob(self, index: int) -> nn.Parameter | None:
+        """The parameter at Caffe's ``params[layer][index]``; None where there is none."""
+        if index >= len(self.spec.params):
+            return None
+        return self.get_parameter(self.spec.params[index].name)
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        """Computes all tops from the bottoms."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def extra_repr(self) -> str:
+        return repr(self.spec.op)
+
+
+LayerType = TypeVar("LayerType", bound=type[Layer])
+_layers: dict[str, type[Layer]] = {}
+
+
+def register_layer(type: str) -> Callable[[LayerType], LayerType]:
+    """Class decorator: makes a Layer known for a type.
+
+    A layer of one's own fork takes one file: a dataclass derived from ``caffe_port.Op`` under
+    ``register_op`` for its options and shapes, and a class derived from ``caffe_port.Layer`` under
+    ``register_layer`` for its maths.
+
+    Raises:
+        ValueError: the type is registered already.
+    """
+
+    def decorate(layer: LayerType) -> LayerType:
+        if type in _layers:
+            raise ValueError(f"layer type '{type}' is registered already")
+        _layers[type] = layer
+        return layer
+
+    return decorate
+
+
+def make_layer(spec: LayerSpec) -> Layer:
+    """Builds the module of a layer.
+
+    Raises:
+        UnsupportedLayerError: the type has an op but no layer.
+    """
+    if spec.type not in _layers and spec.type in BUILTIN:
+        importlib.import_module(f"caffe_port.layers.{BUILTIN[spec.type]}")
+    if spec.type not in _layers:
+        message = "options are registered for this type but no layer; use register_layer"
+        raise UnsupportedLayerError(spec.name, spec.type, message)
+    return _layers[spec.type](spec)

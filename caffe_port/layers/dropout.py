@@ -1,0 +1,28 @@
+"""Dropout: scaled in training, the identity in testing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec.ops.dropout import Dropout as Options
+
+
+@register_layer("Dropout")
+class Dropout(Layer):
+    """In TRAIN, keeps an element with probability 1 - ratio and scales it by 1 / (1 - ratio).
+
+    ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from torch's generator.
+
+    Source: BVLC/caffe dropout_layer.cpp.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(self.spec.op, Options)
+        (x,) = bottoms
+        if not self.in_training:
+            return (x.view_as(x),)
+        keep = 1.0 - self.spec.op.ratio
+        mask = torch.rand_like(x) < keep
+        return (x * mask * (1.0 / keep),)

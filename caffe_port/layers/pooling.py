@@ -1,0 +1,81 @@
+"""Pooling: Caffe's windows, which torch's agree with only in part."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec.ops.pooling import Pooling as Options
+
+_FLT_MAX = torch.finfo(torch.float32).max
+
+
+def _frame(x: Tensor, op: Options, fill: float) -> tuple[Tensor, tuple[int, int]]:
+    """Pads so that every window of Caffe's lies inside: left as told, right as far as needed."""
+    kernel = op.window(tuple(x.shape))
+    out = op.top_shapes([tuple(x.shape)])[0][2:]
+    right = [
+        max((out[i] - 1) * op.stride[i] + kernel[i] - x.shape[2 + i] - op.pad[i], 0)
+        for i in (0, 1)
+    ]
+    frame = (op.pad[1], right[1], op.pad[0], right[0])
+    padded = functional.pad(x, frame, value=fill) if any(frame) else x
+    # what is left over on the right belongs to no window
+    used = [(out[i] - 1) * op.stride[i] + kernel[i] for i in (0, 1)]
+    return padded[..., : used[0], : used[1]], kernel
+
+
+def max_pool(x: Tensor, op: Options) -> tuple[Tensor, Tensor]:
+    """Maximum of each window and its index in the bottom's plane.
+
+    Padding never wins: the frame is -FLT_MAX, which is also what Caffe gives for a window that
+    holds nothing else. Among equals the first in row order wins.
+
+    Args:
+        x: (N, C, H, W).
+        op: options.
+    Returns:
+        The maxima and h * W + w of each, both (N, C, H', W'); the index is -1 for a window outside.
+    Source: BVLC/caffe pooling_layer.cpp, Forward_cpu.
+    """
+    framed, kernel = _frame(x, op, -_FLT_MAX)
+    top, index = functional.max_pool2d(framed, kernel, op.stride, return_indices=True)
+    row = index // framed.shape[3] - op.pad[0]
+    column = index % framed.shape[3] - op.pad[1]
+    inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
+    return top, torch.where(inside, row * x.shape[3] + column, -1)
+
+
+def ave_pool(x: Tensor, op: Options) -> Tensor:
+    """Average of each window: padding counts, what hangs over beyond the padding does not.
+
+    Args:
+        x: (N, C, H, W).
+        op: options.
+    Returns:
+        (N, C, H', W').
+    Source: BVLC/caffe pooling_layer.cpp, Forward_cpu.
+    """
+    framed, kernel = _frame(x, op, 0.0)
+    sums = functional.avg_pool2d(framed, kernel, op.stride, divisor_override=1)
+    areas = [
+        (start + kernel[i]).clamp(max=x.shape[2 + i] + 2 * op.pad[i]) - start
+        for i in (0, 1)
+        for start in [torch.arange(sums.shape[2 + i], device=x.device) * op.stride[i]]
+    ]
+    return sums / (areas[0][:, None] * areas[1][None, :]).to(x.dtype)
+
+
+@register_layer("Pooling")
+class Pooling(Layer):
+    """MAX or AVE pooling; a second top of MAX holds the indices."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(self.spec.op, Options)
+        (x,) = bottoms
+        if self.spec.op.method == "AVE":
+            return (ave_pool(x, self.spec.op),)
+        top, mask = max_pool(x, self.spec.op)
+        return (top, mask.to(x.dtype))[: len(self.spec.tops)]

@@ -1,0 +1,98 @@
+"""From files to a Net."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+
+from caffe_port.errors import FormatError, UnknownFieldWarning
+from caffe_port.net import Net
+from caffe_port.proto import parse_net
+from caffe_port.spec import NetSpec
+from caffe_port.weights import WeightFile, read_weights
+from caffe_port.weights.sniff import ZIP_SIGNATURE, is_safetensors, read_head
+
+_Path = str | os.PathLike[str]
+
+
+def load(
+    net: _Path,
+    weights: _Path | None = None,
+    *,
+    phase: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    strict: bool = True,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Net:
+    """Builds a net from a prototxt, or from a converted model, and loads its weights.
+
+    Args:
+        net: a prototxt, or a .pt or .safetensors that ``Net.save`` wrote.
+        weights: .caffemodel, .caffemodel.h5, .pt or .safetensors, recognised by content; None
+            leaves a prototxt's net as its fillers make it.
+        phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
+        variables: values for `${NAME}` in the prototxt.
+        strict: whether weights missing or left over are errors; False is Caffe's own rule.
+        level, stages: NetState besides the phase.
+        input_shapes: shapes that replace those of Input and data layers, by top.
+    Returns:
+        The net, on the CPU, in float32.
+    Raises:
+        FormatError: a file breaks its format.
+        CaffePortError: the net cannot be built, or the weights do not fit.
+    Warns:
+        UnknownFieldWarning: the prototxt has fields that no dialect knows.
+    """
+    stored: WeightFile | None = None
+    if _is_converted(net):
+        stored = read_weights(net)
+        text, level, stages, shapes = _remembered(stored, net)
+        phase, input_shapes = phase or stored.metadata.get("phase"), input_shapes or shapes
+    else:
+        from caffe_port.proto import read_file
+
+        text = read_file(net)
+    if weights is not None:
+        stored = read_weights(weights)
+    parsed = parse_net(text, variables=variables, path=os.fspath(net))
+    if parsed.unknown:
+        found = "\n  ".join(str(field) for field in parsed.unknown)
+        warnings.warn(f"{os.fspath(net)}:\n  {found}", UnknownFieldWarning, stacklevel=2)
+    spec = NetSpec.build(
+        parsed.message, phase=phase or "TEST", level=level, stages=stages,
+        input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
+    )  # fmt: skip
+    # strict loading sets every parameter, so filling first would be work for nothing
+    built = Net(spec, fill=stored is None or not strict)
+    if stored is not None:
+        built.load_stored(stored.layers, strict=strict)
+    return built
+
+
+def _is_converted(path: _Path) -> bool:
+    head = read_head(path)
+    return head.startswith(ZIP_SIGNATURE) or (
+        bool(head) and is_safetensors(head, os.stat(path).st_size)
+    )
+
+
+def _remembered(
+    stored: WeightFile, path: _Path
+) -> tuple[str, int, list[str], dict[str, list[int]]]:
+    if stored.prototxt is None:
+        message = f"a {stored.format} file that remembers no prototxt; give the prototxt first"
+        raise FormatError(message, path=path)
+    try:
+        level = int(stored.metadata.get("level", "0"))
+        stages = [str(stage) for stage in json.loads(stored.metadata.get("stages", "[]"))]
+        shapes = {
+            str(name): [int(size) for size in shape]
+            for name, shape in json.loads(stored.metadata.get("input_shapes", "{}")).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FormatError(f"its metadata is not what Net.save writes: {error}", path=path) from None
+    return stored.prototxt, level, stages, shapes

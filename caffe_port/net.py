@@ -1,0 +1,251 @@
+"""Net: a NetSpec as a torch module with named blobs and named parameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caffe_port.errors import LayerError, UsageError
+from caffe_port.layers import Layer, make_layer
+from caffe_port.layers.fillers import fill
+from caffe_port.plan import Plan, make_plan
+from caffe_port.spec import NetSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from caffe_port.weights import StoredLayer
+    from caffe_port.weights.matching import Match
+
+Keep: TypeAlias = Literal["outputs", "all"] | Iterable[str]
+Array: TypeAlias = "Tensor | npt.NDArray[np.floating]"
+
+
+class Blobs(dict[str, Tensor]):
+    """Blob name -> data of its last writer, after a forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, Tensor] = {}
+
+    def write(self, name: str, data: Tensor, track: bool) -> None:
+        """Sets a blob; with ``track`` its diff is kept after a backward pass."""
+        if track and data.requires_grad and name not in self._first:
+            data.retain_grad()
+            self._first[name] = data
+        self[name] = data
+
+    def diff(self, name: str) -> Tensor | None:
+        """The blob's diff after backward, or None where none was computed.
+
+        As in Caffe, the diff of a blob written in place is with respect to its first writer's
+        output. Only a forward pass with ``keep="all"`` keeps diffs.
+        """
+        first = self._first.get(name)
+        return None if first is None else first.grad
+
+
+class Net(nn.Module):
+    """A Caffe net as a torch module.
+
+    Its parameters are named `<layer>.weight`, `<layer>.bias` and so on; shared ones are one
+    parameter. The phase is the spec's: torch's ``train()`` and ``eval()`` do not change it.
+
+    Args:
+        spec: the net.
+        fill: whether parameters are filled as the prototxt says; False leaves them unset for
+            weights that are loaded next.
+    Raises:
+        UnsupportedLayerError: a type without a layer.
+    """
+
+    def __init__(self, spec: NetSpec, *, fill: bool = True) -> None:
+        super().__init__()
+        self.spec = spec
+        self.write_files = False  # whether layers such as MatWrite act; Caffe's own face sets it
+        self._plans: dict[object, Plan] = {}
+        for layer in spec.layers:
+            # not add_module: a layer may be called 'data' or 'type'
+            self._modules[layer.name] = make_layer(layer)
+        self._share()
+        if fill:
+            self.fill()
+
+    def _share(self) -> None:
+        for layer in self.spec.layers:
+            for param in layer.params:
+                if param.owner is None:
+                    continue
+                owner = self.layer_params(param.owner[0])[param.owner[1]]
+                if tuple(owner.shape) != param.shape:
+                    raise LayerError(
+                        layer.name, layer.type,
+                        f"parameter '{param.name}' of shape {param.shape} shares one of shape "
+                        f"{tuple(owner.shape)}; sharing across shapes is not supported yet",
+                    )  # fmt: skip
+                self.module(layer.name).register_parameter(param.name, owner)
+
+    def fill(self) -> None:
+        """Fills all parameters as their fillers say, from torch's generator."""
+        for layer in self.spec.layers:
+            for i, param in enumerate(layer.params):
+                if param.owner is None:
+                    try:
+                        fill(self.layer_params(layer.name)[i], param.filler)
+                    except ValueError as error:
+                        raise LayerError(layer.name, layer.type, str(error)) from error
+
+    def module(self, layer: str) -> Layer:
+        """The module of a layer. Raises KeyError if there is none."""
+        module = self._modules[layer]
+        assert isinstance(module, Layer)
+        return module
+
+    def layer_params(self, layer: str) -> list[nn.Parameter]:
+        """A layer's parameters in Caffe's order, as ``net.params[layer]`` had them."""
+        module = self.module(layer)
+        return [module.get_parameter(param.name) for param in module.spec.params]
+
+    def run_layer(self, layer: str, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Runs one layer on given bottoms.
+
+        Raises:
+            LayerError: the bottoms do not fit the layer.
+        """
+        module = self.module(layer)
+        try:
+            tops: tuple[Tensor, ...] = module(*bottoms)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            shapes = ", ".join(str(tuple(b.shape)) for b in bottoms)
+            message = f"cannot run on bottoms of shape {shapes}: {error}"
+            raise LayerError(module.spec.name, module.spec.type, message) from error
+        return tops
+
+    def forward(self, inputs: Array | Mapping[str, Array], keep: Keep = "outputs") -> Blobs:
+        """Runs the net.
+
+        Data layers whose tops are given are not run, and layers that then lack a bottom are left
+        out.
+
+        Args:
+            inputs: blob name -> data, for Input layers and for data layers that are to be
+                replaced; or one tensor where the net has one input. Any batch size and, where the
+                layers allow it, any height and width.
+            keep: which blobs are returned. 'outputs': those that no layer reads (a layer that only
+                reports, such as SegAccuracy, does not count); other blobs are freed after their
+                last reader. 'all': every blob, and diffs after backward. Or names: only what they
+                need is run.
+        Returns:
+            Blob name -> tensor.
+        Raises:
+            UsageError: an input or a name in ``keep`` that the net does not have, or data missing.
+            LayerError: a layer that cannot run on its bottoms.
+        """
+        blobs = Blobs()
+        fed = self._feed(inputs)
+        plan = self._plan(frozenset(fed), keep)
+        for name, data in fed.items():
+            track = plan.keep_all and torch.is_grad_enabled()
+            if track and data.is_floating_point() and not data.requires_grad:
+                data = data.detach().requires_grad_(name in plan.needs_diff)
+            blobs.write(name, data, plan.keep_all)
+        for step in plan.steps:
+            bottoms = [
+                blobs[blob] if down else blobs[blob].detach()
+                for blob, down in zip(step.layer.bottoms, step.layer.propagate_down, strict=True)
+            ]
+            tops = self.run_layer(step.layer.name, bottoms)
+            del bottoms
+            for name, data in zip(step.layer.tops, tops, strict=True):
+                blobs.write(name, self._placed(data, step.layer.op.kind), plan.keep_all)
+            for name in step.free:
+                del blobs[name]
+        for name in fed.keys() - plan.kept:
+            blobs.pop(name, None)  # fed, but read by no layer that runs
+        return blobs
+
+    def _plan(self, fed: frozenset[str], keep: Keep) -> Plan:
+        wanted = keep if isinstance(keep, str) else frozenset(keep)
+        key = (fed, wanted, self.write_files)
+        if key not in self._plans:
+            self._plans[key] = make_plan(self.spec, fed, wanted, self.write_files)
+        return self._plans[key]
+
+    def _placed(self, data: Tensor, kind: str) -> Tensor:
+        """Data layers read into main memory; their tops go where the parameters are."""
+        if kind != "source":
+            return data
+        like = next(self.parameters(), None)
+        return data if like is None else data.to(like)
+
+    def _feed(self, inputs: Array | Mapping[str, Array]) -> dict[str, Tensor]:
+        if not isinstance(inputs, Mapping):
+            names = self.spec.inputs or self.spec.sources[:1]
+            if len(names) != 1:
+                raise UsageError(f"the net has the inputs {', '.join(names)}; give a dict")
+            inputs = {names[0]: inputs}
+        for name in inputs:
+            if name not in self.spec.sources:
+                known = ", ".join(self.spec.sources) or "none"
+                raise UsageError(f"'{name}' is no input of the net; its inputs: {known}")
+        return {name: torch.as_tensor(data) for name, data in inputs.items()}
+
+    def load_stored(self, layers: Sequence[StoredLayer], *, strict: bool = True) -> Match:
+        """Copies stored weights into the parameters, by layer name.
+
+        Args:
+            layers: what ``caffe_port.weights.read_weights`` gives.
+            strict: whether missing and extra layers are errors. False is Caffe's own rule: both
+                are passed over; wrong shapes and counts are errors all the same.
+        Returns:
+            What was matched, missing and extra.
+        Raises:
+            WeightMismatchError: nothing was copied.
+        """
+        from caffe_port.weights.matching import match
+
+        found = match(self.spec, layers)
+        found.check(strict)
+        with torch.no_grad():
+            for layer, index, blob in found.pairs:
+                param = self.layer_params(layer)[index]
+                param.copy_(torch.from_numpy(blob.aligned()).view(param.shape))
+        return found
+
+    def stored_layers(self) -> list[StoredLayer]:
+        """The parameters as ``caffe_port.weights.write_weights`` takes them."""
+        from caffe_port.weights import StoredBlob, StoredLayer
+
+        return [
+            StoredLayer(
+                layer.name,
+                layer.type,
+                tuple(
+                    StoredBlob(blob.detach().cpu().contiguous().numpy(), name=param.name)
+                    for param, blob in zip(
+                        layer.params, self.layer_params(layer.name), strict=True
+                    )
+                ),
+            )
+            for layer in self.spec.layers
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the net; the suffix chooses the format.
+
+        `.pt` and `.safetensors` remember the prototxt, so ``caffe_port.load`` needs nothing else;
+        `.caffemodel` and `.caffemodel.h5` are read by Caffe.
+        """
+        from caffe_port.weights import write_weights
+
+        write_weights(
+            path, self.stored_layers(), name=self.spec.name, prototxt=self.spec.text,
+            metadata=self.spec.settings(), net_message=self.spec.message(),
+        )  # fmt: skip
