@@ -197,16 +197,15 @@ def _judge(
             result,
             verdict=Verdict.FAIL,
             where=_largest(caffe_errors),
-            reason=f"Caffe is {_part(e_caffe, peak)} off the port's float64 run, more than "
-            f"float32 explains ({tolerance.caffe:.0e}): another result, not another rounding",
+            reason=f"e_caffe is {_part(e_caffe, peak)}, more than float32 explains "
+            f"({tolerance.caffe:.0e}): another result",
         )
     if e_port > allowed:
         return replace(
             result,
             verdict=Verdict.FAIL,
             where=_largest(port_errors),
-            reason=f"the port is {e_port:.2e} off its float64 run, Caffe {e_caffe:.2e}; "
-            f"{allowed:.2e} is allowed",
+            reason=f"e_port is {e_port:.2e}, allowed {allowed:.2e}: worse rounding than Caffe's",
         )
     return result
 

@@ -125,10 +125,11 @@ def _backward(bench: _Bench, layer: Layer, result: Run) -> None:
         tops = bench.run(layer, [bench.leaf(bottom)[1] for bottom in layer.bottoms])
         _start(bench, dict(zip(layer.tops, tops, strict=True)))
     except _Missing as missing:
-        for bottom in layer.bottoms:
-            result.skipped["diff", bottom] = str(missing)
-        for index in range(len(bench.net.layer_params(layer.name))):
-            result.skipped["pdiff", f"{layer.name}/{index}"] = str(missing)
+        in_place = [w for bottom in layer.bottoms for w in bench.topology.writers.get(bottom, ())[1:]]
+        result.skipped.update({("diff", bottom): str(missing) for bottom in layer.bottoms})
+        for skipped in [layer, *in_place]:
+            for index in range(len(bench.net.layer_params(skipped.name))):
+                result.skipped["pdiff", f"{skipped.name}/{index}"] = str(missing)
         return
     _collect(bench, result)
 

@@ -108,7 +108,8 @@ class Judge:
                 port, caffe, tied=self.tied_choices(maker, port.reshape(caffe.shape), caffe)
             )
         result = compare(port, self.exact.data.get(blob), caffe, self.tolerance)
-        self.e_caffe[blob] = result.e_caffe or 0.0
+        if result.verdict is Verdict.PASS:
+            self.e_caffe[blob] = result.e_caffe or 0.0
         if result.verdict is Verdict.FAIL and maker.type in ties.COUNTING:
             return self.forgive_counts(maker, blob, result)
         return result

@@ -1,0 +1,55 @@
+"""Writers, readers, outputs and the reach of random layers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from caffe_port.parity.topology import study
+from tests.parity.fake import LAYERS, FakeLayer
+
+
+def spec(*layers, phase="TEST", inputs=("data",)):
+    return SimpleNamespace(name="n", phase=phase, inputs=inputs, layers=layers)
+
+
+def names(layers):
+    return [layer.name for layer in layers]
+
+
+def test_in_place_layers_are_writers_not_readers():
+    found = study(spec(*LAYERS, inputs=("data", "label")), frozenset({"data", "label"}))
+    assert names(found.writers["conv1"]) == ["conv1", "relu1"]
+    assert names(found.readers["conv1"]) == ["pool1"]
+    assert found.writers["data"] == ()
+    assert found.outputs == ("label_map", "loss", "accuracy")
+    assert found.blobs[:4] == ("data", "label", "conv1", "pool1")
+
+
+def test_data_layers_whose_tops_are_fed_do_not_run():
+    reader = FakeLayer("reader", "ImageSegData", (), ("data", "label"))
+    conv = FakeLayer("conv", "Convolution", ("data",), ("conv",))
+    found = study(spec(reader, conv, inputs=()), frozenset({"data", "label"}))
+    assert names(found.layers) == ["conv"]
+    assert found.blobs == ("data", "label", "conv")
+    assert found.is_single_layer
+
+
+def test_dropout_in_training_makes_what_follows_random():
+    layers = (
+        FakeLayer("a", "Convolution", ("data",), ("a",)),
+        FakeLayer("drop", "Dropout", ("a",), ("a",)),
+        FakeLayer("b", "Convolution", ("a",), ("b",)),
+        FakeLayer("c", "Convolution", ("data",), ("c",)),
+    )
+    found = study(spec(*layers, phase="TRAIN"), frozenset({"data"}))
+    assert found.random_data == {"a", "b"}
+    assert found.random_diffs == {"a", "data"}
+    assert study(spec(*layers), frozenset({"data"})).random_data == frozenset()
+
+
+def test_a_net_of_one_layer_and_plumbing_is_a_single_layer():
+    split = FakeLayer("s", "Split", ("data",), ("x", "y"))
+    conv = FakeLayer("conv", "Convolution", ("x",), ("conv",))
+    assert study(spec(split, conv), frozenset({"data"})).is_single_layer
+    relu = FakeLayer("relu", "ReLU", ("conv",), ("conv",))
+    assert not study(spec(split, conv, relu), frozenset({"data"})).is_single_layer
