@@ -73,6 +73,8 @@ class Net(nn.Module):
             # not add_module: a layer may be called 'data' or 'type'
             self._modules[layer.name] = make_layer(layer)
         self._share()
+        if spec.force_backward:
+            self.requires_grad_(True)
         if fill:
             self.fill()
 

@@ -1,0 +1,109 @@
+"""Blob: a pair of live numpy arrays, data and diff."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+class Blob:
+    """Data and diff of equal shape, float32, both writable in place.
+
+    Source: BVLC/caffe blob.cpp, as _caffe.cpp shows it to Python.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self._data: Floats = np.zeros(tuple(shape), np.float32)
+        self._diff: Floats | None = None
+
+    @property
+    def data(self) -> Floats:
+        """The values; write into it, or into parts of it, to change the blob."""
+        return self._data
+
+    @property
+    def diff(self) -> Floats:
+        """The diff of the loss with respect to the values."""
+        if self._diff is None:
+            self._diff = np.zeros_like(self._data)
+        return self._diff
+
+    @property
+    def shape(self) -> list[int]:
+        """Sizes of the axes."""
+        return list(self._data.shape)
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self._data.shape)
+
+    def _legacy(self, axis: int) -> int:
+        if self._data.ndim > 4:
+            raise ValueError(f"a blob of shape {self._data.shape} has no num, channels, ...")
+        return self._data.shape[axis] if axis < self._data.ndim else 1
+
+    @property
+    def num(self) -> int:
+        """Size of the first axis."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """Size of the second axis, 1 where there is none."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """Size of the third axis, 1 where there is none."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """Size of the fourth axis, 1 where there is none."""
+        return self._legacy(3)
+
+    def reshape(self, *shape: int) -> None:
+        """Gives the blob a shape; values survive only where the count stays.
+
+        Raises:
+            ValueError: a negative size.
+        """
+        if min(shape, default=0) < 0:
+            raise ValueError(f"a blob cannot have shape {shape}")
+        if tuple(shape) == self._data.shape:
+            return
+        if math.prod(shape) == self._data.size:
+            self._data = self._data.reshape(shape)
+            self._diff = None if self._diff is None else self._diff.reshape(shape)
+        else:
+            self._data, self._diff = np.zeros(shape, np.float32), None
+
+    def assign(self, values: torch.Tensor) -> None:
+        """Takes over a layer's output, reshaping where its shape is new."""
+        self.reshape(*values.shape)
+        self._data[...] = values.detach().numpy()
+
+
+class ParamBlob(Blob):
+    """A parameter: its data is the torch parameter's own memory."""
+
+    def __init__(self, param: torch.nn.Parameter) -> None:
+        self._data = param.detach().numpy()
+        self._diff = None
+
+    def reshape(self, *shape: int) -> None:
+        """Refused: a parameter's shape follows from its layer.
+
+        Raises:
+            ValueError: the shape is another one.
+        """
+        if tuple(shape) != self._data.shape:
+            raise ValueError(f"a parameter of shape {self._data.shape} cannot become {shape}")
