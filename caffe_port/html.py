@@ -19,6 +19,8 @@ Cell = object  # text, a number, or a piece of Html wrapped by ``raw``
 
 VERDICTS = ("pass", "fail", "warn", "info")
 
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#5d6878;--paper:#fbfbf9;--card:#fff;
 --line:#e1e3e6;--head:#f1f2f0;--accent:#2c5d8f;--pass:#22713f;--passbg:#e3f2e7;--fail:#a8281f;
@@ -189,26 +191,27 @@ def cards(figures: Mapping[str, object]) -> Html:
     return Html(f'<div class="cards">{inside}</div>')
 
 
-def image(png_bytes: bytes, alt: str, *, width: int | None = None) -> Html:
-    """A PNG inside the page.
+def image(content: bytes, alt: str, *, width: int | None = None) -> Html:
+    """A PNG or JPEG inside the page.
 
     Args:
-        png_bytes: the whole file.
+        content: the whole file.
         alt: what it shows, for those who cannot see it.
         width: pixels; the picture's own (at most the page's) when absent.
     Raises:
-        ValueError: the bytes are not a PNG.
+        ValueError: the bytes are neither a PNG nor a JPEG.
     """
-    if not png_bytes.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ValueError(f"the image '{alt}' is not a PNG: it starts with {png_bytes[:8]!r}")
+    kind = next((name for start, name in _PICTURES.items() if content.startswith(start)), None)
+    if kind is None:
+        raise ValueError(f"'{alt}' is neither a PNG nor a JPEG: it starts with {content[:8]!r}")
     size = f' width="{width}"' if width is not None else ""
-    data = base64.b64encode(png_bytes).decode("ascii")
-    return Html(f'<img src="data:image/png;base64,{data}" alt="{text(alt)}"{size}>')
+    data = base64.b64encode(content).decode("ascii")
+    return Html(f'<img src="data:image/{kind};base64,{data}" alt="{text(alt)}"{size}>')
 
 
-def figure(png_bytes: bytes, caption: str) -> Html:
-    """A picture with its caption, for ``figure_grid``."""
-    inside = image(png_bytes, caption)
+def figure(content: bytes, caption: str) -> Html:
+    """A picture (PNG or JPEG) with its caption, for ``figure_grid``."""
+    inside = image(content, caption)
     return Html(f"<figure>{inside}<figcaption>{text(caption)}</figcaption></figure>")
 
 

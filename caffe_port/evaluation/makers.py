@@ -15,7 +15,7 @@ from caffe_port.errors import UsageError
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner
 
 if TYPE_CHECKING:
-    from caffe_port.net import Net
+    from caffe_port.spec import NetSpec
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class NetMaker:
         """
         import torch
 
-        from caffe_port.net import load
+        from caffe_port.loading import load
 
         if threads is not None:
             torch.set_num_threads(threads)
         net = load(self.net, self.weights, phase="TEST", variables=self.variables)
         net = net.to(self.device).eval()
-        blob = self.blob or score_blob(net)
-        data = data_blob(net)
+        blob, data = self.blob or score_blob(net.spec), data_blob(net.spec)
 
         def network(x: Floats) -> Floats:
             with torch.inference_mode():
@@ -101,55 +100,41 @@ class CRFMaker:
         return {**self.parameters.as_dict(), "colours": self.colours}
 
 
-def score_blob(net: Net) -> str:
+def score_blob(spec: NetSpec) -> str:
     """The blob an evaluation reads: what a DenseCRF, SegAccuracy or loss layer reads, else the
     net's only output.
 
     Raises:
         UsageError: nothing tells which of several it is.
     """
+    copied = {top: x.bottoms[0] for x in spec.layers if x.type == "Split" for top in x.tops}
     for wanted in ("DenseCRF", "SegAccuracy", "SoftmaxWithLoss"):
-        for layer in net.spec.layers:
-            if layer.type == wanted and layer.bottoms:
-                return _unsplit(net, layer.bottoms[0])
-    read = {bottom for layer in net.spec.layers for bottom in layer.bottoms}
-    outputs = dict.fromkeys(
-        top for layer in net.spec.layers for top in layer.tops if top not in read
-    )
-    images = [top for top in outputs if len(net.spec.shapes.get(top, ())) == 4]
-    if len(images) == 1:
-        return images[0]
+        for layer in spec.layers:
+            if layer.type == wanted:
+                # the prototxt's own name, not that of a Split's copy
+                return copied.get(layer.bottoms[0], layer.bottoms[0])
+    maps = [blob for blob in spec.outputs if len(spec.shapes[blob]) == 4]
+    if len(maps) == 1:
+        return maps[0]
     raise UsageError(
-        f"which blob holds the scores? The net's outputs are {', '.join(outputs) or 'none'}; "
+        f"which blob holds the scores? The net's outputs are {', '.join(spec.outputs) or 'none'}; "
         "name one (--blob)"
     )
 
 
-def data_blob(net: Net) -> str:
-    """The blob that takes the image: an input of the net or the first top of its data layer.
+def data_blob(spec: NetSpec) -> str:
+    """The blob that takes the image: the net's first input, or the first top of its data layer.
 
     Raises:
         UsageError: the net has no such blob.
     """
-    if net.spec.inputs:
-        return net.spec.inputs[0]
-    for layer in net.spec.layers:
-        if not layer.bottoms and layer.tops:
-            return layer.tops[0]
-    raise UsageError(f"the net '{net.spec.name}' has no input for an image")
-
-
-def _unsplit(net: Net, blob: str) -> str:
-    """The blob a Split layer copied, so that the name is the prototxt's."""
-    for layer in net.spec.layers:
-        if layer.type == "Split" and blob in layer.tops:
-            return layer.bottoms[0]
-    return blob
+    if not spec.sources:
+        raise UsageError(f"the net '{spec.name}' has no input for an image")
+    return spec.sources[0]
 
 
 def _digest(path: str) -> str:
     try:
-        with Path(path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -113,7 +113,7 @@ def evaluate(
     return result
 
 
-def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Iterator[Outcome]:
+def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Generator[Outcome, None, None]:
     """Outcomes in the order of the items. Closing it lets the images at work finish, no more."""
     if jobs == 1:
         worker = Worker(job)

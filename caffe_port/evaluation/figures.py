@@ -1,0 +1,139 @@
+"""An evaluation's figures as JSON, the names of its classes, and figures to set beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from caffe_port.data.pictures import PathLike
+from caffe_port.data.voc import VOC_CLASSES
+from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.confusion import ConfusionMatrix
+from caffe_port.evaluation.gallery import image_iou
+from caffe_port.evaluation.pipeline import Result
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Figures from elsewhere for the same images.
+
+    Args:
+        name: whose they are.
+        mean_iou: before and after the CRF, as shares of 1; None where unknown.
+        per_class: IoU per class before and after; empty where unknown.
+    """
+
+    name: str
+    mean_iou: tuple[float | None, float | None]
+    per_class: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+
+def read_reference(path: PathLike, name: str) -> Reference:
+    """Figures from JSON: ``{"raw": {"mean_iou": x, "per_class": [..]}, "crf": {..}}``.
+
+    A report.json of this package ("before", "after", "iou") is understood too.
+
+    Raises:
+        DataError: the file is missing or of another form.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        parts = [values.get(old) or values.get(new) or {} for old, new in _PARTS]
+        means = tuple(float(part["mean_iou"]) if part else None for part in parts)
+        lists = tuple(
+            tuple(
+                math.nan if x is None else float(x)
+                for x in part.get("per_class", part.get("iou", []))
+            )
+            for part in parts
+        )
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f'{path}: expected {{"raw": {{"mean_iou": .., "per_class": [..]}}, "crf": ..}}, '
+            f"found something else ({error})"
+        ) from error
+    return Reference(name, (means[0], means[1]), (lists[0], lists[1]))
+
+
+_PARTS = (("raw", "before"), ("crf", "after"))
+
+
+def class_names(classes: int, path: PathLike | None = None) -> list[str]:
+    """Names of the classes: of a file with one a line, VOC's for 21, or numbers.
+
+    Raises:
+        DataError: the file cannot be read.
+        UsageError: it holds another number of names.
+    """
+    if path is None:
+        return list(VOC_CLASSES) if classes == len(VOC_CLASSES) else list(map(str, range(classes)))
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the class names cannot be read: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if len(names) != classes:
+        raise UsageError(f"{path}: {len(names)} class names for a network of {classes} classes")
+    return names
+
+
+def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:
+    """Everything the report says, for programs: figures, settings, versions, every image."""
+    per_image = [
+        {
+            "id": outcome.id,
+            "error": outcome.error or None,
+            "mean_iou_before": number(image_iou(outcome.before)),
+            "mean_iou_after": number(image_iou(outcome.after)),
+            "seconds": None if outcome.reused or outcome.error else round(outcome.seconds, 4),
+        }
+        for outcome in result.outcomes
+    ]
+    return {
+        "images": len(result.outcomes) - len(result.skipped),
+        "skipped": [outcome.error for outcome in result.skipped],
+        "classes": list(names),
+        "before": _matrix(result.before),
+        "after": _matrix(result.after),
+        "ignored_unknown_labels": {str(k): v for k, v in sorted(result.unknown.items())},
+        "settings": result.settings,
+        "versions": versions(),
+        "per_image": per_image,
+    }
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of what took part."""
+    found = {"python": platform.python_version()}
+    for name in ("caffe_port", "numpy", "torch", "pillow"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _matrix(matrix: ConfusionMatrix | None) -> dict[str, object] | None:
+    if matrix is None:
+        return None
+    return {
+        "mean_iou": number(matrix.mean_iou()),
+        "pixel_accuracy": number(matrix.pixel_accuracy()),
+        "mean_recall": number(matrix.mean_recall()),
+        "iou": [number(x) for x in matrix.iou().tolist()],
+        "absent": matrix.absent,
+        "pixels": matrix.pixels,
+        "confusion": matrix.counts.tolist(),
+    }
