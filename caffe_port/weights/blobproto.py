@@ -205,15 +205,15 @@ def encode_blob(blob: StoredBlob) -> EncodedBlob:
     Args:
         blob: float32 or float64, see stored.check_writable.
     """
-    double = blob.data.dtype == np.float64
+    double = blob.data.dtype.itemsize == 8
     parts: list[bytes | Array] = []
     if blob.legacy:
         parts += [wire.encode_int(i, n) for i, n in enumerate(blob.data.shape, start=1)]
     values = [(_DATA, blob.data)] if blob.diff is None else [(_DATA, blob.data), (_DIFF, blob.diff)]
     shape: list[bytes | Array] = []
-    if not blob.legacy:
+    if not blob.legacy and blob.data.ndim:  # of a scalar Caffe writes no shape at all
         dims = b"".join(map(wire.encode_varint, blob.data.shape))
-        shape = [wire.encode_bytes(_SHAPE, wire.encode_bytes(1, dims) if dims else b"")]
+        shape = [wire.encode_bytes(_SHAPE, wire.encode_bytes(1, dims))]
     # Fields go in the order of their numbers: data 5, diff 6, shape 7, double_data 8, ...
     packed: list[bytes | Array] = []
     for number, array in values:

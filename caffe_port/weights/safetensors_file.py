@@ -2,7 +2,8 @@
 
 Header metadata: format, version, name, prototxt, layers (JSON: [[name, type, [keys]], ...]),
 legacy (JSON: [keys]), aliases (JSON: {key: key of the tensor stored}), metadata (JSON).
-A shared parameter is stored once: the format has no sharing of its own.
+A shared parameter is stored once: the format has no sharing of its own. One net gives one file,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from caffe_port.errors import FormatError
 from caffe_port.files import atomic_path
 from caffe_port.weights import state_dict
+from caffe_port.weights.blobproto import raw_bytes
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import explaining
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
@@ -82,7 +83,7 @@ def write_safetensors(
         OSError: the file cannot be written.
     """
     flat = state_dict.flatten(layers, "safetensors")
-    tensors = {k: blob.aligned() for k, blob in flat.blobs.items() if k not in flat.aliases}
+    blobs = {key: blob for key, blob in flat.blobs.items() if key not in flat.aliases}
     strings = {
         "format": state_dict.FORMAT,
         "version": str(state_dict.VERSION),
@@ -94,8 +95,30 @@ def write_safetensors(
     }
     if prototxt is not None:
         strings["prototxt"] = prototxt
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=strings)
+    # The wider type first, so that every tensor starts at a multiple of its element's size.
+    ordered = dict(sorted(blobs.items(), key=lambda item: -item[1].data.dtype.itemsize))
+    header = _header(ordered, strings)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        for blob in ordered.values():
+            stream.write(raw_bytes(blob.data))
+
+
+def _header(blobs: Mapping[str, StoredBlob], strings: dict[str, str]) -> bytes:
+    """The header's JSON, padded with spaces to a multiple of 8 bytes.
+
+    Made here and not by the library, which orders its entries at random and copies every tensor.
+    """
+    entries: dict[str, object] = {"__metadata__": strings}
+    begin = 0
+    for key, blob in blobs.items():
+        end = begin + blob.data.nbytes
+        kind = f"F{8 * blob.data.dtype.itemsize}"
+        shape = list(blob.data.shape)
+        entries[key] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+        begin = end
+    encoded = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    return encoded + b" " * (-len(encoded) % 8)
 
 
 def _blobs(source: MappedFile) -> dict[str, StoredBlob]:

@@ -122,7 +122,7 @@ def check_writable(layers: Sequence[StoredLayer]) -> None:
     for layer in layers:
         for index, blob in layer.numbered():
             where = f"layer '{layer.name}', blob {index}"
-            if blob.data.dtype not in (np.float32, np.float64):
+            if blob.data.dtype.kind != "f" or blob.data.dtype.itemsize not in (4, 8):
                 raise UsageError(
                     f"{where} is {blob.data.dtype}; Caffe's blobs are float32 or float64: "
                     "convert it first"

@@ -1,0 +1,111 @@
+"""Which stored blob belongs to which parameter of a net, and what does not fit.
+
+Source: BVLC/caffe net.cpp, CopyTrainedLayersFrom; blob.cpp, ShapeEquals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from caffe_port.errors import WeightMismatchError
+from caffe_port.spec import NetSpec
+from caffe_port.spec.ops import Shape
+from caffe_port.weights.stored import StoredBlob, StoredLayer
+
+_SHOWN = 12
+
+
+@dataclass
+class Match:
+    """The outcome of matching stored layers with a net.
+
+    Attributes:
+        pairs: (layer, index, blob) to copy, in the file's order: of several copies of a shared
+            parameter the last one wins, as in Caffe.
+        missing: parameters of the net that nothing was stored for.
+        extra: stored layers with blobs that the net does not have.
+        misfits: stored blobs whose count or shape is not the net's.
+    """
+
+    pairs: list[tuple[str, int, StoredBlob]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    misfits: list[str] = field(default_factory=list)
+
+    def check(self, strict: bool) -> None:
+        """Refuses what does not fit.
+
+        Args:
+            strict: whether missing and extra ones count too; Caffe itself ignores both.
+        Raises:
+            WeightMismatchError: naming every one of them.
+        """
+        problems = list(self.misfits)
+        if strict:
+            problems += [f"missing: {name}" for name in self.missing]
+            problems += [f"not in the net: {name}" for name in self.extra]
+        if problems:
+            shown = problems[:_SHOWN]
+            if len(problems) > _SHOWN:
+                shown.append(f"and {len(problems) - _SHOWN} more")
+            advice = "" if self.misfits else "\nstrict=False accepts this, as Caffe did"
+            raise WeightMismatchError(
+                "the weights do not fit the net:\n  " + "\n  ".join(shown) + advice
+            )
+
+
+def fits(stored: StoredBlob, shape: Shape) -> bool:
+    """Whether a blob's shape is the wanted one; legacy shapes compare after padding to 4 axes."""
+    found = tuple(stored.data.shape)
+    if stored.legacy:
+        return len(shape) <= 4 and found == (1,) * (4 - len(shape)) + shape
+    return found == shape
+
+
+def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
+    """Matches by layer name and position."""
+    result = Match()
+    wanted = {layer.name: layer.params for layer in spec.layers}
+    filled: set[tuple[str, int]] = set()
+    for stored in layers:
+        if stored.name not in wanted:
+            if stored.blobs:
+                result.extra.append(f"layer '{stored.name}' with {len(stored.blobs)} blobs")
+            continue
+        params = wanted[stored.name]
+        blobs = list(stored.numbered())
+        complete = [i for i, _ in blobs] == list(range(len(params)))
+        # HDF5 stores a shared parameter with its owner only
+        elsewhere = {i for i, param in enumerate(params) if param.owner is not None}
+        if not complete and {i for i, _ in blobs} | elsewhere != set(range(len(params))):
+            result.misfits.append(
+                f"layer '{stored.name}': {len(blobs)} blobs stored, {len(params)} expected"
+            )
+            continue
+        for i, blob in blobs:
+            if not fits(blob, params[i].shape):
+                result.misfits.append(
+                    f"layer '{stored.name}', blob {i}: shape {tuple(blob.data.shape)} stored, "
+                    f"{params[i].shape} expected"
+                )
+                continue
+            result.pairs.append((stored.name, i, blob))
+            filled.add((stored.name, i))
+    result.missing = _missing(spec, filled)
+    return result
+
+
+def _missing(spec: NetSpec, filled: set[tuple[str, int]]) -> list[str]:
+    """Parameters that got nothing, neither under their own name nor through sharing."""
+    owner_of = {
+        (layer.name, i): param.owner or (layer.name, i)
+        for layer in spec.layers
+        for i, param in enumerate(layer.params)
+    }
+    reached = {owner_of[key] for key in filled}
+    return [
+        f"layer '{layer}', blob {i}"
+        for (layer, i), owner in owner_of.items()
+        if owner not in reached
+    ]
