@@ -19,7 +19,7 @@ from caffe_port.files import atomic_path
 if TYPE_CHECKING:
     from rich.table import Table
 
-MEAN = "mean over classes"
+MEAN = "mean IoU"
 
 
 def write_report(
@@ -68,7 +68,7 @@ def percent(value: float | None) -> str:
 
 
 def _matrices(result: Result) -> dict[str, ConfusionMatrix]:
-    both = {"before the CRF": result.before, "after the CRF": result.after}
+    both = {"before CRF": result.before, "after CRF": result.after}
     if result.after is None:
         both = {"network": result.before}
     return {name: matrix for name, matrix in both.items() if matrix is not None}
@@ -93,7 +93,7 @@ def iou_table(
     for when, (mean, classes) in zip(("before", "after"), parts, strict=False):
         if reference is not None and mean is not None:
             known = list(classes) if len(classes) == len(names) else [math.nan] * len(names)
-            columns.append((f"{reference.name} {when}", [*known, mean]))
+            columns.append((f"{reference.name}, {when}", [*known, mean]))
     rows = [
         [label, *(percent(values[i]) for _, values in columns)]
         for i, label in enumerate([*names, MEAN])

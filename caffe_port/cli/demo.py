@@ -1,0 +1,179 @@
+"""``caffe-port demo``: the bundled Caffe-trained LargeFOV, converted, verified and evaluated."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from caffe_port.evaluation.example import Difference, Example
+    from caffe_port.evaluation.pipeline import Result
+    from caffe_port.html import Html
+    from caffe_port.parity.verify import VerifyResult
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+TITLE = "A Caffe-trained LargeFOV in PyTorch"
+
+
+@click.command(name="demo")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder of the converted model, label maps and report.",
+)
+@click.option(
+    "--example",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The example's folder.  [default: examples/shapes_voc of this checkout]",
+)
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True)
+def command(out: Path, example: Path | None, jobs: int) -> None:
+    """Convert, verify and evaluate the bundled model, beside what real Caffe got.
+
+    Exit status: 0 everything equals Caffe, 1 something differs, 2 a file is missing or unusable,
+    130 interrupted.
+    """
+    from caffe_port.errors import CaffePortError
+    from caffe_port.evaluation.example import Example, find_example
+
+    try:
+        equal = _demo(Example(example or find_example()), out, jobs)
+    except (CaffePortError, OSError) as error:
+        click.echo(f"caffe-port demo: {error}", err=True)
+        raise click.exceptions.Exit(2) from error
+    except KeyboardInterrupt as error:
+        click.echo("\ninterrupted: nothing is lost but time, run it again", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    raise click.exceptions.Exit(0 if equal else 1)
+
+
+def _demo(example: Example, out: Path, jobs: int) -> bool:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    started = time.perf_counter()
+    converted = _convert(example, out, console)
+    parity = _verify(converted, example, console)
+    result = _evaluate(converted, example, out, jobs)
+    difference = example.difference(result)
+    seconds = time.perf_counter() - started
+    page = _report(example, result, parity, difference, seconds)
+    _show(example, result, difference, console)
+    console.print(f"{seconds:.0f} s; report: {page}")
+    return parity.passed and difference.before == difference.after == 0
+
+
+def _convert(example: Example, out: Path, console: Console) -> Path:
+    import caffe_port
+
+    variables = {"ROOT": str(example.root)}
+    net = caffe_port.load(example.prototxt, example.weights, phase="TEST", variables=variables)
+    converted = out / "largefov.pt"
+    net.save(converted)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    words = f"{example.weights.name}, {parameters:,} parameters, to {converted}"
+    console.print(f"converted  {words}", markup=False)
+    return converted
+
+
+def _verify(converted: Path, example: Example, console: Console) -> VerifyResult:
+    import caffe_port
+    from caffe_port.parity import read_recording
+    from caffe_port.parity.report import headline
+    from caffe_port.parity.verify import verify
+
+    parity = verify(caffe_port.load(converted), read_recording(example.recording))
+    style = "green" if parity.passed else "bold red"
+    console.print(f"verified   {headline(parity)}", style=style, markup=False)
+    return parity
+
+
+def _evaluate(converted: Path, example: Example, out: Path, jobs: int) -> Result:
+    from caffe_port.data.voc import voc_items
+    from caffe_port.evaluation.example import CROP
+    from caffe_port.evaluation.makers import CRFMaker, NetMaker
+    from caffe_port.evaluation.pipeline import evaluate
+    from caffe_port.evaluation.progress import shown_progress
+    from caffe_port.evaluation.settings import Settings
+
+    with shown_progress("evaluate") as progress:
+        return evaluate(
+            voc_items(example.root, "val"),
+            NetMaker(str(converted)),
+            out,
+            Settings(crop=(CROP, CROP)),
+            make_refiner=CRFMaker(example.crf_parameters),
+            jobs=jobs,
+            fresh=True,
+            progress=progress,
+        )
+
+
+def _show(example: Example, result: Result, difference: Difference, console: Console) -> None:
+    from rich.table import Table
+
+    from caffe_port.evaluation.example import HEADERS
+    from caffe_port.evaluation.report import terminal_table
+
+    console.print(terminal_table(result, example.names(result.classes), example.caffe))
+    table = Table(title=f"{len(result.items)} validation images", title_justify="left")
+    for i, header in enumerate(HEADERS):
+        table.add_column(header, justify="right" if i else "left")
+    for row in difference.rows(result, example.caffe):
+        table.add_row(*row, style="bold")
+    console.print(table)
+
+
+def _report(
+    example: Example,
+    result: Result,
+    parity: VerifyResult,
+    difference: Difference,
+    seconds: float,
+) -> Path:
+    from dataclasses import asdict
+
+    from caffe_port.evaluation.report import write_report
+    from caffe_port.parity.report import as_dict
+
+    page, _ = write_report(
+        result,
+        example.names(result.classes),
+        title=TITLE,
+        reference=example.caffe,
+        more={
+            "caffe_mean_iou": dict(zip(("before", "after"), example.caffe.mean_iou, strict=True)),
+            "labels_unlike_caffe": asdict(difference),
+            "parity": as_dict(parity),
+            "seconds": round(seconds, 2),
+        },
+        sections=_sections(example, result, parity, difference),
+    )
+    return page
+
+
+def _sections(
+    example: Example, result: Result, parity: VerifyResult, difference: Difference
+) -> list[Html]:
+    from caffe_port import html
+    from caffe_port.evaluation.example import HEADERS
+    from caffe_port.parity.report import headline
+    from caffe_port.parity.report_html import parity_table
+
+    kinds = ["fail" if count else "pass" for count in (difference.before, difference.after)]
+    beside = html.table(HEADERS, difference.rows(result, example.caffe), row_classes=kinds)
+    verdict = html.verdict("pass" if parity.passed else "fail")
+    words = html.paragraph(headline(parity))
+    blobs = html.details("Blob by blob", parity_table(parity))
+    return [
+        html.section("Beside real Caffe", beside),
+        html.section("Parity with Caffe's recording", verdict, words, blobs),
+    ]
