@@ -25,7 +25,27 @@ _HOMES = {
 }
 _ROOMS = {"crf", "errors", "parity", "proto", "pycaffe", "spec", "weights"}
 
-__all__ = ["__version__", *_HOMES, *_ROOMS]  # noqa: PLE0604  # all of them strings
+__all__ = [
+    "DenseCRF",
+    "Layer",
+    "LayerSpec",
+    "Net",
+    "NetSpec",
+    "Op",
+    "__version__",
+    "crf",
+    "errors",
+    "load",
+    "parity",
+    "proto",
+    "pycaffe",
+    "read_weights",
+    "register_layer",
+    "register_op",
+    "spec",
+    "weights",
+    "write_weights",
+]
 
 if TYPE_CHECKING:
     from caffe_port import crf, errors, parity, proto, pycaffe, spec, weights

@@ -23,6 +23,7 @@ def load(
     *,
     phase: str | None = None,
     variables: Mapping[str, str] | None = None,
+    dialect: str | None = None,
     strict: bool = True,
     level: int = 0,
     stages: Sequence[str] = (),
@@ -36,6 +37,7 @@ def load(
             leaves a prototxt's net as its fillers make it.
         phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
         variables: values for `${NAME}` in the prototxt.
+        dialect: 'bvlc', 'deeplab1' or 'deeplab2' where the text alone does not tell.
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
         level, stages: NetState besides the phase.
         input_shapes: shapes that replace those of Input and data layers, by top.
@@ -52,19 +54,20 @@ def load(
         stored = read_weights(net)
         text, level, stages, shapes = _remembered(stored, net)
         phase, input_shapes = phase or stored.metadata.get("phase"), input_shapes or shapes
+        dialect = dialect or stored.metadata.get("dialect")
     else:
         from caffe_port.proto import read_file
 
         text = read_file(net)
     if weights is not None:
         stored = read_weights(weights)
-    parsed = parse_net(text, variables=variables, path=os.fspath(net))
+    parsed = parse_net(text, variables=variables, dialect=dialect, path=os.fspath(net))
     if parsed.unknown:
         found = "\n  ".join(str(field) for field in parsed.unknown)
         warnings.warn(f"{os.fspath(net)}:\n  {found}", UnknownFieldWarning, stacklevel=2)
     spec = NetSpec.build(
-        parsed.message, phase=phase or "TEST", level=level, stages=stages,
-        input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
+        parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level,
+        stages=stages, input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
     )  # fmt: skip
     # strict loading sets every parameter, so filling first would be work for nothing
     built = Net(spec, fill=stored is None or not strict)

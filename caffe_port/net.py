@@ -154,10 +154,11 @@ class Net(nn.Module):
         fed = self._feed(inputs)
         plan = self._plan(frozenset(fed), keep)
         for name, data in fed.items():
-            track = plan.keep_all and torch.is_grad_enabled()
-            if track and data.is_floating_point() and not data.requires_grad:
-                data = data.detach().requires_grad_(name in plan.needs_diff)
-            blobs.write(name, data, plan.keep_all)
+            wanted = plan.keep_all and torch.is_grad_enabled() and name in plan.needs_diff
+            if wanted and data.is_floating_point() and not data.requires_grad:
+                blobs.write(name, data.detach().requires_grad_(), True)
+            else:
+                blobs.write(name, data, plan.keep_all)
         for step in plan.steps:
             bottoms = [
                 blobs[blob] if down else blobs[blob].detach()
@@ -231,9 +232,7 @@ class Net(nn.Module):
                 layer.type,
                 tuple(
                     StoredBlob(blob.detach().cpu().contiguous().numpy(), name=param.name)
-                    for param, blob in zip(
-                        layer.params, self.layer_params(layer.name), strict=True
-                    )
+                    for param, blob in zip(layer.params, self.layer_params(layer.name), strict=True)
                 ),
             )
             for layer in self.spec.layers

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.text import UnknownField, parse_text, read_file
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 
@@ -34,6 +35,7 @@ class NetText:
         unknown: fields that no dialect of the schema has.
         text: the prototxt with its variables filled in.
         generation: 'V1' or 'V2', as it was written.
+        dialect: 'bvlc', 'deeplab1' or 'deeplab2'; see ``dialects``.
         path: where it came from, or ''.
     """
 
@@ -41,45 +43,57 @@ class NetText:
     unknown: tuple[UnknownField, ...]
     text: str
     generation: str
+    dialect: str
     path: str
 
 
 def parse_net(
-    text: str, *, variables: Mapping[str, str] | None = None, path: str | None = None
+    text: str,
+    *,
+    variables: Mapping[str, str] | None = None,
+    dialect: str | None = None,
+    path: str | None = None,
 ) -> NetText:
     """Parses and upgrades the prototxt of a net.
 
     Args:
         text: the prototxt, of generation V1 or V2.
         variables: values for ``${NAME}``.
+        dialect: whose Caffe it was written for; None looks at the text.
         path: named in errors.
     Raises:
         FormatError: with path, line and column.
+        UsageError: no such dialect.
     """
     from caffe_port.proto.tokens import substitute
 
     filled = substitute(text, variables or {})
     message, unknown = parse_text(filled, caffe_pb2.NetParameter(), path=path)
-    generation = upgrade_net(message, path)
-    return NetText(message, unknown, filled, generation, path or "")
+    dialect = choose_dialect(message, dialect)
+    generation = upgrade_net(message, path, dialect)
+    return NetText(message, unknown, filled, generation, dialect, path or "")
 
 
 def read_net_text(
-    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    variables: Mapping[str, str] | None = None,
+    dialect: str | None = None,
 ) -> NetText:
     """Reads the prototxt of a net and keeps what there is to say about it."""
-    return parse_net(read_file(path), variables=variables, path=os.fspath(path))
+    return parse_net(read_file(path), variables=variables, dialect=dialect, path=os.fspath(path))
 
 
 def read_net(
-    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    variables: Mapping[str, str] | None = None,
+    dialect: str | None = None,
 ) -> caffe_pb2.NetParameter:
     """Reads the prototxt of a net, upgraded as Caffe's ``upgrade_net_proto_text`` does.
 
     Raises:
         FormatError: with path, line and column.
     """
-    return read_net_text(path, variables).message
+    return read_net_text(path, variables, dialect).message
 
 
 def read_solver(

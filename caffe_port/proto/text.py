@@ -1,8 +1,8 @@
 """Protobuf text format, second half: entries into a message of our schema.
 
-Google's own parser drops unknown fields without a word and knows nothing of the layer a field stands
-in; this one keeps what it does not know, with its line, so that a fork's fields are reported and can
-be read by a layer that its user registers.
+Google's own parser drops unknown fields without a word and knows nothing of the layer a field
+stands in; this one keeps what it does not know, with its line, so that a fork's fields are reported
+and can be read by a layer that its user registers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -117,7 +117,8 @@ class _Filler:
         raise FormatError(message, path=self.path, line=at.line, column=at.column)
 
     def fill(self, message: Message, entries: tuple[Entry, ...], layer: str, prefix: str) -> None:
-        fields = message.DESCRIPTOR.fields_by_name
+        # upb's own descriptors have the same face
+        fields = cast("Mapping[str, FieldDescriptor]", message.DESCRIPTOR.fields_by_name)
         for entry in entries:
             field = fields.get(entry.name)
             if field is None:
@@ -161,20 +162,11 @@ class _Filler:
             return self.enum(field, scalar)
         if field.type in _INTEGERS:
             return self.integer(field, scalar)
-        if scalar.kind == "string":
-            if field.type == FieldDescriptor.TYPE_STRING:
-                return scalar.text
-            if field.type == FieldDescriptor.TYPE_BYTES:
-                return scalar.text.encode("latin-1", errors="surrogateescape")
-        elif field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
-            number = _number(scalar.text)
-            if number is not None:
-                return number
-        elif field.type == FieldDescriptor.TYPE_BOOL and scalar.text.lower() in _BOOLS:
-            return _BOOLS[scalar.text.lower()]
-        self.fail(
-            f"'{field.name}' takes {_TYPE_NAMES[field.type]}, found {scalar.text!r}", scalar
-        )
+        value = _plain_value(field.type, scalar)
+        if value is None:
+            expected = _TYPE_NAMES[field.type]
+            self.fail(f"'{field.name}' takes {expected}, found {scalar.text!r}", scalar)
+        return value
 
     def integer(self, field: FieldDescriptor, scalar: Scalar) -> int:
         low, high = _INTEGERS[field.type]
@@ -185,21 +177,36 @@ class _Filler:
         return number
 
     def enum(self, field: FieldDescriptor, scalar: Scalar) -> int:
-        values = field.enum_type.values_by_name
+        kind = field.enum_type
+        assert kind is not None
+        values = kind.values_by_name
         if scalar.kind == "word" and scalar.text in values:
             return int(values[scalar.text].number)
         number = _integer(scalar.text) if scalar.kind == "number" else None
-        if number is not None and number in field.enum_type.values_by_number:
-            return number
-        self.fail(
-            f"'{field.name}' takes one of {', '.join(values)}; found {scalar.text!r}", scalar
-        )
+        if number is None or number not in kind.values_by_number:
+            choices = ", ".join(values)
+            self.fail(f"'{field.name}' takes one of {choices}; found {scalar.text!r}", scalar)
+        return number
+
+
+def _plain_value(type: int, scalar: Scalar) -> str | bytes | float | None:
+    """A string, number or truth value; None where the text is none."""
+    text = scalar.text
+    if scalar.kind == "string":
+        if type == FieldDescriptor.TYPE_BYTES:
+            return text.encode("latin-1", errors="surrogateescape")
+        return text if type == FieldDescriptor.TYPE_STRING else None
+    if type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
+        return _number(text)
+    return _BOOLS.get(text.lower()) if type == FieldDescriptor.TYPE_BOOL else None
 
 
 def _repeated(field: FieldDescriptor) -> bool:
     # protobuf 6 deprecates `label` and older ones have no `is_repeated`
     flag = getattr(field, "is_repeated", None)
-    return bool(field.label == FieldDescriptor.LABEL_REPEATED) if flag is None else bool(flag)
+    if flag is None:
+        flag = getattr(field, "label") == getattr(FieldDescriptor, "LABEL_REPEATED")  # noqa: B009
+    return bool(flag)
 
 
 def _name_of(entries: tuple[Entry, ...]) -> str:

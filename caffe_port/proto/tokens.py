@@ -1,8 +1,8 @@
 """Protobuf text format, first half: characters to a tree of entries, knowing no schema.
 
 The grammar is protobuf's text format (``name: value``, ``name { ... }``, ``name < ... >``,
-``[a, b]`` lists, adjacent strings joined, ``#`` comments), plus ``${NAME}`` variables as the DeepLab
-releases use them in their prototxt templates.
+``[a, b]`` lists, adjacent strings joined, ``#`` comments), plus ``${NAME}`` variables as the
+DeepLab releases use them in their prototxt templates.
 """
 
 from __future__ import annotations

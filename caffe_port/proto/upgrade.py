@@ -8,6 +8,8 @@ Source: BVLC/caffe upgrade_proto.cpp, UpgradeNetAsNeeded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
@@ -48,9 +50,15 @@ def v1_type_name(number: int) -> str:
     return _V1_NAMES.get(name, "".join(word.capitalize() for word in name.split("_")))
 
 
-def upgrade_net(message: caffe_pb2.NetParameter, path: str | None = None) -> str:
+def upgrade_net(
+    message: caffe_pb2.NetParameter, path: str | None = None, dialect: str = "bvlc"
+) -> str:
     """Brings a net to the present generation, in place.
 
+    Args:
+        message: the net.
+        path: named in errors.
+        dialect: 'deeplab1' also spells out what that fork did by default.
     Returns:
         The generation it was: 'V1' or 'V2'.
     Raises:
@@ -69,6 +77,8 @@ def upgrade_net(message: caffe_pb2.NetParameter, path: str | None = None) -> str
     del message.layers[:]
     for layer in message.layer:
         _hole_to_dilation(layer, path)
+        if dialect == "deeplab1":
+            _spell_out_v1(layer)
     _upgrade_inputs(message, path)
     _upgrade_batch_norm(message)
     return generation
@@ -113,7 +123,7 @@ def _upgrade_v1_layer(
 
 def _upgrade_params(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParameter) -> None:
     """The four parallel lists of V1 become one list of ParamSpec."""
-    lists = {
+    lists: dict[str, Sequence[object]] = {
         "name": old.param,
         "share_mode": old.blob_share_mode,
         "lr_mult": old.blobs_lr,
@@ -137,6 +147,14 @@ def _hole_to_dilation(layer: caffe_pb2.LayerParameter, path: str | None) -> None
     options.dilation.extend([options.hole_h, options.hole_w] if both else [options.hole])
     for field in ("hole", "hole_h", "hole_w"):
         options.ClearField(field)
+
+
+def _spell_out_v1(layer: caffe_pb2.LayerParameter) -> None:
+    """DeepLab v1: the loss has its own options, ArgMax searches the channels."""
+    if layer.type == "SoftmaxWithLoss":
+        layer.softmaxloss_param.SetInParent()
+    if layer.type == "ArgMax" and not layer.argmax_param.HasField("axis"):
+        layer.argmax_param.axis = 1
 
 
 def _upgrade_inputs(message: caffe_pb2.NetParameter, path: str | None) -> None:

@@ -51,6 +51,8 @@ def read_varint(view: memoryview, pos: int, end: int) -> tuple[int, int]:
     Raises:
         FormatError: the buffer ends inside it, or it does not fit 64 bits.
     """
+    if pos < end and view[pos] < 0x80:  # most tags and lengths are one byte
+        return view[pos], pos + 1
     value = shift = 0
     for at in range(pos, min(end, pos + _MAX_VARINT_BYTES)):
         byte = view[at]

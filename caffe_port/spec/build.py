@@ -5,7 +5,8 @@ Source: BVLC/caffe net.cpp, Init.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from caffe_port.errors import LayerError, NetError, UsageError
 from caffe_port.proto import UnknownField, caffe_pb2
@@ -19,23 +20,30 @@ from caffe_port.spec.splits import insert_splits
 MAX_ELEMENTS = 2**31 - 1  # Caffe's own limit on a blob: its counts are 32-bit
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What, besides the message, decides what a net becomes; see ``NetSpec.build``."""
+
+    phase: str
+    dialect: str
+    level: int
+    stages: tuple[str, ...]
+    input_shapes: Mapping[str, Sequence[int]]
+
+
 def build(
     cls: type[NetSpec],
     message: caffe_pb2.NetParameter,
-    phase: str,
-    level: int,
-    stages: Iterable[str],
-    input_shapes: Mapping[str, Sequence[int]],
+    setting: Setting,
     unknown: Sequence[UnknownField],
     text: str,
 ) -> NetSpec:
     """Does the work of ``NetSpec.build``."""
-    if phase not in ("TRAIN", "TEST"):
-        raise UsageError(f"phase is {phase!r}; expected 'TRAIN' or 'TEST'")
-    stages = tuple(stages)
-    chosen = filter_layers(message, phase, level, stages)
+    if setting.phase not in ("TRAIN", "TEST"):
+        raise UsageError(f"phase is {setting.phase!r}; expected 'TRAIN' or 'TEST'")
+    chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
     _refuse_duplicates(chosen)
-    connector = _Connector(phase, input_shapes, unknown)
+    connector = _Connector(setting, unknown)
     for layer in insert_splits(chosen):
         connector.add(layer)
     if connector.unused_shapes:
@@ -45,15 +53,16 @@ def build(
     sources = [layer for layer in layers if layer.op.kind == "source"]
     return cls(
         name=message.name,
-        phase=phase,
+        phase=setting.phase,
+        dialect=setting.dialect,
         layers=tuple(layers),
         shapes=connector.shapes,
         inputs=tuple(top for layer in sources if layer.type == "Input" for top in layer.tops),
         sources=tuple(top for layer in sources for top in layer.tops),
         outputs=tuple(sorted(connector.available)),
         force_backward=message.force_backward,
-        level=level,
-        stages=stages,
+        level=setting.level,
+        stages=setting.stages,
         input_shapes=connector.input_shapes,
         unknown=tuple(unknown),
         text=text,
@@ -73,18 +82,13 @@ def _refuse_duplicates(layers: Sequence[caffe_pb2.LayerParameter]) -> None:
 class _Connector:
     """Adds layers one by one, as Caffe's Init does."""
 
-    def __init__(
-        self,
-        phase: str,
-        input_shapes: Mapping[str, Sequence[int]],
-        unknown: Sequence[UnknownField],
-    ) -> None:
-        self.phase = phase
+    def __init__(self, setting: Setting, unknown: Sequence[UnknownField]) -> None:
+        self.setting = setting
         self.layers: list[LayerSpec] = []
         self.shapes: dict[str, Shape] = {}
         self.available: set[str] = set()
         self.sharing = Sharing()
-        self.input_shapes = {k: tuple(int(d) for d in v) for k, v in input_shapes.items()}
+        self.input_shapes = {k: tuple(int(d) for d in v) for k, v in setting.input_shapes.items()}
         self.unused_shapes = set(self.input_shapes)
         self.unknown = unknown
 
@@ -107,15 +111,26 @@ class _Connector:
         extra = {u.field: u.value for u in self.unknown if u.layer == message.name}
         self.layers.append(
             LayerSpec(
-                message.name, message.type, self.phase, bottoms, tuple(tops), op, params,
-                bottom_shapes, tuple(top_shapes), weights, propagate, propagate, True, extra,
-                message,
+                name=message.name,
+                type=message.type,
+                phase=self.setting.phase,
+                dialect=self.setting.dialect,
+                bottoms=bottoms,
+                tops=tuple(tops),
+                op=op,
+                params=params,
+                bottom_shapes=bottom_shapes,
+                top_shapes=tuple(top_shapes),
+                loss_weights=weights,
+                propagate_down=propagate,
+                bottom_needs_backward=propagate,
+                needs_backward=True,
+                extra=extra,
+                message=message,
             )
-        )  # fmt: skip
+        )
 
-    def _top_shapes(
-        self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]
-    ) -> list[Shape]:
+    def _top_shapes(self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]) -> list[Shape]:
         if op.kind == "source" and all(top in self.input_shapes for top in tops):
             shapes = [self.input_shapes[top] for top in tops]
         else:
@@ -184,4 +199,3 @@ def _propagate_down(message: caffe_pb2.LayerParameter) -> tuple[bool, ...]:
             f"{len(given)} propagate_down for {len(message.bottom)} bottoms; expected one each"
         )
     return given or (True,) * len(message.bottom)
-

@@ -38,6 +38,7 @@ class LayerSpec:
 
     Attributes:
         name, type, phase: as in the prototxt; phase is 'TRAIN' or 'TEST'.
+        dialect: 'bvlc', 'deeplab1' or 'deeplab2', for the few layers that differ between them.
         bottoms, tops: blob names after splits; a top equal to a bottom is in place.
         op: its options.
         params: its parameter blobs.
@@ -52,6 +53,7 @@ class LayerSpec:
     name: str
     type: str
     phase: str
+    dialect: str
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     op: Op
@@ -76,7 +78,7 @@ class NetSpec:
     """A whole net in one phase.
 
     Attributes:
-        name, phase: of the net.
+        name, phase, dialect: of the net.
         layers: in order, Split layers included.
         shapes: blob name -> shape; blobs in order of first appearance.
         inputs: tops of Input layers.
@@ -90,6 +92,7 @@ class NetSpec:
 
     name: str
     phase: str
+    dialect: str
     layers: tuple[LayerSpec, ...]
     shapes: Mapping[str, Shape]
     inputs: tuple[str, ...]
@@ -109,6 +112,7 @@ class NetSpec:
         *,
         phase: str = "TEST",
         variables: Mapping[str, str] | None = None,
+        dialect: str | None = None,
         level: int = 0,
         stages: Sequence[str] = (),
         input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -116,10 +120,10 @@ class NetSpec:
         """Reads a prototxt; see ``build``."""
         from caffe_port.proto import read_net_text
 
-        net = read_net_text(path, variables)
+        net = read_net_text(path, variables, dialect)
         return cls.build(
-            net.message, phase=phase, level=level, stages=stages, input_shapes=input_shapes,
-            unknown=net.unknown, text=net.text,
+            net.message, phase=phase, dialect=net.dialect, level=level, stages=stages,
+            input_shapes=input_shapes, unknown=net.unknown, text=net.text,
         )  # fmt: skip
 
     @classmethod
@@ -128,6 +132,7 @@ class NetSpec:
         message: caffe_pb2.NetParameter,
         *,
         phase: str = "TEST",
+        dialect: str = "bvlc",
         level: int = 0,
         stages: Iterable[str] = (),
         input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -139,6 +144,7 @@ class NetSpec:
         Args:
             message: of generation V2 (``caffe_port.proto.read_net`` upgrades).
             phase: 'TRAIN' or 'TEST'.
+            dialect: 'bvlc', 'deeplab1' or 'deeplab2'.
             level, stages: what NetState holds besides the phase.
             input_shapes: shapes that replace those of Input and data layers, by top.
             unknown: what the reader did not know, given to the layers as ``extra``.
@@ -149,15 +155,17 @@ class NetSpec:
             UnsupportedLayerError: a type that is not known.
             UsageError: a phase other than TRAIN and TEST, input_shapes for blobs that are no input.
         """
-        from caffe_port.spec.build import build
+        from caffe_port.spec.build import Setting, build
 
-        return build(cls, message, phase, level, stages, dict(input_shapes or {}), unknown, text)
+        setting = Setting(phase, dialect, level, tuple(stages), dict(input_shapes or {}))
+        return build(cls, message, setting, unknown, text)
 
     def settings(self) -> dict[str, str]:
         """What, besides the text, is needed to build this spec again; as strings."""
         shapes = {name: list(shape) for name, shape in self.input_shapes.items()}
         return {
             "phase": self.phase,
+            "dialect": self.dialect,
             "level": str(self.level),
             "stages": json.dumps(list(self.stages)),
             "input_shapes": json.dumps(shapes),
@@ -166,7 +174,7 @@ class NetSpec:
     def message(self) -> caffe_pb2.NetParameter:
         """The net as Caffe writes it: this phase's layers with their splits, without blobs."""
         net = caffe_pb2.NetParameter(name=self.name, force_backward=self.force_backward)
-        net.state.phase = caffe_pb2.Phase.Value(self.phase)
+        net.state.phase = caffe_pb2.TRAIN if self.phase == "TRAIN" else caffe_pb2.TEST
         net.layer.extend(layer.message for layer in self.layers)
         for layer in net.layer:
             layer.ClearField("blobs")

@@ -41,7 +41,5 @@ def filter_layers(
     net: caffe_pb2.NetParameter, phase: str, level: int, stages: Iterable[str]
 ) -> list[caffe_pb2.LayerParameter]:
     """The layers of ``net`` in phase 'TRAIN' or 'TEST'."""
-    state = caffe_pb2.NetState(
-        phase=caffe_pb2.Phase.Value(phase), level=level, stage=list(stages)
-    )
+    state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
     return [layer for layer in net.layer if included(state, layer)]

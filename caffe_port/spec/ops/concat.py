@@ -24,9 +24,7 @@ class Concat(Op):
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Concat:
         options = layer.concat_param
         old = options.HasField("concat_dim")
-        expect(
-            not (old and options.HasField("axis")), "axis and concat_dim exclude one another"
-        )
+        expect(not (old and options.HasField("axis")), "axis and concat_dim exclude one another")
         return cls(options.concat_dim if old else options.axis)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -62,8 +62,10 @@ class Convolution(Op):
         expect(min(stride) > 0, f"stride is {stride}; expected 1 or more")
         expect(min(dilation) > 0, f"dilation is {dilation}; expected 1 or more")
         expect(o.num_output > 0, "num_output is missing or 0")
-        expect(o.group > 0 and o.num_output % o.group == 0,
-               f"num_output is {o.num_output}; expected a multiple of group {o.group}")  # fmt: skip
+        expect(
+            o.group > 0 and o.num_output % o.group == 0,
+            f"num_output is {o.num_output}; expected a multiple of group {o.group}",
+        )
         return cls(
             o.num_output, kernel, stride, pad, dilation, o.group, o.bias_term, o.axis,
             o.weight_filler, o.bias_filler,
@@ -76,8 +78,10 @@ class Convolution(Op):
                 f"bottom {i} has shape {shape}, bottom 0 {bottoms[0]}; expected equal shapes",
             )
         shape = bottoms[0]
-        expect(len(shape) == 4 and axis_index(self.axis, 4) == 1,
-               f"a bottom of shape {shape} with axis {self.axis}; expected (N, C, H, W), axis 1")  # fmt: skip
+        expect(
+            len(shape) == 4 and axis_index(self.axis, 4) == 1,
+            f"a bottom of shape {shape}, axis {self.axis}; expected (N, C, H, W) and axis 1",
+        )
         expect(
             shape[1] % self.group == 0,
             f"{shape[1]} channels; expected a multiple of group {self.group}",
@@ -88,7 +92,8 @@ class Convolution(Op):
     def _output_size(self, size: int, i: int) -> int:
         extent = self.dilation[i] * (self.kernel[i] - 1) + 1
         padded = size + 2 * self.pad[i]
-        expect(padded >= extent, f"an axis of {size} (padded {padded}) is below the kernel {extent}")
+        message = f"an axis of {size} (padded {padded}) is below the kernel {extent}"
+        expect(padded >= extent, message)
         return (padded - extent) // self.stride[i] + 1
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:

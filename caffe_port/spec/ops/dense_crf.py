@@ -38,9 +38,7 @@ class DenseCRF(Op):
     def parse(cls, layer: caffe_pb2.LayerParameter) -> DenseCRF:
         o = layer.dense_crf_param
         position, bilateral = len(o.pos_w), len(o.bi_w)
-        expect(
-            len(o.pos_xy_std) == position, f"{len(o.pos_xy_std)} pos_xy_std, {position} pos_w"
-        )
+        expect(len(o.pos_xy_std) == position, f"{len(o.pos_xy_std)} pos_xy_std, {position} pos_w")
         expect(
             len(o.bi_xy_std) == bilateral == len(o.bi_rgb_std),
             f"{len(o.bi_xy_std)} bi_xy_std, {len(o.bi_rgb_std)} bi_rgb_std, {bilateral} bi_w; "

@@ -51,12 +51,8 @@ class ImageSegData(Op):
         o, t = layer.image_data_param, layer.transform_param
         expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
         expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
-        expect(
-            (t.crop_height > 0) == (t.crop_width > 0), "crop_height and crop_width go together"
-        )
-        expect(
-            not (t.crop_size and t.crop_height), "crop_size and crop_height exclude one another"
-        )
+        expect((t.crop_height > 0) == (t.crop_width > 0), "crop_height and crop_width go together")
+        expect(not (t.crop_size and t.crop_height), "crop_size and crop_height exclude one another")
         expect(
             not (t.mean_file and len(t.mean_value)), "mean_file and mean_value exclude one another"
         )

@@ -56,7 +56,8 @@ class Interp(Op):
         if self.height is not None and self.width is not None:
             assert fixed is not None
             return fixed
-        assert shrunk is not None and self.zoom_factor is not None
+        assert shrunk is not None
+        assert self.zoom_factor is not None
         return shrunk + (shrunk - 1) * (self.zoom_factor - 1)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

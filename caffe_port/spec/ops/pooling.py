@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.caffe_pb2 import PoolingParameter
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-
-_Pooling = caffe_pb2.PoolingParameter
 
 
 @register_op
@@ -36,13 +35,13 @@ class Pooling(Op):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Pooling:
         o = layer.pooling_param
-        method = _Pooling.PoolMethod.Name(o.pool)
+        method = PoolingParameter.PoolMethod.Name(o.pool)
         expect(method != "STOCHASTIC", "STOCHASTIC pooling; Caffe has it on GPUs only")
         expect(len(layer.top) < 2 or method == "MAX", "a mask top goes with MAX only")
         pad = _two(o, "pad", "pad_h", "pad_w", 0)
         stride = _two(o, "stride", "stride_h", "stride_w", 1)
         expect(min(stride) > 0, f"stride is {stride}; expected 1 or more")
-        ceil = o.round_mode == _Pooling.CEIL
+        ceil = o.round_mode == PoolingParameter.CEIL
         if o.global_pooling:
             sizes = any(o.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w"))
             expect(not sizes, "global_pooling with a kernel size; they exclude one another")
@@ -87,13 +86,11 @@ class Pooling(Op):
         return math.prod(tops[0]) * math.prod(self.window(bottoms[0])) if tops else 0
 
 
-def _two(o: _Pooling, one: str, height: str, width: str, default: int) -> tuple[int, int]:
+def _two(o: PoolingParameter, one: str, height: str, width: str, default: int) -> tuple[int, int]:
     sides = o.HasField(height) or o.HasField(width)
     expect(not (sides and o.HasField(one)), f"{one} and {height}/{width} exclude one another")
     if not sides:
         value = getattr(o, one) if o.HasField(one) else default
         return (value, value)
-    expect(
-        o.HasField(height) and o.HasField(width), f"{height} and {width} go together; one is missing"
-    )
+    expect(o.HasField(height) and o.HasField(width), f"{height} and {width} go together")
     return (getattr(o, height), getattr(o, width))

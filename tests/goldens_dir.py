@@ -1,0 +1,25 @@
+"""Where the recordings are: a part in the repository, all of them where they lie beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDENS = ROOT / "tests" / "goldens"
+SHAPES = ROOT / "examples" / "shapes_voc"
+
+
+def _beside(name: str) -> Path | None:
+    folder = ROOT.parent / "shared" / name
+    return folder if folder.is_dir() else None
+
+
+FULL_GOLDENS = _beside("goldens")
+VOC_SAMPLE = _beside("voc_sample")
+FULL_SHAPES = _beside("shapes_voc")
+
+
+def cases(kind: str) -> list[Path]:
+    """Folders of the recorded cases of a kind: all where they are there, else the bundled ones."""
+    root = FULL_GOLDENS if FULL_GOLDENS is not None else GOLDENS
+    return sorted(path.parent for path in (root / kind).glob("*/case.json"))
