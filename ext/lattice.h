@@ -64,14 +64,22 @@ inline void splat(const Lattice& lattice, std::size_t pixel, const V* value, Row
   }
 }
 
-// Element k of the pixel's filtered value, read off its vertices.
+// row += factor times the pixel's filtered value, read off its vertices.
 template <class V>
-inline V slice(const Lattice& lattice, const Corner* corner, const Rows<V>& values,
-               std::size_t k) {
-  V sum{};
-  for (int j = 0; j < lattice.corner_count(); ++j)
-    sum += (corner[j].weight * lattice.alpha()) * values[corner[j].row][k];
-  return sum;
+inline void slice(const Lattice& lattice, std::size_t pixel, float factor, const Rows<V>& values,
+                  V* row) {
+  const Corner* corner = lattice.corners(pixel);
+  const V* from[kMaxDimension + 1];
+  float weight[kMaxDimension + 1];
+  for (int j = 0; j < lattice.corner_count(); ++j) {
+    from[j] = values[corner[j].row];
+    weight[j] = corner[j].weight * lattice.alpha();
+  }
+  for (std::size_t k = 0; k < values.width(); ++k) {
+    V sum{};
+    for (int j = 0; j < lattice.corner_count(); ++j) sum += weight[j] * from[j][k];
+    row[k] += factor * sum;
+  }
 }
 
 // One pass of (1/2, 1, 1/2) along each axis in turn. The result is in values.

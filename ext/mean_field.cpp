@@ -31,11 +31,7 @@ struct Filter {
 
   // row += w n (K Q), of the values blurred last.
   void apply(std::size_t pixel, Vec* row) const {
-    const Lattice& lattice = kernel.lattice();
-    const Corner* corner = lattice.corners(pixel);
-    const float factor = kernel.weight() * kernel.after(pixel);
-    for (std::size_t k = 0; k < values.width(); ++k)
-      row[k] += factor * slice(lattice, corner, values, k);
+    slice(kernel.lattice(), pixel, kernel.weight() * kernel.after(pixel), values, row);
   }
 
   // Blurs what was added since the last call, and makes room for the next round.
@@ -128,9 +124,9 @@ std::vector<float> filtered_ones(const Lattice& lattice) {
   for (std::size_t pixel = 0; pixel < lattice.pixels(); ++pixel)
     splat(lattice, pixel, &one, values);
   blur(lattice, values, scratch);
-  std::vector<float> result(lattice.pixels());
+  std::vector<float> result(lattice.pixels(), 0.0f);
   for (std::size_t pixel = 0; pixel < lattice.pixels(); ++pixel)
-    result[pixel] = slice(lattice, lattice.corners(pixel), values, 0);
+    slice(lattice, pixel, 1.0f, values, &result[pixel]);
   return result;
 }
 

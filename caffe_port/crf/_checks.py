@@ -17,9 +17,9 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 def count(name: str, value: object, least: int) -> int:
     """An integer of at least ``least`` that fits 32 bits; UsageError otherwise."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        if least <= int(value) < 2**31:
-            return int(value)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and least <= int(value) < 2**31:  # type: ignore[call-overload]
+        return int(value)  # type: ignore[call-overload, no-any-return]
     raise UsageError(f"{name} is {value!r}; expected an integer of at least {least}")
 
 
@@ -50,7 +50,7 @@ def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
     float64 is converted. Infinities and NaN are left for ``finite`` or ``unary_energies``.
     """
     array = np.asarray(value)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise UsageError(f"{name} has dtype {array.dtype}; expected float32 or float64")
     fits = array.ndim == len(shape) and all(
         found > 0 if isinstance(wanted, str) else found == wanted
@@ -88,7 +88,7 @@ def unary_energies(name: str, value: ArrayLike, shape: tuple[int, int, int]) -> 
 def picture(name: str, value: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
     """Colours (H, W, 3), uint8 or float32, as float32; UsageError otherwise."""
     array = np.asarray(value)
-    if array.dtype not in (np.uint8, np.float32):
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.float32):
         raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
     if array.shape != (height, width, 3):
         raise UsageError(f"{name} has shape {array.shape}; expected {(height, width, 3)}")

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,4 +13,4 @@ def mean_field(
     kernels: tuple[Kernel, ...],
     iterations: int,
     q: NDArray[np.float32],
-) -> Any: ...
+) -> None: ...

@@ -46,9 +46,7 @@ class DenseCRF:
         self.width = checks.count("width", width, 1)
         self.labels = checks.count("labels", labels, 1)
         if normalization not in ("after", "symmetric"):
-            raise UsageError(
-                f"normalization is {normalization!r}; expected 'after' or 'symmetric'"
-            )
+            raise UsageError(f"normalization is {normalization!r}; expected 'after' or 'symmetric'")
         self.normalization = normalization
         self._kernels: tuple[Kernel, ...] = ()
 
@@ -88,7 +86,7 @@ class DenseCRF:
         colours = checks.picture("image", image, self.height, self.width)
         features = self._positions(sx, sy, 5)
         with np.errstate(over="ignore", under="ignore"):
-            np.divide(colours, np.float32(colour_widths), out=features[:, :, 2:])
+            np.divide(colours, np.array(colour_widths, np.float32), out=features[:, :, 2:])
         return self._add(features, weight)
 
     def infer(self, unary: ArrayLike, iterations: int = 10) -> NDArray[np.float32]:
@@ -129,7 +127,7 @@ class DenseCRF:
         checked = checks.number("weight", weight)
         try:
             kernel = Kernel(flat, checked, self.normalization == "symmetric")
-        except (ValueError, OverflowError) as error:
+        except (ValueError, ArithmeticError) as error:
             raise UsageError(f"the widths are too small for this image: {error}") from error
         self._kernels += (kernel,)
         return self
@@ -144,4 +142,5 @@ def map_labels(q: NDArray[np.float32]) -> NDArray[np.int32]:
         (H, W) int32.
     Source: DeepLab's libDenseCRF, densecrf.cpp, currentMap.
     """
-    return q.argmax(axis=0).astype(np.int32)
+    labels: NDArray[np.int32] = q.argmax(axis=0).astype(np.int32)
+    return labels

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from caffe_port.crf import _checks as checks
 from caffe_port.errors import UsageError
 
-
 REPEATED = ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")
 
 

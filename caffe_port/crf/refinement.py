@@ -44,7 +44,8 @@ def refine(
     Args:
         scores: (C, H, W) float32 or float64: scores before the softmax (or log probabilities),
             of which unary = -scores; with probabilities, unary = -log(scores), not clipped.
-        image: (H, W, 3) RGB, uint8 or float32.
+        image: (H, W, 3) uint8 or float32, used as it is: RGB gives the labels of DeepLab's
+            programs, BGR minus the mean those of its Caffe layer (some 0.3 % differ).
         parameters: kernels and iterations.
     Returns:
         (C, H, W) float32 probabilities.

@@ -1,0 +1,241 @@
+"""DenseCRF as a user meets it: what it takes, what it refuses, what it leaves alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caffe_port.crf import DenseCRF, map_labels
+from caffe_port.crf._lattice import Kernel, mean_field
+from caffe_port.errors import UsageError
+from tests.crf.making import problem
+
+IMAGE, UNARY = problem(9, 11, labels=4)
+
+
+def crf(image=IMAGE, labels=4, **options):
+    height, width = image.shape[:2]
+    made = DenseCRF(height, width, labels, **options)
+    return made.add_gaussian(3, weight=3).add_bilateral(20, 8, image, weight=4)
+
+
+def test_probabilities_sum_to_one_and_the_same_call_gives_the_same_bits():
+    made = crf()
+    q = made.infer(UNARY)
+    assert q.shape == UNARY.shape
+    assert q.dtype == np.float32
+    assert np.abs(q.sum(0) - 1).max() < 1e-6
+    assert q.min() >= 0
+    assert np.array_equal(made.infer(UNARY), q)
+    assert np.array_equal(crf().infer(UNARY), q)
+
+
+def test_it_smooths_a_stray_pixel_away():
+    unary = np.zeros((2, 9, 9), np.float32)
+    unary[1] = 2
+    unary[:, 4, 4] = [1, 0]
+    assert map_labels(DenseCRF(9, 9, 2).infer(unary))[4, 4] == 1
+    labels = DenseCRF(9, 9, 2).add_gaussian(3, weight=3).map(unary)
+    assert labels.shape == (9, 9)
+    assert labels.dtype == np.int32
+    assert not labels.any()
+
+
+def test_the_lowest_label_wins_among_equals():
+    assert not DenseCRF(3, 5, 7).add_gaussian(2, weight=3).map(np.zeros((7, 3, 5), "f4")).any()
+
+
+@pytest.mark.parametrize(
+    "unary",
+    [
+        UNARY.astype(np.float64),
+        np.asfortranarray(UNARY),
+        np.repeat(UNARY, 2, axis=2)[:, :, ::2],
+        UNARY[::-1][::-1],
+        UNARY.astype(">f4"),
+        UNARY.tolist(),
+    ],
+    ids=["float64", "fortran", "strided", "reversed", "big-endian", "list"],
+)
+def test_layouts_do_not_matter(unary):
+    assert np.array_equal(crf().infer(unary), crf().infer(UNARY))
+
+
+def test_read_only_arrays_are_read_and_inputs_stay_as_they_were():
+    image, unary = IMAGE.copy(), UNARY.copy()
+    image.flags.writeable = unary.flags.writeable = False
+    q = crf(image).infer(unary)
+    assert np.array_equal(q, crf().infer(UNARY))
+    assert np.array_equal(image, IMAGE)
+    assert np.array_equal(unary, UNARY)
+    assert not np.shares_memory(q, unary)
+
+
+def test_float32_pictures_and_odd_layouts_equal_bytes():
+    want = crf().infer(UNARY)
+    for image in (IMAGE.astype(np.float32), np.asfortranarray(IMAGE), IMAGE[:, ::-1][:, ::-1]):
+        assert np.array_equal(crf(image).infer(UNARY), want)
+
+
+def test_changing_the_picture_afterwards_changes_nothing():
+    image = IMAGE.astype(np.float32)
+    made = crf(image)
+    image[:] = 0
+    assert np.array_equal(made.infer(UNARY), crf().infer(UNARY))
+
+
+def test_one_label_is_certain():
+    q = DenseCRF(4, 5, 1).add_gaussian(3, weight=3).infer(np.full((1, 4, 5), 7.5, np.float32))
+    assert np.array_equal(q, np.ones((1, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize("labels", [2, 3, 4, 5, 8, 9, 33, 300])
+def test_any_number_of_labels(labels):
+    unary = np.tile(UNARY[:1], (labels, 1, 1))
+    unary[-2:] = UNARY[:2]
+    q = crf(labels=labels).infer(unary, 2)
+    equal = labels - 1 if labels > 2 else 1  # all but the last have the energies of the first
+    assert np.array_equal(q[:equal], np.broadcast_to(q[:1], q[:equal].shape))
+    assert np.abs(q.sum(0) - 1).max() < 1e-5
+
+
+def test_infinity_rules_a_label_out():
+    unary = UNARY.copy()
+    unary[2] = np.inf
+    q = crf().infer(unary)
+    assert not q[2].any()
+    assert np.abs(q.sum(0) - 1).max() < 1e-6
+    three = crf(labels=3).infer(unary[[0, 1, 3]])
+    assert np.abs(q[[0, 1, 3]] - three).max() < 1e-6
+
+
+def test_probabilities_below_e_to_the_minus_twenty_are_exactly_zero():
+    unary = np.array([0, 19.9, 20.1], np.float32).reshape(3, 1, 1)
+    q = DenseCRF(1, 1, 3).infer(unary, 0).ravel()
+    assert q[2] == 0
+    assert abs(q[1] / np.exp(-19.9) - 1) < 1e-5
+
+
+def test_the_exponential_is_accurate():
+    depth = np.linspace(0, 20, 4001, dtype=np.float32)
+    unary = np.stack([np.zeros_like(depth), depth])[:, None, :]
+    q = DenseCRF(1, len(depth), 2).infer(unary, 0)[:, 0].astype(np.float64)
+    assert np.abs(q[1] / q[0] / np.exp(-depth.astype(np.float64)) - 1).max() < 5e-6
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.floats(0.5, 500),
+    st.floats(0.5, 500), st.sampled_from([0.0, 1.0, 1e4, 1e30]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_results_are_finite_and_normalised(height, width, labels, sxy, srgb, scale, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    unary = (scale * rng.normal(size=(labels, height, width))).astype(np.float32)
+    made = DenseCRF(height, width, labels).add_gaussian(sxy, weight=3)
+    q = made.add_bilateral(sxy, srgb, image, weight=4).infer(unary, 3)
+    assert np.isfinite(q).all()
+    assert np.abs(q.sum(0) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (4, 11, 9), (3, 9, 11), (1, 4, 9, 11), (0,), (4, 0, 11)])
+def test_wrong_shapes_are_refused(shape):
+    with pytest.raises(UsageError, match=r"unary has shape .* expected \(4, 9, 11\)"):
+        crf().infer(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "i4", "u1", "c8", "bool", "O", "U3"])
+def test_wrong_dtypes_are_refused(dtype):
+    with pytest.raises(UsageError, match=r"unary has dtype .* expected float32 or float64"):
+        crf().infer(UNARY.astype(dtype))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_values_that_are_no_energies_are_refused_with_their_place(value):
+    unary = UNARY.copy()
+    unary[1, 2, 3] = value
+    with pytest.raises(UsageError, match=r"unary\[1, 2, 3\] is -?(nan|inf)"):
+        crf().infer(unary)
+
+
+def test_a_pixel_without_any_label_and_sums_beyond_float32_are_refused():
+    unary = UNARY.copy()
+    unary[:, 5, 6] = np.inf
+    with pytest.raises(UsageError, match=r"unary\[:, 5, 6\]"):
+        crf().infer(unary)
+    huge = DenseCRF(9, 11, 4).add_gaussian(3, weight=3e38).add_gaussian(3, weight=3e38)
+    with pytest.raises(UsageError, match="too large"):
+        huge.infer(UNARY)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (IMAGE[:, :, :2], "shape"),
+        (IMAGE[:, :-1], "shape"),
+        (IMAGE.transpose(2, 0, 1), "shape"),
+        (IMAGE[:, :, 0], "shape"),
+        (IMAGE.astype(np.float64), "dtype float64"),
+        (IMAGE.astype(np.int64), "dtype int64"),
+        (np.where(IMAGE > 250, np.nan, 1).astype(np.float32) * np.float32(np.nan), "finite"),
+        (IMAGE.astype(np.float32) + np.float32(np.inf), "finite"),
+    ],
+)
+def test_wrong_pictures_are_refused(image, message):
+    with pytest.raises(UsageError, match=f"image.*{message}"):
+        DenseCRF(9, 11, 4).add_bilateral(20, 8, image, weight=4)
+
+
+@pytest.mark.parametrize(
+    "width", [0, -1, 0.0, np.nan, np.inf, 1e-50, 1e60, "3", None, True, (1,), (1, 2, 3), (1, 0)]
+)
+def test_widths_that_are_not_positive_numbers_are_refused(width):
+    with pytest.raises(UsageError, match="sxy"):
+        DenseCRF(9, 11, 4).add_gaussian(width, weight=3)
+
+
+@pytest.mark.parametrize("width", [1e-4, 1e-30, (1e-40, 1)])
+def test_a_lattice_beyond_sixteen_bits_is_refused_instead_of_wrapping(width):
+    with pytest.raises(UsageError, match="too small"):
+        DenseCRF(9, 11, 4).add_gaussian(width, weight=3)
+    with pytest.raises(UsageError, match="too small"):
+        DenseCRF(9, 11, 4).add_bilateral(20, 1e-3, IMAGE, weight=3)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, 1e39, "3", None])
+def test_weights_that_are_no_numbers_are_refused(weight):
+    with pytest.raises(UsageError, match="weight"):
+        DenseCRF(9, 11, 4).add_gaussian(3, weight=weight)
+
+
+@pytest.mark.parametrize(
+    "size", [(0, 5, 2), (5, 0, 2), (5, 5, 0), (-1, 5, 2), (2.5, 5, 2), (5, 5, True)]
+)
+def test_sizes_must_be_positive_integers(size):
+    with pytest.raises(UsageError, match="expected an integer of at least 1"):
+        DenseCRF(*size)
+
+
+def test_other_options_are_checked():
+    with pytest.raises(UsageError, match="normalization is 'before'"):
+        DenseCRF(5, 5, normalization="before")
+    with pytest.raises(UsageError, match="iterations is -1"):
+        crf().infer(UNARY, -1)
+    with pytest.raises(UsageError, match=r"iterations is 2\.5"):
+        crf().infer(UNARY, 2.5)
+
+
+def test_the_compiled_half_defends_itself():
+    features = np.zeros((6, 2), np.float32)
+    kernel = Kernel(features, 1.0, False)
+    assert (kernel.pixels, kernel.vertices) == (6, 3)
+    small, other = np.zeros((2, 6), np.float32), np.zeros((2, 5), np.float32)
+    for wrong in (np.zeros((0, 2), "f4"), np.zeros((3, 9), "f4"), np.zeros((3, 0), "f4")):
+        with pytest.raises(ValueError, match="features"):
+            Kernel(wrong, 1.0, False)
+    with pytest.raises(ValueError, match="same shape"):
+        mean_field(small, (), 1, other)
+    with pytest.raises(ValueError, match="each kernel"):
+        mean_field(other, (kernel,), 1, other.copy())
+    with pytest.raises(TypeError):
+        mean_field(small, ("no kernel",), 1, small.copy())
