@@ -17,8 +17,7 @@ def _frame(x: Tensor, op: Options, fill: float) -> tuple[Tensor, tuple[int, int]
     kernel = op.window(tuple(x.shape))
     out = op.top_shapes([tuple(x.shape)])[0][2:]
     right = [
-        max((out[i] - 1) * op.stride[i] + kernel[i] - x.shape[2 + i] - op.pad[i], 0)
-        for i in (0, 1)
+        max((out[i] - 1) * op.stride[i] + kernel[i] - x.shape[2 + i] - op.pad[i], 0) for i in (0, 1)
     ]
     frame = (op.pad[1], right[1], op.pad[0], right[0])
     padded = functional.pad(x, frame, value=fill) if any(frame) else x
