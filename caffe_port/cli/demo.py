@@ -72,10 +72,10 @@ def _demo(example: Example, out: Path, jobs: int) -> bool:
 
 
 def _convert(example: Example, out: Path, console: Console) -> Path:
-    import caffe_port
+    from caffe_port.loading import load
 
     variables = {"ROOT": str(example.root)}
-    net = caffe_port.load(example.prototxt, example.weights, phase="TEST", variables=variables)
+    net = load(example.prototxt, example.weights, phase="TEST", variables=variables)
     converted = out / "largefov.pt"
     net.save(converted)
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -85,12 +85,12 @@ def _convert(example: Example, out: Path, console: Console) -> Path:
 
 
 def _verify(converted: Path, example: Example, console: Console) -> VerifyResult:
-    import caffe_port
+    from caffe_port.loading import load
     from caffe_port.parity import read_recording
     from caffe_port.parity.report import headline
     from caffe_port.parity.verify import verify
 
-    parity = verify(caffe_port.load(converted), read_recording(example.recording))
+    parity = verify(load(converted), read_recording(example.recording))
     style = "green" if parity.passed else "bold red"
     console.print(f"verified   {headline(parity)}", style=style, markup=False)
     return parity

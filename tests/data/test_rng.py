@@ -1,0 +1,44 @@
+"""Caffe's generator; its whole streams are held against recordings in test_image_seg."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from caffe_port.data.rng import CaffeRandom
+
+
+def test_the_first_and_the_ten_thousandth_draw_are_the_standards():
+    random = CaffeRandom(5489)  # the C++ standard states both for mt19937's default seed
+    draws = [random.draw() for _ in range(10_000)]
+    assert draws[0] == 3499211612
+    assert draws[-1] == 4123659995
+
+
+def test_rand_is_the_remainder_of_one_draw():
+    one, other = CaffeRandom(7), CaffeRandom(7)
+    assert [one.rand(10) for _ in range(5)] == [other.draw() % 10 for _ in range(5)]
+
+
+def test_shuffle_by_hand():
+    random, items = CaffeRandom(3), list("abcd")
+    draws = CaffeRandom(3)
+    expected = list("abcd")
+    for last, bucket in ((3, 2**30), (2, 1431655765), (1, 2**31)):
+        other = draws.draw() // bucket
+        expected[last], expected[other] = expected[other], expected[last]
+    random.shuffle(items)
+    assert items == expected
+
+
+def test_every_order_comes_about_equally_often():
+    random, seen = CaffeRandom(1), Counter()
+    for _ in range(1200):
+        items = [0, 1, 2]
+        random.shuffle(items)
+        seen[tuple(items)] += 1
+    assert len(seen) == 6
+    assert min(seen.values()) > 140
+
+
+def test_without_a_seed_streams_differ():
+    assert [CaffeRandom().draw() for _ in range(2)] != [CaffeRandom().draw() for _ in range(2)]
