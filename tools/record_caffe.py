@@ -25,7 +25,7 @@ recorded. A prototxt with ${NAME} places must have them filled first, as for Caf
 """
 
 # Python 2.7 reads this file too.
-# ruff: noqa: UP010, UP031
+# ruff: noqa: UP010, UP031, RUF005
 from __future__ import division, print_function
 
 import argparse
@@ -40,7 +40,7 @@ import h5py
 import numpy as np
 
 FORMAT = "caffe recording"
-VERSION = 1
+VERSION = "1"
 
 
 def parse_arguments(arguments):
@@ -291,8 +291,9 @@ def write(path, recording, meta):
     os.close(handle)
     try:
         with h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            file.attrs["meta"] = json.dumps(meta, sort_keys=True)
+            meta_text = json.dumps(meta, sort_keys=True)
+            for name, value in (("format", FORMAT), ("version", VERSION), ("meta", meta_text)):
+                file.attrs[name] = np.array(value.encode("ascii"))  # a text of fixed length
             for part in sorted(recording):
                 group = file.create_group(part)
                 for key in sorted(recording[part]):
@@ -315,7 +316,8 @@ def write_array(group, key, values):
     values = np.array(values, "<f4", order="C")
     packing = {"compression": "gzip", "shuffle": True} if values.size > 1 and values.ndim else {}
     dataset = group.create_dataset(name, data=values, **packing)
-    dataset.attrs["sha256"] = hashlib.sha256(values.tobytes()).hexdigest()
+    checksum = hashlib.sha256(values.tobytes()).hexdigest()
+    dataset.attrs["sha256"] = np.array(checksum.encode("ascii"))
 
 
 def escape(name):

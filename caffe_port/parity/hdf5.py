@@ -2,7 +2,7 @@
 
 Groups ``input``, ``data``... hold one float32 dataset per blob, named by the blob with "%" and "/"
 escaped, each with the SHA-256 of its bytes; parameters are ``param/<layer>/<i>``. The root's
-attribute ``meta`` is JSON.
+attribute ``meta`` is JSON. All texts are of fixed length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from caffe_port.errors import FormatError
 from caffe_port.parity.recording import BLOB_PARTS, PARAM_PARTS, Array, Meta, parse_meta
 
 FORMAT = "caffe recording"
-VERSION = 1
+VERSION = "1"
 
 READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
 
@@ -48,17 +48,27 @@ def open_file(path: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
 
 
 def _read_meta(file: Any, path: Path) -> Meta:
-    found = file.attrs.get("format"), file.attrs.get("version")
-    if found[0] not in (FORMAT, FORMAT.encode()) or found[1] != VERSION:
+    found = _attribute(file, "format"), _attribute(file, "version")
+    if found != (FORMAT, VERSION):
         raise FormatError(
-            f"format {found[0]!r}, version {found[1]!r}: expected {FORMAT!r}, version {VERSION}; "
+            f"format {found[0]!r}, version {found[1]!r}: expected {FORMAT!r}, version {VERSION!r}; "
             "recordings are written by tools/record_caffe.py",
             path=path,
         )
-    fields = json.loads(file.attrs["meta"])
+    fields = json.loads(_attribute(file, "meta"))
     if not isinstance(fields, dict):
         raise FormatError("the attribute 'meta' is not a JSON object", path=path)
     return parse_meta(fields, path)
+
+
+def _attribute(item: Any, name: str) -> str:
+    """A text of fixed length. The library may crash on damaged ones of variable length."""
+    if name not in item.attrs:
+        return ""
+    kind = item.attrs.get_id(name).dtype
+    if kind.kind != "S":
+        raise ValueError(f"attribute '{name}' is {kind}, expected a text of fixed length")
+    return bytes(item.attrs[name]).decode("utf-8")
 
 
 def _datasets(file: Any, path: Path) -> Iterator[tuple[str, Any]]:
@@ -107,7 +117,7 @@ def _check_dataset(address: str, dataset: Any, path: Path) -> None:
     # gzip packs at most as tight as deflate does: more was never written.
     if dataset.nbytes > 1032 * dataset.id.get_storage_size():
         raise flaw(f"shape {list(dataset.shape)}, but only few of its bytes were stored")
-    if "sha256" not in dataset.attrs:
+    if not _attribute(dataset, "sha256"):
         raise flaw("no attribute 'sha256'")
 
 
@@ -122,11 +132,11 @@ def _read(path: Path, address: str) -> Array:
         with h5py.File(path, "r") as file:
             dataset = file[address]
             values = np.ascontiguousarray(dataset[()], np.float32).reshape(dataset.shape)
-            wanted = dataset.attrs["sha256"]
+            wanted = _attribute(dataset, "sha256")
     except READ_ERRORS as error:
         raise FormatError(f"dataset '{address}': {error}", path=path) from error
     found = hashlib.sha256(values.tobytes()).hexdigest()
-    if found != (wanted.decode() if isinstance(wanted, bytes) else wanted):
+    if found != wanted:
         raise FormatError(
             f"dataset '{address}': its SHA-256 is {found}, {wanted} was recorded: damaged",
             path=path,

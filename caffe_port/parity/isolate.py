@@ -17,7 +17,7 @@ from caffe_port.parity.run import Net, Run, array, params_of, seeds, tensor
 from caffe_port.parity.topology import Layer, Topology, is_random
 
 
-class _Missing(Exception):
+class _MissingBlobError(Exception):
     """A blob that would be needed was not recorded, or is not reproducible."""
 
 
@@ -39,7 +39,7 @@ class _Bench:
     def recorded(self, blob: str) -> Tensor:
         """Caffe's blob after its last writer."""
         if blob not in self.recording.data and blob not in self.recording.inputs:
-            raise _Missing(f"blob '{blob}' was not recorded")
+            raise _MissingBlobError(f"blob '{blob}' was not recorded")
         if blob in self.recording.data:
             return tensor(self.recording.data[blob], self.dtype)
         return tensor(self.recording.inputs[blob], self.dtype)
@@ -64,7 +64,7 @@ class _Bench:
 
     def run(self, layer: Layer, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
         if is_random(layer, self.net.spec.phase):
-            raise _Missing(f"layer '{layer.name}' draws random numbers")
+            raise _MissingBlobError(f"layer '{layer.name}' draws random numbers")
         return self.net.run_layer(layer.name, bottoms)
 
     def leaf(self, blob: str) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ def _forward(bench: _Bench, blob: str, result: Run) -> None:
     try:
         value, layers = bench.first(blob)
         result.data[blob] = array(bench.chain(blob, value, layers))
-    except _Missing as missing:
+    except _MissingBlobError as missing:
         result.skipped["data", blob] = str(missing)
 
 
@@ -124,8 +124,9 @@ def _backward(bench: _Bench, layer: Layer, result: Run) -> None:
             bench.leaf(bottom)
         tops = bench.run(layer, [bench.leaf(bottom)[1] for bottom in layer.bottoms])
         _start(bench, dict(zip(layer.tops, tops, strict=True)))
-    except _Missing as missing:
-        in_place = [w for bottom in layer.bottoms for w in bench.topology.writers.get(bottom, ())[1:]]
+    except _MissingBlobError as missing:
+        writers = bench.topology.writers
+        in_place = [w for bottom in layer.bottoms for w in writers.get(bottom, ())[1:]]
         result.skipped.update({("diff", bottom): str(missing) for bottom in layer.bottoms})
         for skipped in [layer, *in_place]:
             for index in range(len(bench.net.layer_params(skipped.name))):
@@ -144,7 +145,7 @@ def _backward_output(bench: _Bench, blob: str, result: Run) -> None:
         value = bench.leaf(blob)[1]
         if value.requires_grad:
             value.backward(tensor(given[blob], bench.dtype).reshape(value.shape))  # type: ignore[no-untyped-call]
-    except _Missing as missing:
+    except _MissingBlobError as missing:
         result.skipped["diff", blob] = str(missing)
         return
     _collect(bench, result)
@@ -156,7 +157,7 @@ def _start(bench: _Bench, tops: dict[str, Tensor]) -> None:
         if not top.requires_grad:
             continue
         if name not in bench.recording.diffs:
-            raise _Missing(f"the diff of '{name}' was not recorded")
+            raise _MissingBlobError(f"the diff of '{name}' was not recorded")
         values.append(top)
         gradients.append(tensor(bench.recording.diffs[name], bench.dtype).reshape(top.shape))
     if values:

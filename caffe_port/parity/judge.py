@@ -89,13 +89,8 @@ class Judge:
                 yield Row("data", blob, (), comparison)
 
     def judge_data(self, blob: str, layers: tuple[Layer, ...]) -> Comparison:
-        drawn = [layer.name for layer in layers if is_random(layer, self.phase)]
-        if drawn or (not self.isolate and blob in self.topology.random_data):
-            return Comparison(Verdict.RANDOM, _random_reason(drawn))
-        if blob not in self.recording.data:
-            return Comparison(Verdict.NOT_RECORDED, "Caffe's recording has no such blob")
-        if ("data", blob) in self.port.skipped:
-            return Comparison(Verdict.NOT_RECORDED, self.port.skipped["data", blob])
+        if unjudged := self.unjudged(blob, layers):
+            return unjudged
         port, caffe = self.port.data.get(blob), self.recording.data[blob]
         if not layers:
             return compare_equal(port, caffe)
@@ -113,6 +108,16 @@ class Judge:
         if result.verdict is Verdict.FAIL and maker.type in ties.COUNTING:
             return self.forgive_counts(maker, blob, result)
         return result
+
+    def unjudged(self, blob: str, layers: tuple[Layer, ...]) -> Comparison | None:
+        drawn = [layer.name for layer in layers if is_random(layer, self.phase)]
+        if drawn or (not self.isolate and blob in self.topology.random_data):
+            return Comparison(Verdict.RANDOM, _random_reason(drawn))
+        if blob not in self.recording.data:
+            return Comparison(Verdict.NOT_RECORDED, "Caffe's recording has no such blob")
+        if ("data", blob) in self.port.skipped:
+            return Comparison(Verdict.NOT_RECORDED, self.port.skipped["data", blob])
+        return None
 
     def tied_choices(self, layer: Layer, port: Array, caffe: Array) -> ties.Places | None:
         scores = layer.bottoms[0]

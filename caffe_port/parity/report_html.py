@@ -26,27 +26,20 @@ KINDS = {
     Verdict.NOT_RECORDED: "info",
 }
 
-MEANING = (
-    (
-        "Three runs are compared: real Caffe's recording (float32), the port in float32, and the port "
-        "in float64, which stands for the exact answer. e_caffe and e_port are the largest distances "
-        "of the first two from the third; beside each stands its part of the blob's peak."
-    ),
-    (
-        f"A row passes when e_port is at most {tolerance.PORT_TO_CAFFE:g} times e_caffe, or within "
-        f"{tolerance.ULPS_OF_PEAK:g} float32 units in the last place of the peak (for a parameter's "
-        f"gradient also {tolerance.PARAMETER_GRADIENT:g} of it): the port rounds as well as Caffe."
-    ),
-    (
-        f"And e_caffe may be at most {tolerance.CAFFE_LAYER:g} of the peak for one layer, "
-        f"{tolerance.CAFFE_NET:g} for a whole net: more is no rounding but another computation. A "
-        "wrong layer shows here."
-    ),
-    (
-        "Labels and masks must be equal, except where Caffe's own scores tie within its error; such "
-        "places are counted. 'random' marks blobs that depend on a random draw."
-    ),
-)
+MEANING = f"""Three runs are compared: real Caffe's recording (float32), the port in float32, and
+the port in float64, which stands for the exact answer. e_caffe and e_port are the largest distances
+of the first two from the third; beside each stands its part of the blob's peak.
+
+A row passes when e_port is at most {tolerance.PORT_TO_CAFFE:g} times e_caffe, or within
+{tolerance.ULPS_OF_PEAK:g} float32 units in the last place of the peak (for a parameter's gradient
+also {tolerance.PARAMETER_GRADIENT:g} of it): the port rounds as well as Caffe.
+
+And e_caffe may be at most {tolerance.CAFFE_LAYER:g} of the peak for one layer,
+{tolerance.CAFFE_NET:g} for a whole net: more is no rounding but another computation. A wrong layer
+shows here.
+
+Labels and masks must be equal, except where Caffe's own scores tie within its error; such places
+are counted. 'random' marks blobs that depend on a random draw."""
 
 
 def page_of(result: VerifyResult) -> str:
@@ -57,7 +50,7 @@ def page_of(result: VerifyResult) -> str:
         html.section("Result", *_result(result)),
         html.section("Errors along the net", error_plot(result)),
         html.section("Blob by blob", parity_table(result)),
-        html.section("What the verdicts mean", *(html.paragraph(text) for text in MEANING)),
+        html.section("What the verdicts mean", *map(html.paragraph, MEANING.split("\n\n"))),
         html.section("Versions", _versions(result)),
     ]
     subtitle = f"held against {recording.path.name}, phase {recording.meta.phase}, {how}"

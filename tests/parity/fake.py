@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 NAMES = ("conv1", "relu1", "pool1", "conv2", "label_map", "loss", "accuracy")
 
@@ -95,36 +95,36 @@ class FakeNet(torch.nn.Module):
 
     def run_layer(self, name: str, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
         layer = next(layer for layer in self.spec.layers if layer.name == name)
-        tops = getattr(self, "run_" + layer.type)(name, *bottoms)
+        tops = getattr(self, "run_" + layer.type.lower())(name, *bottoms)
         tops = tops if isinstance(tops, tuple) else (tops,)
         return tuple(self.change[name](top) for top in tops) if name in self.change else tops
 
-    def run_Convolution(self, name: str, x: Tensor) -> Tensor:
+    def run_convolution(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.layer_params(name)
         if self.permuted:
             order = torch.arange(x.shape[1]).flip(0)
-            return F.conv2d(x[:, order], weight[:, order], padding=1) + bias[:, None, None]
-        return F.conv2d(x, weight, bias, padding=1)
+            return functional.conv2d(x[:, order], weight[:, order], padding=1) + bias[:, None, None]
+        return functional.conv2d(x, weight, bias, padding=1)
 
-    def run_ReLU(self, name: str, x: Tensor) -> Tensor:
-        return F.relu(x)
+    def run_relu(self, name: str, x: Tensor) -> Tensor:
+        return functional.relu(x)
 
-    def run_Dropout(self, name: str, x: Tensor) -> Tensor:
-        return F.dropout(x)
+    def run_dropout(self, name: str, x: Tensor) -> Tensor:
+        return functional.dropout(x)
 
-    def run_Pooling(self, name: str, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 2)
+    def run_pooling(self, name: str, x: Tensor) -> Tensor:
+        return functional.max_pool2d(x, 2)
 
-    def run_Split(self, name: str, x: Tensor) -> tuple[Tensor, ...]:
+    def run_split(self, name: str, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(x.clone() for _ in range(3))
 
-    def run_ArgMax(self, name: str, x: Tensor) -> Tensor:
+    def run_argmax(self, name: str, x: Tensor) -> Tensor:
         return x.argmax(1, keepdim=True).to(x.dtype)
 
-    def run_SoftmaxWithLoss(self, name: str, x: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(x, label[:, 0].long())
+    def run_softmaxwithloss(self, name: str, x: Tensor, label: Tensor) -> Tensor:
+        return functional.cross_entropy(x, label[:, 0].long())
 
-    def run_Accuracy(self, name: str, x: Tensor, label: Tensor) -> Tensor:
+    def run_accuracy(self, name: str, x: Tensor, label: Tensor) -> Tensor:
         return (x.argmax(1) == label[:, 0]).to(x.dtype).mean()
 
 

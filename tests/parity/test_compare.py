@@ -13,7 +13,10 @@ FLT_MAX = np.finfo(np.float32).max
 
 def judge(port, exact, caffe, rule=tolerance.NET):
     return compare(
-        np.asarray(port, np.float32), np.asarray(exact, np.float64), np.asarray(caffe, np.float32), rule
+        np.asarray(port, np.float32),
+        np.asarray(exact, np.float64),
+        np.asarray(caffe, np.float32),
+        rule,
     )
 
 
@@ -107,7 +110,10 @@ def test_scalar_and_empty_blobs():
 def test_dtypes_are_checked():
     one = np.ones(1)
     assert "float64" in compare(one, one, one.astype("f4")).reason
-    assert "float64 run has dtype" in compare(one.astype("f4"), one.astype("f4"), one.astype("f4")).reason
+    assert (
+        "float64 run has dtype"
+        in compare(one.astype("f4"), one.astype("f4"), one.astype("f4")).reason
+    )
     assert "recording has dtype" in compare(one.astype("f4"), one, one).reason
 
 

@@ -122,7 +122,9 @@ def test_blob_the_net_lacks(tmp_path):
 
 
 def test_blob_of_another_shape(tmp_path):
-    result = verify(FakeNet(), altered(tmp_path, **{"data/pool1": np.ones((2, 8, 5, 7), np.float32)}))
+    result = verify(
+        FakeNet(), altered(tmp_path, **{"data/pool1": np.ones((2, 8, 5, 7), np.float32)})
+    )
     assert result.first_bad.name == "pool1"
     assert "[2, 8, 5, 7]" in result.first_bad.comparison.reason
 
