@@ -68,6 +68,7 @@ class Net(nn.Module):
         super().__init__()
         self.spec = spec
         self.write_files = False  # whether layers such as MatWrite act; Caffe's own face sets it
+        self.loaded: Match | None = None  # what the last load_stored matched, missed, left over
         self._plans: dict[object, Plan] = {}
         for layer in spec.layers:
             # not add_module: a layer may be called 'data' or 'type'
@@ -220,6 +221,7 @@ class Net(nn.Module):
             for layer, index, blob in found.pairs:
                 param = self.layer_params(layer)[index]
                 param.copy_(torch.from_numpy(blob.aligned()).view(param.shape))
+        self.loaded = found
         return found
 
     def stored_layers(self) -> list[StoredLayer]:

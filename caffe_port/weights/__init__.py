@@ -20,6 +20,7 @@ __all__ = [
     "StoredBlob",
     "StoredLayer",
     "WeightFile",
+    "format_of",
     "read_mean",
     "read_weights",
     "write_weights",
@@ -85,7 +86,7 @@ def write_weights(
         UsageError: the suffix or format is unknown, or the format cannot hold these weights.
         OSError: the file cannot be written.
     """
-    format = _format(path) if format is None else format
+    format = format_of(path) if format is None else format
     if format == "caffemodel":
         from caffe_port.weights.caffemodel_writer import write_caffemodel
 
@@ -121,7 +122,12 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
     return caffemodel.read_mean(path)
 
 
-def _format(path: str | os.PathLike[str]) -> str:
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a path's suffix stands for.
+
+    Raises:
+        UsageError: no format has this suffix.
+    """
     name = os.fspath(path)
     for suffix, format in SUFFIXES.items():
         if name.endswith(suffix):

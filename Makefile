@@ -1,0 +1,46 @@
+# make demo: builds, then converts, verifies and evaluates the bundled Caffe model
+# make test: builds and runs every test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
+HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
+
+.PHONY: demo test lint bench proto clean
+
+demo: $(VENV)/installed
+	$(BIN)/caffe-port demo -o demo
+
+test: $(VENV)/installed-for-tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+lint: $(VENV)/installed-for-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-for-tests
+	$(BIN)/python -m benchmarks
+
+$(VENV)/installed: $(HAND_WRITTEN)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-for-lint: $(VENV)/installed-for-tests
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	touch $@
+
+# caffe_pb2 runs on protobuf 4 to 7 only when made by a protoc of the 4.x time
+proto:
+	$(PYTHON) -m venv $(VENV)-proto
+	$(VENV)-proto/bin/pip install --quiet 'setuptools<70' 'grpcio-tools==1.59.3'
+	$(VENV)-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
+		caffe_port/proto/caffe.proto
+
+clean:
+	rm -rf $(VENV) $(VENV)-proto build demo *.egg-info caffe_port/crf/*.so ext/_lattice.cpp

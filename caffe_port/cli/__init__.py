@@ -1,0 +1,52 @@
+"""The command line: one file per command, imported when the command is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "convert": "Turn a Caffe model into a PyTorch file, or back.",
+    "demo": "Convert, verify and evaluate the bundled model beside real Caffe.",
+    "evaluate": "Score a model on VOC images, before and after the dense CRF.",
+    "inspect": "Show what a prototxt or a weight file holds.",
+    "verify": "Prove a converted net equal to Caffe, blob by blob.",
+}
+UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"caffe_port.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # from the table above, so that --help imports no command
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from caffe_port.errors import CaffePortError
+
+        try:
+            return super().invoke(ctx)
+        except (CaffePortError, OSError) as error:
+            click.echo(f"caffe-port {ctx.invoked_subcommand}: {error}", err=True)
+            raise click.exceptions.Exit(UNUSABLE) from error
+        except KeyboardInterrupt as error:
+            click.echo(f"\ncaffe-port {ctx.invoked_subcommand}: interrupted", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="caffe_port")
+def main() -> None:
+    """Caffe's DeepLab and FCN models in PyTorch, with proof."""

@@ -1,0 +1,55 @@
+"""``caffe-port inspect``: what a file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caffe_port.cli.options import net_options
+
+if TYPE_CHECKING:
+    from caffe_port.inspection import Listing
+
+
+@click.command(name="inspect")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@net_options
+def command(file: Path, as_json: bool, **options: Any) -> None:
+    """Show what FILE holds: a prototxt, a weight file or a mean image.
+
+    Of a net: layers, blobs, shapes, parameters, multiply-adds and memory. Of weights: layers, blobs
+    and shapes.
+
+    Exit status: 0 shown, 2 the file cannot be read.
+    """
+    from caffe_port.inspection import inspect_file
+
+    listing = inspect_file(file, **options)
+    if as_json:
+        click.echo(json.dumps(listing.as_dict(), indent=1))
+    else:
+        _print(listing)
+
+
+def _print(listing: Listing) -> None:
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=listing.title, title_justify="left", caption_justify="left")
+    for i, column in enumerate(listing.columns):
+        number = bool(listing.rows) and isinstance(listing.rows[0][i], int)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in listing.rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console.print(table)
+    for name, value in listing.totals.items():
+        console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    for note in listing.notes:
+        console.print(note)

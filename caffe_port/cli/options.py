@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    result = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"'{value}': expected NAME=VALUE")
+        result[name] = text
+    return result
+
+
+def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    result = {}
+    for value in values:
+        name, _, sizes = value.partition("=")
+        try:
+            result[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            raise click.BadParameter(f"'{value}': expected BLOB=1,3,513,513") from None
+    return result
+
+
+_NET_OPTIONS = (
+    click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), help="Which layers are in."),
+    click.option(
+        "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
+        help="Fills ${NAME} in the prototxt; repeat for each.",
+    ),
+    click.option(
+        "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2"]),
+        help="Whose Caffe the prototxt is for, where the text does not tell.",
+    ),
+    click.option(
+        "--input-shape", "input_shapes", multiple=True, metavar="BLOB=N,C,H,W", callback=_shapes,
+        help="Replaces the shape of an input or of a data layer's top.",
+    ),
+)  # fmt: skip
+
+
+def net_options(function: Function) -> Function:
+    """Adds what every command that builds a net takes: phase, variables, dialect, input_shapes."""
+    for option in reversed(_NET_OPTIONS):
+        function = option(function)
+    return function

@@ -1,0 +1,141 @@
+"""Listings of what files hold, as tables of plain values. Needs no torch for Caffe's own files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from caffe_port.errors import FormatError
+from caffe_port.proto import read_net_text, read_solver
+from caffe_port.spec import NetSpec
+from caffe_port.weights import read_mean, read_weights
+from caffe_port.weights.sniff import read_head, seems_to_be
+
+Cell = str | int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table with totals and remarks.
+
+    Attributes:
+        title: what the file is.
+        columns, rows: the table.
+        totals: sums over it.
+        notes: remarks, such as unknown fields.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    totals: Mapping[str, Cell]
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: rows become objects."""
+        return {
+            "title": self.title,
+            "rows": [dict(zip(self.columns, row, strict=True)) for row in self.rows],
+            "totals": dict(self.totals),
+            "notes": self.notes,
+        }
+
+
+def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
+    """Lists a prototxt (net or solver), a weight file or a mean image, told by content.
+
+    Args:
+        path: the file.
+        options: phase, variables, dialect and input_shapes of ``NetSpec.read``, for a prototxt.
+    Raises:
+        FormatError: the file is none of these, or broken.
+        CaffePortError: the net cannot be built.
+    """
+    if seems_to_be(read_head(path)) == "text, perhaps a prototxt":
+        return _prototxt(path, options)
+    if Path(path).suffix == ".binaryproto":
+        return _mean(path)
+    return _weights(path)
+
+
+def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listing:
+    variables = options.get("variables")
+    parsed = read_net_text(path, variables, options.get("dialect"))
+    if not parsed.message.layer and parsed.unknown:
+        return _solver(path, variables)
+    given = {**options, "phase": options.get("phase") or "TEST"}
+    return net_listing(NetSpec.read(path, **given), str(path), parsed.generation)
+
+
+def net_listing(spec: NetSpec, path: str, generation: str) -> Listing:
+    """Layers with shapes, parameters and multiply-adds."""
+    rows: list[tuple[Cell, ...]] = []
+    for layer in spec.layers:
+        count = sum(math.prod(p.shape) for p in layer.params if p.owner is None)
+        tops = ", ".join(_blob(*pair) for pair in zip(layer.tops, layer.top_shapes, strict=True))
+        rows.append(
+            (layer.name, layer.type, ", ".join(layer.bottoms), tops, count, layer.multiply_adds)
+        )
+    columns = ("layer", "type", "bottoms", "tops", "parameters", "multiply-adds")
+    parameters = sum(int(row[4]) for row in rows)
+    blobs = sum(math.prod(shape) for shape in spec.shapes.values())
+    totals: dict[str, Cell] = {
+        "parameters": parameters,
+        "multiply-adds": sum(int(row[5]) for row in rows),
+        "bytes of parameters": 4 * parameters,
+        "bytes of blobs, all kept": 4 * blobs,
+        "inputs": ", ".join(spec.sources),
+        "outputs": ", ".join(spec.outputs),
+    }
+    title = f"{path}: net '{spec.name}', {generation}, {spec.dialect}, phase {spec.phase}"
+    return Listing(title, columns, rows, totals, [str(field) for field in spec.unknown])
+
+
+def _blob(name: str, shape: Sequence[int]) -> str:
+    return f"{name} ({' x '.join(map(str, shape))})" if shape else f"{name} (scalar)"
+
+
+def _solver(path: str | os.PathLike[str], variables: Mapping[str, str] | None) -> Listing:
+    message = read_solver(path, variables)
+    rows: list[tuple[Cell, ...]] = [
+        (field.name, str(value)) for field, value in message.ListFields()
+    ]
+    return Listing(f"{path}: solver", ("field", "value"), rows, {})
+
+
+def _mean(path: str | os.PathLike[str]) -> Listing:
+    mean = read_mean(path)
+    values = [float(channel.mean()) for channel in mean]
+    rows: list[tuple[Cell, ...]] = [(str(i), f"{value:.4f}") for i, value in enumerate(values)]
+    size = " x ".join(map(str, mean.shape))
+    return Listing(f"{path}: mean image, {size}", ("channel (BGR)", "mean"), rows, {})
+
+
+def _weights(path: str | os.PathLike[str]) -> Listing:
+    try:
+        stored = read_weights(path)
+    except FormatError as error:
+        raise FormatError(f"neither a prototxt nor weights: {error.message}", path=path,
+                          offset=error.offset) from error  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for layer in stored.layers:
+        for index, blob in layer.numbered():
+            shape = " x ".join(map(str, blob.data.shape)) + (" (legacy)" if blob.legacy else "")
+            rows.append(
+                (layer.name, layer.type, index, shape, str(blob.data.dtype), blob.data.size)
+            )
+    columns = ("layer", "type", "blob", "shape", "dtype", "count")
+    totals: dict[str, Cell] = {
+        "layers": len(stored.layers),
+        "layers with blobs": sum(1 for layer in stored.layers if layer.blobs),
+        "parameters": sum(int(row[5]) for row in rows),
+        "bytes of the file": os.stat(path).st_size,
+    }
+    what = " ".join(filter(None, (stored.format, stored.generation, stored.name)))
+    remembers = {"prototxt": f"{len(stored.prototxt)} characters"} if stored.prototxt else {}
+    notes = [f"{name}: {value}" for name, value in (remembers | stored.metadata).items()]
+    return Listing(f"{path}: {what}", columns, rows, totals, notes)
