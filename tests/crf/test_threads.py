@@ -37,16 +37,18 @@ def test_threads_may_share_one_crf():
 
 
 def build_a_kernel():
-    Kernel(np.random.default_rng(0).random((100_000, 5), np.float32) * 50, 1.0, False)
+    features = np.random.default_rng(0).random((100_000, 5), np.float32) * 50
+    return lambda: Kernel(features, 1.0, False)
 
 
 def run_mean_field():
     kernel = Kernel(np.zeros((100_000, 2), np.float32), 1.0, False)
     unary = np.zeros((21, 100_000), np.float32)
-    return lambda: mean_field(unary, (kernel,), 10, np.empty_like(unary))
+    q = np.empty_like(unary)
+    return lambda: mean_field(unary, (kernel,), 10, q)
 
 
-@pytest.mark.parametrize("make", [lambda: build_a_kernel, run_mean_field], ids=["Kernel", "infer"])
+@pytest.mark.parametrize("make", [build_a_kernel, run_mean_field], ids=["Kernel", "infer"])
 def test_others_run_while_it_computes(make):
     """With no forced switches another thread runs only where the GIL is let go."""
     call, before = make(), sys.getswitchinterval()
