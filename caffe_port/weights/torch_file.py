@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +27,8 @@ from caffe_port.weights.stored import StoredBlob, StoredLayer, WeightFile
 # What torch.load raises on a broken or foreign file, depending on where it notices.
 _BROKEN = (
     pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, IndexError,
-    AttributeError, AssertionError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile,
+    AttributeError,
+    OSError, AssertionError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile,
     NotImplementedError, ImportError, UnicodeDecodeError, RecursionError,
 )  # fmt: skip
 
@@ -44,7 +46,11 @@ def read_torch(path: str | os.PathLike[str]) -> WeightFile:
     with explaining(path, ZIP_SIGNATURE):
         stored = _stored_bytes(path, MappedFile(path).size)
         try:
-            content = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of odd pickles, then refuses them
+                content = torch.load(
+                    os.fspath(path), map_location="cpu", weights_only=True, mmap=True
+                )
         except _BROKEN as error:
             raise FormatError(f"torch cannot load it safely: {_reason(error)}") from error
         return _weight_file(content, stored)
