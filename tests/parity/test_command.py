@@ -7,8 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import caffe_port
-from caffe_port.cli.verify import command
+from caffe_port import loading
+from caffe_port.cli import main
 from caffe_port.errors import FormatError
 from tests.parity.fake import FakeNet, record
 
@@ -18,21 +18,21 @@ def run(monkeypatch, tmp_path):
     """Invokes the command on a fake net; ``--set BAD=1`` makes the net wrong."""
     calls = []
 
-    def load(net, weights, *, phase, variables):
-        calls.append((net.name, weights.name, phase, variables))
+    def load(net, weights, *, phase, variables, **_):
+        calls.append((net.name, weights and weights.name, phase, variables))
         change = {"pool1": lambda x: x * 1.01} if "BAD" in variables else {}
         if "BROKEN" in variables:
             raise FormatError("broken", path=net, line=3)
         return FakeNet(change=change, phase=phase)
 
-    monkeypatch.setattr(caffe_port, "load", load, raising=False)
+    monkeypatch.setattr(loading, "load", load)
     for name in ("net.prototxt", "w.caffemodel"):
         (tmp_path / name).write_bytes(b"x")
     record(tmp_path / "recording")
 
-    def invoke(*arguments, recording="recording"):
-        files = [str(tmp_path / name) for name in ("net.prototxt", "w.caffemodel", recording)]
-        return CliRunner().invoke(command, [*files, *arguments])
+    def invoke(*arguments, recording="recording", files=("net.prototxt", "w.caffemodel")):
+        paths = [str(tmp_path / name) for name in (*files, recording)]
+        return CliRunner().invoke(main, ["verify", *paths, *arguments])
 
     invoke.calls = calls
     return invoke
@@ -43,6 +43,18 @@ def test_status_0_when_all_passes(run):
     assert result.exit_code == 0, result.output
     assert "compared arrays pass" in result.output
     assert run.calls == [("net.prototxt", "w.caffemodel", "TEST", {})]
+
+
+def test_a_converted_model_needs_no_weights(run):
+    assert run(files=["net.prototxt"]).exit_code == 0
+    assert run.calls[0][:2] == ("net.prototxt", None)
+
+
+@pytest.mark.parametrize("files", [[], ["net.prototxt"] * 3])
+def test_two_or_three_paths(run, files):
+    result = run(files=files)
+    assert result.exit_code == 2
+    assert "NET [WEIGHTS] RECORDING" in result.output
 
 
 def test_status_1_when_something_fails(run):

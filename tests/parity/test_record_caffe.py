@@ -19,6 +19,14 @@ from tests.parity import fake_caffe
 TOOL = Path(__file__).parents[2] / "tools" / "record_caffe.py"
 
 
+def load_tool():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("record_caffe", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
 @pytest.fixture
 def record(monkeypatch, tmp_path):
     """Runs the tool in a folder with net files; returns the recording's path."""
@@ -28,9 +36,7 @@ def record(monkeypatch, tmp_path):
         Path(f"{name}.prototxt").write_text(text)
     Path("w.caffemodel").write_bytes(b"")
     np.save("x.npy", np.arange(48, dtype=np.float64).reshape(2, 3, 4, 2))
-    spec = importlib.util.spec_from_file_location("record_caffe", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool()
 
     def run(*arguments):
         assert tool.main([*arguments, "-o", "r.h5"]) == 0
