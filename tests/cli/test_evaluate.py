@@ -1,0 +1,138 @@
+"""``caffe-port evaluate`` from the outside."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from caffe_port.cli.evaluate import command
+from caffe_port.data.pictures import read_labels
+from tests.evaluation.standins import make_voc
+from tests.goldens_dir import SHAPES, VOC_SAMPLE
+
+RUN = SHAPES / "caffe_run"
+MODEL = [str(RUN / "test.prototxt"), str(RUN / "model" / "train_iter_2400.caffemodel")]
+SHAPES_OPTIONS = [
+    "--set",
+    f"ROOT={SHAPES}",
+    "--crop",
+    "161",
+    "--names",
+    str(SHAPES / "class_names.txt"),
+]
+CRF = ["--crf", "bi_w=4,bi_xy_std=49,bi_rgb_std=13,pos_w=3,pos_xy_std=3"]
+IDENTITY = """name: "identity" input: "data" input_shape { dim: 1 dim: 3 dim: 12 dim: 10 }
+layer { name: "scores" type: "ReLU" bottom: "data" top: "scores" }"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A VOC folder that a net without weights solves but for one pixel an image."""
+    make_voc(tmp_path / "voc")
+    (tmp_path / "net.prototxt").write_text(IDENTITY)
+    return [tmp_path / "net.prototxt", "--images", tmp_path / "voc", "--mean", "0,0,0"]
+
+
+def test_four_images_of_the_example_equal_caffe(tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"shape_val_000{i}\n" for i in range(4)))
+    options = [*SHAPES_OPTIONS, *CRF, "--images", SHAPES, "--list", tmp_path / "list.txt"]
+    result = call(*MODEL, *options, "--comp6", "--pictures", 1, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with np.load(RUN / "result_val.npz") as caffe:
+        for i in range(4):
+            for folder, key in (("before", "raw"), ("after", "crf")):
+                ours = read_labels(tmp_path / "out" / folder / f"shape_val_000{i}.png")
+                assert np.array_equal(ours, caffe[f"{key}/shape_val_000{i}"])
+    assert "ring" in result.output
+    assert "mean IoU" in result.output
+    values = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert values["images"] == 4
+    assert values["settings"]["crf"]["bi_xy_std"] == 49
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+if VOC_SAMPLE is not None:
+
+    def test_photographs_with_a_model_that_does_not_know_their_classes(tmp_path):
+        options = [*SHAPES_OPTIONS[:2], *CRF, "--images", VOC_SAMPLE, "--crop", "513"]
+        refused = call(*MODEL, *options, "-o", tmp_path / "out")
+        assert refused.exit_code == 2
+        assert "outside the 6 classes" in refused.output
+        result = call(*MODEL, *options, "--unknown-labels", "ignore", "-o", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        assert "The network knows 6 classes" in result.output
+        assert "labels the network does not know" in result.output
+        for file in sorted((VOC_SAMPLE / "JPEGImages").glob("*.jpg")):
+            with Image.open(file) as photograph:
+                shape = (photograph.height, photograph.width)
+            assert read_labels(tmp_path / "out" / "after" / f"{file.stem}.png").shape == shape
+
+
+def test_a_rectangular_crop_and_json_settings(voc, tmp_path):
+    (tmp_path / "crf.json").write_text('{"bi_w": 0, "pos_w": 0, "iterations": 1}')
+    result = call(*voc, "--crop", "12x10", "--crf", tmp_path / "crf.json", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["crop"] == [12, 10]
+
+
+def test_no_labels_predicts_only(voc, tmp_path):
+    result = call(*voc, "--crop", "12x10", "--no-labels", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "nothing is scored" in result.output
+    assert len(list((tmp_path / "out" / "before").glob("*.png"))) == 5
+
+
+def test_a_bad_file_stops_or_is_skipped(voc, tmp_path):
+    (tmp_path / "voc" / "JPEGImages" / "im3.png").write_bytes(b"x")
+    stopped = call(*voc, "--crop", "12x10", "-o", tmp_path / "out")
+    assert stopped.exit_code == 2
+    assert "im3.png: not a picture" in stopped.output
+    skipped = call(*voc, "--crop", "12x10", "--skip-bad", "-o", tmp_path / "out")
+    assert skipped.exit_code == 0
+    assert "skipped: " in skipped.output
+
+
+def test_other_settings_are_refused_until_fresh(voc, tmp_path):
+    assert call(*voc, "--crop", "12x10", "-o", tmp_path / "out").exit_code == 0
+    other = [*voc, "--crop", "20x20", "-o", tmp_path / "out"]
+    refused = call(*other)
+    assert refused.exit_code == 2
+    assert "crop was [12, 10], is [20, 20]" in refused.output
+    assert call(*other, "--fresh").exit_code == 0
+
+
+def test_an_interruption_says_how_to_go_on(voc, tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    assert call(*voc, "--crop", "12x10", "-o", tmp_path / "out").exit_code == 0
+    monkeypatch.setattr("caffe_port.evaluation.pipeline.evaluate", interrupted)
+    result = call(*voc, "--crop", "12x10", "-o", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "5 finished label maps are kept" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crop", "big"], "expected N or HEIGHTxWIDTH"),
+        (["--mean", "1,2"], "expected three numbers"),
+        (["--set", "EXP"], "expected NAME=VALUE"),
+        (["--crf", "sharp"], "no CRF preset"),
+        (["--list", "trainval"], "trainval: neither a list file"),
+        (["--blob", "gone"], "gone"),
+        (["--crop", "11x10"], "larger than the crop"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(voc, tmp_path, options, message):
+    result = call(*voc, "--crop", "12x10", *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.output

@@ -1,0 +1,90 @@
+"""Networks and refinements small enough to know their answers, fit for other processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from caffe_port.data.voc import voc_items
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.settings import Settings
+
+CROP = Settings(crop=(12, 10), mean=(0.0, 0.0, 0.0))
+CLASSES = 3
+
+
+@dataclass(frozen=True)
+class Brightest:
+    """Says class 0, 1, 2 where blue, green, red is brightest."""
+
+    name: str = "brightest"
+
+    def __call__(self, threads):
+        return lambda x: x.copy()
+
+    def describe(self):
+        return {"name": self.name}
+
+
+@dataclass(frozen=True)
+class Refuses(Brightest):
+    """Cannot be built."""
+
+    def __call__(self, threads):
+        raise UsageError("these weights are not the net's")
+
+
+@dataclass(frozen=True)
+class Dies(Brightest):
+    """Ends its process."""
+
+    def __call__(self, threads):
+        os._exit(3)
+
+
+@dataclass(frozen=True)
+class Gives(Brightest):
+    """Gives scores of another shape or value."""
+
+    shape: tuple[int, ...] = (1, 3, 12, 10)
+    value: float = 0.0
+
+    def __call__(self, threads):
+        return lambda x: np.full(self.shape, self.value, np.float32)
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """A refinement that exchanges classes 0 and 1."""
+
+    def __call__(self, threads):
+        return lambda scores, image: scores[[1, 0, 2]]
+
+    def describe(self):
+        return {"swaps": [0, 1]}
+
+
+def make_voc(root, count=5):
+    """A VOC folder whose images show their label maps, but for one pixel each.
+
+    Returns:
+        the items and the label maps.
+    """
+    random, truths = np.random.default_rng(0), []
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    for i in range(count):
+        truth = random.integers(0, CLASSES, (12 - i, 6 + i % 4), dtype=np.uint8)
+        shown = truth.copy()
+        shown[0, 0] = (truth[0, 0] + 1) % CLASSES
+        colours = np.eye(CLASSES, dtype=np.uint8)[:, ::-1][shown] * 255
+        Image.fromarray(colours).save(root / "JPEGImages" / f"im{i}.png")
+        truth[-1] = 255
+        Image.fromarray(truth).save(root / "SegmentationClass" / f"im{i}.png")
+        truths.append(truth)
+    names = "\n".join(f"im{i}" for i in range(count))
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(names + "\n")
+    return voc_items(root), truths

@@ -1,0 +1,90 @@
+"""The network and the CRF built from files: which blobs they take, and Caffe's own scores."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from caffe_port.crf import CRFParameters
+from caffe_port.crf.layer_math import dense_crf_forward
+from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, score_blob
+from caffe_port.spec import NetSpec
+from tests.goldens_dir import SHAPES
+
+RUN = SHAPES / "caffe_run"
+INPUT = 'name: "n" input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 } '
+CONVOLUTION = (
+    'layer { name: "%s" type: "Convolution" bottom: "data" top: "%s" '
+    "convolution_param { num_output: 2 kernel_size: 1 } } "
+)
+
+
+def spec_of(tmp_path, *layers):
+    path = tmp_path / "net.prototxt"
+    path.write_text(INPUT + "".join(layers))
+    return NetSpec.read(path)
+
+
+def test_the_networks_scores_are_those_caffe_recorded():
+    maker = NetMaker(
+        str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
+    )
+    with np.load(RUN / "recording" / "case.npz") as recorded:
+        scores = pickle.loads(pickle.dumps(maker))(1)(recorded["input/data"])
+        want = recorded["data/fc8_interp"]
+    np.testing.assert_allclose(scores, want, atol=1e-5 * np.abs(want).max())
+
+
+def test_the_score_blob_is_what_the_crf_reads_not_its_split():
+    spec = NetSpec.read(RUN / "test.prototxt", variables={"ROOT": str(SHAPES)})
+    assert (score_blob(spec), data_blob(spec)) == ("fc8_interp", "data")
+
+
+def test_the_only_output_is_the_score_blob(tmp_path):
+    spec = spec_of(tmp_path, CONVOLUTION % ("a", "a"))
+    assert (score_blob(spec), data_blob(spec)) == ("a", "data")
+
+
+def test_several_outputs_need_a_name(tmp_path):
+    spec = spec_of(tmp_path, CONVOLUTION % ("a", "a"), CONVOLUTION % ("b", "b"))
+    with pytest.raises(UsageError, match="outputs are a, b; name one"):
+        score_blob(spec)
+
+
+def test_the_description_follows_the_files_content(tmp_path):
+    (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("a", "a"))
+    maker = NetMaker(str(tmp_path / "net.prototxt"), variables={"N": "2"})
+    first = maker.describe()
+    assert first["variables"] == {"N": "2"}
+    assert NetMaker(str(tmp_path / "net.prototxt"), device="meta").describe() != first
+    assert NetMaker(maker.net, variables={"N": "2"}, device="meta").describe() == first
+    (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("b", "b"))
+    assert maker.describe() != first
+    with pytest.raises(UsageError, match="cannot be read"):
+        NetMaker(str(tmp_path / "gone")).describe()
+
+
+def test_an_unknown_blob_is_an_error_of_the_net(tmp_path):
+    (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("a", "a"))
+    network = NetMaker(str(tmp_path / "net.prototxt"), blob="scores")(1)
+    with pytest.raises(CaffePortError, match="scores"):
+        network(np.zeros((1, 3, 9, 9), np.float32))
+
+
+def test_the_crf_is_caffes_layer_on_the_networks_input():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    scores = random.normal(size=(4, 9, 11)).astype(np.float32)
+    parameters = CRFParameters(3, 3, 4, 49, 13)
+    data = image.astype(np.float32) - np.array((104.008, 116.669, 122.675), np.float32)
+    dims = np.array([9, 11], np.float32).reshape(1, 1, 1, 2)
+    layer = dense_crf_forward(scores[None], dims, data.transpose(2, 0, 1)[None], parameters)
+    maker = CRFMaker(parameters)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(maker))(1)(scores, image), layer[0])
+    rgb = CRFMaker(parameters, "rgb")
+    assert not np.array_equal(rgb(1)(scores, image), layer[0])
+    assert rgb.describe() != maker.describe()
+    assert maker.describe()["bi_xy_std"] == 49

@@ -1,0 +1,105 @@
+"""Label maps on disk are trusted only where settings and image are the ones they came from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from caffe_port.data.pictures import read_labels, read_note, write_labels
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.prediction import Prediction
+from caffe_port.evaluation.store import COMP6, Store
+
+MAPS = Prediction(np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8), 4)
+
+
+@pytest.fixture
+def image(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def opened(folder, settings, *, fresh=False, refined=True, comp6=False):
+    store = Store(folder, settings, refined=refined, comp6=comp6)
+    store.open(fresh=fresh)
+    return store
+
+
+def test_what_was_saved_is_loaded(tmp_path, image):
+    store = opened(tmp_path / "out", {"crop": 5})
+    assert store.load("a", image) is None
+    store.save("a", image, MAPS)
+    back = opened(tmp_path / "out", {"crop": 5}).load("a", image)
+    assert back is not None
+    assert back.classes == 4
+    assert np.array_equal(back.before, MAPS.before)
+    assert np.array_equal(back.after, MAPS.after)
+    assert json.loads((tmp_path / "out" / "settings.json").read_text()) == {"crop": 5}
+
+
+def test_changed_settings_are_refused_by_name(tmp_path, image):
+    opened(tmp_path / "out", {"crf": {"bi_w": 4}, "crop": 5}).save("a", image, MAPS)
+    with pytest.raises(UsageError, match=r"crf\.bi_w was 4, is 5\).*--fresh"):
+        opened(tmp_path / "out", {"crf": {"bi_w": 5}, "crop": 5})
+    with pytest.raises(UsageError, match=r'crf was \{"bi_w": 4\}, is null'):
+        opened(tmp_path / "out", {"crf": None, "crop": 5})
+
+
+def test_fresh_drops_our_label_maps_and_nothing_else(tmp_path, image):
+    opened(tmp_path / "out", {"crop": 5}).save("a", image, MAPS)
+    write_labels(tmp_path / "out" / "before" / "holiday.png", MAPS.before)
+    store = opened(tmp_path / "out", {"crop": 6}, fresh=True)
+    assert store.load("a", image) is None
+    assert [path.name for path in (tmp_path / "out" / "before").iterdir()] == ["holiday.png"]
+
+
+def test_an_image_that_changed_is_not_trusted(tmp_path, image):
+    store = opened(tmp_path / "out", {})
+    store.save("a", image, MAPS)
+    Image.new("RGB", (3, 2), (1, 1, 1)).save(image)
+    assert store.load("a", image) is None
+
+
+@pytest.mark.parametrize("damage", ["missing", "half", "foreign"])
+def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, image, damage):
+    store = opened(tmp_path / "out", {})
+    store.save("a", image, MAPS)
+    after = store.after("a")
+    if damage == "missing":
+        after.unlink()
+    elif damage == "half":
+        after.write_bytes(after.read_bytes()[:40])
+    else:
+        write_labels(after, MAPS.before)
+    assert store.load("a", image) is None
+
+
+def test_without_a_refinement_there_is_one_label_map(tmp_path, image):
+    store = opened(tmp_path / "out", {}, refined=False)
+    store.save("a", image, Prediction(MAPS.before, None, 4))
+    back = store.load("a", image)
+    assert back is not None
+    assert back.after is None
+    assert not store.after("a").exists()
+
+
+def test_comp6_holds_the_final_labels_without_a_note(tmp_path):
+    store = opened(tmp_path / "out", {}, comp6=True)
+    store.save_comp6("a", MAPS)
+    path = tmp_path / "out" / COMP6 / "a.png"
+    assert np.array_equal(read_labels(path), MAPS.after)
+    assert read_note(path) == ""
+    store.save_comp6("a", Prediction(MAPS.before, None, 4))
+    assert np.array_equal(read_labels(path), MAPS.before)
+
+
+def test_foreign_settings_and_unwritable_folders_are_named(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(UsageError, match=r"settings\.json: not the settings of an evaluation"):
+        opened(tmp_path, {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        opened(tmp_path / "file" / "out", {})
