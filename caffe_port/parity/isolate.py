@@ -70,7 +70,7 @@ class _Bench:
     def leaf(self, blob: str) -> tuple[Tensor, Tensor]:
         """The blob as a start for gradients, and what its reader sees."""
         if blob not in self.leaves:
-            if len(self.topology.writers.get(blob, ())) > 1:
+            if len(self.topology.writers[blob]) > 1:
                 with torch.no_grad():
                     value, layers = self.first(blob)
                 start = value.detach().requires_grad_(self.has_diff(blob))
@@ -125,8 +125,7 @@ def _backward(bench: _Bench, layer: Layer, result: Run) -> None:
         tops = bench.run(layer, [bench.leaf(bottom)[1] for bottom in layer.bottoms])
         _start(bench, dict(zip(layer.tops, tops, strict=True)))
     except _MissingBlobError as missing:
-        writers = bench.topology.writers
-        in_place = [w for bottom in layer.bottoms for w in writers.get(bottom, ())[1:]]
+        in_place = [w for bottom in layer.bottoms for w in bench.topology.writers[bottom][1:]]
         result.skipped.update({("diff", bottom): str(missing) for bottom in layer.bottoms})
         for skipped in [layer, *in_place]:
             for index in range(len(bench.net.layer_params(skipped.name))):

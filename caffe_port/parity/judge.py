@@ -114,7 +114,9 @@ class Judge:
         if drawn or (not self.isolate and blob in self.topology.random_data):
             return Comparison(Verdict.RANDOM, _random_reason(drawn))
         if blob not in self.recording.data:
-            return Comparison(Verdict.NOT_RECORDED, "Caffe's recording has no such blob")
+            if self.recording.meta.complete:
+                return Comparison(Verdict.FAIL, "Caffe, which kept every blob, has no such blob")
+            return Comparison(Verdict.NOT_RECORDED, "not among the blobs chosen to be recorded")
         if ("data", blob) in self.port.skipped:
             return Comparison(Verdict.NOT_RECORDED, self.port.skipped["data", blob])
         return None

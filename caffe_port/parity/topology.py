@@ -77,19 +77,18 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
 
     Args:
         spec: the net.
-        fed: blobs the recording sets; layers all of whose tops are fed do not run.
+        fed: blobs the recording sets.
     """
-    layers = tuple(
-        layer for layer in spec.layers if not (layer.tops and fed.issuperset(layer.tops))
-    )
-    blobs = list(dict.fromkeys(blob for blob in spec.inputs if blob in fed))
-    blobs += [top for layer in spec.layers for top in layer.tops]
+    layers = _runnable(spec, fed)
+    blobs = [blob for blob in spec.inputs if blob in fed]
+    blobs += [top for layer in spec.layers for top in layer.tops if top in fed]
+    blobs += [top for layer in layers for top in layer.tops]
     writers: dict[str, list[Layer]] = {blob: [] for blob in blobs}
     readers: dict[str, list[Layer]] = {blob: [] for blob in blobs}
     for layer in layers:
         for bottom in dict.fromkeys(layer.bottoms):
             if bottom not in layer.tops:
-                readers.setdefault(bottom, []).append(layer)
+                readers[bottom].append(layer)
         for top in layer.tops:
             writers[top].append(layer)
     random_data = _random_data(spec.phase, layers, fed)
@@ -106,6 +105,19 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
 def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
     return layer.type == "Dropout" and phase == "TRAIN"
+
+
+def _runnable(spec: Plan, fed: frozenset[str]) -> tuple[Layer, ...]:
+    """Leaves out data layers that are fed, and what then lacks a bottom, as the net itself does."""
+    available, layers = set(fed), []
+    for layer in spec.layers:
+        runs = available.issuperset(layer.bottoms)
+        if not layer.bottoms:
+            runs = layer.type != "Input" and fed.isdisjoint(layer.tops)
+        if runs:
+            layers.append(layer)
+            available.update(layer.tops)
+    return tuple(layers)
 
 
 def _random_data(phase: str, layers: tuple[Layer, ...], fed: frozenset[str]) -> frozenset[str]:

@@ -167,7 +167,7 @@ def test_plot_has_two_dots_per_row_inside_its_frame(good):
 def test_pages_of_a_net_without_measurable_rows_have_an_empty_plot(tmp_path):
     arrays = {k: v for k, v in recorded_arrays(FakeNet()).items()
               if k.startswith("input/") or k == "data/label_map"}  # fmt: skip
-    folder = write_folder(tmp_path, arrays, backward=False)
+    folder = write_folder(tmp_path, arrays, backward=False, blobs_kept="chosen")
     result = verify(FakeNet(), read_recording(folder))
     assert 'r="3"' not in error_plot(result)
     assert "label_map" in page_of(result)

@@ -34,6 +34,16 @@ def test_data_layers_whose_tops_are_fed_do_not_run():
     assert found.is_single_layer
 
 
+def test_layers_that_lack_a_bottom_do_not_run():
+    reader = FakeLayer("reader", "ImageSegData", (), ("data", "label"))
+    conv = FakeLayer("conv", "Convolution", ("data",), ("conv",))
+    loss = FakeLayer("loss", "SoftmaxWithLoss", ("conv", "label"), ("loss",))
+    found = study(spec(reader, conv, loss, inputs=()), frozenset({"data"}))
+    assert names(found.layers) == ["conv"]
+    assert found.blobs == ("data", "conv")
+    assert found.outputs == ("conv",)
+
+
 def test_dropout_in_training_makes_what_follows_random():
     layers = (
         FakeLayer("a", "Convolution", ("data",), ("a",)),

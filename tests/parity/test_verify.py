@@ -145,8 +145,9 @@ def test_a_port_that_computes_in_single_precision_only_has_no_exact_answer(recor
 
 
 def test_unrecorded_blobs_are_said_to_be_unrecorded(tmp_path):
-    missing = {"data/pool1": None, "diff/pool1": None}
-    recording = altered(tmp_path, **missing)
+    missing = ("data/pool1", "diff/pool1")
+    arrays = {k: v for k, v in recorded_arrays(FakeNet()).items() if k not in missing}
+    recording = read_recording(write_folder(tmp_path / "r", arrays, blobs_kept="chosen"))
     result = verify(FakeNet(), recording)
     assert result.passed
     assert rows_of(result, "data")["pool1"].verdict is Verdict.NOT_RECORDED
@@ -154,6 +155,12 @@ def test_unrecorded_blobs_are_said_to_be_unrecorded(tmp_path):
     assert isolated.passed
     assert "'pool1' was not recorded" in rows_of(isolated, "data")["score"].reason
     assert "'pool1' was not recorded" in rows_of(isolated, "pdiff")["conv2/0"].reason
+
+
+def test_blob_that_caffe_lacks_though_it_kept_all(tmp_path):
+    result = verify(FakeNet(), altered(tmp_path, **{"data/pool1": None}))
+    assert result.first_bad.name == "pool1"
+    assert "Caffe, which kept every blob" in result.first_bad.comparison.reason
 
 
 def test_gradient_where_caffe_has_none(tmp_path):
@@ -248,8 +255,10 @@ def test_a_recording_with_nothing_to_compare_does_not_pass(tmp_path):
     arrays = {
         "input/data": np.ones((1, 1), np.float32),
         "input/label": np.ones((1, 1), np.float32),
-        "data/drop": np.ones((1, 1), np.float32),
+        "data/data": np.ones((1, 1), np.float32),
     }
-    folder = write_folder(tmp_path / "r", arrays, phase="TRAIN", backward=False)
+    folder = write_folder(
+        tmp_path / "r", arrays, phase="TRAIN", backward=False, blobs_kept="chosen"
+    )
     with pytest.raises(ParityError, match="none of its blobs"):
         verify(net, read_recording(folder))
