@@ -6,6 +6,7 @@ import math
 
 from caffe_port.html import Html, text
 from caffe_port.parity.judge import Row
+from caffe_port.parity.tolerance import CAFFE_LAYER, CAFFE_NET
 from caffe_port.parity.verify import VerifyResult
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 280, 56, 26, 14
@@ -21,7 +22,8 @@ def error_plot(result: VerifyResult) -> Html:
         ("e_caffe", "var(--warn)", [row.comparison.caffe_relative for row in rows]),
         ("e_port", "var(--accent)", [row.comparison.port_relative for row in rows]),
     )
-    parts = [_decade(power) for power in range(LOWEST, HIGHEST + 1, 1)]
+    parts = [_decade(power) for power in range(LOWEST, HIGHEST + 1)]
+    parts.append(_limit(CAFFE_LAYER if result.isolated else CAFFE_NET))
     for number, (name, colour, values) in enumerate(series):
         known = [value for value in values if value is not None]
         parts.append(_line(known, colour))
@@ -55,6 +57,15 @@ def _decade(power: int) -> str:
     return (
         f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}" stroke="var(--line)"/>'
         f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end" fill="var(--soft)">1e{power}</text>'
+    )
+
+
+def _limit(value: float) -> str:
+    y = _y(value)
+    return (
+        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}" stroke="var(--fail)" '
+        f'stroke-dasharray="6 4"/><text x="{WIDTH}" y="{y - 5}" text-anchor="end" '
+        f'fill="var(--fail)">limit of e_caffe</text>'
     )
 
 

@@ -93,6 +93,11 @@ class Recording:
     param_diffs: Arrays[tuple[str, int]]
     after: Arrays[tuple[str, int]]
 
+    @property
+    def name(self) -> str:
+        """The folder's or file's own name."""
+        return self.path.resolve().name
+
 
 def read_recording(path: str | Path) -> Recording:
     """Opens a recording: a golden folder, or an HDF5 file of ``tools/record_caffe.py``.

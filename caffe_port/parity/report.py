@@ -39,7 +39,7 @@ def as_dict(result: VerifyResult) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "version": JSON_VERSION,
         "net": result.net,
-        "recording": recording.path.name,
+        "recording": recording.name,
         "oracle": recording.meta.oracle,
         "phase": recording.meta.phase,
         "isolated": result.isolated,

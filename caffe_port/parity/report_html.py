@@ -53,7 +53,7 @@ def page_of(result: VerifyResult) -> str:
         html.section("What the verdicts mean", *map(html.paragraph, MEANING.split("\n\n"))),
         html.section("Versions", _versions(result)),
     ]
-    subtitle = f"held against {recording.path.name}, phase {recording.meta.phase}, {how}"
+    subtitle = f"held against {recording.name}, phase {recording.meta.phase}, {how}"
     return html.page(f"Parity of {result.net}", sections, subtitle=subtitle)
 
 

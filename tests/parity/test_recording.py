@@ -73,6 +73,11 @@ def test_golden_folder(tmp_path):
     assert "nothing" not in found.data
 
 
+def test_the_current_folder_has_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_folder(tmp_path / "cat", {"data/x": ONE}))
+    assert read_recording(".").name == "cat"
+
+
 def test_arrays_are_read_when_they_are_asked_for(tmp_path):
     found = read_recording(write_folder(tmp_path, {"data/x": ONE}))
     np.savez(tmp_path / "case.npz", **{"data/x": ONE * 2})
