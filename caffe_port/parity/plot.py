@@ -6,7 +6,6 @@ import math
 
 from caffe_port.html import Html, text
 from caffe_port.parity.judge import Row
-from caffe_port.parity.tolerance import CAFFE_LAYER, CAFFE_NET
 from caffe_port.parity.verify import VerifyResult
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 280, 56, 26, 14
@@ -23,7 +22,7 @@ def error_plot(result: VerifyResult) -> Html:
         ("e_port", "var(--accent)", [row.comparison.port_relative for row in rows]),
     )
     parts = [_decade(power) for power in range(LOWEST, HIGHEST + 1)]
-    parts.append(_limit(CAFFE_LAYER if result.isolated else CAFFE_NET))
+    parts.append(_limit(result.caffe_limit))
     for number, (name, colour, values) in enumerate(series):
         known = [value for value in values if value is not None]
         parts.append(_line(known, colour))

@@ -43,6 +43,7 @@ def as_dict(result: VerifyResult) -> dict[str, Any]:
         "oracle": recording.meta.oracle,
         "phase": recording.meta.phase,
         "isolated": result.isolated,
+        "caffe_limit": result.caffe_limit,
         "passed": result.passed,
         "first_bad": None if first is None else _row_dict(first),
         "counts": {verdict.value: result.count(verdict) for verdict in Verdict},

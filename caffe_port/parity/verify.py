@@ -20,12 +20,14 @@ class VerifyResult:
         net: its name.
         recording: what it was held against.
         isolated: each layer ran alone on Caffe's bottoms.
+        caffe_limit: largest e_caffe, as a part of the peak, that was accepted.
         rows: parameters, blobs in net order, changed parameters, diffs from the outputs back.
     """
 
     net: str
     recording: Recording
     isolated: bool
+    caffe_limit: float
     rows: tuple[Row, ...]
 
     @property
@@ -69,11 +71,13 @@ def verify(
         )
     topology = study(net.spec, frozenset(recording.inputs))
     rows: list[Row] = []
-    for row in Judge(net, recording, topology, isolate).rows():
+    judge = Judge(net, recording, topology, isolate)
+    for row in judge.rows():
         rows.append(row)
         if row.comparison.verdict is Verdict.FAIL and not keep_going:
             break
-    result = VerifyResult(net.spec.name, recording, isolate, tuple(rows))
+    limit = judge.tolerance.caffe
+    result = VerifyResult(net.spec.name, recording, isolate, limit, tuple(rows))
     # Inputs and weights alone prove nothing.
     work = (row for row in rows if row.layers and row.kind != "param")
     if result.passed and not any(row.comparison.verdict is Verdict.PASS for row in work):

@@ -45,6 +45,7 @@ def altered(tmp_path, **changes):
 def test_right_port_passes(recording, isolate):
     result = verify(FakeNet(), recording, isolate=isolate)
     assert result.passed
+    assert result.caffe_limit == (1e-5 if isolate else 1e-4)
     data, diffs = rows_of(result, "data"), rows_of(result, "diff")
     assert data["score"].e_port > 0
     assert data["score"].e_caffe > 0
