@@ -59,7 +59,8 @@ font-weight:600}
 .card{flex:1 1 9rem;max-width:16rem;padding:.8rem 1rem;background:var(--card);
 border:1px solid var(--line);border-radius:8px}
 .card b{display:block;font-size:1.45rem;line-height:1.25;font-variant-numeric:tabular-nums}
-.card span{color:var(--soft);font-size:.86rem}
+.card span{display:block;color:var(--soft);font-size:.86rem;line-height:1.35;
+margin-top:.2rem}
 .grid{display:grid;gap:.7rem;margin:.8rem 0;
 grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--cell,10rem)),1fr))}
 figure{margin:0;min-width:0}

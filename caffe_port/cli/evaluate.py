@@ -141,11 +141,11 @@ def _evaluate(options: Options) -> None:
             progress=progress,
         )
     names = class_names(result.classes, options["names"])
-    title = f"Evaluation of {options['net'].stem}"
     page, _ = write_report(
         result,
         names,
-        title=title,
+        title=f"Evaluation of {options['net'].name}",
+        subtitle=f"{len(items)} images of {options['images']}",
         reference=reference,
         pictures=options["pictures"],
         ignore_label=settings.ignore_label,

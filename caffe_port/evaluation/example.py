@@ -32,7 +32,8 @@ class Difference:
         rows = []
         stages = (("before", result.before, self.before), ("after", result.after, self.after))
         for (when, matrix, differing), theirs in zip(stages, caffe.mean_iou, strict=True):
-            assert matrix is not None and theirs is not None
+            assert matrix is not None
+            assert theirs is not None
             ours = matrix.mean_iou()
             figures = [f"{100 * ours:.3f}", f"{100 * theirs:.3f}", f"{100 * (ours - theirs):+.4f}"]
             rows.append([f"{when} the CRF", *figures, f"{differing:,} of {self.pixels:,}"])
@@ -61,9 +62,9 @@ class Example:
                 f"the example is not in {self.root}; it comes with a checkout of the project: "
                 "name its examples/shapes_voc with --example"
             )
-        self.prototxt = self.run / "test.prototxt"
-        self.weights = self.run / "model" / "train_iter_2400.caffemodel"
         self.recording = self.run / "recording"
+        self.prototxt = self.recording / "net.prototxt"  # test.prototxt's net with a plain input
+        self.weights = self.run / "model" / "train_iter_2400.caffemodel"
         self.caffe = read_reference(result, "Caffe")
         if None in self.caffe.mean_iou:
             raise DataError(f"{result}: figures before and after the CRF are needed")

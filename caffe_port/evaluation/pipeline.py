@@ -134,19 +134,17 @@ def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Generator[Outcom
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: Worker | None = None  # of this process, when it is one of a pool
+_workers: list[Worker] = []  # the one of this process, when it is one of a pool
 
 
 def _start(job: Job) -> None:
-    global _worker
     # Ctrl-C is the parent's to handle: it lets the images at work finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(job)
+    _workers.append(Worker(job))
 
 
 def _run(item: VOCItem) -> Outcome:
-    assert _worker is not None
-    return _worker.run(item)
+    return _workers[0].run(item)
 
 
 def _count(result: Result, outcome: Outcome, settings: Settings) -> None:

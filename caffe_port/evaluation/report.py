@@ -19,7 +19,7 @@ from caffe_port.files import atomic_path
 if TYPE_CHECKING:
     from rich.table import Table
 
-MEAN = "mean IoU"
+OVERALL = ("mean IoU", "pixel accuracy", "mean recall")
 
 
 def write_report(
@@ -27,6 +27,7 @@ def write_report(
     names: Sequence[str],
     *,
     title: str,
+    subtitle: str = "",
     reference: Reference | None = None,
     pictures: int = 6,
     ignore_label: int = 255,
@@ -38,17 +39,17 @@ def write_report(
     Args:
         result: from ``evaluate``.
         names: of the classes.
-        title: the page's heading.
+        title, subtitle: the page's heading.
         reference: figures to set beside these.
         pictures: how many worst, best and first images to show.
         ignore_label: drawn apart in the differences.
         more: further entries of report.json.
-        sections: further sections, put after the figures.
+        sections: further sections, put before the table of classes.
     Returns:
         the paths of report.html and report.json.
     """
     values = {**as_json(result, names), **(more or {})}
-    body = [_summary(result), _iou_section(result, names, reference), *sections]
+    body = [_summary(result), *sections, _iou_section(result, names, reference)]
     shown = chosen(result, pictures) if pictures else {}
     for heading, outcomes in shown.items():
         picture = gallery(result, outcomes, ignore_label=ignore_label)
@@ -56,7 +57,7 @@ def write_report(
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     with atomic_path(paths[0]) as temporary:
-        temporary.write_text(html.page(title, body), encoding="utf-8")
+        temporary.write_text(html.page(title, body, subtitle=subtitle), encoding="utf-8")
     with atomic_path(paths[1]) as temporary:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths
@@ -75,11 +76,10 @@ def _matrices(result: Result) -> dict[str, ConfusionMatrix]:
 
 
 def _summary(result: Result) -> html.Html:
-    figures: dict[str, object] = {}
-    for name, matrix in _matrices(result).items():
-        figures[f"mean IoU {name}, %"] = percent(matrix.mean_iou())
-        figures[f"pixel accuracy {name}, %"] = percent(matrix.pixel_accuracy())
-        figures[f"mean recall {name}, %"] = percent(matrix.mean_recall())
+    figures: dict[str, object] = {
+        f"mean IoU {name}": f"{percent(matrix.mean_iou())} %"
+        for name, matrix in _matrices(result).items()
+    }
     figures["images"] = len(result.outcomes) - len(result.skipped)
     return html.cards(figures)
 
@@ -87,18 +87,22 @@ def _summary(result: Result) -> html.Html:
 def iou_table(
     result: Result, names: Sequence[str], reference: Reference | None
 ) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the IoU table, in per cent: a row per class, then the mean."""
-    columns = [(name, [*m.iou(), m.mean_iou()]) for name, m in _matrices(result).items()]
+    """Headers and rows of the IoU table, in per cent: a row per class, then OVERALL."""
+    columns = [(name, [*m.iou(), *_overall(m)]) for name, m in _matrices(result).items()]
     parts = () if reference is None else zip(reference.mean_iou, reference.per_class, strict=True)
     for when, (mean, classes) in zip(("before", "after"), parts, strict=False):
         if reference is not None and mean is not None:
             known = list(classes) if len(classes) == len(names) else [math.nan] * len(names)
-            columns.append((f"{reference.name}, {when}", [*known, mean]))
+            columns.append((f"{reference.name}, {when}", [*known, mean, math.nan, math.nan]))
     rows = [
         [label, *(percent(values[i]) for _, values in columns)]
-        for i, label in enumerate([*names, MEAN])
+        for i, label in enumerate([*names, *OVERALL])
     ]
     return ["class", *(name for name, _ in columns)], rows
+
+
+def _overall(matrix: ConfusionMatrix) -> list[float]:
+    return [matrix.mean_iou(), matrix.pixel_accuracy(), matrix.mean_recall()]
 
 
 def terminal_table(result: Result, names: Sequence[str], reference: Reference | None) -> Table:
@@ -109,9 +113,9 @@ def terminal_table(result: Result, names: Sequence[str], reference: Reference | 
     table = Table(title="IoU, %", title_justify="left")
     for i, header in enumerate(headers):
         table.add_column(header, justify="right" if i else "left")
-    for row in rows:
-        total = row is rows[-1]
-        table.add_row(*row, style="bold" if total else None, end_section=row is rows[-2])
+    for i, row in enumerate(rows, 1):
+        mean = row[0] == OVERALL[0]
+        table.add_row(*row, style="bold" if mean else None, end_section=i == len(names))
     return table
 
 
@@ -138,7 +142,7 @@ def _iou_section(result: Result, names: Sequence[str], reference: Reference | No
     if not _matrices(result):
         return html.section("IoU by class", *notes)
     headers, rows = iou_table(result, names, reference)
-    table = html.table(headers, rows, row_classes=[""] * len(names) + ["total"])
+    table = html.table(headers, rows, row_classes=[""] * len(names) + ["total", "", ""])
     rule = "One confusion matrix over all images; ignored pixels (VOC's boundaries) do not count."
     confusions = [_confusion(name, m, names) for name, m in _matrices(result).items()]
     end = html.paragraph(rule, note=True)

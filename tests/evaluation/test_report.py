@@ -107,7 +107,9 @@ def test_a_reference_of_other_classes_gives_its_mean_alone(voc, tmp_path):
     result = evaluate(voc[0], Brightest(), tmp_path / "out", CROP)
     headers, rows = iou_table(result, NAMES, Reference("x", (0.25, None), ((0.1,), ())))
     assert headers == ["class", "network", "x, before"]
-    assert [row[2] for row in rows] == ["-", "-", "-", "25.000"]
+    assert [row[2] for row in rows] == ["-", "-", "-", "25.000", "-", "-"]
+    assert [row[0] for row in rows[3:]] == ["mean IoU", "pixel accuracy", "mean recall"]
+    assert rows[4][1] == percent(result.before.pixel_accuracy())
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.94845, "94.845"), (None, "-"), (float("nan"), "-")])
