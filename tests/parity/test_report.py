@@ -27,8 +27,8 @@ ROW = {
 }  # fmt: skip
 TOP = {
     "format": str, "version": int, "net": str, "recording": str, "oracle": str, "phase": str,
-    "isolated": bool, "caffe_limit": float, "passed": bool, "first_bad": (dict, type(None)), "counts": dict,
-    "worst": dict, "versions": dict, "rows": list,
+    "isolated": bool, "caffe_limit": float, "passed": bool,
+    "first_bad": (dict, type(None)), "counts": dict, "worst": dict, "versions": dict, "rows": list,
 }  # fmt: skip
 
 
