@@ -84,13 +84,8 @@ class Net(nn.Module):
             for param in layer.params:
                 if param.owner is None:
                     continue
+                # of the owner's shape; Layer.param gives it the layer's own
                 owner = self.layer_params(param.owner[0])[param.owner[1]]
-                if tuple(owner.shape) != param.shape:
-                    raise LayerError(
-                        layer.name, layer.type,
-                        f"parameter '{param.name}' of shape {param.shape} shares one of shape "
-                        f"{tuple(owner.shape)}; sharing across shapes is not supported yet",
-                    )  # fmt: skip
                 self.module(layer.name).register_parameter(param.name, owner)
 
     def fill(self) -> None:
@@ -110,7 +105,10 @@ class Net(nn.Module):
         return module
 
     def layer_params(self, layer: str) -> list[nn.Parameter]:
-        """A layer's parameters in Caffe's order, as ``net.params[layer]`` had them."""
+        """A layer's parameters in Caffe's order, as ``net.params[layer]`` had them.
+
+        One that is shared is the owner's, with the owner's shape.
+        """
         module = self.module(layer)
         return [module.get_parameter(param.name) for param in module.spec.params]
 
@@ -233,7 +231,9 @@ class Net(nn.Module):
                 layer.name,
                 layer.type,
                 tuple(
-                    StoredBlob(blob.detach().cpu().contiguous().numpy(), name=param.name)
+                    StoredBlob(
+                        blob.detach().cpu().contiguous().view(param.shape).numpy(), name=param.name
+                    )
                     for param, blob in zip(layer.params, self.layer_params(layer.name), strict=True)
                 ),
             )

@@ -18,8 +18,8 @@ class Layer(nn.Module):
     """One Caffe layer: bottoms in, a tuple of tops out.
 
     A subclass computes in ``forward`` and never writes into its bottoms: in place is the net's
-    business. The parameters of ``spec.params`` are there under their names (``self.weight``); the
-    op's options are ``self.op``. A layer with state beyond parameters keeps it in buffers.
+    business. The parameters of ``spec.params`` are there under their names and are read with
+    ``param``; the op's options are ``spec.op``. State beyond parameters is kept in buffers.
 
     Args:
         spec: the connected layer.
@@ -28,6 +28,7 @@ class Layer(nn.Module):
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
         self.spec = spec
+        self._shapes = {param.name: param.shape for param in spec.params}
         for param in spec.params:
             # lr_mult 0 freezes: Caffe computes no diff for such a parameter
             blob = nn.Parameter(torch.empty(param.shape), requires_grad=param.lr_mult != 0)
@@ -38,11 +39,24 @@ class Layer(nn.Module):
         """Caffe's phase, fixed when the net is made; not torch's train() and eval()."""
         return self.spec.phase == "TRAIN"
 
-    def blob(self, index: int) -> nn.Parameter | None:
+    @property
+    def in_place(self) -> bool:
+        """Whether Caffe writes the first top over the first bottom."""
+        return self.spec.tops[:1] == self.spec.bottoms[:1]
+
+    def param(self, name: str) -> Tensor:
+        """A parameter, in the shape this layer wants.
+
+        With `share_mode: PERMISSIVE` the registered parameter may have its owner's shape.
+        """
+        blob, shape = self.get_parameter(name), self._shapes[name]
+        return blob if blob.shape == shape else blob.reshape(shape)
+
+    def blob(self, index: int) -> Tensor | None:
         """The parameter at Caffe's ``params[layer][index]``; None where there is none."""
         if index >= len(self.spec.params):
             return None
-        return self.get_parameter(self.spec.params[index].name)
+        return self.param(self.spec.params[index].name)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         """Computes all tops from the bottoms."""

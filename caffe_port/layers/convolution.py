@@ -5,22 +5,25 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.layers._registry import Layer, register_layer
-from caffe_port.spec.ops.convolution import Convolution as Options
+from caffe_port.layers._conv import FilterLayer
+from caffe_port.layers._registry import register_layer
+from caffe_port.spec.ops._conv import Window
+
+_BY_AXES = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:
+    """Correlation of (N, C, ...) with (O, C / group, ...), 1 to 3 spatial axes."""
+    run = _BY_AXES[len(window.kernel)]
+    return run(x, weight, bias, window.stride, window.pad, window.dilation, group)
 
 
 @register_layer("Convolution")
-class Convolution(Layer):
+class Convolution(FilterLayer):
     """Each bottom correlated with the same filters; torch's convolution is Caffe's.
 
     Source: BVLC/caffe conv_layer.cpp.
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
-        weight, bias = self.get_parameter("weight"), self.blob(1)
-        return tuple(
-            functional.conv2d(x, weight, bias, op.stride, op.pad, op.dilation, op.group)
-            for x in bottoms
-        )
+        return self.apply_filters(*bottoms, function=convolve)

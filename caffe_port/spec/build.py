@@ -102,7 +102,8 @@ class _Connector:
             op = kind.parse(message)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
-            params = self.sharing.params(message, op.params(bottom_shapes))
+            shapes = op.params(bottom_shapes)
+            params = self.sharing.params(message, shapes, kind.frozen_params)
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
         except ValueError as error:

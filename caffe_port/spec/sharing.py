@@ -31,10 +31,14 @@ class Sharing:
         self._owners: dict[str, _Owner] = {}
 
     def params(
-        self, layer: caffe_pb2.LayerParameter, shapes: Sequence[ParamShape]
+        self, layer: caffe_pb2.LayerParameter, shapes: Sequence[ParamShape], frozen: bool = False
     ) -> tuple[ParamSpec, ...]:
         """The parameters of a layer with their factors and owners.
 
+        Args:
+            layer: its message.
+            shapes: its parameter blobs.
+            frozen: whether they are never learned, so that lr_mult is 0.
         Raises:
             ValueError: more `param` than parameters, or sharing that does not fit.
         """
@@ -44,10 +48,9 @@ class Sharing:
         for i, shape in enumerate(shapes):
             spec = layer.param[i] if i < len(layer.param) else caffe_pb2.ParamSpec()
             owner = self._share(layer.name, i, spec, shape.shape) if spec.name else None
+            rate = 0.0 if frozen else spec.lr_mult
             result.append(
-                ParamSpec(
-                    shape.name, shape.shape, spec.lr_mult, spec.decay_mult, shape.filler, owner
-                )
+                ParamSpec(shape.name, shape.shape, rate, spec.decay_mult, shape.filler, owner)
             )
         return tuple(result)
 

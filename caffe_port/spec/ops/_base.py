@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -37,6 +37,7 @@ class Op:
             it reads still counts as an output of the net.
         auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
         fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
+        frozen_params: the parameters are never learned: lr_mult is 0 whatever the prototxt says.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
     """
@@ -47,6 +48,7 @@ class Op:
     kind: ClassVar[str] = "plain"
     auto_top: ClassVar[bool] = False
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
+    frozen_params: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Op:
@@ -97,22 +99,3 @@ def axis_index(axis: int, dims: int) -> int:
     """Turns a possibly negative axis into an index (Caffe's CanonicalAxisIndex)."""
     expect(-dims <= axis < dims, f"axis {axis} is outside of a blob with {dims} axes")
     return axis % dims
-
-
-def pairs(
-    name: str, values: Sequence[int], height: int | None, width: int | None, default: int
-) -> tuple[int, int]:
-    """Reads an option that may be one number, two numbers, or two `_h`, `_w` fields.
-
-    Source: BVLC/caffe base_conv_layer.cpp, LayerSetUp.
-    """
-    if height is not None or width is not None:
-        expect(not values, f"{name} and {name}_h/{name}_w exclude one another")
-        return (default if height is None else height, default if width is None else width)
-    expect(len(values) <= 2, f"{name} is given {len(values)} times; expected at most 2 for 2 axes")
-    if not values:
-        return (default, default)
-    return (values[0], values[-1])
-
-
-Builder = Callable[[caffe_pb2.LayerParameter], Op]
