@@ -62,7 +62,7 @@ border:1px solid var(--line);border-radius:8px}
 .card span{display:block;color:var(--soft);font-size:.86rem;line-height:1.35;
 margin-top:.2rem}
 .grid{display:grid;gap:.7rem;margin:.8rem 0;
-grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--cell,10rem)),1fr))}
+grid-template-columns:repeat(var(--columns,5),minmax(0,1fr))}
 figure{margin:0;min-width:0}
 img{display:block;max-width:100%;height:auto;border-radius:4px;background:var(--head)}
 figure img{width:100%}
@@ -71,7 +71,7 @@ details{margin:.8rem 0}summary{cursor:pointer;color:var(--accent)}
 .key{display:inline-block;margin:.1rem .9rem .1rem 0;font-size:.86rem;color:var(--soft)}
 .key i{display:inline-block;width:.85em;height:.85em;border-radius:3px;margin-right:.4em;
 vertical-align:-.08em;border:1px solid var(--line)}
-@media(max-width:40rem){main{padding:1.3rem .8rem 3rem}h1{font-size:1.4rem}
+@media(max-width:40rem){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:1.3rem .8rem 3rem}h1{font-size:1.4rem}
 th,td{padding:.36rem .55rem}}
 @media print{body{background:#fff;color:#000;font-size:11pt}main{max-width:none;padding:0}
 .scroll{overflow:visible;max-height:none;border:0;width:auto}thead th{position:static}
@@ -217,11 +217,10 @@ def figure(content: bytes, caption: str) -> Html:
 
 
 def figure_grid(figures: Iterable[Html], *, columns: int = 5) -> Html:
-    """Figures side by side, about ``columns`` of them on a desktop and fewer on a phone."""
+    """Figures side by side, ``columns`` of them on a desktop and two on a phone."""
     if columns < 1:
         raise ValueError(f"columns is {columns}; at least 1 is needed")
-    cell = max(68 / columns - 0.7, 7.0)
-    return Html(f'<div class="grid" style="--cell:{cell:.2f}rem">{"".join(figures)}</div>')
+    return Html(f'<div class="grid" style="--columns:{columns}">{"".join(figures)}</div>')
 
 
 def legend(colours: Mapping[str, tuple[int, int, int]]) -> Html:

@@ -44,7 +44,7 @@ def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
 
 
 def gallery(result: Result, outcomes: Sequence[Outcome], *, ignore_label: int) -> html.Html:
-    """A grid with one row of pictures per image.
+    """One row of pictures per image.
 
     Args:
         result: the evaluation; its label maps must still be on disk.
@@ -52,13 +52,9 @@ def gallery(result: Result, outcomes: Sequence[Outcome], *, ignore_label: int) -
         ignore_label: drawn apart in the difference.
     """
     items = {item.id: item for item in result.items}
-    pieces: list[html.Html] = []
-    columns = 1
-    for outcome in outcomes:
-        row = _row(result, items[outcome.id], outcome, ignore_label)
-        columns = max(columns, len(row))
-        pieces += row
-    return html.figure_grid(pieces, columns=columns)
+    rows = [_row(result, items[outcome.id], outcome, ignore_label) for outcome in outcomes]
+    # a grid each, so that a narrow page breaks every image's row alike
+    return html.Html("".join(html.figure_grid(row, columns=len(row)) for row in rows))
 
 
 def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> list[html.Html]:
