@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from caffe_port.errors import LayerError
+from caffe_port.layers._labels import checked, named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.layers.argmax import top_k
 from caffe_port.spec import LayerSpec
@@ -27,16 +27,9 @@ def confusion(scores: Tensor, labels: Tensor, ignore_labels: Collection[int]) ->
         ValueError: a label that is neither ignored nor in [0, C).
     """
     classes = scores.shape[1]
-    truth = labels.long().flatten()
+    truth, counted = checked(labels.flatten(), classes, ignore_labels)
     predicted = top_k(scores, 1, 1)[1].flatten()
-    counted = torch.ones_like(truth, dtype=torch.bool)
-    for value in ignore_labels:
-        counted &= truth != value
     truth, predicted = truth[counted], predicted[counted]
-    wrong = (truth < 0) | (truth >= classes)
-    if bool(wrong.any()):
-        found = int(truth[wrong][0])
-        raise ValueError(f"label {found}; expected 0 to {classes - 1} or an ignored label")
     counts = torch.bincount(truth * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes)
 
@@ -74,9 +67,7 @@ class SegAccuracy(Layer):
         op = self.spec.op
         assert isinstance(op, Options)
         scores, labels = (b.detach() for b in bottoms)
-        try:
+        with named(self.spec):
             new = confusion(scores, labels, op.ignore_labels)
-        except ValueError as error:
-            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
         self.counts = new if op.reset else self.counts + new
         return (measures(self.counts).to(scores.dtype).reshape(1, 1, 1, 3),)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import LayerError
+from caffe_port.layers._labels import by_class, checked, divisor, named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.softmax_with_loss import SoftmaxWithLoss as Options
@@ -63,27 +64,17 @@ def softmax_loss(
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
     """
     classes = scores.shape[1]
-    label = labels.reshape(scores.shape[0], *scores.shape[2:]).long()
-    ignored = torch.zeros_like(label, dtype=torch.bool)
-    for value in ignore_labels:
-        ignored |= label == value
-    wrong = ~ignored & ((label < 0) | (label >= classes))
-    if bool(wrong.any()):
-        found = int(label[wrong][0])
-        raise ValueError(f"label {found}; expected 0 to {classes - 1} or an ignored label")
-    label = label.masked_fill(ignored, 0)
-    weight = (~ignored).to(scores.dtype)
+    label = labels.reshape(scores.shape[0], *scores.shape[2:])
+    label, counted = checked(label, classes, ignore_labels)
+    weight = counted.to(scores.dtype)
     if class_weights is not None:
         weight = weight * class_weights.to(scores.dtype)[label]
-    divisors = {
-        "VALID": weight.sum().clamp(min=1),
-        "FULL": weight.new_tensor(max(label.numel(), 1)),
-        "BATCH_SIZE": weight.new_tensor(max(scores.shape[0], 1)),
-        "NONE": weight.new_tensor(1),
+    if normalization == "WEIGHTS":
         # v1 divides by 0 where nothing counts and gives NaN
-        "WEIGHTS": weight.sum().masked_fill(weight.sum() == 0, 1),
-    }
-    factor = 1 / divisors[normalization]
+        total = weight.sum().masked_fill(weight.sum() == 0, 1)
+    else:
+        total = divisor(normalization, counted, scores)
+    factor = 1 / total
     return _CrossEntropy.apply(scores, label, weight, factor)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -120,14 +111,11 @@ class SoftmaxWithLoss(Layer):
         op = self.spec.op
         assert isinstance(op, Options)
         scores, labels = bottoms
-        moved = scores.movedim(op.axis, 1) if op.axis != 1 else scores
-        try:
+        with named(self.spec):
             loss = softmax_loss(
-                moved, labels.detach(), ignore_labels=op.ignore_labels,
+                by_class(scores, op.axis), labels, ignore_labels=op.ignore_labels,
                 normalization=op.normalization, class_weights=self.class_weights,
             )  # fmt: skip
-        except ValueError as error:
-            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
         if len(self.spec.tops) == 1:
             return (loss,)
         return (loss, torch.softmax(scores.detach(), op.axis))

@@ -40,4 +40,6 @@ class MatWrite(Op):
         return cls(o.prefix, o.source, o.strip, o.period)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        for i, shape in enumerate(bottoms):
+            expect(len(shape) <= 4, f"bottom {i} has shape {shape}; a file holds up to 4 axes")
         return []

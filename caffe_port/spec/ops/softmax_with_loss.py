@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, axis_index, register_op
+from caffe_port.spec.ops._loss import normalization, one_label_per_position
 
 
 @register_op
@@ -45,19 +45,10 @@ class SoftmaxWithLoss(Op):
             return cls(axis, tuple(v1.ignore_label), "WEIGHTS", v1.weight_source)
         loss = layer.loss_param
         ignored = (loss.ignore_label,) if loss.HasField("ignore_label") else ()
-        mode = caffe_pb2.LossParameter.NormalizationMode.Name(loss.normalization)
-        # the old flag counts only where the new field is absent
-        if not loss.HasField("normalization") and loss.HasField("normalize"):
-            mode = "VALID" if loss.normalize else "BATCH_SIZE"
-        return cls(axis, ignored, mode, "")
+        return cls(axis, ignored, normalization(loss, "VALID"), "")
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, labels = bottoms
         axis = axis_index(self.axis, len(scores))
-        wanted = math.prod(scores[:axis]) * math.prod(scores[axis + 1 :])
-        expect(
-            math.prod(labels) == wanted,
-            f"{math.prod(labels)} labels (shape {labels}) for scores of shape {scores}; expected "
-            f"{wanted}, one per position",
-        )
+        one_label_per_position(scores, labels, axis)
         return [(), scores]

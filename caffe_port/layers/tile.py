@@ -1,0 +1,18 @@
+"""Tile: a blob repeated along one axis."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec.ops.tile import Tile as Options
+
+
+@register_layer("Tile")
+class Tile(Layer):
+    """Copies side by side. Source: BVLC/caffe tile_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(self.spec.op, Options)
+        return (torch.cat(bottoms * self.spec.op.tiles, self.spec.op.axis),)

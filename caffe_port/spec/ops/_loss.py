@@ -1,0 +1,47 @@
+"""What the options of several loss layers share."""
+
+from __future__ import annotations
+
+import math
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Shape, expect
+
+
+def normalization(loss: caffe_pb2.LossParameter, default: str) -> str:
+    """'FULL', 'VALID', 'BATCH_SIZE' or 'NONE'; the old flag counts only without the new field."""
+    if loss.HasField("normalization"):
+        return caffe_pb2.LossParameter.NormalizationMode.Name(loss.normalization)
+    if loss.HasField("normalize"):
+        return "VALID" if loss.normalize else "BATCH_SIZE"
+    return default
+
+
+def same_batch(bottoms: list[Shape]) -> None:
+    """Refuses bottoms whose first axes differ (loss_layer.cpp, Reshape)."""
+    for i, shape in enumerate(bottoms):
+        expect(len(shape) > 0, f"bottom {i} is a scalar; expected one item per row")
+        expect(
+            shape[0] == bottoms[0][0],
+            f"bottom {i} has {shape[0]} items (shape {shape}), bottom 0 has {bottoms[0][0]}; "
+            "expected as many",
+        )
+
+
+def one_label_each(scores: Shape, labels: Shape) -> None:
+    """Refuses labels that are not one per item of ``scores``."""
+    same_batch([scores, labels])
+    expect(
+        math.prod(labels) == scores[0],
+        f"labels of shape {labels} for scores of shape {scores}; expected one per item",
+    )
+
+
+def one_label_per_position(scores: Shape, labels: Shape, axis: int) -> None:
+    """Refuses labels that are not one per position of ``scores`` off its class axis."""
+    wanted = math.prod(scores[:axis]) * math.prod(scores[axis + 1 :])
+    expect(
+        math.prod(labels) == wanted,
+        f"{math.prod(labels)} labels (shape {labels}) for scores of shape {scores}; expected "
+        f"{wanted}, one per position",
+    )

@@ -1,0 +1,79 @@
+"""What RNN and LSTM share: bottoms, tops and the hidden state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect
+
+RecurrentType = TypeVar("RecurrentType", bound="Recurrent")
+
+
+@dataclass(frozen=True)
+class Recurrent(Op):
+    """Options of recurrent layers. Source: BVLC/caffe recurrent_layer.cpp, LayerSetUp and Reshape.
+
+    Bottoms: x (T, N, ...), cont (T, N), then a static input (N, ...) if there is one, then, with
+    expose_hidden, the state before the first step. Tops: one output (T, N, hidden), then, with
+    expose_hidden, the state after the last step. States have shape (1, N, hidden).
+
+    Class attributes:
+        states: number of blobs in the hidden state.
+
+    Attributes:
+        hidden: num_output.
+        expose_hidden: whether the state comes in as bottoms and goes out as tops.
+        static: whether there is a static input.
+        weight_filler, bias_filler: of all weights and biases.
+    """
+
+    bottoms: ClassVar[tuple[int, int | None]] = (2, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    states: ClassVar[int] = 1
+
+    hidden: int
+    expose_hidden: bool
+    static: bool
+    weight_filler: caffe_pb2.FillerParameter
+    bias_filler: caffe_pb2.FillerParameter
+
+    @classmethod
+    def parse(cls: type[RecurrentType], layer: caffe_pb2.LayerParameter) -> RecurrentType:
+        options = layer.recurrent_param
+        exposed = cls.states if options.expose_hidden else 0
+        bottoms, tops = len(layer.bottom), len(layer.top)
+        expect(options.num_output > 0, "num_output is missing or 0")
+        expect(
+            bottoms in (2 + exposed, 3 + exposed),
+            f"{bottoms} bottom blobs; expected {2 + exposed}, or {3 + exposed} with a static input",
+        )
+        expect(tops == 1 + exposed, f"{tops} top blobs; expected {1 + exposed}")
+        return cls(
+            options.num_output, options.expose_hidden, bottoms == 3 + exposed,
+            options.weight_filler, options.bias_filler,
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        x, cont = bottoms[:2]
+        expect(len(x) >= 2, f"x of shape {x}; expected (steps, streams, ...)")
+        expect(x[0] >= 1, "x has no steps")
+        expect(cont == x[:2], f"cont of shape {cont}; expected {x[:2]}")
+        if self.static:
+            shape = bottoms[2]
+            expect(
+                len(shape) >= 1 and shape[0] == x[1],
+                f"a static input of shape {shape}; expected {x[1]} streams first",
+            )
+        state = (1, x[1], self.hidden)
+        for shape in bottoms[2 + self.static :]:
+            expect(shape == state, f"a hidden state of shape {shape}; expected {state}")
+        return [(*x[:2], self.hidden)] + [state] * self.states
+
+    def input_sizes(self, bottoms: Sequence[Shape]) -> tuple[int, int]:
+        """Values per step and stream of x, and of the static input (0 without one)."""
+        return math.prod(bottoms[0][2:]), math.prod(bottoms[2][1:]) if self.static else 0

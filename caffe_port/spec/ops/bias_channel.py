@@ -1,0 +1,64 @@
+"""BiasChannel: scores raised where labels say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class BiasChannel(Op):
+    """Options of BiasChannel. Source: DeepLab v2 bias_channel_layer.cpp.
+
+    Attributes:
+        bg_bias, fg_bias: added to the background's and to another label's score.
+        ignore_labels: labels that do nothing, -1 among them.
+        label_type: 'IMAGE' (labels of the whole item) or 'PIXEL' (a label map).
+        background: for PIXEL, the label that every counted pixel raises too, or None.
+    """
+
+    type: ClassVar[str] = "BiasChannel"
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+
+    bg_bias: float
+    fg_bias: float
+    ignore_labels: frozenset[int]
+    label_type: str
+    background: int | None
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> BiasChannel:
+        o = layer.bias_channel_param
+        expect(o.bg_bias >= 0, f"bg_bias is {o.bg_bias}; expected 0 or more")
+        expect(o.fg_bias >= 0, f"fg_bias is {o.fg_bias}; expected 0 or more")
+        named = o.HasField("background_label") or o.HasField("bg_bias")
+        return cls(
+            o.bg_bias, o.fg_bias, frozenset({-1, *o.ignore_label}),
+            caffe_pb2.BiasChannelParameter.LabelType.Name(o.label_type),
+            o.background_label if named else None,
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms
+        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+        if self.label_type == "IMAGE":
+            # v1 and v2 read the number of labels off the second axis
+            fits = len(labels) in (2, 4) and labels[0] == scores[0] and labels[1] >= 1
+            expect(
+                fits and labels[2:] in ((), (1, 1)),
+                f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)",
+            )
+            return [scores]
+        wanted = (scores[0], 1, *scores[2:])
+        expect(labels == wanted, f"labels of shape {labels}; expected {wanted}")
+        expect(
+            self.background is None or 0 <= self.background < scores[1],
+            f"background_label is {self.background}; expected 0 to {scores[1] - 1}",
+        )
+        return [scores]

@@ -1,0 +1,47 @@
+"""ContrastiveLoss: similar pairs near, dissimilar ones a margin apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._loss import one_label_each
+
+
+@register_op
+@dataclass(frozen=True)
+class ContrastiveLoss(Op):
+    """Options of ContrastiveLoss. Source: BVLC/caffe contrastive_loss_layer.cpp.
+
+    Attributes:
+        margin: the distance that dissimilar pairs should have.
+        legacy_version: whether the margin is held against the squared distance.
+    """
+
+    type: ClassVar[str] = "ContrastiveLoss"
+    bottoms: ClassVar[tuple[int, int | None]] = (3, 3)
+    auto_top: ClassVar[bool] = True
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({2})
+
+    margin: float
+    legacy_version: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> ContrastiveLoss:
+        options = layer.contrastive_loss_param
+        return cls(options.margin, options.legacy_version)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        a, b, similar = bottoms
+        for i, shape in enumerate((a, b)):
+            expect(
+                len(shape) >= 2 and math.prod(shape[2:]) == 1,
+                f"bottom {i} has shape {shape}; expected (N, C) or (N, C, 1, 1)",
+            )
+        expect(a[:2] == b[:2], f"bottom 0 has shape {a}, bottom 1 {b}; expected equal shapes")
+        one_label_each(a, similar)
+        return [()]

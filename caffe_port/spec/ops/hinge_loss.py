@@ -1,0 +1,32 @@
+"""HingeLoss: one against all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, register_op
+from caffe_port.spec.ops._loss import one_label_each
+
+
+@register_op
+@dataclass(frozen=True)
+class HingeLoss(Op):
+    """Options of HingeLoss: norm 'L1' or 'L2'. Source: BVLC/caffe hinge_loss_layer.cpp."""
+
+    type: ClassVar[str] = "HingeLoss"
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    auto_top: ClassVar[bool] = True
+    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+
+    norm: str
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> HingeLoss:
+        return cls(caffe_pb2.HingeLossParameter.Norm.Name(layer.hinge_loss_param.norm))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        one_label_each(*bottoms)
+        return [()]
