@@ -1,0 +1,30 @@
+"""Log."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from caffe_port.layers._overwritten import with_diff
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec.ops.log import Log as Options
+
+
+@register_layer("Log")
+class Log(Layer):
+    """log(shift + scale x) / log(base): -inf at 0, NaN below.
+
+    In place, Caffe's backward finds the top in the bottom's place and writes over the top's diff
+    before it reads it: the diff is the squared derivative at the top, whatever the top's diff is.
+
+    Source: BVLC/caffe log_layer.cpp.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.op
+        assert isinstance(op, Options)
+        (x,) = bottoms
+        top = (x * op.scale + op.shift).log() * (1 / op.log_base)
+        if not self.in_place:
+            return (top,)
+        factor = op.scale / op.log_base / (top.detach() * op.scale + op.shift)
+        return (with_diff(x, top, factor * factor, chained=False),)

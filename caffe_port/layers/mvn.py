@@ -1,0 +1,51 @@
+"""MVN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec.ops.mvn import MVN as Options
+
+
+class _Normalize(torch.autograd.Function):
+    """(x - mean) / (standard deviation + eps) of each row.
+
+    Backward takes the standard deviation and the divisor for one number, as Caffe does: autograd
+    would divide by the former alone and give NaN for a constant row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, eps: float) -> Tensor:
+        deviation = rows - rows.mean(1, keepdim=True)
+        divisor = deviation.square().mean(1, keepdim=True).sqrt() + eps
+        top = deviation / divisor
+        ctx.save_for_backward(top, divisor)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        top, divisor = ctx.saved_tensors
+        (diff,) = diffs
+        along = top * (top * diff).mean(1, keepdim=True)
+        return (diff - diff.mean(1, keepdim=True) - along) / divisor, None
+
+
+@register_layer("MVN")
+class MVN(Layer):
+    """Source: BVLC/caffe mvn_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.op
+        assert isinstance(op, Options)
+        (x,) = bottoms
+        (shape,) = op.top_shapes([tuple(x.shape)])
+        rows = x.reshape(shape[0] if op.across_channels else shape[0] * shape[1], -1)
+        if op.normalize_variance:
+            top: Tensor = _Normalize.apply(rows, op.eps)  # type: ignore[no-untyped-call]
+        else:
+            top = rows - rows.mean(1, keepdim=True)
+        return (top.reshape(shape),)

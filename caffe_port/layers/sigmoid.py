@@ -1,0 +1,16 @@
+"""Sigmoid."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from caffe_port.layers._registry import Layer, register_layer
+
+
+@register_layer("Sigmoid")
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x)). Source: BVLC/caffe sigmoid_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        (x,) = bottoms
+        return (x.sigmoid(),)

@@ -1,0 +1,38 @@
+"""Exp: base ^ (shift + scale x)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class Exp(Op):
+    """Options of Exp. Source: BVLC/caffe exp_layer.cpp, LayerSetUp.
+
+    Attributes:
+        log_base: natural logarithm of the base; 1 for the default base e.
+        scale, shift: of base ^ (shift + scale x).
+    """
+
+    type: ClassVar[str] = "Exp"
+
+    log_base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Exp:
+        o = layer.exp_param
+        return cls(read_log_base(o.base), o.scale, o.shift)
+
+
+def read_log_base(base: float) -> float:
+    """Logarithm of a base, where -1 stands for e."""
+    expect(base == -1 or 0 < base < math.inf, f"base is {base}; expected a number above 0, or -1")
+    return 1.0 if base == -1 else math.log(base)
