@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from caffe_port.layers._overwritten import with_diff
 from caffe_port.layers._registry import Layer, register_layer
-from caffe_port.spec.ops.elu import ELU as Options
+from caffe_port.spec.ops import elu as options
 
 
 @register_layer("ELU")
@@ -17,7 +17,7 @@ class ELU(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.op
-        assert isinstance(op, Options)
+        assert isinstance(op, options.ELU)
         (x,) = bottoms
         top = functional.elu(x, op.alpha)
         if self.in_place and op.alpha < 0:  # backward takes the top's sign for the bottom's

@@ -7,11 +7,11 @@ from torch.nn import functional
 
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.layers.pooling import ave_pool
-from caffe_port.spec.ops.lrn import LRN as Options
+from caffe_port.spec.ops import lrn as options
 from caffe_port.spec.ops.pooling import Pooling
 
 
-def normalize_within_channel(x: Tensor, op: Options) -> Tensor:
+def normalize_within_channel(x: Tensor, op: options.LRN) -> Tensor:
     """x * (1 + alpha * average of squares around it) ^ -beta.
 
     The average is AVE pooling's, so at the border it divides by the padded window. k is not used.
@@ -35,7 +35,7 @@ class LRN(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.op
-        assert isinstance(op, Options)
+        assert isinstance(op, options.LRN)
         (x,) = bottoms
         if op.within:
             return (normalize_within_channel(x, op),)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, register_layer
-from caffe_port.spec.ops.mvn import MVN as Options
+from caffe_port.spec.ops import mvn as options
 
 
 class _Normalize(torch.autograd.Function):
@@ -40,7 +40,7 @@ class MVN(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.op
-        assert isinstance(op, Options)
+        assert isinstance(op, options.MVN)
         (x,) = bottoms
         (shape,) = op.top_shapes([tuple(x.shape)])
         rows = x.reshape(shape[0] if op.across_channels else shape[0] * shape[1], -1)

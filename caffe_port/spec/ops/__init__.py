@@ -15,6 +15,7 @@ BUILTIN = {
     "Accuracy": "accuracy",
     "AdaptiveBiasChannel": "adaptive_bias_channel",
     "ArgMax": "argmax",
+    "BN": "bn",
     "BNLL": "bnll",
     "BatchNorm": "batch_norm",
     "BatchReindex": "batch_reindex",
@@ -51,8 +52,10 @@ BUILTIN = {
     "MatRead": "mat_read",
     "MatWrite": "mat_write",
     "MultinomialLogisticLoss": "multinomial_logistic_loss",
+    "Normalize": "normalize",
     "PReLU": "prelu",
     "Parameter": "parameter",
+    "Permute": "permute",
     "Pooling": "pooling",
     "Power": "power",
     "RNN": "rnn",
@@ -62,6 +65,7 @@ BUILTIN = {
     "SPP": "spp",
     "Scale": "scale",
     "SegAccuracy": "seg_accuracy",
+    "ShuffleChannel": "shuffle_channel",
     "Sigmoid": "sigmoid",
     "SigmoidCrossEntropyLoss": "sigmoid_cross_entropy_loss",
     "Silence": "silence",
@@ -75,6 +79,7 @@ BUILTIN = {
     "Threshold": "threshold",
     "Tile": "tile",
     "UniqueLabel": "unique_label",
+    "Upsample": "upsample",
 }
 
 

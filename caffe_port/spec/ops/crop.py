@@ -42,7 +42,7 @@ class Crop(Op):
         )
         expect(
             len(reference) >= len(bottom),
-            f"a reference of shape {reference} for a bottom of shape {bottom}; expected as many axes",
+            f"a reference of shape {reference} for a bottom of shape {bottom}; it has too few axes",
         )
         offsets = self.offset * cut if len(self.offset) == 1 else self.offset or (0,) * cut
         kept = [(0, size) for size in bottom[:start]]
