@@ -15,7 +15,7 @@ class Dropout(Op):
     """Options of Dropout. Source: BVLC/caffe dropout_layer.cpp.
 
     Attributes:
-        ratio: the share of elements set to 0 in training, 0 < ratio < 1.
+        ratio: the share of elements set to 0 in training, 0 <= ratio < 1.
     """
 
     type: ClassVar[str] = "Dropout"
@@ -25,5 +25,5 @@ class Dropout(Op):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Dropout:
         ratio = layer.dropout_param.dropout_ratio
-        expect(0 < ratio < 1, f"dropout_ratio is {ratio}; expected more than 0 and less than 1")
+        expect(0 <= ratio < 1, f"dropout_ratio is {ratio}; expected 0 or more and less than 1")
         return cls(ratio)
