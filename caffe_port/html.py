@@ -71,7 +71,8 @@ details{margin:.8rem 0}summary{cursor:pointer;color:var(--accent)}
 .key{display:inline-block;margin:.1rem .9rem .1rem 0;font-size:.86rem;color:var(--soft)}
 .key i{display:inline-block;width:.85em;height:.85em;border-radius:3px;margin-right:.4em;
 vertical-align:-.08em;border:1px solid var(--line)}
-@media(max-width:40rem){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:1.3rem .8rem 3rem}h1{font-size:1.4rem}
+@media(max-width:40rem){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}
+main{padding:1.3rem .8rem 3rem}h1{font-size:1.4rem}
 th,td{padding:.36rem .55rem}}
 @media print{body{background:#fff;color:#000;font-size:11pt}main{max-width:none;padding:0}
 .scroll{overflow:visible;max-height:none;border:0;width:auto}thead th{position:static}

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
-from caffe_port.errors import UsageError
+from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.prediction import Prediction
 from caffe_port.files import atomic_path
 
@@ -94,7 +94,10 @@ class Store:
             write_labels(self.root / COMP6 / f"{id}.png", final)
 
     def _note(self, image: PathLike) -> str:
-        content = hashlib.sha256(Path(image).read_bytes()).hexdigest()[:16]
+        try:
+            content = hashlib.sha256(Path(image).read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise DataError(f"{image}: cannot be read: {error.strerror or error}") from error
         return f"{_MARK} settings {self._digest} image {content} classes "
 
     def _check_settings(self) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +123,39 @@ def test_an_interruption_says_how_to_go_on(voc, tmp_path, monkeypatch):
     result = call(*voc, "--crop", "12x10", "-o", tmp_path / "out")
     assert result.exit_code == 130
     assert "5 finished label maps are kept" in result.output
+
+
+INTERRUPTIBLE = """
+import sys
+if __name__ == "__main__":
+    from caffe_port.cli.evaluate import command
+    command(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")
+def test_control_c_in_a_terminal_finishes_the_images_at_work(tmp_path):
+    (tmp_path / "run.py").write_text(INTERRUPTIBLE)
+    options = [*SHAPES_OPTIONS, *CRF, "--images", SHAPES, "--list", "train", "-j", 2]
+    command = [sys.executable, tmp_path / "run.py", *MODEL, *options, "-o", tmp_path / "out"]
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # its own group, which a terminal would signal as a whole
+        env={**os.environ, "PYTHONPATH": str(SHAPES.parents[1]), "OMP_NUM_THREADS": "1"},
+    )
+    while process.poll() is None and len(list((tmp_path / "out").glob("after/*.png"))) < 4:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate()
+    kept = sorted((tmp_path / "out" / "after").iterdir())
+    assert process.returncode == 130, output
+    assert "run the same command again to go on" in output
+    assert "Traceback" not in output
+    assert 4 <= len(kept) < 400
+    assert all(read_labels(file).size for file in kept)
 
 
 @pytest.mark.parametrize(

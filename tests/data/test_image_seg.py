@@ -117,6 +117,22 @@ def test_without_a_crop_the_first_picture_sets_the_size(folder):
         reader.next_batch()
 
 
+def test_the_test_crop_is_the_middle_rounded_down(folder):
+    label = read(folder, transform=Transform(crop_height=1, crop_width=3)).next_batch()[1]
+    assert label.ravel().tolist() == [7, 8, 9]  # row 1 of 4, columns 1 to 3 of 6
+
+
+def test_the_order_is_drawn_anew_at_every_end_of_the_list(folder):
+    (folder / "list.txt").write_text("".join(f"/a.png {i}\n" for i in range(4)))
+    reader = read(folder, label_type="IMAGE", shuffle=True, shuffle_rng=CaffeRandom(6))
+    order, random, expected = list(range(4)), CaffeRandom(6), []
+    for _ in range(3):
+        random.shuffle(order)
+        expected += order
+    assert [int(reader.next_batch()[1][0, 0, 0, 0]) for _ in expected] == expected
+    assert expected[:4] != expected[4:8]
+
+
 def test_one_mean_serves_all_channels_and_grey_has_one(folder):
     one = read(folder, transform=Transform((3.0,), crop_size=4)).next_batch()[0]
     assert one[0, :, 0, 0].tolist() == [-3, -3, -2]  # the centre crop starts at the second pixel

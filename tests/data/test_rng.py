@@ -30,6 +30,32 @@ def test_shuffle_by_hand():
     assert items == expected
 
 
+class Scripted(CaffeRandom):
+    """A generator whose draws are given."""
+
+    def __init__(self, draws):
+        super().__init__(0)
+        self.draws = list(draws)
+
+    def draw(self):
+        return self.draws.pop(0)
+
+
+def test_buckets_of_a_power_of_two_are_even():
+    for draw, expected in ((2**31 - 1, [1, 0]), (2**31, [0, 1])):
+        items = [0, 1]
+        Scripted([draw]).shuffle(items)
+        assert items == expected
+
+
+def test_a_draw_beyond_the_last_bucket_is_repeated():
+    items = [0, 1, 2]
+    random = Scripted([2**32 - 1, 0, 2**31])
+    random.shuffle(items)
+    assert items == [2, 1, 0]
+    assert random.draws == []
+
+
 def test_every_order_comes_about_equally_often():
     random, seen = CaffeRandom(1), Counter()
     for _ in range(1200):

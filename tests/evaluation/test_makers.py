@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from caffe_port.crf import CRFParameters
+from caffe_port.crf import CRFParameters, refine
 from caffe_port.crf.layer_math import dense_crf_forward
 from caffe_port.errors import CaffePortError, UsageError
 from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, score_blob
@@ -85,6 +85,8 @@ def test_the_crf_is_caffes_layer_on_the_networks_input():
     maker = CRFMaker(parameters)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(maker))(1)(scores, image), layer[0])
     rgb = CRFMaker(parameters, "rgb")
-    assert not np.array_equal(rgb(1)(scores, image), layer[0])
+    want = refine(scores, np.ascontiguousarray(image[..., ::-1]), parameters)
+    np.testing.assert_array_equal(rgb(1)(scores, image), want)
+    assert not np.array_equal(want, layer[0])
     assert rgb.describe() != maker.describe()
     assert maker.describe()["bi_xy_std"] == 49

@@ -103,6 +103,12 @@ def test_a_bad_file_stops_the_evaluation_by_name(voc, tmp_path, jobs):
     assert result.before.pixels == sum((t != 255).sum() for i, t in enumerate(voc[1]) if i != 2)
 
 
+def test_an_image_that_went_away_is_a_bad_file(voc, tmp_path):
+    voc[0][1].image.unlink()
+    result = run(voc[0], tmp_path / "out", skip_bad=True)
+    assert "im1.png: cannot be read" in result.skipped[0].error
+
+
 def test_a_large_image_and_a_label_of_another_size_are_bad_files(voc, tmp_path):
     items = voc[0]
     Image.new("RGB", (30, 4)).save(items[0].image)

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from caffe_port import html
+from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
-from caffe_port.evaluation.gallery import chosen
+from caffe_port.evaluation.gallery import chosen, gallery
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.report import iou_table, percent, remarks, write_report
 from caffe_port.evaluation.settings import Settings
@@ -75,6 +76,15 @@ def test_worst_and_best_are_by_the_final_labels(voc, tmp_path):
     assert shown["First images"][0].id == "im0"
     assert shown["Worst images"][0].id == f"im{int(np.argmax(error))}"
     assert shown["Best images"][0].id != shown["Worst images"][0].id
+
+
+def test_the_difference_is_that_of_the_final_labels(voc, tmp_path):
+    items, truths = voc
+    result = evaluate(items, Brightest(), tmp_path / "out", CROP, make_refiner=Swaps())
+    final = read_labels(result.store.after("im0"))
+    wrong = ((final != truths[0]) & (truths[0] != 255)).mean()
+    grid = gallery(result, result.outcomes[:1], ignore_label=255)
+    assert f"wrong: {100 * wrong:.1f} % of the pixels" in grid
 
 
 def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):

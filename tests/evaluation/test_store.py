@@ -63,6 +63,12 @@ def test_an_image_that_changed_is_not_trusted(tmp_path, image):
     assert store.load("a", image) is None
 
 
+def test_label_maps_of_other_settings_are_not_trusted_without_the_settings_file(tmp_path, image):
+    opened(tmp_path / "out", {"crop": 5}).save("a", image, MAPS)
+    (tmp_path / "out" / "settings.json").unlink()
+    assert opened(tmp_path / "out", {"crop": 6}).load("a", image) is None
+
+
 @pytest.mark.parametrize("damage", ["missing", "half", "foreign"])
 def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, image, damage):
     store = opened(tmp_path / "out", {})
