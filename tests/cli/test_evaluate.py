@@ -134,7 +134,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")
-def test_control_c_in_a_terminal_finishes_the_images_at_work(tmp_path):
+def test_control_c_in_a_terminal_keeps_what_is_finished(tmp_path):
     (tmp_path / "run.py").write_text(INTERRUPTIBLE)
     options = [*SHAPES_OPTIONS, *CRF, "--images", SHAPES, "--list", "train", "-j", 2]
     command = [sys.executable, tmp_path / "run.py", *MODEL, *options, "-o", tmp_path / "out"]
