@@ -71,6 +71,8 @@ def parse_net(
     message, unknown = parse_text(filled, caffe_pb2.NetParameter(), path=path)
     dialect = choose_dialect(message, dialect)
     generation = upgrade_net(message, path, dialect)
+    # bytes that are not UTF-8 stand in comments only, and the text may be written to a file
+    filled = filled.encode(errors="surrogateescape").decode(errors="replace")
     return NetText(message, unknown, filled, generation, dialect, path or "")
 
 

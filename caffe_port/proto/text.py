@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -21,7 +20,7 @@ from google.protobuf.message import Message
 from caffe_port.errors import FormatError
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 
-MAX_BYTES = 256 * 2**20  # the largest published prototxt is below 1 MB
+MAX_BYTES = 32 * 2**20  # the largest published prototxt is below 1 MB
 
 Plain = str | int | float | bool | dict[str, "list[Plain]"]
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -33,6 +32,7 @@ _INTEGERS = {
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_GENERATIONS = {"layer": "layers", "layers": "layer"}
 _TYPE_NAMES = {
     FieldDescriptor.TYPE_FLOAT: "a number",
     FieldDescriptor.TYPE_DOUBLE: "a number",
@@ -70,12 +70,12 @@ def read_file(path: str | os.PathLike[str]) -> str:
         FormatError: not a readable file, too large, or binary.
     """
     try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
-            raise FormatError(f"{size} bytes is too large for a prototxt", path=path)
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
+    if len(raw) > MAX_BYTES:
+        raise FormatError(f"more than {MAX_BYTES} bytes, too large for a prototxt", path=path)
     zero = raw.find(b"\0")
     if zero >= 0:
         message = "a zero byte: this is a binary file, expected prototxt (text)"
@@ -123,7 +123,7 @@ class _Filler:
             field = fields.get(entry.name)
             if field is None:
                 name = prefix + entry.name
-                self.unknown.append(UnknownField(layer, name, _plain(entry.value), entry.line))
+                self.unknown.append(UnknownField(layer, name, self.plain(entry.value), entry.line))
             elif field.type == FieldDescriptor.TYPE_MESSAGE:
                 self.block(message, field, entry, layer, prefix)
             else:
@@ -133,7 +133,14 @@ class _Filler:
         self, message: Message, field: FieldDescriptor, entry: Entry, layer: str, prefix: str
     ) -> None:
         if isinstance(entry.value, Scalar):
-            self.fail(f"'{entry.name}' takes a block {{ ... }}, found {entry.value.text!r}", entry)
+            found = entry.value.text[:40]
+            self.fail(f"'{entry.name}' takes a block {{ ... }}, found {found!r}", entry)
+        if (other := _GENERATIONS.get(field.name)) and _has(message, other):
+            self.fail(
+                "both 'layer' and 'layers' blocks (two generations) in one file; "
+                "write all layers as 'layer'",
+                entry,
+            )
         if _repeated(field):
             inner = getattr(message, field.name).add()
         else:
@@ -145,6 +152,9 @@ class _Filler:
             self.fill(inner, entry.value, _name_of(entry.value), "")
         else:
             self.fill(inner, entry.value, layer, f"{prefix}{entry.name}.")
+        if not inner.IsInitialized():
+            lacking = ", ".join(inner.FindInitializationErrors())
+            self.fail(f"'{entry.name}' lacks {lacking}", entry)
 
     def scalar(self, message: Message, field: FieldDescriptor, entry: Entry) -> None:
         if not isinstance(entry.value, Scalar):
@@ -162,11 +172,37 @@ class _Filler:
             return self.enum(field, scalar)
         if field.type in _INTEGERS:
             return self.integer(field, scalar)
+        if field.type == FieldDescriptor.TYPE_STRING and not scalar.text.isascii():
+            self.check_utf8(scalar)
         value = _plain_value(field.type, scalar)
         if value is None:
             expected = _TYPE_NAMES[field.type]
-            self.fail(f"'{field.name}' takes {expected}, found {scalar.text!r}", scalar)
+            self.fail(f"'{field.name}' takes {expected}, found {scalar.text[:40]!r}", scalar)
         return value
+
+    def plain(self, value: Scalar | tuple[Entry, ...]) -> Plain:
+        """The value of a field that the schema does not have."""
+        if not isinstance(value, Scalar):
+            block: dict[str, list[Plain]] = {}
+            for entry in value:
+                block.setdefault(entry.name, []).append(self.plain(entry.value))
+            return block
+        if value.kind == "string":
+            self.check_utf8(value)
+            return value.text
+        if value.text in ("true", "false"):
+            return value.text == "true"
+        number = _integer(value.text)
+        if number is not None:
+            return number
+        real = _number(value.text)
+        return value.text if real is None else real
+
+    def check_utf8(self, scalar: Scalar) -> None:
+        try:
+            scalar.text.encode()
+        except UnicodeEncodeError:
+            self.fail("a string holds bytes that are not UTF-8", scalar)
 
     def integer(self, field: FieldDescriptor, scalar: Scalar) -> int:
         low, high = _INTEGERS[field.type]
@@ -185,7 +221,7 @@ class _Filler:
         number = _integer(scalar.text) if scalar.kind == "number" else None
         if number is None or number not in kind.values_by_number:
             choices = ", ".join(values)
-            self.fail(f"'{field.name}' takes one of {choices}; found {scalar.text!r}", scalar)
+            self.fail(f"'{field.name}' takes one of {choices}; found {scalar.text[:40]!r}", scalar)
         return number
 
 
@@ -194,7 +230,7 @@ def _plain_value(type: int, scalar: Scalar) -> str | bytes | float | None:
     text = scalar.text
     if scalar.kind == "string":
         if type == FieldDescriptor.TYPE_BYTES:
-            return text.encode("latin-1", errors="surrogateescape")
+            return text.encode(errors="surrogateescape")
         return text if type == FieldDescriptor.TYPE_STRING else None
     if type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
         return _number(text)
@@ -207,6 +243,10 @@ def _repeated(field: FieldDescriptor) -> bool:
     if flag is None:
         flag = getattr(field, "label") == getattr(FieldDescriptor, "LABEL_REPEATED")  # noqa: B009
     return bool(flag)
+
+
+def _has(message: Message, field: str) -> bool:
+    return message.DESCRIPTOR.name == "NetParameter" and len(getattr(message, field)) > 0
 
 
 def _name_of(entries: tuple[Entry, ...]) -> str:
@@ -225,7 +265,7 @@ def _integer(text: str) -> int | None:
         return None
     if re.fullmatch(r"0[0-7]+", digits):
         return sign * int(digits, 8)
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", digits):
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+|0|[1-9]\d*", digits, re.ASCII):
         return sign * int(digits, 0)
     return None
 
@@ -243,20 +283,3 @@ def _number(text: str) -> float | None:
         return sign * float(digits.rstrip("fF"))
     except ValueError:
         return None
-
-
-def _plain(value: Scalar | tuple[Entry, ...]) -> Plain:
-    if not isinstance(value, Scalar):
-        block: dict[str, list[Plain]] = {}
-        for entry in value:
-            block.setdefault(entry.name, []).append(_plain(entry.value))
-        return block
-    if value.kind == "string":
-        return value.text
-    if value.text in ("true", "false"):
-        return value.text == "true"
-    number = _integer(value.text)
-    if number is not None:
-        return number
-    real = _number(value.text)
-    return value.text if real is None else real

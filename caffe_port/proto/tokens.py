@@ -22,18 +22,21 @@ _TOKEN = re.compile(
     |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
     |(?P<variable>[\w.+-]*\$\{(?P<variable_name>\w*)\})
     |(?P<word>[A-Za-z_]\w*)
-    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
     |(?P<mark>[{}<>:;,\[\]-])""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
-_ESCAPED = dict(zip("abfnrtv\\'\"?", "\a\b\f\n\r\t\v\\'\"?", strict=True))
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPED = dict(zip("abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
 _CLOSING = {"{": "}", "<": ">"}
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value as written: ``kind`` is 'string', 'word' or 'number' (its sign included)."""
+    """One value as written: ``kind`` is 'string', 'word' or 'number' (its sign included).
+
+    Bytes of a string that are not UTF-8 are surrogates, as Python's surrogateescape makes them.
+    """
 
     kind: str
     text: str
@@ -180,10 +183,12 @@ class _Parser:
     def scalar(self, name: _Token) -> Scalar:
         first = self.token
         if first.kind == "string":
+            # joined as bytes, because escapes may spell one character byte by byte
             parts = []
             while self.token.kind == "string":
                 parts.append(self.unescape(self.advance()))
-            return Scalar("string", "".join(parts), first.line, first.column)
+            text = b"".join(parts).decode(errors="surrogateescape")
+            return Scalar("string", text, first.line, first.column)
         sign = "-" if self.accept("-") else ""
         if self.token.kind not in ("number", "word"):
             self.fail(f"expected a value for {name.text!r}, found {self.token.text!r}")
@@ -192,18 +197,19 @@ class _Parser:
         kind = "number" if sign else token.kind
         return Scalar(kind, sign + token.text, first.line, first.column)
 
-    def unescape(self, token: _Token) -> str:
-        def replace(match: re.Match[str]) -> str:
-            code = match[1]
-            if code[0] == "x":
-                return chr(int(code[1:], 16))
+    def unescape(self, token: _Token) -> bytes:
+        def replace(match: re.Match[bytes]) -> bytes:
+            code = match[1].decode(errors="replace")
+            if code[0] == "x" and len(code) > 1:
+                return bytes([int(code[1:], 16)])
             if code[0] in "01234567":
-                return chr(int(code, 8) & 0xFF)
+                return bytes([int(code, 8) & 0xFF])
             if code not in _ESCAPED:
                 self.fail(f"unknown escape '\\{code}' in a string", token)
-            return _ESCAPED[code]
+            return bytes([_ESCAPED[code]])
 
-        inner = token.text[1:-1]
-        if any("\udc80" <= c <= "\udcff" for c in inner):
-            self.fail("a string holds bytes that are not UTF-8", token)
-        return _ESCAPE.sub(replace, inner) if "\\" in inner else inner
+        try:
+            inner = token.text[1:-1].encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            self.fail("a string holds half of a surrogate pair", token)
+        return _ESCAPE.sub(replace, inner) if b"\\" in inner else inner
