@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from caffe_port.errors import LayerError, NetError, UsageError
 from caffe_port.proto import UnknownField, caffe_pb2
+from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, Shape, op_class
@@ -17,6 +18,7 @@ from caffe_port.spec.rules import filter_layers
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
 
+AUTOMATIC = "(automatic)"
 MAX_ELEMENTS = 2**31 - 1  # Caffe's own limit on a blob: its counts are 32-bit
 
 
@@ -41,10 +43,13 @@ def build(
     """Does the work of ``NetSpec.build``."""
     if setting.phase not in ("TRAIN", "TEST"):
         raise UsageError(f"phase is {setting.phase!r}; expected 'TRAIN' or 'TEST'")
+    if not -(2**31) <= setting.level < 2**31:
+        raise UsageError(f"level is {setting.level}; expected a 32-bit number")
     chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
-    _refuse_duplicates(chosen)
+    connected = insert_splits(chosen)
+    _refuse_duplicates(connected)
     connector = _Connector(setting, unknown)
-    for layer in insert_splits(chosen):
+    for layer in connected:
         connector.add(layer)
     if connector.unused_shapes:
         names = ", ".join(sorted(connector.unused_shapes))
@@ -96,20 +101,23 @@ class _Connector:
         kind = op_class(message.name, message.type)
         bottoms, tops = tuple(message.bottom), list(message.top)
         if kind.auto_top and not tops:
-            tops = ["(automatic)"]
+            # Caffe calls them all so; blobs here are told apart by name
+            first = AUTOMATIC not in self.shapes
+            tops = [AUTOMATIC if first else f"{AUTOMATIC} of {message.name}"]
         try:
             _check_counts(kind, len(bottoms), len(tops))
             op = kind.parse(message)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
             shapes = op.params(bottom_shapes)
+            for shape in shapes:
+                _check_size(f"parameter '{shape.name}'", shape.shape)
             params = self.sharing.params(message, shapes, kind.frozen_params)
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
         except ValueError as error:
             raise LayerError(message.name, message.type, str(error)) from error
         self._connect(message, bottoms, tops, top_shapes)
-        extra = {u.field: u.value for u in self.unknown if u.layer == message.name}
         self.layers.append(
             LayerSpec(
                 name=message.name,
@@ -126,10 +134,17 @@ class _Connector:
                 propagate_down=propagate,
                 bottom_needs_backward=propagate,
                 needs_backward=True,
-                extra=extra,
+                extra=self._extra(message.name),
                 message=message,
             )
         )
+
+    def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
+        given: dict[str, list[Plain]] = {}
+        for field in self.unknown:
+            if field.layer == layer:
+                given.setdefault(field.field, []).append(field.value)
+        return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
 
     def _top_shapes(self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]) -> list[Shape]:
         if op.kind == "source" and all(top in self.input_shapes for top in tops):
@@ -140,7 +155,7 @@ class _Connector:
                 shapes = [self.input_shapes.get(t, s) for t, s in zip(tops, shapes, strict=True)]
         self.unused_shapes.difference_update(tops if op.kind == "source" else ())
         for top, shape in zip(tops, shapes, strict=True):
-            _check_size(top, shape)
+            _check_size(f"top '{top}'", shape)
         return shapes
 
     def _connect(
@@ -159,16 +174,17 @@ class _Connector:
                     "layer too; only the bottom at the same place may be written again"
                 )
             self.shapes[top] = shape
-            self.available.add(top)
+            if not top.startswith(AUTOMATIC):  # Caffe does not list it as an output
+                self.available.add(top)
 
 
-def _check_size(blob: str, shape: Shape) -> None:
+def _check_size(what: str, shape: Shape) -> None:
     count = 1
     for size in shape:
         count *= size
     if min(shape, default=0) < 0 or count > MAX_ELEMENTS:
         raise ValueError(
-            f"top '{blob}' would have shape {shape}, {count} elements; Caffe allows {MAX_ELEMENTS}"
+            f"{what} would have shape {shape}, {count} elements; Caffe allows {MAX_ELEMENTS}"
         )
 
 

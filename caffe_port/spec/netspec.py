@@ -46,7 +46,7 @@ class LayerSpec:
         loss_weights: per top, 0 where it is no loss.
         propagate_down: per bottom, what the prototxt says (True where it says nothing).
         bottom_needs_backward, needs_backward: what Caffe would propagate.
-        extra: fields the schema does not have, by name.
+        extra: fields the schema does not have, by name; one given several times is a list.
         message: its prototxt.
     """
 
@@ -64,7 +64,7 @@ class LayerSpec:
     propagate_down: tuple[bool, ...]
     bottom_needs_backward: tuple[bool, ...]
     needs_backward: bool
-    extra: Mapping[str, Plain]
+    extra: Mapping[str, Plain | list[Plain]]
     message: caffe_pb2.LayerParameter = field(repr=False)
 
     @property
