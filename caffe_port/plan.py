@@ -56,7 +56,7 @@ def make_plan(
         kept = keep
     elif keep == "outputs":
         _check_inputs(spec, fed)
-        kept = _outputs(layers, fed)
+        kept = _outputs(layers)
     elif keep == "all":
         _check_inputs(spec, fed)
         kept = fed.union(*(layer.tops for layer in layers))
@@ -115,19 +115,23 @@ def _needed(layers: Sequence[LayerSpec], names: frozenset[str]) -> list[LayerSpe
     return chosen[::-1]
 
 
-def _outputs(layers: Sequence[LayerSpec], fed: frozenset[str]) -> frozenset[str]:
+def _outputs(layers: Sequence[LayerSpec]) -> frozenset[str]:
     """Blobs that nothing computes with. What a sink reads is an output, under its own name."""
-    made = fed.union(*(layer.tops for layer in layers))
-    splits = {top: layer.bottoms[0] for layer in layers if layer.type == "Split"
-              for top in layer.tops}  # fmt: skip
-    read = {
-        blob
-        for layer in layers
-        if layer.op.kind != "sink" and layer.type != "Split"
-        for blob in layer.bottoms
-    }
-    read |= {splits[blob] for blob in read if blob in splits}
-    return frozenset(blob for blob in made if blob not in read and blob not in splits) - fed
+    copies: dict[str, str] = {}
+    unread: set[str] = set()
+    for layer in layers:
+        if _is_inserted(layer):
+            copies.update(dict.fromkeys(layer.tops, layer.bottoms[0]))
+            continue
+        if layer.op.kind != "sink":
+            unread.difference_update(copies.get(blob, blob) for blob in layer.bottoms)
+        unread.update(layer.tops)
+    return frozenset(unread)
+
+
+def _is_inserted(layer: LayerSpec) -> bool:
+    """Whether it is a Split that ``insert_splits`` made, not one of the prototxt."""
+    return layer.type == "Split" and layer.tops[0] == f"{layer.name}_0"
 
 
 def _with_frees(layers: Sequence[LayerSpec], kept: frozenset[str]) -> list[Step]:
