@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -79,6 +79,13 @@ class Net(nn.Module):
         if fill:
             self.fill()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # a layer may also be called 'training' or 'loaded', which torch would refuse to set
+        if name in self.__dict__:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _share(self) -> None:
         for layer in self.spec.layers:
             for param in layer.params:
@@ -119,12 +126,15 @@ class Net(nn.Module):
             LayerError: the bottoms do not fit the layer.
         """
         module = self.module(layer)
+        if len(bottoms) != len(module.spec.bottoms):
+            message = f"{len(bottoms)} bottoms given; expected {len(module.spec.bottoms)}"
+            raise LayerError(module.spec.name, module.spec.type, message)
         try:
             tops: tuple[Tensor, ...] = module(*bottoms)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
-            shapes = ", ".join(str(tuple(b.shape)) for b in bottoms)
+        except (RuntimeError, ValueError, IndexError) as error:
+            shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
             message = f"cannot run on bottoms of shape {shapes}: {error}"
             raise LayerError(module.spec.name, module.spec.type, message) from error
         return tops
@@ -197,7 +207,7 @@ class Net(nn.Module):
             if name not in self.spec.sources:
                 known = ", ".join(self.spec.sources) or "none"
                 raise UsageError(f"'{name}' is no input of the net; its inputs: {known}")
-        return {name: torch.as_tensor(data) for name, data in inputs.items()}
+        return {name: _tensor(name, data) for name, data in inputs.items()}
 
     def load_stored(self, layers: Sequence[StoredLayer], *, strict: bool = True) -> Match:
         """Copies stored weights into the parameters, by layer name.
@@ -249,6 +259,22 @@ class Net(nn.Module):
         from caffe_port.weights import write_weights
 
         write_weights(
-            path, self.stored_layers(), name=self.spec.name, prototxt=self.spec.text,
+            path, self.stored_layers(), name=self.spec.name, prototxt=self._text(),
             metadata=self.spec.settings(), net_message=self.spec.message(),
         )  # fmt: skip
+
+    def _text(self) -> str:
+        """The prototxt to remember; of a spec that was built without one, its message."""
+        from google.protobuf import text_format
+
+        return self.spec.text or text_format.MessageToString(self.spec.message())
+
+
+def _tensor(name: str, data: Array) -> Tensor:
+    if isinstance(data, np.ndarray):
+        # torch wants neither read-only arrays nor the negative strides of a flipped picture
+        data = np.require(data, requirements=["C", "W"])
+    try:
+        return torch.as_tensor(data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"input '{name}' cannot become a tensor: {error}") from error

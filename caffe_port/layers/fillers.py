@@ -24,6 +24,8 @@ def _fan(blob: Tensor, norm: int) -> float:
 
 
 def _gaussian(blob: Tensor, filler: caffe_pb2.FillerParameter) -> None:
+    if not filler.std >= 0:
+        raise ValueError(f"filler 'gaussian' has std {filler.std}; expected 0 or more")
     blob.normal_(filler.mean, filler.std)
     if filler.sparse >= 0:
         # on average `sparse` non-zero inputs per output
@@ -49,10 +51,14 @@ def fill(blob: Tensor, filler: caffe_pb2.FillerParameter | None) -> None:
     Raises:
         ValueError: an unknown filler type, or one that does not fit the blob.
     """
+    if blob.numel() == 0:
+        return
     with torch.no_grad():
         if filler is None or filler.type == "constant":
             blob.fill_(filler.value if filler is not None else 0.0)
         elif filler.type == "uniform":
+            if not filler.min <= filler.max:
+                raise ValueError(f"filler 'uniform' from {filler.min} to {filler.max}")
             blob.uniform_(filler.min, filler.max)
         elif filler.type == "gaussian":
             _gaussian(blob, filler)
