@@ -82,7 +82,8 @@ def register_layer(type: str) -> Callable[[LayerType], LayerType]:
     """
 
     def decorate(layer: LayerType) -> LayerType:
-        if type in _layers:
+        built_in = type in BUILTIN and layer.__module__ != f"caffe_port.layers.{BUILTIN[type]}"
+        if type in _layers or built_in:
             raise ValueError(f"layer type '{type}' is registered already")
         _layers[type] = layer
         return layer

@@ -78,7 +78,11 @@ def register_op(op: OpType) -> OpType:
     Raises:
         ValueError: the type has no name or is registered already.
     """
-    if not op.type or op.type in _ops:
+    from caffe_port.spec.ops import BUILTIN
+
+    # also where the package's own file has not been imported yet
+    built_in = op.type in BUILTIN and op.__module__ != f"caffe_port.spec.ops.{BUILTIN[op.type]}"
+    if not op.type or op.type in _ops or built_in:
         raise ValueError(f"op type {op.type!r} is empty or registered already")
     _ops[op.type] = op
     return op
