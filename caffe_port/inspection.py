@@ -13,7 +13,7 @@ from caffe_port.errors import FormatError
 from caffe_port.proto import read_net_text, read_solver
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_mean, read_weights
-from caffe_port.weights.sniff import read_head, seems_to_be
+from caffe_port.weights.sniff import read_head
 
 Cell = str | int
 
@@ -55,11 +55,16 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
         FormatError: the file is none of these, or broken.
         CaffePortError: the net cannot be built.
     """
-    if seems_to_be(read_head(path)) == "text, perhaps a prototxt":
+    if _is_text(read_head(path)):
         return _prototxt(path, options)
     if Path(path).suffix == ".binaryproto":
         return _mean(path)
     return _weights(path)
+
+
+def _is_text(head: bytes) -> bool:
+    """No control characters; comments may be in any encoding that has ASCII inside."""
+    return bool(head) and all(byte >= 32 or byte in b"\t\r\n\f\v" for byte in head)
 
 
 def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listing:

@@ -96,6 +96,8 @@ def _remembered(
             str(name): [int(size) for size in shape]
             for name, shape in json.loads(stored.metadata.get("input_shapes", "{}")).items()
         }
-    except (ValueError, TypeError, AttributeError) as error:
+        if not -(2**31) <= level < 2**31:
+            raise ValueError(f"level {level}")
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FormatError(f"its metadata is not what Net.save writes: {error}", path=path) from None
     return stored.prototxt, level, stages, shapes

@@ -38,6 +38,8 @@ class _Commands(click.Group):
 
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe goes away
         except (CaffePortError, OSError) as error:
             click.echo(f"caffe-port {ctx.invoked_subcommand}: {error}", err=True)
             raise click.exceptions.Exit(UNUSABLE) from error
