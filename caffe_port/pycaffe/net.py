@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.errors import UsageError
+from caffe_port.errors import LayerError, UsageError, WeightMismatchError
 from caffe_port.loading import load
 from caffe_port.pycaffe.blob import Blob, Floats, ParamBlob
 from caffe_port.spec import LayerSpec
@@ -246,7 +246,7 @@ class Net:
         for blob, param in zip(
             self.params.get(layer.name, []), self._net.layer_params(layer.name), strict=True
         ):
-            diff = found_of.get(id(param))
+            diff = found_of.pop(id(param), None)  # a parameter used twice has one diff
             if diff is not None:
                 blob.diff[...] += diff.numpy()
 
@@ -262,7 +262,11 @@ class Net:
             if layer.op.kind == "source":
                 continue
             bottoms = [tuple(self.blobs[name].shape) for name in layer.bottoms]
-            for name, shape in zip(layer.tops, layer.op.top_shapes(bottoms), strict=False):
+            try:
+                tops = layer.op.top_shapes(bottoms)
+            except ValueError as error:
+                raise LayerError(layer.name, layer.type, str(error)) from error
+            for name, shape in zip(layer.tops, tops, strict=False):
                 self.blobs[name].reshape(*shape)
         self._set_loss_diffs()
 
@@ -273,13 +277,21 @@ class Net:
     load_hdf5 = copy_from
 
     def share_with(self, other: Net) -> None:
-        """Uses another net's parameters, by layer name."""
-        for name in self.params:
-            if name not in other.params:
-                continue
-            pairs = zip(self._net.layer_params(name), other._net.layer_params(name), strict=True)
-            for mine, theirs in pairs:
-                mine.data = theirs.data
+        """Uses another net's parameters, by layer name.
+
+        Raises:
+            WeightMismatchError: a layer whose parameters have other shapes there; nothing changed.
+        """
+        pairs: list[tuple[torch.nn.Parameter, torch.nn.Parameter]] = []
+        for name in self.params.keys() & other.params.keys():
+            mine, theirs = self._net.layer_params(name), other._net.layer_params(name)
+            shapes, found = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in theirs]
+            if shapes != found:
+                message = f"layer '{name}': parameters of shapes {found}, {shapes} expected"
+                raise WeightMismatchError(message)
+            pairs += zip(mine, theirs, strict=True)
+        for own, other_one in pairs:
+            own.data = other_one.data
         self.params = self._make_params()
 
     def save(self, path: _Path) -> None:
