@@ -37,6 +37,7 @@ class Op:
             it reads still counts as an output of the net.
         auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
         fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
+        remark: what is refused here, or differs from upstream; shown in docs/LAYERS.md.
         frozen_params: the parameters are never learned: lr_mult is 0 whatever the prototxt says.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
@@ -48,6 +49,16 @@ class Op:
     kind: ClassVar[str] = "plain"
     auto_top: ClassVar[bool] = False
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
+    remark: ClassVar[str] = ""
+
+    @classmethod
+    def has_backward(cls) -> bool:
+        """Whether some bottom, or a parameter, gets a diff."""
+        most = cls.bottoms[1]
+        all_fixed = most is not None and set(range(most)) <= cls.fixed_bottoms
+        learns = cls.params is not Op.params
+        return cls.kind == "plain" and (learns or not all_fixed)
+
     frozen_params: ClassVar[bool] = False
 
     @classmethod

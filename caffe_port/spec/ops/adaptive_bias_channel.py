@@ -23,6 +23,9 @@ class AdaptiveBiasChannel(Op):
     """
 
     type: ClassVar[str] = "AdaptiveBiasChannel"
+    remark: ClassVar[str] = (
+        "Several foreground tags are taken in ascending order; upstream shuffles them."
+    )
     bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
 

@@ -23,6 +23,9 @@ class DenseCRF(Op):
     """
 
     type: ClassVar[str] = "DenseCRF"
+    remark: ClassVar[str] = (
+        "Each item of a batch has its own colours; upstream takes the first item's."
+    )
     bottoms: ClassVar[tuple[int, int | None]] = (2, 3)
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1, 2})
 

@@ -26,6 +26,9 @@ class ImageSegData(Op):
     """
 
     type: ClassVar[str] = "ImageSegData"
+    remark: ClassVar[str] = (
+        "Palette PNGs are read as class indices; upstream reads their grey levels."
+    )
     bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (3, 3)
     kind: ClassVar[str] = "source"

@@ -24,6 +24,10 @@ class Pooling(Op):
     """
 
     type: ClassVar[str] = "Pooling"
+    remark: ClassVar[str] = (
+        "STOCHASTIC is refused (Caffe has it on GPUs only), and AVE windows "
+        "wholly outside, where Caffe divides by 0."
+    )
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
 
     method: str

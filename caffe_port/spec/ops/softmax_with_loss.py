@@ -27,6 +27,7 @@ class SoftmaxWithLoss(Op):
     """
 
     type: ClassVar[str] = "SoftmaxWithLoss"
+    remark: ClassVar[str] = "DeepLab v1: 0 where no pixel counts; upstream gives NaN."
     bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
     auto_top: ClassVar[bool] = True
