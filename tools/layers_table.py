@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "LAYERS.md"
 HEAD = """# Layer types
 
-Made by `python tools/layers_table.py` from the registry; a test keeps it current. *Text*: the
-generations that can write the type; V1 shows its name there, with * where only DeepLab v1 had it.
-*Recorded*: cases of real Caffe under `tests/goldens/layers` in which the type occurs; a type without
-any is proven by hand calculation, the paper's formula or upstream's own unit tests, as its test says.
+Made by `python tools/layers_table.py` from the registry; a test keeps it current.
+
+- *Text*: the generations that can write the type; V1 shows its name there, with * where only
+  DeepLab v1 had it.
+- *Recorded*: cases of real Caffe under `tests/goldens/layers` in which the type occurs. A type
+  without any is proven by hand calculation, the paper's formula or upstream's own unit tests, as
+  its test says.
 
 | type | text | forward | backward | recorded | source | remarks |
 |---|---|---|---|---|---|---|

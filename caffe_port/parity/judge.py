@@ -114,6 +114,8 @@ class Judge:
         if drawn or (not self.isolate and blob in self.topology.random_data):
             return Comparison(Verdict.RANDOM, _random_reason(drawn))
         if blob not in self.recording.data:
+            if layers and layers[0].type == "Split":
+                return Comparison(Verdict.NOT_RECORDED, "a copy for readers Caffe's net had not")
             if self.recording.meta.complete:
                 return Comparison(Verdict.FAIL, "Caffe, which kept every blob, has no such blob")
             return Comparison(Verdict.NOT_RECORDED, "not among the blobs chosen to be recorded")

@@ -91,8 +91,9 @@ def write_torch(
         "legacy": flat.legacy,
         "state_dict": tensors,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # into a stream: given a name, torch writes that name, here a random one, into the archive
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:

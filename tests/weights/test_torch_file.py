@@ -207,3 +207,9 @@ def test_cut_and_changed_files(path: Path) -> None:
         except FormatError:
             outcomes.add("refused")
     assert outcomes == {"pt", "refused"}
+
+
+def test_one_model_gives_one_file(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        write_torch(tmp_path / name, [layer("conv1", array(2, 3))])
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
