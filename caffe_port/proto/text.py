@@ -76,10 +76,10 @@ def read_file(path: str | os.PathLike[str]) -> str:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
     if len(raw) > MAX_BYTES:
         raise FormatError(f"more than {MAX_BYTES} bytes, too large for a prototxt", path=path)
-    zero = raw.find(b"\0")
-    if zero >= 0:
-        message = "a zero byte: this is a binary file, expected prototxt (text)"
-        raise FormatError(message, path=path, offset=zero)
+    control = re.search(rb"[\0-\x08\x0e-\x1f]", raw)
+    if control is not None:
+        message = f"byte {control[0][0]}: this is a binary file, expected prototxt (text)"
+        raise FormatError(message, path=path, offset=control.start())
     return raw.decode("utf-8-sig", errors="surrogateescape")
 
 

@@ -1,0 +1,58 @@
+"""Whose Caffe a text is for: what it shows, what the caller says, what the environment says."""
+
+import pytest
+
+from caffe_port.errors import UsageError
+from caffe_port.proto import parse_net
+from caffe_port.proto.dialects import DIALECTS, ENVIRONMENT
+from tests.goldens_dir import cases
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ('layer { type: "Convolution" }', "bvlc"),
+        ("layers { type: CONVOLUTION }", "bvlc"),
+        ("", "bvlc"),
+        ("layers { type: CONVOLUTION convolution_param { hole: 2 } }", "deeplab1"),
+        ("layers { type: CONVOLUTION convolution_param { hole_h: 2 } }", "deeplab1"),
+        ("layers { type: SEG_ACCURACY }", "deeplab1"),
+        ("layers { type: IMAGE_SEG_DATA }", "deeplab1"),
+        ("layers { type: SOFTMAX_LOSS softmaxloss_param { } }", "deeplab1"),
+        ("layers { type: CONVOLUTION strict_dim: false }", "deeplab1"),
+        ('layer { type: "Interp" }', "deeplab2"),
+        ('layer { type: "ImageSegData" }', "deeplab2"),
+    ],
+)
+def test_what_the_text_shows(text, dialect):
+    assert parse_net(text).dialect == dialect
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_caller_then_the_environment_then_the_text(monkeypatch, dialect):
+    text = 'layer { type: "Interp" }'
+    monkeypatch.setenv(ENVIRONMENT, "bvlc")
+    assert parse_net(text).dialect == "bvlc"
+    assert parse_net(text, dialect=dialect).dialect == dialect
+
+
+def test_no_such_dialect(monkeypatch):
+    with pytest.raises(UsageError, match="dialect is 'caffe2'; expected one of bvlc, deeplab1"):
+        parse_net("", dialect="caffe2")
+    monkeypatch.setenv(ENVIRONMENT, "caffe3")
+    with pytest.raises(UsageError, match="caffe3"):
+        parse_net("")
+
+
+def test_recorded_v1_nets_show_theirs():
+    found = {
+        folder.name: parse_net((folder / "net.prototxt").read_text()).dialect
+        for folder in cases("nets")
+        if folder.name.startswith("deeplab1_")
+    }
+    assert set(found.values()) == {"deeplab1"}
