@@ -34,7 +34,7 @@ class NetText:
         message: the net in the present generation (V2).
         unknown: fields that no dialect of the schema has.
         text: the prototxt with its variables filled in.
-        generation: 'V1' or 'V2', as it was written.
+        generation: 'V0', 'V1' or 'V2', as it was written.
         dialect: 'bvlc', 'deeplab1' or 'deeplab2'; see ``dialects``.
         path: where it came from, or ''.
     """
@@ -57,7 +57,7 @@ def parse_net(
     """Parses and upgrades the prototxt of a net.
 
     Args:
-        text: the prototxt, of generation V1 or V2.
+        text: the prototxt, of generation V0, V1 or V2.
         variables: values for ``${NAME}``.
         dialect: whose Caffe it was written for; None looks at the text.
         path: named in errors.

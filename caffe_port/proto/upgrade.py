@@ -1,7 +1,8 @@
 """Upgrades of older generations to the present one, in BVLC's order.
 
-V1 becomes V2, `input` fields become an Input layer, BatchNorm's three `param` are frozen. A DeepLab
-`hole` becomes `dilation`, so that what follows knows one spelling.
+V0 becomes V1 (see ``upgrade_v0``), V1 becomes V2, `input` fields become an Input layer, BatchNorm's
+three `param` are frozen. A DeepLab `hole` becomes `dilation`, so that what follows knows one
+spelling.
 
 Source: BVLC/caffe upgrade_proto.cpp, UpgradeNetAsNeeded.
 """
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.upgrade_v0 import upgrade_v0
 
 # Types whose V2 name is not the V1 name with each word capitalised.
 _V1_NAMES = {
@@ -60,9 +62,10 @@ def upgrade_net(
         path: named in errors.
         dialect: 'deeplab1' also spells out what that fork did by default.
     Returns:
-        The generation it was: 'V1' or 'V2'.
+        The generation it was: 'V0', 'V1' or 'V2'.
     Raises:
-        FormatError: `layer` and `layers` in one file, or input fields that do not fit together.
+        FormatError: `layer` and `layers` in one file, V0 layers that cannot be upgraded (see
+            ``upgrade_v0``), or input fields that do not fit together.
     """
     if message.layer and message.layers:
         raise FormatError(
@@ -71,6 +74,9 @@ def upgrade_net(
             path=path,
         )
     generation = "V1" if message.layers else "V2"
+    if any(layer.HasField("layer") for layer in message.layers):
+        upgrade_v0(message, path)
+        generation = "V0"
     for old in message.layers:
         _upgrade_transform(old)
         _upgrade_v1_layer(old, message.layer.add(), path)
@@ -99,12 +105,6 @@ def _upgrade_transform(old: caffe_pb2.V1LayerParameter) -> None:
 def _upgrade_v1_layer(
     old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParameter, path: str | None
 ) -> None:
-    if old.HasField("layer"):
-        raise FormatError(
-            f"layer '{old.layer.name}' is of the V0 generation, which is not read yet; "
-            "upgrade the file with Caffe's upgrade_net_proto_text first",
-            path=path,
-        )
     new.bottom.extend(old.bottom)
     new.top.extend(old.top)
     if old.HasField("name"):
