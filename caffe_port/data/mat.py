@@ -6,18 +6,15 @@ Source: DeepLab v2 matio_io.cpp, mat_write_layer.cpp.
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data.mat5 import Variable, find_variable
 from caffe_port.errors import DataError, FormatError
 from caffe_port.files import atomic_path
-
-# zlib cannot pack tighter than about 1 : 1032, so a file that claims more lies
-_MOST_PACKED = 1100
 
 
 def listed_names(source: str, strip: int) -> list[str]:
@@ -39,33 +36,31 @@ def listed_names(source: str, strip: int) -> list[str]:
     return names
 
 
+def _data(path: str | os.PathLike[str]) -> Variable:
+    try:
+        found = find_variable(path, "data")
+    except OSError as error:
+        raise DataError(f"MAT file '{os.fspath(path)}' cannot be read: {error}") from error
+    if found is None:
+        raise FormatError("no variable 'data'", path=path)
+    if not found.real or len(found.shape) > 4:
+        message = f"variable 'data' of shape {found.shape}; expected single with up to 4 axes"
+        raise FormatError(message, path=path)
+    return found
+
+
+def _caffes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1,) * (4 - len(shape)) + tuple(reversed(shape))
+
+
 def mat_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """The shape (N, C, H, W) of a file's blob, without reading its values.
 
     Raises:
         DataError: the file cannot be opened.
-        FormatError: no MAT file of version 5, or no numeric variable ``data`` of up to 4 axes.
+        FormatError: no MAT file of version 5, or no real variable ``data`` of up to 4 axes.
     """
-    from scipy.io import whosmat
-
-    try:
-        size = os.stat(path).st_size
-        found = whosmat(path, appendmat=False)
-    except OSError as error:
-        raise DataError(f"MAT file '{os.fspath(path)}' cannot be read: {error}") from error
-    except Exception as error:  # scipy raises whatever its parser stumbles over
-        raise FormatError(f"not a MAT file of version 5: {error}", path=path) from error
-    for name, shape, kind in found:
-        if name != "data":
-            continue
-        if kind not in ("single", "double") or len(shape) > 4:
-            message = f"variable 'data' is {kind} {shape}; expected single with up to 4 axes"
-            raise FormatError(message, path=path)
-        if 4 * math.prod(shape) > _MOST_PACKED * size:
-            message = f"variable 'data' claims shape {shape} in a file of {size} bytes"
-            raise FormatError(message, path=path)
-        return (1,) * (4 - len(shape)) + tuple(int(d) for d in reversed(shape))
-    raise FormatError("no variable 'data'", path=path)
+    return _caffes(_data(path).shape)
 
 
 def read_mat(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
@@ -75,16 +70,10 @@ def read_mat(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
 
     Raises:
         DataError: the file cannot be opened.
-        FormatError: as ``mat_shape``, or broken values.
+        FormatError: as ``mat_shape``, or values that are not all there.
     """
-    from scipy.io import loadmat
-
-    shape = mat_shape(path)
-    try:
-        values = loadmat(path, appendmat=False, variable_names=["data"])["data"]
-        return np.array(values.T, np.float32, order="C").reshape(shape)
-    except Exception as error:  # as above
-        raise FormatError(f"variable 'data' is broken: {error}", path=path) from error
+    found = _data(path)
+    return np.array(found.read().T, np.float32, order="C").reshape(_caffes(found.shape))
 
 
 def write_mat(path: str | os.PathLike[str], blob: npt.NDArray[np.float32]) -> None:

@@ -1,0 +1,33 @@
+"""ReLU: both slopes, the kink, in place."""
+
+import torch
+
+from tests.layers.helpers import check_gradients, layer, net_of
+
+TEXT = 'type: "ReLU" bottom: "b0" top: "y"'
+LEAKY = TEXT + " relu_param { negative_slope: 0.25 }"
+X = torch.tensor([[-2.0, -0.5, 0.5, 3]])
+
+
+def test_values():
+    assert layer(TEXT, (1, 4))(X)[0].tolist() == [[0, 0, 0.5, 3]]
+    assert layer(LEAKY, (1, 4))(X)[0].tolist() == [[-0.5, -0.125, 0.5, 3]]
+
+
+def test_gradients():
+    check_gradients(layer(TEXT, (1, 4)), X)
+    check_gradients(layer(LEAKY, (1, 4)), X)
+
+
+def test_the_diff_at_0_is_the_negative_slope():
+    for text, slope in ((TEXT, 0), (LEAKY, 0.25)):
+        x = torch.zeros(1, 4, requires_grad=True)
+        layer(text, (1, 4))(x)[0].sum().backward()
+        assert x.grad.eq(slope).all()
+
+
+def test_in_place_leaves_the_callers_data_alone():
+    net = net_of('layer { name: "r" type: "ReLU" bottom: "b0" top: "b0" }', (1, 4))
+    x = X.clone()
+    assert net({"b0": x}, keep="all")["b0"].tolist() == [[0, 0, 0.5, 3]]
+    assert torch.equal(x, X)
