@@ -23,3 +23,9 @@ def cases(kind: str) -> list[Path]:
     """Folders of the recorded cases of a kind: all where they are there, else the bundled ones."""
     root = FULL_GOLDENS if FULL_GOLDENS is not None else GOLDENS
     return sorted(path.parent for path in (root / kind).glob("*/case.json"))
+
+
+def dialect_of(case: Path) -> str:
+    """Whose Caffe made a recording; the same text can mean two things (Accuracy's ties)."""
+    oracles = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
+    return oracles[case.name.partition("_")[0]]

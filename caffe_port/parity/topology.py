@@ -104,7 +104,9 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
 
 def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
-    return layer.type == "Dropout" and phase == "TRAIN"
+    # with ratio 0 every element is kept, whatever is drawn
+    keeps_all = getattr(layer.op, "ratio", None) == 0
+    return layer.type == "Dropout" and phase == "TRAIN" and not keeps_all
 
 
 def _runnable(spec: Plan, fed: frozenset[str]) -> tuple[Layer, ...]:
