@@ -1,5 +1,6 @@
 """Prototxt into messages: against protobuf's own parser, and what it is refused for."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -169,16 +170,14 @@ def test_a_solver_with_an_unknown_field_is_refused(tmp_path):
 @given(st.text())
 @example("x: \ud800")
 def test_no_text_raises_anything_else(text):
-    try:
-        parse_net(text)
-    except FormatError as error:
-        assert error.line is not None
+    with contextlib.suppress(FormatError):
+        assert parse_net(text).generation in ("V0", "V1", "V2")
 
 
 WORDS = st.sampled_from(
     ["layer", "layers", "name", "type", "input", "input_dim", "input_shape", "dim", "param", "{",
-     "}", "<", ">", "[", "]", ":", ",", ";", "-", "#", "\n", "'x'", '"', "5", "1.5", "08", "0x", "inf",
-     "TEST", "CONVOLUTION", "include", "phase", "convolution_param", "pad", "hole", "dilation",
+     "}", "<", ">", "[", "]", ":", ",", ";", "-", "#", "\n", "'x'", '"', "5", "1.5", "08",
+     "0x", "inf", "TEST", "CONVOLUTION", "include", "phase", "convolution_param", "pad", "hole", "dilation",
      "kernel_size", "lr_mult", "batch_norm_param", "blobs_lr", "my_param", "${A}", "true", "\\"]
 )  # fmt: skip
 
@@ -186,10 +185,8 @@ WORDS = st.sampled_from(
 @settings(max_examples=400)
 @given(st.lists(WORDS, max_size=40))
 def test_no_words_of_prototxt_raise_anything_else(words):
-    try:
-        parse_net(" ".join(words))
-    except FormatError as error:
-        assert str(error)
+    with contextlib.suppress(FormatError):
+        assert parse_net(" ".join(words)).generation in ("V0", "V1", "V2")
 
 
 def scalars(field):

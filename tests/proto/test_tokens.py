@@ -101,9 +101,18 @@ def test_nesting_bombs_end_in_an_error():
 
 
 @pytest.mark.parametrize(
-    "text", ["a: " + "1" * 200_000 + "z", "a: 1." + "1" * 200_000 + "z", "a: 0x" + "f" * 200_000 + "z",
-             "-" * 200_000, "a: '" + "x" * 200_000, "." * 200_000, "a: " + "1." * 100_000]
-)  # fmt: skip
+    "text",
+    [
+        "a: " + "1" * 200_000 + "z",
+        "a: 1." + "1" * 200_000 + "z",
+        "a: 0x" + "f" * 200_000 + "z",
+        "-" * 200_000,
+        "a: '" + "x" * 200_000,
+        "." * 200_000,
+        "a: " + "1." * 100_000,
+    ],
+    ids=["digits", "fraction", "hex", "minus", "string", "dots", "dotted"],
+)
 def test_long_runs_are_refused_without_trying_every_split(text):
     error = refused(text)  # quadratic time would be felt as a hang
     assert len(str(error)) < 200

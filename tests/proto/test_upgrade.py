@@ -61,7 +61,7 @@ def test_every_v1_type_has_its_v2_name():
     assert len(names) == len(caffe_pb2.V1LayerParameter.LayerType.values())
     assert {"", "AbsVal", "ReLU", "TanH", "LRN", "MVN", "BNLL", "Im2col", "HDF5Data", "ArgMax",
             "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "InnerProduct", "ImageSegData",
-            "SegAccuracy", "MatWrite", "DenseCRF", "EuclideanLoss", "WindowData"} <= names  # fmt: skip
+            "SegAccuracy", "MatWrite", "DenseCRF", "EuclideanLoss"} <= names  # fmt: skip
 
 
 def test_v1_parallel_lists_become_param():
