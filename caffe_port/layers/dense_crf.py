@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from caffe_port.errors import LayerError, UsageError
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.dense_crf import DenseCRF as Options
 
@@ -20,9 +21,12 @@ class DenseCRF(Layer):
         op = self.spec.op
         assert isinstance(op, Options)
         arrays = [b.detach().float().cpu().numpy() for b in bottoms]
-        parameters = CRFParameters(
-            op.pos_w, op.pos_xy_std, op.bi_w, op.bi_xy_std, op.bi_rgb_std, op.max_iter
-        )
         data = arrays[2] if len(arrays) == 3 else None
-        q = dense_crf_forward(arrays[0], arrays[1], data, parameters, op.output_probability)
+        try:
+            parameters = CRFParameters(
+                op.pos_w, op.pos_xy_std, op.bi_w, op.bi_xy_std, op.bi_rgb_std, op.max_iter
+            )
+            q = dense_crf_forward(arrays[0], arrays[1], data, parameters, op.output_probability)
+        except UsageError as error:
+            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
         return (torch.from_numpy(q).to(bottoms[0]),)
