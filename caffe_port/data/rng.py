@@ -2,14 +2,21 @@
 
 numpy's legacy ``RandomState(seed)`` is the same generator with the same seeding, so its raw
 draws are the ones boost::mt19937 gives to Caffe.
+
+Caffe has one such generator per thread, from which fillers, data layers and dropout draw. Here a
+net draws from the one it was built under (``with seeded(CaffeRandom(seed)): ...``); without one,
+fillers and dropout use torch's generator and data layers seed themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
+import contextlib
+from collections.abc import Iterator, MutableSequence
+from contextvars import ContextVar
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
 _MAX = 2**32 - 1
@@ -25,11 +32,19 @@ class CaffeRandom:
     """
 
     def __init__(self, seed: int | None = None) -> None:
+        self.reseed(seed)
+
+    def reseed(self, seed: int | None) -> None:
+        """Starts the stream anew, for all who hold it (Caffe's set_random_seed)."""
         self._state = np.random.RandomState(None if seed is None else seed & _MAX)
 
     def draw(self) -> int:
         """The next raw number, 0 to 2^32 - 1."""
         return int.from_bytes(self._state.bytes(4), "little")
+
+    def draws(self, count: int) -> npt.NDArray[np.uint32]:
+        """The next ``count`` raw numbers."""
+        return np.frombuffer(self._state.bytes(4 * count), "<u4")
 
     def rand(self, n: int) -> int:
         """A number below ``n``, the way Caffe's data transformer takes it: draw % n."""
@@ -50,3 +65,25 @@ class CaffeRandom:
             value = self.draw() // bucket
             if value <= largest:
                 return value
+
+
+_current: ContextVar[CaffeRandom | None] = ContextVar("caffe_random", default=None)
+
+
+@contextlib.contextmanager
+def seeded(random: CaffeRandom) -> Iterator[CaffeRandom]:
+    """Nets built inside draw from ``random``, then and whenever they run, as Caffe's would.
+
+    A solver with a random_seed makes one generator and builds its train net and its test nets
+    under it, in this order; fillers and data layers draw layer by layer.
+    """
+    token = _current.set(random)
+    try:
+        yield random
+    finally:
+        _current.reset(token)
+
+
+def current() -> CaffeRandom | None:
+    """The generator that nets are being built under, or None."""
+    return _current.get()

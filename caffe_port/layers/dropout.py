@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from caffe_port.data import rng
+from caffe_port.data.distributions import bernoulli
 from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.dropout import Dropout as Options
 
 
@@ -13,10 +16,15 @@ from caffe_port.spec.ops.dropout import Dropout as Options
 class Dropout(Layer):
     """In TRAIN, keeps an element with probability 1 - ratio and scales it by 1 / (1 - ratio).
 
-    ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from torch's generator.
+    ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from Caffe's generator if
+    the net was built under one (caffe_port.data.rng), else from torch's.
 
     Source: BVLC/caffe dropout_layer.cpp.
     """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.random = rng.current()
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(self.spec.op, Options)
@@ -24,5 +32,11 @@ class Dropout(Layer):
         if not self.in_training:
             return (x.view_as(x),)
         keep = 1.0 - self.spec.op.ratio
-        mask = torch.rand_like(x) < keep
+        mask = self._mask(x, keep)
         return (x * mask * (1.0 / keep),)
+
+    def _mask(self, x: Tensor, keep: float) -> Tensor:
+        if self.random is None:
+            return torch.rand_like(x) < keep
+        kept = torch.from_numpy(bernoulli(self.random, x.numel(), keep))
+        return kept.view(x.shape).to(x.device)

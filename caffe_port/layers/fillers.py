@@ -7,47 +7,26 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from caffe_port.data import distributions
+from caffe_port.data.rng import CaffeRandom
 from caffe_port.proto import caffe_pb2
 
 _NORMS = caffe_pb2.FillerParameter
 
 
-def _fan(blob: Tensor, norm: int) -> float:
-    fan_in = blob.numel() / blob.shape[0]
-    fan_out = blob.numel() / blob.shape[1] if blob.dim() > 1 else float(blob.numel())
-    if norm == _NORMS.AVERAGE:
-        return (fan_in + fan_out) / 2
-    return fan_out if norm == _NORMS.FAN_OUT else fan_in
-
-
-def _gaussian(blob: Tensor, filler: caffe_pb2.FillerParameter) -> None:
-    if not filler.std >= 0:
-        raise ValueError(f"filler 'gaussian' has std {filler.std}; expected 0 or more")
-    blob.normal_(filler.mean, filler.std)
-    if filler.sparse >= 0:
-        # on average `sparse` non-zero inputs per output
-        blob.mul_(torch.rand_like(blob) < filler.sparse / blob.shape[0])
-
-
-def _bilinear(blob: Tensor) -> None:
-    if blob.dim() != 4 or blob.shape[2] != blob.shape[3]:
-        raise ValueError(f"filler 'bilinear' needs square 4-D filters, found {tuple(blob.shape)}")
-    size = blob.shape[3]
-    factor = math.ceil(size / 2)
-    centre = (size - 1) / (2.0 * factor)
-    ramp = 1 - (torch.arange(size, dtype=blob.dtype) / factor - centre).abs()
-    blob.copy_((ramp[:, None] * ramp[None, :]).expand_as(blob))
-
-
-def fill(blob: Tensor, filler: caffe_pb2.FillerParameter | None) -> None:
-    """Fills a parameter in place, with torch's generator.
+def fill(
+    blob: Tensor, filler: caffe_pb2.FillerParameter | None, random: CaffeRandom | None = None
+) -> None:
+    """Fills a parameter in place.
 
     Args:
         blob: the parameter.
         filler: None is zeros.
+        random: gives the numbers Caffe would draw from it; None uses torch's generator.
     Raises:
         ValueError: an unknown filler type, or one that does not fit the blob.
     """
@@ -59,18 +38,79 @@ def fill(blob: Tensor, filler: caffe_pb2.FillerParameter | None) -> None:
         elif filler.type == "uniform":
             if not filler.min <= filler.max:
                 raise ValueError(f"filler 'uniform' from {filler.min} to {filler.max}")
-            blob.uniform_(filler.min, filler.max)
+            _uniform(blob, filler.min, filler.max, random)
         elif filler.type == "gaussian":
-            _gaussian(blob, filler)
+            _gaussian(blob, filler, random)
         elif filler.type == "xavier":
-            scale = math.sqrt(3.0 / _fan(blob, filler.variance_norm))
-            blob.uniform_(-scale, scale)
+            # Caffe divides and takes the root in float32
+            scale = float(np.sqrt(np.float32(3) / _fan(blob, filler.variance_norm)))
+            _uniform(blob, -scale, scale, random)
         elif filler.type == "msra":
-            blob.normal_(0, math.sqrt(2.0 / _fan(blob, filler.variance_norm)))
+            std = float(np.sqrt(np.float32(2) / _fan(blob, filler.variance_norm)))
+            _normal(blob, 0.0, std, random)
         elif filler.type == "positive_unitball":
-            rows = blob.uniform_(0, 1).flatten(1)
-            rows.div_(rows.sum(1, keepdim=True))
+            _unitball(blob, random)
         elif filler.type == "bilinear":
             _bilinear(blob)
         else:
             raise ValueError(f"unknown filler '{filler.type}'")
+
+
+def _uniform(blob: Tensor, low: float, high: float, random: CaffeRandom | None) -> None:
+    if random is None:
+        blob.uniform_(low, high)
+    else:
+        _set(blob, distributions.uniform(random, blob.numel(), low, high))
+
+
+def _normal(blob: Tensor, mean: float, std: float, random: CaffeRandom | None) -> None:
+    if random is None:
+        blob.normal_(mean, std)
+    else:
+        _set(blob, distributions.normal(random, blob.numel(), mean, std))
+
+
+def _set(blob: Tensor, values: distributions.Floats) -> None:
+    blob.copy_(torch.from_numpy(values).view(blob.shape))
+
+
+def _fan(blob: Tensor, norm: int) -> np.float32:
+    fan_in = blob.numel() // blob.shape[0]
+    fan_out = blob.numel() // blob.shape[1] if blob.dim() > 1 else blob.numel()
+    if norm == _NORMS.AVERAGE:
+        return np.float32(fan_in + fan_out) / np.float32(2)
+    return np.float32(fan_out if norm == _NORMS.FAN_OUT else fan_in)
+
+
+def _gaussian(
+    blob: Tensor, filler: caffe_pb2.FillerParameter, random: CaffeRandom | None
+) -> None:
+    if not filler.std >= 0:
+        raise ValueError(f"filler 'gaussian' has std {filler.std}; expected 0 or more")
+    _normal(blob, filler.mean, filler.std, random)
+    if filler.sparse < 0:
+        return
+    # on average `sparse` non-zero inputs per output
+    chance = np.float32(filler.sparse) / np.float32(blob.shape[0])
+    if random is None:
+        blob.mul_(torch.rand_like(blob) < float(chance))
+    else:
+        kept = distributions.bernoulli(random, blob.numel(), chance)
+        blob.mul_(torch.from_numpy(kept).view(blob.shape))
+
+
+def _unitball(blob: Tensor, random: CaffeRandom | None) -> None:
+    _uniform(blob, 0.0, 1.0, random)
+    # sums one by one, as Caffe's loop does
+    rows = blob.reshape(blob.shape[0], -1) if blob.dim() else blob.reshape(1, 1)
+    blob.copy_((rows / rows.cumsum(1)[:, -1:]).view(blob.shape))
+
+
+def _bilinear(blob: Tensor) -> None:
+    if blob.dim() != 4 or blob.shape[2] != blob.shape[3]:
+        raise ValueError(f"filler 'bilinear' needs square 4-D filters, found {tuple(blob.shape)}")
+    size = blob.shape[3]
+    factor = math.ceil(size / 2)
+    centre = (size - 1) / (2.0 * factor)
+    ramp = 1 - (torch.arange(size, dtype=blob.dtype) / factor - centre).abs()
+    blob.copy_((ramp[:, None] * ramp[None, :]).expand_as(blob))
