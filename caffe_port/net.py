@@ -86,6 +86,17 @@ class Net(nn.Module):
         else:
             super().__setattr__(name, value)
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool,
+        missing: list[str], unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
+        )
+        # torch takes what stands before the first dot for the layer, whose name may hold dots
+        known = {prefix + key for key in self.state_dict()}
+        unexpected[:] = [key for key in unexpected if key not in known]
+
     def _share(self) -> None:
         for layer in self.spec.layers:
             for param in layer.params:
