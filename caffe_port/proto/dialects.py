@@ -16,7 +16,7 @@ DIALECTS = ("bvlc", "deeplab1", "deeplab2")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
 FORK_NUMBERS = 10000  # fields and enum values of the forks have their number plus this, or more
 
-_V2_TYPES = {
+V2_TYPES = {
     "AdaptiveBiasChannel", "BiasChannel", "DenseCRF", "DomainTransform", "ImageSegData", "Interp",
     "MatRead", "MatWrite", "SegAccuracy", "SpatialProduct", "UniqueLabel",
 }  # fmt: skip
@@ -31,7 +31,16 @@ def choose_dialect(message: caffe_pb2.NetParameter, dialect: str | None) -> str:
     Raises:
         UsageError: no such dialect.
     """
-    chosen = dialect or os.environ.get(ENVIRONMENT) or detect_dialect(message)
+    return settle_dialect(dialect, detect_dialect(message))
+
+
+def settle_dialect(dialect: str | None, detected: str) -> str:
+    """The dialect asked for, else the environment's, else the detected one.
+
+    Raises:
+        UsageError: no such dialect.
+    """
+    chosen = dialect or os.environ.get(ENVIRONMENT) or detected
     if chosen not in DIALECTS:
         raise UsageError(f"dialect is {chosen!r}; expected one of {', '.join(DIALECTS)}")
     return chosen
@@ -41,7 +50,7 @@ def detect_dialect(message: caffe_pb2.NetParameter) -> str:
     """The dialect that a net's own layers and fields show."""
     if any(_is_v1_fork(layer) for layer in message.layers):
         return "deeplab1"
-    if any(layer.type in _V2_TYPES for layer in message.layer):
+    if any(layer.type in V2_TYPES for layer in message.layer):
         return "deeplab2"
     return "bvlc"
 

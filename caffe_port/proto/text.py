@@ -50,7 +50,7 @@ class UnknownField:
         layer: name of the layer it stands in, or '' outside of layers.
         field: its path inside the layer or the net, such as 'my_param' or 'pooling_param.my_flag'.
         value: a str, int, float or bool, or a dict of lists for a block.
-        line: where it stands.
+        line: where it stands; 0 in a binary file.
     """
 
     layer: str
@@ -60,7 +60,8 @@ class UnknownField:
 
     def __str__(self) -> str:
         where = f"layer '{self.layer}'" if self.layer else "the net"
-        return f"line {self.line}: {where}: unknown field '{self.field}'"
+        line = f"line {self.line}: " if self.line else ""
+        return f"{line}{where}: unknown field '{self.field}'"
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
@@ -141,7 +142,7 @@ class _Filler:
                 "write all layers as 'layer'",
                 entry,
             )
-        if _repeated(field):
+        if is_repeated(field):
             inner = getattr(message, field.name).add()
         else:
             if message.HasField(field.name):
@@ -160,7 +161,7 @@ class _Filler:
         if not isinstance(entry.value, Scalar):
             self.fail(f"'{entry.name}' takes a single value, found a block", entry)
         value = self.convert(field, entry.value)
-        if _repeated(field):
+        if is_repeated(field):
             getattr(message, field.name).append(value)
         elif message.HasField(field.name):
             self.fail(f"'{entry.name}' is given more than once", entry)
@@ -237,7 +238,8 @@ def _plain_value(type: int, scalar: Scalar) -> str | bytes | float | None:
     return _BOOLS.get(text.lower()) if type == FieldDescriptor.TYPE_BOOL else None
 
 
-def _repeated(field: FieldDescriptor) -> bool:
+def is_repeated(field: FieldDescriptor) -> bool:
+    """Whether a field of the schema is a list."""
     # protobuf 6 deprecates `label` and older ones have no `is_repeated`
     flag = getattr(field, "is_repeated", None)
     if flag is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path
 from caffe_port.proto import wire
+from caffe_port.proto.binary import encode_layer
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
 from caffe_port.weights.stored import StoredLayer, check_complete, check_writable
 
@@ -52,7 +53,8 @@ def write_caffemodel(
         layers: the weights. A legacy blob is written with num, channels, height and width.
         name: the net's name, used without ``net_message``.
         net_message: a V2 NetParameter without blobs, whose fields are written too. Its layers
-            give the order; each of ``layers`` that has blobs must be one of them, by name.
+            give the order; each of ``layers`` that has blobs must be one of them, by name. A
+            fork's options go out under the numbers that fork gave them.
     Raises:
         UsageError: the file would pass protobuf's limit of 2 GB, a blob is not float32 or
             float64, a layer lacks a shared blob, or ``net_message`` does not fit ``layers``.
@@ -112,7 +114,7 @@ def _with_message(
         if len(layer.blobs):
             raise UsageError(f"layer '{layer.name}' of the net's message holds blobs of its own")
         blobs = stored.pop(layer.name, StoredLayer(layer.name)).blobs
-        before, after = _split(layer.SerializeToString(deterministic=True))
+        before, after = _split(encode_layer(layer))
         encoded.append(_EncodedLayer(before, tuple(map(encode_blob, blobs)), after))
     if stored:
         raise UsageError(f"the net's message has no layer {', '.join(map(repr, stored))}")
