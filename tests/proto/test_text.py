@@ -177,8 +177,10 @@ def test_no_text_raises_anything_else(text):
 WORDS = st.sampled_from(
     ["layer", "layers", "name", "type", "input", "input_dim", "input_shape", "dim", "param", "{",
      "}", "<", ">", "[", "]", ":", ",", ";", "-", "#", "\n", "'x'", '"', "5", "1.5", "08",
-     "0x", "inf", "TEST", "CONVOLUTION", "include", "phase", "convolution_param", "pad", "hole", "dilation",
-     "kernel_size", "lr_mult", "batch_norm_param", "blobs_lr", "my_param", "${A}", "true", "\\"]
+     "0x", "inf",
+     "TEST", "CONVOLUTION", "include", "phase", "convolution_param", "pad", "hole",
+     "dilation", "kernel_size", "lr_mult", "batch_norm_param", "blobs_lr", "my_param", "${A}",
+     "true", "\\"]
 )  # fmt: skip
 
 

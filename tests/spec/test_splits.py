@@ -100,7 +100,8 @@ def test_names_equal_those_caffe_recorded():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (INPUT + layer("a", "ReLU", "nothing"), "layer 'a' (ReLU): bottom 0 is 'nothing', which no layer"),
+        (INPUT + layer("a", "ReLU", "nothing"),
+         "layer 'a' (ReLU): bottom 0 is 'nothing', which no layer"),
         (INPUT + layer("a", "Eltwise", "x b") + layer("b", "ReLU", "a"),
          "layer 'a' (Eltwise): bottom 1 is 'b', made by the later layer 'b': a cycle"),
         (INPUT + layer("a", "ReLU", "a"), "bottom 0 is 'a', made by itself: a cycle"),

@@ -1,0 +1,53 @@
+"""A reader never sees half of a file."""
+
+import os
+import stat
+
+import pytest
+
+from caffe_port.files import atomic_path
+
+
+def test_the_file_appears_whole_and_only_at_the_end(tmp_path):
+    final = tmp_path / "new" / "net.caffemodel.h5"
+    with atomic_path(final) as temporary:
+        assert temporary.parent == final.parent
+        assert temporary.name.endswith(".h5")
+        assert not final.exists()
+        temporary.write_bytes(b"all")
+    assert final.read_bytes() == b"all"
+    assert list(final.parent.iterdir()) == [final]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    final = tmp_path / "a.pt"
+    final.write_bytes(b"old")
+
+    def write_half():
+        with atomic_path(final) as temporary:
+            temporary.write_bytes(b"ha")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert final.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    final, other = tmp_path / "a", tmp_path / "b"
+    before = os.umask(0o027)
+    try:
+        with atomic_path(final) as temporary:
+            temporary.write_bytes(b"x")
+        other.write_bytes(b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(final.stat().st_mode) == stat.S_IMODE(other.stat().st_mode) == 0o640
+
+
+def test_a_folder_in_the_way(tmp_path):
+    with pytest.raises(OSError, match="directory"), atomic_path(tmp_path) as temporary:
+        temporary.write_bytes(b"x")
+    assert tmp_path.is_dir()
+    assert [p for p in tmp_path.parent.iterdir() if p.name.startswith(f".{tmp_path.name}")] == []

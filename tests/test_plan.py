@@ -1,0 +1,74 @@
+"""What a forward pass runs and frees."""
+
+import pytest
+
+from caffe_port.errors import UsageError
+from caffe_port.plan import make_plan
+from tests.spec.making import INPUT, LABEL, conv, layer, spec_of
+
+NET = (
+    INPUT + LABEL + conv("c", "x") + layer("r", "ReLU", "c", "c")
+    + layer("l", "SoftmaxWithLoss", "c y") + layer("t", "TanH", "c")
+    + layer("w", "MatWrite", "t", "", 'mat_write_param { prefix: "out" }')
+)  # fmt: skip
+FED = frozenset({"x", "y"})
+
+
+def plan(keep, fed=FED, text=NET, write_files=False):
+    return make_plan(spec_of(text), fed, keep, write_files)
+
+
+def names(made):
+    return [step.layer.name for step in made.steps]
+
+
+def test_every_blob_is_freed_once_and_never_before_its_last_use():
+    made = plan("outputs")
+    freed = [blob for step in made.steps for blob in step.free]
+    assert len(freed) == len(set(freed))
+    gone = set()
+    for step in made.steps:
+        assert gone.isdisjoint((*step.layer.bottoms, *step.layer.tops))
+        gone.update(step.free)
+    touched = {b for s in made.steps for b in (*s.layer.bottoms, *s.layer.tops)}
+    assert gone == touched - made.kept
+    assert made.kept == {"l", "t"}
+
+
+def test_layers_that_only_write_files_run_when_asked():
+    assert names(plan("outputs")) == ["c", "r", "c_r_0_split", "l", "t"]
+    assert names(plan("outputs", write_files=True))[-1] == "w"
+    assert plan("outputs", write_files=True).kept == {"l", "t"}
+
+
+def test_all_keeps_all_and_frees_nothing():
+    made = plan("all")
+    assert made.keep_all
+    assert made.kept == set(spec_of(NET).shapes)
+    assert not any(step.free for step in made.steps)
+
+
+def test_chosen_blobs_leave_out_what_they_do_not_need():
+    assert names(plan(frozenset({"t"}), fed=frozenset({"x"}))) == ["c", "r", "c_r_0_split", "t"]
+    assert names(plan(frozenset({"x"}))) == []
+    assert names(plan(frozenset({"c"}))) == ["c", "r"]
+
+
+def test_diffs_of_fed_blobs():
+    assert plan("all").needs_diff == frozenset()
+    assert plan("all", text="force_backward: true " + NET).needs_diff == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("keep", "fed", "words"),
+    [
+        ("outputs", {"x"}, "no data given for the inputs y"),
+        ("everything", {"x", "y"}, "keep is 'everything'"),
+        (frozenset({"q"}), {"x", "y"}, "keep names 'q', which is no blob"),
+        (frozenset({"l"}), {"x"}, "'l' cannot be computed without y"),
+    ],
+)
+def test_what_cannot_be_planned(keep, fed, words):
+    with pytest.raises(UsageError) as caught:
+        plan(keep, frozenset(fed))
+    assert words in str(caught.value)

@@ -1,0 +1,53 @@
+"""The package's face: every name is there, and nothing heavy is imported for it."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import caffe_port
+from caffe_port import errors
+
+
+@pytest.mark.parametrize("name", caffe_port.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(caffe_port, name) is not None
+
+
+def test_lists_agree():
+    assert sorted(caffe_port.__all__) == list(caffe_port.__all__)
+    assert set(caffe_port.__all__) == {*caffe_port._HOMES, *caffe_port._ROOMS, "__version__"}
+    for name, home in caffe_port._HOMES.items():
+        room = importlib.import_module(home)
+        assert name in getattr(room, "__all__", vars(room))
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'caffe_port' has no attribute 'lod'"):
+        caffe_port.lod  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = (
+        "import sys, caffe_port, caffe_port.cli, caffe_port.spec, caffe_port.proto\n"
+        "import caffe_port.weights, caffe_port.inspection, caffe_port.plan, caffe_port.errors\n"
+        "heavy = {'torch', 'h5py', 'scipy', 'matplotlib', 'PIL', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_one_base_catches_every_error():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    raised = [k for k in kinds if issubclass(k, Exception) and not issubclass(k, Warning)]
+    assert len(raised) >= 9
+    assert all(issubclass(kind, errors.CaffePortError) for kind in raised)
+    assert issubclass(errors.UnknownFieldWarning, UserWarning)
+
+
+def test_format_errors_say_where():
+    error = errors.FormatError("odd", path="a.txt", line=3, column=4)
+    assert str(error) == "a.txt: line 3, column 4: odd"
+    assert str(errors.FormatError("odd", offset=7)) == "byte 7: odd"
+    assert str(errors.FormatError("odd", line=2)) == "line 2: odd"
