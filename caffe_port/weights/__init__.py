@@ -23,6 +23,7 @@ __all__ = [
     "format_of",
     "read_mean",
     "read_weights",
+    "write_mean",
     "write_weights",
 ]
 
@@ -120,6 +121,21 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
     from caffe_port.weights import caffemodel
 
     return caffemodel.read_mean(path)
+
+
+def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
+    """Writes a mean image (.binaryproto) as Caffe's compute_image_mean does.
+
+    Args:
+        path: the file to make.
+        mean: (C, H, W) floats, channels in Caffe's order (BGR).
+    Raises:
+        UsageError: another shape or type.
+        OSError: the file cannot be written.
+    """
+    from caffe_port.weights import caffemodel_writer
+
+    caffemodel_writer.write_mean(path, mean)
 
 
 def format_of(path: str | os.PathLike[str]) -> str:

@@ -16,7 +16,7 @@ from caffe_port.files import atomic_path
 from caffe_port.proto import wire
 from caffe_port.proto.binary import encode_layer
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
-from caffe_port.weights.stored import StoredLayer, check_complete, check_writable
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, check_complete, check_writable
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -80,6 +80,16 @@ def write_caffemodel(
             stream.write(wire.encode_header(_NET_LAYER, size))
             for part in _parts(layer):
                 stream.write(part)
+
+
+def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
+    """Writes one legacy BlobProto: 1, C, H, W and float32 values; see ``weights.write_mean``."""
+    if mean.ndim != 3 or mean.dtype.kind != "f" or 0 in mean.shape:
+        raise UsageError(f"a mean image is (C, H, W) floats, found {mean.dtype} {mean.shape}")
+    blob = encode_blob(StoredBlob(mean[None].astype("f4"), legacy=True))
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        for part in blob.parts:
+            stream.write(raw_bytes(part))
 
 
 def _parts(layer: _EncodedLayer) -> Iterator[bytes | memoryview]:

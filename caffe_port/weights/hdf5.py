@@ -33,11 +33,11 @@ from caffe_port.weights.stored import (
 )
 
 # What h5py raises on a broken file, depending on where libhdf5 notices.
-_BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
+BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 
 
 @dataclass
-class _Reader:
+class Reader:
     """An open file, and what was read of it by address, so that sharing stays sharing."""
 
     source: MappedFile
@@ -99,40 +99,40 @@ def read_hdf5(path: str | os.PathLike[str]) -> WeightFile:
         source = MappedFile(path)
         try:
             with h5py.File(path, "r") as file:
-                return WeightFile(tuple(_layers(file, _Reader(source))), "caffemodel.h5")
-        except _BROKEN as error:
+                return WeightFile(tuple(_layers(file, Reader(source))), "caffemodel.h5")
+        except BROKEN as error:
             raise FormatError(f"HDF5 cannot read it: {error}") from error
 
 
-def _layers(file: h5py.File, reader: _Reader) -> Iterator[StoredLayer]:
-    data = _group(file, "data")
+def _layers(file: h5py.File, reader: Reader) -> Iterator[StoredLayer]:
+    data = subgroup(file, "data")
     if data is None:
         raise FormatError(f"there is no group /data, as Caffe's weights have; found {list(file)}")
-    diffs = _group(file, "diff")
+    diffs = subgroup(file, "diff")
     if len(data) == 0:
         raise FormatError("the group /data holds no layers")
     for name in data:
-        group = _group(data, name)
+        group = subgroup(data, name)
         if group is None:
             raise FormatError(f"/data/{name} is not a group, as each layer has")
-        group_diffs = None if diffs is None else _group(diffs, name)
-        indices = sorted(_index(group, key) for key in group)
+        group_diffs = None if diffs is None else subgroup(diffs, name)
+        indices = sorted(blob_index(group, key) for key in group)
         blobs = tuple(_blob(reader, group, group_diffs, index) for index in indices)
         dense = indices == list(range(len(indices)))
         yield StoredLayer(name, "", blobs, () if dense else tuple(indices))
 
 
-def _blob(reader: _Reader, group: h5py.Group, diffs: h5py.Group | None, index: int) -> StoredBlob:
-    blob = reader.blob(_dataset(group, str(index)))
+def _blob(reader: Reader, group: h5py.Group, diffs: h5py.Group | None, index: int) -> StoredBlob:
+    blob = reader.blob(child_dataset(group, str(index)))
     if diffs is None or str(index) not in diffs:
         return blob
-    diff = reader.blob(_dataset(diffs, str(index))).data
+    diff = reader.blob(child_dataset(diffs, str(index))).data
     if diff.shape != blob.data.shape:
         raise FormatError(f"{diffs.name}/{index} is {diff.shape}, its blob is {blob.data.shape}")
     return StoredBlob(blob.data, diff=diff, load=blob.load)
 
 
-def _index(group: h5py.Group, key: str) -> int:
+def blob_index(group: h5py.Group, key: str) -> int:
     """The number a dataset is named by, in the one spelling Caffe uses."""
     if not (key.isascii() and key.isdigit() and len(key) < 6 and str(int(key)) == key):
         raise FormatError(f"{group.name}/{key} is not named by a number, as Caffe's blobs are")
@@ -146,7 +146,7 @@ def _member(group: h5py.Group, name: str) -> Any:
     return group[name]
 
 
-def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
+def subgroup(parent: h5py.Group, name: str) -> h5py.Group | None:
     """A subgroup, or None if there is no such group."""
     if name not in parent.keys():  # noqa: SIM118 - "in" alone would follow links
         return None
@@ -154,7 +154,7 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group | None:
     return member if isinstance(member, h5py.Group) else None
 
 
-def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+def child_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     member = _member(group, name)
     if not isinstance(member, h5py.Dataset):
         raise FormatError(f"{group.name}/{name} is not a dataset, as a blob is")

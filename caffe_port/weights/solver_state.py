@@ -1,0 +1,155 @@
+"""Solver states: the iteration, the weights' file and the history, in both of Caffe's formats.
+
+Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto and
+SnapshotSolverStateToHDF5.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.files import atomic_path
+from caffe_port.proto import wire
+from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob
+from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining, read_head
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, check_writable
+
+MAX_HISTORY = MAX_NAME = 65536
+
+_ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """What a solver needs, besides the weights, to go on.
+
+    Attributes:
+        iter: how many iterations were done.
+        learned_net: the file with the weights of that moment, as it was named then.
+        current_step: how many steps of the learning rate were taken (step, multistep).
+        history: per learnable parameter its momentum, or what its update keeps; Adam and AdaDelta
+            keep two: all the first ones, then all the second. float32 or float64; DeepLab v1
+            pads the shapes to four axes.
+    """
+
+    iter: int
+    learned_net: str
+    current_step: int
+    history: tuple[Array, ...]
+
+
+def is_solver_state(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts, or as HDF5 is laid out, like a solver state."""
+    head = read_head(path)
+    if head.startswith(HDF5_SIGNATURE):
+        from caffe_port.weights import solver_state_hdf5
+
+        return solver_state_hdf5.is_solver_state(path)
+    try:
+        view, pos = memoryview(head), 0
+        kinds = []
+        for _ in range(2):
+            tag, pos = wire.read_varint(view, pos, len(view))
+            kinds.append((tag >> 3, tag & 7))
+            _, pos = wire.read_varint(view, pos, len(view))
+    except FormatError:
+        return False
+    return kinds[0] == (_ITER, wire.VARINT) and kinds[1][1] == wire.BYTES
+
+
+def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
+    """Reads a .solverstate or .solverstate.h5, told by content.
+
+    Raises:
+        FormatError: the file is neither, or a broken one.
+        OSError: it cannot be opened.
+    """
+    if read_head(path).startswith(HDF5_SIGNATURE):
+        from caffe_port.weights import solver_state_hdf5
+
+        return solver_state_hdf5.read(path)
+    with explaining(path):
+        return _read_binary(MappedFile(path))
+
+
+def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None:
+    """Writes a solver state that Caffe reads, all of it or nothing.
+
+    Args:
+        path: the file to make; `.h5` is HDF5, `.solverstate` binary.
+        state: what to write.
+    Raises:
+        UsageError: another suffix, a number that 32 bits do not hold, a history that is not float32
+            or float64, or a binary file beyond protobuf's 2 GB.
+        OSError: the file cannot be written.
+    """
+    name = os.fspath(path)
+    if not name.endswith((".solverstate", ".h5")):
+        raise UsageError(f"{name}: unknown suffix: expected .solverstate or .solverstate.h5")
+    if not (0 <= state.iter <= INT_MAX and 0 <= state.current_step <= INT_MAX):
+        raise UsageError(f"iter {state.iter}, current_step {state.current_step}: beyond 32 bits")
+    if "\0" in state.learned_net:
+        raise UsageError(f"learned_net {state.learned_net!r} holds a zero byte")
+    check_writable([StoredLayer("history", "", tuple(map(StoredBlob, state.history)))])
+    if name.endswith(".h5"):
+        from caffe_port.weights import solver_state_hdf5
+
+        solver_state_hdf5.write(path, state)
+    else:
+        _write_binary(path, state)
+
+
+def _read_binary(source: MappedFile) -> SolverState:
+    numbers = {_ITER: 0, _CURRENT_STEP: 0}
+    seen, learned_net = False, ""
+    history: list[Array] = []
+    for item in wire.fields(source.view):
+        if item.number in numbers:
+            wire.expect(item, wire.VARINT, "iter or current_step")
+            numbers[item.number] = counted(wire.signed(item.value), item.offset)
+        elif item.number == _LEARNED_NET:
+            wire.expect(item, wire.BYTES, "learned_net")
+            learned_net = bytes(source.view[item.start : item.end]).decode(
+                errors="backslashreplace"
+            )
+        elif item.number == _HISTORY:
+            wire.expect(item, wire.BYTES, "history")
+            if len(history) >= MAX_HISTORY:
+                raise FormatError(f"over {MAX_HISTORY} blobs of history", offset=item.offset)
+            history.append(_history_blob(source, item, len(history)))
+        seen |= item.number == _ITER
+    if not seen:
+        raise FormatError("no iteration (field 1), which every solver state has")
+    return SolverState(numbers[_ITER], learned_net, numbers[_CURRENT_STEP], tuple(history))
+
+
+def _history_blob(source: MappedFile, item: wire.Field, index: int) -> Array:
+    try:
+        return read_blob(source, item.start, item.end).aligned()
+    except FormatError as error:
+        raise FormatError(f"history {index}: {error.message}", offset=error.offset) from error
+
+
+def counted(value: int, offset: int | None = None) -> int:
+    """A count of iterations or steps, refused where Caffe could not have counted it."""
+    if not 0 <= value <= INT_MAX:
+        raise FormatError(f"{value} iterations or steps; Caffe counts to 2^31 - 1", offset=offset)
+    return value
+
+
+def _write_binary(path: str | os.PathLike[str], state: SolverState) -> None:
+    head = wire.encode_int(_ITER, state.iter)
+    head += wire.encode_bytes(_LEARNED_NET, state.learned_net.encode(errors="surrogateescape"))
+    blobs = [encode_blob(StoredBlob(array)) for array in state.history]
+    if len(head) + sum(blob.size + 11 for blob in blobs) > INT_MAX:
+        raise UsageError(f"{os.fspath(path)}: over protobuf's limit of {INT_MAX} bytes; write .h5")
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(head)
+        for blob in blobs:
+            stream.write(wire.encode_header(_HISTORY, blob.size))
+            for part in blob.parts:
+                stream.write(raw_bytes(part))
+        stream.write(wire.encode_int(_CURRENT_STEP, state.current_step))
