@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": "Convert, verify and evaluate the bundled model beside real Caffe.",
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
     "inspect": "Show what a prototxt or a weight file holds.",
+    "upgrade": "Write an old prototxt or caffemodel in the present generation.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
 }
 UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it

@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 @click.command(name="inspect")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--net", "embedded", is_flag=True, help="The layers that a .caffemodel embeds.")
 @net_options
-def command(file: Path, as_json: bool, **options: Any) -> None:
-    """Show what FILE holds: a prototxt, a weight file or a mean image.
+def command(file: Path, as_json: bool, embedded: bool, **options: Any) -> None:
+    """Show what FILE holds: a prototxt, a weight file, a solver state or a mean image.
 
     Of a net: layers, blobs, shapes, parameters, multiply-adds and memory. Of weights: layers, blobs
     and shapes.
 
     Exit status: 0 shown, 2 the file cannot be read.
     """
-    from caffe_port.inspection import inspect_file
+    from caffe_port.inspection import inspect_embedded, inspect_file
 
-    listing = inspect_file(file, **options)
+    if embedded:
+        listing = inspect_embedded(file, options["dialect"])
+    else:
+        listing = inspect_file(file, **options)
     if as_json:
         click.echo(json.dumps(listing.as_dict(), indent=1))
     else:

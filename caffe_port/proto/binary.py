@@ -20,9 +20,9 @@ from google.protobuf.message import DecodeError, Message
 from caffe_port.errors import FormatError
 from caffe_port.proto import NetText, UnknownField, caffe_pb2, wire
 from caffe_port.proto.binary_tables import (
-    V1_ONLY,
     dialect_of_layer,
     fields_by_wire_number,
+    is_v1_only,
     v1_type,
     wire_number,
 )
@@ -140,7 +140,7 @@ def _scan_v2(view: memoryview, layer: wire.Field) -> _Layer:
             found.name = _text(view, item)
         elif item.number == _V2_TYPE:
             found.type = _text(view, item)
-        elif V1_ONLY <= item.number < V1_ONLY + 1000:
+        elif is_v1_only(item.number):
             found.deeplab1 = True
     return found
 

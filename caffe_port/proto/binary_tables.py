@@ -47,6 +47,11 @@ def fields_by_wire_number(descriptor: Descriptor, dialect: str) -> Mapping[int, 
     return table
 
 
+def is_v1_only(number: int) -> bool:
+    """Whether a field of our V2 layers stands for one that only DeepLab v1's layers had."""
+    return V1_ONLY <= number < V1_ONLY + 1000
+
+
 def v1_type(number: int, dialect: str) -> int:
     """The schema's V1 enum value for a file's.
 

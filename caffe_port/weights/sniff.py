@@ -50,6 +50,11 @@ def seems_to_be(head: bytes) -> str:
     return "text, perhaps a prototxt" if head and printable else ""
 
 
+def is_text(head: bytes) -> bool:
+    """No control characters; a prototxt's comments may be in any encoding that has ASCII inside."""
+    return bool(head) and all(byte >= 32 or byte in b"\t\r\n\f\v" for byte in head)
+
+
 def is_safetensors(head: bytes, size: int) -> bool:
     """Whether a file starts like safetensors: the length of a JSON object, then the object."""
     return head[8:9] == b"{" and 8 + int.from_bytes(head[:8], "little") <= size
