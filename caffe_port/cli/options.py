@@ -31,21 +31,31 @@ def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return result
 
 
-_NET_OPTIONS = (
-    click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), help="Which layers are in."),
+_TEXT_OPTIONS = (
     click.option(
         "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
         help="Fills ${NAME} in the prototxt; repeat for each.",
     ),
     click.option(
         "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2"]),
-        help="Whose Caffe the prototxt is for, where the text does not tell.",
+        help="Whose Caffe the file is for, where it does not tell itself.",
     ),
+)  # fmt: skip
+_NET_OPTIONS = (
+    click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), help="Which layers are in."),
+    *_TEXT_OPTIONS,
     click.option(
         "--input-shape", "input_shapes", multiple=True, metavar="BLOB=N,C,H,W", callback=_shapes,
         help="Replaces the shape of an input or of a data layer's top.",
     ),
 )  # fmt: skip
+
+
+def text_options(function: Function) -> Function:
+    """Adds what every command that reads a prototxt takes: variables and dialect."""
+    for option in reversed(_TEXT_OPTIONS):
+        function = option(function)
+    return function
 
 
 def net_options(function: Function) -> Function:
