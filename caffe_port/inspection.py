@@ -11,9 +11,11 @@ from typing import Any
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import read_net_text, read_solver
+from caffe_port.proto.printer import print_text
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_mean, read_weights
-from caffe_port.weights.sniff import read_head
+from caffe_port.weights.sniff import is_text, read_head
+from caffe_port.weights.solver_state import is_solver_state, read_solver_state
 
 Cell = str | int
 
@@ -46,25 +48,42 @@ class Listing:
 
 
 def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
-    """Lists a prototxt (net or solver), a weight file or a mean image, told by content.
+    """Lists a prototxt (net or solver), a weight file, a solver state or a mean image.
 
     Args:
-        path: the file.
-        options: phase, variables, dialect and input_shapes of ``NetSpec.read``, for a prototxt.
+        path: the file, told by content; a mean image by its suffix, .binaryproto.
+        options: phase, variables and other options of ``NetSpec.read``, for a prototxt.
     Raises:
         FormatError: the file is none of these, or broken.
         CaffePortError: the net cannot be built.
     """
-    if _is_text(read_head(path)):
+    if is_text(read_head(path)):
         return _prototxt(path, options)
+    if is_solver_state(path):
+        return _state(path)
     if Path(path).suffix == ".binaryproto":
         return _mean(path)
     return _weights(path)
 
 
-def _is_text(head: bytes) -> bool:
-    """No control characters; comments may be in any encoding that has ASCII inside."""
-    return bool(head) and all(byte >= 32 or byte in b"\t\r\n\f\v" for byte in head)
+def inspect_embedded(path: str | os.PathLike[str], dialect: str | None = None) -> Listing:
+    """Lists the layers that a binary caffemodel embeds, upgraded, with their options.
+
+    Raises:
+        FormatError: the file is no caffemodel, or broken.
+    """
+    from caffe_port.proto.binary import read_net_binary
+
+    net = read_net_binary(path, dialect)
+    rows: list[tuple[Cell, ...]] = []
+    for layer in net.message.layer:
+        named = (layer.name, layer.type, ", ".join(layer.bottom), ", ".join(layer.top))
+        for shown in ("name", "type", "bottom", "top"):
+            layer.ClearField(shown)
+        rows.append((*named, " ".join(print_text(layer).split())))
+    title = f"{path}: net '{net.message.name}' as embedded, {net.generation}, {net.dialect}"
+    columns = ("layer", "type", "bottoms", "tops", "options")
+    return Listing(title, columns, rows, {"layers": len(rows)}, [str(f) for f in net.unknown])
 
 
 def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listing:
@@ -118,6 +137,22 @@ def _mean(path: str | os.PathLike[str]) -> Listing:
     rows: list[tuple[Cell, ...]] = [(str(i), f"{value:.4f}") for i, value in enumerate(values)]
     size = " x ".join(map(str, mean.shape))
     return Listing(f"{path}: mean image, {size}", ("channel (BGR)", "mean"), rows, {})
+
+
+def _state(path: str | os.PathLike[str]) -> Listing:
+    state = read_solver_state(path)
+    rows: list[tuple[Cell, ...]] = [
+        (index, " x ".join(map(str, blob.shape)), str(blob.dtype), blob.size)
+        for index, blob in enumerate(state.history)
+    ]
+    totals: dict[str, Cell] = {
+        "iteration": state.iter,
+        "steps of the rate": state.current_step,
+        "weights": state.learned_net,
+        "values": sum(blob.size for blob in state.history),
+    }
+    columns = ("history", "shape", "dtype", "count")
+    return Listing(f"{path}: solver state", columns, rows, totals)
 
 
 def _weights(path: str | os.PathLike[str]) -> Listing:
