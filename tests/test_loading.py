@@ -35,10 +35,8 @@ def write(folder, text):
 
 def recorded(folder):
     with np.load(folder / "case.npz") as arrays:
-        inputs = {
-            k[6:]: torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith("input/")
-        }
-    return inputs
+        names = [key for key in arrays.files if key.startswith("input/")]
+        return {name[6:]: torch.from_numpy(arrays[name]) for name in names}
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])

@@ -1,0 +1,59 @@
+"""Holding a recorded case against the port: by the project's own rule, and through pycaffe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import caffe_port
+import caffe_port.pycaffe as caffe
+from caffe_port.parity import read_recording, tolerance
+from caffe_port.parity.compare import Verdict
+from caffe_port.parity.verify import verify
+from caffe_port.proto import parse_net
+from caffe_port.spec.ops import known_types
+
+DIALECTS = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
+
+
+def dialect_of(folder: Path) -> str:
+    return DIALECTS[folder.name.partition("_")[0]]
+
+
+def unknown_types(folder: Path) -> set[str]:
+    net = parse_net((folder / "net.prototxt").read_text()).message
+    return {layer.type for layer in net.layer} - set(known_types())
+
+
+def judge(folder: Path) -> None:
+    """Every recorded array passes, or is of a kind that cannot be judged, and some are judged."""
+    recording = read_recording(folder)
+    weights = folder / "net.caffemodel"
+    net = caffe_port.load(
+        folder / "net.prototxt", weights if weights.is_file() else None,
+        phase=recording.meta.phase, dialect=dialect_of(folder),
+    )  # fmt: skip
+    result = verify(net, recording)
+    bad = [(row.kind, row.name, row.comparison.reason) for row in result.rows
+           if row.comparison.verdict is Verdict.FAIL]  # fmt: skip
+    assert bad == []
+    judged = {row.kind for row in result.rows if row.comparison.verdict is Verdict.PASS}
+    assert "data" in judged
+    if recording.meta.backward and recording.param_diffs:
+        assert "pdiff" in judged
+
+
+def judge_after(folder: Path) -> int:
+    """Parameters that a forward pass changes, in place, as pycaffe shows them; how many."""
+    recording = read_recording(folder)
+    phase = getattr(caffe, recording.meta.phase)
+    net = caffe.Net(str(folder / "net.prototxt"), str(folder / "net.caffemodel"), phase)
+    views = {key: net.params[key[0]][key[1]].data for key in recording.after}
+    for name, values in recording.inputs.items():
+        net.blobs[name].data[...] = values
+    net.forward()
+    for key, wanted in recording.after.items():
+        peak = np.abs(wanted).max()
+        assert np.abs(views[key] - wanted).max() <= tolerance.CAFFE_LAYER * peak, key
+    return len(views)
