@@ -26,7 +26,7 @@ def refused(text):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["old_inputs", "v1_net"])
+@pytest.mark.parametrize("name", ["old_inputs", "v0_net", "v1_net"])
 def test_nets_equal_what_caffes_tool_wrote(name):
     wanted = text_format.Parse(
         (IO / f"{name}.upgraded.prototxt").read_text(), caffe_pb2.NetParameter()
