@@ -1,0 +1,207 @@
+"""What emitted modules contain where torch alone does not do as Caffe does.
+
+The source text of these functions and classes is copied into a module that uses them, so each
+stands on torch and on others of this file alone.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class BatchNorm(nn.Module):
+    """Caffe's BatchNorm on stored statistics: (x - mean) / sqrt(variance + eps)."""
+
+    mean: Tensor
+    variance: Tensor
+    factor: Tensor
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("factor", torch.ones(1))  # both are stored times this
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.where(self.factor == 0, torch.zeros_like(self.factor), 1 / self.factor)
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        mean, variance = self.mean * scale, self.variance * scale
+        return (x - mean.reshape(shape)) / (variance + self.eps).sqrt().reshape(shape)
+
+
+class Scale(nn.Module):
+    """Multiplies by a weight laid over x from an axis on; may add a bias."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int = 1, bias: bool = False) -> None:
+        super().__init__()
+        self.axis = axis
+        self.weight = nn.Parameter(torch.ones(*shape))
+        self.bias = nn.Parameter(torch.zeros(*shape)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.weight.shape + (1,) * (x.dim() - self.axis - self.weight.dim())
+        x = x * self.weight.reshape(shape)
+        return x if self.bias is None else x + self.bias.reshape(shape)
+
+
+class Bias(nn.Module):
+    """Adds a bias laid over x from an axis on."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+        self.bias = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.bias.shape + (1,) * (x.dim() - self.axis - self.bias.dim())
+        return x + self.bias.reshape(shape)
+
+
+class InnerProduct(nn.Module):
+    """A fully connected layer whose weight is stored (in, out)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class Normalize(nn.Module):
+    """weight * x / sqrt(eps + sum of squares), over an item's channels or all of it."""
+
+    def __init__(self, channels: int | None, across_spatial: bool, eps: float) -> None:
+        super().__init__()
+        self.across_spatial, self.eps = across_spatial, eps
+        shape: tuple[int, ...] = () if channels is None else (channels,)
+        self.weight = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
+        norm = (x.square().sum(axes, keepdim=True) + self.eps).sqrt()
+        weight: Tensor = self.weight
+        if weight.dim():
+            weight = weight.reshape((-1,) + (1,) * (x.dim() - 2))
+        return x / norm * weight
+
+
+class Parameter(nn.Module):
+    """A learned blob."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(*shape))
+
+
+def lay_over(blob: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A blob with 1s appended to its shape so that it lies over x from an axis on."""
+    axis = axis % x.dim() if blob.dim() else 0
+    return blob.reshape(blob.shape + (1,) * (x.dim() - axis - blob.dim()))
+
+
+def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil: bool) -> int:
+    """Caffe's output size: rounded up, less a last window that starts beyond x and its padding."""
+    span = size + 2 * pad - kernel
+    out = (-(-span // stride) if ceil else span // stride) + 1
+    return out - 1 if padded and (out - 1) * stride >= size + pad else out
+
+
+def pooling_frame(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    ceil: bool,
+    fill: float,
+) -> Tensor:
+    """Pads x so that exactly Caffe's windows lie inside."""
+    frame: list[int] = []
+    for i in (1, 0):
+        size = x.shape[2 + i]
+        out = pooled_size(size, kernel[i], stride[i], pad[i], max(pad) > 0, ceil)
+        right = (out - 1) * stride[i] + kernel[i] - size - pad[i]
+        frame += [pad[i], right]  # a negative one cuts off what no window covers
+    return F.pad(x, frame, value=fill)
+
+
+def max_pool(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int] = (0, 0),
+    ceil: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Maximum of each of Caffe's windows, and its row * width + column (-1 for an empty one)."""
+    lowest = torch.finfo(torch.float32).min
+    framed = pooling_frame(x, kernel, stride, pad, ceil, lowest)
+    top, index = F.max_pool2d(framed, kernel, stride, return_indices=True)
+    row = index // framed.shape[3] - pad[0]
+    column = index % framed.shape[3] - pad[1]
+    inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
+    mask = torch.where(inside, row * x.shape[3] + column, -1)
+    return top, mask.to(x.dtype)
+
+
+def ave_pool(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int] = (0, 0),
+    ceil: bool = True,
+) -> Tensor:
+    """Average of each of Caffe's windows; what hangs over beyond the padding does not count."""
+    framed = pooling_frame(x, kernel, stride, pad, ceil, 0.0)
+    top = F.avg_pool2d(framed, kernel, stride, divisor_override=1)
+    areas = []
+    for i in (0, 1):
+        start = torch.arange(top.shape[2 + i], device=x.device) * stride[i]
+        areas.append((start + kernel[i]).clamp(max=x.shape[2 + i] + 2 * pad[i]) - start)
+    return top / (areas[0][:, None] * areas[1]).to(x.dtype)
+
+
+def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+    """Caffe's LRN over a window of each channel: x * (1 + alpha * mean of squares) ^ -beta."""
+    pad = (size - 1) // 2
+    mean = ave_pool(x.square(), (size, size), (1, 1), (pad, pad))
+    return x * (mean * alpha + 1).pow(-beta)
+
+
+def interp(
+    x: Tensor,
+    height: int | None = None,
+    width: int | None = None,
+    zoom: int | None = None,
+    shrink: int | None = None,
+    crop: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """DeepLab's Interp: crops before and behind, then resizes bilinearly, corner on corner."""
+    x = x[:, :, crop[0] : x.shape[2] - crop[1], crop[0] : x.shape[3] - crop[1]]
+    size = [x.shape[2], x.shape[3]]
+    if height is not None and width is not None:
+        size = [height, width]
+    else:
+        size = [(side - 1) // (shrink or 1) + 1 for side in size]
+        size = [(side - 1) * (zoom or 1) + 1 for side in size]
+    if list(x.shape[2:]) == size:
+        return x.clone()
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def mvn(x: Tensor, variance: bool, across_channels: bool, eps: float) -> Tensor:
+    """Caffe's MVN: less the mean, divided by standard deviation + eps."""
+    shape = (*x.shape, 1, 1, 1)[:4]
+    rows = x.reshape(shape[0] if across_channels else shape[0] * shape[1], -1)
+    rows = rows - rows.mean(1, keepdim=True)
+    if variance:
+        rows = rows / (rows.square().mean(1, keepdim=True).sqrt() + eps)
+    return rows.reshape(shape)
+
+
+def top_k(x: Tensor, k: int, axis: int) -> tuple[Tensor, Tensor]:
+    """The k largest along an axis and their indices; of equals the highest index comes first."""
+    values, order = torch.sort(x.flip(axis), dim=axis, descending=True, stable=True)
+    index = x.shape[axis] - 1 - order.narrow(axis, 0, k)
+    return values.narrow(axis, 0, k), index.to(x.dtype)

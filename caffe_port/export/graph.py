@@ -1,0 +1,115 @@
+"""What of a net is exported: its layers in order, every written blob a value of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from caffe_port.errors import UsageError
+from caffe_port.export.trace import Trace, TracedNode, follow
+from caffe_port.spec import LayerSpec, NetSpec
+from caffe_port.spec.ops import Shape
+
+
+class ExportWarning(UserWarning):
+    """A part of the net that could not be carried over and is left out."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer, connected by values.
+
+    Attributes:
+        layer: its spec.
+        bottoms, tops: names of values.
+    """
+
+    layer: LayerSpec
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A net without what exists in Caffe only.
+
+    A blob that a layer in place writes again is several values: the last has the blob's name, the
+    earlier ones are called `<blob>/<layer>`.
+
+    Attributes:
+        name: of the net.
+        nodes: in order; Splits are gone, their tops being other names of one value.
+        inputs: blobs the caller gives, which are values too.
+        outputs: blob -> value.
+        shapes: value -> shape, for the net's own input shapes.
+        blobs: value -> blob.
+        left_out: one message per part of the net that is missing here.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    shapes: Mapping[str, Shape]
+    blobs: Mapping[str, str]
+    left_out: tuple[str, ...]
+
+
+def make_graph(spec: NetSpec) -> Graph:
+    """Chooses what is exported.
+
+    Left out are layers that only feed, train, score or write: data layers (what they give becomes
+    an input), losses, metrics, MatWrite, DenseCRF, and what reads their results. What they read
+    becomes an output, labels and what is computed for labels only excepted.
+
+    Raises:
+        UsageError: the net is of phase TRAIN, or nothing is left of it.
+    """
+    if spec.phase != "TEST":
+        raise UsageError(
+            f"the net is of phase {spec.phase}; only phase TEST can be exported, where nothing is "
+            "drawn at random: convert with --phase TEST"
+        )
+    trace = follow(spec)
+    outputs = trace.outputs()
+    if not outputs:
+        raise UsageError("nothing of the net can be exported: no layer that is kept has an output")
+    nodes = _needed(trace.nodes, set(outputs.values()))
+    names = _names(trace)
+    used = {value for node in nodes for value in node.bottoms}
+    return Graph(
+        name=spec.name,
+        nodes=tuple(
+            Node(n.layer, tuple(names[v] for v in n.bottoms), tuple(names[v] for v in n.tops))
+            for n in nodes
+        ),
+        inputs=tuple(names[value] for value in sorted(trace.given & used)),
+        outputs={blob: names[value] for blob, value in outputs.items()},
+        shapes={names[i]: value.shape for i, value in enumerate(trace.values)},
+        blobs={names[i]: value.blob for i, value in enumerate(trace.values)},
+        left_out=tuple(trace.left_out),
+    )
+
+
+def _needed(nodes: list[TracedNode], wanted: set[int]) -> list[TracedNode]:
+    chosen = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.tops):
+            wanted.update(node.bottoms)
+            chosen.append(node)
+    return chosen[::-1]
+
+
+def _names(trace: Trace) -> dict[int, str]:
+    """Value -> name. No two are alike, whatever blobs and layers are called."""
+    last = {value.blob: i for i, value in enumerate(trace.values)}
+    names = {i: blob for blob, i in last.items()}
+    taken = set(last)
+    for i, value in enumerate(trace.values):
+        if i not in names:
+            name = f"{value.blob}/{value.layer}"
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            names[i] = name
+    return names

@@ -1,0 +1,268 @@
+"""Writing a net as a stand-alone PyTorch module and its state dict."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caffe_port.errors import UsageError
+from caffe_port.export.graph import ExportWarning, Graph, make_graph
+from caffe_port.export.module_code import GLOBALS, MODULE_RULES, ModuleCode, Variables
+from caffe_port.export.python_text import WIDTH, identifiers, plain, statement, string, tuple_of
+from caffe_port.files import atomic_path
+from caffe_port.spec.ops import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caffe_port.net import Net
+
+STATE_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class ModuleText:
+    """An emitted module.
+
+    Attributes:
+        text: the Python source.
+        keys: state dict key -> (layer, index of the parameter) and the shape it has there.
+        left_out: one message per part of the net that is missing.
+    """
+
+    text: str
+    keys: dict[str, tuple[str, int, Shape]]
+    left_out: tuple[str, ...]
+
+
+def emit_module(
+    net: Net, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
+) -> Path:
+    """Writes a net as a Python file that needs torch only, and its weights as a state dict.
+
+    Args:
+        net: of phase TEST.
+        path: the Python file to make.
+        state: the state dict to make, .pt, .pth or .safetensors; `<path without .py>.state.pt`
+            unless given. Its keys are those of the module, so it loads strictly.
+    Returns:
+        The state dict's path.
+    Raises:
+        UnsupportedLayerError: a type without a rule; nothing is written.
+        LayerError: a layer whose options cannot be expressed.
+        UsageError: the net is of phase TRAIN, or a suffix is not known.
+        OSError: a file cannot be written.
+    Warns:
+        ExportWarning: once for each layer that is left out, such as a loss.
+    """
+    _register_rules()
+    target = Path(path)
+    beside = state_path(target, state)
+    module = module_text(make_graph(net.spec), target.stem, beside.name)
+    _write_state(beside, _state(net, module.keys))
+    with atomic_path(target) as temporary:
+        temporary.write_text(module.text, encoding="utf-8")
+    for message in module.left_out:
+        warnings.warn(message, ExportWarning, stacklevel=2)
+    return beside
+
+
+def state_path(path: Path, state: str | os.PathLike[str] | None) -> Path:
+    """Where the state dict goes.
+
+    Raises:
+        UsageError: the suffixes are not .py and one of a state dict.
+    """
+    if path.suffix != ".py":
+        raise UsageError(f"a module is written to a .py file, not to '{path.name}'")
+    beside = path.with_suffix(".state.pt") if state is None else Path(state)
+    if beside.suffix not in STATE_SUFFIXES:
+        expected = ", ".join(STATE_SUFFIXES)
+        raise UsageError(f"'{beside.name}': a module's state dict is written as {expected}")
+    return beside
+
+
+def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
+    """The source of a module.
+
+    Args:
+        graph: what to write.
+        stem: names the class where the net has no name.
+        state: file name of the state dict, for the example of its use.
+    """
+    _register_rules()
+    MODULE_RULES.check(graph)
+    with_params = [node.layer.name for node in graph.nodes if node.layer.params]
+    code = ModuleCode(identifiers(with_params, "layer", _module_names()))
+    forward = _forward(graph, code)
+    name = _class_name(graph.name) or _class_name(stem) or "Net"
+    helpers, module = _helpers(code.helpers), _class(graph, name, code, forward)
+    used = "\n".join((helpers, *code.fields, *forward))
+    parts = (_header(graph, name, state, used), helpers, module)
+    text = "\n\n\n".join(part for part in parts if part) + "\n"
+    return ModuleText(text, code.keys, graph.left_out)
+
+
+def _register_rules() -> None:
+    from caffe_port.export import (  # noqa: F401
+        module_filters,
+        module_neurons,
+        module_normalization,
+        module_shapes,
+    )
+
+
+def _module_names() -> set[str]:
+    from torch import nn
+
+    return {*dir(nn.Module()), *GLOBALS}
+
+
+def _class_name(name: str) -> str:
+    words = re.findall(r"[0-9A-Za-z]+", name)
+    text = "".join(word[0].upper() + word[1:] for word in words)
+    return f"Net{text}" if text[:1].isdigit() else text
+
+
+def _header(graph: Graph, name: str, state: str, body: str) -> str:
+    title, state = plain(graph.name) or name, plain(state)
+    loaded = f'torch.load("{state}", weights_only=True)'
+    if state.endswith(".safetensors"):
+        loaded = f'safetensors.torch.load_file("{state}")'
+    lines = [
+        f'"""{title}: a Caffe net as a PyTorch module, written by caffe_port.',
+        "",
+        "Its weights are in a file of their own, and Dropout drops unless told to evaluate:",
+        "",
+        f"    net = {name}()",
+        f"    net.load_state_dict({loaded})",
+        f"    net.eval()({', '.join(plain(blob) for blob in graph.inputs)})",
+        '"""',
+        "",
+        "import torch" if re.search(r"\btorch\.", body) else "",
+        "from torch import Tensor, nn",
+        "from torch.nn import functional as F" if re.search(r"\bF\.", body) else "",
+    ]
+    return "\n".join(line for i, line in enumerate(lines) if line or i < len(lines) - 3)
+
+
+def _helpers(wanted: set[str]) -> str:
+    """Source of what is needed of ``emitted``, and of what that needs, in the order there."""
+    source = resources.files("caffe_port.export").joinpath("emitted.py").read_text("utf-8")
+    found = {
+        part.name: part
+        for part in ast.parse(source).body
+        if isinstance(part, (ast.FunctionDef, ast.ClassDef))
+    }
+    needed, open_ = set(wanted), list(wanted)
+    while open_:
+        names = {n.id for n in ast.walk(found[open_.pop()]) if isinstance(n, ast.Name)}
+        new = (names & found.keys()) - needed
+        needed |= new
+        open_ += new
+    texts = [ast.get_source_segment(source, found[name]) for name in found if name in needed]
+    return "\n\n\n".join(text for text in texts if text)
+
+
+def _forward(graph: Graph, code: ModuleCode) -> list[str]:
+    names = _helper_names()
+    variables = Variables(graph, names)
+    parameters = "".join(f", {variables.new(blob, -1)}: Tensor" for blob in graph.inputs)
+    several = len(graph.outputs) > 1
+    result = "dict[str, Tensor]" if several else "Tensor"
+    lines = [f"def forward(self{parameters}) -> {result}:"]
+    for i, node in enumerate(graph.nodes):
+        code.bottoms = [variables[value] for value in node.bottoms]
+        value = MODULE_RULES.apply(node, code)
+        tops = ", ".join(variables.new(top, i) for top in node.tops)
+        if value != tops:
+            lines.append(f"{tops} = {value}")
+    if several:
+        pairs = (f"{string(blob)}: {variables[value]}" for blob, value in graph.outputs.items())
+        lines.append(f"return {{{', '.join(pairs)}}}")
+    else:
+        (value,) = graph.outputs.values()
+        lines.append(f"return {variables[value]}")
+    return lines
+
+
+def _helper_names() -> set[str]:
+    from caffe_port.export import emitted
+
+    return {name for name in vars(emitted) if not name.startswith("_")}
+
+
+def _class(graph: Graph, name: str, code: ModuleCode, forward: list[str]) -> str:
+    lines = [f"class {name}(nn.Module):", *_shapes_doc(graph), ""]
+    renamed = {old: new for old, new in code.attributes.items() if old != new}
+    if renamed:
+        lines.append("    # layers whose names Python does not allow:")
+        lines += [f"    #   {string(old)} is self.{new}" for old, new in renamed.items()]
+        lines.append("")
+    if code.fields:
+        lines += ["    def __init__(self) -> None:", "        super().__init__()"]
+        for text in code.fields:
+            lines += statement(text, 8)
+        lines.append("")
+    lines += _signature(forward[0])
+    for text in forward[1:]:
+        lines += statement(text, 8)
+    return "\n".join(lines)
+
+
+def _signature(text: str) -> list[str]:
+    line = f"    {text}"
+    if len(line) <= WIDTH:
+        return [line]
+    inner, _, result = text.removeprefix("def forward(").rpartition(") -> ")
+    return [
+        "    def forward(",
+        *(f"        {part}," for part in inner.split(", ")),
+        f"    ) -> {result}",
+    ]
+
+
+def _shapes_doc(graph: Graph) -> list[str]:
+    lines = [
+        '    """Shapes, for the prototxt\'s own input; others go where the layers allow it.',
+        "",
+    ]
+    for title, values in (("Inputs", graph.inputs), ("Outputs", graph.outputs.items())):
+        lines.append(f"    {title}:")
+        for entry in values:
+            blob, value = entry if isinstance(entry, tuple) else (entry, entry)
+            lines.append(f"        {plain(blob)}: {tuple_of(graph.shapes[value])}")
+    return [*lines, '    """']
+
+
+def _state(net: Net, keys: dict[str, tuple[str, int, Shape]]) -> dict[str, Tensor]:
+    """Shared parameters stay one tensor."""
+    made: dict[tuple[int, Shape], Tensor] = {}
+    state = {}
+    for key, (layer, index, shape) in keys.items():
+        blob = net.layer_params(layer)[index]
+        whole = made.setdefault((id(blob), shape), blob.detach().cpu().contiguous().view(shape))
+        state[key] = whole
+    return state
+
+
+def _write_state(path: Path, state: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            import safetensors.torch
+
+            # the format has no sharing; the module shares again what it loads
+            copies = {key: tensor.clone() for key, tensor in state.items()}
+            safetensors.torch.save_file(copies, temporary, {"format": "pt"})
+        else:
+            import torch
+
+            # into a stream: given a name, torch writes that, here a random one, into the archive
+            with temporary.open("wb") as stream:
+                torch.save(state, stream)

@@ -1,0 +1,113 @@
+"""Emitted modules: convolutions, fully connected layers, pooling and resizing."""
+
+from __future__ import annotations
+
+from caffe_port.export.graph import Node
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode
+from caffe_port.export.python_text import sizes, tuple_of
+from caffe_port.spec.ops._base import axis_index
+from caffe_port.spec.ops._conv import Filtered
+from caffe_port.spec.ops.crop import Crop
+from caffe_port.spec.ops.inner_product import InnerProduct
+from caffe_port.spec.ops.interp import Interp
+from caffe_port.spec.ops.pooling import Pooling
+
+
+@MODULE_RULES.add("Convolution", "Deconvolution")
+def filtered(node: Node, code: ModuleCode) -> str:
+    """nn.Conv1d to 3d and nn.ConvTranspose1d to 3d, each bottom through the same module."""
+    op, shape = node.layer.op, node.layer.bottom_shapes[0]
+    assert isinstance(op, Filtered)
+    window, axis = op.window(shape), op.channel_axis(shape)
+    axes = len(window.kernel)
+    if axes == 0:
+        raise ValueError("no spatial axes; an InnerProduct computes the same")
+    arguments = [str(shape[axis]), str(op.num_output), f"kernel_size={sizes(window.kernel)}"]
+    for name, values, usual in (
+        ("stride", window.stride, 1), ("padding", window.pad, 0), ("dilation", window.dilation, 1),
+    ):  # fmt: skip
+        if set(values) != {usual}:
+            arguments.append(f"{name}={sizes(values)}")
+    if op.group != 1:
+        arguments.append(f"groups={op.group}")
+    if not op.bias:
+        arguments.append("bias=False")
+    kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
+    module = code.submodule(node, f"nn.{kind}{axes}d({', '.join(arguments)})")
+    return ", ".join(_run(module, bottom, axis) for bottom in code.bottoms)
+
+
+def _run(module: str, x: str, axis: int) -> str:
+    """A call with the axes before the channel axis as one batch axis."""
+    if axis == 1:
+        return f"{module}({x})"
+    if axis == 0:
+        return f"{module}({x}.unsqueeze(0)).squeeze(0)"
+    return f"{module}({x}.flatten(0, {axis - 1})).unflatten(0, {x}.shape[:{axis}])"
+
+
+@MODULE_RULES.add("InnerProduct")
+def inner_product(node: Node, code: ModuleCode) -> str:
+    op, shape = node.layer.op, node.layer.bottom_shapes[0]
+    assert isinstance(op, InnerProduct)
+    axis = axis_index(op.axis, len(shape))
+    length = node.layer.params[0].shape[0 if op.transpose else 1]
+    name = code.helper("InnerProduct") if op.transpose else "nn.Linear"
+    bias = "" if op.bias else ", bias=False"
+    module = code.submodule(node, f"{name}({length}, {op.num_output}{bias})")
+    flat = code.x if axis == len(shape) - 1 else f"{code.x}.flatten({axis})"
+    return f"{module}({flat})"
+
+
+@MODULE_RULES.add("Pooling")
+def pooling(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Pooling)
+    masked = len(node.tops) == 2
+    if op.kernel is None and not masked:
+        if op.method == "MAX":
+            return f"{code.x}.amax((2, 3), keepdim=True)"
+        return f"F.avg_pool2d({code.x}, {code.x}.shape[2:])"
+    kernel = op.kernel or node.layer.bottom_shapes[0][2:]
+    pairs = list(zip(kernel, op.stride, op.pad, strict=True))
+    # else torch refuses the padding, or drops windows that Caffe keeps
+    if not masked and all(2 * pad <= k and stride <= k for k, stride, pad in pairs):
+        name = "F.max_pool2d" if op.method == "MAX" else "F.avg_pool2d"
+        padding = f", padding={sizes(op.pad)}" if max(op.pad) else ""
+        ceil = ", ceil_mode=True" if op.ceil else ""
+        return f"{name}({code.x}, {sizes(kernel)}, stride={sizes(op.stride)}{padding}{ceil})"
+    name = code.helper("max_pool" if op.method == "MAX" else "ave_pool")
+    pad = f", pad={tuple_of(op.pad)}" if max(op.pad) else ""
+    ceil = "" if op.ceil else ", ceil=False"
+    call = f"{name}({code.x}, {tuple_of(kernel)}, {tuple_of(op.stride)}{pad}{ceil})"
+    return call if masked or op.method == "AVE" else f"{call}[0]"
+
+
+@MODULE_RULES.add("Interp")
+def interp(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Interp)
+    arguments = [code.x]
+    if (op.zoom_factor is None) == (op.shrink_factor is None) and None not in (op.height, op.width):
+        arguments += [f"height={op.height}", f"width={op.width}"]
+    else:
+        if op.shrink_factor is not None:
+            arguments.append(f"shrink={op.shrink_factor}")
+        if op.zoom_factor is not None:
+            arguments.append(f"zoom={op.zoom_factor}")
+    if op.pad_beg or op.pad_end:
+        arguments.append(f"crop=({-op.pad_beg}, {-op.pad_end})")
+    return f"{code.helper('interp')}({', '.join(arguments)})"
+
+
+@MODULE_RULES.add("Crop")
+def crop(node: Node, code: ModuleCode) -> str:
+    op, shapes = node.layer.op, node.layer.bottom_shapes
+    assert isinstance(op, Crop)
+    x, reference = code.bottoms
+    start = axis_index(op.axis, len(shapes[0]))
+    ranges = [":"] * start
+    for axis, (offset, _) in list(enumerate(op.ranges(*shapes)))[start:]:
+        size = f"{reference}.shape[{axis}]"
+        ranges.append(f"{offset} : {offset} + {size}" if offset else f": {size}")
+    return f"{x}[{', '.join(ranges)}]"

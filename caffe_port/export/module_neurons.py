@@ -1,0 +1,142 @@
+"""Emitted modules: layers that work element by element."""
+
+from __future__ import annotations
+
+import math
+
+from caffe_port.export.graph import Node
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode
+from caffe_port.export.python_text import exact, number
+from caffe_port.spec.ops.clip import Clip
+from caffe_port.spec.ops.dropout import Dropout
+from caffe_port.spec.ops.eltwise import Eltwise
+from caffe_port.spec.ops.elu import ELU
+from caffe_port.spec.ops.exp import Exp
+from caffe_port.spec.ops.log import Log
+from caffe_port.spec.ops.power import Power
+from caffe_port.spec.ops.prelu import PReLU
+from caffe_port.spec.ops.relu import ReLU
+from caffe_port.spec.ops.swish import Swish
+from caffe_port.spec.ops.threshold import Threshold
+
+
+@MODULE_RULES.add("ReLU")
+def relu(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, ReLU)
+    if op.negative_slope:
+        return f"F.leaky_relu({code.x}, {number(op.negative_slope)})"
+    return f"F.relu({code.x})"
+
+
+@MODULE_RULES.add("PReLU")
+def prelu(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, PReLU)
+    slopes = math.prod(node.layer.params[0].shape)
+    module = code.submodule(node, f"nn.PReLU({slopes})", {"weight": (slopes,)})
+    return f"{module}({code.x})"
+
+
+@MODULE_RULES.add("Dropout")
+def dropout(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Dropout)
+    return f"F.dropout({code.x}, {number(op.ratio)}, self.training)"
+
+
+@MODULE_RULES.add("Sigmoid", "TanH", "AbsVal", "BNLL")
+def without_options(node: Node, code: ModuleCode) -> str:
+    calls = {
+        "Sigmoid": "torch.sigmoid({})",
+        "TanH": "torch.tanh({})",
+        "AbsVal": "{}.abs()",
+        "BNLL": "-F.logsigmoid(-{})",
+    }
+    return calls[node.layer.type].format(code.x)
+
+
+@MODULE_RULES.add("ELU")
+def elu(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, ELU)
+    return f"F.elu({code.x}, {number(op.alpha)})"
+
+
+@MODULE_RULES.add("Swish")
+def swish(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Swish)
+    return f"{code.x} * torch.sigmoid({_times(code.x, op.beta)})"
+
+
+@MODULE_RULES.add("Clip")
+def clip(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Clip)
+    return f"{code.x}.clamp(max={number(op.high)}).clamp(min={number(op.low)})"
+
+
+@MODULE_RULES.add("Threshold")
+def threshold(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Threshold)
+    return f"({code.x} > {number(op.threshold)}).to({code.x}.dtype)"
+
+
+@MODULE_RULES.add("Power")
+def power(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Power)
+    if op.power * op.scale == 0:
+        return f"torch.full_like({code.x}, {number(op.shift)}).pow({exact(op.power)})"
+    return _power(_plus(_times(code.x, op.scale), op.shift), op.power)
+
+
+@MODULE_RULES.add("Exp")
+def exp(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Exp)
+    top = f"torch.exp({_times(code.x, op.log_base * op.scale)})"
+    return _times(top, math.exp(op.log_base * op.shift))
+
+
+@MODULE_RULES.add("Log")
+def log(node: Node, code: ModuleCode) -> str:
+    op = node.layer.op
+    assert isinstance(op, Log)
+    return _times(f"torch.log({_plus(_times(code.x, op.scale), op.shift)})", 1 / op.log_base)
+
+
+@MODULE_RULES.add("Eltwise")
+def eltwise(node: Node, code: ModuleCode) -> str:
+    """Sums start with the first bottom, as Caffe's do, so that the rounding is the same."""
+    op, bottoms = node.layer.op, code.bottoms
+    assert isinstance(op, Eltwise)
+    if op.operation == "PROD":
+        return " * ".join(bottoms)
+    if op.operation == "MAX":
+        top = bottoms[0]
+        for other in bottoms[1:]:
+            top = f"torch.maximum({top}, {other})"
+        return top
+    if set(op.coeff) == {1.0}:
+        return " + ".join(bottoms)
+    top = _times(bottoms[0], op.coeff[0])
+    for other, factor in zip(bottoms[1:], op.coeff[1:], strict=True):
+        top = f"torch.add({top}, {other}, alpha={number(factor)})"
+    return top
+
+
+def _times(x: str, factor: float) -> str:
+    return x if factor == 1 else f"{x} * {number(factor)}"
+
+
+def _plus(x: str, term: float) -> str:
+    return x if term == 0 else f"{x} + {number(term)}"
+
+
+def _power(base: str, exponent: float) -> str:
+    if exponent == 1:
+        return base
+    return f"{base if base.isidentifier() else f'({base})'}.pow({exact(exponent)})"

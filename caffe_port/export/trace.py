@@ -1,0 +1,127 @@
+"""Following the blobs of a net through the layers that are exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from caffe_port.spec import LayerSpec, NetSpec
+from caffe_port.spec.ops import Shape
+
+
+@dataclass(frozen=True)
+class Value:
+    """One writing of a blob: which blob, by which layer, of what shape."""
+
+    blob: str
+    layer: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class TracedNode:
+    """A layer that is kept; bottoms and tops are indices of values."""
+
+    layer: LayerSpec
+    bottoms: tuple[int, ...]
+    tops: tuple[int, ...]
+
+
+def follow(spec: NetSpec) -> Trace:
+    """Goes through the layers of a net in order."""
+    trace = Trace()
+    for layer in spec.layers:
+        trace.add(layer)
+    return trace
+
+
+def _why_left_out(layer: LayerSpec) -> str:
+    """Why a layer has no place outside of Caffe; "" where it has one."""
+    if layer.op.auto_top:
+        return "a loss"
+    if layer.op.kind == "sink":
+        return "it only reports or writes files"
+    if layer.type == "DenseCRF":
+        return "run caffe_port.crf.DenseCRF on the scores instead"
+    return ""
+
+
+@dataclass
+class Trace:
+    """What was found so far.
+
+    Attributes:
+        values: every writing of a blob.
+        nodes: the layers that are kept.
+        given: values of Input and data layers.
+        left_out: one message per layer that is not kept.
+    """
+
+    values: list[Value] = field(default_factory=list)
+    nodes: list[TracedNode] = field(default_factory=list)
+    given: set[int] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+    _current: dict[str, int] = field(default_factory=dict)
+    _read: set[int] = field(default_factory=set)
+    _labels: set[int] = field(default_factory=set)
+    _results: set[int] = field(default_factory=set)
+    _copies: set[str] = field(default_factory=set)
+
+    def add(self, layer: LayerSpec) -> None:
+        """Takes the next layer."""
+        missing = [blob for blob in layer.bottoms if blob not in self._current]
+        if layer.op.kind == "source":
+            self._source(layer)
+        elif why := _why_left_out(layer):
+            self._leave_out(layer, why)
+        elif missing:
+            self._leave_out(layer, f"it reads '{missing[0]}', which is left out")
+        elif layer.type == "Split":
+            self._split(layer)
+        else:
+            bottoms = tuple(self._current[blob] for blob in layer.bottoms)
+            self._read.update(bottoms)
+            self.nodes.append(TracedNode(layer, bottoms, self._write(layer)))
+
+    def outputs(self) -> dict[str, int]:
+        """Blobs of kept layers that no kept layer reads, labels excepted."""
+        inner = self._read | self.given | (self._labels - self._results)
+        return {
+            blob: value
+            for blob, value in self._current.items()
+            if value not in inner and blob not in self._copies
+        }
+
+    def _source(self, layer: LayerSpec) -> None:
+        self.given.update(self._write(layer))
+        if layer.type != "Input":
+            tops = ", ".join(layer.tops)
+            self.left_out.append(f"{_title(layer)} is left out; inputs replace it: {tops}")
+
+    def _leave_out(self, layer: LayerSpec, why: str) -> None:
+        self.left_out.append(f"{_title(layer)} is left out: {why}")
+        for i, blob in enumerate(layer.bottoms):
+            if blob in self._current:
+                # of a layer such as SegAccuracy both bottoms get no diff; the first is the score
+                label = i > 0 and i in layer.op.fixed_bottoms
+                (self._labels if label else self._results).add(self._current[blob])
+        for blob in layer.tops:
+            self._current.pop(blob, None)
+
+    def _split(self, layer: LayerSpec) -> None:
+        value = self._current[layer.bottoms[0]]
+        for top in layer.tops:
+            self._current[top] = value
+        if layer.tops[0] == f"{layer.name}_0":  # Caffe's own: nobody asked for these names
+            self._copies.update(layer.tops)
+
+    def _write(self, layer: LayerSpec) -> tuple[int, ...]:
+        written = []
+        for blob, shape in zip(layer.tops, layer.top_shapes, strict=True):
+            self._current[blob] = len(self.values)
+            written.append(len(self.values))
+            self.values.append(Value(blob, layer.name, shape))
+        return tuple(written)
+
+
+def _title(layer: LayerSpec) -> str:
+    return f"layer '{layer.name}' ({layer.type})"
