@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caffe_port.data import rng
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.layers import Layer, make_layer
 from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
-from caffe_port.spec import NetSpec
+from caffe_port.spec import LayerSpec, NetSpec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,6 +56,8 @@ class Net(nn.Module):
 
     Its parameters are named `<layer>.weight`, `<layer>.bias` and so on; shared ones are one
     parameter. The phase is the spec's: torch's ``train()`` and ``eval()`` do not change it.
+    Built under ``caffe_port.data.rng.seeded``, it draws what Caffe's net would draw: fillers and
+    data layers now, dropout and dummy data whenever it runs.
 
     Args:
         spec: the net.
@@ -70,14 +73,16 @@ class Net(nn.Module):
         self.write_files = False  # whether layers such as MatWrite act; Caffe's own face sets it
         self.loaded: Match | None = None  # what the last load_stored matched, missed, left over
         self._plans: dict[object, Plan] = {}
+        random = rng.current()
         for layer in spec.layers:
             # not add_module: a layer may be called 'data' or 'type'
             self._modules[layer.name] = make_layer(layer)
+            # one by one and before sharing, so that Caffe's generator is asked in Caffe's order
+            if fill or random is not None:
+                self._fill(layer, random)
         self._share()
         if spec.force_backward:
             self.requires_grad_(True)
-        if fill:
-            self.fill()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # a layer may also be called 'training' or 'loaded', which torch would refuse to set
@@ -107,14 +112,18 @@ class Net(nn.Module):
                 self.module(layer.name).register_parameter(param.name, owner)
 
     def fill(self) -> None:
-        """Fills all parameters as their fillers say, from torch's generator."""
+        """Fills all parameters anew as their fillers say, from torch's generator."""
         for layer in self.spec.layers:
-            for i, param in enumerate(layer.params):
-                if param.owner is None:
-                    try:
-                        fill(self.layer_params(layer.name)[i], param.filler)
-                    except ValueError as error:
-                        raise LayerError(layer.name, layer.type, str(error)) from error
+            self._fill(layer, None)
+
+    def _fill(self, layer: LayerSpec, random: rng.CaffeRandom | None) -> None:
+        for blob, param in zip(self.layer_params(layer.name), layer.params, strict=True):
+            if random is None and param.owner is not None:
+                continue  # Caffe fills it too, in vain, but that takes draws
+            try:
+                fill(blob, param.filler, random)
+            except ValueError as error:
+                raise LayerError(layer.name, layer.type, str(error)) from error
 
     def module(self, layer: str) -> Layer:
         """The module of a layer. Raises KeyError if there is none."""
@@ -142,7 +151,7 @@ class Net(nn.Module):
             raise LayerError(module.spec.name, module.spec.type, message)
         try:
             tops: tuple[Tensor, ...] = module(*bottoms)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
             shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"

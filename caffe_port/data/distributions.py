@@ -32,7 +32,7 @@ def uniform(random: CaffeRandom, count: int, low: float, high: float) -> Floats:
     return made
 
 
-def bernoulli(random: CaffeRandom, count: int, chance: float) -> npt.NDArray[np.bool_]:
+def bernoulli(random: CaffeRandom, count: int, chance: float | np.float32) -> npt.NDArray[np.bool_]:
     """True with probability ``chance``; no draws where it is 0.
 
     Args:
@@ -42,7 +42,8 @@ def bernoulli(random: CaffeRandom, count: int, chance: float) -> npt.NDArray[np.
     if chance == 0:
         return np.zeros(count, np.bool_)
     kind = np.float32 if isinstance(chance, np.float32) else np.float64
-    kept: npt.NDArray[np.bool_] = random.draws(count).astype(kind) <= kind(chance) * kind(2**32 - 1)
+    highest = kind(chance) * kind(2**32 - 1)
+    kept: npt.NDArray[np.bool_] = np.less_equal(random.draws(count).astype(kind), highest)
     return kept
 
 

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey, read_labels
+from caffe_port.data.image import read_image
+from caffe_port.data.pictures import Bytes, PathLike, read_labels
 from caffe_port.data.resize import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.voc import list_words
@@ -86,6 +87,7 @@ class ImageSegReader:
         shuffle: reorders the list at the start and at each of its ends.
         rng: draws flips, scale factors and crops; from the operating system when absent.
         shuffle_rng: draws the order; from the operating system when absent.
+        skip: items passed over at the start.
     Raises:
         UsageError: options that do not go together.
         DataError: the list or a picture is missing or malformed.
@@ -108,6 +110,7 @@ class ImageSegReader:
         shuffle: bool = False,
         rng: CaffeRandom | None = None,
         shuffle_rng: CaffeRandom | None = None,
+        skip: int = 0,
     ) -> None:
         if batch_size < 1 or min(new_height, new_width) < 0:
             raise UsageError("batch_size must be positive, new_height and new_width not negative")
@@ -121,10 +124,12 @@ class ImageSegReader:
         self._new_size = (new_height, new_width) if new_height else None
         self._rng, self._shuffle_rng = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
         self._lines = _read_lines(list_path, label_type)
-        self._shuffle, self._place = shuffle, 0
+        self._shuffle, self._place = shuffle, skip
         if shuffle:
             self._shuffle_rng.shuffle(self._lines)
-        first = self.transform.crop or self._image(self._lines[0]).shape[:2]
+        if skip >= len(self._lines):
+            raise UsageError(f"{list_path}: all of its {len(self._lines)} lines are passed over")
+        first = self.transform.crop or self._image(self._lines[skip]).shape[:2]
         self._size: tuple[int, int] = (first[0], first[1])
 
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -162,8 +167,7 @@ class ImageSegReader:
     def _image(self, line: _Line) -> Bytes:
         path = self.root_folder + line.image
         with line.named():
-            image = read_bgr(path) if self.is_color else read_grey(path)[:, :, None]
-        return resize_linear(image, *self._new_size) if self._new_size else image
+            return read_image(path, self._new_size, self.is_color)
 
     def _label(self, line: _Line, image: Bytes) -> Bytes:
         if self.label_type != "PIXEL":
@@ -217,26 +221,6 @@ class ImageSegReader:
             y, x = room[0] // 2, room[1] // 2
         window = (slice(y, y + crop[0]), slice(x, x + crop[1]))
         return padded[window], labels[window]
-
-
-def caffe_streams(
-    thread: CaffeRandom, *, shuffle: bool, transform: Transform, phase: str
-) -> tuple[CaffeRandom, CaffeRandom | None]:
-    """The transformer's and the shuffle's generators, drawn from a solver thread's as Caffe does.
-
-    Args:
-        thread: the solver thread's generator, advanced by what the layer takes from it.
-    Returns:
-        ``rng`` and ``shuffle_rng`` for ``ImageSegReader``.
-    Source: DeepLab v2 base_data_layer.cpp, LayerSetUp; data_transformer.cpp, InitRand.
-    """
-    needed = transform.mirror or (phase == "TRAIN" and transform.crop is not None)
-    if needed:
-        thread.draw()  # seeds a generator that is replaced before it is used
-    order = CaffeRandom(thread.draw()) if shuffle else None
-    transformer = CaffeRandom(thread.draw() if needed else None)
-    thread.draw()  # seeds the reading thread itself
-    return transformer, order
 
 
 @dataclass(frozen=True)

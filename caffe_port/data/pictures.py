@@ -53,6 +53,28 @@ def read_grey(path: PathLike) -> Bytes:
         return np.array(_eight_bit(path, picture).convert("L"))
 
 
+def decode_picture(content: bytes, where: str, color: bool | None = None) -> Bytes:
+    """An encoded picture as OpenCV decodes it.
+
+    Args:
+        content: a JPEG, PNG or other file.
+        where: names it in errors.
+        color: True makes blue, green, red; False one channel of grey; None keeps what the file
+            has, which may be grey, colours, or colours and their opacity.
+    Returns:
+        (H, W, C) uint8.
+    Raises:
+        DataError: as for ``read_rgb``.
+    """
+    with _decoded(content, where, "L" if color is False else None) as picture:
+        _eight_bit(where, picture)
+        if color is False or (color is None and picture.mode in ("1", "L")):
+            return np.array(picture.convert("L"))[:, :, None]
+        if color is None and picture.has_transparency_data:
+            return np.ascontiguousarray(np.array(picture.convert("RGBA"))[:, :, [2, 1, 0, 3]])
+        return np.ascontiguousarray(np.array(picture.convert("RGB"))[:, :, ::-1])
+
+
 def read_labels(path: PathLike) -> Bytes:
     """A label map as class indices.
 
@@ -123,12 +145,16 @@ def read_note(path: PathLike) -> str | None:
 
 def _opened(path: PathLike, *, draft: str | None = None) -> Image.Image:
     """Reads and decodes the whole picture, so that nothing can fail later."""
-    from PIL import Image
-
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return _decoded(content, os.fspath(path), draft)
+
+
+def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Image:
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -138,10 +164,10 @@ def _opened(path: PathLike, *, draft: str | None = None) -> Image.Image:
             picture.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
-            f"{path}: the picture is too large to be decoded safely: {error}"
+            f"{where}: the picture is too large to be decoded safely: {error}"
         ) from error
     except _BROKEN as error:
-        raise DataError(f"{path}: not a picture that can be decoded: {error}") from error
+        raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
     return picture
 
 

@@ -44,11 +44,11 @@ class VOCItem:
     where: str
 
 
-def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
-    """The words of every line that is not blank, with its 1-based number.
+def list_lines(path: PathLike) -> Iterator[tuple[int, str]]:
+    """Every line that is not blank, with its 1-based number.
 
     Raises:
-        DataError: the list is missing, not text, has a line of more than two words, or is empty.
+        DataError: the list is missing, not text, or empty.
     """
     try:
         if Path(path).stat().st_size > _LONGEST_LIST:
@@ -62,17 +62,30 @@ def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: byte {error.start}: not a text file") from error
     found = False
     for number, line in enumerate(text.splitlines(), 1):
+        if "\0" in line:
+            message = f"expected an id or 'image label', found {line[:80]!r}"
+            raise DataError(f"{path}: line {number}: {message}")
+        if line.strip():
+            found = True
+            yield number, line
+    if not found:
+        raise DataError(f"{path}: the list is empty")
+
+
+def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """The words of every line that is not blank, with its 1-based number.
+
+    Raises:
+        DataError: as for ``list_lines``; a line of more than two words.
+    """
+    for number, line in list_lines(path):
         words = line.split()
-        if len(words) > 2 or "\0" in line:
+        if len(words) > 2:
             raise DataError(
                 f"{path}: line {number}: expected an id or 'image label' (names cannot hold "
                 f"blanks), found {line[:80]!r}"
             )
-        if words:
-            found = True
-            yield number, words
-    if not found:
-        raise DataError(f"{path}: the list is empty")
+        yield number, words
 
 
 def voc_items(

@@ -82,9 +82,7 @@ def _fan(blob: Tensor, norm: int) -> np.float32:
     return np.float32(fan_out if norm == _NORMS.FAN_OUT else fan_in)
 
 
-def _gaussian(
-    blob: Tensor, filler: caffe_pb2.FillerParameter, random: CaffeRandom | None
-) -> None:
+def _gaussian(blob: Tensor, filler: caffe_pb2.FillerParameter, random: CaffeRandom | None) -> None:
     if not filler.std >= 0:
         raise ValueError(f"filler 'gaussian' has std {filler.std}; expected 0 or more")
     _normal(blob, filler.mean, filler.std, random)
@@ -101,9 +99,9 @@ def _gaussian(
 
 def _unitball(blob: Tensor, random: CaffeRandom | None) -> None:
     _uniform(blob, 0.0, 1.0, random)
-    # sums one by one, as Caffe's loop does
-    rows = blob.reshape(blob.shape[0], -1) if blob.dim() else blob.reshape(1, 1)
-    blob.copy_((rows / rows.cumsum(1)[:, -1:]).view(blob.shape))
+    rows = blob.detach().cpu().numpy().reshape(blob.shape[0] if blob.dim() else 1, -1)
+    # numpy's cumsum adds one by one in float32, as Caffe's loop does; torch's does not
+    _set(blob, rows / np.cumsum(rows, axis=1)[:, -1:])
 
 
 def _bilinear(blob: Tensor) -> None:

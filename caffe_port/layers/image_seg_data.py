@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import torch
-from torch import Tensor
-
+from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.streams import Streams
 from caffe_port.errors import LayerError
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import register_layer
+from caffe_port.layers._source import SourceLayer
 from caffe_port.spec.ops.image_seg_data import ImageSegData as Options
-
-if TYPE_CHECKING:
-    from caffe_port.data.image_seg import ImageSegReader, LabelType
 
 
 @register_layer("ImageSegData")
-class ImageSegData(Layer):
+class ImageSegData(SourceLayer):
     """Tops: data (N, C, H, W) less the mean, label (N, 1, H, W), data_dim (N, 1, 1, 2).
 
-    The list is opened at the first forward pass, so that a net whose data the caller gives needs
-    no list. Source: DeepLab v2 image_seg_data_layer.cpp.
+    Source: DeepLab v2 image_seg_data_layer.cpp.
     """
 
-    reader: ImageSegReader | None = None
+    @property
+    def options(self) -> Options:
+        """The layer's options."""
+        assert isinstance(self.spec.op, Options)
+        return self.spec.op
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        if self.reader is None:
-            self.reader = self._open()
-        return tuple(torch.from_numpy(blob) for blob in self.reader.next_batch())
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        op = self.options
+        transforms = op.mirror or (self.in_training and op.crop[0] > 0)
+        return Streams(
+            thread, self.spec.dialect, transforms=transforms, orders=op.shuffle,
+            skips=op.rand_skip > 0,
+        )  # fmt: skip
 
-    def _open(self) -> ImageSegReader:
-        from caffe_port.data.image_seg import ImageSegReader, Transform
-
-        op = self.spec.op
-        assert isinstance(op, Options)
+    def open(self) -> ImageSegReader:
+        op = self.options
         if op.mean_file:
             message = f"mean_file '{op.mean_file}': only mean_value is read here"
             raise LayerError(self.spec.name, self.spec.type, message)
@@ -47,4 +48,6 @@ class ImageSegData(Layer):
             label_type=cast("LabelType", op.label_type), ignore_label=op.ignore_label,
             transform=transform, phase=self.spec.phase, new_height=op.new_height,
             new_width=op.new_width, is_color=op.is_color, shuffle=op.shuffle,
+            rng=self.streams.transformer, shuffle_rng=self.streams.order,
+            skip=self.streams.skipped % op.rand_skip if op.rand_skip else 0,
         )  # fmt: skip

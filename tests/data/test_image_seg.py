@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.image_seg import ImageSegReader, Transform, caffe_streams
+from caffe_port.data.image_seg import ImageSegReader, Transform
 from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.streams import Streams
 from caffe_port.errors import DataError, UsageError
 from caffe_port.proto import read_net
 from tests.goldens_dir import SHAPES, VOC_SAMPLE, cases
@@ -35,12 +36,11 @@ def reader_of(case, root, meta):
     )
     rng = shuffle_rng = None
     if meta["seed"] is not None:
-        rng, shuffle_rng = caffe_streams(
-            CaffeRandom(meta["seed"]),
-            shuffle=data.shuffle,
-            transform=transform,
-            phase=meta["phase"],
+        transforms = options.mirror or (meta["phase"] == "TRAIN" and transform.crop is not None)
+        streams = Streams(
+            CaffeRandom(meta["seed"]), "deeplab2", transforms=transforms, orders=data.shuffle
         )
+        rng, shuffle_rng = streams.transformer, streams.order
     return ImageSegReader(
         data.source,
         data.root_folder,

@@ -19,6 +19,7 @@ class ImageSegData(Op):
 
     Attributes:
         source, root_folder, batch_size, shuffle: which pictures, how many at a time.
+        rand_skip: at the start, fewer items than this are passed over; 0 for none.
         label_type: 'NONE', 'IMAGE' (the list's second word is a number) or 'PIXEL' (a picture).
         new_height, new_width, is_color, ignore_label: how pictures are read.
         scale, mirror, mean_file, mean_values, scale_factors: the transformation.
@@ -37,6 +38,7 @@ class ImageSegData(Op):
     root_folder: str
     batch_size: int
     shuffle: bool
+    rand_skip: int
     label_type: str
     new_height: int
     new_width: int
@@ -62,9 +64,9 @@ class ImageSegData(Op):
         kind = _Image.LabelType.Name(o.label_type)
         crop = (t.crop_height, t.crop_width) if t.crop_height else (t.crop_size, t.crop_size)
         return cls(
-            o.source, o.root_folder, o.batch_size, o.shuffle, kind, o.new_height, o.new_width,
-            o.is_color, o.ignore_label, t.scale, t.mirror, t.mean_file, tuple(t.mean_value),
-            tuple(t.scale_factors), crop,
+            o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, kind, o.new_height,
+            o.new_width, o.is_color, o.ignore_label, t.scale, t.mirror, t.mean_file,
+            tuple(t.mean_value), tuple(t.scale_factors), crop,
         )  # fmt: skip
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

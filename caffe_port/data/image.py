@@ -1,0 +1,138 @@
+"""What an ImageData layer makes of a list of images and class numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
+from caffe_port.data.resize import resize_linear
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.transformer import Floats, Transformer
+from caffe_port.data.voc import list_lines
+from caffe_port.errors import DataError, UsageError
+
+
+def read_image(path: PathLike, size: tuple[int, int] | None, is_color: bool) -> Bytes:
+    """A photograph as Caffe's layers read it.
+
+    Args:
+        size: height and width it is brought to, or None.
+        is_color: three channels (blue, green, red) or one.
+    Returns:
+        (H, W, C) uint8.
+    Raises:
+        DataError: missing or broken.
+    Source: BVLC/caffe io.cpp, ReadImageToCVMat.
+    """
+    image = read_bgr(path) if is_color else read_grey(path)[:, :, None]
+    return image if size is None else resize_linear(image, *size)
+
+
+class ImageReader:
+    """Batches of an ImageData layer.
+
+    Args:
+        source: lines "image label"; the image's name may hold blanks.
+        root_folder: put before the names as it is, so without a slash of its own it needs names
+            that start with one.
+        batch_size: items per batch.
+        transformer: applied to every item.
+        size: height and width every picture is brought to first, or None.
+        is_color: three channels (blue, green, red) or one.
+        order: shuffles the list at the start and at each of its ends; None keeps it.
+        skip: items passed over at the start.
+    Raises:
+        DataError: the list is missing or malformed.
+        UsageError: ``skip`` passes over the whole list.
+    Source: BVLC/caffe image_data_layer.cpp.
+    """
+
+    def __init__(
+        self,
+        source: PathLike,
+        root_folder: str,
+        batch_size: int,
+        transformer: Transformer,
+        *,
+        size: tuple[int, int] | None = None,
+        is_color: bool = True,
+        order: CaffeRandom | None = None,
+        skip: int = 0,
+    ) -> None:
+        self.root_folder, self.batch_size, self.transformer = root_folder, batch_size, transformer
+        self.size, self.is_color, self.order = size, is_color, order
+        self._lines = read_labelled(source)
+        if order is not None:
+            order.shuffle(self._lines)
+        if skip >= len(self._lines):
+            raise UsageError(f"{source}: rand_skip passes over all of its {len(self._lines)} lines")
+        self._place = skip
+
+    def next_batch(self) -> tuple[Floats, Floats]:
+        """The next batch; the list starts again at its end, within a batch too.
+
+        Returns:
+            data (N, C, H, W) and label (N,), float32. Without a crop and a size, the first
+            picture of each batch sets the batch's size.
+        Raises:
+            DataError: a picture is missing or malformed, or of another size than the first.
+        """
+        items: list[Floats] = []
+        labels = np.zeros(self.batch_size, np.float32)
+        for i in range(self.batch_size):
+            line = self._lines[self._place]
+            item = self._item(line)
+            if items and item.shape != items[0].shape:
+                raise DataError(
+                    f"{line.where}: {line.image} is {item.shape}, the first one of its batch is "
+                    f"{items[0].shape}; set crop_size, or new_height and new_width"
+                )
+            items.append(item)
+            labels[i] = line.label
+            self._advance()
+        return np.stack(items), labels
+
+    def _item(self, line: Line) -> Floats:
+        try:
+            image = read_image(self.root_folder + line.image, self.size, self.is_color)
+        except DataError as error:
+            raise DataError(f"{line.where}: {error}") from error
+        return self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
+
+    def _advance(self) -> None:
+        self._place += 1
+        if self._place == len(self._lines):
+            self._place = 0
+            if self.order is not None:
+                self.order.shuffle(self._lines)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list: where it stands, an image's name and its class number."""
+
+    where: str
+    image: str
+    label: int
+
+
+def read_labelled(source: PathLike) -> list[Line]:
+    """The lines of an ImageData list.
+
+    Raises:
+        DataError: missing, empty, not text, or a line whose last word is no whole number.
+    """
+    lines = []
+    for number, text in list_lines(source):
+        where = f"{source}: line {number}"
+        image, _, label = text.strip().rpartition(" ")
+        try:
+            value = int(label) if label.isascii() else None
+        except ValueError:
+            value = None
+        if not image or value is None or not -(2**31) <= value < 2**31:
+            raise DataError(f"{where}: expected 'image label', found {text.strip()[:80]!r}")
+        lines.append(Line(where, image.strip(), value))
+    return lines

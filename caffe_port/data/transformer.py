@@ -1,0 +1,84 @@
+"""Caffe's DataTransformer: mean, scale, crop and mirror of one item."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.errors import DataError
+
+if TYPE_CHECKING:
+    from caffe_port.spec.ops._transform import Transform
+
+Floats = npt.NDArray[np.float32]
+
+
+class Transformer:
+    """Makes items into parts of a batch.
+
+    Args:
+        options: the layer's transform_param.
+        phase: TRAIN crops at random, TEST in the middle.
+        random: draws flips and crops.
+    Raises:
+        FormatError: the mean file is not one.
+        OSError: the mean file cannot be opened.
+    Source: BVLC/caffe data_transformer.cpp, Transform.
+    """
+
+    def __init__(self, options: Transform, phase: str, random: CaffeRandom) -> None:
+        self.options, self.phase, self.random = options, phase, random
+        self.mean: Floats | None = None
+        if options.mean_file:
+            from caffe_port.weights import read_mean
+
+            self.mean = np.asarray(read_mean(options.mean_file), np.float32)
+
+    def __call__(self, item: npt.NDArray[np.generic], where: str) -> Floats:
+        """Draws and applies one item's mirror and crop, in Caffe's order.
+
+        Args:
+            item: (C, H, W) uint8 or float32.
+            where: names it in errors.
+        Returns:
+            (C, H', W') float32.
+        Raises:
+            DataError: it is smaller than the crop, or the mean is of another size or number.
+        """
+        options, (_, height, width) = self.options, item.shape
+        mean = self._mean(item.shape, where)
+        mirrored = options.mirror and self.random.rand(2) == 1
+        crop = options.crop_size
+        window: tuple[slice, ...] = (slice(None),)
+        if crop:
+            if crop > min(height, width):
+                raise DataError(f"{where}: {width}x{height}, smaller than crop_size {crop}")
+            if self.phase == "TRAIN":
+                y = self.random.rand(height - crop + 1)
+                x = self.random.rand(width - crop + 1)
+            else:
+                y, x = (height - crop) // 2, (width - crop) // 2
+            window = (slice(None), slice(y, y + crop), slice(x, x + crop))
+        values = item[window].astype(np.float32)
+        if mean is not None:
+            values = values - (mean[window] if self.mean is not None else mean)
+        values = values * np.float32(options.scale)
+        return values[:, :, ::-1] if mirrored else values
+
+    def _mean(self, shape: tuple[int, ...], where: str) -> Floats | None:
+        if self.mean is not None:
+            if self.mean.shape != shape:
+                raise DataError(
+                    f"{where}: an item of {shape}, but the mean of {self.options.mean_file} is "
+                    f"{self.mean.shape}"
+                )
+            return self.mean
+        given = self.options.mean_values
+        if not given:
+            return None
+        if len(given) not in (1, shape[0]):
+            raise DataError(f"{where}: {len(given)} mean_value for {shape[0]} channels")
+        return np.array(given, np.float32)[:, None, None]

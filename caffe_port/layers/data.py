@@ -1,0 +1,45 @@
+"""Data: reads batches from a database."""
+
+from __future__ import annotations
+
+from caffe_port.data.database import DatabaseReader
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.streams import Streams
+from caffe_port.errors import LayerError
+from caffe_port.layers._registry import register_layer
+from caffe_port.layers._source import SourceLayer
+from caffe_port.spec.ops.data import Data as Options
+
+
+@register_layer("Data")
+class Data(SourceLayer):
+    """Tops: data (N, C, H, W) and, if there is a second one, label (N,).
+
+    Source: BVLC/caffe data_layer.cpp.
+    """
+
+    @property
+    def options(self) -> Options:
+        """The layer's options."""
+        assert isinstance(self.spec.op, Options)
+        return self.spec.op
+
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        op = self.options
+        return Streams(
+            thread, self.spec.dialect, transforms=self.needs_random(op.transform),
+            skips=self._skips, reads_apart=True,
+        )  # fmt: skip
+
+    @property
+    def _skips(self) -> bool:
+        return self.options.rand_skip > 0 and self.spec.dialect == "deeplab1"
+
+    def open(self) -> DatabaseReader:
+        op = self.options
+        try:
+            op.check_backend()
+        except ValueError as error:
+            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
+        skip = self.streams.skipped % op.rand_skip if self._skips else 0
+        return DatabaseReader(op.source, op.batch_size, self.transformer(op.transform), skip=skip)

@@ -1,0 +1,32 @@
+"""WindowData: reads batches of windows of images."""
+
+from __future__ import annotations
+
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.streams import Streams
+from caffe_port.data.window import WindowReader
+from caffe_port.layers._registry import register_layer
+from caffe_port.layers._source import SourceLayer
+from caffe_port.spec.ops.window_data import WindowData as Options
+
+
+@register_layer("WindowData")
+class WindowData(SourceLayer):
+    """Tops: data (N, 3, crop, crop) and label (N,), background first.
+
+    Source: BVLC/caffe window_data_layer.cpp.
+    """
+
+    @property
+    def options(self) -> Options:
+        """The layer's options."""
+        assert isinstance(self.spec.op, Options)
+        return self.spec.op
+
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        transforms = self.needs_random(self.options.transform)
+        return Streams(thread, self.spec.dialect, transforms=transforms, orders=True)
+
+    def open(self) -> WindowReader:
+        op = self.options
+        return WindowReader(op, self.transformer(op.transform).mean, self.streams.order)

@@ -1,0 +1,67 @@
+"""Data: batches from a database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._transform import Transform
+
+
+@register_op
+@dataclass(frozen=True)
+class Data(Op):
+    """Options of Data. Source: BVLC/caffe data_layer.cpp.
+
+    Attributes:
+        source: an LMDB database.
+        batch_size: items per batch.
+        rand_skip: at the start, fewer records than this are passed over (DeepLab v1 only; later
+            Caffes ignore it).
+        transform: what is done to each item.
+    """
+
+    type: ClassVar[str] = "Data"
+    remark: ClassVar[str] = "LMDB; a LevelDB is refused with the way to convert it."
+    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+    kind: ClassVar[str] = "source"
+
+    source: str
+    batch_size: int
+    rand_skip: int
+    transform: Transform
+    backend: str
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Data:
+        o = layer.data_param
+        expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
+        backend = caffe_pb2.DataParameter.DB.Name(o.backend)
+        transform = Transform.parse(layer.transform_param)
+        return cls(o.source, o.batch_size, o.rand_skip, transform, backend)
+
+    def check_backend(self) -> None:
+        """Raises ValueError for a LevelDB, which nothing well kept reads."""
+        expect(
+            self.backend == "LMDB",
+            f"source '{self.source}' is a LevelDB (backend's default), which is not read here; "
+            "make an LMDB with Caffe's `convert_imageset -backend lmdb`, or copy the records by "
+            "key with the plyvel and lmdb packages, and set backend: LMDB",
+        )
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        from caffe_port.data.database import first_datum
+        from caffe_port.errors import DataError
+
+        self.check_backend()
+        try:
+            channels, height, width = first_datum(self.source, self.transform.color).values.shape
+        except DataError as error:
+            message = f"the shape follows from the first record: {error}; or pass input_shapes"
+            raise ValueError(message) from error
+        n = self.batch_size
+        return [(n, channels, *self.transform.size(height, width)), (n,)]
