@@ -28,6 +28,7 @@ def load(
     level: int = 0,
     stages: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_python_layers: bool = False,
 ) -> Net:
     """Builds a net from a prototxt, or from a converted model, and loads its weights.
 
@@ -41,6 +42,8 @@ def load(
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
         level, stages: NetState besides the phase.
         input_shapes: shapes that replace those of Input and data layers, by top.
+        allow_python_layers: whether layers of type Python may import and run the code they name;
+            say yes only to a model that you trust.
     Returns:
         The net, on the CPU, in float32.
     Raises:
@@ -68,6 +71,7 @@ def load(
     spec = NetSpec.build(
         parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level,
         stages=stages, input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
+        allow_python_layers=allow_python_layers,
     )  # fmt: skip
     # strict loading sets every parameter, so filling first would be work for nothing
     built = Net(spec, fill=stored is None or not strict)

@@ -117,6 +117,8 @@ class Net(nn.Module):
             self._fill(layer, None)
 
     def _fill(self, layer: LayerSpec, random: rng.CaffeRandom | None) -> None:
+        if self.module(layer.name).fills_itself:
+            return
         for blob, param in zip(self.layer_params(layer.name), layer.params, strict=True):
             if random is None and param.owner is not None:
                 continue  # Caffe fills it too, in vain, but that takes draws

@@ -48,6 +48,10 @@ _NET_OPTIONS = (
         "--input-shape", "input_shapes", multiple=True, metavar="BLOB=N,C,H,W", callback=_shapes,
         help="Replaces the shape of an input or of a data layer's top.",
     ),
+    click.option(
+        "--allow-python-layers", is_flag=True,
+        help="Let layers of type Python import and run the code they name.",
+    ),
 )  # fmt: skip
 
 
@@ -59,7 +63,7 @@ def text_options(function: Function) -> Function:
 
 
 def net_options(function: Function) -> Function:
-    """Adds what every command that builds a net takes: phase, variables, dialect, input_shapes."""
+    """Adds what every command that builds a net takes: phase, variables and so on."""
     for option in reversed(_NET_OPTIONS):
         function = option(function)
     return function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,11 @@ class Layer(nn.Module):
 
     Args:
         spec: the connected layer.
+    Class attributes:
+        fills_itself: its parameters have their first values already; no filler is run.
     """
+
+    fills_itself: ClassVar[bool] = False
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()

@@ -1,11 +1,79 @@
-"""Caffe's Python face on PyTorch: ``import caffe_port.pycaffe as caffe``."""
+"""Caffe's Python face on PyTorch: ``import caffe_port.pycaffe as caffe``.
 
+Scripts that say ``import caffe`` run unchanged under ``python -m caffe_port.pycaffe SCRIPT``.
+"""
+
+from caffe_port import proto
 from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe import io
 from caffe_port.pycaffe.blob import Blob
+from caffe_port.pycaffe.classifier import Classifier
+from caffe_port.pycaffe.detector import Detector
+from caffe_port.pycaffe.layer import Layer
+from caffe_port.pycaffe.mode import (
+    allow_python_layers,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from caffe_port.pycaffe.net import TEST, TRAIN, Net
+from caffe_port.pycaffe.net_spec import NetSpec, layers, params, to_proto
+from caffe_port.pycaffe.solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+from caffe_port.pycaffe.tools import NCCL, Timer, has_nccl, init_log, layer_type_list, log
 
-__all__ = ["TEST", "TRAIN", "Blob", "Net", "caffe_pb2", "set_mode_cpu"]
+__version__ = "1.0.0"  # of the Caffe whose interface this is
 
-
-def set_mode_cpu() -> None:
-    """Computes on the CPU, which is what this face does anyway."""
+__all__ = [
+    "NCCL",
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "Blob",
+    "Classifier",
+    "Detector",
+    "Layer",
+    "NesterovSolver",
+    "Net",
+    "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Timer",
+    "__version__",
+    "allow_python_layers",
+    "caffe_pb2",
+    "get_solver",
+    "has_nccl",
+    "init_log",
+    "io",
+    "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "proto",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
+]

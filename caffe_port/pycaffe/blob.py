@@ -14,13 +14,16 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class Blob:
-    """Data and diff of equal shape, float32, both writable in place.
+    """Data and diff of equal shape, both writable in place.
 
+    Args:
+        shape: sizes of the axes.
+        dtype: float32 by default, which is all that pycaffe had.
     Source: BVLC/caffe blob.cpp, as _caffe.cpp shows it to Python.
     """
 
-    def __init__(self, shape: Sequence[int]) -> None:
-        self._data: Floats = np.zeros(tuple(shape), np.float32)
+    def __init__(self, shape: Sequence[int], dtype: npt.DTypeLike | None = None) -> None:
+        self._data: Floats = np.zeros(tuple(shape), dtype or np.float32)
         self._diff: Floats | None = None
 
     @property
@@ -84,26 +87,43 @@ class Blob:
             self._data = self._data.reshape(shape)
             self._diff = None if self._diff is None else self._diff.reshape(shape)
         else:
-            self._data, self._diff = np.zeros(shape, np.float32), None
+            self._data, self._diff = np.zeros(shape, self._data.dtype), None
 
     def assign(self, values: torch.Tensor) -> None:
         """Takes over a layer's output, reshaping where its shape is new."""
         self.reshape(*values.shape)
-        self._data[...] = values.detach().numpy()
+        self._data[...] = values.detach().cpu().numpy()
 
 
 class ParamBlob(Blob):
-    """A parameter: its data is the torch parameter's own memory."""
+    """A parameter: its data is the torch parameter's own memory (a copy of it off the CPU)."""
 
     def __init__(self, param: torch.nn.Parameter) -> None:
-        self._data = param.detach().numpy()
+        self._param = param
+        self._data = param.detach().cpu().numpy()
         self._diff = None
 
-    def reshape(self, *shape: int) -> None:
-        """Refused: a parameter's shape follows from its layer.
+    def holds(self, param: torch.nn.Parameter) -> bool:
+        """Whether this is that parameter's blob, over its present memory."""
+        return self._param is param and self._data.ctypes.data == param.data_ptr()
 
-        Raises:
-            ValueError: the shape is another one.
+    def share_data(self, other: Blob) -> None:
+        """Uses another blob's memory for the data; the diff stays its own."""
+        self._param.data = torch.from_numpy(other.data)
+        self._data = other.data
+
+    def reshape(self, *shape: int) -> None:
+        """Gives the parameter another shape, for scripts that write changed weights.
+
+        Its layer runs on only where the count is the same.
         """
-        if tuple(shape) != self._data.shape:
-            raise ValueError(f"a parameter of shape {self._data.shape} cannot become {shape}")
+        super().reshape(*shape)
+        self._param.data = torch.from_numpy(self._data)
+
+
+class BlobVec(list[Blob]):
+    """The parameters of a layer."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Adds a blob of zeros; a Python layer's ``setup`` declares its parameters this way."""
+        self.append(Blob(shape))

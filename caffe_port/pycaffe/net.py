@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from caffe_port.errors import LayerError, UsageError, WeightMismatchError
+import caffe_port
+from caffe_port.errors import LayerError, UsageError
+from caffe_port.layers.python_layer import Python
 from caffe_port.loading import load
-from caffe_port.pycaffe.blob import Blob, Floats, ParamBlob
+from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe import batches, mode, saving, v1_methods
+from caffe_port.pycaffe.blob import Blob, BlobVec, Floats, ParamBlob
+from caffe_port.pycaffe.running import Runner
 from caffe_port.spec import LayerSpec
-from caffe_port.weights import read_weights
 
-TRAIN, TEST = 0, 1
+TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 _Path = str | os.PathLike[str]
+_EVENTS = ("before_forward", "after_forward", "before_backward", "after_backward")
 
 
 class LayerFace:
     """What pycaffe shows of a layer: its type and blobs."""
 
-    def __init__(self, spec: LayerSpec, blobs: list[Blob]) -> None:
+    def __init__(self, spec: LayerSpec, blobs: BlobVec) -> None:
         self.type, self.blobs = spec.type, blobs
 
 
@@ -32,10 +34,15 @@ class Net:
 
     Args:
         network_file: the prototxt.
-        args: ``phase``, or ``weights, phase``.
+        args: ``phase, level, stages, weights``; or ``weights, phase`` as older scripts have it, or
+            ``weights`` alone (DeepLab v1), which means TEST.
         phase: TRAIN or TEST.
         level, stages: NetState besides the phase.
         weights: loaded by Caffe's lenient rule.
+    Attributes:
+        blobs: name -> Blob, bottom to top.
+        params: layer name -> its parameters; layers without any are left out.
+        layers: objects with ``type`` and ``blobs``; of a Python layer, the user's own object.
     Source: BVLC/caffe python/caffe/pycaffe.py, _caffe.cpp; net.cpp for forward and backward.
     """
 
@@ -48,39 +55,61 @@ class Net:
         stages: Sequence[str] | None = None,
         weights: _Path | None = None,
     ) -> None:
-        if len(args) > 2 or (args and phase is not None):
-            raise UsageError("expected Net(prototxt, phase) or Net(prototxt, weights, phase)")
-        if len(args) == 2:
-            weights, phase = args
-        elif args:
-            (phase,) = args
-        if phase not in (TRAIN, TEST):
-            raise UsageError(f"phase is {phase!r}; expected caffe.TRAIN or caffe.TEST")
-        self._net = load(
-            network_file, phase="TRAIN" if phase == TRAIN else "TEST", level=level,
-            stages=tuple(stages or ()),
-        )  # fmt: skip
-        self._net.write_files = True
-        self._layers = self._net.spec.layers
-        self.blobs = OrderedDict((n, Blob(s)) for n, s in self._net.spec.shapes.items())
-        self.params = self._make_params()
-        self._tape: dict[int, tuple[list[Tensor], tuple[Tensor, ...]]] = {}
-        self._set_loss_diffs()
-        if weights is not None:
-            self.copy_from(weights)
+        given: dict[str, Any] = {
+            "phase": phase,
+            "level": level,
+            "stages": stages,
+            "weights": weights,
+        }
+        given.update(_positional(args))
+        if given["phase"] not in (TRAIN, TEST):
+            raise UsageError(f"phase is {given['phase']!r}; expected caffe.TRAIN or caffe.TEST")
+        with mode.building():
+            net = load(
+                network_file, phase=caffe_pb2.Phase.Name(given["phase"]), level=given["level"],
+                stages=tuple(given["stages"] or ()),
+                allow_python_layers=mode.python_layers_allowed(),
+            )  # fmt: skip
+        self._start(net)
+        if given["weights"] is not None:
+            self.copy_from(given["weights"])
 
-    def _make_params(self) -> OrderedDict[str, list[Blob]]:
+    @classmethod
+    def of(cls, net: caffe_port.Net) -> Net:
+        """Shows a net that is built already, sharing its parameters."""
+        made = cls.__new__(cls)
+        made._start(net)
+        return made
+
+    def _start(self, net: caffe_port.Net) -> None:
+        self._net = net
+        net.write_files = True
+        self._specs = net.spec.layers
+        self.blobs = OrderedDict((n, Blob(s)) for n, s in net.spec.shapes.items())
+        self._make_params()
+        self._runner = Runner(net, self.blobs, self.params)
+        self._callbacks: dict[str, list[Callable[[int], Any]]] = {name: [] for name in _EVENTS}
+        self._set_loss_diffs()
+
+    def _make_params(self) -> None:
         made: dict[int, Blob] = {}
-        params = OrderedDict()
-        for layer in self._layers:
-            own = self._net.layer_params(layer.name)
-            if own:
+        self.params: OrderedDict[str, BlobVec] = OrderedDict()
+        self.layers: list[Any] = []
+        for layer in self._specs:
+            module = self._net.module(layer.name)
+            if isinstance(module, Python):
+                blobs, face = module.bind(), module.code
+            else:
+                own = self._net.layer_params(layer.name)
                 # shared parameters share data and diff
-                params[layer.name] = [made.setdefault(id(p), ParamBlob(p)) for p in own]
-        return params
+                blobs = BlobVec(made.setdefault(id(p), ParamBlob(p)) for p in own)
+                face = LayerFace(layer, blobs)
+            self.layers.append(face)
+            if blobs:
+                self.params[layer.name] = blobs
 
     def _set_loss_diffs(self) -> None:
-        for layer in self._layers:
+        for layer in self._specs:
             for top, weight in zip(layer.tops, layer.loss_weights, strict=True):
                 if weight:
                     self.blobs[top].diff[...] = weight
@@ -96,36 +125,63 @@ class Net:
         return list(self._net.spec.outputs)
 
     @property
-    def _layer_names(self) -> list[str]:
-        return [layer.name for layer in self._layers]
-
-    @property
-    def layers(self) -> list[LayerFace]:
-        """The layers, in order."""
-        return [LayerFace(layer, self.params.get(layer.name, [])) for layer in self._layers]
-
-    @property
-    def layer_dict(self) -> OrderedDict[str, LayerFace]:
+    def layer_dict(self) -> OrderedDict[str, Any]:
         """Layer name -> layer."""
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """Layer name -> names of its bottoms."""
-        return OrderedDict((layer.name, list(layer.bottoms)) for layer in self._layers)
+        return OrderedDict((layer.name, list(layer.bottoms)) for layer in self._specs)
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """Layer name -> names of its tops."""
-        return OrderedDict((layer.name, list(layer.tops)) for layer in self._layers)
+        return OrderedDict((layer.name, list(layer.tops)) for layer in self._specs)
 
     @property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         """Blob name -> its weight in the loss."""
         weights = dict.fromkeys(self.blobs, 0.0)
-        for layer in self._layers:
+        for layer in self._specs:
             weights.update(zip(layer.tops, layer.loss_weights, strict=True))
         return OrderedDict(weights)
+
+    # what the compiled module showed under private names, and scripts use
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return [layer.name for layer in self._specs]
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    @property
+    def _blobs(self) -> list[Blob]:
+        return list(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return list(self.blob_loss_weights.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return self._ids(self.inputs)
+
+    @property
+    def _outputs(self) -> list[int]:
+        return self._ids(self.outputs)
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return self._ids(self._specs[layer].bottoms)
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return self._ids(self._specs[layer].tops)
+
+    def _ids(self, names: Iterable[str]) -> list[int]:
+        place = {name: i for i, name in enumerate(self.blobs)}
+        return [place[name] for name in names]
 
     def _index(self, layer: str) -> int:
         if layer not in self._layer_names:
@@ -149,45 +205,28 @@ class Net:
             Blob name -> its live data.
         """
         first = 0 if start is None else self._index(start)
-        last = len(self._layers) - 1 if end is None else self._index(end)
+        last = len(self._specs) - 1 if end is None else self._index(end)
         outputs = self.outputs if end is None else self.top_names[end]
-        if kwargs:
-            if set(kwargs) != set(self.inputs):
-                raise UsageError(f"values for {sorted(kwargs)}; the inputs are {self.inputs}")
-            for name, values in kwargs.items():
-                if values.shape[0] != self.blobs[name].shape[0]:
-                    batch = self.blobs[name].shape[0]
-                    raise UsageError(f"'{name}' has {values.shape[0]} items; expected {batch}")
-                self.blobs[name].data[...] = values
+        self._fill("data", kwargs, self.inputs)
         self._forward(first, last)
         return {name: self.blobs[name].data for name in {*outputs, *(blobs or ())}}
+
+    def _fill(self, what: str, given: dict[str, Floats], expected: Sequence[str]) -> None:
+        if given and set(given) != set(expected):
+            raise UsageError(f"{what} given for {sorted(given)}; expected for {list(expected)}")
+        for name, values in given.items():
+            batch = self.blobs[name].shape[:1]
+            if list(values.shape[:1]) != batch:
+                raise UsageError(f"'{name}': {values.shape[:1]} items given; expected {batch}")
+            getattr(self.blobs[name], what)[...] = values
 
     def _forward(self, start: int, end: int) -> float:
         loss = 0.0
         for index in range(start, end + 1):
-            layer = self._layers[index]
-            if layer.type == "Input":
-                continue
-            self._run(index)
-            for top, weight in zip(layer.tops, layer.loss_weights, strict=True):
-                if weight:
-                    loss += weight * float(self.blobs[top].data.sum())
+            self._call("before_forward", index)
+            loss += self._runner.forward(self._specs[index])
+            self._call("after_forward", index)
         return loss
-
-    def _run(self, index: int) -> None:
-        layer = self._layers[index]
-        bottoms = []
-        for name, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True):
-            values = torch.from_numpy(self.blobs[name].data)
-            # a copy, because a layer in place may write over what backward needs
-            copied = values.clone() if layer.needs_backward else values
-            bottoms.append(copied.requires_grad_() if needed else copied)
-        with torch.set_grad_enabled(layer.needs_backward):
-            tops = self._net.run_layer(layer.name, bottoms)
-        for name, values in zip(layer.tops, tops, strict=True):
-            self.blobs[name].assign(values)
-        if layer.needs_backward:
-            self._tape[index] = (bottoms, tops)
 
     def backward(
         self,
@@ -207,48 +246,42 @@ class Net:
         Returns:
             Blob name -> its live diff.
         """
-        first = len(self._layers) - 1 if start is None else self._index(start)
+        first = len(self._specs) - 1 if start is None else self._index(start)
         last = 0 if end is None else self._index(end)
         outputs = self.inputs if end is None else self.bottom_names[end]
-        if kwargs:
-            if set(kwargs) != set(self.outputs):
-                raise UsageError(f"diffs for {sorted(kwargs)}; the outputs are {self.outputs}")
-            for name, values in kwargs.items():
-                self.blobs[name].diff[...] = values
+        self._fill("diff", kwargs, self.outputs)
         self._backward(first, last)
         return {name: self.blobs[name].diff for name in {*outputs, *(diffs or ())}}
 
     def _backward(self, start: int, end: int) -> None:
         for index in range(start, end - 1, -1):
-            if self._layers[index].needs_backward and self._layers[index].bottoms:
-                self._walk_back(index)
+            self._call("before_backward", index)
+            if self._specs[index].needs_backward:
+                self._runner.backward(self._specs[index])
+            self._call("after_backward", index)
 
-    def _walk_back(self, index: int) -> None:
-        layer = self._layers[index]
-        if index not in self._tape:
-            raise UsageError(f"layer '{layer.name}': backward before forward")
-        bottoms, tops = self._tape[index]
-        wanted = [b for b in bottoms if b.requires_grad]
-        params = [p for p in self._net.layer_params(layer.name) if p.requires_grad]
-        diffs = [torch.from_numpy(self.blobs[name].diff.copy()) for name in layer.tops]
-        pairs = [(t, d) for t, d in zip(tops, diffs, strict=True) if t.requires_grad]
-        found: Sequence[Tensor | None] = [None] * (len(wanted) + len(params))
-        if pairs and found:
-            found = torch.autograd.grad(
-                [t for t, _ in pairs], [*wanted, *params], [d for _, d in pairs],
-                allow_unused=True, retain_graph=True,
-            )  # fmt: skip
-        found_of = dict(zip(map(id, [*wanted, *params]), found, strict=True))
-        for name, bottom in zip(layer.bottoms, bottoms, strict=True):
-            if bottom.requires_grad:
-                diff = found_of[id(bottom)]
-                self.blobs[name].diff[...] = 0 if diff is None else diff.numpy()
-        for blob, param in zip(
-            self.params.get(layer.name, []), self._net.layer_params(layer.name), strict=True
-        ):
-            diff = found_of.pop(id(param), None)  # a parameter used twice has one diff
-            if diff is not None:
-                blob.diff[...] += diff.numpy()
+    def _call(self, event: str, layer: int) -> None:
+        for run in self._callbacks[event]:
+            run(layer)
+
+    def before_forward(self, run: Callable[[int], Any]) -> None:
+        """Adds a function that is called with each layer's index before it runs."""
+        self._callbacks["before_forward"].append(run)
+
+    def after_forward(self, run: Callable[[int], Any]) -> None:
+        """Adds a function that is called with each layer's index after it ran."""
+        self._callbacks["after_forward"].append(run)
+
+    def before_backward(self, run: Callable[[int], Any]) -> None:
+        """Adds a function that is called with each layer's index before it is walked back."""
+        self._callbacks["before_backward"].append(run)
+
+    def after_backward(self, run: Callable[[int], Any]) -> None:
+        """Adds a function that is called with each layer's index after it was walked back."""
+        self._callbacks["after_backward"].append(run)
+
+    forward_all = batches.forward_all
+    forward_backward_all = batches.forward_backward_all
 
     def clear_param_diffs(self) -> None:
         """Sets all parameters' diffs to 0."""
@@ -258,55 +291,72 @@ class Net:
 
     def reshape(self) -> None:
         """Gives every blob the shape that follows from the inputs' present shapes."""
-        for layer in self._layers:
-            if layer.op.kind == "source":
-                continue
-            bottoms = [tuple(self.blobs[name].shape) for name in layer.bottoms]
-            try:
-                tops = layer.op.top_shapes(bottoms)
-            except ValueError as error:
-                raise LayerError(layer.name, layer.type, str(error)) from error
-            for name, shape in zip(layer.tops, tops, strict=False):
-                self.blobs[name].reshape(*shape)
+        for layer in self._specs:
+            bottoms = [self.blobs[name] for name in layer.bottoms]
+            tops = [self.blobs[name] for name in layer.tops]
+            module = self._net.module(layer.name)
+            if isinstance(module, Python):
+                module.code.reshape(bottoms, tops)
+            elif layer.op.kind != "source":
+                try:
+                    shapes = layer.op.top_shapes([tuple(blob.shape) for blob in bottoms])
+                except ValueError as error:
+                    raise LayerError(layer.name, layer.type, str(error)) from error
+                for top, shape in zip(tops, shapes, strict=False):
+                    top.reshape(*shape)
         self._set_loss_diffs()
 
-    def copy_from(self, weights: _Path) -> None:
-        """Loads weights by layer name; missing and extra layers are passed over, as in Caffe."""
-        self._net.load_stored(read_weights(weights).layers, strict=False)
+    def set_input_arrays(self, data: Floats, labels: Floats) -> None:
+        """Gives a MemoryData layer, the net's first, what it serves from now on.
 
-    load_hdf5 = copy_from
+        Args:
+            data: (N, C, H, W) float32, N a multiple of the batch size.
+            labels: (N,) or (N, 1, 1, 1) float32.
+        Raises:
+            UsageError: the net does not start with a MemoryData layer.
+            LayerError: arrays that do not fit it.
+        """
+        if not self._specs or self._specs[0].type != "MemoryData":
+            raise UsageError("set_input_arrays: the net's first layer is not of type MemoryData")
+        module: Any = self._net.module(self._specs[0].name)
+        module.reset(data, labels)
+
+    _set_input_arrays = set_input_arrays
 
     def share_with(self, other: Net) -> None:
-        """Uses another net's parameters, by layer name.
+        """Uses another net's parameters, by layer name; diffs stay apart.
 
         Raises:
-            WeightMismatchError: a layer whose parameters have other shapes there; nothing changed.
+            UsageError: parameters of one layer differ in number or shape.
         """
-        pairs: list[tuple[torch.nn.Parameter, torch.nn.Parameter]] = []
-        for name in self.params.keys() & other.params.keys():
-            mine, theirs = self._net.layer_params(name), other._net.layer_params(name)
-            shapes, found = [tuple(p.shape) for p in mine], [tuple(p.shape) for p in theirs]
-            if shapes != found:
-                message = f"layer '{name}': parameters of shapes {found}, {shapes} expected"
-                raise WeightMismatchError(message)
-            pairs += zip(mine, theirs, strict=True)
-        for own, other_one in pairs:
-            own.data = other_one.data
-        self.params = self._make_params()
+        for name in self.params:
+            if name not in other.params:
+                continue
+            mine, theirs = self.params[name], other.params[name]
+            if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
+                raise UsageError(f"share_with: layer '{name}' has parameters of other shapes there")
+            for blob, shared in zip(mine, theirs, strict=True):
+                assert isinstance(blob, ParamBlob)
+                blob.share_data(shared)
 
-    def save(self, path: _Path) -> None:
-        """Writes a .caffemodel, whatever the path's suffix."""
-        self._write(path, "caffemodel")
+    copy_from = saving.copy_from
+    load_hdf5 = saving.copy_from
+    save = saving.save
+    save_hdf5 = saving.save_hdf5
 
-    def save_hdf5(self, path: _Path) -> None:
-        """Writes a .caffemodel.h5, whatever the path's suffix."""
-        self._write(path, "caffemodel.h5")
+    set_phase_train = v1_methods.set_phase_train
+    set_phase_test = v1_methods.set_phase_test
+    set_mode_cpu = v1_methods.set_mode_cpu
+    set_mode_gpu = v1_methods.set_mode_gpu
+    set_device = v1_methods.set_device
 
-    def _write(self, path: _Path, format: str) -> None:
-        from caffe_port.weights import write_weights
 
-        spec = self._net.spec
-        write_weights(
-            path, self._net.stored_layers(), name=spec.name, net_message=spec.message(),
-            format=format,
-        )  # fmt: skip
+def _positional(args: Sequence[Any]) -> dict[str, Any]:
+    if args and isinstance(args[0], (str, os.PathLike)):
+        if len(args) > 2:
+            raise UsageError("expected Net(prototxt, weights, phase)")
+        return {"weights": args[0], "phase": args[1] if len(args) == 2 else TEST}
+    names = ("phase", "level", "stages", "weights")
+    if len(args) > len(names):
+        raise UsageError("expected Net(prototxt, phase, level, stages, weights)")
+    return dict(zip(names, args, strict=False))

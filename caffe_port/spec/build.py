@@ -98,6 +98,8 @@ class _Connector:
         self.unknown = unknown
 
     def add(self, message: caffe_pb2.LayerParameter) -> None:
+        if not message.HasField("phase"):
+            message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
         kind = op_class(message.name, message.type)
         bottoms, tops = tuple(message.bottom), list(message.top)
         if kind.auto_top and not tops:

@@ -116,6 +116,7 @@ class NetSpec:
         level: int = 0,
         stages: Sequence[str] = (),
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        allow_python_layers: bool = False,
     ) -> NetSpec:
         """Reads a prototxt; see ``build``."""
         from caffe_port.proto import read_net_text
@@ -124,6 +125,7 @@ class NetSpec:
         return cls.build(
             net.message, phase=phase, dialect=net.dialect, level=level, stages=stages,
             input_shapes=input_shapes, unknown=net.unknown, text=net.text,
+            allow_python_layers=allow_python_layers,
         )  # fmt: skip
 
     @classmethod
@@ -138,6 +140,7 @@ class NetSpec:
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         unknown: Sequence[UnknownField] = (),
         text: str = "",
+        allow_python_layers: bool = False,
     ) -> NetSpec:
         """Filters, splits and connects the layers of an upgraded net.
 
@@ -149,6 +152,7 @@ class NetSpec:
             input_shapes: shapes that replace those of Input and data layers, by top.
             unknown: what the reader did not know, given to the layers as ``extra``.
             text: remembered with the spec.
+            allow_python_layers: whether the code that Python layers name may be imported and run.
         Raises:
             NetError: blobs or names that do not fit together.
             LayerError: a layer with wrong options or bottoms.
@@ -156,9 +160,11 @@ class NetSpec:
             UsageError: a phase other than TRAIN and TEST, input_shapes for blobs that are no input.
         """
         from caffe_port.spec.build import Setting, build
+        from caffe_port.spec.ops.python_layer import python_layers
 
         setting = Setting(phase, dialect, level, tuple(stages), dict(input_shapes or {}))
-        return build(cls, message, setting, unknown, text)
+        with python_layers(allow_python_layers):
+            return build(cls, message, setting, unknown, text)
 
     def settings(self) -> dict[str, str]:
         """What, besides the text, is needed to build this spec again; as strings."""

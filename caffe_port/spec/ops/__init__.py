@@ -64,6 +64,7 @@ BUILTIN = {
     "Permute": "permute",
     "Pooling": "pooling",
     "Power": "power",
+    "Python": "python_layer",
     "RNN": "rnn",
     "ReLU": "relu",
     "Reduction": "reduction",

@@ -1,0 +1,72 @@
+"""Makes ``import caffe`` mean this package, whatever lies on sys.path."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from caffe_port.errors import UsageError
+
+_HERE = "caffe_port.pycaffe"
+_HOMES = {
+    "caffe": _HERE,
+    "caffe._caffe": _HERE,
+    "caffe.pycaffe": _HERE,
+    "caffe.proto": "caffe_port.proto",
+    "caffe.proto.caffe_pb2": "caffe_port.proto.caffe_pb2",
+    # where protobuf 2 and 3 kept the classes of repeated fields
+    "google.protobuf.pyext._message": f"{_HERE}.old_protobuf",
+}
+
+
+def _home(name: str) -> str | None:
+    """The real name of a module imported as caffe, or None if it is no such module."""
+    if name in _HOMES:
+        return _HOMES[name]
+    if not name.startswith("caffe."):
+        return None
+    home = f"{_HERE}.{name.removeprefix('caffe.')}"
+    parent = home.rpartition(".")[0]
+    known = parent == _HERE and importlib.util.find_spec(home) is not None
+    return home if known else None
+
+
+class _Loader(Loader):
+    """Hands out the module under its real name, unchanged."""
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self._home)
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has just replaced it
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        home = _home(fullname)
+        return None if home is None else ModuleSpec(fullname, _Loader(home))
+
+
+def install() -> None:
+    """From now on ``import caffe``, ``caffe.io``, ``caffe.proto`` and so on give this package.
+
+    Raises:
+        UsageError: another module called caffe is imported already.
+    """
+    ours = importlib.import_module(_HERE)
+    if sys.modules.get("caffe", ours) is not ours:
+        raise UsageError("another module 'caffe' is imported already; install() comes first")
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

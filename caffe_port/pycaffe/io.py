@@ -1,0 +1,149 @@
+"""Pictures and protobufs to arrays and back: ``caffe.io``.
+
+Source: BVLC/caffe python/caffe/io.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.errors import DataError
+from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe.transformer import Transformer, resize_image
+
+__all__ = [
+    "Transformer",
+    "array_to_blobproto",
+    "array_to_datum",
+    "arraylist_to_blobprotovector_str",
+    "blobproto_to_array",
+    "blobprotovector_str_to_arraylist",
+    "caffe_pb2",
+    "datum_to_array",
+    "load_image",
+    "oversample",
+    "resize_image",
+]
+
+_Array = npt.NDArray[Any]
+_GREY = np.array([0.2125, 0.7154, 0.0721])  # luminance of linear RGB, as scikit-image weighs it
+
+
+def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> _Array:
+    """The values, or the diff, of a BlobProto.
+
+    Raises:
+        ValueError: the values do not fill its shape.
+    """
+    values = np.array(blob.diff if return_diff else blob.data)
+    legacy = ("num", "channels", "height", "width")
+    if any(blob.HasField(name) for name in legacy):
+        return values.reshape([getattr(blob, name) for name in legacy])
+    return values.reshape(tuple(blob.shape.dim))
+
+
+def array_to_blobproto(arr: _Array, diff: _Array | None = None) -> caffe_pb2.BlobProto:
+    """A BlobProto of an array, with a diff of the same shape if given."""
+    blob = caffe_pb2.BlobProto()
+    blob.shape.dim.extend(arr.shape)
+    blob.data.extend(arr.astype(float).ravel())
+    if diff is not None:
+        blob.diff.extend(diff.astype(float).ravel())
+    return blob
+
+
+def arraylist_to_blobprotovector_str(arraylist: Iterable[_Array]) -> bytes:
+    """Several arrays as one serialized BlobProtoVector."""
+    vector = caffe_pb2.BlobProtoVector(blobs=[array_to_blobproto(arr) for arr in arraylist])
+    return vector.SerializeToString()
+
+
+def blobprotovector_str_to_arraylist(str: bytes) -> list[_Array]:
+    """The arrays of a serialized BlobProtoVector."""
+    vector = caffe_pb2.BlobProtoVector.FromString(str)
+    return [blobproto_to_array(blob) for blob in vector.blobs]
+
+
+def array_to_datum(arr: _Array, label: int | None = None) -> caffe_pb2.Datum:
+    """A Datum of a (C, H, W) array: bytes if it is uint8, floats otherwise.
+
+    Raises:
+        ValueError: it has not three axes.
+    """
+    if arr.ndim != 3:
+        raise ValueError(f"an array of shape {arr.shape}; a Datum holds (C, H, W)")
+    channels, height, width = arr.shape
+    datum = caffe_pb2.Datum(channels=channels, height=height, width=width)
+    if arr.dtype == np.uint8:
+        datum.data = arr.tobytes()
+    else:
+        datum.float_data.extend(arr.astype(float).ravel())
+    if label is not None:
+        datum.label = label
+    return datum
+
+
+def datum_to_array(datum: caffe_pb2.Datum) -> _Array:
+    """The (C, H, W) array of a Datum, uint8 or float; its label is ``datum.label``."""
+    shape = (datum.channels, datum.height, datum.width)
+    if len(datum.data):
+        return np.frombuffer(datum.data, dtype=np.uint8).reshape(shape)
+    return np.array(datum.float_data).astype(float).reshape(shape)
+
+
+def load_image(filename: str | os.PathLike[str], color: bool = True) -> npt.NDArray[np.float32]:
+    """Reads a picture.
+
+    Args:
+        filename: of any format that Pillow reads.
+        color: whether as RGB; False gives one channel of grey.
+    Returns:
+        (H, W, 3) or (H, W, 1), float32, 0 to 1. Transparency is left out.
+    Raises:
+        DataError: it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(filename) as picture:
+            mode = picture.mode if picture.mode[:1] in "1LI" and picture.mode != "LA" else "RGB"
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+    except OSError as error:
+        raise DataError(f"{os.fspath(filename)}: not a picture that can be read: {error}") from None
+    full = 1.0 if pixels.dtype == bool else 255.0 if pixels.dtype == np.uint8 else 65535.0
+    values = pixels / full
+    if values.ndim == 2:
+        values = values[:, :, None]
+        if color:
+            values = np.tile(values, (1, 1, 3))
+    elif not color:
+        values = values @ _GREY[:, None]
+    return values.astype(np.float32)
+
+
+def oversample(
+    images: Sequence[_Array] | _Array, crop_dims: Sequence[int] | _Array
+) -> npt.NDArray[np.float32]:
+    """Crops each image at its four corners and centre, and mirrors these five.
+
+    Args:
+        images: N of (H, W, K), of one size.
+        crop_dims: (height, width) of the crops.
+    Returns:
+        (10 N, height, width, K): per image top left, top right, bottom left, bottom right and
+        centre, then the same mirrored.
+    """
+    height, width = int(crop_dims[0]), int(crop_dims[1])
+    bottom, right = images[0].shape[0] - height, images[0].shape[1] - width
+    centre = (int(images[0].shape[0] / 2 - height / 2), int(images[0].shape[1] / 2 - width / 2))
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre]
+    crops = []
+    for image in images:
+        five = [image[y : y + height, x : x + width] for y, x in corners]
+        crops += five + [crop[:, ::-1] for crop in five]
+    return np.array(crops, dtype=np.float32)

@@ -1,0 +1,68 @@
+"""How a pycaffe net reads and writes weights."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from caffe_port.pycaffe.blob import Blob
+from caffe_port.spec import ParamSpec
+from caffe_port.weights import StoredBlob, StoredLayer, read_weights, write_weights
+
+if TYPE_CHECKING:
+    from caffe_port.pycaffe.net import Net
+
+_Path = str | os.PathLike[str]
+
+
+def copy_from(net: Net, weights: _Path) -> None:
+    """Loads weights by layer name; missing and extra layers are passed over, as in Caffe."""
+    net._net.load_stored(read_weights(weights).layers, strict=False)
+
+
+def save(net: Net, path: _Path) -> None:
+    """Writes a .caffemodel, whatever the path's suffix."""
+    write(net, path, "caffemodel")
+
+
+def save_hdf5(net: Net, path: _Path) -> None:
+    """Writes a .caffemodel.h5, whatever the path's suffix."""
+    write(net, path, "caffemodel.h5")
+
+
+def write(net: Net, path: _Path, format: str, diffs: bool = False) -> None:
+    """Writes the parameters as they are now, of changed shape too.
+
+    Args:
+        net: whose.
+        path: the file.
+        format: 'caffemodel' or 'caffemodel.h5'.
+        diffs: whether diffs are written beside the values.
+    """
+    spec = net._net.spec
+    layers = [
+        StoredLayer(
+            layer.name,
+            layer.type,
+            tuple(
+                _stored(blob, param, diffs)
+                for blob, param in zip(net.params.get(layer.name, ()), layer.params, strict=True)
+            ),
+        )
+        for layer in spec.layers
+    ]
+    write_weights(path, layers, name=spec.name, net_message=spec.message(), format=format)
+
+
+def _stored(blob: Blob, param: ParamSpec, diffs: bool) -> StoredBlob:
+    # one shared permissively has its owner's shape in memory
+    shape = param.shape if blob.count == _count(param) else tuple(blob.shape)
+    diff = blob.diff.reshape(shape) if diffs else None
+    return StoredBlob(blob.data.reshape(shape), diff=diff, name=param.name)
+
+
+def _count(param: ParamSpec) -> int:
+    count = 1
+    for size in param.shape:
+        count *= size
+    return count

@@ -1,0 +1,354 @@
+"""pycaffe's solvers.
+
+Source: BVLC/caffe solver.cpp, sgd_solver.cpp; _caffe.cpp for the interface.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_port.errors import UsageError
+from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe import mode, saving, solver_nets
+from caffe_port.pycaffe.blob import Blob
+from caffe_port.pycaffe.net import Net
+from caffe_port.solver.gradients import clip, regularize
+from caffe_port.solver.log import log
+from caffe_port.solver.rates import learning_rate
+from caffe_port.solver.updates import Setting, find_rule
+from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
+
+_Path = str | os.PathLike[str]
+_Callback = Callable[[], Any]
+
+
+class Learnable:
+    """A parameter that the solver updates.
+
+    Attributes:
+        blob: its data and diff.
+        lr_mult, decay_mult: its factors; of layers that share it, whichever sets them.
+    """
+
+    def __init__(self, blob: Blob, lr_mult: float, decay_mult: float) -> None:
+        self.blob, self.lr_mult, self.decay_mult = blob, lr_mult, decay_mult
+
+    @property
+    def data(self) -> Tensor:
+        """Its values, live."""
+        return torch.from_numpy(self.blob.data)
+
+    @property
+    def diff(self) -> Tensor:
+        """Its diff, live."""
+        return torch.from_numpy(self.blob.diff)
+
+
+def learnable(net: Net) -> list[Learnable]:
+    """A net's parameters in order, shared ones once."""
+    owners: dict[tuple[str, int], Learnable] = {}
+    for layer in net._net.spec.layers:
+        for i, param in enumerate(layer.params):
+            if param.owner is None:
+                blob = net.params[layer.name][i]
+                owners[layer.name, i] = Learnable(blob, param.lr_mult, param.decay_mult)
+            elif i < len(layer.message.param):
+                given = layer.message.param[i]
+                for name in ("lr_mult", "decay_mult"):
+                    if given.HasField(name):
+                        setattr(owners[param.owner], name, getattr(given, name))
+    return list(owners.values())
+
+
+class Solver:
+    """Trains a net; ``get_solver`` or a subclass makes one.
+
+    Args:
+        solver_file: the solver's prototxt.
+    Attributes:
+        net: the net that is trained.
+        test_nets: the nets that are tested.
+        iter: how many updates were made.
+        param: the solver's message.
+    Raises:
+        FormatError, UsageError: the solver or its nets are not as expected.
+    """
+
+    solver_type: ClassVar[str] = ""
+
+    def __init__(self, solver_file: _Path) -> None:
+        param = solver_nets.read_param(solver_file)
+        self.param = param
+        self._rule = find_rule(self.solver_type or param.type, param.momentum)
+        if param.average_loss < 1:
+            raise UsageError(f"average_loss is {param.average_loss}; expected 1 or more")
+        if param.snapshot:
+            self._check_folder()
+        if param.random_seed >= 0:
+            mode.set_random_seed(param.random_seed + mode.solver_rank())
+        self.net = solver_nets.train_net(param)
+        self.test_nets = solver_nets.test_nets(param)
+        self.iter, self._current_step = 0, 0
+        self._learnable = learnable(self.net)
+        self._history = [
+            torch.zeros_like(item.data)
+            for _ in range(self._rule.histories)
+            for item in self._learnable
+        ]
+        self._callbacks: list[tuple[_Callback, _Callback]] = []
+        self._losses: list[float] = []
+        self._smoothed = 0.0
+
+    def _check_folder(self) -> None:
+        folder = Path(self.param.snapshot_prefix).parent
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"snapshot_prefix: folder '{folder}' is missing or not writable")
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this iteration."""
+        rate, self._current_step = learning_rate(self.param, self.iter, self._current_step)
+        return rate
+
+    def add_callback(self, on_start: _Callback, on_gradients_ready: _Callback) -> None:
+        """Adds functions called in each step: before the first forward, and before the update."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+    def share_weights(self, net: Net) -> None:
+        """Makes another net use the parameters of this solver's."""
+        net.share_with(self.net)
+
+    def step(self, iters: int) -> None:
+        """Makes ``iters`` updates, testing, logging and writing snapshots when due."""
+        start, param = self.iter, self.param
+        self._losses, self._smoothed = [], 0.0
+        while self.iter < start + iters:
+            self.net.clear_param_diffs()
+            if self._tests_now() and (self.iter > 0 or param.test_initialization):
+                self._test_all()
+            for on_start, _ in self._callbacks:
+                on_start()
+            loss = 0.0
+            for _ in range(param.iter_size):
+                loss += self._forward_backward()
+            self._smooth(loss / param.iter_size, start)
+            if self._displays():
+                log(f"Iteration {self.iter}, loss = {self._smoothed:g}")
+                self._log_outputs("Train", self.net, _outputs(self.net))
+            for _, on_gradients_ready in self._callbacks:
+                on_gradients_ready()
+            self.apply_update()
+            if param.snapshot and self.iter % param.snapshot == 0 and _is_root():
+                self.snapshot()
+
+    def _forward_backward(self) -> float:
+        last = len(self.net.layers) - 1
+        loss = self.net._forward(0, last)
+        self.net._backward(last, 0)
+        return loss
+
+    def _tests_now(self) -> bool:
+        interval = self.param.test_interval
+        return bool(interval) and self.iter % interval == 0 and _is_root()
+
+    def _displays(self) -> bool:
+        display = self.param.display
+        return bool(display) and self.iter % display == 0 and _is_root()
+
+    def _smooth(self, loss: float, start: int) -> None:
+        """The running mean over the last average_loss losses."""
+        losses, size = self._losses, self.param.average_loss
+        if len(losses) < size:
+            losses.append(loss)
+            self._smoothed += (loss - self._smoothed) / len(losses)
+        else:
+            place = (self.iter - start) % size
+            self._smoothed += (loss - losses[place]) / size
+            losses[place] = loss
+
+    def apply_update(self) -> None:
+        """Turns the diffs into an update of the parameters; counts the iteration."""
+        param, rate = self.param, self.lr
+        if self._displays():
+            log(f"Iteration {self.iter}, lr = {rate:g}", place="sgd_solver.cpp:1")
+        clipped = clip([item.diff for item in self._learnable], param.clip_gradients)
+        if clipped:
+            norm, factor = clipped
+            log(
+                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > "
+                f"{param.clip_gradients:g}) by scale factor {factor:g}",
+                place="sgd_solver.cpp:1",
+            )
+        for i, item in enumerate(self._learnable):
+            diff, data = item.diff, item.data
+            if param.iter_size > 1:
+                diff.mul_(1 / param.iter_size)
+            decay = float(np.float32(param.weight_decay) * np.float32(item.decay_mult))
+            regularize(diff, data, decay, param.regularization_type)
+            local = float(np.float32(rate) * np.float32(item.lr_mult))
+            setting = Setting(
+                local, param.momentum, param.momentum2, param.delta, param.rms_decay, self.iter
+            )
+            self._rule.update(diff, self._history[i :: len(self._learnable)], setting)
+        for item in self._learnable:
+            item.data.sub_(item.diff)
+        self.iter += 1
+
+    def solve(self, resume_file: _Path | None = None) -> None:
+        """Trains to max_iter, from a solver state if one is given; then logs, tests and saves."""
+        param = self.param
+        log(f"Solving {self.net._net.spec.name}")
+        log(f"Learning Rate Policy: {param.lr_policy}")
+        if resume_file is not None:
+            log(f"Restoring previous solver status from {os.fspath(resume_file)}")
+            self.restore(resume_file)
+        start = self.iter
+        self.step(param.max_iter - self.iter)
+        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
+            self.snapshot()
+        if self._displays():
+            self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)
+            log(f"Iteration {self.iter}, loss = {self._smoothed:g}")
+        if self._tests_now():
+            self._test_all()
+        log("Optimization Done.")
+
+    def _test_all(self) -> None:
+        for index, net in enumerate(self.test_nets):
+            log(f"Iteration {self.iter}, Testing net (#{index})")
+            net.share_with(self.net)
+            passes, loss = self.param.test_iter[index], 0.0
+            sums: defaultdict[tuple[str, int], float] = defaultdict(float)
+            for _ in range(passes):
+                loss += net._forward(0, len(net.layers) - 1)
+                for key, value in _outputs(net).items():
+                    sums[key] += value
+            if self.param.test_compute_loss:
+                log(f"Test loss: {loss / passes:g}")
+            means = {key: value / passes for key, value in sums.items()}
+            self._log_outputs("Test", net, means)
+
+    def _log_outputs(self, what: str, net: Net, values: dict[tuple[str, int], Any]) -> None:
+        weights = net.blob_loss_weights
+        for i, ((name, _), value) in enumerate(values.items()):
+            weight = weights[name]
+            part = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+            log(f"    {what} net output #{i}: {name} = {value:g}{part}")
+
+    def snapshot(self) -> None:
+        """Writes the weights and the solver's state as `<prefix>_iter_<iter>.*`."""
+        hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+        suffix = ".h5" if hdf5 else ""
+        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
+        model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+        log(f"Snapshotting to {'HDF5' if hdf5 else 'binary proto'} file {model}")
+        saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
+        history = tuple(tensor.numpy() for tensor in self._history)
+        write_solver_state(state, SolverState(self.iter, model, self._current_step, history))
+
+    def restore(self, state_file: _Path) -> None:
+        """Goes on from a solver state, of Caffe's or of this, with the weights it names.
+
+        The weights are looked for under the name they have in the state, then beside the state.
+
+        Raises:
+            FormatError: the state is broken.
+            UsageError: it is of another net or another type of solver.
+        """
+        state = read_solver_state(state_file)
+        shapes = [tuple(tensor.shape) for tensor in self._history]
+        fits = len(state.history) == len(shapes) and all(
+            found.size == int(np.prod(shape))
+            for found, shape in zip(state.history, shapes, strict=True)
+        )
+        if not fits:
+            found = [tuple(array.shape) for array in state.history]
+            message = f"histories of shape {found}; this solver has {shapes}"
+            raise UsageError(f"{os.fspath(state_file)}: {message}")
+        if state.learned_net:
+            self.net.copy_from(_existing(state.learned_net, Path(state_file).parent))
+        self.iter, self._current_step = state.iter, state.current_step
+        for tensor, array in zip(self._history, state.history, strict=True):
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).view(tensor.shape))
+
+
+def _is_root() -> bool:
+    return mode.solver_rank() == 0
+
+
+def _existing(name: str, folder: Path) -> str:
+    beside = folder / Path(name).name
+    return os.fspath(beside) if not os.path.exists(name) and beside.exists() else name
+
+
+def _outputs(net: Net) -> dict[tuple[str, int], float]:
+    """(output, element) -> value."""
+    return {
+        (name, i): float(value)
+        for name in net.outputs
+        for i, value in enumerate(net.blobs[name].data.ravel())
+    }
+
+
+class SGDSolver(Solver):
+    """Stochastic gradient descent with momentum, whatever type the prototxt names."""
+
+    solver_type = "SGD"
+
+
+class NesterovSolver(SGDSolver):
+    """Nesterov's accelerated gradient."""
+
+    solver_type = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    """AdaGrad."""
+
+    solver_type = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    """RMSProp."""
+
+    solver_type = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    """AdaDelta."""
+
+    solver_type = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    """Adam."""
+
+    solver_type = "Adam"
+
+
+_BY_TYPE = {
+    kind.solver_type: kind
+    for kind in (
+        SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver
+    )
+}  # fmt: skip
+
+
+def get_solver(solver_file: _Path) -> Solver:
+    """The solver that a prototxt describes.
+
+    Raises:
+        FormatError: it breaks its format.
+        UsageError: its type is not known, or its nets are not as expected.
+    """
+    type = solver_nets.read_param(solver_file).type
+    find_rule(type, 0)  # refuses a type that is not known
+    return _BY_TYPE[type](solver_file)

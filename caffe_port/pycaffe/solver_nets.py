@@ -1,0 +1,108 @@
+"""Which nets a solver trains and tests.
+
+Source: BVLC/caffe solver.cpp, InitTrainNet and InitTestNets; upgrade_proto.cpp,
+UpgradeSnapshotPrefixProperty.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import caffe_port
+from caffe_port.errors import UsageError
+from caffe_port.loading import load
+from caffe_port.proto import caffe_pb2, read_net, read_solver
+from caffe_port.proto.upgrade import upgrade_net
+from caffe_port.pycaffe import mode
+from caffe_port.pycaffe.net import Net
+from caffe_port.spec import NetSpec
+
+_Path = str | os.PathLike[str]
+_Source = str | caffe_pb2.NetParameter
+
+
+def read_param(solver_file: _Path) -> caffe_pb2.SolverParameter:
+    """Reads a solver; without a snapshot_prefix, or with a folder as such, the file's name is it.
+
+    Raises:
+        FormatError: it breaks its format.
+    """
+    param = read_solver(solver_file)
+    path = Path(solver_file)
+    if not param.HasField("snapshot_prefix"):
+        param.snapshot_prefix = os.fspath(path.with_suffix(""))
+    elif os.path.isdir(param.snapshot_prefix):
+        param.snapshot_prefix = os.path.join(param.snapshot_prefix, path.stem)
+    return param
+
+
+def train_net(param: caffe_pb2.SolverParameter) -> Net:
+    """The net that is trained.
+
+    Raises:
+        UsageError: not exactly one of net, net_param, train_net, train_net_param.
+    """
+    fields = ("net", "net_param", "train_net", "train_net_param")
+    given = [name for name in fields if param.HasField(name)]
+    if len(given) != 1:
+        found = ", ".join(given) or "none"
+        raise UsageError(f"a solver names one train net by {', '.join(fields)}; found {found}")
+    state = caffe_pb2.NetState(phase=caffe_pb2.TRAIN)
+    return _make(param, getattr(param, given[0]), state, param.train_state)
+
+
+def test_nets(param: caffe_pb2.SolverParameter) -> list[Net]:
+    """The nets that are tested; ``net`` serves for every test_iter that no test net is named for.
+
+    Raises:
+        UsageError: test_iter, test_state or test_interval do not go with them.
+    """
+    sources: list[_Source] = [*param.test_net_param, *param.test_net]
+    generic = [getattr(param, name) for name in ("net_param", "net") if param.HasField(name)]
+    missing = len(param.test_iter) - len(sources)
+    if missing < 0 or (missing and not generic):
+        raise UsageError(f"{len(param.test_iter)} test_iter for {len(sources)} test nets")
+    sources += generic[:1] * missing
+    if param.test_state and len(param.test_state) != len(sources):
+        raise UsageError(f"{len(param.test_state)} test_state for {len(sources)} test nets")
+    if sources and param.test_interval <= 0:
+        raise UsageError("test nets need a test_interval above 0")
+    states = param.test_state or [caffe_pb2.NetState()] * len(sources)
+    nets = []
+    for source, own in zip(sources, states, strict=True):
+        nets.append(_make(param, source, caffe_pb2.NetState(phase=caffe_pb2.TEST), own))
+    return nets
+
+
+def _make(
+    param: caffe_pb2.SolverParameter,
+    source: _Source,
+    state: caffe_pb2.NetState,
+    own: caffe_pb2.NetState,
+) -> Net:
+    """Builds a net in the solver's state, over which the net's and then ``own`` have precedence."""
+    message = read_net(source) if isinstance(source, str) else source
+    state.MergeFrom(message.state)
+    state.MergeFrom(own)
+    with mode.building():
+        net = Net.of(_build(source, state))
+    for names in param.weights:
+        for name in names.split(","):
+            net.copy_from(name.strip())
+    return net
+
+
+def _build(source: _Source, state: caffe_pb2.NetState) -> caffe_port.Net:
+    phase, allowed = caffe_pb2.Phase.Name(state.phase), mode.python_layers_allowed()
+    if isinstance(source, str):
+        return load(
+            source, phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed
+        )
+    message = caffe_pb2.NetParameter()
+    message.CopyFrom(source)
+    upgrade_net(message)
+    spec = NetSpec.build(
+        message, phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed
+    )
+    return caffe_port.Net(spec)

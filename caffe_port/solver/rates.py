@@ -1,0 +1,66 @@
+"""Learning rate policies.
+
+Source: BVLC/caffe sgd_solver.cpp, GetLearningRate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from caffe_port.errors import UsageError
+from caffe_port.proto import caffe_pb2
+
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+
+
+def learning_rate(
+    param: caffe_pb2.SolverParameter, iteration: int, current_step: int
+) -> tuple[float, int]:
+    """The rate of an iteration.
+
+        step, multistep: base_lr gamma^current_step;  exp: base_lr gamma^iteration
+        inv: base_lr (1 + gamma iteration)^-power;    poly: base_lr (1 - iteration/max_iter)^power
+        sigmoid: base_lr / (1 + e^(-gamma (iteration - stepsize)))
+
+    Args:
+        param: the solver.
+        iteration: from 0.
+        current_step: how often the rate has been stepped.
+    Returns:
+        The rate, a float32 value, and the new current_step.
+    Raises:
+        UsageError: an unknown policy, or options that it refuses.
+    """
+    policy, gamma = param.lr_policy, param.gamma
+    if policy not in POLICIES:
+        raise UsageError(f"lr_policy is '{policy}'; expected one of {', '.join(POLICIES)}")
+    if (gamma < 0 and policy != "sigmoid") or (
+        policy in ("step", "sigmoid") and param.stepsize <= 0
+    ):
+        raise UsageError(f"lr_policy '{policy}' with gamma {gamma}, stepsize {param.stepsize}")
+    if policy == "step":
+        current_step = iteration // param.stepsize
+    elif policy == "multistep":
+        steps = param.stepvalue
+        # at most one step per iteration, also after a resumed or late start
+        current_step += current_step < len(steps) and iteration >= steps[current_step]
+    return float(np.float32(param.base_lr * _factor(param, iteration, current_step))), current_step
+
+
+def _factor(param: caffe_pb2.SolverParameter, iteration: int, current_step: int) -> float:
+    policy, gamma = param.lr_policy, param.gamma
+    if policy in ("step", "multistep"):
+        return float(gamma**current_step)
+    if policy == "exp":
+        return float(gamma**iteration)
+    if policy == "inv":
+        return float((1 + gamma * iteration) ** -param.power)
+    if policy == "poly":
+        # float32 as upstream, but never below 0, where the power is not a number
+        left = np.float32(1) - np.float32(iteration) / np.float32(param.max_iter)
+        return float(max(left, np.float32(0)) ** np.float32(param.power))
+    if policy == "sigmoid":
+        return 1 / (1 + math.exp(-gamma * (iteration - param.stepsize)))
+    return 1.0

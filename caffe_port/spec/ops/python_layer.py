@@ -1,0 +1,134 @@
+"""Python: a layer whose code is the user's, with pycaffe's interface.
+
+A model file names a module; importing it runs code. So it is never imported unless the caller has
+said so, with ``allow_python_layers=True`` or what passes it on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
+
+if TYPE_CHECKING:
+    from caffe_port.pycaffe.blob import Blob
+
+_allowed = contextvars.ContextVar("python layers allowed", default=False)
+
+
+@contextlib.contextmanager
+def python_layers(allowed: bool) -> Iterator[None]:
+    """Whether nets built inside may import and run the code that their Python layers name."""
+    token = _allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+class Code:
+    """The user's layer object behind a Python layer, made when shapes are first asked for.
+
+    Caffe calls ``setup`` once per net; so does this, although the spec needs the shapes before the
+    net exists: the first module built takes over the object that gave them.
+
+    Args:
+        message: the layer's prototxt, with its phase.
+    """
+
+    def __init__(self, message: caffe_pb2.LayerParameter) -> None:
+        self.message = message
+        self._waiting: Any = None
+
+    def make(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> Any:
+        """Imports the module, makes the object, runs its ``setup`` and ``reshape``."""
+        options = self.message.python_param
+        module = importlib.import_module(options.module)
+        layer = getattr(module, options.layer)(self.message)
+        layer.param_str, layer.phase = options.param_str, int(self.message.phase)
+        layer.setup(bottoms, tops)
+        layer.reshape(bottoms, tops)
+        return layer
+
+    def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the tops, by the object's own ``reshape``."""
+        given, made = scratch(bottoms), scratch([(0,)] * len(self.message.top))
+        if self._waiting is None:
+            self._waiting = self.make(given, made)
+        else:
+            self._waiting.reshape(given, made)
+        return [tuple(top.shape) for top in made]
+
+    def params(self) -> list[Shape]:
+        """Shapes of the blobs that ``setup`` added."""
+        return [tuple(blob.shape) for blob in self._waiting.blobs]
+
+    def take(self, bottoms: Sequence[Shape]) -> Any:
+        """The object, for one module to keep; the next one gets another."""
+        if self._waiting is None:
+            self.shapes(bottoms)
+        layer, self._waiting = self._waiting, None
+        return layer
+
+
+def scratch(shapes: Sequence[Shape]) -> list[Blob]:
+    """Blobs of given shapes, full of zeros."""
+    from caffe_port.pycaffe.blob import Blob
+
+    return [Blob(shape) for shape in shapes]
+
+
+@register_op
+@dataclass(frozen=True)
+class Python(Op):
+    """Options of Python. Source: BVLC/caffe python_layer.hpp, layer_factory.cpp.
+
+    Attributes:
+        module, layer: where the class is.
+        param_str: handed to it.
+        tops_made: number of tops.
+        code: its object.
+    """
+
+    type: ClassVar[str] = "Python"
+    remark: ClassVar[str] = "Runs the user's code, when allowed; share_in_parallel has no meaning."
+    bottoms: ClassVar[tuple[int, int | None]] = (0, None)
+    tops: ClassVar[tuple[int, int | None]] = (0, None)
+
+    module: str
+    layer: str
+    param_str: str
+    code: Code = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Python:
+        options = layer.python_param
+        where = f"python_param names class '{options.layer}' of module '{options.module}'"
+        expect(bool(options.module and options.layer), f"{where}; expected both names")
+        expect(
+            _allowed.get(),
+            f"{where}, and a model file alone must not make code run. If you trust it: "
+            "allow_python_layers=True, --allow-python-layers, or run your script with "
+            "python -m caffe_port.pycaffe",
+        )
+        kind = cls if layer.bottom else PythonData
+        return kind(options.module, options.layer, options.param_str, Code(layer))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        return self.code.shapes(bottoms)
+
+    def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
+        return [ParamShape(f"blob{i}", shape) for i, shape in enumerate(self.code.params())]
+
+
+@dataclass(frozen=True)
+class PythonData(Python):
+    """A Python layer without bottoms makes data."""
+
+    kind: ClassVar[str] = "source"
