@@ -219,6 +219,8 @@ def messages(draw, make, depth=3):
     message = make()
     fields = [f for f in message.DESCRIPTOR.fields if depth or f.type != f.TYPE_MESSAGE]
     fields = [f for f in fields if f.name != "layers" or message.DESCRIPTOR.name != "NetParameter"]
+    if not fields:  # a message of nothing but messages, too deep already
+        return message
     chosen = draw(st.lists(st.sampled_from(fields), max_size=6, unique_by=lambda f: f.name))
     for field in fields:
         required = field.is_required if hasattr(field, "is_required") else field.label == 2
