@@ -24,11 +24,15 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
+SOURCES = ("buffer", "lattice", "mean_field", "path_avx2", "path_portable", "paths")
+HEADERS = ("buffer.h", "crew.h", "float_state.h", "key_table.h", "lattice.h")
+HEADERS += ("pixel_features.h", "pixel_order.h")
+HEADERS += ("mean_field.h", "path_loops.h", "path_table.h", "paths.h")
+
 LATTICE = Extension(
     "caffe_port.crf._lattice",
-    ["ext/_lattice.pyx", "ext/lattice.cpp", "ext/mean_field.cpp"],
-    depends=[f"ext/{name}.h" for name in ("float_state", "key_table", "lattice", "mean_field")]
-    + ["ext/rows.h", "ext/softmax.h"],
+    ["ext/_lattice.pyx"] + [f"ext/{name}.cpp" for name in SOURCES],
+    depends=[f"ext/{name}" for name in HEADERS],
     include_dirs=["ext", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS,

@@ -1,83 +1,95 @@
-// The vertices of a lattice: a hash set of integer points, numbered in order of arrival.
+// The vertices of a lattice: a hash set of packed integer points, numbered in order of arrival.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace caffe_port::crf {
 
-// The first D coordinates of a vertex (the last follows: all d + 1 sum to zero). They are padded
-// with zeros to whole 64-bit words, so that hashing and comparing take one or two steps.
-template <int D>
-struct Key {
-  static constexpr int kWords = (D + 3) / 4;
-  std::array<std::int16_t, 4 * kWords> at{};
+// How the first D coordinates of a vertex (the last follows: all d + 1 sum to zero) become one
+// number: sum of c_i 2^(Bits i), modulo the number's range. That is linear, so that a step in the
+// lattice adds a constant, and tells points apart while all |c_i| < 2^(Bits - 1).
+template <int D, class Number, int Bits>
+struct Packing {
+  static_assert(D * Bits <= 8 * static_cast<int>(sizeof(Number)));
+  using Key = Number;
+  static constexpr int kDimension = D;
+  // Rounding, wrapping, the step to a vertex and the one to its neighbour each move a coordinate
+  // by at most d + 1.
+  static constexpr float kLimit = (1 << (Bits - 1)) - 1 - 4 * (D + 1);
 
-  std::array<std::uint64_t, kWords> words() const {
-    std::array<std::uint64_t, kWords> result;
-    std::memcpy(result.data(), at.data(), sizeof(result));
-    return result;
+  static Key unit(int i) { return i < D ? Key{1} << (Bits * i) : Key{0}; }
+  static Key ones() {
+    Key sum = 0;
+    for (int i = 0; i < D; ++i) sum += unit(i);
+    return sum;
   }
-  bool operator==(const Key& other) const { return words() == other.words(); }
-
-  std::uint64_t hash() const {
-    std::uint64_t mixed = 0;
-    for (std::uint64_t word : words()) {
-      mixed = (mixed ^ word) * 0x9E3779B97F4A7C15u;
-      mixed ^= mixed >> 32;
-    }
-    return mixed * 0xD6E8FEB86659FD93u;
-  }
+  // From a vertex to its neighbour along an axis: all coordinates - 1, but the axis' own + d.
+  static Key step(int axis) { return Key{D + 1} * unit(axis) - ones(); }
 };
 
+typedef unsigned __int128 Wide;
+
+inline std::uint64_t mixed(std::uint64_t key) {
+  key *= 0x9E3779B97F4A7C15u;
+  return (key ^ (key >> 32)) * 0xD6E8FEB86659FD93u;
+}
+inline std::uint64_t mixed(Wide key) {
+  return mixed(static_cast<std::uint64_t>(key) ^ mixed(static_cast<std::uint64_t>(key >> 64)));
+}
+
 // Open addressing with linear probing; at most half of the slots are in use.
-template <int D>
+template <class Key>
 class KeyTable {
  public:
   static constexpr std::int32_t kNone = -1;
 
-  KeyTable() : slots_(std::size_t{1} << kFirstBits, kNone), shift_(64 - kFirstBits) {}
+  KeyTable() : slots_(std::size_t{1} << kFirstBits, Slot{0, kNone}), shift_(64 - kFirstBits) {}
 
   std::size_t size() const { return keys_.size(); }
-  const Key<D>& key(std::size_t index) const { return keys_[index]; }
+  Key key(std::size_t index) const { return keys_[index]; }
 
-  std::int32_t find(const Key<D>& key) const { return slots_[slot_of(key)]; }
+  std::int32_t find(Key key) const { return slots_[slot_of(key)].index; }
+  // Brings what find(key) will read closer.
+  void fetch(Key key) const { __builtin_prefetch(&slots_[mixed(key) >> shift_]); }
 
-  std::int32_t insert(const Key<D>& key) {
+  std::int32_t insert(Key key) {
     std::size_t slot = slot_of(key);
-    if (slots_[slot] != kNone) return slots_[slot];
+    if (slots_[slot].index != kNone) return slots_[slot].index;
     if (2 * (keys_.size() + 1) > slots_.size()) {
       grow();
       slot = slot_of(key);
     }
-    slots_[slot] = static_cast<std::int32_t>(keys_.size());
+    slots_[slot] = {key, static_cast<std::int32_t>(keys_.size())};
     keys_.push_back(key);
-    return slots_[slot];
+    return slots_[slot].index;
   }
 
  private:
+  struct Slot {
+    Key key;
+    std::int32_t index;
+  };
   static constexpr int kFirstBits = 12;
 
   // The slot that holds the key, or the free one where it belongs.
-  std::size_t slot_of(const Key<D>& key) const {
-    std::size_t slot = key.hash() >> shift_;
-    while (slots_[slot] != kNone && !(keys_[slots_[slot]] == key))
+  std::size_t slot_of(Key key) const {
+    std::size_t slot = mixed(key) >> shift_;
+    while (slots_[slot].index != kNone && slots_[slot].key != key)
       slot = (slot + 1) & (slots_.size() - 1);
     return slot;
   }
 
   void grow() {
-    slots_.assign(2 * slots_.size(), kNone);
+    slots_.assign(2 * slots_.size(), Slot{0, kNone});
     --shift_;
     for (std::size_t i = 0; i < keys_.size(); ++i)
-      slots_[slot_of(keys_[i])] = static_cast<std::int32_t>(i);
+      slots_[slot_of(keys_[i])] = {keys_[i], static_cast<std::int32_t>(i)};
   }
 
-  std::vector<Key<D>> keys_;
-  std::vector<std::int32_t> slots_;
+  std::vector<Key> keys_;
+  std::vector<Slot> slots_;
   int shift_;
 };
 

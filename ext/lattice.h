@@ -1,4 +1,4 @@
-// The permutohedral lattice of a set of feature vectors, and filtering over it.
+// The permutohedral lattice of a set of feature vectors.
 //
 // Method: Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
 // Eurographics 2010. Arithmetic and order of operations: libDenseCRF as released with DeepLab.
@@ -8,95 +8,44 @@
 #include <cstdint>
 #include <vector>
 
-#include "rows.h"
+#include "buffer.h"
+#include "pixel_features.h"
+#include "pixel_order.h"
+#include "paths.h"
 
 namespace caffe_port::crf {
 
-constexpr int kMaxDimension = 8;
-
-// One of the d + 1 vertices around a feature vector, and its barycentric weight.
-struct Corner {
-  std::int32_t row;
-  float weight;
-};
-
-// The two neighbours of a vertex along one axis; row 0 stands for a missing one.
-struct Neighbours {
-  std::int32_t previous, next;
-};
-
+// The vertices, one row each: those of the first chunk alone, then those of both, then those of the
+// second alone. Pixels are numbered in the order given.
 class Lattice {
  public:
-  // features: pixels x dimension, pixel after pixel.
   // Throws std::invalid_argument (dimension, number of pixels) and std::range_error (a feature so
   // large that a vertex leaves the 16-bit range of coordinates).
-  Lattice(const float* features, std::size_t pixels, int dimension);
+  Lattice(const Features& features, const PixelOrder& order, int threads);
 
-  std::size_t pixels() const { return pixels_; }
-  std::size_t vertices() const { return vertices_; }
-  // Rows a buffer of vertex values has: row 0 stays zero, vertex i is row i + 1.
-  std::size_t rows() const { return vertices_ + 1; }
-  int corner_count() const { return dimension_ + 1; }
+  std::size_t rows() const { return rows_; }
+  std::int32_t first_end() const { return first_end_; }        // rows of the first chunk
+  std::int32_t second_begin() const { return second_begin_; }  // from here, rows of the second
   float alpha() const { return alpha_; }
-  const Corner* corners(std::size_t pixel) const {
-    return corners_.data() + pixel * corner_count();
+  int axes() const { return dimension_ + 1; }
+  Pixels corners(std::size_t first, std::size_t count) const {
+    return {corners_ptr() + first * (dimension_ + 1), dimension_ + 1, count};
   }
-  const Neighbours* neighbours(int axis) const { return neighbours_.data() + axis * vertices_; }
+  // All vertices, along an axis, shared out in parts that are whole chains.
+  ChainPart chains(int axis, int part, int parts) const;
 
  private:
-  template <int D>
-  void build(const float* features);
+  template <class Packing>
+  bool build(const Features& features, const PixelOrder& order, int threads);
+  const Corner* corners_ptr() const { return reinterpret_cast<const Corner*>(corners_.data()); }
+  Corner* corners_ptr() { return reinterpret_cast<Corner*>(corners_.data()); }
 
-  std::size_t pixels_, vertices_ = 0;
+  std::size_t pixels_, rows_ = 0;
   int dimension_;
-  float alpha_;
-  std::vector<Corner> corners_;
-  std::vector<Neighbours> neighbours_;
+  std::int32_t first_end_ = 0, second_begin_ = 0;
+  float alpha_ = 0;
+  Buffer corners_;
+  std::vector<std::vector<std::int32_t>> chains_;  // by axis
 };
-
-// values += the pixel's value, spread over its vertices.
-template <class V>
-inline void splat(const Lattice& lattice, std::size_t pixel, const V* value, Rows<V>& values) {
-  const Corner* corner = lattice.corners(pixel);
-  for (int j = 0; j < lattice.corner_count(); ++j) {
-    V* into = values[corner[j].row];
-    for (std::size_t k = 0; k < values.width(); ++k) into[k] += corner[j].weight * value[k];
-  }
-}
-
-// row += factor times the pixel's filtered value, read off its vertices.
-template <class V>
-inline void slice(const Lattice& lattice, std::size_t pixel, float factor, const Rows<V>& values,
-                  V* row) {
-  const Corner* corner = lattice.corners(pixel);
-  const V* from[kMaxDimension + 1];
-  float weight[kMaxDimension + 1];
-  for (int j = 0; j < lattice.corner_count(); ++j) {
-    from[j] = values[corner[j].row];
-    weight[j] = corner[j].weight * lattice.alpha();
-  }
-  for (std::size_t k = 0; k < values.width(); ++k) {
-    V sum{};
-    for (int j = 0; j < lattice.corner_count(); ++j) sum += weight[j] * from[j][k];
-    row[k] += factor * sum;
-  }
-}
-
-// One pass of (1/2, 1, 1/2) along each axis in turn. The result is in values.
-template <class V>
-void blur(const Lattice& lattice, Rows<V>& values, Rows<V>& scratch) {
-  const std::size_t width = values.width();
-  scratch.clear_row(0);
-  for (int axis = 0; axis < lattice.corner_count(); ++axis) {
-    const Neighbours* near = lattice.neighbours(axis);
-    for (std::size_t i = 0; i < lattice.vertices(); ++i) {
-      const V *old = values[i + 1], *previous = values[near[i].previous],
-              *next = values[near[i].next];
-      V* into = scratch[i + 1];
-      for (std::size_t k = 0; k < width; ++k) into[k] = old[k] + 0.5f * (previous[k] + next[k]);
-    }
-    values.swap(scratch);
-  }
-}
 
 }  // namespace caffe_port::crf

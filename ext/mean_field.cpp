@@ -3,150 +3,220 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 
-#include "float_state.h"
-#include "softmax.h"
+#include "crew.h"
 
 namespace caffe_port::crf {
 namespace {
 
-// A kernel at work: the values at its vertices, and a second buffer for the blur.
-struct Filter {
-  Filter(const Kernel& kernel, std::size_t width)
-      : kernel(kernel),
-        values(kernel.lattice().rows(), width),
-        scratch(kernel.lattice().rows(), width),
-        scaled(1, width) {}
+// The values at a lattice's vertices: blurred ones to be read, and those that are being added up by
+// each of the two chunks.
+class Filter {
+ public:
+  Filter(const Kernel& kernel, std::size_t width, bool exact)
+      : kernel_(kernel),
+        width_(width),
+        loops_(row_loops(width, exact)),
+        values_(rows() * width),
+        first_(kernel.lattice().first_end() * width),
+        second_((rows() - kernel.lattice().second_begin()) * width) {}
 
-  void add(std::size_t pixel, const Vec* q) {
-    if (kernel.scales_before()) {
-      const float factor = kernel.before(pixel);
-      for (std::size_t k = 0; k < values.width(); ++k) scaled[0][k] = factor * q[k];
-      q = scaled[0];
-    }
-    splat(kernel.lattice(), pixel, q, scratch);
+  int axes() const { return kernel_.lattice().axes(); }
+  void clear(int chunk) { (chunk == 0 ? first_ : second_).clear(); }
+
+  // Spreads block, the Q of a run, over the vertices.
+  void add(int chunk, const Run& run, const float* block) {
+    const std::ptrdiff_t skipped = kernel_.lattice().second_begin();
+    float* const into =
+        chunk == 0 ? first_.data() : second_.data() - skipped * static_cast<std::ptrdiff_t>(width_);
+    const float* const factor = kernel_.before() ? kernel_.before() + run.begin : nullptr;
+    loops_.splat(kernel_.lattice().corners(run.begin, run.count), block, factor, into, width_);
   }
 
-  // row += w n (K Q), of the values blurred last.
-  void apply(std::size_t pixel, Vec* row) const {
-    slice(kernel.lattice(), pixel, kernel.weight() * kernel.after(pixel), values, row);
+  // block = start + weight n (K Q), of the values blurred last.
+  void apply(const Run& run, float weight, const float* start, float* block) const {
+    const float* const factor = kernel_.after() ? kernel_.after() + run.begin : nullptr;
+    loops_.slice(kernel_.lattice().corners(run.begin, run.count), values_.data(),
+                 kernel_.lattice().alpha(), weight, factor, start, block,
+                 width_);
   }
 
-  // Blurs what was added since the last call, and makes room for the next round.
-  void turn() {
-    values.swap(scratch);
-    blur(kernel.lattice(), values, scratch);
-    scratch.clear();
+  // Blurs what was added since the last call. Axes must be finished one after the other.
+  void blur(int axis, int part, int parts) {
+    const ChainPart chains = kernel_.lattice().chains(axis, part, parts);
+    if (axis > 0) return loops_.blur(chains, values_.data(), width_);
+    const TwoParts sums = {first_.data(), second_.data(), kernel_.lattice().first_end(),
+                           kernel_.lattice().second_begin()};
+    loops_.blur_sum(chains, sums, values_.data(), width_);
   }
 
-  const Kernel& kernel;
-  Rows<Vec> values;   // blurred, to be read
-  Rows<Vec> scratch;  // being added to
-  Rows<Vec> scaled;
+ private:
+  std::size_t rows() const { return kernel_.lattice().rows(); }
+
+  const Kernel& kernel_;
+  std::size_t width_;
+  const RowLoops& loops_;
+  Buffer values_, first_, second_;
 };
 
 class MeanField {
  public:
-  MeanField(const float* unary, std::size_t labels, std::size_t pixels,
-            const std::vector<const Kernel*>& kernels)
-      : labels_(labels),
-        pixels_(pixels),
-        width_((labels + kLanes - 1) / kLanes),
-        scores_(pixels, width_),
-        block_(kBlock, width_) {
-    for (const Kernel* kernel : kernels)
-      filters_.push_back(std::make_unique<Filter>(*kernel, width_));
-    load(unary);
+  explicit MeanField(const Problem& problem)
+      : problem_(problem),
+        width_(row_width(problem.labels)),
+        loops_(row_loops(width_, problem.exact)),
+        pixels_(problem.height * problem.width),
+        order_(problem.height, problem.width, problem.exact),
+        scores_(pixels_ * width_),
+        barrier_(problem.threads) {
+    for (const Term& term : problem.terms)
+      filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.exact));
   }
 
-  void run(int iterations, float* q) {
-    for (auto& filter : filters_) filter->scratch.clear();
-    for (int i = 0; i <= iterations; ++i) {
-      const bool first = i == 0, last = i == iterations;
-      if (!first)
-        for (auto& filter : filters_) filter->turn();
-      for (std::size_t begin = 0; begin < pixels_; begin += kBlock)
-        update(begin, std::min(pixels_, begin + kBlock), first, last ? q : nullptr);
-    }
-    if (!finite_) throw std::overflow_error("a sum of energies left the range of float32");
+  void run() {
+    in_parallel(problem_.threads, [&](int member) { work(member); });
+    if (!finite_[0] || !finite_[1])
+      throw std::overflow_error("a sum of energies left the range of float32");
   }
 
  private:
-  static constexpr std::size_t kBlock = 64;
+  // The rows of a run at work, and the sums of a term with a matrix.
+  struct Desk {
+    explicit Desk(std::size_t width) : block(kMostInRun * width), message(kMostInRun * width) {}
+    Buffer block, message;
+  };
 
-  // scores_ = -unary, pixel after pixel; minus infinity in the unused lanes.
-  void load(const float* unary) {
-    const std::size_t lanes = width_ * kLanes;
-    for (std::size_t begin = 0; begin < pixels_; begin += kBlock) {
-      const std::size_t count = std::min(kBlock, pixels_ - begin);
-      float* row = reinterpret_cast<float*>(scores_[begin]);
-      for (std::size_t label = 0; label < lanes; ++label)
-        for (std::size_t i = 0; i < count; ++i)
-          row[i * lanes + label] = label < labels_ ? -unary[label * pixels_ + begin + i]
-                                                   : -std::numeric_limits<float>::infinity();
+  void work(int member) {
+    Desk desk(width_);
+    for (int chunk = member; chunk < 2; chunk += problem_.threads)
+      for (auto& filter : filters_) filter->clear(chunk);
+    for (int i = 0; i <= problem_.iterations; ++i) {
+      const bool last = i == problem_.iterations;
+      if (i > 0) blur(member);
+      for (int chunk = member; chunk < 2; chunk += problem_.threads)
+        sweep(desk, chunk, i == 0, last);
+      barrier_.wait();
     }
   }
 
-  // The new Q of a block of pixels. It goes straight on to the lattices, or, at the end, to q.
-  void update(std::size_t begin, std::size_t end, bool first, float* q) {
-    for (std::size_t pixel = begin; pixel < end; ++pixel) {
-      Vec* row = block_[pixel - begin];
-      std::copy_n(scores_[pixel], width_, row);
+  void blur(int member) {
+    int most = 0;
+    for (auto& filter : filters_) most = std::max(most, filter->axes());
+    for (int axis = 0; axis < most; ++axis) {
+      for (auto& filter : filters_)
+        if (axis < filter->axes()) filter->blur(axis, member, problem_.threads);
+      barrier_.wait();
+    }
+  }
+
+  // The new Q of a chunk, run after run. It goes straight on to the lattices, or, at the end, out.
+  void sweep(Desk& desk, int chunk, bool first, bool last) {
+    float* const block = desk.block.data();
+    for (const Run& run : order_.runs(chunk)) {
+      float* const scores = scores_.data() + run.begin * width_;
+      if (first) load(problem_.unary, -1.0f, run, scores);
+      if (first || filters_.empty()) std::copy_n(scores, run.count * width_, block);
       if (!first)
-        for (auto& filter : filters_) filter->apply(pixel, row);
-      finite_ &= softmax(row, width_, labels_);
-      if (q == nullptr)
-        for (auto& filter : filters_) filter->add(pixel, row);
+        for (std::size_t k = 0; k < filters_.size(); ++k)
+          apply(desk, k, run, k == 0 ? scores : block);
+      if (first && problem_.start != nullptr)
+        load(problem_.start, 1.0f, run, block);
+      else if (!last || problem_.normalise)
+        finite_[chunk] &=
+            loops_.softmax(problem_.exponential, run.count, problem_.labels, block, width_);
+      if (!last)
+        for (auto& filter : filters_) filter->add(chunk, run, block);
+      if (last && problem_.q != nullptr) store(block, run);
+      if (last && problem_.best != nullptr) store_best(block, run);
     }
-    if (q != nullptr) store(begin, end, q);
   }
 
-  void store(std::size_t begin, std::size_t end, float* q) const {
-    for (std::size_t label = 0; label < labels_; ++label)
-      for (std::size_t pixel = begin; pixel < end; ++pixel)
-        q[label * pixels_ + pixel] =
-            reinterpret_cast<const float*>(block_[pixel - begin])[label];
+  // The block becomes start and what the k-th term adds.
+  void apply(Desk& desk, std::size_t k, const Run& run, const float* start) {
+    const Term& term = problem_.terms[k];
+    float *const block = desk.block.data(), *const message = desk.message.data();
+    if (term.matrix == nullptr) return filters_[k]->apply(run, term.weight, start, block);
+    std::fill_n(message, run.count * width_, 0.0f);
+    filters_[k]->apply(run, 1.0f, message, message);
+    if (start != block) std::copy_n(start, run.count * width_, block);
+    for (std::size_t i = 0; i < run.count; ++i)
+      for (std::size_t from = 0; from < problem_.labels; ++from)
+        for (std::size_t to = 0; to < problem_.labels; ++to)
+          block[i * width_ + to] -=
+              term.matrix[from * problem_.labels + to] * message[i * width_ + from];
   }
 
-  std::size_t labels_, pixels_, width_;
-  Rows<Vec> scores_, block_;
+  // rows = sign planes. Unused lanes get what becomes probability 0.
+  void load(const float* planes, float sign, const Run& run, float* rows) const {
+    const float unused = sign < 0 ? -std::numeric_limits<float>::infinity() : 0.0f;
+    const Planes<const float> from = {planes + run.pixel, pixels_, problem_.labels, run.count};
+    path().to_rows(from, sign, unused, rows, width_);
+  }
+
+  void store(const float* rows, const Run& run) const {
+    path().to_planes(rows, width_, {problem_.q + run.pixel, pixels_, problem_.labels, run.count});
+  }
+
+  void store_best(const float* rows, const Run& run) const {
+    for (std::size_t i = 0; i < run.count; ++i) {
+      const float* const row = rows + i * width_;
+      const float* const best = std::max_element(row, row + problem_.labels);
+      problem_.best[run.pixel + i] = static_cast<std::int32_t>(best - row);
+    }
+  }
+
+  const Problem& problem_;
+  std::size_t width_;
+  const RowLoops& loops_;
+  std::size_t pixels_;
+  PixelOrder order_;
+  Buffer scores_;
+  Barrier barrier_;
   std::vector<std::unique_ptr<Filter>> filters_;
-  bool finite_ = true;
+  bool finite_[2] = {true, true};
 };
-
-// K 1: what the kernel makes of a constant one.
-std::vector<float> filtered_ones(const Lattice& lattice) {
-  Rows<float> values(lattice.rows(), 1), scratch(lattice.rows(), 1);
-  values.clear();
-  const float one = 1.0f;
-  for (std::size_t pixel = 0; pixel < lattice.pixels(); ++pixel)
-    splat(lattice, pixel, &one, values);
-  blur(lattice, values, scratch);
-  std::vector<float> result(lattice.pixels(), 0.0f);
-  for (std::size_t pixel = 0; pixel < lattice.pixels(); ++pixel)
-    slice(lattice, pixel, 1.0f, values, &result[pixel]);
-  return result;
-}
 
 }  // namespace
 
-Kernel::Kernel(const float* features, std::size_t pixels, int dimension, float weight,
-               Normalization normalization)
-    : lattice_(features, pixels, dimension), weight_(weight), normalization_(normalization) {
+Kernel::Kernel(const Features& features, Normalization normalization, bool exact, int threads)
+    : lattice_(features, PixelOrder(features.height, features.width, exact), threads),
+      before_(normalization == Normalization::kBefore || normalization == Normalization::kSymmetric),
+      after_(normalization == Normalization::kAfter || normalization == Normalization::kSymmetric) {
+  if (normalization == Normalization::kNone) return;
+  // K 1: what the kernel makes of a constant one, as a problem of one label.
+  const std::size_t pixels = features.height * features.width;
+  factor_ = std::make_unique<Buffer>(pixels);
+  Buffer zeros(pixels), sums(pixels);
+  zeros.clear();
+  before_ = after_ = false;
+  Problem ones;
+  ones.labels = 1;
+  ones.height = features.height;
+  ones.width = features.width;
+  ones.unary = zeros.data();
+  ones.terms = {{this, 1.0f, nullptr}};
+  ones.iterations = 1;
+  ones.normalise = false;
+  ones.exact = exact;
+  ones.threads = threads;
+  ones.q = sums.data();
+  mean_field(ones);
+  before_ = normalization != Normalization::kAfter;
+  after_ = normalization != Normalization::kBefore;
   const FlushDenormals flush;
-  factor_ = filtered_ones(lattice_);
-  for (float& factor : factor_)
-    factor = normalization == Normalization::kAfter
-                 ? 1.0f / (factor + 1e-20f)
-                 : static_cast<float>(1.0 / std::sqrt(static_cast<double>(factor) + 1e-20));
+  const PixelOrder order(features.height, features.width, exact);
+  for (int chunk = 0; chunk < 2; ++chunk)
+    for (const Run& run : order.runs(chunk))
+      for (std::size_t i = 0; i < run.count; ++i) {
+        const float sum = sums.data()[run.pixel + i];
+        factor_->data()[run.begin + i] =
+            normalization == Normalization::kSymmetric
+                ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(sum) + 1e-20))
+                : 1.0f / (sum + 1e-20f);
+      }
 }
 
-void mean_field(const float* unary, std::size_t labels, std::size_t pixels,
-                const std::vector<const Kernel*>& kernels, int iterations, float* q) {
-  const FlushDenormals flush;
-  MeanField(unary, labels, pixels, kernels).run(iterations, q);
-}
+void mean_field(const Problem& problem) { MeanField(problem).run(); }
 
 }  // namespace caffe_port::crf

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from caffe_port.crf._kernels import Normalization
 from caffe_port.errors import UsageError
 
 Floats = NDArray[np.float32]
 
+MOST_DIMENSIONS = 8
+NORMALIZATIONS = ("none", "before", "after", "symmetric")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -75,7 +78,7 @@ def finite(name: str, array: Floats) -> Floats:
 def unary_energies(name: str, value: ArrayLike, shape: tuple[int, int, int]) -> Floats:
     """Energies (labels, H, W): finite, or +inf to rule a label out, but not all of a pixel's."""
     array = floats(name, value, shape)
-    if np.isfinite(array).all():
+    if np.isfinite(array.min()) and np.isfinite(array.max()):
         return array
     finite(name, np.where(array == np.inf, np.float32(0), array))
     ruled_out = np.isinf(array).all(axis=0)
@@ -85,11 +88,49 @@ def unary_energies(name: str, value: ArrayLike, shape: tuple[int, int, int]) -> 
     return array
 
 
-def picture(name: str, value: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
-    """Colours (H, W, 3), uint8 or float32, as float32; UsageError otherwise."""
+def picture(
+    name: str, value: ArrayLike, height: int, width: int
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Colours (H, W, 3), contiguous uint8 or finite float32; UsageError otherwise."""
     array = np.asarray(value)
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float32):
         raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
     if array.shape != (height, width, 3):
         raise UsageError(f"{name} has shape {array.shape}; expected {(height, width, 3)}")
-    return finite(name, array.astype(np.float32, copy=False))
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    return finite(name, np.ascontiguousarray(array, dtype=np.float32))
+
+
+def features(name: str, value: ArrayLike, height: int, width: int) -> Floats:
+    """Features (H, W, D), finite, of at most 8 dimensions; UsageError otherwise."""
+    array = finite(name, floats(name, value, (height, width, "D")))
+    if array.shape[2] > MOST_DIMENSIONS:
+        raise UsageError(
+            f"{name} has {array.shape[2]} dimensions; the lattice takes up to {MOST_DIMENSIONS}"
+        )
+    return array
+
+
+def normalization(value: object) -> Normalization:
+    """One of the four normalisations; UsageError otherwise."""
+    if value in NORMALIZATIONS:
+        return value  # type: ignore[return-value]  # one of the literals
+    raise UsageError(f"normalization is {value!r}; expected one of {', '.join(NORMALIZATIONS)}")
+
+
+def compatibility(name: str, value: object, labels: int) -> float | Floats:
+    """A weight as compiled code takes it: a number, or a symmetric matrix of costs."""
+    if isinstance(value, numbers.Real):
+        return number(name, value)
+    array = np.asarray(value)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
+        raise UsageError(
+            f"{name} is {type(value).__name__} {array.shape} of {array.dtype}; expected a number, "
+            f"a vector of {labels} or a matrix {labels} x {labels}"
+        )
+    wanted = (labels,) * array.ndim
+    checked = finite(name, floats(name, array.astype(np.float64), wanted))
+    if checked.ndim == 1:
+        return np.diag(-checked)
+    return finite(name, np.float32(0.5) * (checked + checked.T))

@@ -1,18 +1,23 @@
-"""The fully connected CRF over the pixels of one image, with DeepLab's numbers."""
+"""The fully connected CRF over the pixels of one image, with DeepLab's numbers or pydensecrf's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe_port.crf import _checks as checks
+from caffe_port.crf._kernels import Normalization, feature_kernel, image_kernel, position_kernel
 from caffe_port.crf._lattice import Kernel, mean_field
 from caffe_port.errors import UsageError
 
-Normalization = Literal["after", "symmetric"]
+Flavour = Literal["deeplab", "krahenbuhl2013"]
+_DEFAULTS: dict[Flavour, tuple[Normalization, str]] = {
+    "deeplab": ("after", "cut off"),
+    "krahenbuhl2013": ("symmetric", "clamped"),
+}
 
 
 class DenseCRF:
@@ -24,11 +29,21 @@ class DenseCRF:
     the order in which they were added. The object holds lattices only: ``infer`` may be called
     often, and from several threads, since it changes nothing and does not hold the GIL.
 
+    A weight is a number (what two pixels gain by the same label), a vector of one such number for
+    each label, or a symmetric matrix (labels, labels) of what a pair of labels costs; of a matrix
+    that is not symmetric the symmetric part counts.
+
     Args:
         height, width: size of the image in pixels.
         labels: number of labels, at least 1.
-        normalization: "after", n = 1 / (K 1 + 1e-20) applied to the filtered values (DeepLab), or
-            "symmetric", n = 1 / sqrt(K 1 + 1e-20) before and after filtering (pydensecrf).
+        flavour: "deeplab", or "krahenbuhl2013" for what pydensecrf gives: another default
+            normalisation, and an exponential that is not cut off at e^-20.
+        normalization: how kernels are normalised: "after", n = 1 / (K 1 + 1e-20) applied to the
+            filtered values; "before", applied to Q; "symmetric", n = 1 / sqrt(K 1 + 1e-20) on both
+            sides; "none". By default "after" for DeepLab, "symmetric" for the other.
+        threads: 1 or 2 for each call. They do not change the result.
+        exact: add up pixels in the original's order, for DeepLab's result to the last bit. By
+            default pixels are added in two halves, which differs by rounding (some 1e-6).
     Raises:
         UsageError: from any method, when an argument is not what is described.
     Source: Kraehenbuehl and Koltun, NIPS 2011; DeepLab's libDenseCRF, densecrf.cpp.
@@ -40,27 +55,45 @@ class DenseCRF:
         width: int,
         labels: int = 21,
         *,
-        normalization: Normalization = "after",
+        flavour: Flavour = "deeplab",
+        normalization: Normalization | None = None,
+        threads: int = 1,
+        exact: bool = False,
     ) -> None:
         self.height = checks.count("height", height, 1)
         self.width = checks.count("width", width, 1)
         self.labels = checks.count("labels", labels, 1)
-        if normalization not in ("after", "symmetric"):
-            raise UsageError(f"normalization is {normalization!r}; expected 'after' or 'symmetric'")
-        self.normalization = normalization
+        if flavour not in _DEFAULTS:
+            raise UsageError(f"flavour is {flavour!r}; expected one of {', '.join(_DEFAULTS)}")
+        usual, self._exponential = _DEFAULTS[flavour]
+        self.flavour = flavour
+        self.normalization = checks.normalization(normalization or usual)
+        self.threads = min(checks.count("threads", threads, 1), 2)
+        self.exact = bool(exact)
         self._kernels: tuple[Kernel, ...] = ()
+        self._weights: tuple[float | NDArray[np.float32], ...] = ()
 
-    def add_gaussian(self, sxy: float | Sequence[float], *, weight: float) -> DenseCRF:
+    def add_gaussian(
+        self,
+        sxy: float | Sequence[float],
+        *,
+        weight: float | ArrayLike,
+        normalization: Normalization | None = None,
+    ) -> DenseCRF:
         """Add a kernel over positions, which smooths.
 
         Args:
             sxy: its width in pixels, or (in x, in y).
-            weight: what it counts.
+            weight: what it counts; see the class.
+            normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
         """
-        sx, sy = checks.widths("sxy", sxy, 2)
-        return self._add(self._positions(sx, sy, 2), weight)
+        widths = checks.widths("sxy", sxy, 2)
+        checked = checks.compatibility("weight", weight, self.labels)
+        how = checks.normalization(normalization or self.normalization)
+        kernel = position_kernel(self.height, self.width, widths, how, self.exact)
+        return self._add(kernel, checked)
 
     def add_bilateral(
         self,
@@ -68,7 +101,8 @@ class DenseCRF:
         srgb: float | Sequence[float],
         image: ArrayLike,
         *,
-        weight: float,
+        weight: float | ArrayLike,
+        normalization: Normalization | None = None,
     ) -> DenseCRF:
         """Add a kernel over positions and colours, which follows edges.
 
@@ -77,59 +111,92 @@ class DenseCRF:
             srgb: its width in units of colour, or one for each channel.
             image: (H, W, 3) uint8 or float32. The order of the channels and their offset move the
                 lattice: DeepLab's programs give RGB, its Caffe layer BGR minus the mean.
-            weight: what it counts.
+            weight: what it counts; see the class.
+            normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
         """
-        sx, sy = checks.widths("sxy", sxy, 2)
-        colour_widths = checks.widths("srgb", srgb, 3)
+        widths = checks.widths("sxy", sxy, 2) + checks.widths("srgb", srgb, 3)
         colours = checks.picture("image", image, self.height, self.width)
-        features = self._positions(sx, sy, 5)
-        with np.errstate(over="ignore", under="ignore"):
-            np.divide(colours, np.array(colour_widths, np.float32), out=features[:, :, 2:])
-        return self._add(features, weight)
+        checked = checks.compatibility("weight", weight, self.labels)
+        return self._add(image_kernel(colours, widths, *self._how(normalization)), checked)
 
-    def infer(self, unary: ArrayLike, iterations: int = 10) -> NDArray[np.float32]:
+    def add_features(
+        self,
+        features: ArrayLike,
+        *,
+        weight: float | ArrayLike,
+        normalization: Normalization | None = None,
+    ) -> DenseCRF:
+        """Add a kernel of unit width over features of your own.
+
+        Args:
+            features: (H, W, D) float32 or float64, D from 1 to 8.
+            weight: what it counts; see the class.
+            normalization: for this kernel.
+        Returns:
+            self, so that calls may be chained.
+        """
+        rows = checks.features("features", features, self.height, self.width)
+        checked = checks.compatibility("weight", weight, self.labels)
+        return self._add(feature_kernel(rows, *self._how(normalization)), checked)
+
+    def infer(
+        self, unary: ArrayLike, iterations: int = 10, *, start: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
         """Marginal probabilities after mean-field inference.
 
         Args:
             unary: (labels, H, W) float32 or float64 (converted), negative log probabilities up to
                 a constant per pixel. +inf rules a label out.
             iterations: at least 0.
+            start: (labels, H, W) probabilities to go on from, instead of softmax(-unary).
         Returns:
             (labels, H, W) float32, which sums to 1 over the labels.
         """
-        shape = (self.labels, self.height, self.width)
-        energies = checks.unary_energies("unary", unary, shape)
-        rounds = checks.count("iterations", iterations, 0)
-        q = np.empty(shape, dtype=np.float32)
-        flat = (self.labels, self.height * self.width)
-        try:
-            mean_field(energies.reshape(flat), self._kernels, rounds, q.reshape(flat))
-        except OverflowError as error:
-            raise UsageError(f"unary or weights are too large: {error}") from error
+        q = np.empty((self.labels, self.height, self.width), dtype=np.float32)
+        self._run(unary, iterations, q=q, start=start)
         return q
 
     def map(self, unary: ArrayLike, iterations: int = 10) -> NDArray[np.int32]:
-        """The most probable label of each pixel, (H, W); see ``infer`` and ``map_labels``."""
-        return map_labels(self.infer(unary, iterations))
+        """The most probable label of each pixel, (H, W), the lowest among equals; see ``infer``."""
+        labels = np.empty((self.height, self.width), dtype=np.int32)
+        self._run(unary, iterations, best=labels)
+        return labels
 
-    def _positions(self, sx: float, sy: float, depth: int) -> NDArray[np.float32]:
-        """Features (H, W, depth) with x / sx and y / sy in the first two places."""
-        features = np.empty((self.height, self.width, depth), dtype=np.float32)
-        with np.errstate(over="ignore", under="ignore"):
-            features[:, :, 0] = np.arange(self.width, dtype=np.float32) / np.float32(sx)
-            features[:, :, 1] = (np.arange(self.height, dtype=np.float32) / np.float32(sy))[:, None]
-        return features
+    def messages(self, q: ArrayLike) -> NDArray[np.float32]:
+        """What the kernels make of q, with their weights: sum_k weight_k n_k (K_k q).
 
-    def _add(self, features: NDArray[np.float32], weight: float) -> DenseCRF:
-        flat = features.reshape(self.height * self.width, -1)
-        checked = checks.number("weight", weight)
+        Args:
+            q: (labels, H, W) finite.
+        Returns:
+            (labels, H, W) float32.
+        """
+        result = np.empty((self.labels, self.height, self.width), dtype=np.float32)
+        self._run(np.zeros_like(result), 1, q=result, start=q, normalise=False)
+        return result
+
+    def _run(
+        self, unary: ArrayLike, iterations: int, start: ArrayLike | None = None, **into: Any
+    ) -> None:
+        shape = (self.labels, self.height, self.width)
+        energies = checks.unary_energies("unary", unary, shape)
+        rounds = checks.count("iterations", iterations, 0)
+        if start is not None:
+            into["start"] = checks.finite("q", checks.floats("q", start, shape))
+        exponential = "exact" if self.exact else self._exponential
+        into.update(exponential=exponential, exact=self.exact, threads=self.threads)
         try:
-            kernel = Kernel(flat, checked, self.normalization == "symmetric")
-        except (ValueError, ArithmeticError) as error:
-            raise UsageError(f"the widths are too small for this image: {error}") from error
+            mean_field(energies, self._kernels, self._weights, rounds, **into)
+        except OverflowError as error:
+            raise UsageError(f"unary or weights are too large: {error}") from error
+
+    def _how(self, normalization: Normalization | None) -> tuple[Normalization, bool, int]:
+        return checks.normalization(normalization or self.normalization), self.exact, self.threads
+
+    def _add(self, kernel: Kernel, weight: float | NDArray[np.float32]) -> DenseCRF:
         self._kernels += (kernel,)
+        self._weights += (weight,)
         return self
 
 

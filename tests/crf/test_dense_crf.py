@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe_port.crf import DenseCRF, map_labels
-from caffe_port.crf._lattice import Kernel, mean_field
+from caffe_port.crf._lattice import Kernel, exponential, instructions, mean_field
 from caffe_port.errors import UsageError
 from tests.crf.making import problem
 
@@ -116,7 +116,32 @@ def test_probabilities_below_e_to_the_minus_twenty_are_exactly_zero():
     assert abs(q[1] / np.exp(-19.9) - 1) < 1e-5
 
 
-def test_the_exponential_is_accurate():
+@pytest.mark.parametrize(("kind", "bound"), [("exact", 5e-6), ("cut off", 2e-7), ("clamped", 2e-7)])
+def test_the_exponential_s_error_is_bounded(kind, bound):
+    x = -np.concatenate([np.linspace(0, 20, 200_001), np.logspace(-30, 1, 10_000)])
+    x = x.astype(np.float32)
+    if kind == "clamped":
+        x = np.concatenate([x, -np.linspace(20, 87, 100_001, dtype=np.float32)])
+    y = np.empty_like(x)
+    for choice in ("portable", "best"):
+        instructions(choice)
+        exponential(x, y, kind)
+        error = np.abs(y / np.exp(x.astype(np.float64)) - 1)
+        assert (error <= bound * (1 + np.abs(x))).all()
+
+
+@pytest.mark.parametrize("kind", ["exact", "cut off", "clamped"])
+def test_the_exponential_far_down(kind):
+    x = np.array([-19.999, -20.001, -87, -1e4, -3e38, -np.inf], np.float32)
+    y = np.empty_like(x)
+    exponential(x, y, kind)
+    assert y[0] > 2e-9
+    assert y[-1] == 0
+    assert (y[1:5] > 0).all() if kind == "clamped" else not y[1:].any()
+    assert kind != "clamped" or (y[2:5] == y[2]).all()
+
+
+def test_the_exponential_is_accurate_in_the_whole():
     depth = np.linspace(0, 20, 4001, dtype=np.float32)
     unary = np.stack([np.zeros_like(depth), depth])[:, None, :]
     q = DenseCRF(1, len(depth), 2).infer(unary, 0)[:, 0].astype(np.float64)
@@ -217,8 +242,12 @@ def test_sizes_must_be_positive_integers(size):
 
 
 def test_other_options_are_checked():
-    with pytest.raises(UsageError, match="normalization is 'before'"):
-        DenseCRF(5, 5, normalization="before")
+    with pytest.raises(UsageError, match="normalization is 'both'"):
+        DenseCRF(5, 5, normalization="both")
+    with pytest.raises(UsageError, match="flavour is 'caffe'"):
+        DenseCRF(5, 5, flavour="caffe")
+    with pytest.raises(UsageError, match="threads is 0"):
+        DenseCRF(5, 5, threads=0)
     with pytest.raises(UsageError, match="iterations is -1"):
         crf().infer(UNARY, -1)
     with pytest.raises(UsageError, match=r"iterations is 2\.5"):
@@ -226,16 +255,33 @@ def test_other_options_are_checked():
 
 
 def test_the_compiled_half_defends_itself():
-    features = np.zeros((6, 2), np.float32)
-    kernel = Kernel(features, 1.0, False)
-    assert (kernel.pixels, kernel.vertices) == (6, 3)
-    small, other = np.zeros((2, 6), np.float32), np.zeros((2, 5), np.float32)
-    for wrong in (np.zeros((0, 2), "f4"), np.zeros((3, 9), "f4"), np.zeros((3, 0), "f4")):
-        with pytest.raises(ValueError, match="features"):
-            Kernel(wrong, 1.0, False)
-    with pytest.raises(ValueError, match="same shape"):
-        mean_field(small, (), 1, other)
+    kernel = Kernel.of_features(np.zeros((1, 6, 2), np.float32), "after")
+    assert (kernel.height, kernel.width, kernel.vertices) == (1, 6, 3)
+    small, other = np.zeros((2, 1, 6), np.float32), np.zeros((2, 1, 5), np.float32)
+    for wrong in ((0, 1, 2), (1, 0, 2), (1, 3, 9), (1, 3, 0)):
+        with pytest.raises(ValueError, match="pixels, and 1 to 8 dimensions"):
+            Kernel.of_features(np.zeros(wrong, np.float32), "after")
+    with pytest.raises(ValueError, match="not in tuple"):
+        Kernel.of_features(np.zeros((1, 6, 2), np.float32), "both")
+    with pytest.raises(ValueError, match="2 or 5 widths"):
+        Kernel.of_image(1, 6, np.ones(3, np.float32), None, None, "after")
+    with pytest.raises(ValueError, match="colours"):
+        Kernel.of_image(1, 6, np.ones(5, np.float32), None, other.reshape(1, 5, 2), "after")
+    with pytest.raises(ValueError, match="the shape of unary"):
+        mean_field(small, (), (), 1, q=other)
+    with pytest.raises(ValueError, match="the shape of unary"):
+        mean_field(small, (), (), 1, start=other)
+    with pytest.raises(ValueError, match="best"):
+        mean_field(small, (), (), 1, best=np.zeros((1, 5), np.int32))
     with pytest.raises(ValueError, match="each kernel"):
-        mean_field(other, (kernel,), 1, other.copy())
+        mean_field(other, (kernel,), (1.0,), 1)
+    with pytest.raises(ValueError, match="each kernel"):
+        mean_field(small, (kernel,), (1.0,), 1, exact=True)
+    with pytest.raises(ValueError, match="each kernel"):
+        mean_field(small, (kernel,), (), 1)
+    with pytest.raises(ValueError, match="labels by labels"):
+        mean_field(small, (kernel,), (np.zeros((3, 3), np.float32),), 1)
+    with pytest.raises(ValueError, match="threads"):
+        mean_field(small, (kernel,), (1.0,), 1, threads=3)
     with pytest.raises(TypeError):
-        mean_field(small, ("no kernel",), 1, small.copy())
+        mean_field(small, ("no kernel",), (1.0,), 1)

@@ -22,7 +22,7 @@ def dims(*sizes):
 
 def infer(scores, data, parameters=SETTINGS):
     labels, height, width = scores.shape
-    crf = DenseCRF(height, width, labels)
+    crf = DenseCRF(height, width, labels, exact=True)
     for weight, sxy in zip(parameters.pos_w, parameters.pos_xy_std, strict=True):
         crf.add_gaussian(sxy, weight=weight)
     image = data.transpose(1, 2, 0)
@@ -62,7 +62,7 @@ def test_without_colours_only_positions_count():
     scores, _ = bottoms(1)
     positions = CRFParameters((3,), (2,), (), (), (), iterations=3)
     got = dense_crf_forward(scores, dims((9, 11)), None, positions)
-    want = DenseCRF(9, 11, 3).add_gaussian(2, weight=3).infer(-scores[0], 3)
+    want = DenseCRF(9, 11, 3, exact=True).add_gaussian(2, weight=3).infer(-scores[0], 3)
     assert np.array_equal(got[0], want)
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from caffe_port.crf import DenseCRF
-from caffe_port.crf._lattice import Kernel, mean_field
+from caffe_port.crf._lattice import Kernel, instructions, mean_field
 from tests.crf.making import problem
 
 
-def build(image, labels):
+def build(image, labels, **options):
     height, width = image.shape[:2]
-    crf = DenseCRF(height, width, labels)
+    crf = DenseCRF(height, width, labels, **options)
     return crf.add_gaussian(3, weight=3).add_bilateral(30, 8, image, weight=4)
 
 
@@ -28,6 +28,38 @@ def test_threads_get_the_result_of_one():
     assert all(np.array_equal(g, w) for g, w in zip(got, want * 3, strict=True))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (7, 5), (40, 51), (70, 150)], ids=str)
+@pytest.mark.parametrize("exact", [False, True])
+def test_one_image_on_two_threads_or_five_gives_the_result_of_one(size, exact):
+    image, unary = problem(*size, labels=5)
+    want = build(image, 5, exact=exact).infer(unary)
+    for threads in (2, 5):
+        crf = build(image, 5, threads=threads, exact=exact)
+        assert np.array_equal(crf.infer(unary), want)
+        assert np.array_equal(crf.map(unary), want.argmax(0))
+
+
+@pytest.mark.parametrize("labels", [2, 5, 13, 21, 30, 60, 97])
+def test_instruction_sets_agree(labels):
+    image, unary = problem(30, 70, labels=labels)
+    crfs = [build(image, labels, exact=exact) for exact in (False, True)]
+    best = [crf.infer(unary, 5) for crf in crfs]
+    assert instructions("portable") == "portable"
+    try:
+        portable = [crf.infer(unary, 5) for crf in crfs]
+        assert np.array_equal(build(image, labels, exact=True).infer(unary, 5), best[1])
+    finally:
+        instructions("best")
+    assert np.array_equal(portable[1], best[1])
+    assert np.abs(portable[0] - best[0]).max() < 2e-5
+    assert np.abs(best[0] - best[1]).max() < 2e-5
+
+
+def test_an_instruction_set_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="no instruction set 'mmx' here"):
+        instructions("mmx")
+
+
 def test_threads_may_share_one_crf():
     image, unary = problem(40, 50, labels=5)
     crf = build(image, 5)
@@ -37,15 +69,14 @@ def test_threads_may_share_one_crf():
 
 
 def build_a_kernel():
-    features = np.random.default_rng(0).random((100_000, 5), np.float32) * 50
-    return lambda: Kernel(features, 1.0, False)
+    features = np.random.default_rng(0).random((200, 500, 5), np.float32) * 50
+    return lambda: Kernel.of_features(features, "after")
 
 
 def run_mean_field():
-    kernel = Kernel(np.zeros((100_000, 2), np.float32), 1.0, False)
-    unary = np.zeros((21, 100_000), np.float32)
-    q = np.empty_like(unary)
-    return lambda: mean_field(unary, (kernel,), 10, q)
+    kernel = Kernel.of_features(np.zeros((200, 500, 2), np.float32), "after")
+    unary = np.zeros((21, 200, 500), np.float32)
+    return lambda: mean_field(unary, (kernel,), (1.0,), 10, q=np.empty_like(unary))
 
 
 @pytest.mark.parametrize("make", [build_a_kernel, run_mean_field], ids=["Kernel", "infer"])
@@ -95,7 +126,7 @@ def test_denormals_are_kept_where_they_were_kept():
 
 def test_denormals_are_kept_after_an_error():
     with pytest.raises(ArithmeticError, match="range"):
-        Kernel(np.full((4, 2), 1e30, np.float32), 1.0, False)
+        Kernel.of_features(np.full((1, 4, 2), 1e30, np.float32), "after")
     assert not flushes_denormals()
 
 
@@ -110,12 +141,12 @@ def test_denormals_are_flushed_where_they_were_flushed():
 def test_the_rounding_mode_is_given_back_and_does_not_move_the_lattice():
     libm = ctypes.CDLL(None)
     upward, nearest = 0x800, 0
-    features = np.random.default_rng(0).random((50, 5), np.float32) * 20
-    unary = np.random.default_rng(1).random((3, 50), np.float32)
+    features = np.random.default_rng(0).random((5, 10, 5), np.float32) * 20
+    unary = np.random.default_rng(1).random((3, 5, 10), np.float32)
 
     def run():
         q = np.empty_like(unary)
-        mean_field(unary, (Kernel(features, 2.0, False),), 5, q)
+        mean_field(unary, (Kernel.of_features(features, "after"),), (2.0,), 5, q=q)
         return q
 
     want = run()

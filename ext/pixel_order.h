@@ -1,0 +1,49 @@
+// The order in which the pixels of an image are worked off.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "paths.h"
+
+namespace caffe_port::crf {
+
+constexpr std::size_t kMostInRun = 64;
+
+// Consecutive pixels of a row of the image, which stand at begin and after in the order.
+struct Run {
+  std::size_t begin, pixel, count;
+};
+
+// Row after row of a strip, strip after strip: what neighbours share stays in the first caches. It
+// falls into two fixed chunks, the upper half and the lower, so that two threads can work while
+// results do not depend on how many there are. Exact: row after row, in one chunk, as the original.
+class PixelOrder {
+ public:
+  PixelOrder(std::size_t height, std::size_t width, bool exact) {
+    const std::size_t middle = exact ? height : height / 2;
+    append(runs_[0], 0, middle, width, exact);
+    append(runs_[1], middle, height, width, exact);
+  }
+
+  const std::vector<Run>& runs(int chunk) const { return runs_[chunk]; }
+
+ private:
+  static void append(std::vector<Run>& runs, std::size_t top, std::size_t bottom,
+                     std::size_t width, bool exact) {
+    const std::size_t strip = exact ? width : kMostInRun;
+    std::size_t begin = top * width;
+    for (std::size_t left = 0; left < width; left += strip)
+      for (std::size_t y = top; y < bottom; ++y)
+        for (std::size_t x = left; x < std::min(left + strip, width); x += kMostInRun) {
+          const std::size_t count = std::min(std::min(kMostInRun, left + strip - x), width - x);
+          runs.push_back({begin, y * width + x, count});
+          begin += count;
+        }
+  }
+
+  std::vector<Run> runs_[2];
+};
+
+}  // namespace caffe_port::crf
