@@ -1,0 +1,12 @@
+"""How points of a layer's top become points of its bottoms: one file per rule."""
+
+from caffe_port.unravel.rules._registry import (
+    BUILTIN,
+    Link,
+    Passage,
+    Shift,
+    find_rule,
+    register_rule,
+)
+
+__all__ = ["BUILTIN", "Link", "Passage", "Shift", "find_rule", "register_rule"]

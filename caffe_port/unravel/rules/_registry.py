@@ -1,0 +1,133 @@
+"""What a tracing rule is, and where layer types find theirs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from caffe_port.errors import UnsupportedLayerError
+from caffe_port.layers import Layer
+from caffe_port.spec import LayerSpec
+
+Shift = Literal["full_shift", "no_shift", "partial_shift"]
+
+# type -> name of its file here
+BUILTIN = {
+    "AbsVal": "same_point",
+    "AdaptiveBiasChannel": "same_point",
+    "BN": "same_point",
+    "BNLL": "same_point",
+    "BatchNorm": "same_point",
+    "Bias": "same_point",
+    "BiasChannel": "same_point",
+    "Clip": "same_point",
+    "Concat": "concat",
+    "Convolution": "convolution",
+    "Crop": "crop",
+    "Deconvolution": "deconvolution",
+    "Dropout": "same_point",
+    "ELU": "same_point",
+    "Eltwise": "eltwise",
+    "Exp": "same_point",
+    "Flatten": "same_point",
+    "InnerProduct": "inner_product",
+    "Interp": "interp",
+    "LRN": "same_point",
+    "Log": "same_point",
+    "MVN": "same_point",
+    "Normalize": "same_point",
+    "PReLU": "same_point",
+    "Permute": "permute",
+    "Pooling": "pooling",
+    "Power": "same_point",
+    "ReLU": "same_point",
+    "Reshape": "same_point",
+    "Scale": "same_point",
+    "Sigmoid": "same_point",
+    "Slice": "slice",
+    "Softmax": "same_point",
+    "Split": "same_point",
+    "Swish": "same_point",
+    "TanH": "same_point",
+    "Threshold": "same_point",
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A layer that points pass through, after a forward pass.
+
+    Attributes:
+        module: the layer with its parameters; its options are ``module.spec.op``.
+        bottoms, tops: its blobs; of one written in place, what the last writer left.
+        top: which of the tops the points are in.
+        shift: where a window's point goes: see ``caffe_port.unravel.trace``.
+        k: how many channels a window may have points in.
+    """
+
+    module: Layer
+    bottoms: tuple[Tensor, ...]
+    tops: tuple[Tensor, ...]
+    top: int
+    shift: Shift
+    k: int
+
+
+class Link(NamedTuple):
+    """Where points went in one bottom.
+
+    Attributes:
+        bottom: which bottom.
+        source: (M,) int64, places in the given points; one may come several times or not at all.
+        target: (M,) int64, flat indices into that bottom.
+    """
+
+    bottom: int
+    source: Tensor
+    target: Tensor
+
+
+# (passage, (P,) int64 flat indices into the top, at least one, none twice) -> links
+Rule = Callable[[Passage, Tensor], list[Link]]
+_rules: dict[str, Rule] = {}
+
+
+def register_rule(*types: str) -> Callable[[Rule], Rule]:
+    """Function decorator: makes a rule known for layer types.
+
+    Raises:
+        ValueError: a type has a rule already.
+    """
+
+    def decorate(rule: Rule) -> Rule:
+        for type in types:
+            home = f"{__package__}.{BUILTIN.get(type)}"
+            if type in _rules or (type in BUILTIN and rule.__module__ != home):
+                raise ValueError(f"layer type '{type}' has a tracing rule already")
+            _rules[type] = rule
+        return rule
+
+    return decorate
+
+
+def find_rule(layer: LayerSpec) -> Rule:
+    """The rule of a layer's type.
+
+    Raises:
+        UnsupportedLayerError: there is none.
+    """
+    if layer.type not in _rules and layer.type in BUILTIN:
+        importlib.import_module(f"{__package__}.{BUILTIN[layer.type]}")
+    if layer.type not in _rules:
+        raise UnsupportedLayerError(
+            layer.name,
+            layer.type,
+            "points cannot be traced through this type. Types with a rule: "
+            + ", ".join(sorted({*BUILTIN, *_rules}))
+            + "; add one with caffe_port.unravel.register_rule",
+        )
+    return _rules[layer.type]

@@ -1,0 +1,39 @@
+"""Interp."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from caffe_port.spec.ops.interp import Interp as Options
+from caffe_port.unravel.rules._axes import coordinates, every, flat
+from caffe_port.unravel.rules._registry import Link, Passage, register_rule
+
+
+@register_rule("Interp")
+def interp(passage: Passage, points: Tensor) -> list[Link]:
+    """The value of the same channel at place // zoom * shrink.
+
+    Where the top's height and width are given, at the place above or left of the one that align
+    corners looks at. What was cut off in front is counted (upstream knows neither).
+
+    Source: Seg-Unravel.
+    """
+    op = passage.module.spec.op
+    assert isinstance(op, Options)
+    (bottom,) = passage.bottoms
+    image, channel, *place = coordinates(points, passage.tops[0].shape)
+    found = []
+    for axis, at in enumerate(place, 2):
+        size, top = bottom.shape[axis], passage.tops[0].shape[axis]
+        begin, cropped = -op.pad_beg, size + op.pad_beg + op.pad_end
+        if _by_factors(op):
+            source = at // (op.zoom_factor or 1) * (op.shrink_factor or 1)
+        else:
+            source = at * (cropped - 1) // max(1, top - 1)
+        found.append((source + begin).clamp(max=size - 1))
+    return [Link(0, every(points), flat([image, channel, *found], bottom.shape))]
+
+
+def _by_factors(op: Options) -> bool:
+    one_factor = (op.zoom_factor is None) != (op.shrink_factor is None)
+    return one_factor or op.height is None or op.width is None

@@ -1,0 +1,188 @@
+"""Which points of the image, and of every blob on the way, caused each label.
+
+The method is Seg-Unravel's: from the label map down, each point of a blob is replaced by the point
+of the bottom blob that adds most to it. Here all points of a blob take the step together, and
+those that several labels share take it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_port.errors import UsageError
+from caffe_port.plan import make_plan
+from caffe_port.unravel.points import Points, PointSet
+from caffe_port.unravel.rules import Passage, Shift, find_rule
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from caffe_port.net import Array, Blobs, Net
+    from caffe_port.spec import LayerSpec
+
+SHIFTS: tuple[Shift, ...] = get_args(Shift)
+
+
+class Traces(dict[int, dict[str, Points]]):
+    """Label -> blob -> its points, from the top down.
+
+    Attributes:
+        top: the blob that tracing started from.
+        label_map: (H, W) int64, the label of each of the top's places.
+        shapes: blob -> its shape, for every blob that some label has points in.
+    """
+
+    def __init__(self, top: str, label_map: npt.NDArray[np.int64]) -> None:
+        super().__init__()
+        self.top, self.label_map = top, label_map
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+
+def trace(
+    net: Net,
+    inputs: Array | Mapping[str, Array],
+    top: str,
+    labels: Iterable[int] | None = None,
+    shift: Shift = "full_shift",
+    k: int = 1,
+    label_map: npt.NDArray[Any] | None = None,
+) -> Traces:
+    """Traces the labels of one image down to the net's inputs.
+
+    Args:
+        net: the net; everything is done on its device.
+        inputs: as for ``net(inputs)``, one image.
+        top: the score blob, (1, labels, H, W), whose largest channel is a place's label.
+        labels: labels to trace; all that the label map has when absent.
+        shift: where a convolution's point goes within the window of the channel that adds most.
+            'full_shift': to the largest product; 'no_shift': to the centre; 'partial_shift': to
+            the centre where the convolution is dilated, else to the largest product.
+        k: how many channels of a window are followed.
+        label_map: (H, W) labels instead of the scores' own, such as those after a CRF.
+    Returns:
+        Per label, per blob on the way (tops of Split layers, being copies, left out), the unique
+        points (channel, y, x), sorted, as (P, 3) int32. Blobs without points are left out; of a
+        label that nowhere occurs, the top has 0 points.
+    Raises:
+        UsageError: no such blob, shift or label, a label map of another size, more than one image.
+        UnsupportedLayerError: a layer on the way whose type has no tracing rule.
+        LayerError: a layer that cannot run on its bottoms.
+    """
+    if shift not in SHIFTS:
+        raise UsageError(f"shift is {shift!r}; expected one of {', '.join(SHIFTS)}")
+    if k < 1:
+        raise UsageError(f"k is {k}; expected 1 or more")
+    fed = inputs if isinstance(inputs, Mapping) else {_only_source(net): inputs}
+    steps = make_plan(net.spec, frozenset(fed), frozenset([top]), False).steps
+    path = _path([step.layer for step in steps], top)
+    used = dict.fromkeys(blob for layer in path for blob in (*layer.bottoms, *layer.tops))
+    with torch.no_grad():
+        blobs = net(fed, keep=[top, *used])
+        traces = Traces(top, _label_map(blobs[top], top, label_map))
+        wanted = _labels(traces.label_map, labels, blobs[top])
+        traces.update({label: {} for label in wanted})
+        _descend(net, blobs, path, traces, (shift, k))
+    return traces
+
+
+def _only_source(net: Net) -> str:
+    names = net.spec.inputs or net.spec.sources[:1]
+    if len(names) != 1:
+        raise UsageError(f"the net has the inputs {', '.join(names)}; give a dict")
+    return names[0]
+
+
+def _path(layers: Sequence[LayerSpec], top: str) -> list[LayerSpec]:
+    """The layers that points can pass, the top's first; each has a rule."""
+    reached, path = {top}, []
+    for layer in reversed(layers):
+        if layer.op.kind == "source" or reached.isdisjoint(layer.tops):
+            continue
+        find_rule(layer)
+        fixed = layer.op.fixed_bottoms
+        reached.update(blob for i, blob in enumerate(layer.bottoms) if i not in fixed)
+        path.append(layer)
+    return path
+
+
+def _label_map(scores: Tensor, top: str, given: npt.NDArray[Any] | None) -> npt.NDArray[np.int64]:
+    if scores.dim() != 4 or scores.shape[0] != 1:
+        shape = tuple(scores.shape)
+        raise UsageError(f"'{top}' has shape {shape}; expected (1, labels, H, W): one image's map")
+    if given is None:
+        own: npt.NDArray[np.int64] = scores[0].argmax(0).cpu().numpy()
+        return own
+    given = np.asarray(given)
+    if given.shape != tuple(scores.shape[2:]) or given.dtype.kind not in "iu":
+        raise UsageError(
+            f"label_map is {given.dtype} of shape {given.shape}; expected integers of "
+            f"'{top}''s size {tuple(scores.shape[2:])}"
+        )
+    return given.astype(np.int64)
+
+
+def _labels(
+    label_map: npt.NDArray[np.int64], given: Iterable[int] | None, scores: Tensor
+) -> list[int]:
+    channels = scores.shape[1]
+    if given is None:
+        # a given map may mark places without a label, as VOC does with 255
+        return [int(label) for label in np.unique(label_map) if 0 <= label < channels]
+    labels = list(dict.fromkeys(int(label) for label in given))
+    for label in labels:
+        if not 0 <= label < channels:
+            raise UsageError(f"label {label}; the scores have the labels 0 to {channels - 1}")
+    return labels
+
+
+def _start(traces: Traces, device: torch.device) -> PointSet:
+    """All places of the wanted labels, in their labels' channels."""
+    labels = torch.tensor(list(traces), device=device)
+    map_ = torch.from_numpy(traces.label_map).to(device).flatten()
+    members = map_[:, None] == labels
+    place = members.any(1).nonzero()[:, 0]
+    flat, order = (map_[place] * len(map_) + place).sort()
+    return PointSet(flat, members[place[order]])
+
+
+def _descend(
+    net: Net, blobs: Blobs, path: list[LayerSpec], traces: Traces, how: tuple[Shift, int]
+) -> None:
+    """Takes the points from the top through the layers of the path, and notes them on the way.
+
+    Layers come in the net's order reversed, so that every reader of a blob has come before the
+    layer that makes it: its points have all arrived.
+    """
+    start = _start(traces, blobs[traces.top].device)
+    pending = {traces.top: [(start.flat, start.members)]}
+    for layer in path:
+        bottoms = tuple(blobs[name] for name in layer.bottoms)
+        tops = tuple(blobs[name] for name in layer.tops)
+        for i, name in enumerate(layer.tops):
+            if name not in pending:
+                continue
+            points = PointSet.merge(pending.pop(name))
+            _note(traces, name, points, blobs[name], layer.type == "Split")
+            if not len(points.flat):
+                continue
+            passage = Passage(net.module(layer.name), bottoms, tops, i, *how)
+            for link in find_rule(layer)(passage, points.flat):
+                arrived = (link.target, points.members[link.source])
+                pending.setdefault(layer.bottoms[link.bottom], []).append(arrived)
+    for name, parts in pending.items():
+        _note(traces, name, PointSet.merge(parts), blobs[name], False)
+
+
+def _note(traces: Traces, name: str, points: PointSet, blob: Tensor, is_copy: bool) -> None:
+    if is_copy or name in traces.shapes:
+        return  # an in-place layer's points were noted behind its last writer
+    shape = tuple(blob.shape)
+    for label, rows in zip(traces, points.rows(shape), strict=True):
+        if len(rows) or name == traces.top:
+            traces[label][name] = rows
+            traces.shapes[name] = shape
