@@ -102,10 +102,10 @@ class _Connector:
             message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
         kind = op_class(message.name, message.type)
         bottoms, tops = tuple(message.bottom), list(message.top)
-        if kind.auto_top and not tops:
+        while kind.auto_top and len(tops) < kind.tops[0]:
             # Caffe calls them all so; blobs here are told apart by name
-            first = AUTOMATIC not in self.shapes
-            tops = [AUTOMATIC if first else f"{AUTOMATIC} of {message.name}"]
+            more = (f"{AUTOMATIC} of {message.name}", f"{AUTOMATIC} 2 of {message.name}")
+            tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
         try:
             _check_counts(kind, len(bottoms), len(tops))
             op = kind.parse(message)
@@ -206,9 +206,10 @@ def _loss_weights(
         if len(given) != tops:
             raise ValueError(f"{len(given)} loss_weight for {tops} tops; expected one each or none")
         return given
-    if kind.auto_top and tops > 1:
+    loss = kind.auto_top and kind.kind != "source"
+    if loss and tops > 1:
         raise ValueError(f"a loss with {tops} tops and no loss_weight; expected one per top")
-    return ((1.0,) if kind.auto_top else (0.0,)) * tops
+    return ((1.0,) if loss else (0.0,)) * tops
 
 
 def _propagate_down(message: caffe_pb2.LayerParameter) -> tuple[bool, ...]:

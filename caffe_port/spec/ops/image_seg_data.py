@@ -32,6 +32,7 @@ class ImageSegData(Op):
     )
     bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (3, 3)
+    auto_top: ClassVar[bool] = True
     kind: ClassVar[str] = "source"
 
     source: str

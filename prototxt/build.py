@@ -1,0 +1,118 @@
+"""Writes every prototxt of this folder, or into another: ``python prototxt/build.py [FOLDER]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fcn
+import resnet101
+import vgg16
+from writing import Fields, Word, prototxt, solver, v1_prototxt
+
+NAME = "${NET_ID}"
+GPU = Word("GPU")
+_TRAIN_NET = "${EXP}/config/${NET_ID}/train_${TRAIN_SET}.prototxt"
+_PREFIX = "${EXP}/model/${NET_ID}/train"
+_DECAY = {"momentum": 0.9, "weight_decay": 0.0005}
+
+
+def step_solver(max_iter: int, prefix: str) -> str:
+    return solver(
+        train_net=_TRAIN_NET, lr_policy="step", gamma=0.1, stepsize=2000, base_lr=0.001,
+        display=10, max_iter=max_iter, **_DECAY, snapshot=2000, snapshot_prefix=prefix,
+        solver_mode=GPU,
+    )  # fmt: skip
+
+
+def poly_solver(base_lr: float, iter_size: int = 1) -> str:
+    return solver(
+        train_net=_TRAIN_NET, iter_size=iter_size, lr_policy="poly", power=0.9, base_lr=base_lr,
+        average_loss=20, display=20, max_iter=20000, **_DECAY, snapshot=10000,
+        snapshot_prefix=_PREFIX, solver_mode=GPU,
+    )  # fmt: skip
+
+
+def fcn_solver(base_lr: float, momentum: float, iter_size: int = 1) -> str:
+    return solver(
+        train_net="train.prototxt", display=20, average_loss=20, lr_policy="fixed",
+        base_lr=base_lr, momentum=momentum, iter_size=iter_size, max_iter=100000,
+        weight_decay=0.0005, snapshot=4000, snapshot_prefix="snapshot/train",
+    )  # fmt: skip
+
+
+def train_layers(head: list[Fields], batch_size: int) -> list[Fields]:
+    return [vgg16.train_data(batch_size), *head, *vgg16.loss()]
+
+
+def test_layers(head: list[Fields], *sizes: str) -> list[Fields]:
+    return [vgg16.test_data(*sizes), *head, *vgg16.written(*sizes)]
+
+
+def deploy(head: list[Fields]) -> str:
+    # no Input layer, which DeepLab v2 does not have
+    shape = {"dim": [1, 3, 513, 513]}
+    return prototxt([*head, vgg16.enlarged()], NAME, input="data", input_shape=shape)
+
+
+def largefov_v1() -> dict[str, str]:
+    train, used = train_layers(vgg16.large_fov(True), 30), vgg16.large_fov(False)
+    return {
+        "train.prototxt": prototxt(train, NAME),
+        "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
+        "deploy.prototxt": deploy(used),
+        "train_hole.prototxt": v1_prototxt(train, NAME),
+        "test_hole.prototxt": v1_prototxt(test_layers(used), NAME),
+        "solver.prototxt": step_solver(6000, _PREFIX),
+        "solver2.prototxt": step_solver(8000, _PREFIX + "2"),
+    }
+
+
+def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
+    return {
+        "train.prototxt": prototxt(train_layers(learned, 10), NAME),
+        "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
+        "deploy.prototxt": deploy(used),
+        "solver.prototxt": poly_solver(0.001),
+    }
+
+
+def resnet101_v2() -> dict[str, str]:
+    return {
+        "train.prototxt": prototxt(resnet101.net(True), NAME),
+        "test.prototxt": prototxt(resnet101.net(False), NAME),
+        "solver.prototxt": poly_solver(0.00025, iter_size=10),
+    }
+
+
+def fcn_files(kind: str, solver_text: str) -> dict[str, str]:
+    layers = fcn.net(kind)
+    train = [fcn.data(), *layers, fcn.loss(normalize=kind == "alexnet")]
+    return {
+        "train.prototxt": prototxt(train, f"fcn_{kind}"),
+        "deploy.prototxt": prototxt([fcn.image(), *layers], f"fcn_{kind}"),
+        "solver.prototxt": solver_text,
+    }
+
+
+def files() -> dict[str, str]:
+    """Every file's text by its path in this folder."""
+    folders = {
+        "deeplab_v1_largefov": largefov_v1(),
+        "deeplab_v2_vgg16_largefov": vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
+        "deeplab_v2_vgg16_aspp": vgg16_v2(vgg16.aspp(True), vgg16.aspp(False)),
+        "deeplab_v2_resnet101_msc_aspp": resnet101_v2(),
+        "fcn_alexnet": fcn_files("alexnet", fcn_solver(1e-4, 0.9, iter_size=20)),
+        "fcn_32s": fcn_files("32s", fcn_solver(1e-10, 0.99)),
+        "fcn_16s": fcn_files("16s", fcn_solver(1e-12, 0.99)),
+        "fcn_8s": fcn_files("8s", fcn_solver(1e-14, 0.99)),
+    }
+    return {f"{folder}/{name}": text for folder, made in folders.items()
+            for name, text in made.items()}  # fmt: skip
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
+    for path, text in files().items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text)
