@@ -132,5 +132,5 @@ def compatibility(name: str, value: object, labels: int) -> float | Floats:
     wanted = (labels,) * array.ndim
     checked = finite(name, floats(name, array.astype(np.float64), wanted))
     if checked.ndim == 1:
-        return np.diag(-checked)
+        return np.diag(checked)
     return finite(name, np.float32(0.5) * (checked + checked.T))

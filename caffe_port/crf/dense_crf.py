@@ -29,9 +29,9 @@ class DenseCRF:
     the order in which they were added. The object holds lattices only: ``infer`` may be called
     often, and from several threads, since it changes nothing and does not hold the GIL.
 
-    A weight is a number (what two pixels gain by the same label), a vector of one such number for
-    each label, or a symmetric matrix (labels, labels) of what a pair of labels costs; of a matrix
-    that is not symmetric the symmetric part counts.
+    A weight is a number, what two pixels gain by the same label; or, as in pydensecrf, a matrix
+    (labels, labels) of what each pair of labels costs, of which the symmetric part counts, or a
+    vector, the diagonal of such a matrix. So the number w equals the vector of -w.
 
     Args:
         height, width: size of the image in pixels.

@@ -1,0 +1,206 @@
+"""caffe_port.crf.pydensecrf beside pydensecrf itself: same scripts, same labels, clear errors."""
+
+import numpy as np
+import pytest
+
+from caffe_port.crf.pydensecrf import densecrf as ours
+from caffe_port.crf.pydensecrf import utils
+from caffe_port.errors import UsageError
+from tests.crf.making import problem
+from tests.crf.test_pydensecrf import picture
+
+theirs = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
+their_utils = pytest.importorskip("pydensecrf.utils")
+
+IMAGE, UNARY = problem(21, 30, labels=4)
+FLAT = UNARY.reshape(4, -1)
+RANDOM = np.random.default_rng(0)
+COMPATIBILITIES = {
+    "number": 3.0,
+    "vector": -3 * RANDOM.random(4).astype(np.float32),
+    "matrix": RANDOM.normal(size=(4, 4)).astype(np.float32),
+}
+NORMALIZATIONS = [kind.name for kind in ours.NormalizationType]
+
+
+def both(script):
+    return [script(module) for module in (ours, theirs)]
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("compat", COMPATIBILITIES)
+@pytest.mark.parametrize("kernel", ["CONST_KERNEL", "DIAG_KERNEL", "FULL_KERNEL"])
+def test_every_option_gives_the_same_labels(normalization, compat, kernel):
+    def script(module):
+        how = {
+            "compat": COMPATIBILITIES[compat],
+            "kernel": getattr(module, kernel),
+            "normalization": getattr(module, normalization),
+        }
+        crf = module.DenseCRF2D(30, 21, 4)
+        crf.setUnaryEnergy(FLAT.copy())
+        crf.addPairwiseGaussian(sxy=(2, 3), **how)
+        crf.addPairwiseBilateral(sxy=20, srgb=(10, 12, 14), rgbim=IMAGE.copy(), **how)
+        return np.array(crf.inference(4))
+
+    got, want = both(script)
+    assert got.shape == want.shape
+    assert np.mean(got.argmax(0) != want.argmax(0)) <= 1e-4
+    assert np.quantile(np.abs(got - want), 0.999) < 1e-4
+
+
+def test_no_label_differs_on_a_picture_with_the_defaults():
+    image, unary = picture(labels=21)
+
+    def script(module):
+        crf = module.DenseCRF2D(image.shape[1], image.shape[0], 21)
+        crf.setUnaryEnergy(unary.reshape(21, -1).copy())
+        crf.addPairwiseGaussian(sxy=3, compat=3)
+        crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image.copy(), compat=10)
+        return np.argmax(crf.inference(5), axis=0)
+
+    got, want = both(script)
+    assert np.mean(got != want) <= 1e-4
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 5, 6, 8])
+def test_features_of_any_kind(dimension):
+    features = RANDOM.normal(size=(dimension, 630)).astype(np.float32)
+
+    def script(module):
+        crf = module.DenseCRF(630, 4)
+        crf.setUnaryEnergy(FLAT.copy())
+        crf.addPairwiseEnergy(features.copy(), 2)
+        return np.array(crf.inference(3))
+
+    got, want = both(script)
+    assert np.abs(got - want).max() < 1e-4
+
+
+def test_step_by_step_with_the_divergence():
+    def script(module):
+        crf = module.DenseCRF2D(30, 21, 4)
+        crf.setUnaryEnergy(FLAT.copy())
+        crf.addPairwiseBilateral(20, 10, IMAGE.copy(), 3)
+        q, tmp1, tmp2 = crf.startInference()
+        divergences = []
+        for _ in range(3):
+            divergences.append(crf.klDivergence(q))
+            crf.stepInference(q, tmp1, tmp2)
+        whole = np.array(crf.inference(3))
+        return np.array(q), whole, np.array(divergences)
+
+    (q, whole, kl), (their_q, _, their_kl) = both(script)
+    assert np.abs(q - whole).max() < 1e-6
+    assert np.abs(q - their_q).max() < 1e-4
+    assert np.allclose(kl, their_kl, rtol=1e-5)
+    assert kl[0] > kl[1] > kl[2]
+
+
+def test_a_logistic_unary():
+    weights = RANDOM.normal(size=(4, 3)).astype(np.float32)
+    features = RANDOM.normal(size=(3, 50)).astype(np.float32)
+
+    def script(module):
+        crf = module.DenseCRF(50, 4)
+        crf.setUnary(module.LogisticUnary(weights.copy(), features.copy()))
+        return np.array(crf.inference(0))
+
+    got, want = both(script)
+    assert np.abs(got - want).max() < 1e-6
+    crf = ours.DenseCRF(50, 4)
+    crf.setUnaryEnergy(weights, features)
+    assert np.array_equal(crf.inference(0), got)
+
+
+def test_utils_make_what_theirs_make():
+    labels = RANDOM.integers(0, 4, (5, 6))
+    p = RANDOM.dirichlet(np.ones(4), 30).T.reshape(4, 5, 6)
+    p[0, 0] = 0
+    calls = [
+        ("unary_from_labels", (labels, 3, 0.7)),
+        ("unary_from_labels", (labels, 4, 0.7, False)),
+        ("unary_from_softmax", (p,)),
+        ("unary_from_softmax", (p, 0.8)),
+        ("unary_from_softmax", (p, None, 0.01)),
+        ("create_pairwise_gaussian", ((3, 2), (5, 6))),
+        ("create_pairwise_gaussian", ((3, 2, 7), (5, 6, 2))),
+        ("create_pairwise_bilateral", ((3, 2), (10, 11, 12), IMAGE, 2)),
+        ("create_pairwise_bilateral", ((3, 2), 10, IMAGE.transpose(2, 0, 1), 0)),
+        ("create_pairwise_bilateral", ((3, 2), (10,), IMAGE[:, :, 0])),
+    ]
+    for name, arguments in calls:
+        got, want = (getattr(module, name)(*arguments) for module in (utils, their_utils))
+        assert got.dtype == np.float32
+        assert np.allclose(got, want, rtol=1e-6), name
+    with pytest.warns(DeprecationWarning, match="unary_from_labels"):
+        assert np.array_equal(
+            utils.compute_unary(labels, 3), utils.unary_from_labels(labels, 3, 0.5)
+        )
+    with pytest.warns(DeprecationWarning, match="unary_from_softmax"):
+        assert np.isinf(utils.softmax_to_unary(p)).any()
+
+
+def started():
+    crf = ours.DenseCRF2D(30, 21, 4)
+    crf.setUnaryEnergy(FLAT)
+    return crf
+
+
+def read_only(array):
+    result = array.copy()
+    result.flags.writeable = False
+    return result
+
+
+def test_what_the_original_refuses_needlessly_is_taken():
+    crf = ours.DenseCRF2D(30, 21, 4)
+    crf.setUnaryEnergy(read_only(np.asfortranarray(FLAT.astype(np.float64))))
+    crf.addPairwiseBilateral(20, 10, read_only(IMAGE[::-1])[::-1], 3)
+    crf.addPairwiseGaussian([2, 3], [-1, -2, -3, -4])
+    assert np.abs(crf.inference(2).sum(0) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ours.DenseCRF(0, 3), "nvar is 0"),
+        (lambda: ours.DenseCRF(3, 0), "nlabels is 0"),
+        (lambda: ours.DenseCRF2D(-3, 3, 3), "w is -3"),
+        (lambda: ours.DenseCRF(5, 2).inference(1), "no unary has been set"),
+        (lambda: started().setUnaryEnergy(FLAT.T), "unary has shape"),
+        (lambda: started().setUnaryEnergy(FLAT[:, :0]), "nothing empty"),
+        (lambda: started().setUnaryEnergy(FLAT * np.float32(np.nan)), "finite"),
+        (lambda: started().setUnary(FLAT), "expected a Unary"),
+        (lambda: started().inference(-1), "iterations is -1"),
+        (lambda: started().inference(2.5), r"iterations is 2\.5"),
+        (lambda: started().addPairwiseEnergy(np.zeros((2, 629), "f4"), 3), "features has shape"),
+        (lambda: started().addPairwiseEnergy(np.zeros((9, 630), "f4"), 3), "9 dimensions"),
+        (lambda: started().addPairwiseEnergy(np.full((2, 630), np.nan, "f4"), 3), "finite"),
+        (lambda: started().addPairwiseGaussian(3, np.zeros(3)), "weight has shape"),
+        (lambda: started().addPairwiseGaussian(3, np.zeros((4, 3))), "weight has shape"),
+        (lambda: started().addPairwiseGaussian(3, np.full(4, np.inf)), "finite"),
+        (lambda: started().addPairwiseGaussian(3, "3"), "weight is str"),
+        (lambda: started().addPairwiseGaussian(0, 3), "sxy"),
+        (lambda: started().addPairwiseGaussian(3, 3, kernel=7), "kernel is 7"),
+        (lambda: started().addPairwiseGaussian(3, 3, normalization=7), "normalization is 7"),
+        (lambda: started().addPairwiseBilateral(3, 3, IMAGE.transpose(1, 0, 2), 3), "image has"),
+        (lambda: started().stepInference(read_only(FLAT), None, None), "writable"),
+        (lambda: started().stepInference(FLAT[:, 1:].copy(), None, None), "Q has shape"),
+        (lambda: utils.unary_from_labels(np.array([5]), 4, 0.5), "from 0 to 4"),
+        (lambda: utils.unary_from_labels(np.array([-1]), 4, 0.5), "from 0 to 4"),
+        (lambda: utils.unary_from_labels(np.array([1.0]), 4, 0.5), "integers"),
+        (lambda: utils.unary_from_labels(np.array([1]), 1, 0.5), "n_labels is 1"),
+        (lambda: utils.unary_from_labels(np.array([1]), 4, 1.0), "gt_prob"),
+        (lambda: utils.unary_from_softmax(np.zeros((0, 4))), "not empty"),
+        (lambda: utils.unary_from_softmax(-np.ones((2, 4))), "negative"),
+        (lambda: utils.unary_from_softmax(np.full((2, 4), np.nan)), "finite"),
+        (lambda: utils.unary_from_softmax(np.ones((2, 4)), scale=2), "scale is 2"),
+        (lambda: utils.create_pairwise_gaussian((3,), (4, 5)), "sdims has 1"),
+        (lambda: utils.create_pairwise_bilateral((3, 3), (1, 2), IMAGE, 2), "schan has 2"),
+        (lambda: utils.create_pairwise_bilateral((3, 3), 3, IMAGE, 5), "no image"),
+    ],
+)
+def test_misuse_is_an_error_that_says_so(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
