@@ -44,6 +44,8 @@ class CaffeRandom:
 
     def draws(self, count: int) -> npt.NDArray[np.uint32]:
         """The next ``count`` raw numbers."""
+        if count == 0:
+            return np.empty(0, np.uint32)  # numpy would draw for no bytes at all
         return np.frombuffer(self._state.bytes(4 * count), "<u4")
 
     def rand(self, n: int) -> int:

@@ -71,15 +71,9 @@ def read_windows(
             words = _Words(source, file)
             while words.begins_image(len(images)):
                 images.append(root_folder + words.text("a path"))
-                if words.number("channels") != 3:
-                    raise words.wrong("images of 3 channels are read here")
-                words.number("height"), words.number("width")
-                for _ in range(words.number("number of windows")):
-                    label, overlap = words.number("class"), float(np.float32(words.real("overlap")))
-                    corners = [words.number(name) for name in ("x1", "y1", "x2", "y2")]
+                for _ in range(_windows_of_image(words)):
+                    label, overlap, corners = _window(words, fg)
                     if overlap >= fg:
-                        if label <= 0:
-                            raise words.wrong(f"an object of class {label}; expected 1 or more")
                         objects.extend([len(images) - 1, label, *corners])
                     elif overlap < bg:
                         background.extend([len(images) - 1, 0, *corners])
@@ -91,6 +85,25 @@ def read_windows(
         kind = "background" if objects else "object"
         raise DataError(f"{source}: there is no {kind} window; a batch needs both kinds")
     return Windows(source, images, objects), Windows(source, images, background)
+
+
+def _windows_of_image(words: _Words) -> int:
+    if words.number("channels") != 3:
+        raise words.wrong("images of 3 channels are read here")
+    words.number("height")
+    words.number("width")
+    return words.number("number of windows")
+
+
+def _window(words: _Words, fg: float) -> tuple[int, float, list[int]]:
+    """Class, overlap and corners of one window."""
+    label, overlap = words.number("class"), float(np.float32(words.real("overlap")))
+    corners = [words.number(name) for name in ("x1", "y1", "x2", "y2")]
+    if corners[2] < corners[0] or corners[3] < corners[1]:
+        raise words.wrong(f"window {corners} ends before it begins")
+    if overlap >= fg and label <= 0:
+        raise words.wrong(f"an object of class {label}; expected 1 or more")
+    return label, overlap, corners
 
 
 class _Words:

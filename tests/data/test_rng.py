@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.rng import CaffeRandom, current, seeded
 
 
 def test_the_first_and_the_ten_thousandth_draw_are_the_standards():
@@ -68,3 +68,29 @@ def test_every_order_comes_about_equally_often():
 
 def test_without_a_seed_streams_differ():
     assert [CaffeRandom().draw() for _ in range(2)] != [CaffeRandom().draw() for _ in range(2)]
+
+
+def test_draws_are_single_draws_in_a_row():
+    one, other = CaffeRandom(11), CaffeRandom(11)
+    assert one.draws(5).tolist() == [other.draw() for _ in range(5)]
+    assert one.draws(0).tolist() == []
+    assert one.draw() == other.draw()
+
+
+def test_reseeding_is_seen_by_all_who_hold_the_generator():
+    random = CaffeRandom(1)
+    held = random
+    random.draw()
+    random.reseed(2)
+    assert held.draw() == CaffeRandom(2).draw()
+
+
+def test_nets_are_built_under_the_innermost_generator():
+    outer, inner = CaffeRandom(1), CaffeRandom(2)
+    assert current() is None
+    with seeded(outer):
+        with seeded(inner) as found:
+            assert found is inner
+            assert current() is inner
+        assert current() is outer
+    assert current() is None
