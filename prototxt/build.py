@@ -49,10 +49,9 @@ def test_layers(head: list[Fields], *sizes: str) -> list[Fields]:
     return [vgg16.test_data(*sizes), *head, *vgg16.written(*sizes)]
 
 
-def deploy(head: list[Fields]) -> str:
+def deploy(layers: list[Fields]) -> str:
     # no Input layer, which DeepLab v2 does not have
-    shape = {"dim": [1, 3, 513, 513]}
-    return prototxt([*head, vgg16.enlarged()], NAME, input="data", input_shape=shape)
+    return prototxt(layers, NAME, input="data", input_shape={"dim": [1, 3, 513, 513]})
 
 
 def largefov_v1() -> dict[str, str]:
@@ -60,7 +59,7 @@ def largefov_v1() -> dict[str, str]:
     return {
         "train.prototxt": prototxt(train, NAME),
         "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
-        "deploy.prototxt": deploy(used),
+        "deploy.prototxt": deploy([*used, vgg16.enlarged()]),
         "train_hole.prototxt": v1_prototxt(train, NAME),
         "test_hole.prototxt": v1_prototxt(test_layers(used), NAME),
         "solver.prototxt": step_solver(6000, _PREFIX),
@@ -72,15 +71,19 @@ def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
     return {
         "train.prototxt": prototxt(train_layers(learned, 10), NAME),
         "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
-        "deploy.prototxt": deploy(used),
+        "deploy.prototxt": deploy([*used, vgg16.enlarged()]),
         "solver.prototxt": poly_solver(0.001),
     }
 
 
 def resnet101_v2() -> dict[str, str]:
+    train = [resnet101.data(True), *resnet101.network(True), *resnet101.losses()]
+    used = [*resnet101.network(False), resnet101.enlarged()]
+    test = [resnet101.data(False), *used, *resnet101.judged()]
     return {
-        "train.prototxt": prototxt(resnet101.net(True), NAME),
-        "test.prototxt": prototxt(resnet101.net(False), NAME),
+        "train.prototxt": prototxt(train, NAME),
+        "test.prototxt": prototxt(test, NAME),
+        "deploy.prototxt": deploy(used),
         "solver.prototxt": poly_solver(0.00025, iter_size=10),
     }
 

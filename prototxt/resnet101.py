@@ -163,20 +163,25 @@ def losses() -> list[Fields]:
     return layers
 
 
+def enlarged() -> Fields:
+    return layer("fc1_interp", "Interp", ["fc_fusion"], interp_param={"zoom_factor": 8})
+
+
 def judged() -> list[Fields]:
     """TEST: the running accuracy on whole images."""
+    options = {"ignore_label": 255, "reset": False}
+    bottoms = ["fc1_interp", "label"]
     return [
-        layer("fc1_interp", "Interp", ["fc_fusion"], interp_param={"zoom_factor": 8}),
-        layer("accuracy", "SegAccuracy", ["fc1_interp", "label"], "fc1_accuracy",
-              seg_accuracy_param={"ignore_label": 255, "reset": False}),
+        layer("accuracy", "SegAccuracy", bottoms, "fc1_accuracy", seg_accuracy_param=options),
         layer("silence", "Silence", ["label", "data_dim"], top=[]),
-    ]  # fmt: skip
+    ]
 
 
-def net(train: bool) -> list[Fields]:
-    layers = [data(train), *pyramid()]
+def network(learned: bool) -> list[Fields]:
+    """From the blob `data` to the blob `fc_fusion`."""
+    layers = pyramid()
     for scale in SCALES:
         layers += trunk(scale)
     for scale in SCALES:
-        layers += scores(scale, train)
-    return [*layers, *fused(), *(losses() if train else judged())]
+        layers += scores(scale, learned)
+    return [*layers, *fused()]

@@ -151,7 +151,7 @@ def stored(layer_names: dict[str, list[tuple[int, ...]]]) -> list[StoredLayer]:
     ]
 
 
-@pytest.mark.parametrize("phase", ["train", "test"])
+@pytest.mark.parametrize("phase", ["train", "test", "deploy"])
 def test_three_scales_of_resnet_are_one_set_of_parameters(phase: str) -> None:
     spec = read(f"deeplab_v2_resnet101_msc_aspp/{phase}.prototxt")
     layers = {layer.name: layer for layer in spec.layers if layer.params}
