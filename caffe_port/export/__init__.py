@@ -5,5 +5,6 @@ Layers know nothing of this: a table per kind of output says how a type is writt
 
 from caffe_port.export.graph import ExportWarning
 from caffe_port.export.module import emit_module
+from caffe_port.export.onnx_file import write_onnx
 
-__all__ = ["ExportWarning", "emit_module"]
+__all__ = ["ExportWarning", "emit_module", "write_onnx"]

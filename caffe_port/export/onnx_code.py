@@ -1,0 +1,156 @@
+"""What the rules of ONNX files write into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.export.graph import Graph, Node
+from caffe_port.export.rules import Rules
+from caffe_port.spec.ops import Shape
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+    from caffe_port.net import Net
+
+Array = npt.NDArray[Any]
+
+
+class OnnxCode:
+    """An ONNX graph in the making.
+
+    Args:
+        graph: what is written.
+        net: whose parameters.
+        dynamic: whether the first axis of every blob is the batch and may have any size.
+    Attributes:
+        nodes: in order.
+        initializers: by name.
+        node: the layer that is written now.
+    """
+
+    node: Node
+
+    def __init__(self, graph: Graph, net: Net, dynamic: bool) -> None:
+        self.dynamic = dynamic
+        self.nodes: list[NodeProto] = []
+        self.initializers: dict[str, Array] = {}
+        self._net = net
+        self._graph = graph
+        self._names = {blob: blob for blob in graph.inputs}
+        self._taken = set(graph.shapes)
+        self._params: dict[tuple[tuple[str, int], Shape, bool], str] = {}
+
+    def start(self, node: Node) -> None:
+        """Goes on to the next layer."""
+        self.node, self._first = node, len(self.nodes)
+
+    def finish(self, results: Sequence[str]) -> None:
+        """Names the results of a layer by its tops; one that it did not make stays what it is."""
+        made = {name for node in self.nodes[self._first :] for name in node.output}
+        renamed = {}
+        for top, result in zip(self.node.tops, results, strict=True):
+            if result in made and result not in renamed:
+                renamed[result] = top
+            self._names[top] = renamed.get(result, result)
+        for written in self.nodes[self._first :]:
+            written.output[:] = [renamed.get(name, name) for name in written.output]
+            written.input[:] = [renamed.get(name, name) for name in written.input]
+
+    def name_of(self, value: str) -> str:
+        """The ONNX name of a value that has been written."""
+        return self._names[value]
+
+    @property
+    def bottoms(self) -> list[str]:
+        """Names of the layer's bottoms."""
+        return [self._names[value] for value in self.node.bottoms]
+
+    @property
+    def x(self) -> str:
+        """Name of the layer's first bottom."""
+        return self.bottoms[0]
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the layer's first bottom, for the net's own input."""
+        return self.node.layer.bottom_shapes[0]
+
+    def op(self, type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Adds a node and gives the name of its first output."""
+        return self.ops(type, *inputs, outputs=outputs, **attributes)[0]
+
+    def ops(self, type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Adds a node and gives the names of its outputs."""
+        from onnx import helper
+
+        layer = self.node.layer.name
+        names = [self._unique(f"{layer}/{type}") for _ in range(outputs)]
+        node = helper.make_node(type, inputs, names, name=names[0], **attributes)
+        self.nodes.append(node)
+        return names
+
+    def constant(self, values: object, dtype: type = np.float32, name: str = "") -> str:
+        """Adds an initializer that is no parameter, or `<layer>.<name>`, which is made of some."""
+        layer = self.node.layer.name
+        name = self._unique(f"{layer}.{name}" if name else f"{layer}/constant")
+        self.initializers[name] = np.asarray(values, dtype)
+        return name
+
+    def integers(self, values: Sequence[int]) -> str:
+        """Adds an initializer of sizes or axes."""
+        return self.constant(list(values), np.int64)
+
+    def param(self, index: int, shape: Shape | None = None, *, transposed: bool = False) -> str:
+        """The initializer `<layer>.<parameter>`; one that is shared is the owner's.
+
+        Args:
+            index: Caffe's ``params[layer][index]``.
+            shape: what it takes; its own unless given.
+            transposed: of two axes, in the other order.
+        """
+        layer = self.node.layer
+        param = layer.params[index]
+        wanted = param.shape if shape is None else shape
+        key = (param.owner or (layer.name, index), wanted, transposed)
+        if key not in self._params:
+            values = self.param_values(index).reshape(wanted)
+            name = self._unique(f"{layer.name}.{param.name}")
+            self.initializers[name] = values.T.copy() if transposed else values
+            self._params[key] = name
+        return self._params[key]
+
+    def param_values(self, index: int) -> Array:
+        """A parameter as float32."""
+        layer = self.node.layer
+        blob = self._net.layer_params(layer.name)[index].detach().cpu().contiguous()
+        values: Array = blob.view(layer.params[index].shape).numpy().astype(np.float32)
+        return values
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """Reshapes; -1 is what is left."""
+        return self.op("Reshape", x, self.integers(shape))
+
+    def sized(self, shape: Shape) -> list[int]:
+        """A blob's shape for Reshape: any batch where the batch is dynamic."""
+        return [-1, *shape[1:]] if self.dynamic and shape else list(shape)
+
+    def _unique(self, name: str) -> str:
+        count, text = 1, name
+        while text in self._taken:
+            count += 1
+            text = f"{name}_{count}"
+        self._taken.add(text)
+        return text
+
+
+#: type -> (node, code) -> names of the tops
+ONNX_RULES: Rules[OnnxCode, list[str]] = Rules(
+    "ONNX",
+    "Cut the layer out of the prototxt, use --emit-module where it can be written as a PyTorch "
+    "module, or write a rule for it in caffe_port/export.",
+)
