@@ -23,7 +23,7 @@ _HOMES = {
     "register_op": "caffe_port.spec.ops",
     "write_weights": "caffe_port.weights",
 }
-_ROOMS = {"crf", "errors", "parity", "proto", "pycaffe", "spec", "weights"}
+_ROOMS = {"crf", "errors", "parity", "proto", "pycaffe", "spec", "unravel", "weights"}
 
 __all__ = [
     "DenseCRF",
@@ -43,12 +43,13 @@ __all__ = [
     "register_layer",
     "register_op",
     "spec",
+    "unravel",
     "weights",
     "write_weights",
 ]
 
 if TYPE_CHECKING:
-    from caffe_port import crf, errors, parity, proto, pycaffe, spec, weights
+    from caffe_port import crf, errors, parity, proto, pycaffe, spec, unravel, weights
     from caffe_port.crf import DenseCRF
     from caffe_port.layers import Layer, register_layer
     from caffe_port.loading import load
