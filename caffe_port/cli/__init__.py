@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import Any
 
 import click
@@ -16,6 +17,11 @@ _COMMANDS = {
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
 }
 UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Says only what is the matter; where in our code it was noticed helps no user."""
+    click.echo(f"warning: {message}", err=True)
 
 
 class _Commands(click.Group):
@@ -38,7 +44,9 @@ class _Commands(click.Group):
         from caffe_port.errors import CaffePortError
 
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe goes away
         except (CaffePortError, OSError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, cast
@@ -51,12 +52,15 @@ class UnknownField:
         field: its path inside the layer or the net, such as 'my_param' or 'pooling_param.my_flag'.
         value: a str, int, float or bool, or a dict of lists for a block.
         line: where it stands; 0 in a binary file.
+        nth: which of the layers of that name it stands in, from 0: a TRAIN and a TEST layer often
+            share one name.
     """
 
     layer: str
     field: str
     value: Plain
     line: int
+    nth: int = 0
 
     def __str__(self) -> str:
         where = f"layer '{self.layer}'" if self.layer else "the net"
@@ -113,6 +117,7 @@ class _Filler:
     def __init__(self, path: str | None) -> None:
         self.path = path
         self.unknown: list[UnknownField] = []
+        self.layers: Counter[str] = Counter()  # how many of each name were begun
 
     def fail(self, message: str, at: Entry | Scalar) -> NoReturn:
         raise FormatError(message, path=self.path, line=at.line, column=at.column)
@@ -124,7 +129,8 @@ class _Filler:
             field = fields.get(entry.name)
             if field is None:
                 name = prefix + entry.name
-                self.unknown.append(UnknownField(layer, name, self.plain(entry.value), entry.line))
+                value, nth = self.plain(entry.value), max(self.layers[layer] - 1, 0)
+                self.unknown.append(UnknownField(layer, name, value, entry.line, nth))
             elif field.type == FieldDescriptor.TYPE_MESSAGE:
                 self.block(message, field, entry, layer, prefix)
             else:
@@ -150,7 +156,9 @@ class _Filler:
             inner = getattr(message, field.name)
             inner.SetInParent()
         if field.name in ("layer", "layers") and message.DESCRIPTOR.name == "NetParameter":
-            self.fill(inner, entry.value, _name_of(entry.value), "")
+            name = _name_of(entry.value)
+            self.layers[name] += 1
+            self.fill(inner, entry.value, name, "")
         else:
             self.fill(inner, entry.value, layer, f"{prefix}{entry.name}.")
         if not inner.IsInitialized():

@@ -111,6 +111,8 @@ def _upgrade_v1_layer(
         new.name = old.name
     new.include.MergeFrom(old.include)
     new.exclude.MergeFrom(old.exclude)
+    if old.HasField("strict_dim"):
+        new.strict_dim = old.strict_dim
     if old.HasField("type"):
         new.type = v1_type_name(old.type)
     new.blobs.MergeFrom(old.blobs)

@@ -14,7 +14,7 @@ from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, Shape, op_class
-from caffe_port.spec.rules import filter_layers
+from caffe_port.spec.rules import filter_layers, places
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
 
@@ -48,13 +48,15 @@ def build(
     chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
     connected = insert_splits(chosen)
     _refuse_duplicates(connected)
-    connector = _Connector(setting, unknown)
+    where = places(message, setting.phase, setting.level, setting.stages)
+    connector = _Connector(setting, unknown, where)
     for layer in connected:
         connector.add(layer)
     if connector.unused_shapes:
         names = ", ".join(sorted(connector.unused_shapes))
         raise UsageError(f"input_shapes names {names}, which no Input or data layer makes")
-    layers = mark_backward(connector.layers, message.force_backward)
+    shared = connector.sharing.settled(connector.layers)
+    layers = mark_backward(shared, message.force_backward)
     sources = [layer for layer in layers if layer.op.kind == "source"]
     return cls(
         name=message.name,
@@ -87,8 +89,11 @@ def _refuse_duplicates(layers: Sequence[caffe_pb2.LayerParameter]) -> None:
 class _Connector:
     """Adds layers one by one, as Caffe's Init does."""
 
-    def __init__(self, setting: Setting, unknown: Sequence[UnknownField]) -> None:
+    def __init__(
+        self, setting: Setting, unknown: Sequence[UnknownField], places: Mapping[str, int]
+    ) -> None:
         self.setting = setting
+        self.places = places
         self.layers: list[LayerSpec] = []
         self.shapes: dict[str, Shape] = {}
         self.available: set[str] = set()
@@ -106,9 +111,10 @@ class _Connector:
             # Caffe calls them all so; blobs here are told apart by name
             more = (f"{AUTOMATIC} of {message.name}", f"{AUTOMATIC} 2 of {message.name}")
             tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
+        extra = self._extra(message.name)
         try:
             _check_counts(kind, len(bottoms), len(tops))
-            op = kind.parse(message)
+            op = kind.read(message, extra)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
             shapes = op.params(bottom_shapes)
@@ -136,7 +142,7 @@ class _Connector:
                 propagate_down=propagate,
                 bottom_needs_backward=propagate,
                 needs_backward=True,
-                extra=self._extra(message.name),
+                extra=extra,
                 message=message,
             )
         )
@@ -144,7 +150,7 @@ class _Connector:
     def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
         given: dict[str, list[Plain]] = {}
         for field in self.unknown:
-            if field.layer == layer:
+            if field.layer == layer and field.nth == self.places.get(layer, 0):
                 given.setdefault(field.field, []).append(field.value)
         return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
 

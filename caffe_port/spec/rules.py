@@ -5,6 +5,7 @@ Source: BVLC/caffe net.cpp, FilterNet and StateMeetsRule.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from caffe_port.errors import LayerError
@@ -35,6 +36,20 @@ def included(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> bool
     if layer.include:
         return any(meets(state, rule) for rule in layer.include)
     return not any(meets(state, rule) for rule in layer.exclude)
+
+
+def places(
+    net: caffe_pb2.NetParameter, phase: str, level: int, stages: Iterable[str]
+) -> dict[str, int]:
+    """Of the layers of ``net`` that share a name, which one the state takes, from 0."""
+    state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
+    met: Counter[str] = Counter()
+    found: dict[str, int] = {}
+    for layer in net.layer:
+        if included(state, layer):
+            found.setdefault(layer.name, met[layer.name])
+        met[layer.name] += 1
+    return found
 
 
 def filter_layers(

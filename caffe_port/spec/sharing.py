@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.netspec import ParamSpec
+from caffe_port.spec.netspec import LayerSpec, ParamSpec
 from caffe_port.spec.ops import ParamShape, Shape
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
@@ -29,6 +29,7 @@ class Sharing:
 
     def __init__(self) -> None:
         self._owners: dict[str, _Owner] = {}
+        self._uses: dict[tuple[str, int], _Owner] = {}
 
     def params(
         self, layer: caffe_pb2.LayerParameter, shapes: Sequence[ParamShape], frozen: bool = False
@@ -60,7 +61,7 @@ class Sharing:
         given = {m: getattr(spec, m) for m in _MULTIPLIERS if spec.HasField(m)}
         owner = self._owners.get(spec.name)
         if owner is None:
-            self._owners[spec.name] = _Owner(layer, index, shape, given)
+            self._owners[spec.name] = self._uses[layer, index] = _Owner(layer, index, shape, given)
             return None
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
         fits = math.prod(shape) == math.prod(owner.shape) if permissive else shape == owner.shape
@@ -75,4 +76,30 @@ class Sharing:
                     f"param '{spec.name}' is shared with layer '{owner.layer}' and has {name} "
                     f"{value} here, {owner.given[name]} there; expected the same"
                 )
+        self._uses[layer, index] = owner
         return (owner.layer, owner.index)
+
+    def settled(self, layers: Sequence[LayerSpec]) -> list[LayerSpec]:
+        """The layers with the factors that hold for a shared parameter, whichever layer gave them.
+
+        Args:
+            layers: all layers of the net, whose ``params`` this made.
+        """
+        return [
+            replace(
+                layer,
+                params=tuple(
+                    self._settled(layer, i, param) for i, param in enumerate(layer.params)
+                ),
+            )
+            for layer in layers
+        ]
+
+    def _settled(self, layer: LayerSpec, index: int, param: ParamSpec) -> ParamSpec:
+        owner = self._uses.get((layer.name, index))
+        if owner is None:
+            return param
+        given = dict(owner.given)
+        if layer.op.frozen_params:
+            given.pop("lr_mult", None)
+        return replace(param, **given)

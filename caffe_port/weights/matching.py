@@ -5,6 +5,7 @@ Source: BVLC/caffe net.cpp, CopyTrainedLayersFrom; blob.cpp, ShapeEquals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -55,9 +56,17 @@ class Match:
             )
 
 
-def fits(stored: StoredBlob, shape: Shape) -> bool:
-    """Whether a blob's shape is the wanted one; legacy shapes compare after padding to 4 axes."""
+def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
+    """Whether a blob's shape is the wanted one; legacy shapes compare after padding to 4 axes.
+
+    Args:
+        stored: the blob.
+        shape: the parameter's.
+        strict_dim: False compares counts only, as DeepLab v1 did for a layer that says so.
+    """
     found = tuple(stored.data.shape)
+    if not strict_dim:
+        return math.prod(found) == math.prod(shape)
     if stored.legacy:
         return len(shape) <= 4 and found == (1,) * (4 - len(shape)) + shape
     return found == shape
@@ -66,14 +75,15 @@ def fits(stored: StoredBlob, shape: Shape) -> bool:
 def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
     """Matches by layer name and position."""
     result = Match()
-    wanted = {layer.name: layer.params for layer in spec.layers}
+    wanted = {layer.name: layer for layer in spec.layers}
     filled: set[tuple[str, int]] = set()
     for stored in layers:
         if stored.name not in wanted:
             if stored.blobs:
                 result.extra.append(f"layer '{stored.name}' with {len(stored.blobs)} blobs")
             continue
-        params = wanted[stored.name]
+        params, message = wanted[stored.name].params, wanted[stored.name].message
+        strict_dim = message.strict_dim or not message.HasField("strict_dim")
         blobs = list(stored.numbered())
         complete = [i for i, _ in blobs] == list(range(len(params)))
         # HDF5 stores a shared parameter with its owner only
@@ -84,7 +94,7 @@ def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
             )
             continue
         for i, blob in blobs:
-            if not fits(blob, params[i].shape):
+            if not fits(blob, params[i].shape, strict_dim):
                 result.misfits.append(
                     f"layer '{stored.name}', blob {i}: shape {tuple(blob.data.shape)} stored, "
                     f"{params[i].shape} expected"

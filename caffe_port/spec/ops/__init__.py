@@ -37,6 +37,7 @@ BUILTIN = {
     "Embed": "embed",
     "EuclideanLoss": "euclidean_loss",
     "Exp": "exp",
+    "FeedbackLoss": "feedback_loss",
     "Filter": "filter",
     "Flatten": "flatten",
     "HDF5Data": "hdf5_data",

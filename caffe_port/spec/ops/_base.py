@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -65,6 +65,16 @@ class Op:
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Op:
         """Reads the options from a layer's message."""
         return cls()
+
+    @classmethod
+    def read(cls, layer: caffe_pb2.LayerParameter, extra: Mapping[str, object]) -> Op:
+        """Reads the options, also from fields that the schema does not have.
+
+        Args:
+            layer: the layer's message.
+            extra: its unknown fields, as ``LayerSpec.extra`` keeps them.
+        """
+        return cls.parse(layer)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of all tops this type can give, in order, for these bottoms."""
