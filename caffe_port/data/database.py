@@ -56,6 +56,8 @@ class DatabaseReader:
                 )
             items.append(item)
             labels[i] = datum.label
+        if len(items) < self.batch_size:
+            raise DataError(f"{self._database.path}: cannot be read on after an error")
         return np.stack(items), labels
 
     def _endless(self) -> Iterator[tuple[bytes, bytes]]:

@@ -59,8 +59,10 @@ class Hdf5Reader:
         """
         tops = [np.empty((self.batch_size, *part.shape), np.float32) for part in self._first]
         for i in range(self.batch_size):
-            row = self._first if self._waiting else next(self._rows)
+            row = self._first if self._waiting else next(self._rows, None)
             self._waiting = False
+            if row is None:
+                raise DataError("HDF5 files cannot be read on after an error")
             for top, part in zip(tops, row, strict=True):
                 top[i] = part
         return tuple(tops)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from caffe_port.layers._registry import Layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops._transform import Transform
 
+Batch: TypeAlias = tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]
+
 
 class Reader(Protocol):
     """What makes the batches."""
 
-    def next_batch(self) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]:
+    def next_batch(self) -> Batch:
         """One array per top."""
 
 
@@ -27,13 +30,20 @@ class SourceLayer(Layer):
     """Gives the next batch at every forward pass.
 
     Its files are opened at the first one, so that a net whose data the caller gives needs none.
-    From a Caffe generator it draws when it is made, as Caffe does.
+    In TRAIN the batch after is read in a thread meanwhile; an error waits for the pass that needs
+    the batch. From a Caffe generator it draws when it is made, as Caffe does, so neither changes
+    a number. A copy of the layer opens its files anew.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         self.streams = self.seeds(rng.current())
         self.reader: Reader | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._ahead: Future[Batch] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reader": None, "_thread": None, "_ahead": None}
 
     def seeds(self, thread: rng.CaffeRandom | None) -> Streams:
         """Takes the layer's draws."""
@@ -54,6 +64,11 @@ class SourceLayer(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         if self.reader is None:
             self.reader = self.open()
-        batch = self.reader.next_batch()
+        ahead, self._ahead = self._ahead, None
+        batch = self.reader.next_batch() if ahead is None else ahead.result()
         self.streams.after_batch()
+        if self.in_training:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, f"reading ahead for {self.spec.name}")
+            self._ahead = self._thread.submit(self.reader.next_batch)
         return tuple(torch.from_numpy(blob) for blob in batch[: len(self.spec.tops)])

@@ -135,6 +135,8 @@ def test_files_whose_rows_differ(source):
     reader.next_batch()
     with pytest.raises(DataError, match=r"b\.h5: rows of \[\(4,\), \(\)\]; the first file had"):
         reader.next_batch()
+    with pytest.raises(DataError, match="cannot be read on after an error"):
+        reader.next_batch()
 
 
 def test_writing_a_pair(tmp_path):

@@ -123,6 +123,18 @@ def test_records_of_other_sizes(tmp_path):
         net_of(text(source, "crop_size: 5"))({})
 
 
+def test_a_database_that_was_cut_short(tmp_path):
+    large = caffe_pb2.Datum(channels=1, height=90, width=90, data=bytes(8100))
+    source = write(tmp_path / "db", [large] * 4)
+    net = net_of(text(source))
+    content = (source / "data.mdb").read_bytes()
+    (source / "data.mdb").write_bytes(content[:-4096])
+    with pytest.raises(DataError, match=r"data\.mdb: byte \d+: .*; the database is damaged"):
+        [net({}) for _ in range(2)]
+    with pytest.raises(DataError, match="cannot be read on after an error"):
+        net({})
+
+
 @pytest.mark.parametrize(
     ("transform", "options", "message"),
     [
