@@ -16,28 +16,31 @@ from caffe_port.spec.ops.mat_write import MatWrite as Options
 class MatWrite(Layer):
     """Writes `<prefix><id>_blob_<i>.mat`: variable `data`, single, axes (W, H, C, N).
 
+    The list is opened at the first pass that writes, so that a net that writes nothing needs none.
     Source: DeepLab v2 mat_write_layer.cpp, matio_io.cpp.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         self.passes = 0
-        assert isinstance(spec.op, Options)
         self.names: list[str] | None = None
-        if spec.op.source:
-            with named(spec):
-                self.names = listed_names(spec.op.source, spec.op.strip)
+
+    def _stem(self, op: Options) -> str:
+        if not op.source:
+            return f"iter_{self.passes}"
+        if self.names is None:
+            with named(self.spec):
+                self.names = listed_names(op.source, op.strip)
+        if self.passes >= len(self.names):
+            message = f"pass {self.passes + 1}, but source names {len(self.names)} files"
+            raise LayerError(self.spec.name, self.spec.type, message)
+        return self.names[self.passes]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.op
         assert isinstance(op, Options)
         if self.passes % op.period == 0:
-            stem = f"iter_{self.passes}"
-            if self.names is not None:
-                if self.passes >= len(self.names):
-                    message = f"pass {self.passes + 1}, but source names {len(self.names)} files"
-                    raise LayerError(self.spec.name, self.spec.type, message)
-                stem = self.names[self.passes]
+            stem = self._stem(op)
             for i, blob in enumerate(bottoms):
                 values = blob.detach().float().cpu().numpy()
                 write_mat(f"{op.prefix}{stem}_blob_{i}.mat", values)

@@ -80,12 +80,20 @@ def test_a_net_writes_only_when_told(tmp_path):
     assert names(tmp_path) == ["iter_0_blob_0.mat"]
 
 
+def test_a_missing_list_matters_when_something_is_written(tmp_path):
+    options = text(f"{tmp_path}/", 'source: "nowhere.txt"')
+    net = net_of(f'layer {{ name: "w" {options} }}', SHAPE)
+    net({"b0": torch.rand(SHAPE)})
+    net.write_files = True
+    with pytest.raises(LayerError, match=r"'w' \(MatWrite\).*cannot be read"):
+        net({"b0": torch.rand(SHAPE)})
+
+
 @pytest.mark.parametrize(
     ("options", "shape", "message"),
     [
         ("period: 0", SHAPE, "period is 0"),
         ("strip: -1", SHAPE, "strip is -1"),
-        ('source: "nowhere.txt"', SHAPE, "cannot be read"),
         ("", (1, 1, 1, 1, 1), "up to 4 axes"),
     ],
 )

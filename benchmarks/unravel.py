@@ -1,0 +1,77 @@
+"""Tracing all labels of one 513 x 513 image, beside forward passes of the same net.
+
+The networks have their published channels and random weights; the label map is random too, with
+all 21 labels, so that no label is spared. Run it with `python -m benchmarks unravel`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import caffe_port
+from benchmarks.measure import interleave, report, summary, versions
+from caffe_port.net import Net
+from caffe_port.unravel import trace
+
+SIZE = 513
+ROOT = Path(__file__).parent.parent / "prototxt"
+# network -> its folder, its scores, forward passes that tracing may take
+NETWORKS = {
+    "LargeFOV": ("deeplab_v2_vgg16_largefov", "fc8_interp", 2),
+    "ResNet-101 MSc": ("deeplab_v2_resnet101_msc_aspp", "fc1_interp", 4),
+}
+
+
+def _label_map() -> np.ndarray:
+    """21 labels in blobs of about 60 pixels."""
+    coarse = torch.randn(1, 21, 9, 9, generator=torch.Generator().manual_seed(0))
+    fine = torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic")
+    return fine[0].argmax(0).numpy()
+
+
+def _with_random_weights(folder: str) -> Net:
+    """Filters that keep the size of what passes; BatchNorm of mean 0 and variance 1."""
+    net = caffe_port.load(
+        ROOT / folder / "deploy.prototxt",
+        variables={"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": folder},
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in net.spec.layers:
+            for i, blob in enumerate(net.layer_params(layer.name)):
+                if layer.type == "Convolution" and i == 0:
+                    blob.normal_(0, (2 / blob[0].numel()) ** 0.5)
+                elif layer.type == "BatchNorm":
+                    blob.fill_(min(i, 1))
+                else:
+                    blob.fill_(0.5 if layer.type == "Scale" and i == 0 else 0)
+    return net
+
+
+def _measure(folder: str, top: str, repeats: int) -> dict[str, dict[str, float]]:
+    net = _with_random_weights(folder)
+    data = net.spec.sources[0]
+    image = {data: torch.randn(1, 3, SIZE, SIZE) * 60}
+    labels = _label_map()
+
+    def forward() -> None:
+        with torch.no_grad():
+            net(image, keep=[top])
+
+    ways = {
+        "forward": forward,
+        "trace, its own forward pass included": lambda: trace(net, image, top, label_map=labels),
+    }
+    return summary(interleave(ways, repeats), "forward")
+
+
+def main() -> None:
+    """Measures both networks."""
+    tables = {
+        f"{name} (at most {most} forward passes)": _measure(folder, top, 5)
+        for name, (folder, top, most) in NETWORKS.items()
+    }
+    report("unravel", {"versions": versions("torch", "numpy"), "tables": tables})
