@@ -79,7 +79,7 @@ def _resnet(folder: Path) -> dict[str, dict[str, float]]:
     from caffe_port.loading import load
 
     text = Path(__file__).parent.parent / "prototxt/deeplab_v2_resnet101_msc_aspp/deploy.prototxt"
-    variables = {"NUM_LABELS": "21", "EXP": "voc12"}
+    variables = {"NUM_LABELS": "21", "EXP": "voc12", "NET_ID": "resnet"}
     path = folder / "resnet.caffemodel"
     load(text, variables=variables).save(path)
     ways = {"build and load": lambda: load(text, path, variables=variables)}

@@ -141,6 +141,10 @@ class Net(nn.Module):
         module = self.module(layer)
         return [module.get_parameter(param.name) for param in module.spec.params]
 
+    def _param(self, layer: str, index: int) -> nn.Parameter:
+        module = self.module(layer)
+        return module.get_parameter(module.spec.params[index].name)
+
     def run_layer(self, layer: str, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Runs one layer on given bottoms.
 
@@ -247,9 +251,11 @@ class Net(nn.Module):
 
         found = match(self.spec, layers)
         found.check(strict)
+        # a file may hold a shared parameter once per user; only the last copy counts
+        last = {id(self._param(layer, i)): (layer, i, blob) for layer, i, blob in found.pairs}
         with torch.no_grad():
-            for layer, index, blob in found.pairs:
-                param = self.layer_params(layer)[index]
+            for layer, index, blob in last.values():
+                param = self._param(layer, index)
                 param.copy_(torch.from_numpy(blob.aligned()).view(param.shape))
         self.loaded = found
         return found
