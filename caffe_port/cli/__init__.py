@@ -10,6 +10,9 @@ import click
 
 _COMMANDS = {
     "convert": "Turn a Caffe model into a PyTorch file, or back.",
+    "crf": "Refine a folder with the dense CRF, as DeepLab's programs do.",
+    "crf_convert": "Convert the files of DeepLab's CRF programs.",
+    "crf_grid": "Search the dense CRF's best settings.",
     "demo": "Convert, verify and evaluate the bundled model beside real Caffe.",
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
     "inspect": "Show what a prototxt or a weight file holds.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -140,6 +141,19 @@ class DenseCRF:
         rows = checks.features("features", features, self.height, self.width)
         checked = checks.compatibility("weight", weight, self.labels)
         return self._add(feature_kernel(rows, *self._how(normalization)), checked)
+
+    def with_weights(self, *weights: float | ArrayLike) -> DenseCRF:
+        """The same kernels, in the order they were added, with other weights.
+
+        Lattices are shared, not built again.
+        """
+        if len(weights) != len(self._kernels):
+            raise UsageError(f"{len(weights)} weights for {len(self._kernels)} kernels")
+        result = copy.copy(self)
+        result._weights = tuple(
+            checks.compatibility("weight", weight, self.labels) for weight in weights
+        )
+        return result
 
     def infer(
         self, unary: ArrayLike, iterations: int = 10, *, start: ArrayLike | None = None

@@ -1,0 +1,83 @@
+"""The files of DeepLab's separate CRF programs: probabilities, scores and label maps.
+
+A .bin file starts with int32 rows, columns and channels, all little-endian. Probabilities follow as
+float32, (channel, column, row) from the slowest to the quickest index; labels as int16 (column,
+row), with one channel. Source: DeepLab's densecrf programs, util.h and refine_pascal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_port.errors import DataError, FormatError
+from caffe_port.files import atomic_path
+
+PathLike = str | os.PathLike[str]
+MAT_SUFFIX = "_blob_0.mat"
+_HEADER = 12  # bytes
+
+
+def read_bin(path: PathLike) -> NDArray[np.float32] | NDArray[np.int16]:
+    """Probabilities (C, H, W) float32 or labels (H, W) int16, whichever the file's length fits.
+
+    Raises:
+        DataError: the file cannot be read.
+        FormatError: its length fits neither.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from error
+    if len(content) < _HEADER:
+        raise FormatError(f"{len(content)} bytes; a .bin file has a header of 12", path=path)
+    rows, columns, channels = (int(n) for n in np.frombuffer(content, "<i4", 3))
+    if min(rows, columns, channels) < 1:
+        message = f"the header says {rows} rows, {columns} columns, {channels} channels"
+        raise FormatError(message, path=path, offset=0)
+    number, body = math.prod((rows, columns, channels)), len(content) - _HEADER
+    if body == 4 * number:
+        planes = np.frombuffer(content, "<f4", offset=_HEADER).reshape(channels, columns, rows)
+        return np.ascontiguousarray(planes.transpose(0, 2, 1), dtype=np.float32)
+    if channels == 1 and body == 2 * number:
+        labels = np.frombuffer(content, "<i2", offset=_HEADER).reshape(columns, rows)
+        return np.ascontiguousarray(labels.T, dtype=np.int16)
+    message = f"{body} bytes follow a header that says {rows} x {columns} x {channels}; expected "
+    message += f"{4 * number} (float32)" + (f" or {2 * number} (int16)" if channels == 1 else "")
+    raise FormatError(message, path=path, offset=_HEADER)
+
+
+def write_bin(path: PathLike, values: NDArray[np.float32] | NDArray[np.integer]) -> None:
+    """Writes probabilities (C, H, W) as float32, or labels (H, W) as int16; never half a file."""
+    labels = values.ndim == 2
+    planes = values[None] if labels else values
+    header = np.array([*planes.shape[1:], planes.shape[0]], "<i4")
+    body = planes.transpose(0, 2, 1).astype("<i2" if labels else "<f4")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(header.tobytes() + body.tobytes())
+
+
+def read_scores(path: PathLike) -> NDArray[np.float32]:
+    """Scores (C, H, W) of a .mat file, as Caffe's MatWrite layer writes them.
+
+    Raises:
+        DataError, FormatError: as ``caffe_port.data.mat.read_mat``, or more than one image in it.
+    """
+    from caffe_port.data.mat import read_mat
+
+    blob = read_mat(path)
+    if len(blob) != 1:
+        raise FormatError(f"scores of {len(blob)} images; expected one", path=path)
+    scores: NDArray[np.float32] = blob[0]
+    return scores
+
+
+def write_scores(path: PathLike, scores: NDArray[np.float32]) -> None:
+    """Writes scores (C, H, W) as Caffe's MatWrite layer does."""
+    from caffe_port.data.mat import write_mat
+
+    write_mat(path, scores[None])

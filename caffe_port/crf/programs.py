@@ -1,0 +1,188 @@
+"""What DeepLab's programs prog_refine_pascal and prog_refine_pascal_v4 do, folder by folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caffe_port.crf.dense_crf import DenseCRF
+from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
+from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.files import atomic_path
+
+Kind = Literal["bin", "mat"]
+PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
+RECORD = "crf.json"
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Weights and widths of the two kernels, by axis and channel."""
+
+    iterations: int
+    position_width: tuple[float, float]
+    position_weight: float
+    bilateral_width: tuple[float, float]
+    colour_width: tuple[float, float, float]
+    bilateral_weight: float
+
+
+# Source: refine_pascal's and refine_pascal_v4's own settings.
+DEFAULTS: dict[Kind, Kernels] = {
+    "bin": Kernels(10, (3, 3), 3, (60, 60), (20, 20, 20), 10),
+    "mat": Kernels(10, (3, 3), 3, (70, 70), (5, 5, 5), 5),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: its name, its features and its picture."""
+
+    name: str
+    features: Path
+    picture: Path | None
+
+
+def find_kind(features: Path) -> Kind:
+    """Whether a folder holds .bin probabilities or .mat scores.
+
+    Raises:
+        UsageError: neither, or both.
+    """
+    kinds: dict[Kind, bool] = {
+        "bin": any(features.glob("*.bin")),
+        "mat": any(features.glob(f"*{MAT_SUFFIX}")),
+    }
+    found = [kind for kind, there in kinds.items() if there]
+    if len(found) == 1:
+        return found[0]
+    held = "both *.bin and" if found else "neither *.bin nor"
+    raise UsageError(f"{features} holds {held} *{MAT_SUFFIX} files; expected one kind (--kind)")
+
+
+def find_items(pictures: Path, features: Path, kind: Kind) -> list[Item]:
+    """The images a folder of features has, by name."""
+    suffix = ".bin" if kind == "bin" else MAT_SUFFIX
+    items = []
+    for path in sorted(features.glob(f"*{suffix}")):
+        name = path.name[: -len(suffix)]
+        candidates = (pictures / f"{name}{ending}" for ending in PICTURES)
+        items.append(Item(name, path, next((p for p in candidates if p.is_file()), None)))
+    return items
+
+
+def read_picture(item: Item) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) of an item, red first.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
+    from caffe_port.data.pictures import read_rgb
+
+    if item.picture is None:
+        raise DataError(f"{item.features}: there is no picture {item.name}.ppm, .jpg or .png")
+    return read_rgb(item.picture)
+
+
+def unary_of(path: Path, kind: Kind, height: int, width: int) -> NDArray[np.float32]:
+    """Energies (C, height, width): -log of probabilities, unclipped, or -scores cut to that size.
+
+    Raises:
+        CaffePortError: the file is broken, or not of the picture's size.
+    """
+    if kind == "mat":
+        scores = read_scores(path)
+        if scores.shape[1] < height or scores.shape[2] < width:
+            raise DataError(f"{path}: scores {scores.shape} do not cover {height} x {width} pixels")
+        return -scores[:, :height, :width]
+    p = read_bin(path)
+    if p.ndim != 3 or p.shape[1:] != (height, width):
+        raise DataError(f"{path}: shape {p.shape}; expected (C, {height}, {width})")
+    if not p.min() >= 0:
+        raise DataError(f"{path}: a probability is negative or NaN")
+    with np.errstate(divide="ignore"):
+        return -np.log(p.astype(np.float32, copy=False))
+
+
+def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -> NDArray[np.int32]:
+    """The label map (H, W) of one image.
+
+    Raises:
+        CaffePortError: a file is missing, broken or of another size.
+    """
+    image = read_picture(item)
+    unary = unary_of(item.features, kind, *image.shape[:2])
+    try:
+        height, width = image.shape[:2]
+        crf = DenseCRF(height, width, len(unary), threads=threads)
+        crf.add_gaussian(kernels.position_width, weight=kernels.position_weight)
+        weight, width = kernels.bilateral_weight, kernels.bilateral_width
+        crf.add_bilateral(width, kernels.colour_width, image, weight=weight)
+        return crf.map(unary, kernels.iterations)
+    except UsageError as error:
+        raise DataError(f"{item.features}: {error}") from error
+
+
+def write_item(folder: Path, name: str, labels: NDArray[np.int32], *, png: bool) -> None:
+    """Writes NAME.png, if wanted, and then NAME.bin, which marks the image as done."""
+    from caffe_port.data.pictures import write_labels
+
+    if png and labels.max() < 256:
+        write_labels(folder / f"{name}.png", labels.astype(np.uint8))
+    write_bin(folder / f"{name}.bin", labels)
+
+
+def unfinished(items: list[Item], folder: Path, kernels: Kernels, kind: Kind) -> list[Item]:
+    """Those without a result newer than their files and made with the same settings."""
+    settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
+    record = folder / RECORD
+    try:
+        same = json.loads(record.read_text(encoding="utf-8")) == settings
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        return items
+    return [item for item in items if not _is_done(item, folder, record)]
+
+
+def _is_done(item: Item, folder: Path, record: Path) -> bool:
+    result = folder / f"{item.name}.bin"
+    if item.picture is None or not result.is_file():
+        return False
+    sources = (item.features, item.picture, record)
+    return result.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in sources)
+
+
+def refine_items(
+    items: list[Item], folder: Path, kind: Kind, kernels: Kernels, *, jobs: int, png: bool
+) -> Iterator[tuple[Item, CaffePortError | OSError | None]]:
+    """Refines images on several threads and writes each; an error spares the others.
+
+    Yields:
+        each item in turn, with its error if it had one.
+    """
+    alone = len(items) == 1 and jobs > 1
+
+    def work(item: Item) -> CaffePortError | OSError | None:
+        try:
+            labels = refine_item(item, kind, kernels, threads=2 if alone else 1)
+            write_item(folder, item.name, labels, png=png)
+        except (CaffePortError, OSError) as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield from zip(items, pool.map(work, items), strict=True)
+        except GeneratorExit:
+            pool.shutdown(cancel_futures=True)
+            raise
