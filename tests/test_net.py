@@ -305,3 +305,20 @@ def test_the_phase_is_the_specs_whatever_torch_says():
     train, test = net_of(text, X, phase="TRAIN"), net_of(text, X)
     assert torch.equal(test.train()(x())["d"], x())
     assert (train.eval()(x())["d"] == 0).any()
+
+
+def test_of_several_copies_of_a_shared_parameter_the_last_one_counts():
+    text = "".join(
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "b0" top: "{name}" '
+        'param { name: "w" } inner_product_param { num_output: 2 bias_term: false } } '
+        for name in "ab"
+    )
+    net = net_of(text, (1, 3))
+    copies = [np.full((2, 3), value, np.float32) for value in (1, 2)]
+    net.load_stored(
+        [
+            StoredLayer(name, "InnerProduct", (StoredBlob(copy),))
+            for name, copy in zip("ab", copies, strict=True)
+        ]
+    )
+    assert torch.equal(net.layer_params("a")[0], torch.full((2, 3), 2.0))
