@@ -22,8 +22,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "-o",
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    help="The file to write: .pt, .safetensors, .caffemodel or .caffemodel.h5.",
+    help="The file to write: .pt, .safetensors, .caffemodel, .caffemodel.h5 or .onnx; with "
+    "--emit-module its state dict, .pt or .safetensors (default: FILE.state.pt).",
+)
+@click.option(
+    "--emit-module",
+    "module",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.py",
+    help="Write a stand-alone PyTorch module, which needs torch only, and its state dict.",
 )
 @click.option(
     "--lenient",
@@ -31,7 +38,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Pass over weights that are missing or left over, as Caffe did, and list them.",
 )
 @net_options
-def command(net: Path, weights: Path | None, out: Path, lenient: bool, **options: Any) -> None:
+def command(
+    net: Path,
+    weights: Path | None,
+    out: Path | None,
+    module: Path | None,
+    lenient: bool,
+    **options: Any,
+) -> None:
     """Convert the model of NET and WEIGHTS.
 
     NET is a prototxt, with WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt or
@@ -40,9 +54,8 @@ def command(net: Path, weights: Path | None, out: Path, lenient: bool, **options
     Exit status: 0 written, 2 a file cannot be read, does not fit or cannot be written.
     """  # fmt: skip
     from caffe_port.loading import load
-    from caffe_port.weights import format_of
 
-    format_of(out)  # an unknown suffix is refused before the work
+    target = _target(out, module)
     if weights is None and net.suffix not in (".pt", ".safetensors"):
         raise click.UsageError("a prototxt needs WEIGHTS")
     built = load(net, weights, strict=not lenient, **options)
@@ -51,8 +64,45 @@ def command(net: Path, weights: Path | None, out: Path, lenient: bool, **options
             click.echo(f"kept its filler: {name}", err=True)
         for name in built.loaded.extra:
             click.echo(f"not in the net: {name}", err=True)
-    built.save(out)
-    _show(built, out)
+    if module is not None:
+        _export(built, module, target)
+    elif target.suffix == ".onnx":
+        _export(built, target)
+    else:
+        built.save(target)
+    _show(built, target)
+
+
+def _target(out: Path | None, module: Path | None) -> Path:
+    """The file that holds the weights. A suffix that is not known is refused before the work."""
+    if module is not None:
+        from caffe_port.export.module import state_path
+
+        return state_path(module, out)
+    if out is None:
+        raise click.UsageError("nothing to write: give -o, --emit-module or both")
+    if out.suffix != ".onnx":
+        from caffe_port.weights import format_of
+
+        format_of(out)
+    return out
+
+
+def _export(built: Net, file: Path, state: Path | None = None) -> None:
+    """Writes an ONNX file, or a module where there is a place for its state dict."""
+    import warnings
+
+    from caffe_port.export import ExportWarning, emit_module, write_onnx
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ExportWarning)
+        if state is None:
+            write_onnx(built, file)
+        else:
+            emit_module(built, file, state)
+            click.echo(f"{file}: a PyTorch module; its state dict is {state}")
+    for warning in caught:
+        click.echo(f"warning: {warning.message}", err=True)
 
 
 def _show(built: Net, out: Path) -> None:

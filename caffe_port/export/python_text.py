@@ -61,7 +61,7 @@ def number(value: float) -> str:
 
 def exact(value: float) -> str:
     """A literal of all the digits, where more than one float32 operation depends on them."""
-    return number(value) if value == int(value) else repr(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
 
 
 def sizes(values: tuple[int, ...]) -> str:

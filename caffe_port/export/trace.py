@@ -94,8 +94,7 @@ class Trace:
     def _source(self, layer: LayerSpec) -> None:
         self.given.update(self._write(layer))
         if layer.type != "Input":
-            tops = ", ".join(layer.tops)
-            self.left_out.append(f"{_title(layer)} is left out; inputs replace it: {tops}")
+            self.left_out.append(f"{_title(layer)} is left out: what is read of it is an input now")
 
     def _leave_out(self, layer: LayerSpec, why: str) -> None:
         self.left_out.append(f"{_title(layer)} is left out: {why}")

@@ -1,0 +1,170 @@
+"""ONNX files, run by onnxruntime and held to the project's rule against the Net."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+from caffe_port.errors import LayerError, UnsupportedLayerError, UsageError
+from caffe_port.export import ExportWarning, write_onnx
+from caffe_port.export.graph import make_graph
+from caffe_port.export.onnx_file import OPSET, keeps_batch
+from caffe_port.parity.compare import Verdict, compare
+from caffe_port.parity.tolerance import LAYER, NET
+from tests.export.making import LAYERS, NETS, case_net, exportable, feed
+from tests.export.test_module import POOLINGS, SHARING
+from tests.layers.helpers import net_of
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def write(net, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExportWarning)
+        write_onnx(net, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    return onnx.load(path)
+
+
+def assert_close(net, path, tolerance, batches=1):
+    """The Net in float32 stands where Caffe's recording stands in a verification."""
+    graph = make_graph(net.spec)
+    inputs = {b: torch.cat([x] * batches) for b, x in feed(net, graph.inputs).items()}
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(list(graph.outputs), {b: x.numpy() for b, x in inputs.items()})
+    with torch.no_grad():
+        single = net(inputs, keep=list(graph.outputs))
+        double = {b: x.double() for b, x in inputs.items()}
+        exact = copy.deepcopy(net).double()(double, keep=list(graph.outputs))
+    for blob, data in zip(graph.outputs, found, strict=True):
+        result = compare(data, exact[blob].numpy(), single[blob].numpy(), tolerance)
+        assert result.verdict is Verdict.PASS, (blob, result.reason)
+
+
+@pytest.mark.parametrize("folder", NETS, ids=lambda folder: folder.name)
+def test_every_recorded_net(folder, tmp_path):
+    net = case_net(folder)
+    write(net, tmp_path / "net.onnx")
+    assert keeps_batch(make_graph(net.spec))
+    assert_close(net, tmp_path / "net.onnx", NET)
+
+
+@pytest.mark.parametrize(
+    "folder", [f for f in LAYERS if exportable(f)], ids=lambda folder: folder.name
+)
+def test_every_recorded_layer_with_a_rule(folder, tmp_path):
+    net = case_net(folder)
+    write(net, tmp_path / "op.onnx")
+    assert_close(net, tmp_path / "op.onnx", LAYER, 2 if keeps_batch(make_graph(net.spec)) else 1)
+
+
+@pytest.mark.parametrize(
+    "folder", [f for f in LAYERS if not exportable(f)], ids=lambda folder: folder.name
+)
+def test_every_other_recorded_layer_is_refused_and_nothing_written(folder, tmp_path):
+    with pytest.raises((LayerError, UsageError)):
+        write(case_net(folder), tmp_path / "op.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", POOLINGS)
+@pytest.mark.parametrize("size", [(9, 9), (7, 10)])
+def test_pooling_has_caffes_windows_and_divisors(options, size, tmp_path):
+    text = f'layer {{ name: "p" type: "Pooling" bottom: "b0" top: "y" pooling_param {{{options}}}}}'
+    net = net_of(text, (2, 3, *size))
+    write(net, tmp_path / "p.onnx")
+    assert_close(net, tmp_path / "p.onnx", LAYER, 3)
+
+
+def test_a_window_wholly_outside_gives_caffes_lowest_number(tmp_path):
+    net = net_of(
+        'layer { name: "p" type: "Pooling" bottom: "b0" top: "y" '
+        "pooling_param { pool: MAX kernel_size: 1 stride: 3 } }",
+        (1, 2, 6, 6),
+    )
+    assert net.spec.shapes["y"] == (1, 2, 3, 3)
+    write(net, tmp_path / "p.onnx")
+    assert_close(net, tmp_path / "p.onnx", LAYER)
+
+
+def test_names_opset_and_axes(tmp_path):
+    net = case_net(next(f for f in NETS if "v1_hole" in f.name))
+    model = write(net, tmp_path / "net.onnx")
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
+    names = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    for key, parameter in net.state_dict().items():
+        assert names[key] == tuple(parameter.shape)
+    (data,) = model.graph.input
+    dims = [dim.dim_param or dim.dim_value for dim in data.type.tensor_type.shape.dim]
+    assert (data.name, dims) == ("data", ["batch", *net.spec.shapes["data"][1:]])
+    assert [output.name for output in model.graph.output] == list(make_graph(net.spec).outputs)
+
+
+def test_a_layer_that_counts_items_fixes_the_batch(tmp_path):
+    net = net_of(
+        'layer { name: "r" type: "Reshape" bottom: "b0" top: "y" '
+        "reshape_param { shape { dim: 6 dim: 2 } } }",
+        (3, 4),
+    )
+    model = write(net, tmp_path / "r.onnx")
+    assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [3, 4]
+    assert_close(net, tmp_path / "r.onnx", LAYER)
+
+
+def test_shared_parameters_are_one_initializer(tmp_path):
+    net = net_of(SHARING, (1, 3, 5, 5))
+    model = write(net, tmp_path / "s.onnx")
+    assert [t.name for t in model.graph.initializer] == ["a.weight", "a.bias"]
+    assert_close(net, tmp_path / "s.onnx", LAYER, 2)
+
+
+def test_an_output_that_no_node_makes_has_its_own_name(tmp_path):
+    net = net_of(
+        'layer { name: "d" type: "Dropout" bottom: "b0" top: "d" }'
+        'layer { name: "s" type: "Split" bottom: "b0" top: "one" top: "two" }'
+        'layer { name: "r" type: "ReLU" bottom: "b0" top: "r" }'
+        'layer { name: "t" type: "Split" bottom: "r" top: "t1" top: "t2" }',
+        (2, 3),
+    )
+    model = write(net, tmp_path / "d.onnx")
+    assert {"d", "t1", "t2"} <= {output.name for output in model.graph.output}
+    assert_close(net, tmp_path / "d.onnx", LAYER)
+
+
+def test_the_same_net_gives_the_same_bytes(tmp_path):
+    folder = next(f for f in NETS if "fcn_alexnet" in f.name)
+    for name in ("one", "two"):
+        write(case_net(folder), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
+    net = net_of(
+        'layer { name: "cols" type: "Im2col" bottom: "b0" top: "y" '
+        "convolution_param { kernel_size: 3 } }",
+        (1, 2, 5, 5),
+    )
+    with pytest.raises(UnsupportedLayerError, match=r"'cols' .Im2col.: .* as ONNX.*Cut the layer"):
+        write_onnx(net, tmp_path / "x.onnx")
+
+
+def test_a_mask_of_windows_wholly_outside_is_refused(tmp_path):
+    net = net_of(
+        'layer { name: "p" type: "Pooling" bottom: "b0" top: "y" top: "mask" '
+        "pooling_param { pool: MAX kernel_size: 1 stride: 3 } }",
+        (1, 2, 6, 6),
+    )
+    with pytest.raises(LayerError, match=r"'p' .*wholly outside"):
+        write_onnx(net, tmp_path / "x.onnx")
+
+
+def test_without_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    net = net_of('layer { name: "r" type: "ReLU" bottom: "b0" top: "y" }', (1, 2))
+    with pytest.raises(UsageError, match="pip install onnx"):
+        write_onnx(net, tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
