@@ -1,0 +1,205 @@
+"""The points on their way down, as frames, as a GIF and as a player in a page."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port import html
+from caffe_port.errors import UsageError
+from caffe_port.spec import NetSpec
+from caffe_port.unravel.branches import course
+from caffe_port.unravel.heatmap import Bytes
+from caffe_port.unravel.pictures import encoded, enlargement, resized, with_points
+from caffe_port.unravel.placement import Placement, placements
+from caffe_port.unravel.points import Points
+from caffe_port.unravel.trace import Traces
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_DOTS = 2500  # in one picture; more would hide it
+_CAPTION = 18  # pixels
+_GAP = 6
+
+
+class Panel(NamedTuple):
+    """One blob's points over the picture.
+
+    Attributes:
+        blob: its name.
+        number: how many points it has, channels counted apart.
+        places: (P, 2) y, x in the picture, each once.
+    """
+
+    blob: str
+    number: int
+    places: npt.NDArray[np.float64]
+
+
+Frame = tuple[Panel, ...]
+
+
+def frames(
+    spec: NetSpec, traces: Traces, label: int, size: tuple[int, int], *, longest: int = 80
+) -> list[Frame]:
+    """One frame per blob from the top down; branches of the net, such as scales, side by side.
+
+    Args:
+        spec: the traced net's.
+        traces: its points.
+        label: whose.
+        size: height and width of the picture; points beyond it (in the padding) are left out.
+        longest: blobs are left out evenly so that no more frames than this are made.
+    Raises:
+        UsageError: the label was not traced.
+    """
+    if label not in traces:
+        raise UsageError(f"label {label} was not traced; there are {', '.join(map(str, traces))}")
+    own = traces[label]
+    places = placements(spec, traces.shapes)
+    drawn = [name for name in traces.shapes if name in places]
+    way = course(spec, drawn, {name for name in own if name in places})
+    empty = np.empty((0, 3), np.int32)
+    return [
+        tuple(_panel(name or "-", own.get(name or "", empty), places.get(name or ""), size)
+              for name in names)
+        for names in way.frames(longest)
+        if any(name in own for name in names)
+    ]  # fmt: skip
+
+
+def _panel(blob: str, points: Points, placement: Placement | None, size: tuple[int, int]) -> Panel:
+    if placement is None or not len(points):
+        return Panel(blob, 0, np.empty((0, 2)))
+    placed = np.unique(placement.of(points), axis=0)
+    placed = placed[((placed >= -0.5) & (placed < np.array(size) - 0.5)).all(1)]
+    if len(placed) > MOST_DOTS:
+        placed = placed[np.linspace(0, len(placed) - 1, MOST_DOTS).astype(int)]
+    return Panel(blob, len(points), placed)
+
+
+def gif(picture: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> bytes:
+    """A GIF that loops.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        sequence: from ``frames``.
+        seconds: per frame; the last stays longer.
+    """
+    from PIL import Image
+
+    drawn = [_drawn(picture, frame) for frame in sequence]
+    width, height = (max(image.size[i] for image in drawn) for i in (0, 1))
+    sheets = []
+    for image in drawn:
+        sheet = Image.new("RGB", (width, height), (245, 245, 243))
+        sheet.paste(image, ((width - image.width) // 2, 0))
+        sheets.append(sheet.quantize(64))
+    times = [round(1000 * seconds)] * (len(sheets) - 1) + [2000]
+    stream = io.BytesIO()
+    sheets[0].save(
+        stream, format="GIF", save_all=True, append_images=sheets[1:], duration=times, loop=0
+    )
+    return stream.getvalue()
+
+
+def _drawn(picture: Bytes, frame: Frame) -> Image.Image:
+    """The panels of a frame beside one another, their captions above them."""
+    from PIL import Image, ImageDraw
+
+    panels = [with_points(picture, panel.places, radius=2) for panel in frame]
+    width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
+    sheet = Image.new("RGB", (width, panels[0].height + _CAPTION), (245, 245, 243))
+    draw, left = ImageDraw.Draw(sheet), 0
+    for panel, image in zip(frame, panels, strict=True):
+        draw.text((left + 3, 3), f"{panel.blob}: {panel.number}", (30, 36, 48))
+        sheet.paste(image, (left, _CAPTION))
+        left += image.width + _GAP
+    return sheet
+
+
+def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
+    """A slider over the frames, drawn by the page itself.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        sequence: from ``frames``.
+        name: what is shown, for those who cannot see it.
+    """
+    factor = enlargement((picture.shape[0], picture.shape[1]))
+    content = encoded(resized(picture, factor))
+    panels = max(len(frame) for frame in sequence)
+    figures = [
+        html.Html(
+            f'<figure><canvas role="img" aria-label="{escape(name)}"></canvas>'
+            "<figcaption></figcaption></figure>"
+        )
+        for _ in range(panels)
+    ]
+    data = json.dumps(_script_data(sequence, factor), separators=(",", ":")).replace("<", "\\u003c")
+    return html.Html(
+        '<div class="player"><div class="controls"><button type="button">Play</button>'
+        f'<input type="range" min="0" max="{len(sequence) - 1}" value="0" '
+        f'aria-label="layer, {escape(name)}"></div>'
+        f"<div hidden>{html.image(content, name)}</div>"
+        f"{html.figure_grid(figures, columns=max(2, panels))}"
+        f'<script type="application/json">{data}</script></div>'
+    )
+
+
+def _script_data(sequence: Sequence[Frame], factor: float) -> list[list[Mapping[str, object]]]:
+    return [
+        [
+            {
+                "name": panel.blob,
+                "count": panel.number,
+                "at": np.rint((panel.places + 0.5) * factor).astype(int).ravel().tolist(),
+            }
+            for panel in frame
+        ]
+        for frame in sequence
+    ]
+
+
+PLAYER_SCRIPT = html.Html("""<style>
+.player .controls{display:flex;gap:.7rem;align-items:center;max-width:40rem}
+.player input{flex:1;min-width:0}.player canvas{width:100%;display:block;border-radius:4px}
+.player button{font:inherit;padding:.2rem .9rem;min-width:5rem}
+</style><script>
+document.querySelectorAll('.player').forEach(function(player){
+  var frames=JSON.parse(player.querySelector('script').textContent),
+    image=player.querySelector('img'),slider=player.querySelector('input'),
+    button=player.querySelector('button'),figures=player.querySelectorAll('figure'),timer=null;
+  function show(){
+    var frame=frames[+slider.value];
+    figures.forEach(function(figure,i){
+      var panel=frame[i],canvas=figure.querySelector('canvas');
+      figure.style.visibility=panel?'visible':'hidden';
+      if(!panel)return;
+      canvas.width=image.naturalWidth;canvas.height=image.naturalHeight;
+      var c=canvas.getContext('2d');c.drawImage(image,0,0);
+      c.fillStyle='rgba(0,0,0,.3)';c.fillRect(0,0,canvas.width,canvas.height);
+      c.fillStyle='#ffe100';c.strokeStyle='#141414';
+      for(var j=0;j<panel.at.length;j+=2){
+        c.beginPath();c.arc(panel.at[j+1],panel.at[j],2.6,0,7);c.fill();c.stroke();}
+      figure.querySelector('figcaption').textContent=
+        panel.name+': '+panel.count+' points ('+(+slider.value+1)+' of '+frames.length+')';
+    });}
+  function stop(){clearInterval(timer);timer=null;button.textContent='Play';}
+  slider.addEventListener('input',function(){stop();show();});
+  button.addEventListener('click',function(){
+    if(timer){stop();return;}
+    if(+slider.value===frames.length-1)slider.value=0;
+    button.textContent='Pause';show();
+    timer=setInterval(function(){
+      slider.value=+slider.value+1;show();
+      if(+slider.value===frames.length-1)stop();},350);});
+  image.decode().then(show,show);
+});</script>""")

@@ -1,0 +1,158 @@
+"""Deletion and insertion: what a label's score does when pixels go or come, hottest first.
+
+The score is the mean, over the places that have the label in the whole picture, of its softmax
+probability. A pixel that is away is the mean's colour, 0 in the network's input. Four maps say
+which pixels are the hottest, all on one scale because all are smoothed alike: the traced points'
+density, the gradient of the label's scores, noise, and the label's own region.
+
+Source: Petsiuk, Das and Saenko, RISE (BMVC 2018), for deletion and insertion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from caffe_port.net import Net
+from caffe_port.unravel.heatmap import Floats, Size, heat_map, spread
+from caffe_port.unravel.trace import Traces
+
+FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+ORDERS = ("traced points", "gradient", "own region", "random")
+_BATCH = 4  # pictures run together
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one order of the pixels does to one label's score.
+
+    Attributes:
+        deletion, insertion: the score at each of FRACTIONS.
+    """
+
+    deletion: tuple[float, ...]
+    insertion: tuple[float, ...]
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        """Areas under both curves; a good order has a small one and a large one."""
+        return area(self.deletion), area(self.insertion)
+
+
+def area(curve: Sequence[float]) -> float:
+    """Area under a curve over FRACTIONS."""
+    steps = zip(pairwise(FRACTIONS), pairwise(curve), strict=True)
+    return sum((right - left) * (a + b) / 2 for (left, right), (a, b) in steps)
+
+
+def curves(
+    net: Net, data: Tensor, traces: Traces, label: int, size: Size, *, seed: int = 0
+) -> dict[str, Curves]:
+    """Deletion and insertion for all orders.
+
+    Args:
+        net: the traced net, with one input to fill besides fixed ones.
+        data: (1, 3, H, W) its input, 0 where padded.
+        traces: what ``trace`` gave for this input.
+        label: whose score.
+        size: height and width of the picture in the input's upper left corner.
+        seed: of the random order.
+    Returns:
+        Order -> curves.
+    """
+    maps = _maps(net, data, traces, label, size, seed)
+    region = torch.from_numpy(traces.label_map == label)
+    return {
+        name: Curves(*(
+            tuple(_scores(net, _pictures(data, order, keep), traces.top, label, region))
+            for keep in (False, True)
+        ))
+        for name, order in ((name, _order(map_, size, seed)) for name, map_ in maps.items())
+    }  # fmt: skip
+
+
+def _maps(
+    net: Net, data: Tensor, traces: Traces, label: int, size: Size, seed: int
+) -> dict[str, Floats]:
+    source = net.spec.sources[0]
+    canvas = (data.shape[2], data.shape[3])
+    noise = np.random.default_rng(seed).random(canvas)
+    x = data.clone().requires_grad_()
+    region = torch.from_numpy(traces.label_map == label).to(data.device)
+    score = net({source: x}, keep=[traces.top])[traces.top][0, label][region].sum()
+    (gradient,) = torch.autograd.grad(score, x)
+    slope = gradient[0].abs().amax(0).cpu().numpy().astype(np.float64)
+    return {
+        "traced points": heat_map(traces[label].get(source, _NONE), canvas),
+        "gradient": _smoothed(slope, canvas),
+        "own region": _smoothed(_enlarged(traces.label_map == label, canvas), canvas),
+        "random": _smoothed(noise, canvas),
+    }
+
+
+_NONE = np.empty((0, 3), np.int32)
+
+
+def _smoothed(values: Floats, canvas: Size) -> Floats:
+    from scipy.ndimage import gaussian_filter
+
+    smooth: Floats = gaussian_filter(values, spread(canvas))
+    return smooth
+
+
+def _enlarged(mask: npt.NDArray[np.bool_], canvas: Size) -> Floats:
+    """A mask on the canvas's grid; the nearest place where its own is coarser."""
+    rows, columns = (
+        np.arange(large) * small // large for large, small in zip(canvas, mask.shape, strict=True)
+    )
+    large: Floats = mask[rows][:, columns].astype(np.float64)
+    return large
+
+
+def _order(map_: Floats, size: Size, seed: int) -> npt.NDArray[np.int64]:
+    """Rank of each of the picture's pixels, hottest 0; equals in random order."""
+    values = map_[: size[0], : size[1]].ravel()
+    shuffled = np.random.default_rng(seed + 1).random(len(values))
+    rank = np.empty(len(values), np.int64)
+    rank[np.lexsort((shuffled, -values))] = np.arange(len(values))
+    return rank.reshape(size)
+
+
+def _pictures(data: Tensor, rank: npt.NDArray[np.int64], keep: bool) -> list[Tensor]:
+    """The input with the hottest pixels only, or without them, at each of FRACTIONS."""
+    result = []
+    for fraction in FRACTIONS:
+        hot = rank < round(fraction * rank.size)
+        x = data.clone()
+        x[0, :, : rank.shape[0], : rank.shape[1]] *= torch.from_numpy(hot == keep).to(x)
+        result.append(x)
+    return result
+
+
+def _scores(
+    net: Net, pictures: Sequence[Tensor], top: str, label: int, region: Tensor
+) -> list[float]:
+    found: list[float] = []
+    with torch.no_grad():
+        for start in range(0, len(pictures), _BATCH):
+            x = torch.cat(list(pictures[start : start + _BATCH]))
+            share = net({net.spec.sources[0]: x}, keep=[top])[top].softmax(1)[:, label]
+            found += share[:, region.to(share.device)].mean(1).tolist()
+    return found
+
+
+def mean_curves(several: Sequence[Mapping[str, Curves]]) -> dict[str, Curves]:
+    """The mean of each order's curves."""
+    return {
+        name: Curves(
+            tuple(np.mean([each[name].deletion for each in several], axis=0).tolist()),
+            tuple(np.mean([each[name].insertion for each in several], axis=0).tolist()),
+        )
+        for name in (several[0] if several else ())
+    }

@@ -1,0 +1,184 @@
+"""Tracing a list of images: what each showed, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from caffe_port.data.pictures import read_labels, read_rgb
+from caffe_port.errors import DataError
+from caffe_port.evaluation.prediction import network_input
+from caffe_port.evaluation.settings import Settings
+from caffe_port.unravel.curves import Curves, curves
+from caffe_port.unravel.evidence import Evidence, evidence
+from caffe_port.unravel.heatmap import Bytes, Floats, Size, heat_map
+from caffe_port.unravel.placement import placements
+from caffe_port.unravel.rules import Shift
+from caffe_port.unravel.trace import Traces, trace
+
+if TYPE_CHECKING:
+    from caffe_port.net import Net
+
+NOWHERE = -1  # marks places of the label map that are not to be traced
+_NONE = np.empty((0, 3), np.int32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with every image.
+
+    Attributes:
+        top: the score blob.
+        labels: to be traced; None for all that are found but those in ``leave_out``.
+        leave_out: labels that are traced only when asked for, such as the background.
+        shifts: shift types; the first is the one that curves and animations show.
+        k: channels followed per window.
+        settings: crop and mean.
+        curves: for how many of the images deletion and insertion are measured.
+        kept: of how many images the pictures are kept.
+    """
+
+    top: str
+    labels: tuple[int, ...] | None = None
+    leave_out: tuple[int, ...] = (0,)
+    shifts: tuple[Shift, ...] = ("full_shift",)
+    k: int = 1
+    settings: Settings = field(default_factory=Settings)
+    curves: int = 10
+    kept: int = 6
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image.
+
+    Attributes:
+        name: its file's, without suffix.
+        picture: (h, w, 3) uint8 RGB.
+        predicted: (h, w) uint8, at the picture's own places; where the scores are coarser, the
+            nearest.
+        truth: (h, w) uint8, or None.
+        traces: shift -> its points; empty where pictures are not kept.
+        evidence: shift -> one per label.
+        curves: label -> order -> curves.
+    """
+
+    name: str
+    picture: Bytes
+    predicted: Bytes
+    truth: Bytes | None
+    traces: dict[Shift, Traces]
+    evidence: dict[Shift, list[Evidence]]
+    curves: dict[int, dict[str, Curves]]
+
+
+def study(
+    net: Net,
+    images: Sequence[tuple[Path, Path | None]],
+    plan: Plan,
+    *,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[Seen]:
+    """Traces images one by one.
+
+    Args:
+        net: the net.
+        images: files, each with its label map or None.
+        plan: what is done.
+        progress: told each image's name when it is finished.
+    Raises:
+        DataError: an image or a label map cannot be read or is of the wrong size.
+        CaffePortError: the net cannot be run or traced.
+    """
+    result = []
+    for number, (image, truth) in enumerate(images):
+        result.append(_see(net, image, truth, plan, number))
+        progress(image.stem)
+    return result
+
+
+def _see(net: Net, image: Path, truth: Path | None, plan: Plan, number: int) -> Seen:
+    picture = read_rgb(image)
+    size = (picture.shape[0], picture.shape[1])
+    regions = None if truth is None else _truth(truth, size)
+    try:
+        data = network_input(np.ascontiguousarray(picture[:, :, ::-1]), plan.settings)
+    except DataError as error:
+        raise DataError(f"{image}: {error}") from error
+    like = next(net.parameters(), torch.empty(0))
+    x = torch.from_numpy(data).to(like.device)
+    own, predicted = _label_maps(net, x, plan.top, size)
+    found = {shift: _traced(net, x, own, plan, shift) for shift in plan.shifts}
+    judged = predicted if regions is None else regions
+    first = found[plan.shifts[0]]
+    return Seen(
+        image.stem, picture, predicted, regions,
+        found if number < plan.kept else {},
+        {shift: _evidence(net, traces, judged, plan) for shift, traces in found.items()},
+        {label: curves(net, x, first, label, size) for label in first if (own == label).any()}
+        if number < plan.curves else {},
+    )  # fmt: skip
+
+
+def _truth(path: Path, size: Size) -> Bytes:
+    truth = read_labels(path)
+    if truth.shape != size:
+        raise DataError(f"{path}: {truth.shape[::-1]} pixels for an image of {size[::-1]}")
+    return truth
+
+
+def _label_maps(
+    net: Net, x: torch.Tensor, top: str, size: Size
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Bytes]:
+    """The scores' label map without the padding, and its labels at the picture's own places."""
+    with torch.no_grad():
+        scores = net({net.spec.sources[0]: x}, keep=[top])[top]
+    own = scores[0].argmax(0).cpu().numpy()
+    place = placements(net.spec, {top: tuple(scores.shape)})[top]
+    near, inside = [], []
+    for i in (0, 1):
+        back = (np.arange(size[i]) - place.shift[i]) / place.scale[i]
+        near.append(np.clip(np.rint(back), 0, own.shape[i] - 1).astype(int))
+        centre = np.arange(own.shape[i]) * place.scale[i] + place.shift[i]
+        inside.append((centre > -0.5) & (centre < size[i] - 0.5))
+    predicted = own[near[0]][:, near[1]].astype(np.uint8)
+    return np.where(inside[0][:, None] & inside[1], own, NOWHERE), predicted
+
+
+def _traced(
+    net: Net,
+    x: torch.Tensor,
+    label_map: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    plan: Plan,
+    shift: Shift,
+) -> Traces:
+    labels: Iterable[int] | None = plan.labels
+    if labels is None:
+        labels = (int(n) for n in np.unique(label_map) if n not in (NOWHERE, *plan.leave_out))
+    source = net.spec.sources[0]
+    return trace(net, {source: x}, plan.top, labels, shift, plan.k, label_map)
+
+
+def heat_of(traces: Traces, label: int, source: str, canvas: Size) -> Floats:
+    """The heat map of a label over the input; zeros where nothing arrived."""
+    return heat_map(traces[label].get(source, _NONE), canvas)
+
+
+def _evidence(net: Net, traces: Traces, regions: Bytes, plan: Plan) -> list[Evidence]:
+    source = net.spec.sources[0]
+    return [
+        evidence(
+            blobs.get(source, _NONE),
+            heat_of(traces, label, source, plan.settings.crop),
+            label,
+            regions,
+            ignore_label=plan.settings.ignore_label,
+        )
+        for label, blobs in traces.items()
+        if len(blobs[traces.top])
+    ]
