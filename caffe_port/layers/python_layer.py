@@ -22,7 +22,7 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Python, *values: Tensor) -> tuple[Tensor, ...]:
         count = len(layer.spec.params)
-        ctx.layer, ctx.params, ctx.like = layer, values[:count], values
+        ctx.layer, ctx.like = layer, values
         ctx.bottoms = [_blob(value) for value in values[count:]]
         ctx.tops = layer.make_tops(ctx.bottoms)
         layer.code.reshape(ctx.bottoms, ctx.tops)
@@ -39,11 +39,12 @@ class _Call(torch.autograd.Function):
             blob.diff[...] = 0
         for top, diff in zip(ctx.tops, diffs, strict=True):
             top.diff[...] = diff.cpu().numpy()
-        layer.code.backward(ctx.tops, list(layer.spec.bottom_needs_backward), ctx.bottoms)
+        needed = ctx.needs_input_grad[1:]
+        layer.code.backward(ctx.tops, list(needed[len(params) :]), ctx.bottoms)
         found = [blob.diff for blob in (*params, *ctx.bottoms)]
         return None, *(
             torch.from_numpy(diff.copy()).to(value) if wanted else None
-            for diff, value, wanted in zip(found, ctx.like, ctx.needs_input_grad[1:], strict=True)
+            for diff, value, wanted in zip(found, ctx.like, needed, strict=True)
         )
 
 

@@ -1,33 +1,27 @@
-"""Nets as pictures, through pydot and Graphviz: ``caffe.draw``.
+"""Nets as pictures: ``caffe.draw``.
+
+By pydot and Graphviz where they are installed, else by the plain layout of ``draw_plain``.
 
 Source: BVLC/caffe python/caffe/draw.py.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path
 from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe.draw_plain import Box, render
 
 _COLOURS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900",
             "InnerProduct": "#CC33FF"}  # fmt: skip
-_LAYER = {"shape": "record", "style": "filled", "fillcolor": "#6495ED"}
-_IN_PLACE = {**_LAYER, "fillcolor": "#90EE90"}
-_BLOB = {"shape": "octagon", "style": "filled", "fillcolor": "#E0E0E0"}
+_LAYER, _IN_PLACE, _BLOB = "#6495ED", "#90EE90", "#E0E0E0"
 _LEARNING = ("Convolution", "Deconvolution", "InnerProduct")
-
-
-def _pydot() -> Any:
-    try:
-        import pydot
-    except ImportError:
-        message = "drawing needs pydot and the Graphviz program 'dot': pip install pydot"
-        raise UsageError(message) from None
-    return pydot
 
 
 def get_pooling_types_dict() -> dict[int, str]:
@@ -43,7 +37,7 @@ def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
         return str(layer.convolution_param.num_output)
     if layer.type == "InnerProduct":
         return str(layer.inner_product_param.num_output)
-    return '""'
+    return ""
 
 
 def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
@@ -61,24 +55,27 @@ def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
 def get_layer_label(
     layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False
 ) -> str:
-    """A layer's node: name, type, window and, if asked for, lr_mult.
+    """A layer's text in Graphviz's language: name, type, window and, if asked for, lr_mult.
 
     Args:
         layer: the layer.
         rankdir: 'LR', 'TB' or 'BT'; only LR breaks lines.
         display_lrm: whether lr_mult is shown.
     """
+    separator = " " if rankdir in ("TB", "BT") else r"\n"
+    return f'"{separator.join(_lines(layer, display_lrm))}"'
+
+
+def _lines(layer: caffe_pb2.LayerParameter, display_lrm: bool) -> list[str]:
     kind = layer.type
-    lines = [layer.name]
     if kind == "Pooling":
         kind += f" {get_pooling_types_dict()[layer.pooling_param.pool]}"
-    lines.append(f"({kind})")
+    lines = [layer.name, f"({kind})"]
     if layer.type in ("Convolution", "Deconvolution", "Pooling"):
         lines += _window(layer)
     if display_lrm and layer.type in _LEARNING:
         lines.append("lr mult: {:.1f}, {:.1f}".format(*get_layer_lr_mult(layer)))
-    separator = " " if rankdir in ("TB", "BT") else r"\n"
-    return f'"{separator.join(lines)}"'
+    return lines
 
 
 def _window(layer: caffe_pb2.LayerParameter) -> list[str]:
@@ -94,7 +91,7 @@ def _window(layer: caffe_pb2.LayerParameter) -> list[str]:
 
 def choose_color_by_layertype(layertype: str) -> str:
     """The fill colour of a layer's node."""
-    return _COLOURS.get(layertype, _LAYER["fillcolor"])
+    return _COLOURS.get(layertype, _LAYER)
 
 
 def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
@@ -106,6 +103,33 @@ def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
     if layer.include:
         return any(rule.phase == phase for rule in layer.include)
     return all(rule.phase != phase for rule in layer.exclude)
+
+
+def _graph(
+    net: caffe_pb2.NetParameter, label_edges: bool, phase: int | None, display_lrm: bool
+) -> tuple[dict[str, Box], list[tuple[str, str, str]]]:
+    """Boxes by name, and (from, to, label)."""
+    boxes: dict[str, Box] = {}
+    edges = []
+    deepest: dict[str, int] = {}  # of a blob: the depth of itself or its last writer in place
+    for layer in net.layer:
+        if not _included(layer, phase):
+            continue
+        name = f"{layer.name}_{layer.type}"
+        depth = 1 + max((deepest.get(blob, 0) for blob in layer.bottom), default=-1)
+        in_place = len(layer.bottom) == len(layer.top) == 1 and layer.bottom[0] == layer.top[0]
+        fill = _IN_PLACE if in_place else choose_color_by_layertype(layer.type)
+        boxes[name] = Box(tuple(_lines(layer, display_lrm)), fill, depth, blob=False)
+        for blob in (*layer.bottom, *layer.top):
+            new = depth + 1 if blob in layer.top else 0
+            if f"{blob}_blob" not in boxes:
+                boxes[f"{blob}_blob"] = Box((blob,), _BLOB, new, blob=True)
+            if blob in layer.top:
+                deepest[blob] = depth if blob in layer.bottom else new
+        edges += [(f"{blob}_blob", name, "") for blob in layer.bottom]
+        label = get_edge_label(layer) if label_edges else ""
+        edges += [(name, f"{blob}_blob", label) for blob in layer.top]
+    return boxes, edges
 
 
 def get_pydot_graph(
@@ -126,29 +150,26 @@ def get_pydot_graph(
     Raises:
         UsageError: pydot is not installed.
     """
-    pydot = _pydot()
+    try:
+        import pydot
+    except ImportError:
+        raise UsageError("a pydot graph needs pydot: pip install pydot") from None
+    boxes, edges = _graph(caffe_net, label_edges, phase, display_lrm)
     graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
-    nodes: dict[str, Any] = {}
-    edges = []
-    for layer in caffe_net.layer:
-        if not _included(layer, phase):
-            continue
-        name = f"{layer.name}_{layer.type}"
-        in_place = len(layer.bottom) == len(layer.top) == 1 and layer.bottom[0] == layer.top[0]
-        style = _IN_PLACE if in_place else {
-            **_LAYER, "fillcolor": choose_color_by_layertype(layer.type)
-        }  # fmt: skip
-        nodes[name] = pydot.Node(get_layer_label(layer, rankdir, display_lrm), **style)
-        for blob in (*layer.bottom, *layer.top):
-            nodes.setdefault(f"{blob}_blob", pydot.Node(f'"{blob}"', **_BLOB))
-        edges += [(f"{blob}_blob", name, '""') for blob in layer.bottom]
-        label = get_edge_label(layer) if label_edges else '""'
-        edges += [(name, f"{blob}_blob", label) for blob in layer.top]
-    for node in nodes.values():
-        graph.add_node(node)
+    separator = r"\n" if rankdir == "LR" else " "
+    for name, box in boxes.items():
+        shape = "octagon" if box.blob else "record"
+        label = f'"{separator.join(box.lines)}"'
+        graph.add_node(
+            pydot.Node(f'"{name}"', label=label, shape=shape, style="filled", fillcolor=box.fill)
+        )
     for source, target, label in edges:
-        graph.add_edge(pydot.Edge(nodes[source], nodes[target], label=label))
+        graph.add_edge(pydot.Edge(f'"{source}"', f'"{target}"', label=f'"{label}"'))
     return graph
+
+
+def _graphviz() -> bool:
+    return importlib.util.find_spec("pydot") is not None and shutil.which("dot") is not None
 
 
 def draw_net(
@@ -162,19 +183,19 @@ def draw_net(
 
     Args:
         caffe_net, rankdir, phase, display_lrm: see ``get_pydot_graph``.
-        ext: any format of Graphviz; 'raw' is its own language.
+        ext: with pydot and Graphviz any format of Graphviz, 'raw' being its own language; without
+            them any format that Pillow writes.
     Returns:
         The file's content.
     Raises:
-        UsageError: pydot or Graphviz is missing.
+        UsageError: a format that only Graphviz writes, without it; or a picture too large.
     """
-    graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
-    try:
+    if _graphviz():
+        graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
         content: bytes = graph.create(format=ext)
-    except FileNotFoundError as error:
-        message = f"drawing needs the program 'dot' of Graphviz, which is not installed: {error}"
-        raise UsageError(message) from None
-    return content
+        return content
+    boxes, edges = _graph(caffe_net, True, phase, display_lrm)
+    return render(boxes, edges, rankdir, ext)
 
 
 def draw_net_to_file(

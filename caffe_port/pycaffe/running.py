@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from caffe_port.layers.python_layer import Python
 from caffe_port.net import Net
@@ -74,8 +75,8 @@ class Runner:
         params: Mapping[str, Tensor],
     ) -> _Taped:
         """Runs a layer with copies of its parameters; what it changes in them is copied back."""
-        moved = {
-            name: param.detach().to(device, copy=True).requires_grad_(param.requires_grad)
+        moved: dict[str, Tensor] = {
+            name: Parameter(param.detach().to(device, copy=True), param.requires_grad)
             for name, param in params.items()
         }
         module = self._net.module(layer.name)
