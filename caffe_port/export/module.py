@@ -109,6 +109,12 @@ def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
     return ModuleText(text, code.keys, graph.left_out)
 
 
+def module_types() -> list[str]:
+    """The layer types that can be written as a module, sorted."""
+    _register_rules()
+    return MODULE_RULES.types()
+
+
 def _register_rules() -> None:
     from caffe_port.export import (  # noqa: F401
         module_filters,

@@ -104,7 +104,13 @@ def _one_more(shape: Shape) -> Shape:
     return (shape[0] + 1, *shape[1:]) if shape else ()
 
 
-def _write_nodes(graph: Graph, net: Net) -> OnnxCode:
+def onnx_types() -> list[str]:
+    """The layer types that can be written as ONNX, sorted."""
+    _register_rules()
+    return ONNX_RULES.types()
+
+
+def _register_rules() -> None:
     from caffe_port.export import (  # noqa: F401
         onnx_filters,
         onnx_neurons,
@@ -112,6 +118,9 @@ def _write_nodes(graph: Graph, net: Net) -> OnnxCode:
         onnx_shapes,
     )
 
+
+def _write_nodes(graph: Graph, net: Net) -> OnnxCode:
+    _register_rules()
     ONNX_RULES.check(graph)
     code = OnnxCode(graph, net, keeps_batch(graph))
     for node in graph.nodes:
