@@ -1,0 +1,55 @@
+"""The program ``caffe``, with upstream's commands and flags."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from caffe_port.cli.caffe_tools._program import GPU, PYTHON_LAYERS, run
+from caffe_port.cli.gflags import Flag, Flags
+from caffe_port.errors import UsageError
+
+_COMMANDS = {
+    "train": "train or finetune a model",
+    "test": "score a model",
+    "device_query": "show GPU diagnostic information",
+    "time": "benchmark model execution time",
+}
+_ABOUT = "caffe <command> <flags>\n\n  Commands:\n" + "\n".join(
+    f"    {name:15} {what}" for name, what in _COMMANDS.items()
+)
+FLAGS = {
+    "gpu": GPU,
+    "solver": Flag("", "train: the solver's prototxt."),
+    "model": Flag("", "test, time: the net's prototxt."),
+    "phase": Flag("", "time: TRAIN, which is the default, or TEST."),
+    "level": Flag(0, "The net's level."),
+    "stage": Flag("", "The net's stages, separated by ','."),
+    "snapshot": Flag("", "train: the solver state to go on from."),
+    "weights": Flag("", "Weights to begin with, files separated by ','; not with -snapshot."),
+    "iterations": Flag(50, "test, time: how many batches."),
+    "sigint_effect": Flag("stop", "train: what Ctrl-C does: snapshot, stop or none."),
+    "sighup_effect": Flag("snapshot", "train: what SIGHUP does: snapshot, stop or none."),
+    "runstate": Flag(
+        True,
+        "train: write X.runstate beside X.solverstate and go on from it, so that a resumed run "
+        "equals an unbroken one; -norunstate resumes as Caffe does.",
+    ),
+    "plot": Flag("", "train: draw loss, rate and accuracy into this .html or .svg file."),
+    "tensorboard": Flag("", "train: write TensorBoard's events into this folder."),
+    "allow_python_layers": PYTHON_LAYERS,
+}
+
+
+def _body(flags: Flags, others: list[str]) -> None:
+    if len(others) != 1:
+        raise UsageError(f"expected one command, found {others or 'none'}\n{_ABOUT}")
+    if others[0] not in _COMMANDS:
+        raise UsageError(f"Unknown action: {others[0]}\n{_ABOUT}")
+    module = importlib.import_module(f"caffe_port.cli.caffe_tools.{others[0]}")
+    getattr(module, others[0])(flags)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; see ``run`` for the exit status."""
+    return run("caffe", _body, FLAGS, _ABOUT, arguments)

@@ -1,0 +1,1 @@
+"""Caffe's own programs: one file per program, or per command of ``caffe``."""

@@ -1,0 +1,37 @@
+"""Building the net that a command works on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caffe_port.errors import UsageError
+
+if TYPE_CHECKING:
+    from caffe_port.cli.gflags import Flags
+    from caffe_port.pycaffe.net import Net
+
+
+def stages(flags: Flags) -> tuple[str, ...]:
+    """The stages that -stage names."""
+    return tuple(name for name in flags.stage.split(",") if name)
+
+
+def build_net(flags: Flags, phase: str) -> Net:
+    """The net of -model, logged as Caffe logs it.
+
+    Raises:
+        UsageError: the phase is neither TRAIN nor TEST.
+        CaffePortError: the net is not as expected.
+    """
+    from caffe_port.proto import caffe_pb2
+    from caffe_port.pycaffe import mode
+    from caffe_port.pycaffe.net import Net
+    from caffe_port.solver.net_log import log_net
+
+    if phase not in ("TRAIN", "TEST"):
+        raise UsageError(f"-phase is '{phase}'; expected TRAIN or TEST")
+    mode.allow_python_layers(flags.allow_python_layers)
+    number = caffe_pb2.Phase.Value(phase)
+    net = Net(flags.model, phase=number, level=flags.level, stages=stages(flags))
+    log_net(net._net.spec)
+    return net

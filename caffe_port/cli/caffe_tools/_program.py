@@ -1,0 +1,85 @@
+"""What all programs share: flags, the log, errors as the last line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from caffe_port.cli.gflags import Flag, Flags, parse, usage
+from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.solver.log import ERROR, FATAL, close_files, log, log_dir, open_file, set_min_level
+
+GLOG = {
+    "log_dir": Flag("", "Also write the log into this folder; GLOG_log_dir does the same."),
+    "minloglevel": Flag(0, "Lines below this severity are left out: 0 info, 1 warning, 2 error."),
+    "logtostderr": Flag(True, "Taken for upstream's sake; lines always go to standard error."),
+    "alsologtostderr": Flag(True, "Taken for upstream's sake, as logtostderr."),
+    "help": Flag(False, "Show the flags and end."),
+    "version": Flag(False, "Show the version and end."),
+}
+GPU = Flag("", "Compute on this GPU; without one here, a warning and the CPU.")
+PYTHON_LAYERS = Flag(False, "Let layers of type Python import and run the code they name.")
+
+Body = Callable[[Flags, list[str]], None]
+
+
+def run(
+    program: str,
+    body: Body,
+    known: Mapping[str, Flag],
+    about: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Runs a program.
+
+    Args:
+        program: its name.
+        body: takes the flags and the other arguments.
+        known: its flags, besides those of the log.
+        about: what it does and how it is called, for -help.
+        arguments: of the command line; sys.argv's when absent.
+    Returns:
+        The exit status: 0, 1 after an error, 130 after Ctrl-C.
+    """
+    everything = {**GLOG, **known}
+    try:
+        flags, others = parse(sys.argv[1:] if arguments is None else arguments, everything)
+        if flags.help:
+            print(f"{program}: {about}\n\n  Flags:\n{usage(everything)}")
+            return 0
+        if flags.version:
+            from caffe_port import __version__
+
+            print(f"{program} version {__version__} (caffe_port)")
+            return 0
+        if flags.minloglevel:
+            set_min_level(flags.minloglevel)
+        if folder := flags.log_dir or log_dir():
+            _open_log(folder, program)
+        body(flags, others)
+    except (CaffePortError, OSError) as error:
+        log(str(error), severity=FATAL, place=f"{program}.cpp:1")
+        return 1
+    except KeyboardInterrupt:
+        log("Interrupted.", severity=ERROR, place=f"{program}.cpp:1")
+        return 130
+    finally:
+        close_files()
+    return 0
+
+
+def _open_log(folder: str, program: str) -> None:
+    try:
+        open_file(folder, program)
+    except OSError as error:  # as glog, which goes on without the file
+        log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
+
+
+def expect(arguments: Sequence[str], least: int, most: int, about: str) -> None:
+    """Refuses too few or too many arguments.
+
+    Raises:
+        UsageError: shows how the program is called.
+    """
+    if not least <= len(arguments) <= most:
+        raise UsageError(f"{len(arguments)} arguments given\n{about}")

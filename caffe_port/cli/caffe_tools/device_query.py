@@ -1,0 +1,31 @@
+"""``caffe device_query``: what torch knows of the GPUs."""
+
+from __future__ import annotations
+
+from caffe_port.cli.caffe_tools._device import gpu_ids
+from caffe_port.cli.gflags import Flags
+from caffe_port.errors import UsageError
+from caffe_port.solver.log import log
+
+_PLACE = "common.cpp:1"
+
+
+def device_query(flags: Flags) -> None:
+    """Describes the GPUs that -gpu names, or says that there are none."""
+    import torch
+
+    log(f"Querying GPUs {flags.gpu}", place="caffe.cpp:1")
+    count = torch.cuda.device_count()
+    if not count:
+        log("torch finds no GPU here.", place=_PLACE)
+        return
+    for number in gpu_ids(flags.gpu):
+        if not 0 <= number < count:
+            raise UsageError(f"-gpu {number}: there are {count} GPUs, numbered from 0")
+        found = torch.cuda.get_device_properties(number)
+        log(f"Device id:                     {number}", place=_PLACE)
+        log(f"Major revision number:         {found.major}", place=_PLACE)
+        log(f"Minor revision number:         {found.minor}", place=_PLACE)
+        log(f"Name:                          {found.name}", place=_PLACE)
+        log(f"Total global memory:           {found.total_memory}", place=_PLACE)
+        log(f"Number of multiprocessors:     {found.multi_processor_count}", place=_PLACE)

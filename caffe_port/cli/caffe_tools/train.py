@@ -1,0 +1,74 @@
+"""``caffe train``: trains or fine-tunes a net.
+
+Source: BVLC/caffe tools/caffe.cpp, train.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from caffe_port.cli.caffe_tools._device import use_device
+from caffe_port.cli.caffe_tools._net import stages
+from caffe_port.cli.gflags import Flags
+from caffe_port.errors import UsageError
+from caffe_port.solver.log import log
+
+if TYPE_CHECKING:
+    from caffe_port.solver.watching import Watcher
+
+_PLACE = "caffe.cpp:1"
+
+
+def train(flags: Flags) -> None:
+    """Trains what -solver describes, from -snapshot or -weights if one is given."""
+    if not flags.solver:
+        raise UsageError("Need a solver definition to train: give -solver")
+    if flags.snapshot and flags.weights:
+        raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
+    from caffe_port.pycaffe import mode
+    from caffe_port.solver.signals import Requests
+    from caffe_port.solver.training import Training
+
+    requests = Requests(flags.sigint_effect, flags.sighup_effect)
+    use_device(flags.gpu or _own_gpu(flags.solver))
+    mode.allow_python_layers(flags.allow_python_layers)
+    with ExitStack() as stack:
+        watchers = _watchers(flags, stack)
+        stack.enter_context(requests.listening())
+        training = Training(
+            flags.solver, level=flags.level, stages=stages(flags), requests=requests,
+            watchers=watchers, keeps_run_state=flags.runstate,
+        )  # fmt: skip
+        if flags.snapshot:
+            log(f"Resuming from {flags.snapshot}", place=_PLACE)
+            training.restore(flags.snapshot)
+        for weights in flags.weights.split(",") if flags.weights else ():
+            training.finetune(weights)
+        log("Starting Optimization", place=_PLACE)
+        training.solve()
+        log("Optimization Done.", place=_PLACE)
+
+
+def _own_gpu(solver: str) -> str:
+    """The GPU that a solver asks for itself, as -gpu would."""
+    from caffe_port.proto import caffe_pb2, read_solver
+
+    param = read_solver(solver)
+    wants = param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU
+    return str(max(param.device_id, 0)) if wants else ""
+
+
+def _watchers(flags: Flags, stack: ExitStack) -> list[Watcher]:
+    from caffe_port.solver.curves import Curves
+    from caffe_port.solver.live import shown_live
+    from caffe_port.solver.tensorboard import TensorBoard
+
+    watchers: list[Watcher] = []
+    if flags.plot:
+        watchers.append(stack.enter_context(Curves(flags.plot)))
+    if flags.tensorboard:
+        watchers.append(stack.enter_context(TensorBoard(flags.tensorboard)))
+    if (live := stack.enter_context(shown_live())) is not None:
+        watchers.append(live)
+    return watchers

@@ -1,0 +1,232 @@
+"""A training as the program ``caffe`` runs it: logged, watched, stopped by signals, resumed.
+
+Source: BVLC/caffe solver.cpp, caffe.cpp.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.proto.printer import print_text
+from caffe_port.pycaffe import mode, solver_nets
+from caffe_port.pycaffe.net import Net
+from caffe_port.pycaffe.solver import Solver
+from caffe_port.solver import run_state
+from caffe_port.solver.debug import DebugInfo
+from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.net_log import log_loaded, log_net
+from caffe_port.solver.signals import Requests
+from caffe_port.solver.watching import Step, Watcher, named
+
+_Path = str | os.PathLike[str]
+_NET_FIELDS = ("train_net_param", "train_net", "net_param", "net")
+
+
+class StoppedEarlyError(Exception):
+    """A signal asked for the training's end."""
+
+
+class Training(Solver):
+    """A solver of any type that trains as the program does.
+
+    Args:
+        solver_file: its prototxt.
+        level, stages: NetState of the train net, added to the solver's train_state.
+        requests: what signals ask for.
+        watchers: who is told how it goes.
+        keeps_run_state: whether a side file is written with each snapshot, and used where it is
+            found, with which a resumed run draws what the unbroken one would have drawn; without
+            it data and dropout start afresh, as upstream does.
+    Attributes:
+        stopped: whether a signal ended the training.
+    Raises:
+        FormatError, UsageError: the solver or its nets are not as expected.
+    """
+
+    def __init__(
+        self,
+        solver_file: _Path,
+        *,
+        level: int = 0,
+        stages: Sequence[str] = (),
+        requests: Requests | None = None,
+        watchers: Sequence[Watcher] = (),
+        keeps_run_state: bool = True,
+    ) -> None:
+        param = solver_nets.read_param(solver_file)
+        _log_param(param)
+        if param.random_seed < 0:
+            seed = secrets.randbelow(2**31)
+            mode.set_random_seed(seed)
+            log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
+        with _with_state(solver_file, param, level, stages) as changed:
+            super().__init__(changed)
+        self.stopped = False
+        self._requests, self._watchers = requests or Requests("none", "none"), watchers
+        self._keeps_run_state = keeps_run_state
+        self._rate = 0.0
+        self._resumed: run_state.Smoothing | None = None
+        self._origin: int | None = None
+        self._run_state = run_state.RunState(self._nets)
+        self._log_nets()
+        for net in self.test_nets:
+            net.before_forward(self._heed_while_testing)
+        self._debug = []
+        if param.debug_info:
+            # upstream's condition: the train net only at displays, the test nets always
+            self._debug = [DebugInfo(self.net, self._displays)]
+            self._debug += [DebugInfo(net, lambda: True) for net in self.test_nets]
+
+    @property
+    def _nets(self) -> list[Net]:
+        return [self.net, *self.test_nets]
+
+    def _log_nets(self) -> None:
+        field = next(name for name in _NET_FIELDS if self.param.HasField(name))
+        if field.endswith("_param"):
+            log(f"Creating training net specified in {field}.")
+        else:
+            log(f"Creating training net from {field} file: {getattr(self.param, field)}")
+        log_net(self.net._net.spec)
+        for i, net in enumerate(self.test_nets):
+            log(f"Creating test net (#{i})")
+            log_net(net._net.spec)
+        log("Solver scaffolding done.")
+
+    def finetune(self, weights: _Path) -> None:
+        """Loads weights into the train net and the test nets, by Caffe's lenient rule."""
+        log(f"Finetuning from {os.fspath(weights)}", place="caffe.cpp:1")
+        for net in self._nets:
+            net.copy_from(weights)
+            log_loaded(net._net)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this iteration."""
+        self._rate = super().lr
+        return self._rate
+
+    def solve(self, resume_file: _Path | None = None) -> None:
+        """Trains to max_iter or until a signal asks for the end, then saves."""
+        self.stopped = False
+        try:
+            super().solve(resume_file)
+        except StoppedEarlyError:
+            self.stopped = True
+            if self.param.snapshot_after_train and not self._saves_now():
+                self.snapshot()
+            log("Optimization stopped early.")
+
+    def step(self, iters: int) -> None:
+        """Makes ``iters`` updates. Raises StoppedEarlyError where a signal asks for the end."""
+        if self._resumed is None:
+            self._origin = None  # average_loss starts afresh at each call
+        super().step(iters)
+
+    def _smooth(self, loss: float, start: int) -> None:
+        if self._resumed is not None:
+            self._losses, self._smoothed = list(self._resumed.losses), self._resumed.smoothed
+            self._origin, self._resumed = self._resumed.start, None
+        if self._origin is None:
+            self._origin = start
+        super()._smooth(loss, self._origin)
+
+    def apply_update(self) -> None:
+        """Updates the parameters, tells the watchers, and does what signals ask for."""
+        iteration = self.iter
+        super().apply_update()
+        for debug in self._debug[:1]:
+            debug.update()
+        step = Step(iteration, self.param.max_iter, self._smoothed, self._rate)
+        for watcher in self._watchers:
+            watcher.step(step)
+        request = self._requests.take()
+        due = self._saves_now()
+        if request == "snapshot" and not due:
+            self.snapshot()
+        if request == "stop":
+            if due:
+                self.snapshot()
+            raise StoppedEarlyError
+
+    def _saves_now(self) -> bool:
+        return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
+
+    def _heed_while_testing(self, layer: int) -> None:
+        while layer == 0 and (request := self._requests.take()) != "none":
+            if request == "snapshot":
+                self.snapshot()
+            else:
+                log("Test interrupted.")
+                raise StoppedEarlyError
+
+    def _log_outputs(self, what: str, net: Net, values: dict[tuple[str, int], Any]) -> None:
+        super()._log_outputs(what, net, values)
+        which = what.lower()
+        if len(self.test_nets) > 1 and net is not self.net:
+            which += f" {self.test_nets.index(net)}"
+        for watcher in self._watchers:
+            watcher.outputs(which, self.iter, named(values))
+
+    def snapshot(self) -> None:
+        """Writes weights, solver state and, unless it is not wanted, the side file."""
+        super().snapshot()
+        hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
+        state = f"{stem}.solverstate" + (".h5" if hdf5 else "")
+        kind = "HDF5" if hdf5 else "binary proto"
+        log(f"Snapshotting solver state to {kind} file {state}", place="sgd_solver.cpp:1")
+        if self._keeps_run_state:
+            start = self.iter if self._origin is None else self._origin
+            smoothing = run_state.Smoothing(tuple(self._losses), self._smoothed, start)
+            self._run_state.write(run_state.path_of(state), state, smoothing)
+        for watcher in self._watchers:
+            watcher.saved()
+
+    def restore(self, state_file: _Path) -> None:
+        """Goes on from a solver state, and from the side file beside it where there is one.
+
+        Raises:
+            FormatError: a file is broken.
+            UsageError: it is of another net, another type of solver, or other data.
+        """
+        super().restore(state_file)
+        log("SGDSolver: restoring history", place="sgd_solver.cpp:1")
+        side = run_state.path_of(state_file)
+        if not self._keeps_run_state:
+            return
+        if not Path(side).exists():
+            log(
+                f"No {side}: data, shuffles and dropout start afresh, as in Caffe, so this run "
+                "differs from an unbroken one.", severity=WARNING,
+            )  # fmt: skip
+            return
+        self._resumed = self._run_state.read(side, state_file)
+
+
+def _log_param(param: caffe_pb2.SolverParameter) -> None:
+    log(f"Initializing solver from parameters: \n{print_text(param)}")
+
+
+@contextmanager
+def _with_state(
+    solver_file: _Path, param: caffe_pb2.SolverParameter, level: int, stages: Sequence[str]
+) -> Iterator[_Path]:
+    """The solver's file, or one like it with level and stages added to its train_state."""
+    if not (level or stages):
+        yield solver_file
+        return
+    if level:
+        param.train_state.level = level
+    param.train_state.stage.extend(stages)
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / "solver.prototxt"
+        changed.write_text(print_text(param))
+        yield changed
