@@ -17,6 +17,7 @@ _COMMANDS = {
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
     "inspect": "Show what a prototxt or a weight file holds.",
     "upgrade": "Write an old prototxt or caffemodel in the present generation.",
+    "unravel": "Show which points of images caused their labels.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
 }
 UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it

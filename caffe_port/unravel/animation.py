@@ -16,7 +16,14 @@ from caffe_port.errors import UsageError
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.branches import course
 from caffe_port.unravel.heatmap import Bytes
-from caffe_port.unravel.pictures import encoded, enlargement, resized, with_points
+from caffe_port.unravel.pictures import (
+    DARK,
+    YELLOW,
+    encoded,
+    enlargement,
+    resized,
+    with_points,
+)
 from caffe_port.unravel.placement import Placement, placements
 from caffe_port.unravel.points import Points
 from caffe_port.unravel.trace import Traces
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 MOST_DOTS = 2500  # in one picture; more would hide it
 _CAPTION = 18  # pixels
 _GAP = 6
+_PAPER, _INK = (245, 245, 243), (30, 36, 48)
 
 
 class Panel(NamedTuple):
@@ -81,7 +89,7 @@ def _panel(blob: str, points: Points, placement: Placement | None, size: tuple[i
     placed = np.unique(placement.of(points), axis=0)
     placed = placed[((placed >= -0.5) & (placed < np.array(size) - 0.5)).all(1)]
     if len(placed) > MOST_DOTS:
-        placed = placed[np.linspace(0, len(placed) - 1, MOST_DOTS).astype(int)]
+        placed = np.random.default_rng(0).choice(placed, MOST_DOTS, replace=False)
     return Panel(blob, len(points), placed)
 
 
@@ -97,11 +105,11 @@ def gif(picture: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> 
 
     drawn = [_drawn(picture, frame) for frame in sequence]
     width, height = (max(image.size[i] for image in drawn) for i in (0, 1))
-    sheets = []
+    palette, sheets = _palette(picture), []
     for image in drawn:
-        sheet = Image.new("RGB", (width, height), (245, 245, 243))
+        sheet = Image.new("RGB", (width, height), _PAPER)
         sheet.paste(image, ((width - image.width) // 2, 0))
-        sheets.append(sheet.quantize(64))
+        sheets.append(sheet.quantize(palette=palette, dither=Image.Dither.NONE))
     times = [round(1000 * seconds)] * (len(sheets) - 1) + [2000]
     stream = io.BytesIO()
     sheets[0].save(
@@ -110,16 +118,27 @@ def gif(picture: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> 
     return stream.getvalue()
 
 
+def _palette(picture: Bytes) -> Image.Image:
+    """Colours of the dimmed picture and, which few pixels would not get, those of the drawing."""
+
+    image = with_points(picture, np.empty((0, 2))).quantize(240)
+    colours = (image.getpalette() or [])[: 3 * 240]
+    for colour in (YELLOW, DARK, _PAPER, _INK):
+        colours += colour
+    image.putpalette(colours)
+    return image
+
+
 def _drawn(picture: Bytes, frame: Frame) -> Image.Image:
     """The panels of a frame beside one another, their captions above them."""
     from PIL import Image, ImageDraw
 
     panels = [with_points(picture, panel.places, radius=2) for panel in frame]
     width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
-    sheet = Image.new("RGB", (width, panels[0].height + _CAPTION), (245, 245, 243))
+    sheet = Image.new("RGB", (width, panels[0].height + _CAPTION), _PAPER)
     draw, left = ImageDraw.Draw(sheet), 0
     for panel, image in zip(frame, panels, strict=True):
-        draw.text((left + 3, 3), f"{panel.blob}: {panel.number}", (30, 36, 48))
+        draw.text((left + 3, 3), f"{panel.blob}: {panel.number}", _INK)
         sheet.paste(image, (left, _CAPTION))
         left += image.width + _GAP
     return sheet
@@ -149,7 +168,7 @@ def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
         f'<input type="range" min="0" max="{len(sequence) - 1}" value="0" '
         f'aria-label="layer, {escape(name)}"></div>'
         f"<div hidden>{html.image(content, name)}</div>"
-        f"{html.figure_grid(figures, columns=max(2, panels))}"
+        f'<div class="panels">{"".join(figures)}</div>'
         f'<script type="application/json">{data}</script></div>'
     )
 
@@ -169,8 +188,10 @@ def _script_data(sequence: Sequence[Frame], factor: float) -> list[list[Mapping[
 
 
 PLAYER_SCRIPT = html.Html("""<style>
-.player .controls{display:flex;gap:.7rem;align-items:center;max-width:40rem}
+.player .controls{margin-top:.6rem;display:flex;gap:.7rem;align-items:center;max-width:40rem}
 .player input{flex:1;min-width:0}.player canvas{width:100%;display:block;border-radius:4px}
+.player .panels{display:flex;flex-wrap:wrap;gap:.8rem;margin:.8rem 0}
+.player figure{flex:1 1 15rem;max-width:34rem}
 .player button{font:inherit;padding:.2rem .9rem;min-width:5rem}
 </style><script>
 document.querySelectorAll('.player').forEach(function(player){
@@ -181,7 +202,7 @@ document.querySelectorAll('.player').forEach(function(player){
     var frame=frames[+slider.value];
     figures.forEach(function(figure,i){
       var panel=frame[i],canvas=figure.querySelector('canvas');
-      figure.style.visibility=panel?'visible':'hidden';
+      figure.hidden=!panel;
       if(!panel)return;
       canvas.width=image.naturalWidth;canvas.height=image.naturalHeight;
       var c=canvas.getContext('2d');c.drawImage(image,0,0);

@@ -9,7 +9,7 @@ from caffe_port import html
 
 COLOURS = ("#d1495b", "#2c7fb8", "#3a9d5d", "#8c8c8c", "#b07aa1", "#e39c37")
 _WIDTH, _HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 26, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 24, 26, 38
 
 
 def line_chart(
@@ -36,10 +36,17 @@ def line_chart(
         f"{escape(x_label)}</text>"
     )
     return html.Html(
-        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}" '
-        'style="width:100%;max-width:32rem;font:11px system-ui,sans-serif" fill="currentColor">'
+        f'<figure style="flex:1 1 20rem;max-width:34rem"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'role="img" aria-label="{escape(title)}" fill="currentColor" '
+        'style="display:block;width:100%;font:11px system-ui,sans-serif">'
         f"{grid}{paths}{words}</svg></figure>"
     )
+
+
+def charts(*figures: html.Html) -> html.Html:
+    """Charts beside one another, or one below the other where the page is narrow."""
+    inside = "".join(figures)
+    return html.Html(f'<div style="display:flex;flex-wrap:wrap;gap:.8rem 1.5rem">{inside}</div>')
 
 
 def legend(names: Sequence[str]) -> html.Html:

@@ -1,0 +1,158 @@
+"""``caffe-port unravel``: which points of images caused their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caffe_port.cli.options import net_options
+
+if TYPE_CHECKING:
+    from caffe_port.net import Net
+    from caffe_port.unravel.study import Plan
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_SHIFTS = ("full_shift", "no_shift", "partial_shift")
+
+
+def _integers(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected numbers such as 15,7") from None
+
+
+def _size(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected N or HEIGHTxWIDTH") from None
+
+
+def _mean(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        blue, green, red = (float(value) for value in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected three numbers B,G,R") from None
+    return blue, green, red
+
+
+@click.command(name="unravel")
+@click.argument("files", type=_FILE, nargs=-1, required=True, metavar="NET [WEIGHTS] IMAGE...")
+@click.option(
+    "--labels",
+    callback=_integers,
+    metavar="15,7",
+    help="Labels to trace.  [default: all found but the background]",
+)
+@click.option(
+    "--shift",
+    "shifts",
+    type=click.Choice(_SHIFTS),
+    multiple=True,
+    help="Where a convolution's point goes; repeat to compare.  [default: full_shift]",
+)
+@click.option(
+    "-k",
+    "k",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Channels followed per window.",
+)
+@click.option("--top", help="Score blob.  [default: found in the net]")
+@click.option("--truth", type=_FOLDER, help="Label maps, to hold the points against.")
+@click.option(
+    "--crop",
+    default="513",
+    show_default=True,
+    callback=_size,
+    help="Input size, N or HEIGHTxWIDTH.",
+)
+@click.option(
+    "--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R", callback=_mean
+)
+@click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@click.option(
+    "--curves",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Images whose deletion and insertion curves are measured.",
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=6,
+    show_default=True,
+    help="Images that are shown.",
+)
+@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
+)
+@net_options
+def command(
+    files: tuple[Path, ...], truth: Path | None, names: Path | None, device: str, out: Path,
+    labels: tuple[int, ...] | None, shifts: tuple[Any, ...], k: int, top: str | None,
+    crop: tuple[int, int], mean: tuple[float, float, float], curves: int, pictures: int,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Show which points of images caused each of their labels.
+
+    NET is a prototxt, with WEIGHTS in any format; or NET alone is a .pt or .safetensors that
+    remembers its prototxt. Writes OUT/index.html and an animation per image and label.
+
+    Exit status: 0 done, 2 a file cannot be read or used.
+    """
+    from caffe_port.evaluation.figures import class_names
+    from caffe_port.evaluation.makers import score_blob
+    from caffe_port.evaluation.settings import Settings
+    from caffe_port.unravel.report import write_report
+    from caffe_port.unravel.study import Plan, study
+
+    net, images = _split(files, options)
+    net = net.to(device)
+    plan = Plan(
+        top or score_blob(net.spec), labels, shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
+        k=k, settings=Settings(crop, mean), curves=curves, kept=pictures,
+    )  # fmt: skip
+    pairs = [(image, _label_map(image, truth)) for image in images]
+    shown = class_names(_classes(net, plan), names)
+    with click.progressbar(length=len(pairs), label="unravel") as bar:
+        seen = study(net, pairs, plan, progress=lambda name: bar.update(1))
+    title = f"What caused the labels: {files[0].name}"
+    click.echo(f"report: {write_report(seen, net.spec, plan, shown, out, title)}")
+
+
+def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple[Path, ...]]:
+    """The net of the first file or two, and the images."""
+    from caffe_port.data.voc import IMAGE_SUFFIXES
+    from caffe_port.loading import load
+
+    has_weights = len(files) > 1 and files[1].suffix not in IMAGE_SUFFIXES
+    images = files[2:] if has_weights else files[1:]
+    if not images:
+        raise click.UsageError("no image is given: expected NET [WEIGHTS] IMAGE...")
+    return load(files[0], files[1] if has_weights else None, **options), images
+
+
+def _label_map(image: Path, truth: Path | None) -> Path | None:
+    return None if truth is None else truth / f"{image.stem}.png"
+
+
+def _classes(net: Net, plan: Plan) -> int:
+    from caffe_port.errors import UsageError
+
+    shape = net.spec.shapes.get(plan.top, ())
+    if len(shape) != 4:
+        raise UsageError(f"--top {plan.top}: its shape is {shape}; expected (N, labels, H, W)")
+    return shape[1]
