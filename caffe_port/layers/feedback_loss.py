@@ -1,0 +1,34 @@
+"""FeedbackLoss: pixels are pulled to their class's template and pushed from the others'."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from caffe_port.layers._labels import named
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops.feedback_loss import FeedbackLoss as Options
+
+
+@register_layer("FeedbackLoss")
+class FeedbackLoss(Layer):
+    """Bottoms: features, labels on their grid, and the scores where these are not the features."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        from caffe_port.losses import FeedbackOptions
+
+        super().__init__(spec)
+        assert isinstance(spec.op, Options)
+        with named(spec):
+            self.options = FeedbackOptions(**dataclasses.asdict(spec.op))
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        from caffe_port.losses import feedback_loss
+
+        features, labels, *scores = bottoms
+        labels = labels.reshape(features.shape[0], *features.shape[2:])
+        with named(self.spec):
+            loss = feedback_loss(features, labels, scores[0] if scores else None, self.options)
+        return (loss,)

@@ -1,0 +1,47 @@
+"""Caffe's softmax loss with a choice of path: Caffe's arithmetic in torch, or one fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import Tensor
+
+from caffe_port.layers.softmax_with_loss import softmax_loss as softmax_loss_torch
+from caffe_port.losses.paths import chosen_path
+
+
+def softmax_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    ignore_labels: Collection[int] = (),
+    normalization: str = "VALID",
+    class_weights: Tensor | None = None,
+    path: str = "auto",
+) -> Tensor:
+    """Softmax and multinomial logistic loss in one, as Caffe has it.
+
+    Args:
+        scores: (N, C, ...) float16, bfloat16, float32 or float64.
+        labels: (N, ...) or (N, 1, ...) of whole numbers, any dtype.
+        ignore_labels: labels that do not count.
+        normalization: 'VALID', 'FULL', 'BATCH_SIZE', 'NONE' or 'WEIGHTS'; see
+            caffe_port.layers.softmax_with_loss.softmax_loss, which is the reference.
+        class_weights: (C,) on the scores' device, for 'WEIGHTS'.
+        path: 'torch', 'triton', or 'auto': Triton for CUDA tensors where it is installed.
+    Returns:
+        A scalar of the scores' dtype.
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, or a label that is neither ignored
+            nor in [0, C).
+        UsageError: the path cannot run here.
+    Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
+    """
+    if chosen_path(path, scores) == "torch":
+        return softmax_loss_torch(
+            scores, labels, ignore_labels=ignore_labels, normalization=normalization,
+            class_weights=class_weights,
+        )  # fmt: skip
+    from caffe_port.losses.softmax_triton import softmax_loss_triton
+
+    return softmax_loss_triton(scores, labels, ignore_labels, normalization, class_weights)

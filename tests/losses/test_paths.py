@@ -1,0 +1,25 @@
+"""Which path runs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from caffe_port.losses import paths
+
+
+@pytest.mark.parametrize(
+    ("path", "cuda", "installed", "numel", "wanted"),
+    [
+        ("auto", True, True, 5, "triton"),
+        ("auto", True, False, 5, "torch"),
+        ("auto", False, True, 5, "torch"),
+        ("auto", True, True, 0, "torch"),
+        ("torch", True, True, 5, "torch"),
+        ("triton", True, True, 5, "triton"),
+        ("triton", False, True, 5, "triton"),  # in the interpreter, which the tests switch on
+    ],
+)
+def test_which_path_runs(monkeypatch, path, cuda, installed, numel, wanted):
+    monkeypatch.setattr(paths, "has_triton", lambda: installed)
+    like = SimpleNamespace(is_cuda=cuda, numel=lambda: numel, device="here")
+    assert paths.chosen_path(path, like) == wanted
