@@ -36,8 +36,8 @@ class Scale(nn.Module):
     def __init__(self, shape: tuple[int, ...], axis: int = 1, bias: bool = False) -> None:
         super().__init__()
         self.axis = axis
-        self.weight = nn.Parameter(torch.ones(*shape))
-        self.bias = nn.Parameter(torch.zeros(*shape)) if bias else None
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         shape = self.weight.shape + (1,) * (x.dim() - self.axis - self.weight.dim())
@@ -51,7 +51,7 @@ class Bias(nn.Module):
     def __init__(self, shape: tuple[int, ...], axis: int = 1) -> None:
         super().__init__()
         self.axis = axis
-        self.bias = nn.Parameter(torch.zeros(*shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         shape = self.bias.shape + (1,) * (x.dim() - self.axis - self.bias.dim())
@@ -93,7 +93,7 @@ class Parameter(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(*shape))
+        self.weight = nn.Parameter(torch.zeros(shape))
 
 
 def lay_over(blob: Tensor, x: Tensor, axis: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from caffe_port import load
 from tests.goldens_dir import cases, dialect_of
+from tests.layers.helpers import net_of
 
 #: Types without a rule; what only trains or scores is left out, so nothing remains of such a case.
 NOT_EXPORTED = {
@@ -57,3 +58,68 @@ def imported(path):
     spec.loader.exec_module(module)
     name = re.search(r"net = (\w+)\(\)", module.__doc__)[1]
     return getattr(module, name)()
+
+
+#: layers and options that no recording has: (type and options, shapes of the bottoms)
+SNIPPETS = {
+    "normalize": ('"Normalize" norm_param { scale_filler { value: 3 } }', (2, 3, 4, 5)),
+    "normalize_pixels": (
+        '"Normalize" norm_param { across_spatial: false channel_shared: false }', (2, 3, 4, 5),
+    ),
+    "permute": ('"Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', (2, 3, 4, 5)),
+    "permute_batch": ('"Permute" permute_param { order: 1 }', (2, 3, 4)),
+    "shuffle": ('"ShuffleChannel" shuffle_channel_param { group: 2 }', (2, 6, 3, 3)),
+    "scale_bias_second": (
+        '"Scale" scale_param { axis: 0 bias_term: true bias_filler { value: 2 } }', (2, 3, 4), (2,),
+    ),
+    "scale_scalar": ('"Scale" scale_param { num_axes: 0 filler { value: 2 } }', (2, 3, 4)),
+    "bias_all": ('"Bias" bias_param { num_axes: -1 filler { type: "gaussian" } }', (2, 3, 4)),
+    "inner_product_axis0": (
+        '"InnerProduct" inner_product_param { num_output: 3 axis: 0 '
+        'weight_filler { type: "gaussian" } }', (4, 5),
+    ),
+    "inner_product_last": (
+        '"InnerProduct" inner_product_param { num_output: 3 axis: -1 '
+        'weight_filler { type: "gaussian" } }', (2, 4, 5),
+    ),
+    "conv_axis0": (
+        '"Convolution" convolution_param { num_output: 2 kernel_size: 3 axis: 0 '
+        'weight_filler { type: "gaussian" } }', (3, 6, 5),
+    ),
+    "conv_two": (
+        '"Convolution" convolution_param { num_output: 2 kernel_size: 3 '
+        'weight_filler { type: "gaussian" } }', (1, 3, 6, 5), (1, 3, 6, 5),
+    ),
+    "deconv_1d_groups": (
+        '"Deconvolution" convolution_param { num_output: 4 kernel_size: 4 stride: 3 pad: 1 '
+        'dilation: 2 group: 2 weight_filler { type: "gaussian" } }', (2, 6, 7),
+    ),
+    "bn_untrained": ('"BatchNorm" batch_norm_param { eps: 0.1 }', (2, 3, 4)),
+    "flatten_none": ('"Flatten" flatten_param { axis: 2 end_axis: 1 }', (2, 3, 4)),
+    "reshape_inner": (
+        '"Reshape" reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 1 }', (2, 6, 4),
+    ),
+    "clip_crossed": ('"Clip" clip_param { min: 0.5 max: -0.5 }', (2, 3)),
+    "interp_both": ('"Interp" interp_param { height: 9 width: 4 zoom_factor: 2 '
+                    'shrink_factor: 3 }', (1, 2, 7, 7)),
+    "interp_crop": ('"Interp" interp_param { shrink_factor: 2 pad_beg: -1 pad_end: -2 }',
+                    (1, 2, 8, 9)),
+    "reduction_mean": ('"Reduction" reduction_param { operation: MEAN axis: 1 coeff: 0.3 }',
+                       (2, 3, 4)),
+    "argmax_both": ('"ArgMax" argmax_param { top_k: 2 out_max_val: true }', (2, 3, 4)),
+    "argmax_single": ('"ArgMax" argmax_param { axis: 1 }', (2, 3, 1)),
+    "softmax_last": ('"Softmax" softmax_param { axis: -1 }', (2, 3, 4)),
+    "eltwise_three": ('"Eltwise" eltwise_param { operation: MAX }', (2, 3), (2, 3), (2, 3)),
+    "prelu": ('"PReLU"', (2, 3, 4)),
+    "exp": ('"Exp" exp_param { base: 3 scale: 0.3 shift: 0.2 }', (2, 3)),
+    "power_half": ('"Power" power_param { power: 0.6 scale: 0.3 shift: 0.1 }', (5, 7)),
+    "lrn_odd": ('"LRN" lrn_param { local_size: 3 alpha: 0.7 beta: 0.6 k: 1.3 }', (1, 5, 3, 3)),
+}  # fmt: skip
+
+
+def snippet_net(name):
+    options, *shapes = SNIPPETS[name]
+    bottoms = "".join(f' bottom: "b{i}"' for i in range(len(shapes)))
+    tops = ' top: "y" top: "z"' if name == "conv_two" else ' top: "y"'
+    torch.manual_seed(7)
+    return net_of(f'layer {{ name: "op"{bottoms}{tops} type: {options} }}', *shapes)

@@ -15,7 +15,16 @@ import torch
 from caffe_port.errors import LayerError, UnsupportedLayerError, UsageError
 from caffe_port.export import ExportWarning, emit_module
 from caffe_port.export.graph import make_graph
-from tests.export.making import LAYERS, NETS, case_net, exportable, feed, imported
+from tests.export.making import (
+    LAYERS,
+    NETS,
+    SNIPPETS,
+    case_net,
+    exportable,
+    feed,
+    imported,
+    snippet_net,
+)
 from tests.layers.helpers import net_of
 
 
@@ -58,6 +67,12 @@ def test_every_recorded_layer_with_a_rule_gives_equal_outputs(folder, tmp_path):
     net = case_net(folder)
     state = emit(net, tmp_path / "op.py")
     assert_equal_outputs(net, loaded(tmp_path / "op.py", state))
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_options_that_no_recording_has(name, tmp_path):
+    net = snippet_net(name)
+    assert_equal_outputs(net, loaded(tmp_path / "op.py", emit(net, tmp_path / "op.py")))
 
 
 @pytest.mark.parametrize(

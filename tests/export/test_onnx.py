@@ -14,7 +14,7 @@ from caffe_port.export.graph import make_graph
 from caffe_port.export.onnx_file import OPSET, keeps_batch
 from caffe_port.parity.compare import Verdict, compare
 from caffe_port.parity.tolerance import LAYER, NET
-from tests.export.making import LAYERS, NETS, case_net, exportable, feed
+from tests.export.making import LAYERS, NETS, SNIPPETS, case_net, exportable, feed, snippet_net
 from tests.export.test_module import POOLINGS, SHARING
 from tests.layers.helpers import net_of
 
@@ -58,6 +58,13 @@ def test_every_recorded_net(folder, tmp_path):
 )
 def test_every_recorded_layer_with_a_rule(folder, tmp_path):
     net = case_net(folder)
+    write(net, tmp_path / "op.onnx")
+    assert_close(net, tmp_path / "op.onnx", LAYER, 2 if keeps_batch(make_graph(net.spec)) else 1)
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_options_that_no_recording_has(name, tmp_path):
+    net = snippet_net(name)
     write(net, tmp_path / "op.onnx")
     assert_close(net, tmp_path / "op.onnx", LAYER, 2 if keeps_batch(make_graph(net.spec)) else 1)
 
