@@ -1,0 +1,66 @@
+"""The program ``compute_image_mean``: the mean image of a database.
+
+Source: BVLC/caffe tools/compute_image_mean.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from caffe_port.cli.caffe_tools._program import expect, run
+from caffe_port.cli.gflags import Flag, Flags
+from caffe_port.errors import DataError, UsageError
+from caffe_port.solver.log import log as write
+
+_ABOUT = "compute_image_mean [flags] INPUT_DB [OUTPUT_FILE]"
+BACKEND = Flag("lmdb", "The kind of database; LMDB is the only one here.")
+
+
+def _log(message: str) -> None:
+    write(message, place="compute_image_mean.cpp:1")
+
+
+def check_backend(name: str) -> None:
+    """Refuses other databases than LMDB. Raises UsageError."""
+    if name != "lmdb":
+        raise UsageError(f"-backend is '{name}'; only lmdb is read and written here")
+
+
+def _body(flags: Flags, others: list[str]) -> None:
+    from caffe_port.data.datum import read_datum
+    from caffe_port.data.lmdb import LmdbFile
+    from caffe_port.weights import write_mean
+
+    expect(others, 1, 2, _ABOUT)
+    check_backend(flags.backend)
+    database = LmdbFile(others[0])
+    _log("Starting iteration")
+    # float32 as upstream, so that the sums are rounded as Caffe's
+    total, count = np.zeros(0, np.float32), 0
+    for key, record in database:
+        where = f"{database.path}: record {key[:80]!r}"
+        values = read_datum(record, where).values
+        if not count:
+            total = np.zeros(values.shape, np.float32)
+        if values.shape != total.shape:
+            raise DataError(f"{where}: {values.shape}; the first one is {total.shape}")
+        total += values.astype(np.float32)
+        count += 1
+        if count % 10000 == 0:
+            _log(f"Processed {count} files.")
+    if count % 10000:
+        _log(f"Processed {count} files.")
+    mean = total / np.float32(count)
+    if len(others) == 2:
+        _log(f"Write to {others[1]}")
+        write_mean(others[1], mean)
+    _log(f"Number of channels: {len(mean)}")
+    for c, channel in enumerate(mean):
+        _log(f"mean_value channel [{c}]: {channel.mean(dtype=np.float64):g}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; see ``run`` for the exit status."""
+    return run("compute_image_mean", _body, {"backend": BACKEND}, _ABOUT, arguments)

@@ -1,0 +1,123 @@
+"""The program ``convert_imageset``: a list of images and class numbers becomes a database.
+
+Source: BVLC/caffe tools/convert_imageset.cpp; io.cpp, ReadImageToDatum.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe_port.cli.caffe_tools._program import expect, run
+from caffe_port.cli.caffe_tools.compute_image_mean import BACKEND, check_backend
+from caffe_port.cli.gflags import Flag, Flags
+from caffe_port.errors import DataError, UsageError
+from caffe_port.solver.log import ERROR
+from caffe_port.solver.log import log as write
+
+if TYPE_CHECKING:
+    from caffe_port.data.image import Line
+    from caffe_port.data.pictures import Bytes
+    from caffe_port.proto import caffe_pb2
+
+_ABOUT = "convert_imageset [flags] ROOTFOLDER/ LISTFILE DB_NAME"
+FLAGS = {
+    "gray": Flag(False, "Read the images as grey ones."),
+    "shuffle": Flag(False, "Shuffle the list first."),
+    "backend": BACKEND,
+    "resize_width": Flag(0, "Bring the images to this width; with -resize_height."),
+    "resize_height": Flag(0, "Bring the images to this height; with -resize_width."),
+    "check_size": Flag(False, "Refuse images of another size than the first."),
+    "encoded": Flag(False, "Store the images encoded, as JPEG or PNG."),
+    "encode_type": Flag("", "How: 'png' or 'jpg'; by the file's name where it is not given."),
+}
+_FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP"}
+
+
+def _log(message: str, severity: int = 0) -> None:
+    write(message, severity, place="convert_imageset.cpp:1")
+
+
+def _body(flags: Flags, others: list[str]) -> None:
+    from caffe_port.data.image import read_labelled
+    from caffe_port.data.lmdb_writer import write_lmdb
+    from caffe_port.data.rng import CaffeRandom
+
+    expect(others, 3, 3, _ABOUT)
+    check_backend(flags.backend)
+    if flags.encode_type and flags.encode_type not in _FORMATS:
+        raise UsageError(f"-encode_type is '{flags.encode_type}'; known are {', '.join(_FORMATS)}")
+    root, listed, database = others
+    lines = read_labelled(listed)
+    if flags.shuffle:
+        _log("Shuffling data")
+        CaffeRandom().shuffle(lines)
+    _log(f"A total of {len(lines)} images.")
+    if flags.encode_type and not flags.encoded:
+        _log("encode_type specified, assuming encoded=true.")
+    count = write_lmdb(database, _records(root, lines, flags))
+    _log(f"Processed {count} files.")
+
+
+def _records(root: str, lines: Sequence[Line], flags: Flags) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and Datum messages; images that cannot be read are left out, as upstream does."""
+    first: tuple[int, ...] = ()
+    done = missed = 0
+    for number, line in enumerate(lines):
+        try:
+            datum, shape = _datum(root, line, flags)
+        except DataError as error:
+            _log(f"{line.where}: {error}", ERROR)
+            missed += 1
+            continue
+        first = first or shape
+        if flags.check_size and shape != first:
+            raise DataError(f"{line.where}: {line.image} is {shape}, the first one is {first}")
+        yield f"{number:08d}_{line.image}".encode(), datum.SerializeToString()
+        done += 1
+        if done % 1000 == 0 and number + 1 < len(lines):
+            _log(f"Processed {done} files.")
+    if missed:
+        _log(f"{missed} of {len(lines)} images could not be read and are left out.", ERROR)
+
+
+def _datum(root: str, line: Line, flags: Flags) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:
+    from caffe_port.data.image import read_image
+    from caffe_port.proto import caffe_pb2
+
+    size = (flags.resize_height, flags.resize_width)
+    path = root + line.image
+    image = read_image(path, size if min(size) > 0 else None, not flags.gray)
+    datum = caffe_pb2.Datum(label=line.label)
+    kind = flags.encode_type or (Path(path).suffix[1:].lower() if flags.encoded else "")
+    if kind:
+        datum.encoded = True
+        datum.data = _encoded(path, image, kind, min(size) > 0, flags.gray)
+    else:
+        datum.height, datum.width, datum.channels = image.shape
+        datum.data = image.transpose(2, 0, 1).tobytes()
+    return datum, image.shape
+
+
+def _encoded(path: str, image: Bytes, kind: str, resized: bool, gray: bool) -> bytes:
+    """The file as it is where nothing changes, else the picture encoded anew."""
+    from PIL import Image
+
+    if kind not in _FORMATS:
+        raise DataError(f"{path}: no encoding '{kind}'; give -encode_type")
+    if not resized and not gray and Path(path).suffix[1:].lower() == kind:
+        return Path(path).read_bytes()
+    pixels = image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image[:, :, ::-1])
+    stream = io.BytesIO()
+    options = {"quality": 95} if _FORMATS[kind] == "JPEG" else {}
+    Image.fromarray(pixels).save(stream, _FORMATS[kind], **options)
+    return stream.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; see ``run`` for the exit status."""
+    return run("convert_imageset", _body, FLAGS, _ABOUT, arguments)
