@@ -72,21 +72,24 @@ def frames(
         raise UsageError(f"label {label} was not traced; there are {', '.join(map(str, traces))}")
     own = traces[label]
     places = placements(spec, traces.shapes)
-    drawn = [name for name in traces.shapes if name in places]
-    way = course(spec, drawn, {name for name in own if name in places})
-    empty = np.empty((0, 3), np.int32)
+    way = course(spec, traces.top, {name for name in own if name in places})
     return [
-        tuple(_panel(name or "-", own.get(name or "", empty), places.get(name or ""), size)
-              for name in names)
+        tuple(_panel(name, own, places, size) for name in names)
         for names in way.frames(longest)
         if any(name in own for name in names)
-    ]  # fmt: skip
+    ]
 
 
-def _panel(blob: str, points: Points, placement: Placement | None, size: tuple[int, int]) -> Panel:
-    if placement is None or not len(points):
-        return Panel(blob, 0, np.empty((0, 2)))
-    placed = np.unique(placement.of(points), axis=0)
+def _panel(
+    blob: str | None,
+    own: Mapping[str, Points],
+    places: Mapping[str, Placement],
+    size: tuple[int, int],
+) -> Panel:
+    if blob is None or blob not in own:
+        return Panel("not reached", 0, np.empty((0, 2)))
+    points = own[blob]
+    placed = np.unique(places[blob].of(points), axis=0)
     placed = placed[((placed >= -0.5) & (placed < np.array(size) - 0.5)).all(1)]
     if len(placed) > MOST_DOTS:
         placed = np.random.default_rng(0).choice(placed, MOST_DOTS, replace=False)
@@ -138,10 +141,16 @@ def _drawn(picture: Bytes, frame: Frame) -> Image.Image:
     sheet = Image.new("RGB", (width, panels[0].height + _CAPTION), _PAPER)
     draw, left = ImageDraw.Draw(sheet), 0
     for panel, image in zip(frame, panels, strict=True):
-        draw.text((left + 3, 3), f"{panel.blob}: {panel.number}", _INK)
+        draw.text((left + 3, 3), _caption(panel), _INK)
         sheet.paste(image, (left, _CAPTION))
         left += image.width + _GAP
     return sheet
+
+
+def _caption(panel: Panel) -> str:
+    if not panel.number:
+        return panel.blob
+    return f"{panel.blob}: {panel.number} point" + ("" if panel.number == 1 else "s")
 
 
 def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
@@ -177,8 +186,7 @@ def _script_data(sequence: Sequence[Frame], factor: float) -> list[list[Mapping[
     return [
         [
             {
-                "name": panel.blob,
-                "count": panel.number,
+                "name": _caption(panel),
                 "at": np.rint((panel.places + 0.5) * factor).astype(int).ravel().tolist(),
             }
             for panel in frame
@@ -211,7 +219,7 @@ document.querySelectorAll('.player').forEach(function(player){
       for(var j=0;j<panel.at.length;j+=2){
         c.beginPath();c.arc(panel.at[j+1],panel.at[j],2.6,0,7);c.fill();c.stroke();}
       figure.querySelector('figcaption').textContent=
-        panel.name+': '+panel.count+' points ('+(+slider.value+1)+' of '+frames.length+')';
+        panel.name+' ('+(+slider.value+1)+' of '+frames.length+')';
     });}
   function stop(){clearInterval(timer);timer=null;button.textContent='Play';}
   slider.addEventListener('input',function(){stop();show();});

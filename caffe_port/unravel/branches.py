@@ -40,15 +40,16 @@ class Course:
         return [*middle, *((name,) for name in self.inputs)]
 
 
-def course(spec: NetSpec, blobs: Sequence[str], reached: Collection[str]) -> Course:
+def course(spec: NetSpec, top: str, reached: Collection[str]) -> Course:
     """Finds the branches, such as the three scales of the multi-scale ResNet.
 
     Args:
         spec: the net.
-        blobs: that points of any label pass, from the top down.
-        reached: those that have points to be shown; others still count for what belongs together.
+        top: where the points start.
+        reached: blobs that have points to be shown; a branch without any is there all the same.
     """
-    inputs = tuple(name for name in blobs if name in spec.sources)
+    blobs = _above(spec, top)
+    inputs = tuple(name for name in blobs if name in spec.sources and name in reached)
     rest = [name for name in blobs if name not in spec.sources]
     below = _readers(spec)
     parts: list[list[str]] = []
@@ -60,6 +61,18 @@ def course(spec: NetSpec, blobs: Sequence[str], reached: Collection[str]) -> Cou
         trunk, parts = len(rest), []
     shown = [tuple(name for name in part if name in reached) for part in parts]
     return Course(tuple(n for n in rest[:trunk] if n in reached), tuple(shown), inputs)
+
+
+def _above(spec: NetSpec, top: str) -> list[str]:
+    """What the top is made from, itself first, without copies."""
+    wanted, found = {top}, []
+    for layer in reversed(spec.layers):
+        made = [name for name in layer.tops if name in wanted]
+        if made:
+            wanted.update(layer.bottoms)
+        if layer.type != "Split":
+            found += [name for name in made if name not in found]
+    return found
 
 
 def _readers(spec: NetSpec) -> list[tuple[str, str]]:
@@ -76,7 +89,7 @@ def _readers(spec: NetSpec) -> list[tuple[str, str]]:
 
 
 def _parts(blobs: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Blobs that hang together, in their own order."""
+    """Blobs that hang together, in their own order; the part that ends last comes first."""
     part = {name: name for name in blobs}
 
     def root(name: str) -> str:
@@ -90,7 +103,7 @@ def _parts(blobs: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[
     found: dict[str, list[str]] = {}
     for name in blobs:
         found.setdefault(root(name), []).append(name)
-    return list(found.values())
+    return list(found.values())[::-1]
 
 
 def _thinned(frames: list[tuple[str | None, ...]], longest: int) -> list[tuple[str | None, ...]]:

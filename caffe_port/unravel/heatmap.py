@@ -73,8 +73,9 @@ def density(points: Points, canvas: Size) -> Floats:
 
 
 def heat_map(points: Points, canvas: Size) -> Floats:
-    """The density of the points that are not alone."""
-    return density(clustered(points, canvas), canvas)
+    """The density of the points that are not alone; of all, where every one is (upstream stops)."""
+    kept = clustered(points, canvas)
+    return density(kept if len(kept) else points, canvas)
 
 
 def overlay(picture: Bytes, heat: Floats) -> Bytes:

@@ -1,0 +1,99 @@
+"""``caffe-port unravel`` from the outside, on the bundled example."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from caffe_port.cli import main
+from tests.goldens_dir import SHAPES
+
+RUN = SHAPES / "caffe_run"
+NET = RUN / "recording" / "net.prototxt"
+WEIGHTS = RUN / "model" / "train_iter_2400.caffemodel"
+IMAGES = [SHAPES / "JPEGImages" / f"shape_val_000{i}.jpg" for i in (0, 1)]
+SETTINGS = ["--crop", 161, "--names", SHAPES / "class_names.txt"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["unravel", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("unravel")
+    result = call(
+        NET, WEIGHTS, *IMAGES, *SETTINGS, "--truth", SHAPES / "SegmentationClass", "--shift",
+        "full_shift", "--shift", "no_shift", "--curves", 1, "--pictures", 1, "-o", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return out, (out / "index.html").read_text()
+
+
+def test_the_page_holds_itself(report):
+    out, page = report
+    assert not re.findall(r'(?:src|href)="(?!data:|shape_val_0000_\d\.gif")', page)
+    links = re.findall(r'href="([^"]*)"', page)
+    assert sorted(links) == sorted(path.name for path in out.glob("*.gif"))
+    assert len(links) >= 1
+
+
+def test_what_the_page_says(report):
+    _, page = report
+    for words in (
+        "2 images, traced from fc8_interp, full_shift, no_shift, 1 channel per window",
+        "Do the points lie in the object?", "against the truth", "How much of a label",
+        "Does the score hang on these pixels?", "Deletion", "Insertion", "disc, no_shift: heat map",
+        "Way through the layers",
+    ):  # fmt: skip
+        assert words in page
+    assert "<h2>shape_val_0000</h2>" in page
+    assert "<h2>shape_val_0001</h2>" not in page
+    assert page.count('class="player"') == len(re.findall("<h3>", page))
+
+
+def test_the_animations_go_from_scores_to_image(report):
+    out, _ = report
+    for path in out.glob("*.gif"):
+        with Image.open(path) as image:
+            assert image.n_frames >= 20
+
+
+def test_chosen_labels_only(tmp_path):
+    result = call(
+        NET, WEIGHTS, IMAGES[0], *SETTINGS, "--labels", "0", "--curves", 0, "-o", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall("<h3>(.*?)</h3>", page) == ["background"]
+    assert "against the prediction" in page
+    assert "Deletion" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([NET, WEIGHTS], "no image is given"),
+        ([NET, WEIGHTS, IMAGES[0], "--labels", "disc"], "expected numbers such as"),
+        ([NET, WEIGHTS, IMAGES[0], "--labels", "9"], "label 9; the scores have the labels 0 to 5"),
+        ([NET, WEIGHTS, IMAGES[0], "--top", "fc9"], "--top fc9"),
+        ([NET, WEIGHTS, IMAGES[0], "--mean", "1,2"], "three numbers"),
+        ([NET, WEIGHTS, IMAGES[0], "--crop", "big"], "N or HEIGHTxWIDTH"),
+        ([NET, WEIGHTS, IMAGES[0], "--crop", "65"], "shape_val_0000.jpg: the image is"),
+        ([NET, WEIGHTS, IMAGES[0], "--truth", RUN], "shape_val_0000.png: cannot be read"),
+    ],
+)
+def test_what_is_refused(tmp_path, arguments, message):
+    result = call(*SETTINGS, *arguments, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truth_of_another_size(tmp_path):
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "shape_val_0000.png")
+    result = call(NET, WEIGHTS, IMAGES[0], *SETTINGS, "--truth", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "pixels for an image of" in result.output
