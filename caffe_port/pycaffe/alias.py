@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from caffe_port.errors import UsageError
@@ -28,12 +28,18 @@ def _home(name: str) -> str | None:
     """The real name of a module imported as caffe, or None if it is no such module."""
     if name in _HOMES:
         return _HOMES[name]
+    if name in ("six", "six.moves") and not _installed("six"):
+        return f"{_HERE}.{name}"
     if not name.startswith("caffe."):
         return None
     home = f"{_HERE}.{name.removeprefix('caffe.')}"
     parent = home.rpartition(".")[0]
     known = parent == _HERE and importlib.util.find_spec(home) is not None
     return home if known else None
+
+
+def _installed(name: str) -> bool:
+    return PathFinder.find_spec(name) is not None
 
 
 class _Loader(Loader):

@@ -87,6 +87,16 @@ def test_a_module(scripts: Path) -> None:
     assert words[2] == "'y']"
 
 
+def test_six_is_there_as_it_was_with_pycaffe(scripts: Path) -> None:
+    (scripts / "old.py").write_text(
+        "import six\nfrom six.moves import xrange, urllib\n"
+        "pairs = list(six.iteritems({'a': 1})) + list(six.itervalues({'b': 2}))\n"
+        "print(pairs, six.PY3, list(xrange(2)), urllib.parse.quote(' '))\n"
+    )
+    done = run("old.py", cwd=scripts)
+    assert done.stdout == "[('a', 1), 2] True [0, 1] %20\n", done.stderr
+
+
 def test_the_scripts_exit_status_and_errors_are_its_own(scripts: Path) -> None:
     (scripts / "fails.py").write_text("import sys; sys.exit(7)")
     assert run("fails.py", cwd=scripts).returncode == 7
