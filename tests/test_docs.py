@@ -13,8 +13,8 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def test_the_layer_of_ones_own_fork(tmp_path):
-    (layer,) = blocks("docs/layers.md", "")
-    (code,) = blocks("docs/layers.md", "python")
+    (layer,) = blocks("docs/own_layer.md", "")
+    (code,) = blocks("docs/own_layer.md", "python")
     inputs = 'input: "x" input_shape { dim: 2 dim: 3 }\n'
     (tmp_path / "net.prototxt").write_text(inputs + layer)
     (tmp_path / "offset.py").write_text(code)
