@@ -35,7 +35,7 @@ class Learnable:
 
     Attributes:
         blob: its data and diff.
-        lr_mult, decay_mult: its factors; of layers that share it, whichever sets them.
+        lr_mult, decay_mult: its factors.
     """
 
     def __init__(self, blob: Blob, lr_mult: float, decay_mult: float) -> None:
@@ -54,18 +54,12 @@ class Learnable:
 
 def learnable(net: Net) -> list[Learnable]:
     """A net's parameters in order, shared ones once."""
-    owners: dict[tuple[str, int], Learnable] = {}
-    for layer in net._net.spec.layers:
-        for i, param in enumerate(layer.params):
-            if param.owner is None:
-                blob = net.params[layer.name][i]
-                owners[layer.name, i] = Learnable(blob, param.lr_mult, param.decay_mult)
-            elif i < len(layer.message.param):
-                given = layer.message.param[i]
-                for name in ("lr_mult", "decay_mult"):
-                    if given.HasField(name):
-                        setattr(owners[param.owner], name, getattr(given, name))
-    return list(owners.values())
+    return [
+        Learnable(net.params[layer.name][i], param.lr_mult, param.decay_mult)
+        for layer in net._net.spec.layers
+        for i, param in enumerate(layer.params)
+        if param.owner is None
+    ]
 
 
 class Solver:
