@@ -95,3 +95,13 @@ def test_a_net_of_losses_only_is_refused():
             (2, 3),
             (2, 3),
         )
+
+
+def test_what_only_a_metric_reads_is_an_output_but_its_label_is_not():
+    graph = graph_of(
+        SCORE + 'layer { name: "label" type: "Power" bottom: "b1" top: "label" }'
+        'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "a" }',
+        (2, 4),
+        (2,),
+    )
+    assert (graph.inputs, list(graph.outputs)) == (("b0",), ["fc"])
