@@ -1,6 +1,7 @@
 """Builds the compiled extension; everything else about the package is in pyproject.toml.
 
-CAFFE_PORT_DEBUG=1 builds it with bounds checks, assertions and debug symbols.
+CAFFE_PORT_DEBUG=1 builds it with bounds checks, assertions and debug symbols, CAFFE_PORT_DEBUG=2
+also with AddressSanitizer and UndefinedBehaviorSanitizer (ext/README.md says how to run that).
 """
 
 import os
@@ -9,7 +10,9 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-DEBUG = os.environ.get("CAFFE_PORT_DEBUG", "0") not in ("", "0")
+LEVEL = os.environ.get("CAFFE_PORT_DEBUG", "0")
+DEBUG = LEVEL not in ("", "0")
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover"] if LEVEL == "2" else []
 
 # No -ffast-math and no fused multiply-add: both would move lattice vertices.
 FLAGS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wno-psabi"]
@@ -35,7 +38,8 @@ LATTICE = Extension(
     depends=[f"ext/{name}" for name in HEADERS],
     include_dirs=["ext", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-    extra_compile_args=FLAGS,
+    extra_compile_args=FLAGS + SANITIZE,
+    extra_link_args=SANITIZE,
     language="c++",
 )
 

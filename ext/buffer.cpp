@@ -15,7 +15,7 @@ namespace caffe_port::crf {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21, kLine = 64;
-constexpr std::size_t kMostKept = std::size_t{96} << 20;  // bytes
+constexpr std::size_t kMostKept = std::size_t{256} << 20;  // bytes
 
 struct Block {
   float* data;

@@ -40,7 +40,7 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
   const auto locate = path().locate[D - 1];
   float group[kMaxDimension * kGroup];
   Simplices found;
-  typename Packing::Key keys[D + 1];
+  typename Packing::Key keys[kGroup][D + 1];
   for (const Run& run : runs) {
     Corner* corner = corners + run.begin * (D + 1);
     for (std::size_t first = 0; first < run.count; first += kGroup) {
@@ -48,9 +48,11 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
       features.load(run.pixel + first, count, group);
       if (!locate(group, Packing::kLimit, found)) return false;
       for (int i = 0; i < count; ++i) {
-        vertices<Packing>(found, i, keys);
-        for (int m = 0; m <= D; ++m) *corner++ = {table.insert(keys[m]), found.weight[m][i]};
+        vertices<Packing>(found, i, keys[i]);
+        for (int m = 0; m <= D; ++m) table.fetch(keys[i][m]);
       }
+      for (int i = 0; i < count; ++i)
+        for (int m = 0; m <= D; ++m) *corner++ = {table.insert(keys[i][m]), found.weight[m][i]};
     }
   }
   // The original works on four pixels at a time and pads the last group with zero features.
@@ -58,8 +60,8 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
   if (padded) {
     const float zero[D * kGroup] = {};
     locate(zero, Packing::kLimit, found);
-    vertices<Packing>(found, 0, keys);
-    for (int m = 0; m <= D; ++m) table.insert(keys[m]);
+    vertices<Packing>(found, 0, keys[0]);
+    for (int m = 0; m <= D; ++m) table.insert(keys[0][m]);
   }
   return true;
 }

@@ -138,7 +138,7 @@ bool locate(const float* features, float limit, Simplices& found) {
 
 // ---- splat, slice, blur
 
-constexpr int kAhead = 8;    // rows at random places, fetched in advance
+constexpr int kAhead = 16;   // rows at random places, fetched in advance
 constexpr int kStream = 16;  // pixels read one after the other, likewise
 
 template <class V, int B, bool Many, bool Exact, int C>

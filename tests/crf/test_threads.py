@@ -39,6 +39,40 @@ def test_one_image_on_two_threads_or_five_gives_the_result_of_one(size, exact):
         assert np.array_equal(crf.map(unary), want.argmax(0))
 
 
+def random_configuration(seed):
+    """Sizes from 1 x 1, widths from 0.5 to 500, extreme energies, constant images."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 40, 2)
+    labels = int(rng.choice([2, 3, 5, 9, 21, 40]))
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if seed % 4 == 0:
+        image[:] = image[0, 0]
+    scale = rng.choice([0, 1, 100, 1e10, 1e30])
+    unary = (scale * rng.normal(size=(labels, height, width))).astype(np.float32)
+    if seed % 5 == 0:
+        unary[1:, rng.random((height, width)) < 0.3] = np.inf
+    widths = np.exp(rng.uniform(np.log(0.5), np.log(500), 4))
+
+    def infer(threads):
+        flavour = ("deeplab", "krahenbuhl2013")[seed % 2]
+        crf = DenseCRF(height, width, labels, flavour=flavour, threads=threads)
+        crf.add_gaussian(widths[:2], weight=3).add_bilateral(*widths[2:], image, weight=4)
+        return crf.infer(unary, seed % 4)
+
+    return infer
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_random_configurations_are_finite_and_equal_for_any_threads(first):
+    for seed in range(first, first + 20):
+        infer = random_configuration(seed)
+        q = infer(1)
+        assert np.isfinite(q).all(), seed
+        assert np.abs(q.sum(0) - 1).max() < 1e-5, seed
+        assert np.array_equal(infer(2), q), seed
+        assert np.array_equal(infer(5), q), seed
+
+
 @pytest.mark.parametrize("labels", [2, 5, 13, 21, 30, 60, 97])
 def test_instruction_sets_agree(labels):
     image, unary = problem(30, 70, labels=labels)
