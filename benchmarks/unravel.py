@@ -18,10 +18,10 @@ from caffe_port.unravel import trace
 
 SIZE = 513
 ROOT = Path(__file__).parent.parent / "prototxt"
-# network -> its folder, its scores, forward passes that tracing may take
+# network -> its folder, its scores, forward passes that tracing may take, repeats
 NETWORKS = {
-    "LargeFOV": ("deeplab_v2_vgg16_largefov", "fc8_interp", 2),
-    "ResNet-101 MSc": ("deeplab_v2_resnet101_msc_aspp", "fc1_interp", 4),
+    "LargeFOV": ("deeplab_v2_vgg16_largefov", "fc8_interp", 2, 5),
+    "ResNet-101 MSc": ("deeplab_v2_resnet101_msc_aspp", "fc1_interp", 4, 3),
 }
 
 
@@ -71,7 +71,7 @@ def _measure(folder: str, top: str, repeats: int) -> dict[str, dict[str, float]]
 def main() -> None:
     """Measures both networks."""
     tables = {
-        f"{name} (at most {most} forward passes)": _measure(folder, top, 5)
-        for name, (folder, top, most) in NETWORKS.items()
+        f"{name} (at most {most} forward passes)": _measure(folder, top, repeats)
+        for name, (folder, top, most, repeats) in NETWORKS.items()
     }
     report("unravel", {"versions": versions("torch", "numpy"), "tables": tables})

@@ -159,7 +159,8 @@ def _curves(seen: Sequence[Seen]) -> list[html.Html]:
                 "removed (set to the mean colour), or revealed on an empty picture, the hottest "
                 "first; the curves are the mean probability of the label on the places that had "
                 "it. A map that found the evidence falls early and rises early. All four maps are "
-                "smoothed alike; the own region is the label map itself, which no evidence needs."
+                "smoothed alike. The own region is the label map itself: where it does better, the "
+                "traced points say less about the score than the label map does."
             ),
             legend(ORDERS),
             charts(
