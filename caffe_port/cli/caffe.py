@@ -53,3 +53,7 @@ def _body(flags: Flags, others: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; see ``run`` for the exit status."""
     return run("caffe", _body, FLAGS, _ABOUT, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

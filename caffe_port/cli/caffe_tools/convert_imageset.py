@@ -92,7 +92,8 @@ def _datum(root: str, line: Line, flags: Flags) -> tuple[caffe_pb2.Datum, tuple[
     size = (flags.resize_height, flags.resize_width)
     path = root + line.image
     image = read_image(path, size if min(size) > 0 else None, not flags.gray)
-    datum = caffe_pb2.Datum(label=line.label)
+    # upstream writes the flag even where it is false
+    datum = caffe_pb2.Datum(label=line.label, encoded=False)
     kind = flags.encode_type or (Path(path).suffix[1:].lower() if flags.encoded else "")
     if kind:
         datum.encoded = True

@@ -1,0 +1,256 @@
+"""The program ``caffe`` against what Caffe's own printed on the same files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffe_port.cli.caffe import main
+from tests.goldens_dir import GOLDENS, SHAPES
+
+CLI = GOLDENS / "cli"
+MODELS = SHAPES / "caffe_run" / "model"
+LINE = re.compile(r"[IWEF]\d{4,8} \d\d:\d\d:\d\d\.\d{6} +\d+ ([a-z_]+\.[a-z]+):\d+\] (.*)")
+NUMBER = re.compile(r"(?<![\w#])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
+PLACES = ("solver.cpp", "sgd_solver.cpp", "caffe.cpp")
+
+
+def messages(log: str, *places: str) -> list[str]:
+    """What a log says at some places, without folders."""
+    found = (LINE.fullmatch(line) for line in log.splitlines())
+    wanted = places or PLACES
+    said = [match[2] for match in found if match and match[1] in wanted]
+    return [re.sub(r"\S*/(?=\w+\.caffemodel)", "", message) for message in said]
+
+
+def numbers(message: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(message)]
+
+
+def assert_same(mine: str, golden: str) -> None:
+    """Equal words; equal numbers but for the last of six digits."""
+    ours, theirs = messages(mine), messages((CLI / golden).read_text())
+    assert [NUMBER.sub("#", m) for m in ours] == [NUMBER.sub("#", m) for m in theirs]
+    for our, their in zip(ours, theirs, strict=True):
+        assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the recorded run's files, where one works."""
+    for name in ("train", "test", "solver"):
+        text = (CLI / f"{name}.prototxt").read_text()
+        (tmp_path / f"{name}.prototxt").write_text(text.replace("${ROOT}", str(SHAPES)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_training_and_resuming_give_caffes_logs_and_numbers(
+    work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = MODELS / "train_iter_1200.caffemodel"
+    assert main(["train", "--solver=solver.prototxt", f"--weights={weights}"]) == 0
+    assert_same(capfd.readouterr().err, "train.log")
+    unbroken = {p.name: p.read_bytes() for p in work.glob("snap_iter_4.*")}
+    assert sorted(unbroken) == [
+        f"snap_iter_4.{s}" for s in ("caffemodel", "runstate", "solverstate")
+    ]
+
+    arguments = ["train", "-solver", "solver.prototxt", "-snapshot", "snap_iter_2.solverstate"]
+    assert main([*arguments, "-norunstate"]) == 0
+    assert_same(capfd.readouterr().err, "resume.log")
+
+    assert main(arguments) == 0
+    log = capfd.readouterr().err
+    for name, content in unbroken.items():
+        assert (work / name).read_bytes() == content, name
+    whole, rest = messages((CLI / "train.log").read_text()), messages(log)
+    begin, mine = (said.index(next(m for m in said if m.startswith("Iteration 2")))
+                   for said in (whole, rest))  # fmt: skip
+    for our, their in zip(rest[mine:], whole[begin:], strict=True):
+        assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
+
+
+def test_a_missing_side_file_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--solver=solver.prototxt", "-norunstate"]) == 0
+    assert not list(work.glob("*.runstate"))
+    arguments = ["train", "--solver=solver.prototxt", "--snapshot=snap_iter_4.solverstate"]
+    assert main(arguments) == 0
+    assert "start afresh, as in Caffe" in capfd.readouterr().err
+
+
+def test_testing_gives_caffes_log_and_numbers(
+    work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = MODELS / "train_iter_2400.caffemodel"
+    arguments = ["test", "--model=test.prototxt", f"--weights={weights}", "--iterations=5"]
+    assert main([*arguments, "--gpu=0"]) == 0
+    log = capfd.readouterr().err
+    ours, theirs = (
+        [m for m in messages(text) if "GPU" not in m]
+        for text in (log, (CLI / "test.log").read_text())
+    )
+    assert [m for m in ours if "CPU" not in m] == [m for m in theirs if "CPU" not in m]
+
+
+def test_timing_has_caffes_words(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["time", "--model", "train.prototxt", "-iterations", "2"]) == 0
+    ours = messages(capfd.readouterr().err)
+    theirs = messages((CLI / "time.log").read_text())
+    assert [NUMBER.sub("#", m) for m in ours] == [NUMBER.sub("#", m) for m in theirs]
+
+
+def test_a_nets_set_up_is_logged_as_caffe_does(
+    work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main(["time", "--model", "train.prototxt", "-iterations", "1"])
+    ours = messages(capfd.readouterr().err, "net.cpp")
+    assert ours == messages((CLI / "time.log").read_text(), "net.cpp")
+
+
+# what log parsers look for: tools/extra/parse_log.py, extract_seconds.py, plot_training_log
+PARSERS = {
+    "iteration": (r"Iteration (\d+)", 10),
+    "train": (r"Train net output #(\d+): (\S+) = ([\.\deE+-]+)", 16),
+    "rate": (r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)", 4),
+    "loss": (r"Iteration \d+, loss = [\d.]+", 5),
+    "start": (r"^[IWEF](\d\d)(\d\d) \d\d:\d\d:\d\d\.\d+ .*Solving", 1),
+}
+
+
+def test_log_parsers_find_what_they_look_for(
+    work: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "log").mkdir()
+    monkeypatch.setenv("GLOG_log_dir", "log")
+    assert main(["train", "--solver=solver.prototxt"]) == 0
+    printed = capfd.readouterr().err
+    written = (work / "log" / "caffe.INFO").read_text()
+    for text in (printed, written):
+        found = {
+            name: sum(bool(re.search(pattern, line)) for line in text.splitlines())
+            for name, (pattern, _) in PARSERS.items()
+        }
+        assert found == {
+            name: count - (name == "iteration") for name, (_, count) in PARSERS.items()
+        }
+    head = written.splitlines()[:3]
+    assert head[0].startswith("Log file created at: ")
+    assert head[2] == "Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg"
+    assert written.endswith(printed[-200:])
+
+
+FLOW = """#!/bin/sh
+set -e
+EXP=shapes
+NET_ID=thin
+TRAIN_SET=train
+TEST_SET=val
+MODEL_DIR=${EXP}/model/${NET_ID}
+FEATURE_DIR=${EXP}/features/${NET_ID}
+CONFIG_DIR=${EXP}/config
+mkdir -p ${EXP}/log ${FEATURE_DIR}/${TEST_SET}/fc8
+export GLOG_log_dir=${EXP}/log
+for name in train solver test; do
+  sed -e "s,\\${EXP},${EXP},g;s,\\${NET_ID},${NET_ID},g;s,\\${TEST_SET},${TEST_SET},g" \\
+      -e "s,\\${FEATURE_DIR},${FEATURE_DIR},g" ${CONFIG_DIR}/${name}.prototxt \\
+      > ${CONFIG_DIR}/${name}_now.prototxt
+done
+CMD="${CAFFE_BIN} train --solver=${CONFIG_DIR}/solver_now.prototxt --gpu=0"
+${CMD} --weights=${MODEL_DIR}/init.caffemodel
+MODEL=`ls -t ${MODEL_DIR}/train_iter_*.caffemodel | head -n 1`
+TEST_ITER=`cat ${EXP}/list/${TEST_SET}.txt | wc -l`
+${CAFFE_BIN} test --model=${CONFIG_DIR}/test_now.prototxt --weights=${MODEL} --gpu=0 \\
+    --iterations=${TEST_ITER}
+"""
+MAT_WRITE = """
+layer { name: "mat" type: "MatWrite" bottom: "fc8_interp" include { phase: TEST }
+  mat_write_param { prefix: "${FEATURE_DIR}/${TEST_SET}/fc8/" source: "${EXP}/list/val_id.txt" } }
+"""
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="the flow is a shell script")
+def test_a_flow_like_deeplabs_run_pascal(work: Path) -> None:
+    """Templates filled by sed, trained and tested through CAFFE_BIN, scores as .mat files."""
+    config, model = work / "shapes" / "config", work / "shapes" / "model" / "thin"
+    for folder in (config, model, work / "shapes" / "list"):
+        folder.mkdir(parents=True)
+    solver = (work / "solver.prototxt").read_text()
+    solver = solver.replace('"train.prototxt"', '"${EXP}/config/train_now.prototxt"')
+    solver = solver.replace('"snap"', '"${EXP}/model/${NET_ID}/train"')
+    (config / "solver.prototxt").write_text(solver)
+    shutil.copy("train.prototxt", config)
+    text = (work / "test.prototxt").read_text()
+    (config / "test.prototxt").write_text(text + MAT_WRITE)
+    shutil.copy(MODELS / "train_iter_1200.caffemodel", model / "init.caffemodel")
+    for name in ("val", "val_id"):
+        lines = (SHAPES / f"{name}.txt").read_text().splitlines(keepends=True)
+        (work / "shapes" / "list" / f"{name}.txt").write_text("".join(lines[:2]))
+    (work / "run.sh").write_text(FLOW)
+    caffe = work / "caffe"
+    caffe.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m caffe_port.cli.caffe "$@"\n')
+    caffe.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "run.sh"], cwd=work, env={"CAFFE_BIN": str(caffe), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    features = sorted(p.name for p in (work / "shapes" / "features").rglob("*.mat"))
+    assert features == ["shape_val_0000_blob_0.mat", "shape_val_0001_blob_0.mat"]
+    logs = [p for p in (work / "shapes" / "log").iterdir() if not p.is_symlink()]
+    assert len(logs) == 2
+    assert "Optimization Done." in logs[0].read_text() + logs[1].read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "Need a solver definition to train"),
+        (["train", "-solver=s", "-snapshot=a", "-weights=b"], "but not both"),
+        (["train", "-solver=s", "-sigint_effect=die"], "signal effect is 'die'"),
+        (["train", "-solver=gone.prototxt"], "gone.prototxt"),
+        (["test"], "Need a model definition to score"),
+        (["test", "-model=m"], "Need model weights to score"),
+        (["test", "-model=m", "-weights=w", "-iterations=0"], "-iterations is 0"),
+        (["time"], "Need a model definition to time"),
+        (["time", "-model=m", "-phase=BOTH"], "expected TRAIN or TEST"),
+        (["time", "-model=m", "-gpu=x"], "-gpu is 'x'"),
+        (["time", "-model=m", "-gpu=0,1"], "one process computes on one GPU"),
+        (["retrain"], "Unknown action: retrain"),
+        ([], "expected one command"),
+        (["train", "-verbose"], "unknown command line flag 'verbose'"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    error = capfd.readouterr().err
+    assert message in error
+    assert any(line.startswith("F") for line in error.splitlines())
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-help"]) == 0
+    shown = capsys.readouterr().out
+    for flag in ("-solver", "-sighup_effect", "-iterations", "-stage", "-norunstate"):
+        assert flag in shown
+    assert main(["--version"]) == 0
+    assert "caffe version" in capsys.readouterr().out
+
+
+def test_device_query(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["device_query", "-gpu", "all"]) == 0
+    assert messages(capfd.readouterr().err, "caffe.cpp") == ["Querying GPUs all"]
+
+
+def test_a_log_folder_that_is_not_there_does_not_stop_the_run(
+    work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["device_query", "-log_dir=gone"]) == 0
+    assert "Could not create a log file in 'gone'" in capfd.readouterr().err
