@@ -99,7 +99,9 @@ class Sharing:
         owner = self._uses.get((layer.name, index))
         if owner is None:
             return param
-        given = dict(owner.given)
-        if layer.op.frozen_params:
-            given.pop("lr_mult", None)
-        return replace(param, **given)
+        rate = owner.given.get("lr_mult", param.lr_mult)
+        return replace(
+            param,
+            lr_mult=param.lr_mult if layer.op.frozen_params else rate,
+            decay_mult=owner.given.get("decay_mult", param.decay_mult),
+        )

@@ -66,7 +66,7 @@ def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
     """
     found = tuple(stored.data.shape)
     if not strict_dim:
-        return math.prod(found) == math.prod(shape)
+        return bool(math.prod(found) == math.prod(shape))
     if stored.legacy:
         return len(shape) <= 4 and found == (1,) * (4 - len(shape)) + shape
     return found == shape
