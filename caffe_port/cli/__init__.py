@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -23,7 +23,14 @@ _COMMANDS = {
 UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Says only what is the matter; where in our code it was noticed helps no user."""
     click.echo(f"warning: {message}", err=True)
 
