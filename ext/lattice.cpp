@@ -113,6 +113,7 @@ std::vector<std::int32_t> chain(const KeyTable<typename Packing::Key>& table, co
   order.reserve(next.size());
   for (std::size_t row = 0; row < next.size(); ++row) {
     if (follows[row]) continue;
+    if (axis > 0 && next[row] < 0) continue;  // the blur would change nothing
     order.push_back(~static_cast<std::int32_t>(row));
     for (std::int32_t at = next[row]; at >= 0; at = next[at]) order.push_back(at);
   }

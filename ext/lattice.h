@@ -31,7 +31,8 @@ class Lattice {
   Pixels corners(std::size_t first, std::size_t count) const {
     return {corners_ptr() + first * (dimension_ + 1), dimension_ + 1, count};
   }
-  // All vertices, along an axis, shared out in parts that are whole chains.
+  // The vertices along an axis, shared out in parts that are whole chains; but for the first axis
+  // without those that have no neighbour.
   ChainPart chains(int axis, int part, int parts) const;
 
  private:
