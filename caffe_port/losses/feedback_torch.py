@@ -13,13 +13,24 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def centred(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
+    """What is compared: the vectors, for correlation without their means."""
+    if options.similarity == "cosine":
+        return vectors
+    # first the first element, so that constant vectors become exactly 0
+    vectors = vectors - vectors.narrow(dim, 0, 1).detach()
+    return vectors - vectors.mean(dim, keepdim=True)
+
+
+def lengths(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
+    """sqrt(|v|^2 + eps), with the axis kept."""
+    return (vectors.square().sum(dim, keepdim=True) + options.eps).sqrt()
+
+
 def unit(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
-    """v / sqrt(|v|^2 + eps), for correlation after v's mean is subtracted."""
-    if options.similarity == "correlation":
-        # first the first element, so that constant vectors become exactly 0
-        vectors = vectors - vectors.narrow(dim, 0, 1).detach()
-        vectors = vectors - vectors.mean(dim, keepdim=True)
-    return vectors / (vectors.square().sum(dim, keepdim=True) + options.eps).sqrt()
+    """Vectors of length 1, or below where eps weighs."""
+    vectors = centred(vectors, dim, options)
+    return vectors / lengths(vectors, dim, options)
 
 
 def coefficients(counts: Tensor, options: FeedbackOptions) -> tuple[Tensor, Tensor]:
@@ -102,10 +113,13 @@ def feedback_torch(
     shares.scatter_(1, label[:, None], weight[:, None])
     source = features.detach() if options.detach else features
     templates = unit(shares.bmm(source.transpose(1, 2)), 2, options)
-    similarity = templates.bmm(unit(features, 1, options))  # (N, C, P), the size of the scores
+    compared = centred(features, 1, options)
+    # (N, C, P), the size of the scores; no unit vector of a pixel is made
+    similarity = templates.bmm(compared) / lengths(compared, 1, options)
 
     other = (counts > 0)[:, :, None].expand_as(similarity).scatter(1, label[:, None], False)
-    hinge = (similarity - options.margin).relu().masked_fill(~other, 0).sum(1)
+    is_open = other & (similarity > options.margin)
+    hinge = torch.where(is_open, similarity - options.margin, 0).sum(1)
     own = similarity.gather(1, label[:, None]).squeeze(1)
     pull, push = (each.gather(1, label) * counted for each in coefficients(counts, options))
     return (pull * (1 - own) + push * hinge).sum()

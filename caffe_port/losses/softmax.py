@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
 from caffe_port.layers.softmax_with_loss import softmax_loss as softmax_loss_torch
 from caffe_port.losses.paths import chosen_path
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NORMALIZATIONS = ("VALID", "FULL", "BATCH_SIZE", "NONE", "WEIGHTS")
 
 
 def softmax_loss(
@@ -37,6 +41,7 @@ def softmax_loss(
         UsageError: the path cannot run here.
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
     """
+    _check(scores, labels, normalization, class_weights)
     if chosen_path(path, scores) == "torch":
         return softmax_loss_torch(
             scores, labels, ignore_labels=ignore_labels, normalization=normalization,
@@ -45,3 +50,27 @@ def softmax_loss(
     from caffe_port.losses.softmax_triton import softmax_loss_triton
 
     return softmax_loss_triton(scores, labels, ignore_labels, normalization, class_weights)
+
+
+def _check(
+    scores: Tensor, labels: Tensor, normalization: str, class_weights: Tensor | None
+) -> None:
+    """Refuses what does not fit together, before anything runs."""
+    if scores.dim() < 2 or scores.shape[1] == 0 or scores.dtype not in _DTYPES:
+        raise ValueError(
+            f"scores of shape {tuple(scores.shape)}, {scores.dtype}; expected (N, C, ...), C > 0, "
+            f"of one of {_DTYPES}"
+        )
+    grid = (scores.shape[0], *scores.shape[2:])
+    if tuple(labels.shape) not in (grid, (grid[0], 1, *grid[1:])):
+        raise ValueError(f"labels of shape {tuple(labels.shape)}; expected {grid}")
+    if normalization not in _NORMALIZATIONS:
+        raise ValueError(f"normalization {normalization!r}; expected one of {_NORMALIZATIONS}")
+    blobs = [scores, labels]
+    if class_weights is not None:
+        blobs.append(class_weights)
+        if tuple(class_weights.shape) != (scores.shape[1],):
+            found = tuple(class_weights.shape)
+            raise ValueError(f"class_weights of shape {found}; expected ({scores.shape[1]},)")
+    if len({blob.device for blob in blobs}) > 1:
+        raise ValueError("scores, labels and class_weights are on several devices; expected one")

@@ -12,9 +12,6 @@ from caffe_port.layers._labels import checked
 from caffe_port.losses.feedback_torch import working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once, power_of_two
 
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_NORMALIZATIONS = ("VALID", "FULL", "BATCH_SIZE", "NONE", "WEIGHTS")
-
 
 def block_sizes(classes: int) -> dict[str, int]:
     """Pixels and classes of a block: 1024 scores, so that no register is spilled."""
@@ -29,12 +26,7 @@ def softmax_loss_triton(
     normalization: str,
     class_weights: Tensor | None,
 ) -> Tensor:
-    """softmax_loss of caffe_port.losses, by kernel.
-
-    Raises:
-        ValueError: see there.
-    """
-    _check(scores, labels, normalization, class_weights)
+    """softmax_loss of caffe_port.losses, by kernel, of checked input; labels are checked here."""
     if scores.numel() == 0:
         return scores.sum()
     flat = scores.reshape(*scores.shape[:2], scores.shape[2:].numel())
@@ -42,30 +34,6 @@ def softmax_loss_triton(
     label, counted = checked(labels, flat.shape[1], ignore_labels)
     label = label.masked_fill(~counted, -1).int()
     return _Softmax.apply(flat, label, normalization, class_weights)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def _check(
-    scores: Tensor, labels: Tensor, normalization: str, class_weights: Tensor | None
-) -> None:
-    """Refuses what does not fit, before a launch."""
-    if scores.dim() < 2 or scores.shape[1] == 0 or scores.dtype not in _DTYPES:
-        raise ValueError(
-            f"scores of shape {tuple(scores.shape)}, {scores.dtype}; expected (N, C, ...), C > 0, "
-            f"of one of {_DTYPES}"
-        )
-    grid = (scores.shape[0], *scores.shape[2:])
-    if tuple(labels.shape) not in (grid, (grid[0], 1, *grid[1:])):
-        raise ValueError(f"labels of shape {tuple(labels.shape)}; expected {grid}")
-    if normalization not in _NORMALIZATIONS:
-        raise ValueError(f"normalization {normalization!r}; expected one of {_NORMALIZATIONS}")
-    blobs = [scores, labels]
-    if class_weights is not None:
-        blobs.append(class_weights)
-        if tuple(class_weights.shape) != (scores.shape[1],):
-            found = tuple(class_weights.shape)
-            raise ValueError(f"class_weights of shape {found}; expected ({scores.shape[1]},)")
-    if len({blob.device for blob in blobs}) > 1:
-        raise ValueError("scores, labels and class_weights are on several devices; expected one")
 
 
 def _divisor(normalization: str, scores: Tensor, counts: Tensor) -> Tensor:

@@ -125,16 +125,18 @@ def test_an_empty_batch_launches_nothing():
         ((2, 3), (2,), {"class_weights": torch.ones(3, device="meta")}, "several devices"),
     ],
 )
-def test_what_the_kernel_refuses(shape, labels, options, message):
+@pytest.mark.parametrize("path", ["torch", "triton"])
+def test_what_it_refuses(shape, labels, options, message, path):
     with pytest.raises(ValueError, match=message):
-        softmax_loss(torch.zeros(shape), torch.zeros(labels), path="triton", **options)
+        softmax_loss(torch.zeros(shape), torch.zeros(labels), path=path, **options)
 
 
-def test_a_label_outside_is_refused():
+@pytest.mark.parametrize("path", ["torch", "triton"])
+def test_a_label_outside_is_refused(path):
     with pytest.raises(ValueError, match="label 3; expected 0 to 2"):
-        softmax_loss(torch.zeros(2, 3), torch.full((2,), 3), path="triton")
+        softmax_loss(torch.zeros(2, 3), torch.full((2,), 3), path=path)
     with pytest.raises(ValueError, match="int32"):
-        softmax_loss(torch.zeros(2, 3).int(), torch.zeros(2), path="triton")
+        softmax_loss(torch.zeros(2, 3).int(), torch.zeros(2), path=path)
 
 
 RECORDED = [path for path in cases("layers") if "softmaxloss" in path.name]
