@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import caffe_port
 import caffe_port.pycaffe as caffe
 from caffe_port.cli.options import net_options
 from caffe_port.errors import LayerError
+from tests.goldens_dir import ROOT
 
 NET = """
 input: "data" input_shape { dim: 2 dim: 3 }
@@ -146,6 +149,28 @@ def test_a_copy_in_float64_has_parameters_of_its_own(tmp_path: Path) -> None:
     assert net({"data": x.float()})["ten"][0, 0] == 20
     point = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda data: other({"data": data})["ten"], point)
+
+
+def test_an_allowed_module_may_import_caffe(tmp_path: Path) -> None:
+    (tmp_path / "says_caffe.py").write_text(
+        "import caffe\n"
+        "class Same(caffe.Layer):\n"
+        "    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)\n"
+        "    def forward(self, bottom, top): top[0].data[...] = bottom[0].data\n"
+    )
+    text = NET.replace("users_layers", "says_caffe").replace("Times", "Same")
+    script = (
+        "import caffe_port, torch\n"
+        "net = caffe_port.load('net.prototxt', allow_python_layers=True)\n"
+        "assert net({'data': torch.ones(2, 3)})['ten'].sum() == 6\n"
+    )
+    write(tmp_path, text)
+    # a process of its own: there "import caffe" has not been heard of
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_setup_runs_once_per_net(tmp_path: Path) -> None:

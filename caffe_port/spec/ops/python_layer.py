@@ -48,6 +48,9 @@ class Code:
 
     def make(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> Any:
         """Imports the module, makes the object, runs its ``setup`` and ``reshape``."""
+        from caffe_port.pycaffe import alias
+
+        alias.install()  # the module says "import caffe"
         options = self.message.python_param
         module = importlib.import_module(options.module)
         layer = getattr(module, options.layer)(self.message)
