@@ -45,6 +45,8 @@ def log_loaded(net: Net) -> None:
 def written(spec: NetSpec) -> caffe_pb2.NetParameter:
     """The net as somebody would write it: without the Split layers that were put in."""
     net = spec.message()
+    if not net.force_backward:
+        net.ClearField("force_backward")
     copies: dict[str, str] = {}
     for layer in net.layer:
         if _put_in(layer):
@@ -54,6 +56,7 @@ def written(spec: NetSpec) -> caffe_pb2.NetParameter:
     net.layer.extend(kept)
     for layer in net.layer:
         layer.bottom[:] = [copies.get(name, name) for name in layer.bottom]
+        layer.ClearField("phase")
     return net
 
 

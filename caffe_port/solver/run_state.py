@@ -111,7 +111,7 @@ class RunState:
                 log(message, severity=WARNING)
                 return None
             return self._set(path, content)
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(
                 f"not a whole side file ({type(error).__name__}: {error}); delete it or give "
                 "-norunstate to resume as Caffe does", path=path,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from caffe_port.data.c_library import CLibraryRandom
 from caffe_port.data.database import DatabaseReader
 from caffe_port.data.hdf5 import Hdf5Reader
 from caffe_port.data.image import ImageReader
@@ -15,6 +16,7 @@ from caffe_port.data.image_seg import ImageSegReader
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import UsageError
 from caffe_port.layers._source import SourceLayer
+from caffe_port.layers.hdf5_data import HDF5Data
 
 _LISTS = (ImageReader, ImageSegReader)
 
@@ -60,6 +62,7 @@ class SourceState:
         moment = self._moment
         return {
             "passes": self.passes,
+            "skipped": self._layer.streams.skipped,
             "transformer": encoded(moment.transformer),
             "order": encoded(moment.order),
             "lines": [_number(line.where) for line in moment.lines],
@@ -77,6 +80,9 @@ class SourceState:
         if layer._ahead is not None:
             layer._ahead.exception()  # waits; what was read ahead is dropped
             layer._ahead = None
+        layer.reader, layer.streams.skipped = None, int(state["skipped"])
+        if isinstance(layer, HDF5Data):
+            layer.order = CLibraryRandom()  # its order is the same in every run
         if self.passes:
             layer.reader = layer.open()
             self._set_place(state)
@@ -92,7 +98,7 @@ class SourceState:
             records = sum(1 for _ in reader._database)
             for _ in range(self.passes * reader.batch_size % records):
                 next(reader._records)
-        elif isinstance(reader, Hdf5Reader):  # its order is the same in every run
+        elif isinstance(reader, Hdf5Reader):
             for _ in range(self.passes):
                 reader.next_batch()
 
