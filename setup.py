@@ -30,7 +30,7 @@ DIRECTIVES = {
 SOURCES = ("buffer", "lattice", "mean_field", "path_avx2", "path_portable", "paths")
 HEADERS = ("buffer.h", "crew.h", "float_state.h", "key_table.h", "lattice.h")
 HEADERS += ("pixel_features.h", "pixel_order.h")
-HEADERS += ("mean_field.h", "path_loops.h", "path_table.h", "paths.h")
+HEADERS += ("mean_field.h", "path_loops.h", "path_softmax.h", "path_table.h", "paths.h")
 
 LATTICE = Extension(
     "caffe_port.crf._lattice",
