@@ -200,8 +200,9 @@ def test_a_flow_like_deeplabs_run_pascal(work: Path) -> None:
     caffe = work / "caffe"
     caffe.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m caffe_port.cli.caffe "$@"\n')
     caffe.chmod(0o755)
+    known = {"CAFFE_BIN": str(caffe), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        ["sh", "run.sh"], cwd=work, env={"CAFFE_BIN": str(caffe), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        ["sh", "run.sh"], cwd=work, env=known,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
