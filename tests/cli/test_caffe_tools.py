@@ -161,7 +161,7 @@ def test_upgrades_tell_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
 
 def test_draw_net(tmp_path: Path, capsys: STDERR) -> None:
     target = tmp_path / "net.png"
-    source = GOLDENS / "solvers" / "bvlc_adam" / "net.prototxt"
+    source = IO / "v1_net.prototxt"
     assert draw_net.main([str(source), str(target), "--rankdir", "TB", "--phase=TRAIN"]) == 0
     assert target.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == f"Drawing net to {target}\n"
