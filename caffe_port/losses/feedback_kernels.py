@@ -148,6 +148,32 @@ def _origin(base, counted, CENTRED: tl.constexpr, BP: tl.constexpr, ACC: tl.cons
 
 
 @triton.jit
+def _compare(
+    base, counted, origin, templates, n, c, stride_d, classes, channels,
+    BP: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr, CENTRED: tl.constexpr,
+    EPS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """(BP, BC) similarities, and the mean and norm of each vector."""
+    dots = tl.zeros([BP, BC], ACC)
+    mean, squares = tl.zeros([BP], ACC), tl.zeros([BP], ACC)
+    for start in range(0, channels, BD):
+        d = start + tl.arange(0, BD)
+        x, mask = _vectors(base, counted, d, channels, stride_d, origin, ACC)
+        t = _template_block(templates, n, c, d, classes, channels)
+        dots += tl.dot(x, tl.trans(t), input_precision="ieee")
+        if CENTRED:
+            # means and squares of parts combined (Chan, Golub and LeVeque 1983)
+            part = tl.minimum(channels - start, BD)
+            step = tl.sum(x, 1) / part - mean
+            x = tl.where(mask, x - (mean + step)[:, None], 0.0)
+            squares += step * step * part * start / (part + start)
+            mean += step * part / (part + start)
+        squares += tl.sum(x * x, 1)
+    norm = tl.sqrt(squares + tl.full([BP], EPS, ACC))
+    return dots / norm[:, None], mean, norm
+
+
+@triton.jit
 def similar(
     features, label, templates, counts, pull, push, losses, mean, norm, slope, words,
     stride_n, stride_d, stride_p, classes, channels, pixels, words_each,
@@ -156,8 +182,8 @@ def similar(
 ):  # fmt: skip
     """The forward: norms, similarities, both terms, and what the backward needs."""
     n, p = _block(pixels, BP)
-    inside = p < pixels
-    y = tl.load(label + n * pixels + p, mask=inside, other=-1)
+    inside, here = p < pixels, n * pixels + p
+    y = tl.load(label + here, mask=inside, other=-1)
     counted = y >= 0
     a = tl.load(pull + n * classes + y, mask=counted, other=0.0)
     b = tl.load(push + n * classes + y, mask=counted, other=0.0)
@@ -166,23 +192,10 @@ def similar(
     centre, length, loss, tilt = a * 0, a * 0, a * 0, a * 0
     for word in range(words_each):
         c = word * BC + tl.arange(0, BC)
-        dots = tl.zeros([BP, BC], ACC)
-        centre, squares = a * 0, a * 0
-        for start in range(0, channels, BD):
-            d = start + tl.arange(0, BD)
-            x, mask = _vectors(base, counted, d, channels, stride_d, origin, ACC)
-            t = _template_block(templates, n, c, d, classes, channels)
-            dots += tl.dot(x, tl.trans(t), input_precision="ieee")
-            if CENTRED:
-                # means and squares of parts combined (Chan, Golub and LeVeque 1983)
-                part = tl.minimum(channels - start, BD)
-                step = tl.sum(x, 1) / part - centre
-                x = tl.where(mask, x - (centre + step)[:, None], 0.0)
-                squares += step * step * part * start / (part + start)
-                centre += step * part / (part + start)
-            squares += tl.sum(x * x, 1)
-        length = tl.sqrt(squares + tl.full([BP], EPS, ACC))
-        similarity = dots / length[:, None]
+        similarity, centre, length = _compare(
+            base, counted, origin, templates, n, c, stride_d, classes, channels,
+            BP, BD, BC, CENTRED, EPS, ACC,
+        )  # fmt: skip
         own = c[None, :] == y[:, None]
         present = tl.load(counts + n * classes + c, mask=c < classes, other=0.0) > 0
         hinge = similarity - tl.full([BP, BC], MARGIN, ACC)
@@ -196,9 +209,9 @@ def similar(
         tl.store(place, tl.sum(bits, 1).to(tl.int32), mask=inside)
     tl.store(losses + tl.program_id(0), tl.sum(loss))
     if CENTRED:
-        tl.store(mean + n * pixels + p, centre, mask=inside)
-    tl.store(norm + n * pixels + p, length, mask=inside)
-    tl.store(slope + n * pixels + p, tilt, mask=inside)
+        tl.store(mean + here, centre, mask=inside)
+    tl.store(norm + here, length, mask=inside)
+    tl.store(slope + here, tilt, mask=inside)
 
 
 @triton.jit

@@ -4,10 +4,12 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from caffe_port.errors import UsageError
 from caffe_port.losses import FeedbackOptions, feedback_loss
-from tests.losses.test_feedback import SIMILARITIES, TEMPLATES, case
+from tests.losses.test_feedback import OPTIONS, SIMILARITIES, TEMPLATES, case
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -45,6 +47,12 @@ def test_every_option(similarity, template, detach):
         push_weight=1.7, ignore_labels=(255, 2), eps=1e-3 if detach else 1e-6,
     )  # fmt: skip
     assert_equal_paths(*case(2, 5, 4, 5, 7, 11), options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(OPTIONS, st.integers(1, 2), st.integers(1, 20), st.integers(1, 5), st.integers(0, 1000))
+def test_random_cases(options, items, channels, classes, seed):
+    assert_equal_paths(*case(items, channels, classes, 3, 5, seed), options)
 
 
 @pytest.mark.parametrize("include_background", [True, False])
