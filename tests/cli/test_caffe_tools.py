@@ -161,10 +161,16 @@ def test_upgrades_tell_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
 
 def test_draw_net(tmp_path: Path, capsys: STDERR) -> None:
     target = tmp_path / "net.png"
-    source = IO / "v1_net.prototxt"
+    source = GOLDENS / "nets" / "deeplab1_largefov_v1_hole" / "net.prototxt"
     assert draw_net.main([str(source), str(target), "--rankdir", "TB", "--phase=TRAIN"]) == 0
     assert target.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == f"Drawing net to {target}\n"
+
+
+def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> None:
+    source = IO / "v1_net.prototxt"
+    assert draw_net.main([str(source), str(tmp_path / "net.png"), "-phase=TEST"]) == 1
+    assert "v1_net.prototxt: layer 'src' has both include" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

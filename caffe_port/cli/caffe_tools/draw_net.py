@@ -29,7 +29,10 @@ def _body(flags: Flags, others: list[str]) -> None:
         raise UsageError(f"-phase is '{flags.phase}'; expected one of {', '.join(_PHASES)}")
     phase = None if flags.phase == "ALL" else caffe_pb2.Phase.Value(flags.phase)
     print(f"Drawing net to {others[1]}")
-    draw_net_to_file(read_net(others[0]), others[1], flags.rankdir, phase, flags.display_lrm)
+    try:
+        draw_net_to_file(read_net(others[0]), others[1], flags.rankdir, phase, flags.display_lrm)
+    except ValueError as error:  # pycaffe's own for layers that cannot be drawn
+        raise UsageError(f"{others[0]}: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
