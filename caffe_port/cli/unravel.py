@@ -84,9 +84,9 @@ def _mean(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float,
 @click.option(
     "--curves",
     type=click.IntRange(min=0),
-    default=10,
+    default=3,
     show_default=True,
-    help="Images whose deletion and insertion curves are measured.",
+    help="Images whose deletion and insertion curves are measured: 89 forward passes a label.",
 )
 @click.option(
     "--pictures",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ class Plan:
     shifts: tuple[Shift, ...] = ("full_shift",)
     k: int = 1
     settings: Settings = field(default_factory=Settings)
-    curves: int = 10
+    curves: int = 3
     kept: int = 6
 
 
@@ -58,7 +59,7 @@ class Seen:
     """One image.
 
     Attributes:
-        name: its file's, without suffix.
+        name: its file's, without suffix; numbered where another has it.
         picture: (h, w, 3) uint8 RGB.
         predicted: (h, w) uint8, at the picture's own places; where the scores are coarser, the
             nearest.
@@ -96,13 +97,17 @@ def study(
         CaffePortError: the net cannot be run or traced.
     """
     result = []
+    names: Counter[str] = Counter()  # images of two folders may have the same name
     for number, (image, truth) in enumerate(images):
-        result.append(_see(net, image, truth, plan, number))
+        names[image.stem] += 1
+        again = names[image.stem]
+        name = image.stem if again == 1 else f"{image.stem} ({again})"
+        result.append(_see(net, image, truth, plan, number, name))
         progress(image.stem)
     return result
 
 
-def _see(net: Net, image: Path, truth: Path | None, plan: Plan, number: int) -> Seen:
+def _see(net: Net, image: Path, truth: Path | None, plan: Plan, number: int, name: str) -> Seen:
     picture = read_rgb(image)
     size = (picture.shape[0], picture.shape[1])
     regions = None if truth is None else _truth(truth, size)
@@ -117,7 +122,7 @@ def _see(net: Net, image: Path, truth: Path | None, plan: Plan, number: int) -> 
     judged = predicted if regions is None else regions
     first = found[plan.shifts[0]]
     return Seen(
-        image.stem, picture, predicted, regions,
+        name, picture, predicted, regions,
         found if number < plan.kept else {},
         {shift: _evidence(net, traces, judged, plan) for shift, traces in found.items()},
         {label: curves(net, x, first, label, size) for label in first if (own == label).any()}

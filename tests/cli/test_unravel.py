@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from caffe_port import load
 from caffe_port.cli import main
 from tests.goldens_dir import SHAPES
 
@@ -70,6 +71,18 @@ def test_chosen_labels_only(tmp_path):
     assert re.findall("<h3>(.*?)</h3>", page) == ["background"]
     assert "against the prediction" in page
     assert "Deletion" not in page
+
+
+def test_images_of_one_name_and_a_converted_model(tmp_path):
+    load(NET, WEIGHTS).save(tmp_path / "net.pt")
+    options = [*SETTINGS, "--curves", 0, "-k", 2]
+    result = call(tmp_path / "net.pt", IMAGES[0], IMAGES[0], *options, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<h2>shape_val_0000 (2)</h2>" in page
+    names = {path.name for path in (tmp_path / "out").glob("*.gif")}
+    assert {"shape_val_0000_1.gif", "shape_val_0000 (2)_1.gif"} <= names
+    assert 'href="shape_val_0000%20%282%29_1.gif"' in page
 
 
 @pytest.mark.parametrize(
