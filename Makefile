@@ -1,12 +1,13 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
+# make lint, make bench (all benchmarks), make sanitize (the lattice under sanitizers)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint bench proto clean
+.PHONY: demo test lint bench sanitize proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -21,6 +22,14 @@ lint: $(VENV)/installed-for-lint
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks
+
+# the lattice under AddressSanitizer and UndefinedBehaviorSanitizer; the usual build comes back after
+SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)
+sanitize: $(VENV)/installed-for-tests
+	$(BIN)/pip install --quiet cython setuptools
+	CAFFE_PORT_DEBUG=2 $(BIN)/python setup.py --quiet build_ext --inplace --force
+	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 $(BIN)/pytest tests/crf; \
+		status=$$?; $(BIN)/python setup.py --quiet build_ext --inplace --force; exit $$status
 
 $(VENV)/installed: $(HAND_WRITTEN)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
