@@ -37,6 +37,9 @@ FLAGS = {
     ),
     "plot": Flag("", "train: draw loss, rate and accuracy into this .html or .svg file."),
     "tensorboard": Flag("", "train: write TensorBoard's events into this folder."),
+    "torch_dropout": Flag(
+        False, "train: dropout masks from torch's generator, which is quicker but not Caffe's."
+    ),
     "allow_python_layers": PYTHON_LAYERS,
 }
 

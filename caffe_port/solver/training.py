@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from caffe_port.layers.dropout import Dropout
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
 from caffe_port.pycaffe import mode, solver_nets
@@ -44,6 +47,7 @@ class Training(Solver):
         keeps_run_state: whether a side file is written with each snapshot, and used where it is
             found, with which a resumed run draws what the unbroken one would have drawn; without
             it data and dropout start afresh, as upstream does.
+        torch_dropout: draws dropout masks from torch's generator, which is quicker but not Caffe's.
     Attributes:
         stopped: whether a signal ended the training.
     Raises:
@@ -59,10 +63,12 @@ class Training(Solver):
         requests: Requests | None = None,
         watchers: Sequence[Watcher] = (),
         keeps_run_state: bool = True,
+        torch_dropout: bool = False,
     ) -> None:
         param = solver_nets.read_param(solver_file)
         _log_param(param)
-        if param.random_seed < 0:
+        seed = param.random_seed
+        if seed < 0:
             seed = secrets.randbelow(2**31)
             mode.set_random_seed(seed)
             log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
@@ -71,6 +77,8 @@ class Training(Solver):
         self.stopped = False
         self._requests, self._watchers = requests or Requests("none", "none"), watchers
         self._keeps_run_state = keeps_run_state
+        if torch_dropout:
+            self._use_torch_dropout(seed)
         self._rate = 0.0
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
@@ -99,6 +107,13 @@ class Training(Solver):
             log(f"Creating test net (#{i})")
             log_net(net._net.spec)
         log("Solver scaffolding done.")
+
+    def _use_torch_dropout(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        for module in self.net._net.modules():
+            if isinstance(module, Dropout):
+                module.random = None
+        log("Dropout masks come from torch's generator: losses are not Caffe's, digit for digit.")
 
     def finetune(self, weights: _Path) -> None:
         """Loads weights into the train net and the test nets, by Caffe's lenient rule."""

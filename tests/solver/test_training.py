@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -158,6 +159,34 @@ def test_without_a_seed_one_is_drawn_that_repeats_the_run(tmp_path: Path, capsys
     second = training(tmp_path, f"random_seed: {drawn} ")
     first.step(0)
     np.testing.assert_array_equal(first.net.params["ip"][0].data, second.net.params["ip"][0].data)
+
+
+def test_dropout_from_torch_repeats_too(tmp_path: Path, capsys: STDERR) -> None:
+    def weights(**options: object) -> np.ndarray:
+        solver = training(tmp_path, **options)
+        solver.step(3)
+        return solver.net.params["ip"][0].data.copy()
+
+    first, again = weights(torch_dropout=True), weights(torch_dropout=True)
+    np.testing.assert_array_equal(first, again)
+    assert "Dropout masks come from torch's generator" in capsys.readouterr().err
+    assert not np.array_equal(first, weights())
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = training(tmp_path, "snapshot: 2 ")
+    solver.step(2)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("snap*")}
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        solver.step(2)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if "snap" in p.name} == before
 
 
 STAGED = NET + 'layer { name: "s" type: "Silence" bottom: "ip" include { stage: "seen" } }\n'

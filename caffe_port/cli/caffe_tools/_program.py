@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO
 
 from caffe_port.cli.gflags import Flag, Flags, parse, usage
 from caffe_port.errors import CaffePortError, UsageError
-from caffe_port.solver.log import ERROR, FATAL, close_files, log, log_dir, open_file, set_min_level
+from caffe_port.solver.log import (
+    ERROR,
+    FATAL,
+    WARNING,
+    close_files,
+    log,
+    log_dir,
+    open_file,
+    set_min_level,
+)
 
 GLOG = {
     "log_dir": Flag("", "Also write the log into this folder; GLOG_log_dir does the same."),
@@ -56,7 +67,9 @@ def run(
             set_min_level(flags.minloglevel)
         if folder := flags.log_dir or log_dir():
             _open_log(folder, program)
-        body(flags, others)
+        with warnings.catch_warnings():
+            warnings.showwarning = _log_warning
+            body(flags, others)
     except (CaffePortError, OSError) as error:
         log(str(error), severity=FATAL, place=f"{program}.cpp:1")
         return 1
@@ -66,6 +79,18 @@ def run(
     finally:
         close_files()
     return 0
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Stands in for warnings.showwarning."""
+    log(str(message), WARNING, place="net.cpp:1")
 
 
 def _open_log(folder: str, program: str) -> None:

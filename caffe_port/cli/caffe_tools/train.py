@@ -38,7 +38,7 @@ def train(flags: Flags) -> None:
         stack.enter_context(requests.listening())
         training = Training(
             flags.solver, level=flags.level, stages=stages(flags), requests=requests,
-            watchers=watchers, keeps_run_state=flags.runstate,
+            watchers=watchers, keeps_run_state=flags.runstate, torch_dropout=flags.torch_dropout,
         )  # fmt: skip
         if flags.snapshot:
             log(f"Resuming from {flags.snapshot}", place=_PLACE)
