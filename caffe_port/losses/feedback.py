@@ -48,19 +48,21 @@ def feedback_loss(
     """
     scores = features if scores is None else scores
     _check(features, labels, scores)
-    grid = features.shape[2:].numel()
-    classes = scores.shape[1]
-    label, counted = checked(
-        labels.reshape(features.shape[0], grid), classes, options.skipped_labels
-    )
-    label = label.masked_fill(~counted, -1)
-    flat = features.reshape(*features.shape[:2], grid)
-    rated = scores.detach().reshape(*scores.shape[:2], grid)
+    label = _flat_label(labels, features, scores.shape[1], options)
+    flat = features.reshape(*features.shape[:2], label.shape[1])
+    rated = scores.detach().reshape(*scores.shape[:2], label.shape[1])
     if chosen_path(path, features) == "torch" or flat.numel() == 0:
         return feedback_torch(flat, label, rated, options)
     from caffe_port.losses.feedback_triton import feedback_triton
 
     return feedback_triton(flat, label, rated, options)
+
+
+def _flat_label(labels: Tensor, features: Tensor, classes: int, options: FeedbackOptions) -> Tensor:
+    """(N, P) int64, -1 where a pixel does not count."""
+    grid = features.shape[0], features.shape[2:].numel()
+    label, counted = checked(labels.reshape(grid), classes, options.skipped_labels)
+    return label.masked_fill(~counted, -1)
 
 
 def _check(features: Tensor, labels: Tensor, scores: Tensor) -> None:

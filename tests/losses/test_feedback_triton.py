@@ -163,6 +163,23 @@ def test_a_result_repeats_bit_by_bit():
     assert torch.equal(first[1], again[1])
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_no_similarity_is_kept(detach):
+    """Beside the features: templates, and per pixel some numbers and a bit per class."""
+    features, labels, scores = case(1, 8, 40, 7, 9, 6)
+    options = FeedbackOptions(ignore_labels=(255,), detach=detach)
+    sizes = []
+
+    def note(x):
+        sizes.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        feedback_loss(features.requires_grad_(), labels, scores, options, path="triton")
+    assert max(sizes) == features.numel() < 40 * 7 * 9
+    assert sum(sizes) - features.numel() <= 2 * 40 * 8 + 3 * 40 + (5 + 2) * 7 * 9
+
+
 def test_differentiating_twice_is_refused():
     features, labels, scores = case(1, 3, 3, 2, 2, 5)
     options = FeedbackOptions(ignore_labels=(255,))
