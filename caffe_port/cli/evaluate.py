@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import Result
     from caffe_port.evaluation.settings import Settings
+    from caffe_port.html import Html
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -41,6 +42,7 @@ class Options(TypedDict):
     reference: Path | None
     unknown_labels: Literal["error", "ignore"]
     pictures: int
+    trimap: bool
     comp6: bool
     fresh: bool
     skip_bad: bool
@@ -80,6 +82,7 @@ class Options(TypedDict):
     help="Truth labels beyond the network's classes.",
 )
 @click.option("--pictures", type=click.IntRange(min=0), default=6, show_default=True)
+@click.option("--trimap", is_flag=True, help="Also score bands of 1 to 40 pixels at boundaries.")
 @click.option("--comp6", is_flag=True, help="Also write what the VOC server takes.")
 @click.option("--fresh", is_flag=True, help="Drop label maps of an earlier run.")
 @click.option("--skip-bad", is_flag=True, help="Go on after an image that cannot be used.")
@@ -120,6 +123,8 @@ def _evaluate(options: Options) -> None:
     from caffe_port.evaluation.report import write_report
 
     settings = _settings(options)
+    if options["trimap"] and options["no_labels"]:
+        raise click.UsageError("--trimap scores label maps; it cannot go with --no-labels")
     items = voc_items(
         options["images"],
         options["image_list"],
@@ -141,6 +146,7 @@ def _evaluate(options: Options) -> None:
             progress=progress,
         )
     names = class_names(result.classes, options["names"])
+    sections, more = _trimap(result, settings) if options["trimap"] else ([], {})
     page, _ = write_report(
         result,
         names,
@@ -149,9 +155,20 @@ def _evaluate(options: Options) -> None:
         reference=reference,
         pictures=options["pictures"],
         ignore_label=settings.ignore_label,
+        more=more,
+        sections=sections,
     )
     _show(result, names, reference)
     click.echo(f"report: {page}")
+
+
+def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, object]]:
+    """The section and the entry of the report's two files."""
+    from caffe_port.evaluation.trimap import trimap_curves
+    from caffe_port.evaluation.trimap_report import trimap_json, trimap_section
+
+    curves = trimap_curves(result, settings)
+    return [trimap_section(curves)], {"trimap": trimap_json(curves)}
 
 
 def _settings(options: Options) -> Settings:

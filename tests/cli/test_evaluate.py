@@ -81,6 +81,22 @@ if VOC_SAMPLE is not None:
             assert read_labels(tmp_path / "out" / "after" / f"{file.stem}.png").shape == shape
 
 
+def test_trimap_curves_go_to_both_reports(voc, tmp_path):
+    crf = '{"bi_w": 0, "pos_w": 0, "iterations": 1}'
+    options = [*voc, "--crop", "12x10", "--crf", crf, "-o", tmp_path / "out"]
+    result = call(*options, "--trimap")
+    assert result.exit_code == 0, result.output
+    values = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert values["trimap"]["before"]["mean_iou"][-1] == values["before"]["mean_iou"]
+    assert values["trimap"]["after"]["mean_iou"][-1] == values["after"]["mean_iou"]
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "IoU along boundaries" in text
+    assert "<svg" in text
+    refused = call(*options, "--trimap", "--no-labels")
+    assert refused.exit_code == 2
+    assert "cannot go with --no-labels" in refused.output
+
+
 def test_a_rectangular_crop_and_json_settings(voc, tmp_path):
     (tmp_path / "crf.json").write_text('{"bi_w": 0, "pos_w": 0, "iterations": 1}')
     result = call(*voc, "--crop", "12x10", "--crf", tmp_path / "crf.json", "-o", tmp_path / "out")
