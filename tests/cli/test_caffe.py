@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from caffe_port.cli.caffe import main
 from tests.goldens_dir import GOLDENS, SHAPES
@@ -38,6 +39,13 @@ def assert_same(mine: str, golden: str) -> None:
     assert [NUMBER.sub("#", m) for m in ours] == [NUMBER.sub("#", m) for m in theirs]
     for our, their in zip(ours, theirs, strict=True):
         assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recordings are of the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
 
 @pytest.fixture
@@ -91,11 +99,7 @@ def test_testing_gives_caffes_log_and_numbers(
     arguments = ["test", "--model=test.prototxt", f"--weights={weights}", "--iterations=5"]
     assert main([*arguments, "--gpu=0"]) == 0
     log = capfd.readouterr().err
-    ours, theirs = (
-        [m for m in messages(text) if "GPU" not in m]
-        for text in (log, (CLI / "test.log").read_text())
-    )
-    assert [m for m in ours if "CPU" not in m] == [m for m in theirs if "CPU" not in m]
+    assert messages(log)[1:] == messages((CLI / "test.log").read_text())  # first: no GPU
 
 
 def test_timing_has_caffes_words(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -248,6 +252,21 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert flag in shown
     assert main(["--version"]) == 0
     assert "caffe version" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gpu", ["-gpu=-1", "-gpu=", "-gpu=all"])
+def test_no_gpu_is_the_cpu(work: Path, gpu: str, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["time", "-model=train.prototxt", "-iterations=1", "-phase=TRAIN", "-v=1", gpu]
+    assert main(arguments) == 0
+    assert messages(capfd.readouterr().err, "caffe.cpp")[0] == "Use CPU."
+
+
+def test_a_gpu_that_is_not_there_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["time", "-model=train.prototxt", "-iterations=1", "-gpu=0"]) == 0
+    assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
+        "GPU 0 is asked for, but torch finds none here.",
+        "Use CPU.",
+    ]
 
 
 def test_device_query(capfd: pytest.CaptureFixture[str]) -> None:

@@ -153,6 +153,15 @@ def test_watchers_are_told(tmp_path: Path) -> None:
     assert watcher.saves == 3
 
 
+def test_several_test_nets_are_told_apart(tmp_path: Path, capsys: STDERR) -> None:
+    watcher = Noting()
+    more = "test_iter: 1 test_iter: 2 test_interval: 6 "
+    training(tmp_path, more, watchers=[watcher]).solve()
+    messages = said(capsys.readouterr().err)
+    assert iterations(messages, "Testing net (#1)") == [0, 6]
+    assert [what for what, i, _ in watcher.tests if i == 6] == ["test 0", "test 1"]
+
+
 def test_without_a_seed_one_is_drawn_that_repeats_the_run(tmp_path: Path, capsys: STDERR) -> None:
     first = training(tmp_path, "random_seed: -1 ")
     drawn = capsys.readouterr().err.partition("drawn: ")[2].partition(".")[0]

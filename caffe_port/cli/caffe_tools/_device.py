@@ -9,7 +9,7 @@ _PLACE = "caffe.cpp:1"
 
 
 def gpu_ids(flag: str) -> list[int]:
-    """The GPUs that -gpu names: numbers with commas, or 'all'.
+    """The GPUs that -gpu names: numbers with commas, or 'all'; -1, as DeepLab v1 has it, is none.
 
     Raises:
         UsageError: something else.
@@ -19,9 +19,10 @@ def gpu_ids(flag: str) -> list[int]:
 
         return list(range(torch.cuda.device_count()))
     try:
-        return [int(part) for part in flag.split(",")] if flag else []
+        wanted = [int(part) for part in flag.split(",")] if flag else []
     except ValueError:
         raise UsageError(f"-gpu is '{flag}'; expected numbers with commas, or 'all'") from None
+    return [] if wanted == [-1] else wanted
 
 
 def use_device(flag: str) -> None:

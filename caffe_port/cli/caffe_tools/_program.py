@@ -25,6 +25,9 @@ GLOG = {
     "minloglevel": Flag(0, "Lines below this severity are left out: 0 info, 1 warning, 2 error."),
     "logtostderr": Flag(True, "Taken for upstream's sake; lines always go to standard error."),
     "alsologtostderr": Flag(True, "Taken for upstream's sake, as logtostderr."),
+    "stderrthreshold": Flag(2, "Taken for upstream's sake, as logtostderr."),
+    "logbufsecs": Flag(30, "Taken for upstream's sake; lines are written at once."),
+    "v": Flag(0, "Taken for upstream's sake; there are no lines of other levels."),
     "help": Flag(False, "Show the flags and end."),
     "version": Flag(False, "Show the version and end."),
 }
