@@ -13,6 +13,7 @@ from pathlib import Path
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.changes import changes_json
 from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.gallery import image_iou
 from caffe_port.evaluation.pipeline import Result
@@ -102,6 +103,7 @@ def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:
         "classes": list(names),
         "before": _matrix(result.before),
         "after": _matrix(result.after),
+        "crf_changes": None if result.changes is None else changes_json(result.changes),
         "ignored_unknown_labels": {str(k): v for k, v in sorted(result.unknown.items())},
         "settings": result.settings,
         "versions": versions(),

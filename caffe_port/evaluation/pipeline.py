@@ -33,6 +33,7 @@ class Result:
         classes: the network's number of classes, 0 when every image failed.
         before, after: one matrix over all images each; None without truth or refinement.
         unknown: truth pixels by label beyond the classes, ignored.
+        changes: (C, 4) what the refinement changed, see ``count_changes``; None without.
         store: where the label maps are.
     """
 
@@ -44,6 +45,7 @@ class Result:
     before: ConfusionMatrix | None = None
     after: ConfusionMatrix | None = None
     unknown: dict[int, int] = field(default_factory=dict)
+    changes: Counts | None = None
 
     @property
     def skipped(self) -> list[Outcome]:
@@ -155,6 +157,9 @@ def _count(result: Result, outcome: Outcome, settings: Settings) -> None:
     result.classes = outcome.classes
     result.before = _summed(result.before, outcome.before, settings)
     result.after = _summed(result.after, outcome.after, settings)
+    if outcome.changes is not None:
+        earlier = 0 if result.changes is None else result.changes
+        result.changes = outcome.changes + earlier
     for label, pixels in outcome.unknown.items():
         result.unknown[label] = result.unknown.get(label, 0) + pixels
 

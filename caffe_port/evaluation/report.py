@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from caffe_port import html
 from caffe_port.data.pictures import voc_palette
+from caffe_port.evaluation.changes import changes_section
 from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.gallery import chosen, gallery
@@ -50,6 +51,8 @@ def write_report(
     """
     values = {**as_json(result, names), **(more or {})}
     body = [_summary(result), *sections, _iou_section(result, names, reference)]
+    if result.changes is not None:
+        body.append(changes_section(result.changes, names))
     shown = chosen(result, pictures) if pictures else {}
     for heading, outcomes in shown.items():
         picture = gallery(result, outcomes, ignore_label=ignore_label)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from caffe_port.data.pictures import Bytes, read_bgr, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError
+from caffe_port.evaluation.changes import count_changes
 from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
 from caffe_port.evaluation.prediction import Prediction, predict
 from caffe_port.evaluation.settings import Network, NetworkMaker, Refiner, RefinerMaker, Settings
@@ -29,6 +30,7 @@ class Outcome:
         classes: the network's number of classes.
         before, after: (C, C) confusion counts, None without truth or refinement.
         unknown: truth pixels by label beyond the classes, when they are ignored.
+        changes: (C, 4) from ``count_changes``, None without truth or refinement.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Outcome:
     before: Counts | None = None
     after: Counts | None = None
     unknown: dict[int, int] = field(default_factory=dict)
+    changes: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,13 @@ class Worker:
         truth, unknown = self._truth(read_labels(item.label), prediction.classes)
         try:
             before = self._counts(truth, prediction.before, done.classes)
-            after = None
+            after = changes = None
             if prediction.after is not None:
                 after = self._counts(truth, prediction.after, done.classes)
+                changes = self._changes(truth, prediction, prediction.after)
         except DataError as error:
             raise DataError(f"{item.image} and {item.label}: {error}") from error
-        return Outcome(
-            done.id, "", False, done.reused, done.seconds, done.classes, before, after, unknown
-        )
+        return replace(done, before=before, after=after, unknown=unknown, changes=changes)
 
     def _truth(self, truth: Bytes, classes: int) -> tuple[Bytes, dict[int, int]]:
         settings = self._job.settings
@@ -126,3 +128,7 @@ class Worker:
         matrix = ConfusionMatrix(classes, ignore_label=self._job.settings.ignore_label)
         matrix.add(truth, prediction)
         return matrix.counts
+
+    def _changes(self, truth: Bytes, prediction: Prediction, after: Bytes) -> Counts:
+        ignored, classes = self._job.settings.ignore_label, prediction.classes
+        return count_changes(truth, prediction.before, after, classes, ignore_label=ignored)

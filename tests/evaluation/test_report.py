@@ -66,6 +66,8 @@ def test_the_whole_report(voc, tmp_path):
     assert tags.seen.count("figure") == 3 * 2 * 5  # worst, best, first; two each; five pictures
     assert values["seconds"] == 3
     assert values["before"]["mean_iou"] == result.before.mean_iou()
+    assert "<h2>What the CRF changed</h2>" in text
+    assert values["crf_changes"]["changed"]["by_class"] == result.changes[:, 1].tolist()
 
 
 def test_worst_and_best_are_by_the_final_labels(voc, tmp_path):
@@ -93,6 +95,8 @@ def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):
     text, values, tags = report(result, pictures=3)
     assert "no label maps, so nothing is scored" in text
     assert values["before"] is None
+    assert values["crf_changes"] is None
+    assert "What the CRF changed" not in text
     assert tags.seen.count("figure") == 3 * 2
 
 
