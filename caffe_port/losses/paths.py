@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
+from importlib.metadata import PackageNotFoundError, version
 
 from torch import Tensor
 
 from caffe_port.errors import UsageError
 
 PATHS = ("auto", "torch", "triton")
+OLDEST_TRITON = 3, 6
 
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton is installed."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether a Triton is installed that compiles the kernels; 3.4 does not."""
+    try:
+        major, minor = version("triton").split(".")[:2]
+    except PackageNotFoundError:
+        return False
+    return (int(major), int(minor)) >= OLDEST_TRITON
 
 
 def chosen_path(path: str, like: Tensor) -> str:
@@ -37,7 +42,8 @@ def chosen_path(path: str, like: Tensor) -> str:
     if path == "triton":
         if not has_triton():
             raise UsageError(
-                "path is 'triton' but Triton is not installed: pip install 'caffe_port[triton]'"
+                "path is 'triton' but no Triton from 3.6 on is installed: "
+                "pip install 'caffe_port[triton]'"
             )
         if not like.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
             raise UsageError(

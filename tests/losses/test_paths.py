@@ -1,5 +1,6 @@
 """Which path runs."""
 
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
@@ -23,3 +24,19 @@ def test_which_path_runs(monkeypatch, path, cuda, installed, numel, wanted):
     monkeypatch.setattr(paths, "has_triton", lambda: installed)
     like = SimpleNamespace(is_cuda=cuda, numel=lambda: numel, device="here")
     assert paths.chosen_path(path, like) == wanted
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"), [("3.6.0", True), ("3.10.1+git", True), ("4.0", True), ("3.4.0", False)]
+)
+def test_which_triton_will_do(monkeypatch, found, wanted):
+    monkeypatch.setattr(paths, "version", lambda name: found)
+    assert paths.has_triton.__wrapped__() is wanted
+
+
+def test_no_triton(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(paths, "version", absent)
+    assert paths.has_triton.__wrapped__() is False
