@@ -59,8 +59,8 @@ def test_what_cannot_be_converted(tmp_path):
     out = tmp_path / "out.pt"
     for args, words in [
         ([NET, "-o", out], "a prototxt needs WEIGHTS"),
-        ([NET, WEIGHTS], "Missing option"),
-        ([NET, WEIGHTS, "-o", tmp_path / "out.onnx"], "unknown suffix"),
+        ([NET, WEIGHTS], "nothing to write"),
+        ([NET, WEIGHTS, "-o", tmp_path / "out.zip"], "unknown suffix"),
         ([NET, NET, "-o", out], "net.prototxt"),
         ([WEIGHTS, WEIGHTS, "-o", out], "expected prototxt"),
         ([tmp_path / "none", WEIGHTS, "-o", out], "does not exist"),

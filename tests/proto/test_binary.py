@@ -19,6 +19,7 @@ MODELS = sorted(
     str(path.parent.relative_to(ROOT))
     for kind in ("layers", "nets")
     for path in (ROOT / kind).glob("*/net.caffemodel")
+    if (path.parent / "case.json").exists()
 )
 
 
