@@ -21,7 +21,7 @@ from caffe_port.proto.printer import print_text
 from caffe_port.pycaffe import mode, solver_nets
 from caffe_port.pycaffe.net import Net
 from caffe_port.pycaffe.solver import Solver
-from caffe_port.solver import run_state
+from caffe_port.solver import run_state, whole_pass
 from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.net_log import log_loaded, log_net
@@ -38,6 +38,9 @@ class StoppedEarlyError(Exception):
 
 class Training(Solver):
     """A solver of any type that trains as the program does.
+
+    Unlike a pycaffe solver it fills only the train net's output blobs, unless somebody has added
+    callbacks, which may look into others.
 
     Args:
         solver_file: its prototxt.
@@ -144,6 +147,11 @@ class Training(Solver):
         if self._resumed is None:
             self._origin = None  # average_loss starts afresh at each call
         super().step(iters)
+
+    def _forward_backward(self) -> float:
+        if self._callbacks or not whole_pass.is_possible(self.net):
+            return super()._forward_backward()
+        return whole_pass.forward_backward(self.net)
 
     def _smooth(self, loss: float, start: int) -> None:
         if self._resumed is not None:
