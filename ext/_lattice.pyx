@@ -45,7 +45,7 @@ cdef extern from "mean_field.h" namespace "caffe_port::crf" nogil:
         vector[Term] terms
         int iterations
         Exponential exponential
-        cbool normalise, exact
+        cbool normalise, adjoint, exact
         int threads
         float* q
         int32_t* best
@@ -148,13 +148,14 @@ def mean_field(
     int32_t[:, ::1] best=None,
     str exponential="cut off",
     bint normalise=True,
+    bint adjoint=False,
     bint exact=False,
     int threads=1,
 ):
     """Fill q (labels, height, width) with the marginals of unary, of the same shape.
 
     Each kernel has a weight, a float or a cost matrix (labels, labels) float32. best (height,
-    width) gets the most probable labels. start is the first Q.
+    width) gets the most probable labels. start is the first Q. adjoint takes the kernels' transposes.
     """
     cdef Problem problem
     cdef Kernel kernel
@@ -189,7 +190,7 @@ def mean_field(
     problem.unary = &unary[0, 0, 0]
     problem.iterations, problem.threads = iterations, threads
     problem.exponential = <Exponential><int>EXPONENTIALS.index(exponential)
-    problem.normalise, problem.exact = normalise, exact
+    problem.normalise, problem.adjoint, problem.exact = normalise, adjoint, exact
     if start is not None:
         problem.start = &start[0, 0, 0]
     if q is not None:

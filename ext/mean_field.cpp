@@ -12,17 +12,26 @@ namespace {
 
 // The values at a lattice's vertices: blurred ones to be read, and those that are being added up by
 // each of the two chunks.
+//
+// A kernel is n' S^T B_d ... B_0 S n with S the splat and B_j the blur along an axis, which is
+// symmetric. So its transpose takes the axes in reverse and exchanges the two factors.
 class Filter {
  public:
-  Filter(const Kernel& kernel, std::size_t width, bool exact)
+  Filter(const Kernel& kernel, std::size_t width, bool adjoint, bool exact)
       : kernel_(kernel),
+        before_(adjoint ? kernel.after() : kernel.before()),
+        after_(adjoint ? kernel.before() : kernel.after()),
         width_(width),
         loops_(row_loops(width, exact)),
         values_(rows() * width),
         first_(kernel.lattice().first_end() * width),
-        second_((rows() - kernel.lattice().second_begin()) * width) {}
+        second_((rows() - kernel.lattice().second_begin()) * width) {
+    if (!adjoint) return;
+    singles_.resize(rows());
+    for (std::size_t row = 0; row < rows(); ++row) singles_[row] = ~static_cast<std::int32_t>(row);
+  }
 
-  int axes() const { return kernel_.lattice().axes(); }
+  int steps() const { return kernel_.lattice().axes() + (singles_.empty() ? 0 : 1); }
   void clear(int chunk) { (chunk == 0 ? first_ : second_).clear(); }
 
   // Spreads block, the Q of a run, over the vertices.
@@ -30,22 +39,28 @@ class Filter {
     const std::ptrdiff_t skipped = kernel_.lattice().second_begin();
     float* const into =
         chunk == 0 ? first_.data() : second_.data() - skipped * static_cast<std::ptrdiff_t>(width_);
-    const float* const factor = kernel_.before() ? kernel_.before() + run.begin : nullptr;
+    const float* const factor = before_ ? before_ + run.begin : nullptr;
     loops_.splat(kernel_.lattice().corners(run.begin, run.count), block, factor, into, width_);
   }
 
   // block = start + weight n (K Q), of the values blurred last.
   void apply(const Run& run, float weight, const float* start, float* block) const {
-    const float* const factor = kernel_.after() ? kernel_.after() + run.begin : nullptr;
+    const float* const factor = after_ ? after_ + run.begin : nullptr;
     loops_.slice(kernel_.lattice().corners(run.begin, run.count), values_.data(),
                  kernel_.lattice().alpha(), weight, factor, start, block,
                  width_);
   }
 
-  // Blurs what was added since the last call. Axes must be finished one after the other.
-  void blur(int axis, int part, int parts) {
-    const ChainPart chains = kernel_.lattice().chains(axis, part, parts);
-    if (axis > 0) return loops_.blur(chains, values_.data(), width_);
+  // Blurs what was added since the last call. Steps must be finished one after the other. The first
+  // joins the chunks: along axis 0, whose chains hold every row, or, in reverse, on its own.
+  void blur(int step, int part, int parts) {
+    const Lattice& lattice = kernel_.lattice();
+    const int axis = singles_.empty() ? step : lattice.axes() - step;
+    if (step > 0) return loops_.blur(lattice.chains(axis, part, parts), values_.data(), width_);
+    const std::int32_t* const all = singles_.data();
+    const ChainPart chains =
+        singles_.empty() ? lattice.chains(0, part, parts)
+                         : ChainPart{all + rows() * part / parts, all + rows() * (part + 1) / parts};
     const TwoParts sums = {first_.data(), second_.data(), kernel_.lattice().first_end(),
                            kernel_.lattice().second_begin()};
     loops_.blur_sum(chains, sums, values_.data(), width_);
@@ -55,9 +70,11 @@ class Filter {
   std::size_t rows() const { return kernel_.lattice().rows(); }
 
   const Kernel& kernel_;
+  const float *before_, *after_;  // n, on either side
   std::size_t width_;
   const RowLoops& loops_;
   Buffer values_, first_, second_;
+  std::vector<std::int32_t> singles_;  // of an adjoint: every row as a chain of its own
 };
 
 class MeanField {
@@ -71,7 +88,8 @@ class MeanField {
         scores_(pixels_ * width_),
         barrier_(problem.threads) {
     for (const Term& term : problem.terms)
-      filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.exact));
+      filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.adjoint,
+                                                  problem.exact));
   }
 
   void run() {
@@ -102,10 +120,10 @@ class MeanField {
 
   void blur(int member) {
     int most = 0;
-    for (auto& filter : filters_) most = std::max(most, filter->axes());
-    for (int axis = 0; axis < most; ++axis) {
+    for (auto& filter : filters_) most = std::max(most, filter->steps());
+    for (int step = 0; step < most; ++step) {
       for (auto& filter : filters_)
-        if (axis < filter->axes()) filter->blur(axis, member, problem_.threads);
+        if (step < filter->steps()) filter->blur(step, member, problem_.threads);
       barrier_.wait();
     }
   }

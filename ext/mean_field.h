@@ -48,6 +48,7 @@ struct Problem {
   int iterations = 0;
   Exponential exponential = Exponential::kCutOff;
   bool normalise = true;  // false: no softmax in the last iteration
+  bool adjoint = false;   // the transposes of the kernels, n included, instead of the kernels
   bool exact = false;     // see PixelOrder; the same for all kernels
   int threads = 1;        // 1 or 2; does not change the result
   float* q = nullptr;             // out: labels planes; may be null

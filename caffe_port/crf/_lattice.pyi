@@ -42,6 +42,7 @@ def mean_field(
     best: NDArray[np.int32] | None = None,
     exponential: Literal["deeplab", "clamped"] = ...,
     normalise: bool = ...,
+    adjoint: bool = ...,
     exact: bool = ...,
     threads: int = ...,
 ) -> None: ...

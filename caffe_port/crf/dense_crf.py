@@ -190,6 +190,35 @@ class DenseCRF:
         self._run(np.zeros_like(result), 1, q=result, start=q, normalise=False)
         return result
 
+    @property
+    def kernel_count(self) -> int:
+        """Number of kernels added so far."""
+        return len(self._kernels)
+
+    def filtered(
+        self, values: ArrayLike, kernel: int, *, adjoint: bool = False
+    ) -> NDArray[np.float32]:
+        """What one kernel makes of values, without its weight: n (K values).
+
+        Args:
+            values: (labels, H, W) finite, of any sign.
+            kernel: its number, from 0 in the order they were added.
+            adjoint: apply the transpose instead, n included: what takes a gradient with respect
+                to the result to one with respect to values.
+        Returns:
+            (labels, H, W) float32.
+        """
+        if checks.count("kernel", kernel, 0) >= len(self._kernels):
+            raise UsageError(f"kernel is {kernel}; there are {len(self._kernels)}, numbered from 0")
+        shape = (self.labels, self.height, self.width)
+        start = checks.finite("values", checks.floats("values", values, shape))
+        one = copy.copy(self)
+        one._kernels, one._weights = (self._kernels[kernel],), (1.0,)
+        result = np.empty(shape, dtype=np.float32)
+        zeros = np.zeros_like(result)
+        one._run(zeros, 1, q=result, start=start, normalise=False, adjoint=adjoint)
+        return result
+
     def _run(
         self, unary: ArrayLike, iterations: int, start: ArrayLike | None = None, **into: Any
     ) -> None:
