@@ -38,6 +38,7 @@ class Options(TypedDict):
     variables: tuple[str, ...]
     device: str
     jobs: int
+    crf_threads: int
     names: Path | None
     reference: Path | None
     unknown_labels: Literal["error", "ignore"]
@@ -72,6 +73,13 @@ class Options(TypedDict):
 @click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Fills ${NAME}.")
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--crf-threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With one job: run the CRF in so many threads, beside the network.",
+)
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option("--reference", type=FILE, help="JSON with figures to set beside these.")
 @click.option(
@@ -140,6 +148,7 @@ def _evaluate(options: Options) -> None:
             settings,
             make_refiner=_refiner(options, settings),
             jobs=options["jobs"],
+            refiner_threads=options["crf_threads"],
             fresh=options["fresh"],
             skip_bad=options["skip_bad"],
             comp6=options["comp6"],

@@ -6,8 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ def evaluate(
     *,
     make_refiner: RefinerMaker | None = None,
     jobs: int = 1,
+    refiner_threads: int = 0,
     fresh: bool = False,
     skip_bad: bool = False,
     comp6: bool = False,
@@ -69,13 +71,15 @@ def evaluate(
     """Predicts every image, before and after the CRF, and compares with the truth where it is.
 
     Label maps are written to ``output`` as they are made. Interrupted, the same call goes on
-    where it stopped; the result does not depend on ``jobs``.
+    where it stopped; the result does not depend on ``jobs`` or ``refiner_threads``.
 
     Args:
         items: from ``voc_items``.
         make_network, make_refiner: see ``makers.NetMaker`` and ``makers.CRFMaker``.
         output: folder of the label maps, see ``store``.
         jobs: processes; with one, everything happens in this one.
+        refiner_threads: threads that refine while the network, which leaves them their cores, goes
+            on with the next images; 0: one after the other. For one process.
         fresh: drop an earlier run's label maps instead of using them.
         skip_bad: go on after an image that cannot be read or is too large.
         comp6: also write what the VOC server takes.
@@ -86,10 +90,7 @@ def evaluate(
         CaffePortError: the network cannot be built.
     """
     settings = settings or Settings()
-    if jobs < 1:
-        raise UsageError(f"at least one job is needed, got {jobs}")
-    if not items:
-        raise UsageError("the list holds no image")
+    _check(items, jobs, refiner_threads)
     decisive: dict[str, object] = {
         "crop": list(settings.crop),
         "mean": list(settings.mean),
@@ -99,10 +100,11 @@ def evaluate(
     store = Store(output, decisive, refined=make_refiner is not None, comp6=comp6)
     store.open(fresh=fresh)
     jobs = min(jobs, len(items))
-    threads = None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    beside = refiner_threads if make_refiner is not None else 0
+    threads = _threads(jobs, beside)
     job = Job(make_network, make_refiner, settings, store, threads)
     result = Result(store.settings, list(items), [], store)
-    with contextlib.closing(_outcomes(job, items, jobs)) as outcomes:
+    with contextlib.closing(_outcomes(job, items, jobs, beside)) as outcomes:
         for done, outcome in enumerate(outcomes, 1):
             if outcome.fatal:
                 raise CaffePortError(outcome.error)
@@ -115,8 +117,33 @@ def evaluate(
     return result
 
 
-def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Generator[Outcome, None, None]:
+def _check(items: Sequence[VOCItem], jobs: int, refiner_threads: int) -> None:
+    if jobs < 1:
+        raise UsageError(f"at least one job is needed, got {jobs}")
+    if refiner_threads < 0 or (refiner_threads and jobs > 1):
+        raise UsageError(
+            f"{refiner_threads} threads that refine beside the network, in {jobs} processes: "
+            "expected at least 0, and 0 with more than one process"
+        )
+    if not items:
+        raise UsageError("the list holds no image")
+
+
+def _threads(jobs: int, beside: int) -> int | None:
+    """Threads for the network of each process; None for what torch takes by itself."""
+    cores = os.cpu_count() or 1
+    if beside:
+        return max(1, cores - beside)
+    return None if jobs == 1 else max(1, cores // jobs)
+
+
+def _outcomes(
+    job: Job, items: Sequence[VOCItem], jobs: int, beside: int
+) -> Generator[Outcome, None, None]:
     """Outcomes in the order of the items. Closing it lets the images at work finish, no more."""
+    if beside:
+        yield from _side_by_side(job, items, beside)
+        return
     if jobs == 1:
         worker = Worker(job)
         yield from map(worker.run, items)
@@ -132,6 +159,25 @@ def _outcomes(job: Job, items: Sequence[VOCItem], jobs: int) -> Generator[Outcom
             "a process of the evaluation died, perhaps for want of memory; what is finished is "
             "kept: run again with fewer jobs"
         ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _side_by_side(
+    job: Job, items: Sequence[VOCItem], threads: int
+) -> Generator[Outcome, None, None]:
+    """The network in this thread, everything after it in others."""
+    worker = Worker(job)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Outcome]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(worker.begin(item)))
+            # scores are large: at most one image more than is being refined
+            while waiting and (len(waiting) > threads + 1 or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -47,13 +47,18 @@ def network_input(image_bgr: Bytes, settings: Settings) -> Floats:
 def predict(
     image_bgr: Bytes, network: Network, refiner: Refiner | None, settings: Settings
 ) -> Prediction:
-    """Label maps of one image at its real size; among equal scores the lowest class wins.
+    """Label maps of one image: ``label_maps`` of its ``real_scores``."""
+    return label_maps(real_scores(image_bgr, network, settings), image_bgr, refiner)
 
-    (Caffe's SegAccuracy layer takes the highest there; its ArgMax and CRF users vary.)
+
+def real_scores(image_bgr: Bytes, network: Network, settings: Settings) -> Floats:
+    """The network's scores at an image's real size.
 
     Args:
         image_bgr: (h, w, 3) uint8, blue first.
-        network, refiner: see ``settings.NetworkMaker`` and ``settings.RefinerMaker``.
+        network: see ``settings.NetworkMaker``.
+    Returns:
+        (C, h, w) float32.
     Raises:
         DataError: the image is larger than the crop.
         UsageError: the network's scores are of the wrong shape or not finite.
@@ -61,12 +66,25 @@ def predict(
     data = network_input(image_bgr, settings)
     scores = _checked(network(data), settings)
     height, width = image_bgr.shape[:2]
-    real = np.ascontiguousarray(scores[0, :, :height, :width])
+    # a copy: the network may reuse its memory for the next image
+    return scores[0, :, :height, :width].copy()
+
+
+def label_maps(real: Floats, image_bgr: Bytes, refiner: Refiner | None) -> Prediction:
+    """Label maps of one image's scores; among equal scores the lowest class wins.
+
+    (Caffe's SegAccuracy layer takes the highest there; its ArgMax and CRF users vary.)
+
+    Args:
+        real: (C, h, w) from ``real_scores``.
+        image_bgr: (h, w, 3) uint8, blue first.
+        refiner: see ``settings.RefinerMaker``; None for label maps before it alone.
+    """
     before = real.argmax(axis=0).astype(np.uint8)
     after = None
     if refiner is not None:
         after = refiner(real, image_bgr).argmax(axis=0).astype(np.uint8)
-    return Prediction(before, after, scores.shape[1])
+    return Prediction(before, after, len(real))
 
 
 def _checked(scores: Floats, settings: Settings) -> Floats:

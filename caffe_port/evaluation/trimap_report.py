@@ -60,11 +60,12 @@ def _plot(lines: Mapping[str, Floats]) -> html.Html:
     values = 100 * np.stack(list(lines.values()))
     if np.isnan(values).all():
         return html.paragraph("No pixel lies in any band: the truth has no void boundary.")
-    low, high = 5 * np.floor(np.nanmin(values) / 5), 5 * np.ceil(np.nanmax(values) / 5)
-    high = max(high, low + 5)
-    ticks = np.linspace(low, high, 6)
+    least, most = np.nanmin(values), np.nanmax(values)
+    step = next(step for step in (1, 2, 5, 10, 20) if most - least <= 5 * step)
+    low, high = step * np.floor(least / step), step * np.ceil(most / step)
+    high = max(high, low + step)
     pieces = []
-    for tick in ticks:
+    for tick in np.arange(low, high + step / 2, step):
         y = _y(tick, low, high)
         pieces.append(
             f'<path d="M{_LEFT} {y:.1f}H{_WIDTH}" stroke="var(--line)"/>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError
 from caffe_port.evaluation.changes import count_changes
 from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
-from caffe_port.evaluation.prediction import Prediction, predict
+from caffe_port.evaluation.prediction import Prediction, label_maps, real_scores
 from caffe_port.evaluation.settings import Network, NetworkMaker, Refiner, RefinerMaker, Settings
 from caffe_port.evaluation.store import Store
 
@@ -72,27 +73,50 @@ class Worker:
 
     def run(self, item: VOCItem) -> Outcome:
         """Predicts and scores one image; an error of this package becomes part of the outcome."""
-        try:
-            return self._run(item)
-        except DataError as error:
-            message = str(error)
-            named = message if str(item.image) in message else f"{item.image}: {message}"
-            return Outcome(item.id, error=f"{item.where}: {named}")
-        except CaffePortError as error:
-            return Outcome(item.id, error=str(error), fatal=True)
+        return self.begin(item)()
 
-    def _run(self, item: VOCItem) -> Outcome:
+    def begin(self, item: VOCItem) -> Callable[[], Outcome]:
+        """Does the network's part of ``run``.
+
+        Returns:
+            what does the rest (refines, writes, scores), in any thread.
+        """
+        try:
+            finish = self._begin(item)
+        except CaffePortError as error:
+            failed = _failure(item, error)
+            return lambda: failed
+
+        def guarded() -> Outcome:
+            try:
+                return finish()
+            except CaffePortError as error:
+                return _failure(item, error)
+
+        return guarded
+
+    def _begin(self, item: VOCItem) -> Callable[[], Outcome]:
         started = time.perf_counter()
         store = self._job.store
-        prediction = store.load(item.id, item.image)
-        reused = prediction is not None
-        if prediction is None:
-            image = read_bgr(item.image)
-            prediction = predict(image, *self._network_and_refiner(), self._job.settings)
+        stored = store.load(item.id, item.image)
+        if stored is not None:
+            return lambda: self._done(item, stored)
+        image = read_bgr(item.image)
+        network, refiner = self._network_and_refiner()
+        scores = real_scores(image, network, self._job.settings)
+        spent = time.perf_counter() - started
+
+        def finish() -> Outcome:
+            started = time.perf_counter()
+            prediction = label_maps(scores, image, refiner)
             store.save(item.id, item.image, prediction)
-        store.save_comp6(item.id, prediction)
-        seconds = 0.0 if reused else time.perf_counter() - started
-        done = Outcome(item.id, "", False, reused, seconds, prediction.classes)
+            return self._done(item, prediction, spent + time.perf_counter() - started)
+
+        return finish
+
+    def _done(self, item: VOCItem, prediction: Prediction, seconds: float | None = None) -> Outcome:
+        self._job.store.save_comp6(item.id, prediction)
+        done = Outcome(item.id, "", False, seconds is None, seconds or 0.0, prediction.classes)
         return done if item.label is None else self._scored(item, prediction, done)
 
     def _network_and_refiner(self) -> tuple[Network, Refiner | None]:
@@ -132,3 +156,11 @@ class Worker:
     def _changes(self, truth: Bytes, prediction: Prediction, after: Bytes) -> Counts:
         ignored, classes = self._job.settings.ignore_label, prediction.classes
         return count_changes(truth, prediction.before, after, classes, ignore_label=ignored)
+
+
+def _failure(item: VOCItem, error: CaffePortError) -> Outcome:
+    if not isinstance(error, DataError):
+        return Outcome(item.id, error=str(error), fatal=True)
+    message = str(error)
+    named = message if str(item.image) in message else f"{item.image}: {message}"
+    return Outcome(item.id, error=f"{item.where}: {named}")

@@ -1,0 +1,112 @@
+"""The refinement in threads beside the network: the same results, and truly at once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from caffe_port.data.pictures import read_labels
+from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.pipeline import evaluate
+from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps
+
+WAIT = 60  # seconds until a test that would hang fails instead
+
+
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_threads_change_nothing(voc, tmp_path, threads):
+    items = voc[0]
+    one, other = (
+        evaluate(
+            items, Brightest(), tmp_path / str(n), CROP, make_refiner=Swaps(), refiner_threads=n
+        )
+        for n in (0, threads)
+    )
+    assert [x.id for x in other.outcomes] == [x.id for x in one.outcomes]
+    assert np.array_equal(one.after.counts, other.after.counts)
+    for item in items:
+        assert np.array_equal(
+            read_labels(one.store.after(item.id)), read_labels(other.store.after(item.id))
+        )
+
+
+@dataclass(frozen=True)
+class Counting(Brightest):
+    """A network that says when it has begun its second image."""
+
+    second: threading.Event | None = None
+
+    def __call__(self, threads):
+        calls = []
+
+        def network(x):
+            calls.append(1)
+            if len(calls) == 2:
+                self.second.set()
+            return x.copy()
+
+        return network
+
+
+@dataclass(frozen=True)
+class Waiting(Swaps):
+    """A refinement that cannot finish before the network's second image has begun."""
+
+    second: threading.Event | None = None
+
+    def __call__(self, threads):
+        def refiner(scores, image):
+            assert self.second.wait(WAIT), "the network waited for the refinement"
+            return scores
+
+        return refiner
+
+
+def test_the_network_goes_on_while_an_image_is_refined(voc, tmp_path):
+    second = threading.Event()
+    result = evaluate(
+        voc[0],
+        Counting(second=second),
+        tmp_path / "out",
+        CROP,
+        make_refiner=Waiting(second),
+        refiner_threads=1,
+    )
+    assert len(result.outcomes) == len(voc[0])
+
+
+def test_label_maps_on_disk_are_used_again(voc, tmp_path):
+    for reused in (False, True):
+        result = evaluate(
+            voc[0], Brightest(), tmp_path, CROP, make_refiner=Swaps(), refiner_threads=2
+        )
+        assert {outcome.reused for outcome in result.outcomes} == {reused}
+
+
+def test_a_bad_image_stops_it_or_is_skipped(voc, tmp_path):
+    voc[0][1].image.write_bytes(b"")
+    options = {"make_refiner": Swaps(), "refiner_threads": 2}
+    with pytest.raises(DataError, match=r"im1\.png: not a picture"):
+        evaluate(voc[0], Brightest(), tmp_path / "a", CROP, **options)
+    result = evaluate(voc[0], Brightest(), tmp_path / "b", CROP, skip_bad=True, **options)
+    assert [outcome.id for outcome in result.skipped] == ["im1"]
+
+
+def test_a_network_that_cannot_be_built_and_wrong_numbers(voc, tmp_path):
+    options = {"make_refiner": Swaps()}
+    with pytest.raises(Exception, match="not the net's"):
+        evaluate(voc[0], Refuses(), tmp_path, CROP, refiner_threads=1, **options)
+    for jobs, threads in ((2, 1), (1, -1)):
+        with pytest.raises(UsageError, match=f"{threads} threads that refine"):
+            evaluate(
+                voc[0],
+                Brightest(),
+                tmp_path,
+                CROP,
+                jobs=jobs,
+                refiner_threads=threads,
+                **options,
+            )
