@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -46,7 +47,7 @@ class Runner:
             if layer.needs_backward:
                 self._tape[layer.name] = taped
         return sum(
-            weight * float(self._blobs[top].data.sum())
+            weight * float(self._blobs[top].data.sum(dtype=np.float64))
             for top, weight in zip(layer.tops, layer.loss_weights, strict=True)
             if weight
         )

@@ -39,6 +39,7 @@ def forward_backward(net: Net) -> float:
     shared = _shared(net)
     tensors: dict[str, Tensor] = {}
     losses: list[Tensor] = []
+    total = 0.0
     for layer in net._net.spec.layers:
         bottoms = [
             tensors[name] if needed else tensors[name].detach()
@@ -54,6 +55,8 @@ def forward_backward(net: Net) -> float:
         for top, weight in zip(tops, layer.loss_weights, strict=True):
             if weight:
                 losses.append(weight * top.sum())
+                # in double: a float sum of many numbers depends on how it is split up
+                total += weight * float(top.detach().sum(dtype=torch.float64))
     for name in net.outputs:
         net.blobs[name].assign(tensors[name])
     learned = [loss for loss in losses if loss.requires_grad]
@@ -63,7 +66,7 @@ def forward_backward(net: Net) -> float:
         for blob, param in zip(net.params[name], shared[name].values(), strict=True):
             if param.grad is not None:
                 blob.diff[...] += param.grad.numpy()
-    return sum(float(loss.detach()) for loss in losses)
+    return total
 
 
 def _shared(net: Net) -> dict[str, dict[str, Tensor]]:
