@@ -77,8 +77,11 @@ def set_random_seed(seed: int) -> None:
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Nets built inside draw from the generator that ``set_random_seed`` seeded, if it did."""
-    if _process.random is None:
+    """Nets built inside draw from the generator that ``set_random_seed`` seeded, if it did.
+
+    One that the caller is building under already, by ``caffe_port.data.rng.seeded``, comes first.
+    """
+    if _process.random is None or rng.current() is not None:
         yield
     else:
         with rng.seeded(_process.random):

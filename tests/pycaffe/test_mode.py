@@ -63,6 +63,15 @@ def test_the_seed_gives_caffes_numbers() -> None:
     assert first == int.from_bytes(np.random.RandomState(3).bytes(4), "little")
 
 
+def test_a_generator_of_the_callers_comes_before_the_process_one() -> None:
+    from caffe_port.data import rng
+
+    caffe.set_random_seed(3)
+    own = rng.CaffeRandom(4)
+    with rng.seeded(own), mode.building():
+        assert rng.current() is own
+
+
 def test_layer_types() -> None:
     assert {"Data", "Convolution", "InnerProduct", "Python"} <= set(caffe.layer_type_list())
 
