@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from caffe_port.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from caffe_port.html import Html
     from caffe_port.parity.verify import VerifyResult
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 TITLE = "A Caffe-trained LargeFOV in PyTorch"
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import click
 
+from caffe_port.cli import INTERRUPTED
+from caffe_port.cli.options import set_option
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 class Options(TypedDict):
@@ -35,7 +37,7 @@ class Options(TypedDict):
     crop: str
     mean: str
     blob: str | None
-    variables: tuple[str, ...]
+    variables: dict[str, str]
     device: str
     jobs: int
     crf_threads: int
@@ -70,7 +72,7 @@ class Options(TypedDict):
 @click.option("--crop", default="513", show_default=True, help="Input size, N or HEIGHTxWIDTH.")
 @click.option("--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R")
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
-@click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Fills ${NAME}.")
+@set_option
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
@@ -198,16 +200,12 @@ def _settings(options: Options) -> Settings:
 def _network(options: Options) -> NetMaker:
     from caffe_port.evaluation.makers import NetMaker
 
-    pairs = [setting.partition("=") for setting in options["variables"]]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise click.BadParameter(f"'{name}': expected NAME=VALUE", param_hint="--set")
     weights = options["weights"]
     return NetMaker(
         str(options["net"]),
         None if weights is None else str(weights),
         options["blob"],
-        {name: value for name, _, value in pairs},
+        options["variables"],
         options["device"],
     )
 

@@ -31,11 +31,12 @@ def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return result
 
 
+set_option = click.option(
+    "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
+    help="Fills ${NAME} in the prototxt; repeat for each.",
+)  # fmt: skip
 _TEXT_OPTIONS = (
-    click.option(
-        "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
-        help="Fills ${NAME} in the prototxt; repeat for each.",
-    ),
+    set_option,
     click.option(
         "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2"]),
         help="Whose Caffe the file is for, where it does not tell itself.",
