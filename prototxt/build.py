@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import fcn
+import feedback
 import resnet101
 import vgg16
 from writing import Fields, Word, prototxt, solver, v1_prototxt
@@ -17,11 +18,11 @@ _PREFIX = "${EXP}/model/${NET_ID}/train"
 _DECAY = {"momentum": 0.9, "weight_decay": 0.0005}
 
 
-def step_solver(max_iter: int, prefix: str) -> str:
+def step_solver(max_iter: int, prefix: str, base_lr: float, **more: int) -> str:
     return solver(
-        train_net=_TRAIN_NET, lr_policy="step", gamma=0.1, stepsize=2000, base_lr=0.001,
+        train_net=_TRAIN_NET, lr_policy="step", gamma=0.1, stepsize=2000, base_lr=base_lr,
         display=10, max_iter=max_iter, **_DECAY, snapshot=2000, snapshot_prefix=prefix,
-        solver_mode=GPU,
+        solver_mode=GPU, **more,
     )  # fmt: skip
 
 
@@ -51,26 +52,28 @@ def test_layers(head: list[Fields], *sizes: str) -> list[Fields]:
 
 def deploy(layers: list[Fields]) -> str:
     # no Input layer, which DeepLab v2 does not have
-    return prototxt(layers, NAME, input="data", input_shape={"dim": [1, 3, 513, 513]})
+    return prototxt(layers, name=NAME, input="data", input_shape={"dim": [1, 3, 513, 513]})
 
 
 def largefov_v1() -> dict[str, str]:
     train, used = train_layers(vgg16.large_fov(True), 30), vgg16.large_fov(False)
+    step = step_solver(6000, _PREFIX, 0.001)
     return {
-        "train.prototxt": prototxt(train, NAME),
-        "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
+        "train.prototxt": prototxt(train, name=NAME),
+        "test.prototxt": prototxt(test_layers(used, "data_dim"), name=NAME),
         "deploy.prototxt": deploy([*used, vgg16.enlarged()]),
         "train_hole.prototxt": v1_prototxt(train, NAME),
         "test_hole.prototxt": v1_prototxt(test_layers(used), NAME),
-        "solver.prototxt": step_solver(6000, _PREFIX),
-        "solver2.prototxt": step_solver(8000, _PREFIX + "2"),
+        "solver.prototxt": step,
+        "solver2.prototxt": step_solver(8000, _PREFIX + "2", 0.001),
+        **feedback.recipes("step", step, vgg16.JUDGED),
     }
 
 
 def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
     return {
-        "train.prototxt": prototxt(train_layers(learned, 10), NAME),
-        "test.prototxt": prototxt(test_layers(used, "data_dim"), NAME),
+        "train.prototxt": prototxt(train_layers(learned, 10), name=NAME),
+        "test.prototxt": prototxt(test_layers(used, "data_dim"), name=NAME),
         "deploy.prototxt": deploy([*used, vgg16.enlarged()]),
         "solver.prototxt": poly_solver(0.001),
     }
@@ -80,11 +83,16 @@ def resnet101_v2() -> dict[str, str]:
     train = [resnet101.data(True), *resnet101.network(True), *resnet101.losses()]
     used = [*resnet101.network(False), resnet101.enlarged()]
     test = [resnet101.data(False), *used, *resnet101.judged()]
+    poly = poly_solver(0.00025, iter_size=10)
+    # not published: LargeFOV's steps at this net's rate and batch
+    step = step_solver(6000, _PREFIX, 0.00025, iter_size=10)
     return {
-        "train.prototxt": prototxt(train, NAME),
-        "test.prototxt": prototxt(test, NAME),
+        "train.prototxt": prototxt(train, name=NAME),
+        "test.prototxt": prototxt(test, name=NAME),
         "deploy.prototxt": deploy(used),
-        "solver.prototxt": poly_solver(0.00025, iter_size=10),
+        "solver.prototxt": poly,
+        **feedback.recipes("poly", poly, resnet101.JUDGED),
+        **feedback.recipes("step", step, resnet101.JUDGED),
     }
 
 
@@ -92,8 +100,8 @@ def fcn_files(kind: str, solver_text: str) -> dict[str, str]:
     layers = fcn.net(kind)
     train = [fcn.data(), *layers, fcn.loss(normalize=kind == "alexnet")]
     return {
-        "train.prototxt": prototxt(train, f"fcn_{kind}"),
-        "deploy.prototxt": prototxt([fcn.image(), *layers], f"fcn_{kind}"),
+        "train.prototxt": prototxt(train, name=f"fcn_{kind}"),
+        "deploy.prototxt": prototxt([fcn.image(), *layers], name=f"fcn_{kind}"),
         "solver.prototxt": solver_text,
     }
 
@@ -102,7 +110,10 @@ def files() -> dict[str, str]:
     """Every file's text by its path in this folder."""
     folders = {
         "deeplab_v1_largefov": largefov_v1(),
-        "deeplab_v2_vgg16_largefov": vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
+        "deeplab_v2_vgg16_largefov": {
+            **vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
+            **feedback.recipes("poly", poly_solver(0.001), vgg16.JUDGED),
+        },
         "deeplab_v2_vgg16_aspp": vgg16_v2(vgg16.aspp(True), vgg16.aspp(False)),
         "deeplab_v2_resnet101_msc_aspp": resnet101_v2(),
         "fcn_alexnet": fcn_files("alexnet", fcn_solver(1e-4, 0.9, iter_size=20)),
@@ -117,5 +128,5 @@ def files() -> dict[str, str]:
 if __name__ == "__main__":
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     for path, text in files().items():
-        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)

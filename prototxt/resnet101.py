@@ -13,6 +13,12 @@ _STAGES = {  # blocks, inner width, stride, dilation
     5: (["a", "b", "c"], 512, 1, 4),
 }
 _SCORES = "fc1_${EXP}"
+JUDGED = {  # each blob of scores and the labels on its grid
+    "": ("fc_fusion", "label_shrink"),
+    "_res1": (_SCORES, "label_shrink"),
+    "_res075": (f"{_SCORES}_res075_interp", "label_shrink"),
+    "_res05": (f"{_SCORES}_res05", "label_shrink16"),
+}
 
 
 def data(train: bool) -> Fields:
@@ -145,13 +151,7 @@ def fused() -> list[Fields]:
 def losses() -> list[Fields]:
     """A loss on the fused scores and one on each scale's; the half scale's at half size."""
     layers = [interp("label_shrink", "label", shrink_factor=8)]
-    judged = {
-        "": ("fc_fusion", "label_shrink"),
-        "_res1": (_SCORES, "label_shrink"),
-        "_res075": (f"{_SCORES}_res075_interp", "label_shrink"),
-        "_res05": (f"{_SCORES}_res05", "label_shrink16"),
-    }
-    for suffix, bottoms in judged.items():
+    for suffix, bottoms in JUDGED.items():
         if suffix == "_res05":
             layers.append(interp("label_shrink16", "label", shrink_factor=16))
         layers += [

@@ -8,6 +8,7 @@ from writing import TEST, TRAIN, Fields, Word, layer, rates
 
 LABELS = Word("${NUM_LABELS}")
 SCORES = "fc8_${EXP}"
+JUDGED = {"": (SCORES, "label_shrink")}
 MEAN = [104.008, 116.669, 122.675]
 _FRESH = {
     "weight_filler": {"type": "gaussian", "std": 0.01},
@@ -129,9 +130,9 @@ def loss() -> list[Fields]:
     return [
         layer("label_shrink", "Interp", ["label"],
               interp_param={"shrink_factor": 8, "pad_beg": 0, "pad_end": 0}),
-        layer("loss", "SoftmaxWithLoss", [SCORES, "label_shrink"], top=[],
+        layer("loss", "SoftmaxWithLoss", JUDGED[""], top=[],
               loss_param={"ignore_label": 255}, include={"phase": TRAIN}),
-        layer("accuracy", "SegAccuracy", [SCORES, "label_shrink"],
+        layer("accuracy", "SegAccuracy", JUDGED[""],
               seg_accuracy_param={"ignore_label": 255}),
     ]  # fmt: skip
 

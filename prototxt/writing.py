@@ -33,10 +33,10 @@ def rates(weight: float = 1, decay: tuple[float, float] = (1, 0)) -> list[Fields
     ]
 
 
-def prototxt(layers: Sequence[Fields], name: str, **head: object) -> str:
-    """A net in the present generation; ``head`` are fields of the net itself."""
+def prototxt(layers: Sequence[Fields], **head: object) -> str:
+    """Layers in the present generation; ``head`` are fields of the net itself."""
     blocks = (f"layer {{\n{_text(fields)}}}\n" for fields in layers)
-    return _text({"name": name, **head}, "") + "".join(blocks)
+    return _text(head, "") + "".join(blocks)
 
 
 def v1_prototxt(layers: Sequence[Fields], name: str) -> str:
