@@ -1,0 +1,78 @@
+"""The documents' code blocks, and a script that runs those of a page in their order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.goldens_dir import ROOT
+
+# A fence, or a comment that holds what a reader need not see: <!-- python ... -->
+_BLOCK = re.compile(
+    r"^```(?P<language>\w*)(?P<title>[^\n]*)\n(?P<shown>.*?)^```$"
+    r"|^<!-- (?P<kind>sh|python|prototxt)(?P<name>[^\n]*)\n(?P<hidden>.*?)^-->$",
+    re.DOTALL | re.MULTILINE,
+)
+_TITLE = re.compile(r'title="([^"]+)"')
+LANGUAGES = {"sh", "python", "prototxt", "text"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: what it is written in, its title, its text, and the line it begins at."""
+
+    language: str
+    title: str
+    text: str
+    line: int
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can run on any machine; usage and what needs data or a GPU has a title."""
+        return self.language in {"sh", "python"} and not self.title.startswith(("usage", "needs "))
+
+
+def pages() -> list[Path]:
+    """Every document that has code blocks."""
+    found = [ROOT / "README.md", ROOT / "prototxt" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    return sorted(page for page in found if "```" in page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _BLOCK.finditer(text):
+        title = _TITLE.search(match["title"] or match["name"] or "")
+        found.append(
+            Block(
+                match["language"] if match["kind"] is None else match["kind"],
+                title[1] if title else "",
+                match["shown"] if match["kind"] is None else match["hidden"],
+                text.count("\n", 0, match.start()) + 1,
+            )
+        )
+    return found
+
+
+def script(page: Path) -> str:
+    """Python that runs a page's blocks: one namespace, one folder; sh by bash, stopping at errors.
+
+    A prototxt block with a title is written to the file of that name.
+    """
+    lines = ["import pathlib, subprocess"]
+    for block in blocks(page):
+        if block.language == "prototxt" and block.title:
+            lines.append(f"pathlib.Path({block.title!r}).write_text({block.text!r})")
+        if not block.runs:
+            continue
+        if block.language == "sh":
+            lines.append(f"subprocess.run(['bash', '-euc', {block.text!r}], check=True)")
+        else:
+            where = f"{page.name}:{block.line}"
+            # compiled under the page's name, so that a failure says where
+            lines.append(f"exec(compile({block.text!r}, {where!r}, 'exec'))")
+            if block.title:
+                lines.append(f"pathlib.Path({block.title!r}).write_text({block.text!r})")
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""What the documents show works as shown."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from caffe_port.cli import main
+from caffe_port.proto import parse_net
+from tests.docs.pages import LANGUAGES, blocks, pages, script
+from tests.goldens_dir import ROOT, SHAPES
+
+PAGES = pages()
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_says_what_it_is(page):
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{page.name}:{block.line}"
+
+
+RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT)) for page in RUNNABLE])
+def test_a_page_can_be_copied_line_by_line(page, tmp_path):
+    shutil.copytree(SHAPES, tmp_path / "examples" / "shapes_voc")
+    for name in ("prototxt", "tools", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    run = subprocess.run(
+        [sys.executable, "-c", script(page)],
+        cwd=tmp_path, env={**os.environ, "PATH": path, "MPLBACKEND": "Agg"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
+
+
+def commands():
+    """The lines of caffe-port in blocks that need what a test has not."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "sh" and block.title.startswith("needs "):
+                for line in block.text.replace("\\\n", " ").splitlines():
+                    if line.startswith("caffe-port "):
+                        yield pytest.param(line, id=f"{page.name}:{block.line}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_a_command_that_needs_more_has_options_that_exist(line):
+    _, name, *arguments = shlex.split(line, comments=True)
+    context = click.Context(main)
+    command = main.get_command(context, name)
+    assert command is not None, f"no command {name}"
+    command.make_parser(click.Context(command)).parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_prototxt_can_be_read(page):
+    for block in blocks(page):
+        if block.language == "prototxt":
+            parse_net(block.text, path=f"{page.name}:{block.line}")
