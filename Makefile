@@ -1,13 +1,14 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
-# make lint, make bench (all benchmarks), make sanitize (the lattice under sanitizers)
+# make lint, make docs (the book, into site/), make bench (all benchmarks),
+# make sanitize (the lattice under sanitizers)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint bench sanitize proto clean
+.PHONY: demo test lint docs bench sanitize proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -19,6 +20,9 @@ lint: $(VENV)/installed-for-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-for-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks
@@ -44,6 +48,10 @@ $(VENV)/installed-for-lint: $(VENV)/installed-for-tests
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
 	touch $@
 
+$(VENV)/installed-for-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # caffe_pb2 runs on protobuf 4 to 7 only when made by a protoc of the 4.x time
 proto:
 	$(PYTHON) -m venv $(VENV)-proto
@@ -52,4 +60,4 @@ proto:
 		caffe_port/proto/caffe.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto build demo *.egg-info caffe_port/crf/*.so ext/_lattice.cpp
+	rm -rf $(VENV) $(VENV)-proto build demo site *.egg-info caffe_port/crf/*.so ext/_lattice.cpp

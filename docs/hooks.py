@@ -1,0 +1,58 @@
+"""What the site needs beside docs/: READMEs of other folders as pages, and links that fit both.
+
+In a checkout a link leads to the file (`../ext/README.md`); on the site to the page made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+# the file in the checkout, and its page
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "LICENSE": "license.md",
+    "ext/README.md": "lattice.md",
+    "prototxt/README.md": "networks.md",
+    "examples/shapes_voc/README.md": "shapes_voc.md",
+}
+_LINK = re.compile(r"(\]\()([^)\s#]+)")
+_HIDDEN = re.compile(r"^<!-- (?:sh|python|prototxt).*?^-->\n", re.DOTALL | re.MULTILINE)
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Adds the READMEs as pages."""
+    for source, page in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        folder = Path(source).parent
+
+        def moved(match: re.Match[str], folder: Path = folder) -> str:
+            return match[1] + _from_docs(folder / match[2], match[2])
+
+        files.append(File.generated(config, page, content=_LINK.sub(moved, text)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Leads links out of docs/ to pages, and leaves out what only the tests read."""
+
+    def moved(match: re.Match[str]) -> str:
+        outward = match[2].startswith("../")
+        return match[1] + (_from_docs(Path("docs") / match[2], match[2]) if outward else match[2])
+
+    return _LINK.sub(moved, _HIDDEN.sub("", markdown))
+
+
+def _from_docs(target: Path, link: str) -> str:
+    """A link to a file of the checkout as one of a page at the top of the site."""
+    if "://" in link:
+        return link
+    path = (ROOT / target).resolve().relative_to(ROOT).as_posix()
+    if path in PAGES or f"{path}/README.md" in PAGES:
+        return PAGES.get(path) or PAGES[f"{path}/README.md"]
+    return path.removeprefix("docs/") if path.startswith("docs/") else link
