@@ -60,6 +60,12 @@ class DatabaseReader:
             raise DataError(f"{self._database.path}: cannot be read on after an error")
         return np.stack(items), labels
 
+    def pass_over(self, batches: int) -> None:
+        """Goes on by some batches without reading them."""
+        records = sum(1 for _ in self._database)
+        for _ in range(batches * self.batch_size % records):
+            next(self._records)
+
     def _endless(self) -> Iterator[tuple[bytes, bytes]]:
         while True:
             yield from self._database

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffe_port.data.listed import Listed
 from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.resize import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.data.voc import list_lines
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import DataError
 
 
 def read_image(path: PathLike, size: tuple[int, int] | None, is_color: bool) -> Bytes:
@@ -43,6 +44,8 @@ class ImageReader:
         is_color: three channels (blue, green, red) or one.
         order: shuffles the list at the start and at each of its ends; None keeps it.
         skip: items passed over at the start.
+    Attributes:
+        lines: where it stands in the list.
     Raises:
         DataError: the list is missing or malformed.
         UsageError: ``skip`` passes over the whole list.
@@ -62,13 +65,8 @@ class ImageReader:
         skip: int = 0,
     ) -> None:
         self.root_folder, self.batch_size, self.transformer = root_folder, batch_size, transformer
-        self.size, self.is_color, self.order = size, is_color, order
-        self._lines = read_labelled(source)
-        if order is not None:
-            order.shuffle(self._lines)
-        if skip >= len(self._lines):
-            raise UsageError(f"{source}: rand_skip passes over all of its {len(self._lines)} lines")
-        self._place = skip
+        self.size, self.is_color = size, is_color
+        self.lines = Listed(source, read_labelled(source), order, skip)
 
     def next_batch(self) -> tuple[Floats, Floats]:
         """The next batch; the list starts again at its end, within a batch too.
@@ -82,7 +80,7 @@ class ImageReader:
         items: list[Floats] = []
         labels = np.zeros(self.batch_size, np.float32)
         for i in range(self.batch_size):
-            line = self._lines[self._place]
+            line = self.lines.current
             item = self._item(line)
             if items and item.shape != items[0].shape:
                 raise DataError(
@@ -91,7 +89,7 @@ class ImageReader:
                 )
             items.append(item)
             labels[i] = line.label
-            self._advance()
+            self.lines.advance()
         return np.stack(items), labels
 
     def _item(self, line: Line) -> Floats:
@@ -100,13 +98,6 @@ class ImageReader:
         except DataError as error:
             raise DataError(f"{line.where}: {error}") from error
         return self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
-
-    def _advance(self) -> None:
-        self._place += 1
-        if self._place == len(self._lines):
-            self._place = 0
-            if self.order is not None:
-                self.order.shuffle(self._lines)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.image import read_image
+from caffe_port.data.listed import Listed
 from caffe_port.data.pictures import Bytes, PathLike, read_labels
 from caffe_port.data.resize import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
@@ -88,6 +89,8 @@ class ImageSegReader:
         rng: draws flips, scale factors and crops; from the operating system when absent.
         shuffle_rng: draws the order; from the operating system when absent.
         skip: items passed over at the start.
+    Attributes:
+        lines: where it stands in the list.
     Raises:
         UsageError: options that do not go together.
         DataError: the list or a picture is missing or malformed.
@@ -122,14 +125,10 @@ class ImageSegReader:
         self.ignore_label, self.phase, self.is_color = ignore_label, phase, is_color
         self.transform = transform or Transform()
         self._new_size = (new_height, new_width) if new_height else None
-        self._rng, self._shuffle_rng = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
-        self._lines = _read_lines(list_path, label_type)
-        self._shuffle, self._place = shuffle, skip
-        if shuffle:
-            self._shuffle_rng.shuffle(self._lines)
-        if skip >= len(self._lines):
-            raise UsageError(f"{list_path}: all of its {len(self._lines)} lines are passed over")
-        first = self.transform.crop or self._image(self._lines[skip]).shape[:2]
+        self._rng, order = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
+        lines = _read_lines(list_path, label_type)
+        self.lines = Listed(list_path, lines, order if shuffle else None, skip)
+        first = self.transform.crop or self._image(self.lines.current).shape[:2]
         self._size: tuple[int, int] = (first[0], first[1])
 
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -149,20 +148,13 @@ class ImageSegReader:
         """
         data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
         for item in range(self.batch_size):
-            line = self._lines[self._place]
+            line = self.lines.current
             image = self._image(line)
             truth = self._label(line, image)
             dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
             data[item], label[item, 0] = self._transformed(line, image, truth)
-            self._advance()
+            self.lines.advance()
         return data, label, dim
-
-    def _advance(self) -> None:
-        self._place += 1
-        if self._place == len(self._lines):
-            self._place = 0
-            if self._shuffle:
-                self._shuffle_rng.shuffle(self._lines)
 
     def _image(self, line: _Line) -> Bytes:
         path = self.root_folder + line.image

@@ -38,6 +38,16 @@ class CaffeRandom:
         """Starts the stream anew, for all who hold it (Caffe's set_random_seed)."""
         self._state = np.random.RandomState(None if seed is None else seed & _MAX)
 
+    def state(self) -> tuple[npt.NDArray[np.uint32], int]:
+        """Where the stream stands: the twister's 624 words, and the place in them."""
+        state = self._state.get_state(legacy=True)
+        assert isinstance(state, tuple)
+        return np.asarray(state[1], np.uint32), int(state[2])
+
+    def set_state(self, words: npt.NDArray[np.uint32], place: int) -> None:
+        """Goes where ``state`` was taken. Raises ValueError for other than 624 words."""
+        self._state.set_state(("MT19937", words, place, 0, 0.0))
+
     def draw(self) -> int:
         """The next raw number, 0 to 2^32 - 1."""
         return int.from_bytes(self._state.bytes(4), "little")

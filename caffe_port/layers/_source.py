@@ -45,6 +45,12 @@ class SourceLayer(Layer):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "reader": None, "_thread": None, "_ahead": None}
 
+    def rewind(self) -> None:
+        """Forgets the files and what was read ahead; the next pass opens them anew."""
+        if self._ahead is not None:
+            self._ahead.exception()  # waits
+        self._ahead = self.reader = None
+
     def seeds(self, thread: rng.CaffeRandom | None) -> Streams:
         """Takes the layer's draws."""
         raise TypeError(f"{type(self).__name__} defines no seeds")

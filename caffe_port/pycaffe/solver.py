@@ -66,7 +66,7 @@ class Solver:
     """Trains a net; ``get_solver`` or a subclass makes one.
 
     Args:
-        solver_file: the solver's prototxt.
+        solver: its prototxt, or its message, which is left as it is.
     Attributes:
         net: the net that is trained.
         test_nets: the nets that are tested.
@@ -78,8 +78,8 @@ class Solver:
 
     solver_type: ClassVar[str] = ""
 
-    def __init__(self, solver_file: _Path) -> None:
-        param = solver_nets.read_param(solver_file)
+    def __init__(self, solver: _Path | caffe_pb2.SolverParameter) -> None:
+        param = solver_nets.read_param(solver)
         self.param = param
         self._rule = find_rule(self.solver_type or param.type, param.momentum)
         if param.average_loss < 1:
@@ -109,8 +109,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """The learning rate of this iteration."""
-        rate, self._current_step = learning_rate(self.param, self.iter, self._current_step)
-        return rate
+        return learning_rate(self.param, self.iter, self._current_step)[0]
 
     def add_callback(self, on_start: _Callback, on_gradients_ready: _Callback) -> None:
         """Adds functions called in each step: before the first forward, and before the update."""
@@ -170,7 +169,8 @@ class Solver:
 
     def apply_update(self) -> None:
         """Turns the diffs into an update of the parameters; counts the iteration."""
-        param, rate = self.param, self.lr
+        param = self.param
+        rate, self._current_step = learning_rate(param, self.iter, self._current_step)
         if self._displays():
             log(f"Iteration {self.iter}, lr = {rate:g}", place="sgd_solver.cpp:1")
         clipped = clip([item.diff for item in self._learnable], param.clip_gradients)
@@ -336,13 +336,13 @@ _BY_TYPE = {
 }  # fmt: skip
 
 
-def get_solver(solver_file: _Path) -> Solver:
-    """The solver that a prototxt describes.
+def get_solver(solver: _Path | caffe_pb2.SolverParameter) -> Solver:
+    """The solver that a prototxt, or a message, describes.
 
     Raises:
         FormatError: it breaks its format.
         UsageError: its type is not known, or its nets are not as expected.
     """
-    type = solver_nets.read_param(solver_file).type
+    type = solver_nets.read_param(solver).type
     find_rule(type, 0)  # refuses a type that is not known
-    return _BY_TYPE[type](solver_file)
+    return _BY_TYPE[type](solver)

@@ -13,7 +13,7 @@ import caffe_port
 from caffe_port.errors import UsageError
 from caffe_port.loading import load
 from caffe_port.proto import caffe_pb2, read_net, read_solver
-from caffe_port.proto.upgrade import upgrade_net
+from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.pycaffe import mode
 from caffe_port.pycaffe.net import Net
 from caffe_port.spec import NetSpec
@@ -22,14 +22,19 @@ _Path = str | os.PathLike[str]
 _Source = str | caffe_pb2.NetParameter
 
 
-def read_param(solver_file: _Path) -> caffe_pb2.SolverParameter:
+def read_param(solver: _Path | caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
     """Reads a solver; without a snapshot_prefix, or with a folder as such, the file's name is it.
 
+    Args:
+        solver: the file, or a message, which is copied.
     Raises:
         FormatError: it breaks its format.
     """
-    param = read_solver(solver_file)
-    path = Path(solver_file)
+    if isinstance(solver, caffe_pb2.SolverParameter):
+        param = caffe_pb2.SolverParameter()
+        param.CopyFrom(solver)
+        return upgrade_solver(param, "the solver's message")
+    param, path = read_solver(solver), Path(solver)
     if not param.HasField("snapshot_prefix"):
         param.snapshot_prefix = os.fspath(path.with_suffix(""))
     elif os.path.isdir(param.snapshot_prefix):

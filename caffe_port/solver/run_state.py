@@ -22,7 +22,7 @@ from caffe_port.files import atomic_path
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
 from caffe_port.solver.log import WARNING, log
-from caffe_port.solver.source_state import SourceState, encoded, raw, set_raw
+from caffe_port.solver.source_state import SourceState, encoded, set_encoded
 
 if TYPE_CHECKING:
     from caffe_port.data.rng import CaffeRandom
@@ -86,7 +86,7 @@ class RunState:
         content = {
             "format": _FORMAT,
             "solverstate_sha256": _digest(state_file),
-            "thread": None if thread is None else encoded(raw(thread)),
+            "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
             "smoothing": asdict(smoothing),
             "nets": [self._net_json(number) for number in range(len(self._nets))],
@@ -126,7 +126,7 @@ class RunState:
             self._set_net(path, number, states)
         thread = _thread()
         if thread is not None and content["thread"] is not None:
-            set_raw(thread, content["thread"])
+            set_encoded(thread, content["thread"])
         state = np.frombuffer(bytes.fromhex(content["torch"]), np.uint8)
         torch.set_rng_state(torch.from_numpy(state.copy()))
         found = content["smoothing"]

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,7 @@ class Training(Solver):
     callbacks, which may look into others.
 
     Args:
-        solver_file: its prototxt.
+        solver: its prototxt, or its message.
         level, stages: NetState of the train net, added to the solver's train_state.
         requests: what signals ask for.
         watchers: who is told how it goes.
@@ -59,7 +57,7 @@ class Training(Solver):
 
     def __init__(
         self,
-        solver_file: _Path,
+        solver: _Path | caffe_pb2.SolverParameter,
         *,
         level: int = 0,
         stages: Sequence[str] = (),
@@ -68,21 +66,22 @@ class Training(Solver):
         keeps_run_state: bool = True,
         torch_dropout: bool = False,
     ) -> None:
-        param = solver_nets.read_param(solver_file)
+        param = solver_nets.read_param(solver)
         _log_param(param)
         seed = param.random_seed
         if seed < 0:
             seed = secrets.randbelow(2**31)
             mode.set_random_seed(seed)
             log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
-        with _with_state(solver_file, param, level, stages) as changed:
-            super().__init__(changed)
+        if level:
+            param.train_state.level = level
+        param.train_state.stage.extend(stages)
+        super().__init__(param)
         self.stopped = False
         self._requests, self._watchers = requests or Requests("none", "none"), watchers
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
             self._use_torch_dropout(seed)
-        self._rate = 0.0
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
         self._run_state = run_state.RunState(self._nets)
@@ -125,12 +124,6 @@ class Training(Solver):
             net.copy_from(weights)
             log_loaded(net._net)
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of this iteration."""
-        self._rate = super().lr
-        return self._rate
-
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter or until a signal asks for the end, then saves."""
         self.stopped = False
@@ -163,11 +156,11 @@ class Training(Solver):
 
     def apply_update(self) -> None:
         """Updates the parameters, tells the watchers, and does what signals ask for."""
-        iteration = self.iter
+        iteration, rate = self.iter, self.lr
         super().apply_update()
         for debug in self._debug[:1]:
             debug.update()
-        step = Step(iteration, self.param.max_iter, self._smoothed, self._rate)
+        step = Step(iteration, self.param.max_iter, self._smoothed, rate)
         for watcher in self._watchers:
             watcher.step(step)
         request = self._requests.take()
@@ -236,20 +229,3 @@ class Training(Solver):
 
 def _log_param(param: caffe_pb2.SolverParameter) -> None:
     log(f"Initializing solver from parameters: \n{print_text(param)}")
-
-
-@contextmanager
-def _with_state(
-    solver_file: _Path, param: caffe_pb2.SolverParameter, level: int, stages: Sequence[str]
-) -> Iterator[_Path]:
-    """The solver's file, or one like it with level and stages added to its train_state."""
-    if not (level or stages):
-        yield solver_file
-        return
-    if level:
-        param.train_state.level = level
-    param.train_state.stage.extend(stages)
-    with tempfile.TemporaryDirectory() as folder:
-        changed = Path(folder) / "solver.prototxt"
-        changed.write_text(print_text(param))
-        yield changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
+from caffe_port.proto import read_solver
 from caffe_port.pycaffe import mode
 from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state
@@ -269,3 +271,31 @@ def test_refusals(tmp_path: Path, options: str, message: str) -> None:
 def test_a_folder_as_prefix(tmp_path: Path) -> None:
     made = caffe.SGDSolver(solver(tmp_path, f'snapshot_prefix: "{tmp_path}"'))
     assert made.param.snapshot_prefix == str(tmp_path / "solver")
+
+
+def test_reading_the_rate_changes_nothing(tmp_path: Path) -> None:
+    param = read_solver(solver(tmp_path, "gamma: 0.5"))
+    param.lr_policy, param.stepvalue[:] = "multistep", [1, 2, 3]
+    made = caffe.SGDSolver(param)
+    made.iter = 5  # a late start, from which multistep advances once per iteration
+    assert [made.lr, made.lr] == pytest.approx([0.05, 0.05])
+    made.step(1)
+    assert made.lr == pytest.approx(0.025)
+    made.snapshot()
+    assert read_solver_state(tmp_path / "snap_iter_6.solverstate").current_step == 1
+
+
+@pytest.mark.parametrize("make", [caffe.SGDSolver, caffe.get_solver])
+def test_a_message_makes_a_solver(tmp_path: Path, make: Callable[..., caffe.SGDSolver]) -> None:
+    path = solver(tmp_path)
+    message = read_solver(path)
+    before = message.SerializeToString()
+    made, same = make(message), make(path)
+    for one in (made, same):
+        one.net.copy_from(tmp_path / "w.caffemodel") if one is same else one.net.save(
+            str(tmp_path / "w.caffemodel")
+        )
+        feed(one)
+        one.step(2)
+    np.testing.assert_array_equal(weights(made)[0], weights(same)[0])
+    assert message.SerializeToString() == before

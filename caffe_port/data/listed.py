@@ -1,0 +1,79 @@
+"""The lines of a list in the order in which a data layer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from caffe_port.data.pictures import PathLike
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.errors import UsageError
+
+
+class Placed(Protocol):
+    """A line that knows where it stands: ``where`` is 'list: line 12'."""
+
+    @property
+    def where(self) -> str: ...
+
+
+L = TypeVar("L", bound=Placed)
+
+
+class Listed(Generic[L]):
+    """Goes through lines, round and round.
+
+    Args:
+        source: the list's name.
+        lines: of it.
+        order: shuffles them at the start and at each of their ends; None keeps their order.
+        skip: how many are passed over at the start.
+    Raises:
+        UsageError: ``skip`` passes over all of them.
+    """
+
+    def __init__(
+        self, source: PathLike, lines: list[L], order: CaffeRandom | None, skip: int = 0
+    ) -> None:
+        self._source, self._order, self._place = source, order, skip
+        self._lines = {_number(line): line for line in lines}
+        self._numbers = list(self._lines)
+        if order is not None:
+            order.shuffle(self._numbers)
+        if skip >= len(lines):
+            raise UsageError(f"{source}: rand_skip passes over all of its {len(lines)} lines")
+
+    @property
+    def current(self) -> L:
+        """The line that is next."""
+        return self._lines[self._numbers[self._place]]
+
+    def advance(self) -> None:
+        """Goes to the line after, at the end to the first of a new order."""
+        self._place += 1
+        if self._place == len(self._numbers):
+            self._place = 0
+            if self._order is not None:
+                self._order.shuffle(self._numbers)
+
+    def state(self) -> tuple[list[int], int]:
+        """The present order, as the lines' numbers in the list, and the place in it."""
+        return list(self._numbers), self._place
+
+    def set_state(self, numbers: Sequence[int], place: int) -> None:
+        """Goes where another one was.
+
+        Raises:
+            UsageError: the list has other lines now.
+        """
+        count = len(self._numbers)
+        if sorted(numbers) != sorted(self._numbers) or not 0 <= place < count:
+            raise UsageError(
+                f"{self._source}: the list has changed since the snapshot: {count} lines, "
+                f"{len(numbers)} then; give -norunstate to start it afresh"
+            )
+        self._numbers, self._place = list(numbers), place
+
+
+def _number(line: Placed) -> int:
+    return int(line.where.rpartition(" ")[2])
