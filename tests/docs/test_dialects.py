@@ -29,10 +29,10 @@ def read_as(message: str, number: int, dialect: str) -> str | None:
 def test_options_of_a_layer(row):
     name, *numbers = row
     for dialect, number in zip(DIALECTS[:2], numbers[:2], strict=True):
-        if number != "–":
+        if number != "-":
             assert read_as("LayerParameter", int(number), dialect) == name
     known = {field.name for field in caffe_pb2.V1LayerParameter.DESCRIPTOR.fields}
-    if numbers[2] != "–" and name in known:
+    if numbers[2] != "-" and name in known:
         assert read_as("V1LayerParameter", int(numbers[2]), "deeplab1") == name
 
 
@@ -40,7 +40,7 @@ def test_options_of_a_layer(row):
 def test_v1_types(row):
     number, bvlc, deeplab1 = row
     types = caffe_pb2.V1LayerParameter.LayerType
-    if bvlc != "–":
+    if bvlc != "-":
         assert types.Name(v1_type(int(number), "bvlc")) == bvlc
     assert types.Name(v1_type(int(number), "deeplab1")) == deeplab1
 
@@ -49,7 +49,7 @@ def test_v1_types(row):
 def test_fields_within_messages(row):
     message, name, *numbers = row
     for dialect, number in zip(DIALECTS, numbers, strict=True):
-        if number != "–":
+        if number != "-":
             assert read_as(message, int(number), dialect) == name
 
 
