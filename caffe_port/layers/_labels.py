@@ -1,12 +1,11 @@
-"""Labels, which several layers read: checked once, in one way."""
+"""What layers that read labels share."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from caffe_port.errors import LayerError
@@ -22,49 +21,8 @@ def named(spec: LayerSpec) -> Iterator[None]:
         raise LayerError(spec.name, spec.type, str(error)) from error
 
 
-def checked(
-    labels: Tensor, classes: int, ignore_labels: Collection[int] = ()
-) -> tuple[Tensor, Tensor]:
-    """Labels as indices, and which of them count. Caffe reads out of bounds for a wrong label.
-
-    Args:
-        labels: whole numbers of any dtype; fractions are cut off.
-        classes: number of classes.
-        ignore_labels: labels that do not count.
-    Returns:
-        int64 labels, 0 where ignored, and a bool tensor, both shaped like ``labels``.
-    Raises:
-        ValueError: a label that is neither ignored nor in [0, classes).
-    """
-    label = labels.detach().long()
-    counted = torch.ones_like(label, dtype=torch.bool)
-    for value in ignore_labels:
-        counted &= label != value
-    wrong = counted & ((label < 0) | (label >= classes))
-    if bool(wrong.any()):
-        found = int(label[wrong][0])
-        raise ValueError(f"label {found}; expected 0 to {classes - 1} or an ignored label")
-    return label.masked_fill(~counted, 0), counted
-
-
 def by_class(scores: Tensor, axis: int) -> Tensor:
     """Scores as (outer, C, inner): what lies before the class axis, the classes, what follows."""
     axis %= scores.dim()
     outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
     return scores.reshape(outer, scores.shape[axis], inner)
-
-
-def divisor(normalization: str, counted: Tensor, like: Tensor) -> Tensor:
-    """What a sum over positions is divided by, never below 1.
-
-    Args:
-        normalization: 'VALID' counted positions, 'FULL' all positions, 'BATCH_SIZE' the size of
-            the first axis, 'NONE' 1.
-        counted: (N, ...) bool; N is all that lies before the class axis.
-        like: gives dtype and device.
-    Source: BVLC/caffe softmax_loss_layer.cpp, get_normalizer.
-    """
-    if normalization == "VALID":
-        return counted.sum().to(like.dtype).clamp(min=1)
-    sizes = {"FULL": counted.numel(), "BATCH_SIZE": counted.shape[0], "NONE": 1}
-    return like.new_tensor(max(sizes[normalization], 1))

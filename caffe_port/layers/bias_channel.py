@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import checked, named
+from caffe_port.labels import checked
+from caffe_port.layers._labels import named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.bias_channel import BiasChannel as Options
 

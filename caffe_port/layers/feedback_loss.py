@@ -14,13 +14,19 @@ from caffe_port.spec.ops.feedback_loss import FeedbackLoss as Options
 
 @register_layer("FeedbackLoss")
 class FeedbackLoss(Layer):
-    """Bottoms: features, labels on their grid, and the scores where these are not the features."""
+    """Bottoms: features, labels on their grid, and the scores where these are not the features.
+
+    Attributes:
+        options: what the prototxt says.
+        path: 'auto', 'torch' or 'triton'; see caffe_port.losses.feedback_loss.
+    """
 
     def __init__(self, spec: LayerSpec) -> None:
         from caffe_port.losses import FeedbackOptions
 
         super().__init__(spec)
         assert isinstance(spec.op, Options)
+        self.path = "auto"
         with named(spec):
             self.options = FeedbackOptions(**dataclasses.asdict(spec.op))
 
@@ -30,5 +36,7 @@ class FeedbackLoss(Layer):
         features, labels, *scores = bottoms
         labels = labels.reshape(features.shape[0], *features.shape[2:])
         with named(self.spec):
-            loss = feedback_loss(features, labels, scores[0] if scores else None, self.options)
+            loss = feedback_loss(
+                features, labels, scores[0] if scores else None, self.options, path=self.path
+            )
         return (loss,)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import CaffePortError, LayerError
-from caffe_port.layers._labels import by_class, checked, divisor, named
+from caffe_port.labels import checked, divisor
+from caffe_port.layers._labels import by_class, named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.layers.multinomial_logistic_loss import LEAST_PROBABILITY, log_likelihood
 from caffe_port.spec import LayerSpec

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import checked, named
+from caffe_port.labels import checked
+from caffe_port.layers._labels import named
 from caffe_port.layers._registry import Layer, register_layer
 
 # Caffe's kLOG_THRESHOLD

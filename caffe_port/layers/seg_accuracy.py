@@ -7,7 +7,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import checked, named
+from caffe_port.labels import checked
+from caffe_port.layers._labels import named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.layers.argmax import top_k
 from caffe_port.spec import LayerSpec

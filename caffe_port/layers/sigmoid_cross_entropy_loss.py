@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.layers._labels import divisor
+from caffe_port.labels import divisor
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss as Options
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from caffe_port.layers._labels import checked
+from caffe_port.labels import checked
 from caffe_port.losses.feedback_torch import feedback_torch
 from caffe_port.losses.options import FeedbackOptions
 from caffe_port.losses.paths import chosen_path

@@ -7,8 +7,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from caffe_port.layers.softmax_with_loss import softmax_loss as softmax_loss_torch
 from caffe_port.losses.paths import chosen_path
+from caffe_port.losses.softmax_torch import softmax_loss_torch
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NORMALIZATIONS = ("VALID", "FULL", "BATCH_SIZE", "NONE", "WEIGHTS")
@@ -29,12 +29,13 @@ def softmax_loss(
         scores: (N, C, ...) float16, bfloat16, float32 or float64.
         labels: (N, ...) or (N, 1, ...) of whole numbers, any dtype.
         ignore_labels: labels that do not count.
-        normalization: 'VALID', 'FULL', 'BATCH_SIZE', 'NONE' or 'WEIGHTS'; see
-            caffe_port.layers.softmax_with_loss.softmax_loss, which is the reference.
-        class_weights: (C,) on the scores' device, for 'WEIGHTS'.
+        normalization: what the sum is divided by: 'VALID' counted positions, 'FULL' all positions,
+            'BATCH_SIZE' N, 'NONE' 1, each at least 1; 'WEIGHTS' the sum of the class weights of
+            the counted positions (DeepLab v1), where no counted position gives 0.
+        class_weights: (C,) on the scores' device: factors of the positions by their labels.
         path: 'torch', 'triton', or 'auto': Triton for CUDA tensors where it is installed.
     Returns:
-        A scalar of the scores' dtype.
+        A scalar: float64 for float64 scores, else float32.
     Raises:
         ValueError: shapes, dtypes or devices that do not fit, or a label that is neither ignored
             nor in [0, C).
@@ -42,11 +43,8 @@ def softmax_loss(
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
     """
     _check(scores, labels, normalization, class_weights)
-    if chosen_path(path, scores) == "torch":
-        return softmax_loss_torch(
-            scores, labels, ignore_labels=ignore_labels, normalization=normalization,
-            class_weights=class_weights,
-        )  # fmt: skip
+    if chosen_path(path, scores) == "torch" or scores.numel() == 0:
+        return softmax_loss_torch(scores, labels, ignore_labels, normalization, class_weights)
     from caffe_port.losses.softmax_triton import softmax_loss_triton
 
     return softmax_loss_triton(scores, labels, ignore_labels, normalization, class_weights)

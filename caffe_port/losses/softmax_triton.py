@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import checked
+from caffe_port.labels import checked
 from caffe_port.losses.feedback_torch import working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once, power_of_two
 
@@ -26,9 +26,10 @@ def softmax_loss_triton(
     normalization: str,
     class_weights: Tensor | None,
 ) -> Tensor:
-    """softmax_loss of caffe_port.losses, by kernel, of checked input; labels are checked here."""
-    if scores.numel() == 0:
-        return scores.sum()
+    """softmax_loss of caffe_port.losses, by kernel, of checked shapes; labels are checked here.
+
+    Scores are not empty. The loss can be differentiated once.
+    """
     flat = scores.reshape(*scores.shape[:2], scores.shape[2:].numel())
     labels = labels.reshape(flat.shape[0], flat.shape[2])
     label, counted = checked(labels, flat.shape[1], ignore_labels)
@@ -75,7 +76,7 @@ class _Softmax(torch.autograd.Function):
         divisor = _divisor(normalization, scores, counts.sum())
         ctx.save_for_backward(scores, label, table, top, total, divisor)
         loss: Tensor = sums.sum() / divisor
-        return loss.to(scores.dtype)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:

@@ -58,6 +58,23 @@ def test_gradients(options):
     assert module(X, LABELS, scores)[0].item() == wanted.item()
 
 
+def test_the_kernel_by_name():
+    pytest.importorskip("triton", minversion="3.9", reason="runs in its interpreter")
+    module = made("feedback_loss_param { similarity: CORRELATION template: MEAN detach: false }")
+    found = []
+    for module.path in ("auto", "torch", "triton"):
+        leaf = X.clone().requires_grad_()
+        (loss,) = module(leaf, LABELS)
+        (loss * 0.5).backward()
+        found.append((loss, leaf.grad))
+    (auto, auto_grad), (loss, grad), (kernel, kernel_grad) = found
+    assert auto.item() == loss.item()
+    assert torch.equal(auto_grad, grad)
+    assert "Feedback" in type(kernel.grad_fn).__name__
+    assert kernel.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.allclose(kernel_grad, grad, atol=1e-6)
+
+
 NET = """
 layer { name: "fc7" type: "Convolution" bottom: "b0" top: "fc7"
   convolution_param { num_output: 5 kernel_size: 1 weight_filler { type: "xavier" } } }

@@ -105,6 +105,25 @@ def test_a_top_is_added_where_none_is_given():
     assert loss.shape == ()
 
 
+@pytest.mark.parametrize("options", ["", "softmax_param { axis: -2 }"])
+def test_the_kernel_by_name(options):
+    pytest.importorskip("triton", minversion="3.9", reason="runs in its interpreter")
+    x, labels = torch.randn(2, 3, 3, 4), torch.randint(0, 3, (2, 3, 4)).float()
+    module = layer(f"{TEXT} {options}", x.shape, labels.shape)
+    found = []
+    for module.path in ("auto", "torch", "triton"):
+        leaf = x.clone().requires_grad_()
+        (loss,) = module(leaf, labels)
+        (loss * 0.5).backward()
+        found.append((loss, leaf.grad))
+    (auto, auto_grad), (loss, grad), (kernel, kernel_grad) = found
+    assert auto.item() == loss.item()
+    assert torch.equal(auto_grad, grad)
+    assert "CrossEntropy" not in type(kernel.grad_fn).__name__
+    assert kernel.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.allclose(kernel_grad, grad, atol=1e-7)
+
+
 def weighted(tmp_path, weights="1 0.5\n4", ignored="255"):
     (tmp_path / "w.txt").write_text(weights)
     labels = " ".join(f"ignore_label: {v}" for v in ignored.split())

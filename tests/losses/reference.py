@@ -53,3 +53,27 @@ def slow_loss(features, labels, scores, options):
     pull = sum(pulls) / max(len(pulls), 1)
     push = sum(pushes) / max(len(pushes), 1)
     return options.pull_weight * pull + options.push_weight * push
+
+
+def slow_softmax_loss(scores, labels, ignored, normalization, weights):
+    """Scores (N, C, H, W) and labels (N, H, W) as float64 tensors; weights a list or None."""
+    total, counted, weighed = 0.0, 0, 0.0
+    for score, label in zip(scores, labels, strict=True):
+        for y in range(label.shape[0]):
+            for x in range(label.shape[1]):
+                name = int(label[y, x])
+                if name in ignored:
+                    continue
+                vector = score[:, y, x].tolist()
+                largest = max(vector)
+                powers = [math.exp(v - largest) for v in vector]
+                weight = 1.0 if weights is None else weights[name]
+                total -= weight * math.log(max(powers[name] / sum(powers), 2.0**-126))
+                counted += 1
+                weighed += weight
+    divisors = {
+        "VALID": counted, "FULL": labels.numel(), "BATCH_SIZE": labels.shape[0], "NONE": 1
+    }  # fmt: skip
+    if normalization == "WEIGHTS":
+        return total / weighed if weighed else 0.0
+    return total / max(divisors[normalization], 1)

@@ -23,7 +23,7 @@ def test_the_python():
 
 def test_the_prototxt():
     text = (
-        ("layer" + block("\nlayer"))
+        ("layer" + block("prototxt\nlayer"))
         .replace('"fc8_voc12"', '"b0"')
         .replace('"label_shrink"', '"b1"')
     )
