@@ -15,8 +15,11 @@ _COMMANDS = {
     "crf_grid": "Search the dense CRF's best settings.",
     "demo": "Convert, verify and evaluate the bundled model beside real Caffe.",
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
+    "finetune": "Train recipes over several seeds and compare them, and the published.",
     "inspect": "Show what a prototxt or a weight file holds.",
+    "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
     "upgrade": "Write an old prototxt or caffemodel in the present generation.",
+    "reproduce": "List the published figures, and get those again that can be had.",
     "unravel": "Show which points of images caused their labels.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
 }
@@ -40,6 +43,7 @@ class _Commands(click.Group):
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = cmd_name.replace("-", "_")
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"caffe_port.cli.{cmd_name}")

@@ -21,7 +21,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _DOUBLE, _SINGLE = 6, 7  # classes of arrays
 _COMPLEX = 0x0800
 # element types of numbers; small whole numbers of any class may be stored as integers
-_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
             13: "u8"}  # fmt: skip
 _HEADER, _TAG, _HEAD = 128, 8, 4096
 
@@ -33,9 +33,11 @@ class Variable:
     Attributes:
         path: the file.
         name, shape: as stored.
+        array_class: MATLAB's number of what it is: 2 a struct, 6 doubles, 7 singles, 9 uint8 ...
         real: whether it is a real array of singles or doubles.
         dtype: of the values as stored.
         start, size: where its element lies in the file.
+        order: the bytes' order, as struct and numpy write it.
         compressed: whether that element is deflated.
         offset: where the values start, in the element once inflated.
     """
@@ -43,10 +45,12 @@ class Variable:
     path: str
     name: str
     shape: tuple[int, ...]
+    array_class: int
     real: bool
     dtype: str
     start: int
     size: int
+    order: str
     compressed: bool
     offset: int
 
@@ -136,7 +140,7 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
         head = _inflate(head, _HEAD, where)
         inner, _ = _tag(head[:_TAG], order, where)
         if inner != _MATRIX:
-            return Variable(where.path, "", (), False, "u1", where.start, size, True, 0)
+            return Variable(where.path, "", (), 0, False, "u1", where.start, size, order, True, 0)
         base = _TAG
     flags, base = _element(head, base, order, where)
     dims, base = _element(head, base, order, where)
@@ -151,13 +155,13 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
     dtype, offset = "u1", base
     if real:
         kind_of_values, _, offset = _split_tag(head, base, order, where)
-        if kind_of_values not in _NUMBERS:
+        if kind_of_values not in NUMBERS:
             message = f"values of type {kind_of_values}; expected numbers"
             raise FormatError(message, path=where.path, offset=where.start)
-        dtype = order + _NUMBERS[kind_of_values]
+        dtype = order + NUMBERS[kind_of_values]
     return Variable(
-        where.path, name.decode("latin-1"), shape, real, dtype, where.start, size,
-        kind == _COMPRESSED, offset,
+        where.path, name.decode("latin-1"), shape, flag & 0xFF, real, dtype, where.start,
+        size, order, kind == _COMPRESSED, offset,
     )  # fmt: skip
 
 

@@ -110,20 +110,22 @@ def voc_palette() -> Bytes:
     return palette
 
 
-def write_labels(path: PathLike, labels: Bytes, *, note: str = "") -> None:
+def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool = True) -> None:
     """Writes a label map as a palette PNG in the VOC colours, whole or not at all.
 
     Args:
         path: the file; its folder is made.
         labels: (H, W) uint8.
         note: kept in the PNG's "Comment"; ``read_note`` gives it back.
+        palette: False writes a grey PNG of the indices, as Caffe reads them.
     """
     from PIL import Image, PngImagePlugin
 
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise DataError(f"{path}: labels must be (H, W) uint8, got {labels.shape} {labels.dtype}")
     picture = Image.fromarray(labels)
-    picture.putpalette(voc_palette().tobytes())
+    if palette:
+        picture.putpalette(voc_palette().tobytes())
     information = PngImagePlugin.PngInfo()
     if note:
         information.add_text("Comment", note)
@@ -157,6 +159,7 @@ def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Imag
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken notes (EXIF), which are not needed
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content))
             if draft is not None:

@@ -1,0 +1,142 @@
+"""``caffe-port prepare_voc``: VOC 2012 and SBD as DeepLab trained on them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from caffe_port.data.voc_prepare import Outcome
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FAULTY = 1  # exit status
+_NAMED = 20  # files that the terminal names at the end; the reports name all
+
+
+@click.command(name="prepare_voc")
+@click.argument("voc", type=FOLDER)
+@click.argument("sbd", type=FOLDER, required=False)
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that is made; may be VOC itself.",
+)  # fmt: skip
+@click.option("--check-only", is_flag=True, help="Check the folder VOC, in this layout already.")
+@click.option(
+    "--list", "lists", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
+    help="With --check-only: list file to check; repeat for each.  [default: all of the folder]",
+)  # fmt: skip
+@click.option("--classes", type=click.IntRange(1, 255), default=21, show_default=True)
+@click.option("--strict", is_flag=True, help="Counts other than the published ones are faults.")
+@click.option("--fresh", is_flag=True, help="Make everything anew.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: cores + 4]")
+def command(
+    voc: Path,
+    sbd: Path | None,
+    out: Path | None,
+    check_only: bool,
+    lists: tuple[Path, ...],
+    classes: int,
+    strict: bool,
+    fresh: bool,
+    jobs: int | None,
+) -> None:
+    """Turn VOC2012 and SBD into what DeepLab trained on, and check every file.
+
+    VOC is VOCdevkit/VOC2012, SBD is benchmark_RELEASE/dataset. Made are OUT/SegmentationClassAug
+    (class indices as grey PNGs, VOC's own masks where there are both), OUT/list with DeepLab's
+    lists (train 1,464, train_aug 10,582, trainval_aug 12,031, val 1,449 and others) and a link
+    OUT/JPEGImages; the result stands in OUT/report.html and report.json. Repeated, the command
+    goes on with what is missing or older than its sources.
+
+    Exit status: 0 done, 1 files are missing or broken (each is named) or, with --strict, counts
+    differ, 2 nothing could be done, 130 interrupted.
+    """
+    from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
+    from caffe_port.data.voc_prepare.report import write_reports
+
+    _expect_sensible(out, sbd, check_only, lists)
+    workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
+    with _shown("prepare_voc") as progress:
+        if check_only:
+            outcome = check_folder(voc, lists, classes=classes, jobs=workers, progress=progress)
+        else:
+            assert out is not None
+            own, more = find_voc(voc), None if sbd is None else find_sbd(sbd)
+            outcome = prepare(
+                own, more, out, classes=classes, jobs=workers, fresh=fresh, progress=progress
+            )
+    _show(outcome)
+    if out is not None:
+        click.echo(f"report: {write_reports(outcome, out)}")
+    if outcome.problems or (strict and outcome.notes):
+        raise click.exceptions.Exit(FAULTY)
+
+
+def _expect_sensible(
+    out: Path | None, sbd: Path | None, check_only: bool, lists: tuple[Path, ...]
+) -> None:
+    if check_only and (out is not None or sbd is not None):
+        raise click.UsageError("--check-only takes one folder and writes nothing")
+    if not check_only and out is None:
+        raise click.UsageError("give -o OUT, or --check-only")
+    if lists and not check_only:
+        raise click.UsageError("--list goes with --check-only")
+
+
+@contextmanager
+def _shown(title: str) -> Iterator[Callable[[int, int, Sequence[str]], None]]:
+    """A bar in a terminal, a line now and then elsewhere; faults as they are found."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, wrong: _line(title, done, total, wrong)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def advance(done: int, total: int, wrong: Sequence[str]) -> None:
+            bar.update(task, completed=done, total=total)
+            for sentence in wrong:
+                bar.console.print(sentence, style="red", markup=False, highlight=False)
+
+        yield advance
+
+
+def _line(title: str, done: int, total: int, wrong: Sequence[str]) -> None:
+    for sentence in wrong:
+        click.echo(sentence, err=True)
+    every = max(1, total // 10)
+    if done % every == 0 or done == total:
+        click.echo(f"{title}: {done} of {total} images", err=True)
+
+
+def _show(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from caffe_port.data.voc_prepare import PUBLISHED
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("list", "images", "published", title="lists")
+    for name, count in outcome.lists.items():
+        published = PUBLISHED.get(name)
+        table.add_row(name, f"{count:,}", "-" if published is None else f"{published:,}")
+    console.print(table)
+    masks = ", ".join(f"{count:,} of {source}" for source, count in outcome.masks.items()) or "none"
+    console.print(f"good masks: {masks}; {outcome.made:,} written, {outcome.kept:,} kept")
+    for note in outcome.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    for problem in outcome.problems[:_NAMED]:
+        console.print(problem.message, style="red", markup=False)
+    if len(outcome.problems) > _NAMED:
+        console.print(f"... and {len(outcome.problems) - _NAMED:,} more", style="red")
+    if outcome.problems:
+        console.print(f"{len(outcome.problems):,} files are missing or broken", style="bold red")

@@ -1,0 +1,170 @@
+"""Checking items on all cores, making masks and lists of them, going on where a run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from caffe_port.data.pictures import Bytes, PathLike, read_labels, read_note, write_labels
+from caffe_port.data.voc_prepare.folders import SBD, VOC, Lists, count_notes, make_lists
+from caffe_port.data.voc_prepare.items import Item, checked, counted
+from caffe_port.data.voc_prepare.layout import layout_items
+from caffe_port.data.voc_prepare.outcome import Outcome, Problem
+from caffe_port.errors import DataError, UsageError
+from caffe_port.files import atomic_path
+
+MASKS, IMAGES, LISTS = "SegmentationClassAug", "JPEGImages", "list"
+
+# told after every image: how many are done, of how many, and what is wrong with this one
+Progress = Callable[[int, int, Sequence[str]], None]
+
+
+def _silent(done: int, total: int, wrong: Sequence[str]) -> None:
+    """No progress is shown."""
+
+
+def prepare(
+    voc: VOC,
+    sbd: SBD | None,
+    out: PathLike,
+    *,
+    classes: int = 21,
+    jobs: int = 1,
+    fresh: bool = False,
+    progress: Progress = _silent,
+) -> Outcome:
+    """Makes out/SegmentationClassAug, out/list and, unless it is VOC's own, a link to JPEGImages.
+
+    A mask is written when its image and its source have passed every check, whole or not at all;
+    one that is there, newer than both and from the same source, is kept. A bad item's is removed.
+    The lists are the full ones whatever is wrong with files.
+
+    Args:
+        voc, sbd: the downloads; without SBD there are no _aug lists.
+        out: the folder; may be VOC's own.
+        classes: labels 0 to classes - 1 and 255 are allowed.
+        jobs: threads.
+        fresh: makes everything anew.
+        progress: told of every image.
+    Raises:
+        UsageError: out has another JPEGImages.
+        OSError: out cannot be written.
+    """
+    root, lists = Path(out), make_lists(voc, sbd)
+    _link_images(voc.root / IMAGES, root / IMAGES)
+    outcome = Outcome({name: len(ids) for name, ids in lists.ids.items()}, list(lists.notes))
+    items = _items(voc, sbd, lists, root / MASKS)
+    _collect(outcome, items, classes, jobs, fresh, progress)
+    for name, ids in lists.ids.items():
+        labelled = name != "test"
+        lines = [f"/{IMAGES}/{id}.jpg" + f" /{MASKS}/{id}.png" * labelled for id in ids]
+        _write_list(root / LISTS / f"{name}.txt", lines)
+        _write_list(root / LISTS / f"{name}_id.txt", ids)
+    return outcome
+
+
+def check_folder(
+    root: PathLike,
+    lists: Sequence[PathLike] = (),
+    *,
+    classes: int = 21,
+    jobs: int = 1,
+    progress: Progress = _silent,
+) -> Outcome:
+    """Makes the same checks in a folder of the layout ``prepare`` makes; writes nothing.
+
+    Args:
+        root, lists: as for ``layout_items``.
+    """
+    items, counts = layout_items(root, lists)
+    outcome = Outcome(counts, count_notes(counts))
+    _collect(outcome, items, classes, jobs, True, progress)
+    return outcome
+
+
+def _items(voc: VOC, sbd: SBD | None, lists: Lists, masks: Path) -> list[Item]:
+    """VOC's own mask wherever there is one, or should be one; SBD's for the rest."""
+    own = {*voc.train, *voc.val, *voc.trainval}
+    items = []
+    for id in sorted({id for ids in lists.ids.values() for id in ids}):
+        mask: Path | None = voc.mask(id)
+        if id not in own and not voc.mask(id).is_file():
+            extra = sbd is not None and (id in lists.ids["trainval_aug"])
+            mask = sbd.mask(id) if sbd is not None and extra else None
+        items.append(Item(id, voc.image(id), mask, masks / f"{id}.png"))
+    return items
+
+
+@dataclass(frozen=True)
+class _Done:
+    item: Item
+    labels: Bytes | None
+    wrong: list[str]
+    kept: bool
+
+
+def _collect(
+    outcome: Outcome, items: list[Item], classes: int, jobs: int, fresh: bool, progress: Progress
+) -> None:
+    """Adds up what comes of the items, in their order whatever the threads do."""
+    for number, done in enumerate(_each(items, classes, jobs, fresh), 1):
+        outcome.problems += [Problem(done.item.id, message) for message in done.wrong]
+        if done.labels is not None:
+            counts = counted(done.labels)
+            outcome.pixels += counts
+            outcome.images += counts > 0
+            source = done.item.source
+            outcome.masks[source] = outcome.masks.get(source, 0) + 1
+            outcome.kept += done.kept
+            outcome.made += not done.kept and done.item.target is not None
+        progress(number, len(items), done.wrong)
+
+
+def _each(items: list[Item], classes: int, jobs: int, fresh: bool) -> Iterator[_Done]:
+    # decoding, inflating and deflating release the interpreter's lock
+    pool = ThreadPoolExecutor(jobs, "preparing")
+    try:
+        yield from pool.map(lambda item: _process(item, classes, fresh), items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _process(item: Item, classes: int, fresh: bool) -> _Done:
+    labels = None if fresh else _kept(item)
+    if labels is not None:
+        return _Done(item, labels, [], True)
+    labels, wrong = checked(item, classes)
+    if item.target is not None and wrong:
+        item.target.unlink(missing_ok=True)
+    if item.target is not None and labels is not None:
+        # Caffe reads masks as grey: the values themselves have to be the classes
+        write_labels(item.target, labels, note=item.source, palette=False)
+    return _Done(item, labels, wrong, False)
+
+
+def _kept(item: Item) -> Bytes | None:
+    """The mask an earlier run made of the same files, as far as their dates tell."""
+    if item.target is None or item.mask is None:
+        return None
+    try:
+        made = item.target.stat().st_mtime_ns
+        if made < max(path.stat().st_mtime_ns for path in (item.image, item.mask)):
+            return None
+        return read_labels(item.target) if read_note(item.target) == item.source else None
+    except (OSError, DataError):
+        return None
+
+
+def _link_images(images: Path, link: Path) -> None:
+    if not link.exists() and not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(images.resolve(), target_is_directory=True)
+    if not link.exists() or not link.samefile(images):
+        raise UsageError(f"{link} is not {images}; remove it or choose another folder")
+
+
+def _write_list(path: Path, lines: Sequence[str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
