@@ -231,7 +231,7 @@ def test_an_interrupted_run_goes_on(both, tmp_path):
 
 
 def test_what_is_older_than_its_sources_or_broken_is_made_anew(both, tmp_path):
-    voc, sbd = both
+    _, sbd = both
     out = tmp_path / "out"
     prepared(both, out)
     masks = out / "SegmentationClassAug"
