@@ -1,0 +1,147 @@
+"""Draws the book's figures from the bundled files: docs/pictures/parity.png, crf.png, widths.png.
+
+usage: python tools/book_pictures.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "pictures"
+EXAMPLE = ROOT / "examples" / "shapes_voc"
+RUN = EXAMPLE / "caffe_run"
+DIALECTS = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
+SEEN = "shape_val_0033"  # thin parts, which the network alone blurs
+MEAN = (104.008, 116.669, 122.675)
+
+Floats = npt.NDArray[np.float32]
+
+
+def main() -> None:
+    """Draws them all."""
+    sys.path.insert(0, str(ROOT))
+    draw_parity()
+    photo, scores = scored(SEEN)
+    draw_iterations(photo, scores)
+    draw_widths(photo, scores)
+
+
+def errors() -> Iterator[tuple[str, float, float]]:
+    """Kind, e_caffe and e_port, relative to the peak, of every bundled recorded blob."""
+    import caffe_port
+    from caffe_port.parity import read_recording
+    from caffe_port.parity.verify import verify
+
+    for case in sorted((ROOT / "tests" / "goldens").glob("[ln]*s/*/case.json")):
+        folder, recording = case.parent, read_recording(case.parent)
+        weights = folder / "net.caffemodel"
+        net = caffe_port.load(
+            folder / "net.prototxt", weights if weights.is_file() else None,
+            phase=recording.meta.phase, dialect=DIALECTS[folder.name.partition("_")[0]],
+        )  # fmt: skip
+        for row in verify(net, recording).rows:
+            port, theirs = row.comparison.port_relative, row.comparison.caffe_relative
+            if port is not None and theirs is not None:
+                yield row.kind, theirs, port
+
+
+def draw_parity() -> None:
+    """Each recorded blob: how exact Caffe was, how exact the port is."""
+    from matplotlib import pyplot as plt
+
+    floor = 1e-9  # where exact results stand on the logarithmic axes
+    found = list(errors())
+    figure, axes = plt.subplots(figsize=(6.4, 5.2), dpi=100)
+    kinds = {"data": "blobs", "diff": "diffs", "pdiff": "parameters' gradients"}
+    for (kind, name), colour in zip(kinds.items(), ("#3f51b5", "#00897b", "#e65100"), strict=True):
+        points = np.array([(a, b) for k, a, b in found if k == kind]).clip(floor)
+        axes.plot(*points.T, ".", ms=4, alpha=0.6, color=colour, label=f"{len(points)} {name}")
+    line = np.array([floor, 1e-4])
+    axes.plot(line, line, color="#999", lw=0.8)
+    axes.plot(line, 3 * line, color="#c62828", lw=1, label="e_port = 3 e_caffe")
+    axes.axhline(8 * 2.0**-24, color="#c62828", lw=1, ls=":", label="8 ulp of the peak, about")
+    axes.set(xscale="log", yscale="log", xlabel="e_caffe, of the blob's peak",
+             ylabel="e_port, of the blob's peak")  # fmt: skip
+    axes.legend(loc="upper left", fontsize=8)
+    save(figure, "parity.png")
+
+
+def scored(name: str) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """A validation image, and the bundled network's scores of it."""
+    import torch
+
+    import caffe_port
+
+    photo = np.asarray(Image.open(EXAMPLE / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+    height, width = photo.shape[:2]
+    x = np.zeros((1, 3, 161, 161), np.float32)
+    x[0, :, :height, :width] = (photo[..., ::-1] - np.array(MEAN)).transpose(2, 0, 1)
+    net = caffe_port.load(
+        RUN / "recording" / "net.prototxt", RUN / "model/train_iter_2400.caffemodel"
+    )
+    with torch.no_grad():
+        scores = net({"data": x})["fc8_interp"][0, :, :height, :width].numpy()
+    return photo, np.ascontiguousarray(scores)
+
+
+def inferred(photo: npt.NDArray[np.uint8], scores: Floats, iterations: int, xy: float = 49,
+             rgb: float = 13) -> npt.NDArray[np.intp]:  # fmt: skip
+    """The CRF's labels under the settings of Caffe's run, but for these."""
+    from caffe_port.crf import DenseCRF
+
+    crf = DenseCRF(*photo.shape[:2], labels=len(scores)).add_gaussian(3, weight=3)
+    return crf.add_bilateral(xy, rgb, photo, weight=4).infer(-scores, iterations).argmax(0)
+
+
+def draw_iterations(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
+    """Truth, and labels by number of iterations."""
+    truth = np.asarray(Image.open(EXAMPLE / "SegmentationClass" / f"{SEEN}.png"))
+    panels = {"photograph": photo, "truth": truth, "network alone": scores.argmax(0)}
+    for count in (1, 2, 10):
+        name = f"{count} iteration" + "s" * (count > 1)
+        panels[name] = inferred(photo, scores, count)
+    draw_panels(panels, "crf.png")
+
+
+def draw_widths(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
+    """Labels by the bilateral kernel's widths."""
+    panels = {
+        f"{xy} pixels, {rgb} grey levels": inferred(photo, scores, 10, xy, rgb)
+        for rgb in (3, 13, 60) for xy in (5, 49)
+    }  # fmt: skip
+    draw_panels(panels, "widths.png")
+
+
+def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
+    """Pictures and label maps, in rows of three."""
+    from matplotlib import pyplot as plt
+
+    from caffe_port.data.pictures import voc_palette
+
+    palette = np.asarray(voc_palette()).reshape(-1, 3)
+    figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=90)
+    for place, (title, picture) in zip(axes.flat, panels.items(), strict=True):
+        place.imshow(picture if picture.ndim == 3 else palette[picture], interpolation="nearest")
+        place.set_title(title, fontsize=9)
+        place.axis("off")
+    save(figure, name)
+
+
+def save(figure: Any, name: str) -> None:
+    """Writes a figure with few colours, which keeps it small."""
+    figure.tight_layout()
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(64, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
