@@ -1,0 +1,160 @@
+"""``caffe-port finetune``: recipes over several seeds, scored and set beside one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from caffe_port.cli import INTERRUPTED
+from caffe_port.cli.options import set_option
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from caffe_port.finetuning.results import Results
+    from caffe_port.finetuning.trial import Trial
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class Options(TypedDict):
+    """The command's arguments."""
+
+    recipe: str | None
+    data: Path | None
+    init: Path | None
+    seeds: int
+    variants: tuple[str, ...]
+    steps: int | None
+    no_dropout: bool
+    train_list: str | None
+    val_list: str | None
+    labels: Path | None
+    crf: str | None
+    names: Path | None
+    variables: dict[str, str]
+    device: str
+    jobs: int
+    threads: int | None
+    save_every: int | None
+    report: Path | None
+    out: Path
+
+
+@click.command(name="finetune")
+@click.argument("recipe", required=False)
+@click.option("--data", type=FOLDER, help="VOC folder to learn from and to be judged on.")
+@click.option("--init", type=FILE, help="Weights that every run starts from.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--variant", "variants", multiple=True, help="Recipe to run; repeat for more.  [default: all]"
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Updates, instead of the solver's.")
+@click.option("--no-dropout", is_flag=True, help="Leave the Dropout layers out.")
+@click.option("--train-list", help="List, or its name.  [default: train_aug, else train]")
+@click.option("--val-list", help="List, or its name.  [default: val]")
+@click.option("--labels", type=FOLDER, help="Label maps, if not where list or VOC have them.")
+@click.option("--crf", help="Preset or settings as for evaluate, or none.  [default: the net's]")
+@click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@set_option
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Runs at a time, each in a process.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Of each process.  [default: cores / jobs]"
+)
+@click.option(
+    "--save-every", type=click.IntRange(min=1),
+    help="Updates between snapshots.  [default: the solver's, at most 500]",
+)  # fmt: skip
+@click.option("--report", type=FILE, help="Only write the report of a results.json again.")
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("finetune"),
+    show_default=True, help="Folder of runs and report.",
+)  # fmt: skip
+def command(**options: Unpack[Options]) -> None:
+    """Train RECIPE and its variants under several seeds, and compare them.
+
+    RECIPE is a recipe (NET/RECIPE in prototxt/, or a folder), trained beside the softmax loss
+    alone, or a net, trained by all its recipes. Every run is scored on the validation images,
+    before and after the dense CRF. Means, spreads, paired differences to the baseline and
+    published figures go to OUT/report.html, results.json and tables.md.
+
+    Finished runs are kept, and one that was interrupted goes on from its last snapshot, with the
+    same result. More seeds or variants can be asked for later.
+
+    Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
+    """
+    from caffe_port.finetuning.results import Results
+
+    if options["report"] is not None:
+        _report(Results.read(options["report"]), options["out"])
+        return
+    work = _work(options)
+    try:
+        _run(work, options["jobs"])
+    except KeyboardInterrupt as error:
+        _write(work, options)
+        words = f"\ninterrupted: what was done is kept in {options['out']}"
+        click.echo(f"{words}; run the same command again to go on", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    _write(work, options)
+
+
+def _work(options: Options) -> list[Trial]:
+    """All runs."""
+    from caffe_port.finetuning.composed import Changes
+    from caffe_port.finetuning.data import find_images
+    from caffe_port.finetuning.experiment import make_trials
+    from caffe_port.finetuning.prepare import make_setting
+    from caffe_port.finetuning.variants import find_variants
+
+    recipe, data, init = options["recipe"], options["data"], options["init"]
+    if recipe is None or data is None or init is None:
+        raise click.UsageError("RECIPE, --data and --init are needed")
+    variants = find_variants(recipe, options["variants"])
+    images = find_images(data, options["train_list"], options["val_list"], options["labels"])
+    changes = Changes(
+        options["variables"], options["steps"], not options["no_dropout"], options["save_every"]
+    )
+    setting = make_setting(
+        variants[0], images, init, changes, options["crf"], options["device"],
+        options["threads"], options["jobs"],
+    )  # fmt: skip
+    seeds = range(1, options["seeds"] + 1)
+    return make_trials(setting, variants, seeds, options["out"].resolve())
+
+
+def _run(work: list[Trial], jobs: int) -> None:
+    from caffe_port.finetuning.experiment import run_all
+    from caffe_port.finetuning.progress import shown
+
+    with shown(len(work)) as progress:
+        run_all(work, progress, jobs)
+
+
+def _write(work: list[Trial], options: Options) -> None:
+    from caffe_port.finetuning.prepare import class_names_of
+    from caffe_port.finetuning.results import gather
+
+    names = class_names_of(work[0].setting.images, options["names"])
+    _report(gather(work, names), options["out"])
+
+
+def _report(results: Results, out: Path) -> None:
+    from rich.console import Console
+
+    from caffe_port.finetuning.report import remarks, terminal_tables, write_report
+
+    page = write_report(results, out)
+    console = Console()
+    for table in terminal_tables(results):
+        console.print(table)
+    for remark in remarks(results):
+        console.print(remark, markup=False, highlight=False)
+    click.echo(f"report: {page}")

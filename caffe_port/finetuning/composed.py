@@ -1,0 +1,162 @@
+"""A recipe's texts made ready for one run: its data, seed, length and places filled in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caffe_port.errors import UsageError
+from caffe_port.files import atomic_path
+from caffe_port.finetuning.data import Images
+from caffe_port.finetuning.variants import Variant
+from caffe_port.proto import caffe_pb2, parse_net
+from caffe_port.proto.printer import print_text
+from caffe_port.proto.text import parse_text
+
+_SNAPSHOTS = 500  # updates between two snapshots, unless the solver wants more of them
+_NETS = (
+    "net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param", "test_iter",
+    "test_state", "test_interval", "test_initialization", "snapshot", "snapshot_prefix",
+    "snapshot_format", "snapshot_after_train", "random_seed", "solver_mode", "device_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is changed of a recipe.
+
+    Args:
+        variables: values of ``${NAME}``.
+        steps: updates, in place of the solver's max_iter; the widths of its steps shrink or grow
+            with it.
+        dropout: False leaves the Dropout layers out.
+        save_every: updates between two snapshots; the solver's, at most 500, when absent.
+    """
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    steps: int | None = None
+    dropout: bool = True
+    save_every: int | None = None
+
+
+class Composed:
+    """The nets and the solver of a run, to be written where it runs.
+
+    Attributes:
+        train, test: the nets.
+        solver: the solver without what places and seed decide.
+    Raises:
+        FormatError: a text breaks its format.
+        UsageError: the train net reads no ImageSegData, or has no such Dropout.
+    """
+
+    def __init__(self, variant: Variant, images: Images, changes: Changes) -> None:
+        self._images = images
+        values = _variables(variant, images, changes.variables)
+        where = f"{variant.net}/{variant.name}"
+        parsed = {
+            kind: parse_net(getattr(variant.recipe, kind), variables=values, path=f"{where} {kind}")
+            for kind in ("train", "test")
+        }
+        self.train, self.test = parsed["train"].message, parsed["test"].message
+        self.solver, unknown = parse_text(
+            variant.recipe.solver, caffe_pb2.SolverParameter(), variables=values,
+            path=f"{where} solver",
+        )  # fmt: skip
+        if unknown:
+            raise UsageError(f"{where}: the solver has the unknown field '{unknown[0].field}'")
+        if not changes.dropout:
+            _remove_dropout(self.train)
+        self.save_every = _save_every(self.solver, changes)
+        _set_length(self.solver, changes.steps)
+        for name in _NETS:
+            self.solver.ClearField(name)
+        self._sources = {kind: _sources(net) for kind, net in self._nets.items()}
+        if not self._sources["train"]:
+            raise UsageError(f"{where}: no ImageSegData layer in the train net takes --data")
+
+    @property
+    def _nets(self) -> dict[str, caffe_pb2.NetParameter]:
+        return {"train": self.train, "test": self.test}
+
+    def describe(self) -> dict[str, str]:
+        """Digests of what decides the run, wherever it runs."""
+        self._place(Path("."), Path("."))
+        texts = {"solver": self.solver, **self._nets}
+        return {
+            kind: hashlib.sha256(print_text(message).encode()).hexdigest()
+            for kind, message in texts.items()
+        }
+
+    def write(self, folder: Path, seed: int) -> Path:
+        """Writes nets, lists and solver into the folder of a run.
+
+        Returns:
+            the solver's path.
+        """
+        lists = {"train": self._images.train, "test": self._images.val}
+        for kind, items in lists.items():
+            self._images.write_list(folder / f"{kind}.txt", items)
+        self._place(folder, self._images.root)
+        for kind, net in self._nets.items():
+            _write(folder / f"{kind}.prototxt", print_text(net))
+        solver = caffe_pb2.SolverParameter()
+        solver.CopyFrom(self.solver)
+        solver.train_net = str(folder / "train.prototxt")
+        solver.snapshot_prefix = str(folder / "snapshots" / "train")
+        solver.snapshot, solver.random_seed = self.save_every, seed
+        _write(folder / "solver.prototxt", print_text(solver))
+        return folder / "solver.prototxt"
+
+    def _place(self, folder: Path, root: Path) -> None:
+        for kind, layers in self._sources.items():
+            for layer in layers:
+                layer.image_data_param.root_folder = str(root)
+                layer.image_data_param.source = str(folder / f"{kind}.txt")
+
+
+def _variables(variant: Variant, images: Images, given: Mapping[str, str]) -> dict[str, str]:
+    """Values for every variable of the published texts; those given come first."""
+    root = str(images.root)
+    usual = {
+        "ROOT": root, "DATA_ROOT": root, "EXP": "voc12", "NET_ID": variant.net,
+        "NUM_LABELS": "21", "TRAIN_SET": "train", "TEST_SET": "val", "FEATURE_DIR": "features",
+    }  # fmt: skip
+    return {**usual, **given}
+
+
+def _sources(net: caffe_pb2.NetParameter) -> list[caffe_pb2.LayerParameter]:
+    return [layer for layer in net.layer if layer.type == "ImageSegData"]
+
+
+def _remove_dropout(net: caffe_pb2.NetParameter) -> None:
+    dropped = [layer for layer in net.layer if layer.type == "Dropout"]
+    for layer in dropped:
+        if list(layer.bottom) != list(layer.top):
+            raise UsageError(f"layer '{layer.name}': only Dropout in place can be left out")
+        net.layer.remove(layer)
+
+
+def _set_length(solver: caffe_pb2.SolverParameter, steps: int | None) -> None:
+    if steps is None:
+        return
+    if steps < 1:
+        raise UsageError(f"{steps} steps; expected at least 1")
+    share = steps / max(1, solver.max_iter)
+    solver.max_iter = steps
+    if solver.HasField("stepsize"):
+        solver.stepsize = max(1, round(solver.stepsize * share))
+    solver.stepvalue[:] = [max(1, round(value * share)) for value in solver.stepvalue]
+
+
+def _save_every(solver: caffe_pb2.SolverParameter, changes: Changes) -> int:
+    if changes.save_every is not None:
+        return changes.save_every
+    return min(solver.snapshot or _SNAPSHOTS, _SNAPSHOTS)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,127 @@
+"""The losses of a run, kept with its snapshots so that a resumed run's curve has no gap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from caffe_port.errors import FormatError
+from caffe_port.files import atomic_path
+from caffe_port.solver.watching import Step
+
+Points = list[tuple[int, float]]
+
+
+@dataclass
+class Curve:
+    """What a run logged.
+
+    Attributes:
+        loss: (iteration, loss smoothed over average_loss updates) of every update.
+        outputs: by output, what was displayed.
+    """
+
+    loss: Points = field(default_factory=list)
+    outputs: dict[str, Points] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Curve:
+        """Reads what ``write`` wrote.
+
+        Raises:
+            FormatError: it is something else.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            outputs = {str(name): _points(points) for name, points in values["outputs"].items()}
+            return cls(_points(values["loss"]), outputs)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise FormatError(f"not a curve of a run: {error}", path=path) from error
+
+
+def _points(values: list[list[float]]) -> Points:
+    return [(int(iteration), float(value)) for iteration, value in values]
+
+
+class CurveKeeper:
+    """A watcher that keeps a curve, and writes it after each snapshot.
+
+    Args:
+        curve: what there is so far.
+        snapshots: whose latest one it belongs to; earlier ones are removed.
+    """
+
+    def __init__(self, curve: Curve, snapshots: Snapshots) -> None:
+        self.curve, self._snapshots, self._iteration = curve, snapshots, 0
+
+    def step(self, step: Step) -> None:
+        """Keeps the loss."""
+        self.curve.loss.append((step.iteration, step.loss))
+        self._iteration = step.iteration + 1
+
+    def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
+        """Keeps every output."""
+        for name, value in values.items():
+            self.curve.outputs.setdefault(name, []).append((iteration, value))
+
+    def saved(self) -> None:
+        """Makes the snapshot complete, and the only one."""
+        self.curve.write(self._snapshots.curve(self._iteration))
+        self._snapshots.keep_only(self._iteration)
+
+
+class Snapshots:
+    """The snapshots of a run; one is complete when its curve is there, which is written last.
+
+    Args:
+        folder: where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def weights(self, iteration: int) -> Path:
+        """The weights after so many updates."""
+        return self._stem(iteration, "caffemodel")
+
+    def state(self, iteration: int) -> Path:
+        """The solver's state."""
+        return self._stem(iteration, "solverstate")
+
+    def curve(self, iteration: int) -> Path:
+        """The curve until then."""
+        return self._stem(iteration, "curve.json")
+
+    def latest(self) -> int | None:
+        """The complete snapshot of most updates."""
+        found = (path.name.split("_")[-1] for path in self.folder.glob("train_iter_*.curve.json"))
+        numbers = (int(name.partition(".")[0]) for name in found)
+        whole = [n for n in numbers if all(self._stem(n, s).exists() for s in _PARTS)]
+        return max(whole, default=None)
+
+    def keep_only(self, iteration: int) -> None:
+        """Removes all others."""
+        kept = self.curve(iteration).name.partition(".")[0]
+        # curves first: what is left of a snapshot then is not taken for one
+        for path in sorted(self.folder.glob("train_iter_*"), key=lambda p: p.suffix != ".json"):
+            if path.name.partition(".")[0] != kept:
+                path.unlink(missing_ok=True)
+
+    def drop_states(self) -> None:
+        """Removes what only a run that goes on needs."""
+        for suffix in ("solverstate", "runstate"):
+            for path in self.folder.glob(f"train_iter_*.{suffix}"):
+                path.unlink(missing_ok=True)
+
+    def _stem(self, iteration: int, suffix: str) -> Path:
+        return self.folder / f"train_iter_{iteration}.{suffix}"
+
+
+_PARTS = ("caffemodel", "solverstate", "runstate")

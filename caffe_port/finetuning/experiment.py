@@ -1,0 +1,184 @@
+"""All runs of an experiment, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from caffe_port.errors import CaffePortError
+from caffe_port.finetuning import running
+from caffe_port.finetuning.trial import Control, Setting, StoppedError, Trial
+from caffe_port.finetuning.variants import Variant
+
+_Answer = tuple[str, Any]  # "done" and the result, "stopped" and None, "failed" and the message
+
+
+class Progress(Protocol):
+    """Is told how far the runs are; from several threads."""
+
+    def tell(self, run: int, what: str, part: float) -> None:
+        """A run is at work: 0 to 1 while it trains, 1 to 2 while it scores."""
+
+    def done(self, run: int) -> None:
+        """A run is finished."""
+
+
+def make_trials(
+    setting: Setting, variants: Sequence[Variant], seeds: Sequence[int], out: Path
+) -> list[Trial]:
+    """The weights as they are, then every variant under the first seed, under the second, ..."""
+    found = [Trial(setting, variants[0], None, out / "runs" / "start")]
+    for seed in seeds:
+        for variant in variants:
+            folder = out / "runs" / variant.name / f"seed_{seed}"
+            found.append(Trial(setting, variant, seed, folder))
+    return found
+
+
+def run_all(work: Sequence[Trial], progress: Progress, jobs: int = 1) -> None:
+    """Runs what is not finished. Interrupted by SIGINT or SIGTERM, each run at work is saved.
+
+    Args:
+        work: from ``make_trials``.
+        progress: is told.
+        jobs: processes; with one, everything happens in this one.
+    Raises:
+        KeyboardInterrupt: a signal came; the same call goes on.
+        CaffePortError: of the first run that failed; the others at work are saved.
+    """
+    left = []
+    for number, trial in enumerate(work):
+        if running.finished(trial) is None:
+            left.append(number)
+        else:
+            progress.done(number)
+    if not left:
+        return
+    if jobs == 1:
+        stop = threading.Event()
+        with _stopped_by_signals(stop.set):
+            _in_turn(work, left, progress, stop)
+    else:
+        _side_by_side(work, left, progress, min(jobs, len(left)))
+
+
+def _in_turn(
+    work: Sequence[Trial], left: Sequence[int], progress: Progress, stop: threading.Event
+) -> None:
+    for number in left:
+
+        def tell(what: str, part: float, number: int = number) -> None:
+            progress.tell(number, what, part)
+
+        try:
+            running.run(work[number], Control(stop.is_set, tell))
+        except StoppedError:
+            raise KeyboardInterrupt from None
+        progress.done(number)
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+
+def _side_by_side(
+    work: Sequence[Trial], left: Sequence[int], progress: Progress, jobs: int
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    stop, messages = context.Event(), context.SimpleQueue()
+    listener = threading.Thread(target=_listen, args=(messages, progress), daemon=True)
+    listener.start()
+    start = (stop, messages, os.getpid())
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=start)
+    try:
+        with _stopped_by_signals(stop.set):
+            waiting = {pool.submit(_run, number, work[number]): number for number in left}
+            _await(waiting, progress, stop)
+    except BrokenProcessPool as error:
+        raise CaffePortError(
+            "a process died, perhaps for want of memory; what it did up to its last snapshot is "
+            "kept: run again, with fewer jobs"
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        messages.put(None)
+        listener.join()
+
+
+def _await(waiting: dict[Future[_Answer], int], progress: Progress, stop: Any) -> None:
+    """Waits for all; raises for the first that failed."""
+    interrupted = False
+    while waiting and not interrupted:
+        for future in wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done:
+            number = waiting.pop(future)
+            kind, value = future.result()
+            if kind == "failed":
+                raise CaffePortError(value)
+            if kind == "done":
+                progress.done(number)
+        interrupted = stop.is_set()
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _listen(messages: Any, progress: Progress) -> None:
+    while (message := messages.get()) is not None:
+        progress.tell(*message)
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for the end, once; a second SIGINT does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        stop()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, heed)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_process: list[tuple[Any, Any, int]] = []  # of one of the pool: event, messages, parent
+
+
+def _start(stop: Any, messages: Any, parent: int) -> None:
+    # the parent's to handle: it asks for the end, and every run is saved
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _process.append((stop, messages, parent))
+
+
+def _run(number: int, trial: Trial) -> _Answer:
+    stop, messages, parent = _process[0]
+
+    def stopped() -> bool:
+        # a parent that was killed says nothing any more
+        return bool(stop.is_set()) or os.getppid() != parent
+
+    if stopped():
+        return "stopped", None
+    try:
+        control = Control(stopped, lambda what, part: messages.put((number, what, part)))
+        return "done", running.run(trial, control)
+    except StoppedError:
+        return "stopped", None
+    except (CaffePortError, OSError) as error:
+        # as text: not every error of ours survives pickling
+        return "failed", str(error)

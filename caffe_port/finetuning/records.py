@@ -1,0 +1,49 @@
+"""JSON files of a run, and digests of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.files import atomic_path
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while part := stream.read(2**20):
+                found.update(part)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return found.hexdigest()
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """An object.
+
+    Raises:
+        FormatError: the file holds something else.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}", path=path) from error
+    if not isinstance(values, dict):
+        raise FormatError("expected a JSON object", path=path)
+    return values
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Writes an object, all of it or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,224 @@
+"""The figures of an experiment: gathered from its runs, and kept in one JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from caffe_port.errors import FormatError
+from caffe_port.evaluation.figures import versions
+from caffe_port.files import atomic_path
+from caffe_port.finetuning.composed import Composed
+from caffe_port.finetuning.curve import Curve, Snapshots
+from caffe_port.finetuning.records import read_json
+from caffe_port.finetuning.running import finished
+from caffe_port.finetuning.trial import Trial
+
+_FORMAT = "caffe_port experiment 1"
+_POINTS = 60  # of a curve
+WHEN = ("before", "after")
+Matrix = list[list[float | None]]
+
+
+@dataclass
+class Score:
+    """Of weights on the validation images, as shares of 1.
+
+    Attributes:
+        before, after: mean IoU before and after the CRF; None where there is none.
+        iou_before, iou_after: per class.
+        templates: by similarity (C, C), see ``templates``.
+        final_loss: of the training, smoothed.
+        seconds: what the training took.
+    """
+
+    before: float | None = None
+    after: float | None = None
+    iou_before: list[float | None] = field(default_factory=list)
+    iou_after: list[float | None] = field(default_factory=list)
+    templates: dict[str, Matrix] = field(default_factory=dict)
+    final_loss: float | None = None
+    seconds: float | None = None
+
+    def mean_iou(self, when: str) -> float | None:
+        """``before`` or ``after``."""
+        return self.before if when == "before" else self.after
+
+    def iou(self, when: str) -> list[float | None]:
+        """``iou_before`` or ``iou_after``."""
+        return self.iou_before if when == "before" else self.iou_after
+
+
+@dataclass
+class Results:
+    """Everything a report says.
+
+    Attributes:
+        net: the recipes' folder.
+        net_name: what the net calls itself.
+        data: 'folder', 'train' and 'val' (numbers of images).
+        init: the name of the weights that every run started from.
+        start: their own score, where they have every layer.
+        names: of the classes.
+        scores: by variant and seed.
+        curves: by variant and output, (iteration, mean over the seeds).
+        planned: seeds that were asked for.
+        steps: updates of a run.
+        dropout: whether the nets had it.
+        from_fillers: parameters that the weights lack.
+        versions: of what took part.
+    """
+
+    net: str
+    net_name: str
+    data: dict[str, Any]
+    init: str
+    names: list[str]
+    planned: list[int]
+    start: Score | None = None
+    scores: dict[str, dict[int, Score]] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    steps: int = 0
+    dropout: bool = True
+    from_fillers: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variants(self) -> list[str]:
+        """Baselines first."""
+        return list(self.scores)
+
+    def mean_ious(self, variant: str, when: str) -> dict[int, float]:
+        """Seed -> mean IoU in per cent, where it is known."""
+        found = {seed: score.mean_iou(when) for seed, score in self.scores[variant].items()}
+        return {seed: 100 * x for seed, x in sorted(found.items()) if x is not None}
+
+    def class_ious(self, variant: str, when: str, label: int) -> dict[int, float]:
+        """Seed -> IoU of a class in per cent, where it is known."""
+        found = {}
+        for seed, score in self.scores[variant].items():
+            values = score.iou(when)
+            value = values[label] if label < len(values) else None
+            if value is not None:
+                found[seed] = 100 * value
+        return found
+
+    def write(self, path: Path) -> None:
+        """Writes everything as JSON."""
+        values = {"format": _FORMAT, **asdict(self)}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(values, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Reads what ``write`` wrote.
+
+        Raises:
+            FormatError: it is something else.
+        """
+        values = read_json(path)
+        if values.pop("format", None) != _FORMAT:
+            raise FormatError(f"expected the format '{_FORMAT}'", path=path)
+        try:
+            start = values.pop("start")
+            scores = {
+                str(variant): {int(seed): Score(**score) for seed, score in by_seed.items()}
+                for variant, by_seed in values.pop("scores").items()
+            }
+            found = cls(**values)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise FormatError(f"not the results of an experiment: {error}", path=path) from error
+        found.start, found.scores = None if start is None else Score(**start), scores
+        return found
+
+
+def gather(work: Sequence[Trial], names: Sequence[str] | None = None) -> Results:
+    """The figures of the runs that are finished.
+
+    Args:
+        work: all runs.
+        names: of the classes; numbers (VOC's for 21) when absent.
+    """
+    setting = work[0].setting
+    images = setting.images
+    result = Results(
+        net=work[0].variant.net,
+        net_name=Composed(work[0].variant, images, setting.changes).train.name,
+        data={"folder": images.root.name, "train": len(images.train), "val": len(images.val),
+              "first": images.val[0].id},
+        init=setting.init.name,
+        names=list(names or ()),
+        planned=sorted({trial.seed for trial in work if trial.seed is not None}),
+        dropout=setting.changes.dropout,
+        versions=dict(versions()),
+    )  # fmt: skip
+    curves: dict[str, list[Curve]] = {}
+    for trial in work:
+        if trial.seed is not None:
+            result.scores.setdefault(trial.variant.name, {})
+        found = finished(trial)
+        if found is not None:
+            _add(result, trial, found, curves)
+    result.curves = {name: _mean_curves(each) for name, each in curves.items()}
+    return result
+
+
+def _add(
+    result: Results, trial: Trial, found: dict[str, Any], curves: dict[str, list[Curve]]
+) -> None:
+    score = _score(found)
+    if trial.seed is None:
+        result.start = score
+    else:
+        result.scores[trial.variant.name][trial.seed] = score
+        result.steps, result.from_fillers = found["steps"], found["from_fillers"]
+        path = Snapshots(trial.folder / "snapshots").curve(found["steps"])
+        curves.setdefault(trial.variant.name, []).append(Curve.read(path))
+    if not result.names and score.iou_before:
+        from caffe_port.evaluation.figures import class_names
+
+        result.names = class_names(len(score.iou_before))
+
+
+def _score(found: Mapping[str, Any]) -> Score:
+    score = Score(seconds=found["seconds"]["training"])
+    loss = found.get("final_loss")
+    if loss is not None and math.isfinite(loss):
+        score.final_loss = round(loss, 6)
+    if found.get("before"):
+        score.before, score.iou_before = _rounded(found["before"])
+    if found.get("after"):
+        score.after, score.iou_after = _rounded(found["after"])
+    for name, matrix in (found.get("templates") or {}).items():
+        score.templates[name] = [[_short(x, 4) for x in row] for row in matrix]
+    return score
+
+
+def _rounded(figures: Mapping[str, Any]) -> tuple[float, list[float | None]]:
+    return round(figures["mean_iou"], 7), [_short(x, 6) for x in figures["iou"]]
+
+
+def _short(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _mean_curves(curves: Sequence[Curve]) -> dict[str, list[list[float]]]:
+    """Means over the seeds and over runs of iterations, by output; the smoothed loss is 'total'."""
+    many = [{"total": curve.loss, **curve.outputs} for curve in curves]
+    return {name: _thinned([dict(one[name]) for one in many if name in one]) for name in many[0]}
+
+
+def _thinned(curves: Sequence[Mapping[int, float]]) -> list[list[float]]:
+    shared = sorted(set(curves[0]).intersection(*curves[1:]))
+    run = max(1, math.ceil(len(shared) / _POINTS))
+    points = []
+    for i in range(0, len(shared), run):
+        part = shared[i : i + run]
+        values = [curve[x] for curve in curves for x in part]
+        if all(map(math.isfinite, values)):
+            points.append([sum(part) / len(part), round(sum(values) / len(values), 5)])
+    return points

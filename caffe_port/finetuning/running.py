@@ -1,0 +1,241 @@
+"""One run of an experiment: a recipe trained under one seed, then scored; interruptible anywhere.
+
+RUN/settings.json                 what decides its result
+RUN/*.prototxt, RUN/*.txt         nets, solver and lists, ready for ``caffe train``
+RUN/train.log                     what ``caffe train`` would say
+RUN/snapshots/                    the latest snapshot, in the end the weights and the curve
+RUN/evaluation/                   label maps of the validation images
+RUN/result.json                   figures; where it is there, the run is finished
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from caffe_port.errors import UsageError
+from caffe_port.finetuning.composed import Composed
+from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
+from caffe_port.finetuning.records import digest, read_json, write_json
+from caffe_port.finetuning.scoring import score
+from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.solver.signals import Requests
+from caffe_port.solver.watching import Step
+
+FINISHED = "result.json"
+
+
+def finished(trial: Trial) -> dict[str, Any] | None:
+    """A finished run's figures, or None.
+
+    Raises:
+        UsageError: the folder is another run's.
+        FormatError: its files are not what a run writes.
+    """
+    path = trial.folder / FINISHED
+    if not path.exists():
+        return None
+    _check_settings(trial.folder, _settings(trial))
+    return read_json(path)
+
+
+def run(trial: Trial, control: Control) -> dict[str, Any]:
+    """Trains and scores, going on where an earlier call ended.
+
+    Returns:
+        the figures, which stand in result.json from now on.
+    Raises:
+        StoppedError: ``control`` asked for the end.
+        CaffePortError: the recipe, the weights or the data cannot be used.
+    """
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(trial.folder, control):
+        done = finished(trial)
+        if done is not None:
+            return done
+        settings = _settings(trial)
+        _check_settings(trial.folder, settings)
+        write_json(trial.folder / "settings.json", settings)
+        started = time.perf_counter()
+        weights, training = _trained(trial, control)
+        trained = time.perf_counter()
+        figures = _scored(trial, weights, settings, control) if _is_finite(training) else {}
+        result = {
+            "variant": trial.variant.name, "seed": trial.seed, **training, **figures,
+            "seconds": {"training": round(trained - started, 2),
+                        "scoring": round(time.perf_counter() - trained, 2)},
+        }  # fmt: skip
+        write_json(trial.folder / FINISHED, result)
+        Snapshots(trial.folder / "snapshots").drop_states()
+        return result
+
+
+def _trained(trial: Trial, control: Control) -> tuple[Path, dict[str, Any]]:
+    """The weights to score, and what is to be said of the training."""
+    composed = Composed(trial.variant, trial.setting.images, trial.setting.changes)
+    solver = composed.write(trial.folder, trial.seed or 0)
+    if trial.seed is None:
+        return trial.setting.init, {}
+    snapshots = Snapshots(trial.folder / "snapshots")
+    snapshots.folder.mkdir(exist_ok=True)
+    last, reached = composed.solver.max_iter, snapshots.latest()
+    fillers = _from_fillers(trial)
+    if reached != last:
+        with (trial.folder / "train.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+            _train(trial, solver, snapshots, control)
+    curve = Curve.read(snapshots.curve(last))
+    return snapshots.weights(last), {
+        "steps": last, "final_loss": curve.loss[-1][1], "from_fillers": fillers
+    }  # fmt: skip
+
+
+def _from_fillers(trial: Trial) -> list[str]:
+    """Parameters of the train net that the weights lack.
+
+    Raises:
+        UsageError: the weights have none of them.
+    """
+    from caffe_port.proto import read_net_text
+    from caffe_port.spec import NetSpec
+    from caffe_port.weights import read_weights
+    from caffe_port.weights.matching import match
+
+    text = read_net_text(trial.folder / "train.prototxt")
+    spec = NetSpec.build(text.message, phase="TRAIN", dialect=text.dialect)
+    found = match(spec, read_weights(trial.setting.init).layers)
+    found.check(strict=False)
+    if not found.pairs:
+        raise UsageError(f"{trial.setting.init}: no layer of it is in the net of the recipe")
+    return found.missing
+
+
+def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -> None:
+    """Trains to the end, from the latest snapshot."""
+    import torch
+
+    from caffe_port.solver.training import Training
+
+    if trial.setting.threads is not None:
+        torch.set_num_threads(trial.setting.threads)
+    with _device(trial.setting.device):
+        reached = snapshots.latest()
+        curve = Curve() if reached is None else Curve.read(snapshots.curve(reached))
+        keeper = CurveKeeper(curve, snapshots)
+        watchers = (keeper, _Teller(control, trial.title))
+        training = Training(solver, requests=_Stop(control), watchers=watchers)
+        training.finetune(trial.setting.init)
+        training.solve(None if reached is None else snapshots.state(reached))
+        if training.stopped:
+            raise StoppedError
+
+
+@contextmanager
+def _device(name: str) -> Iterator[None]:
+    from caffe_port.pycaffe import mode
+
+    kind, _, number = name.partition(":")
+    if kind == "cuda":
+        mode.set_device(int(number or 0))
+        mode.set_mode_gpu()
+    try:
+        yield
+    finally:
+        mode.set_mode_cpu()
+
+
+class _Stop(Requests):
+    """Asks a training to stop where the control says so."""
+
+    def __init__(self, control: Control) -> None:
+        super().__init__("none", "none")
+        self._control = control
+
+    def take(self) -> str:
+        return "stop" if self._control.stopped() else "none"
+
+
+class _Teller:
+    """A watcher that tells how far the training is."""
+
+    def __init__(self, control: Control, title: str) -> None:
+        self._control, self._what = control, title
+
+    def step(self, step: Step) -> None:
+        done = step.iteration + 1
+        self._control.tell(f"{self._what}: step {done} of {step.last}", done / step.last)
+
+    def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
+        """They are in the curve."""
+
+    def saved(self) -> None:
+        """Nothing to tell."""
+
+
+def _is_finite(training: Mapping[str, Any]) -> bool:
+    """Whether there is something to score; a run that diverged has a result too."""
+    return math.isfinite(training.get("final_loss", 0.0))
+
+
+def _scored(
+    trial: Trial, weights: Path, settings: Mapping[str, Any], control: Control
+) -> dict[str, Any]:
+    """Figures of weights on the validation images."""
+    said = {"weights": digest(weights), **settings["texts"]}
+
+    def progress(done: int, total: int, outcome: object) -> None:
+        control.tell(f"{trial.title}: image {done} of {total}", 1 + done / total)
+        if control.stopped():
+            raise StoppedError
+
+    return score(trial, weights, said, progress)
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    setting = trial.setting
+    composed = Composed(trial.variant, setting.images, setting.changes)
+    return {
+        "recipe": f"{trial.variant.net}/{trial.variant.name}",
+        "seed": trial.seed,
+        "texts": composed.describe(),
+        "init": digest(setting.init),
+        "images": setting.images.describe(),
+        "crf": None if setting.crf is None else setting.crf.as_dict(),
+    }
+
+
+def _check_settings(folder: Path, wanted: dict[str, Any]) -> None:
+    path = folder / "settings.json"
+    if not path.exists():
+        return
+    found = read_json(path)
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        raise UsageError(
+            f"{folder} is of a run with another {', '.join(differing)}: name another folder "
+            "(-o), or remove this one"
+        )
+
+
+@contextmanager
+def _alone(folder: Path, control: Control) -> Iterator[None]:
+    """Waits until no other process works on this run; one whose parent was killed may still."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where there is no such lock
+        yield
+        return
+    with (folder / "lock").open("w") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if control.stopped():
+                    raise StoppedError from None
+                control.tell(f"waiting for the process that is at work in {folder}", 0)
+                time.sleep(0.2)
+        yield

@@ -1,0 +1,145 @@
+"""Figures of weights: mean IoU before and after the CRF, and similarities of class templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffe_port.data.pictures import read_bgr, read_labels
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.confusion import ConfusionMatrix
+from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, score_blob
+from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.prediction import network_input
+from caffe_port.evaluation.settings import VOC_MEAN, Settings
+from caffe_port.evaluation.worker import Outcome
+from caffe_port.finetuning.templates import Similarities
+from caffe_port.finetuning.trial import Trial
+
+if TYPE_CHECKING:
+    from caffe_port.net import Net
+
+SIMILARITIES = ("cosine", "correlation")
+_IGNORED = 255
+
+
+@dataclass(frozen=True)
+class _Maker(NetMaker):
+    """Says what decides its scores without the paths that the net's text holds."""
+
+    said: dict[str, object] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, object]:
+        return self.said
+
+
+def score(
+    trial: Trial,
+    weights: Path,
+    said: Mapping[str, object],
+    progress: Callable[[int, int, Outcome], None],
+) -> dict[str, Any]:
+    """Scores weights with the run's test net.
+
+    Args:
+        trial: its folder holds the nets already; label maps go below it.
+        weights: of the test net.
+        said: what decides their scores, wherever the files are.
+        progress: called after each image.
+    Returns:
+        'before' and 'after' (None without a CRF), and 'templates'.
+    Raises:
+        CaffePortError: the weights are not the test net's, or an image cannot be used.
+    """
+    from caffe_port.loading import load
+
+    setting, test = trial.setting, trial.folder / "test.prototxt"
+    net = load(test, weights, phase="TEST")
+    judged = _settings(net, trial.folder / "train.prototxt")
+    result = evaluate(
+        setting.images.val,
+        _Maker(
+            str(test), str(weights), score_blob(net.spec), device=setting.device, said=dict(said)
+        ),
+        trial.folder / "evaluation",
+        judged,
+        make_refiner=None if setting.crf is None else CRFMaker(setting.crf, mean=judged.mean),
+        progress=progress,
+    )
+    return {
+        "images": len(result.items),
+        "before": _figures(result.before),
+        "after": _figures(result.after),
+        "templates": _templates(trial, net, judged),
+    }
+
+
+def _settings(net: Net, train: Path) -> Settings:
+    """Crop of the test net and mean of the train net."""
+    from caffe_port.proto import read_net
+
+    shape = net.spec.shapes[data_blob(net.spec)]
+    sources = [layer for layer in read_net(train).layer if layer.type == "ImageSegData"]
+    mean = tuple(sources[0].transform_param.mean_value) or VOC_MEAN
+    if len(mean) != 3:
+        raise UsageError(f"{train}: {len(mean)} mean_value; expected three: blue, green, red")
+    return Settings((shape[-2], shape[-1]), (mean[0], mean[1], mean[2]))
+
+
+def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
+    if matrix is None:
+        return None
+    return {
+        "mean_iou": matrix.mean_iou(),
+        "iou": [None if math.isnan(x) else x for x in matrix.iou().tolist()],
+        "confusion": matrix.counts.tolist(),
+    }
+
+
+def judged_blob(train: Path, net: Net) -> str | None:
+    """The blob before the softmax: what a loss of the train net reads and the test net has too."""
+    from caffe_port.proto import read_net
+
+    losses = [x for x in read_net(train).layer if x.type in ("FeedbackLoss", "SoftmaxWithLoss")]
+    found = [layer.bottom[0] for layer in losses if layer.bottom[0] in net.spec.shapes]
+    return found[0] if found else None
+
+
+def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | None:
+    """(C, C) by similarity, over the validation images on the grid of the scores."""
+    import torch
+
+    blob = judged_blob(trial.folder / "train.prototxt", net)
+    if blob is None:
+        return None
+    net = net.to(trial.setting.device)
+    classes, data = net.spec.shapes[blob][1], data_blob(net.spec)
+    sums = {name: Similarities(classes, name) for name in SIMILARITIES}
+    for item in trial.setting.images.val:
+        x = torch.from_numpy(network_input(read_bgr(item.image), settings))
+        with torch.inference_mode():
+            scores = net({data: x.to(trial.setting.device)}, keep=[blob])[blob].float().cpu()
+        assert item.label is not None
+        labels = _on_grid(read_labels(item.label), settings.crop, tuple(scores.shape[2:]))
+        for similarity in sums.values():
+            similarity.add(scores, labels)
+    return {
+        name: [[None if math.isnan(x) else x for x in row] for row in found.means().tolist()]
+        for name, found in sums.items()
+    }
+
+
+def _on_grid(labels: Any, crop: tuple[int, int], grid: tuple[int, ...]) -> Any:
+    """Labels where the scores' pixels lie, as Interp's shrinking takes them."""
+    padded = np.full(crop, _IGNORED, np.int64)
+    padded[: labels.shape[0], : labels.shape[1]] = labels
+    rows, columns = (
+        np.round(np.linspace(0, side - 1, count)).astype(int)
+        for side, count in zip(crop, grid, strict=True)
+    )
+    return padded[np.ix_(rows, columns)]
