@@ -40,6 +40,9 @@ FLAGS = {
     "torch_dropout": Flag(
         False, "train: dropout masks from torch's generator, which is quicker but not Caffe's."
     ),
+    "skip_bad_images": Flag(
+        False, "train: take the next image of the list for one that is missing or broken."
+    ),
     "allow_python_layers": PYTHON_LAYERS,
 }
 

@@ -80,8 +80,8 @@ class ImageReader:
         items: list[Floats] = []
         labels = np.zeros(self.batch_size, np.float32)
         for i in range(self.batch_size):
-            line = self.lines.current
-            item = self._item(line)
+            line, image = self.lines.read(self._image)
+            item = self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
             if items and item.shape != items[0].shape:
                 raise DataError(
                     f"{line.where}: {line.image} is {item.shape}, the first one of its batch is "
@@ -92,12 +92,11 @@ class ImageReader:
             self.lines.advance()
         return np.stack(items), labels
 
-    def _item(self, line: Line) -> Floats:
+    def _image(self, line: Line) -> Bytes:
         try:
-            image = read_image(self.root_folder + line.image, self.size, self.is_color)
+            return read_image(self.root_folder + line.image, self.size, self.is_color)
         except DataError as error:
             raise DataError(f"{line.where}: {error}") from error
-        return self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
 
 
 @dataclass(frozen=True)

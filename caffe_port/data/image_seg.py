@@ -128,7 +128,7 @@ class ImageSegReader:
         self._rng, order = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
         lines = _read_lines(list_path, label_type)
         self.lines = Listed(list_path, lines, order if shuffle else None, skip)
-        first = self.transform.crop or self._image(self.lines.current).shape[:2]
+        first = self.transform.crop or self.lines.read(self._read)[1][0].shape[:2]
         self._size: tuple[int, int] = (first[0], first[1])
 
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -148,13 +148,15 @@ class ImageSegReader:
         """
         data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
         for item in range(self.batch_size):
-            line = self.lines.current
-            image = self._image(line)
-            truth = self._label(line, image)
+            line, (image, truth) = self.lines.read(self._read)
             dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
             data[item], label[item, 0] = self._transformed(line, image, truth)
             self.lines.advance()
         return data, label, dim
+
+    def _read(self, line: _Line) -> tuple[Bytes, Bytes]:
+        image = self._image(line)
+        return image, self._label(line, image)
 
     def _image(self, line: _Line) -> Bytes:
         path = self.root_folder + line.image

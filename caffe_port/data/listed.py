@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from caffe_port.data import bad_images
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.errors import UsageError
+from caffe_port.errors import DataError, UsageError
 
 
 class Placed(Protocol):
@@ -18,6 +19,7 @@ class Placed(Protocol):
 
 
 L = TypeVar("L", bound=Placed)
+T = TypeVar("T")
 
 
 class Listed(Generic[L]):
@@ -36,6 +38,7 @@ class Listed(Generic[L]):
         self, source: PathLike, lines: list[L], order: CaffeRandom | None, skip: int = 0
     ) -> None:
         self._source, self._order, self._place = source, order, skip
+        self._passed_over = bad_images.current()
         self._lines = {_number(line): line for line in lines}
         self._numbers = list(self._lines)
         if order is not None:
@@ -55,6 +58,22 @@ class Listed(Generic[L]):
             self._place = 0
             if self._order is not None:
                 self._order.shuffle(self._numbers)
+
+    def read(self, reading: Callable[[L], T]) -> tuple[L, T]:
+        """Reads the line that is next; inside ``passing_over``, the next that can be read.
+
+        Raises:
+            DataError: it cannot be read, or none can.
+        """
+        for _ in range(2 * len(self._numbers)):  # a new order may begin on the way
+            try:
+                return self.current, reading(self.current)
+            except DataError as error:
+                if self._passed_over is None:
+                    raise
+                self._passed_over.note(str(error))
+                self.advance()
+        raise DataError(f"{self._source}: none of its {len(self._numbers)} images can be used")
 
     def state(self) -> tuple[list[int], int]:
         """The present order, as the lines' numbers in the list, and the place in it."""

@@ -5,14 +5,15 @@ Source: BVLC/caffe tools/caffe.cpp, train.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from caffe_port.cli.caffe_tools._device import use_device
 from caffe_port.cli.caffe_tools._net import stages
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
-from caffe_port.solver.log import log
+from caffe_port.solver.log import WARNING, log
 
 if TYPE_CHECKING:
     from caffe_port.solver.watching import Watcher
@@ -35,6 +36,8 @@ def train(flags: Flags) -> None:
     mode.allow_python_layers(flags.allow_python_layers)
     with ExitStack() as stack:
         watchers = _watchers(flags, stack)
+        if flags.skip_bad_images:
+            stack.enter_context(_passing_over())
         stack.enter_context(requests.listening())
         training = Training(
             flags.solver, level=flags.level, stages=stages(flags), requests=requests,
@@ -48,6 +51,18 @@ def train(flags: Flags) -> None:
         log("Starting Optimization", place=_PLACE)
         training.solve()
         log("Optimization Done.", place=_PLACE)
+
+
+@contextmanager
+def _passing_over() -> Iterator[None]:
+    """Logs each bad image once and, however the training ends, how many were passed over."""
+    from caffe_port.data.bad_images import passing_over
+
+    with passing_over(lambda wrong: log(f"Passed over: {wrong}", WARNING)) as passed:
+        try:
+            yield
+        finally:
+            log(passed.summary(), place=_PLACE)
 
 
 def _own_gpu(solver: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,9 +71,11 @@ def _item(folder: Path, words: list[str], unlabelled: bool, where: str) -> Item:
     else:
         id = first
         tried = [folder / "JPEGImages" / (id + suffix) for suffix in IMAGE_SUFFIXES]
-        image = next((path for path in tried if path.is_file()), tried[0])
+        image = next((path for path in tried if os.path.isfile(path)), tried[0])
     if unlabelled:
         return Item(id, image, None, where=where)
     masks = [folder / name / f"{id}.png" for name in _FOLDERS]
     usual = next((path for path in masks if path.parent.is_dir()), masks[0])
-    return Item(id, image, next((path for path in masks if path.is_file()), usual), where=where)
+    return Item(
+        id, image, next((path for path in masks if os.path.isfile(path)), usual), where=where
+    )

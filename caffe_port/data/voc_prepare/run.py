@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def _items(voc: VOC, sbd: SBD | None, lists: Lists, masks: Path) -> list[Item]:
     items = []
     for id in sorted({id for ids in lists.ids.values() for id in ids}):
         mask: Path | None = voc.mask(id)
-        if id not in own and not voc.mask(id).is_file():
+        if id not in own and not os.path.isfile(voc.mask(id)):
             extra = sbd is not None and (id in lists.ids["trainval_aug"])
             mask = sbd.mask(id) if sbd is not None and extra else None
         items.append(Item(id, voc.image(id), mask, masks / f"{id}.png"))
