@@ -133,4 +133,5 @@ def compatibility(name: str, value: object, labels: int) -> float | Floats:
     checked = finite(name, floats(name, array.astype(np.float64), wanted))
     if checked.ndim == 1:
         return np.diag(checked)
-    return finite(name, np.float32(0.5) * (checked + checked.T))
+    half = np.float32(0.5) * checked  # before the sum, which then stays in range
+    return half + half.T

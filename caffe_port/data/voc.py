@@ -126,11 +126,11 @@ def voc_items(
 
 def _list_path(root: Path, image_list: PathLike | None) -> Path:
     name = "val" if image_list is None else os.fspath(image_list)
-    if Path(name).is_file():
+    if _is_file(Path(name)):
         return Path(name)
     for base in (root, root.parent):
         inside = base / "ImageSets" / "Segmentation" / f"{name}.txt"
-        if inside.is_file():
+        if _is_file(inside):
             return inside
     raise DataError(
         f"{name}: neither a list file nor the name of one in ImageSets/Segmentation of {root}"
@@ -147,10 +147,15 @@ def _find_image(root: Path, word: str, where: str) -> Path:
             raise DataError(f"{where}: '{word}' is neither an id nor an image file")
         folders = (root / "JPEGImages", root)
         tried = [folder / (name + suffix) for folder in folders for suffix in IMAGE_SUFFIXES]
-    found = next((path for path in tried if path.is_file()), None)
+    found = next(filter(_is_file, tried), None)
     if found is None:
-        raise DataError(f"{where}: image '{word}' is missing; looked for {tried[0]}")
+        raise DataError(f"{where}: image '{word[:200]}' is missing; looked for {tried[0]}")
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long is none."""
+    return os.path.isfile(path)
 
 
 class _LabelFinder:
@@ -173,7 +178,7 @@ class _LabelFinder:
             tried = [self.folder / f"{id}.png"]
         else:
             return None
-        found = next((path for path in tried if path.is_file()), None)
+        found = next(filter(_is_file, tried), None)
         if found is None:
             raise DataError(
                 f"{where}: the label map of '{id}' is missing; looked for {tried[0]} "

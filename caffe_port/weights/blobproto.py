@@ -243,7 +243,7 @@ def read_mean(source: MappedFile) -> Array:
         (C, H, W) float32.
     Raises:
         FormatError: the file is not one BlobProto with three axes, or four of which the first
-            is 1.
+            is 1; a value is no finite float32, which would spoil every picture.
     """
     blob = read_blob(source, 0, source.size)
     shape = blob.data.shape
@@ -251,4 +251,8 @@ def read_mean(source: MappedFile) -> Array:
         shape = shape[1:]
     if len(shape) != 3 or 0 in shape:
         raise FormatError(f"a mean image is (C, H, W) or (1, C, H, W), the blob is {shape}")
-    return blob.aligned().reshape(shape).astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = blob.aligned().reshape(shape).astype(np.float32, copy=False)
+    if not np.isfinite(mean).all():
+        raise FormatError("a mean image holds values that are NaN or beyond float32")
+    return mean
