@@ -67,14 +67,34 @@ def ave_pool(x: Tensor, op: Options) -> Tensor:
     return sums / (areas[0][:, None] * areas[1][None, :]).to(x.dtype)
 
 
+def _is_torchs(x: Tensor, op: Options) -> bool:
+    """Whether torch's own windows are Caffe's, which saves making a frame."""
+    kernel = op.window(tuple(x.shape))
+    sizes = [
+        _torch_size(x.shape[2 + i], kernel[i], op.stride[i], op.pad[i])
+        for i in (0, 1)
+        if 2 * op.pad[i] <= kernel[i]
+    ]
+    return tuple(sizes) == op.top_shapes([tuple(x.shape)])[0][2:]
+
+
+def _torch_size(size: int, kernel: int, stride: int, pad: int) -> int:
+    """Windows along an axis in torch's ceil_mode: none begins in the padding on the right."""
+    count = -(-(size + 2 * pad - kernel) // stride) + 1
+    return count - ((count - 1) * stride >= size + pad)
+
+
 @register_layer("Pooling")
 class Pooling(Layer):
     """MAX or AVE pooling; a second top of MAX holds the indices."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(self.spec.op, Options)
-        (x,) = bottoms
-        if self.spec.op.method == "AVE":
-            return (ave_pool(x, self.spec.op),)
-        top, mask = max_pool(x, self.spec.op)
+        (x,), op = bottoms, self.spec.op
+        if len(self.spec.tops) == 1 and _is_torchs(x, op):
+            pool = functional.avg_pool2d if op.method == "AVE" else functional.max_pool2d
+            return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=True),)
+        if op.method == "AVE":
+            return (ave_pool(x, op),)
+        top, mask = max_pool(x, op)
         return (top, mask.to(x.dtype))[: len(self.spec.tops)]

@@ -81,6 +81,25 @@ def test_the_mask_holds_places_in_the_plane_and_the_first_of_equals():
     assert x.grad.tolist() == [[[[0, 1, 1], [0, 0, 0]]]]
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["kernel_size: 2 stride: 2", "kernel_size: 3 stride: 2 pad: 1", "kernel_size: 1 stride: 3",
+     "kernel_size: 3 pad: 2", "kernel_size: 3 stride: 2 round_mode: FLOOR", "global_pooling: true",
+     "kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 0"],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [(6, 7), (5, 5), (8, 4)])
+def test_without_a_mask_the_numbers_are_the_same(options, size):
+    """Where torch's windows are Caffe's they are used, and the frame is not made."""
+    found = []
+    for text in (TEXT, MASKED):
+        x = sample(2, 3, *size).float().mul_(2).round_().requires_grad_()  # with ties
+        top = layer(text.format(options), (2, 3, *size))(x)[0]
+        top.square().sum().backward()
+        found.append((top, x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
 def test_padding_never_wins():
     module = layer(MASKED.format("kernel_size: 3 stride: 2 pad: 1"), (1, 1, 3, 3))
     y, mask = module(torch.full((1, 1, 3, 3), -7.0))
