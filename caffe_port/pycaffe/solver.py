@@ -100,6 +100,7 @@ class Solver:
         self._callbacks: list[tuple[_Callback, _Callback]] = []
         self._losses: list[float] = []
         self._smoothed = 0.0
+        self._restored_weights = ""  # the file that the last solver state named
 
     def _check_folder(self) -> None:
         folder = Path(self.param.snapshot_prefix).parent
@@ -246,7 +247,11 @@ class Solver:
         log(f"Snapshotting to {'HDF5' if hdf5 else 'binary proto'} file {model}")
         saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
         history = tuple(tensor.numpy() for tensor in self._history)
-        write_solver_state(state, SolverState(self.iter, model, self._current_step, history))
+        self._write_state(state, SolverState(self.iter, model, self._current_step, history))
+
+    def _write_state(self, path: str, state: SolverState) -> None:
+        """Writes the solver's state; the weights are written already."""
+        write_solver_state(path, state)
 
     def restore(self, state_file: _Path) -> None:
         """Goes on from a solver state, of Caffe's or of this, with the weights it names.
@@ -268,7 +273,8 @@ class Solver:
             message = f"histories of shape {found}; this solver has {shapes}"
             raise UsageError(f"{os.fspath(state_file)}: {message}")
         if state.learned_net:
-            self.net.copy_from(_existing(state.learned_net, Path(state_file).parent))
+            self._restored_weights = _existing(state.learned_net, Path(state_file).parent)
+            self.net.copy_from(self._restored_weights)
         self.iter, self._current_step = state.iter, state.current_step
         for tensor, array in zip(self._history, state.history, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).view(tensor.shape))

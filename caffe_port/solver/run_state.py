@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_bytes
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
 from caffe_port.solver.log import WARNING, log
@@ -74,18 +74,21 @@ class RunState:
             for net in self._nets
         ]
 
-    def write(self, path: _Path, state_file: _Path, smoothing: Smoothing) -> None:
+    def write(
+        self, path: _Path, state_file: _Path, weights_file: _Path, smoothing: Smoothing
+    ) -> None:
         """Writes the side file, all of it or nothing.
 
         Args:
             path: the file.
-            state_file: the solver state it belongs to, which is written already.
+            state_file, weights_file: what it belongs to, which are written already.
             smoothing: of the loss.
         """
         thread = _thread()
         content = {
             "format": _FORMAT,
             "solverstate_sha256": _digest(state_file),
+            "weights_sha256": _digest(weights_file),
             "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
             "smoothing": asdict(smoothing),
@@ -94,7 +97,7 @@ class RunState:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content))
 
-    def read(self, path: _Path, state_file: _Path) -> Smoothing | None:
+    def read(self, path: _Path, state_file: _Path, weights_file: _Path) -> Smoothing | None:
         """Puts everything back as it was when the side file was written.
 
         Returns:
@@ -102,7 +105,8 @@ class RunState:
             the same name, which is logged and changes nothing.
         Raises:
             FormatError: the file is broken.
-            UsageError: it is of other nets, or a list has changed.
+            UsageError: it is of other nets, the weights are not those that were saved with the
+                state, or a list has changed.
         """
         content = _parsed(path)
         try:
@@ -110,6 +114,11 @@ class RunState:
                 message = f"{os.fspath(path)} is of another snapshot and is not used."
                 log(message, severity=WARNING)
                 return None
+            if content.get("weights_sha256") not in (None, _digest(weights_file)):
+                raise UsageError(
+                    f"{os.fspath(weights_file)}: not the weights that were saved with "
+                    f"{os.fspath(state_file)}; give -norunstate to go on with them nevertheless"
+                )
             return self._set(path, content)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(
@@ -166,11 +175,10 @@ class RunState:
 
 
 def _parsed(path: _Path) -> dict[str, Any]:
-    if os.path.getsize(path) > _LARGEST:
-        raise FormatError(f"larger than {_LARGEST} bytes", path=path)
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        content = json.loads(read_bytes(path, _LARGEST))
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}", path=path) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from caffe_port.errors import UsageError
+from caffe_port.files import atomic_path
 from caffe_port.layers.dropout import Dropout
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
@@ -25,6 +27,7 @@ from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.net_log import log_loaded, log_net
 from caffe_port.solver.signals import Requests
 from caffe_port.solver.watching import Step, Watcher, named
+from caffe_port.weights.solver_state import SolverState
 
 _Path = str | os.PathLike[str]
 _NET_FIELDS = ("train_net_param", "train_net", "net_param", "net")
@@ -199,12 +202,20 @@ class Training(Solver):
         state = f"{stem}.solverstate" + (".h5" if hdf5 else "")
         kind = "HDF5" if hdf5 else "binary proto"
         log(f"Snapshotting solver state to {kind} file {state}", place="sgd_solver.cpp:1")
-        if self._keeps_run_state:
-            start = self.iter if self._origin is None else self._origin
-            smoothing = run_state.Smoothing(tuple(self._losses), self._smoothed, start)
-            self._run_state.write(run_state.path_of(state), state, smoothing)
         for watcher in self._watchers:
             watcher.saved()
+
+    def _write_state(self, path: str, state: SolverState) -> None:
+        """Writes the state last of all: where it is, the whole snapshot is."""
+        if not self._keeps_run_state:
+            super()._write_state(path, state)
+            return
+        start = self.iter if self._origin is None else self._origin
+        smoothing = run_state.Smoothing(tuple(self._losses), self._smoothed, start)
+        with atomic_path(path) as whole:
+            super()._write_state(os.fspath(whole), state)
+            side = run_state.path_of(path)
+            self._run_state.write(side, whole, state.learned_net, smoothing)
 
     def restore(self, state_file: _Path) -> None:
         """Goes on from a solver state, and from the side file beside it where there is one.
@@ -214,6 +225,7 @@ class Training(Solver):
             UsageError: it is of another net, another type of solver, or other data.
         """
         super().restore(state_file)
+        self._expect_all_weights(state_file)
         log("SGDSolver: restoring history", place="sgd_solver.cpp:1")
         side = run_state.path_of(state_file)
         if not self._keeps_run_state:
@@ -224,7 +236,16 @@ class Training(Solver):
                 "differs from an unbroken one.", severity=WARNING,
             )  # fmt: skip
             return
-        self._resumed = self._run_state.read(side, state_file)
+        self._resumed = self._run_state.read(side, state_file, self._restored_weights)
+
+    def _expect_all_weights(self, state_file: _Path) -> None:
+        loaded = self.net._net.loaded
+        if not self._restored_weights or loaded is None or loaded.missing:
+            missing = "all" if loaded is None else ", ".join(loaded.missing) or "all"
+            raise UsageError(
+                f"{os.fspath(state_file)}: the weights it names, '{self._restored_weights}', lack "
+                f"parameters of this net: {missing}; it is of another net"
+            )
 
 
 def _log_param(param: caffe_pb2.SolverParameter) -> None:
