@@ -18,8 +18,8 @@ _COMMANDS = {
     "finetune": "Train recipes over several seeds and compare them, and the published.",
     "inspect": "Show what a prototxt or a weight file holds.",
     "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
-    "upgrade": "Write an old prototxt or caffemodel in the present generation.",
     "reproduce": "List the published figures, and get those again that can be had.",
+    "upgrade": "Write an old prototxt or caffemodel in the present generation.",
     "unravel": "Show which points of images caused their labels.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
 }
@@ -68,7 +68,8 @@ class _Commands(click.Group):
             click.echo(f"caffe-port {ctx.invoked_subcommand}: {error}", err=True)
             raise click.exceptions.Exit(UNUSABLE) from error
         except KeyboardInterrupt as error:
-            click.echo(f"\ncaffe-port {ctx.invoked_subcommand}: interrupted", err=True)
+            words = str(error) or "interrupted"  # a command may say what is kept
+            click.echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from error
 
 

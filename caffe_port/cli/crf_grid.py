@@ -65,7 +65,7 @@ def command(
     """Try every combination of weights and widths and rank them by mean IoU.
 
     VALUES are 3,4,5 or first:last:step. Of the images that have features, --images are taken,
-    evenly spread over their names. Written are OUT/best.json, which evaluate --crf takes,
+    evenly spread over their names. Written are OUT/best.json, which evaluate --crf-config takes,
     OUT/grid.json and OUT/report.html with heat maps.
 
     Exit status: 0 done, 2 a file cannot be read or used.

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffe_port.cli import INTERRUPTED
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,28 +33,27 @@ TITLE = "A Caffe-trained LargeFOV in PyTorch"
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The example's folder.  [default: examples/shapes_voc of this checkout]",
 )
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True)
-def command(out: Path, example: Path | None, jobs: int) -> None:
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Images in the network at a time.  [default: one for each core, at most 4]",
+)
+def command(out: Path, example: Path | None, jobs: int | None) -> None:
     """Convert, verify and evaluate the bundled model, beside what real Caffe got.
 
     Exit status: 0 everything equals Caffe, 1 something differs, 2 a file is missing or unusable,
     130 interrupted.
     """
-    from caffe_port.errors import CaffePortError
     from caffe_port.evaluation.example import Example, find_example
+    from caffe_port.evaluation.lock import locked
 
-    try:
+    with locked(out):
         equal = _demo(Example(example or find_example()), out, jobs)
-    except (CaffePortError, OSError) as error:
-        click.echo(f"caffe-port demo: {error}", err=True)
-        raise click.exceptions.Exit(2) from error
-    except KeyboardInterrupt as error:
-        click.echo("\ninterrupted: nothing is lost but time, run it again", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from error
     raise click.exceptions.Exit(0 if equal else 1)
 
 
-def _demo(example: Example, out: Path, jobs: int) -> bool:
+def _demo(example: Example, out: Path, jobs: int | None) -> bool:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
@@ -96,7 +93,7 @@ def _verify(converted: Path, example: Example, console: Console) -> VerifyResult
     return parity
 
 
-def _evaluate(converted: Path, example: Example, out: Path, jobs: int) -> Result:
+def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) -> Result:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.example import CROP
     from caffe_port.evaluation.makers import CRFMaker, NetMaker

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import click
 
-from caffe_port.cli import INTERRUPTED
 from caffe_port.cli.options import set_option
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.figures import Reference
     from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import Result
+    from caffe_port.evaluation.ranks import Ranks
     from caffe_port.evaluation.settings import Settings
     from caffe_port.html import Html
 
@@ -33,14 +34,16 @@ class Options(TypedDict):
     labels: Path | None
     no_labels: bool
     crf: str | None
-    crf_colours: Literal["layer", "rgb"]
+    crf_config: Path | None
+    crf_colours: Literal["layer", "rgb"] | None
     crop: str
     mean: str
     blob: str | None
     variables: dict[str, str]
     device: str
-    jobs: int
+    jobs: int | None
     crf_threads: int
+    score_cache: Path | None
     names: Path | None
     reference: Path | None
     unknown_labels: Literal["error", "ignore"]
@@ -61,26 +64,37 @@ class Options(TypedDict):
 )
 @click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
 @click.option("--no-labels", is_flag=True, help="Only predict, as for a test list.")
-@click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., JSON, or a JSON file.")
+@click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., or a JSON object.")
+@click.option("--crf-config", type=FILE, help="Dense CRF: JSON file, such as crf_grid's best.json.")
 @click.option(
     "--crf-colours",
     type=click.Choice(["layer", "rgb"]),
-    default="layer",
-    show_default=True,
-    help="As Caffe's DenseCRF layer sees them (BGR minus mean) or DeepLab's programs (RGB).",
+    help="As Caffe's DenseCRF layer sees them (BGR minus mean) or DeepLab's programs (RGB).  "
+    "[default: what --crf-config says, else layer]",
 )
 @click.option("--crop", default="513", show_default=True, help="Input size, N or HEIGHTxWIDTH.")
 @click.option("--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R")
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
 @set_option
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Images in the network at a time.  [default: one for each core, at most 4; not on the "
+    "CPU: 1]",
+)
 @click.option(
     "--crf-threads",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="With one job: run the CRF in so many threads, beside the network.",
+    help="Cores for the CRF alone.  [0: all cores do what is nearest its end]",
+)
+@click.option(
+    "--score-cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of scores: kept there, so that other CRF settings need no network.",
 )
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option("--reference", type=FILE, help="JSON with figures to set beside these.")
@@ -104,33 +118,30 @@ def command(**options: Unpack[Options]) -> None:
 
     NET is a prototxt with WEIGHTS, or a converted model. Label maps go to OUT/before and
     OUT/after as VOC-palette PNGs, figures and pictures to OUT/report.html and report.json.
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. Over processes and machines:
+
+    torchrun --nproc-per-node N --no-python caffe-port evaluate ...
 
     Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
     """
-    from caffe_port.errors import CaffePortError
+    from caffe_port.evaluation.ranks import joined
 
     try:
-        _evaluate(options)
-    except (CaffePortError, OSError) as error:
-        click.echo(f"caffe-port evaluate: {error}", err=True)
-        raise click.exceptions.Exit(2) from error
+        with joined() as ranks:
+            _evaluate(options, ranks)
     except KeyboardInterrupt as error:
-        finished = len(list((options["out"] / "before").glob("*.png")))
-        click.echo(
-            f"\ninterrupted: {finished} finished label maps are kept in {options['out']}; "
-            "run the same command again to go on",
-            err=True,
-        )
-        raise click.exceptions.Exit(INTERRUPTED) from error
+        finished = len(list((options["out"] / "before").glob("[!.]*.png")))
+        raise KeyboardInterrupt(
+            f"interrupted: {finished} finished label maps are kept in {options['out']}; "
+            "run the same command again to go on"
+        ) from error
 
 
-def _evaluate(options: Options) -> None:
+def _evaluate(options: Options, ranks: Ranks) -> None:
     from caffe_port.data.voc import voc_items
-    from caffe_port.evaluation.figures import class_names
+    from caffe_port.evaluation.lock import locked
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.progress import shown_progress
-    from caffe_port.evaluation.report import write_report
 
     settings = _settings(options)
     if options["trimap"] and options["no_labels"]:
@@ -142,27 +153,41 @@ def _evaluate(options: Options) -> None:
         with_labels=not options["no_labels"],
     )
     reference = _reference(options["reference"])
-    with shown_progress("evaluate") as progress:
-        result = evaluate(
-            items,
-            _network(options),
-            options["out"],
-            settings,
-            make_refiner=_refiner(options, settings),
-            jobs=options["jobs"],
-            refiner_threads=options["crf_threads"],
-            fresh=options["fresh"],
-            skip_bad=options["skip_bad"],
-            comp6=options["comp6"],
-            progress=progress,
-        )
+    first = ranks.number == 0
+    with locked(options["out"]) if first else contextlib.nullcontext():
+        with shown_progress("evaluate", quiet=not first) as progress:
+            result = evaluate(
+                items,
+                _network(options),
+                options["out"],
+                settings,
+                make_refiner=_refiner(options, settings),
+                jobs=options["jobs"],
+                refiner_threads=options["crf_threads"],
+                score_cache=options["score_cache"],
+                fresh=options["fresh"],
+                skip_bad=options["skip_bad"],
+                comp6=options["comp6"],
+                progress=progress,
+                ranks=ranks,
+            )
+        if first:
+            _report(options, result, settings, reference)
+
+
+def _report(
+    options: Options, result: Result, settings: Settings, reference: Reference | None
+) -> None:
+    from caffe_port.evaluation.figures import class_names
+    from caffe_port.evaluation.report import write_report
+
     names = class_names(result.classes, options["names"])
     sections, more = _trimap(result, settings) if options["trimap"] else ([], {})
     page, _ = write_report(
         result,
         names,
         title=f"Evaluation of {options['net'].name}",
-        subtitle=f"{len(items)} images of {options['images']}",
+        subtitle=f"{len(result.items)} images of {options['images']}",
         reference=reference,
         pictures=options["pictures"],
         ignore_label=settings.ignore_label,
@@ -212,14 +237,18 @@ def _network(options: Options) -> NetMaker:
 
 def _refiner(options: Options, settings: Settings) -> CRFMaker | None:
     from caffe_port.crf import parse_parameters
-    from caffe_port.evaluation.makers import CRFMaker
+    from caffe_port.evaluation.makers import CRFMaker, read_crf_config
 
-    text = options["crf"]
+    text, config, colours = options["crf"], options["crf_config"], options["crf_colours"]
+    if text is not None and config is not None:
+        raise click.UsageError("--crf and --crf-config are two ways to say the same: give one")
+    if config is not None:
+        return read_crf_config(config, colours, settings.mean)
     if text is None:
         return None
-    if text.endswith(".json") and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8")
-    return CRFMaker(parse_parameters(text), options["crf_colours"], settings.mean)
+    if text.endswith(".json"):
+        raise click.BadParameter(f"a file is given as --crf-config {text}", param_hint="--crf")
+    return CRFMaker(parse_parameters(text), colours or "layer", settings.mean)
 
 
 def _reference(path: Path | None) -> Reference | None:

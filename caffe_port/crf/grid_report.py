@@ -26,7 +26,7 @@ def best_first(grid: Grid, scores: Scores) -> list[tuple[dict[str, float], float
 
 
 def write_report(folder: Path, grid: Grid, scores: Scores, images: int) -> None:
-    """Writes best.json (settings, as ``evaluate --crf`` takes them), grid.json and report.html."""
+    """Writes best.json (settings for ``evaluate --crf-config``), grid.json and report.html."""
     ranking = best_first(grid, scores)
     best = {**ranking[0][0], "iterations": grid.iterations}
     everything = {

@@ -1,8 +1,10 @@
-"""The network and the dense CRF of an evaluation, built anew in every process that uses them."""
+"""The network and the dense CRF of an evaluation, built from files and settings."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,12 +12,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from caffe_port.crf import CRFParameters, refine
-from caffe_port.data.pictures import Bytes
-from caffe_port.errors import UsageError
+from caffe_port.crf.params import from_mapping
+from caffe_port.data.pictures import Bytes, PathLike
+from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner
 
 if TYPE_CHECKING:
-    from caffe_port.spec import NetSpec
+    from caffe_port.spec import LayerSpec, NetSpec
+
+Colours = Literal["layer", "rgb"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,12 @@ class NetMaker:
     variables: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
 
-    def __call__(self, threads: int | None) -> Network:
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the CPU."""
+        return self.device.partition(":")[0] == "cpu"
+
+    def __call__(self) -> Network:
         """Loads the net.
 
         Raises:
@@ -46,19 +56,27 @@ class NetMaker:
 
         from caffe_port.loading import load
 
-        if threads is not None:
-            torch.set_num_threads(threads)
         net = load(self.net, self.weights, phase="TEST", variables=self.variables)
         net = net.to(self.device).eval()
         blob, data = self.blob or score_blob(net.spec), data_blob(net.spec)
+        resizes = resizing(net.spec, blob)
+        small = resizes[0].bottoms[0] if resizes else blob
 
-        def network(x: Floats) -> Floats:
+        def classify(x: Floats) -> Floats:
             with torch.inference_mode():
-                blobs = net({data: torch.from_numpy(x).to(self.device)}, keep=[blob])
-                scores: Floats = blobs[blob].float().cpu().numpy()
+                blobs = net({data: torch.from_numpy(x).to(self.device)}, keep=[small])
+                scores: Floats = blobs[small].float().cpu().numpy()
                 return scores
 
-        return network
+        def enlarge(scores: Floats) -> Floats:
+            with torch.inference_mode():
+                x = torch.from_numpy(scores)
+                for layer in resizes:
+                    (x,) = net.run_layer(layer.name, [x])
+                whole: Floats = x.numpy()
+                return whole
+
+        return Network(classify, enlarge if resizes else None)
 
     def describe(self) -> dict[str, object]:
         """Digests of the files, the variables and the blob; the device changes no label."""
@@ -80,10 +98,10 @@ class CRFMaker:
     """
 
     parameters: CRFParameters
-    colours: Literal["layer", "rgb"] = "layer"
+    colours: Colours = "layer"
     mean: tuple[float, float, float] = VOC_MEAN
 
-    def __call__(self, threads: int | None) -> Refiner:
+    def __call__(self, threads: int) -> Refiner:
         """The refinement; it needs no loading."""
 
         def refiner(scores: Floats, image_bgr: Bytes) -> Floats:
@@ -91,13 +109,45 @@ class CRFMaker:
                 colours = np.ascontiguousarray(image_bgr[:, :, ::-1]).astype(np.float32)
             else:
                 colours = image_bgr.astype(np.float32) - np.array(self.mean, np.float32)
-            return refine(scores, colours, self.parameters)
+            return refine(scores, colours, self.parameters, threads=threads)
 
         return refiner
 
     def describe(self) -> dict[str, object]:
         """Parameters and colours."""
         return {**self.parameters.as_dict(), "colours": self.colours}
+
+
+def read_crf_config(
+    path: PathLike, colours: Colours | None = None, mean: tuple[float, float, float] = VOC_MEAN
+) -> CRFMaker:
+    """The dense CRF of a JSON file, such as the best.json that a grid search writes.
+
+    Args:
+        path: an object of ``CRFParameters``' names; those left out are DeepLab v1's. It may also
+            say its "colours".
+        colours: what they must be; by default what the file says, else "layer".
+    Raises:
+        DataError: the file is missing or is not such an object.
+        UsageError: a setting is wrong, or the file was made for other colours.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: expected one JSON object of CRF settings")
+    said = values.pop("colours", None)
+    if said not in (None, "layer", "rgb"):
+        raise UsageError(f'{path}: colours is {said!r}; expected "layer" or "rgb"')
+    if said is not None and colours is not None and colours != said:
+        raise UsageError(f"{path}: its settings are for colours {said}, {colours} is asked for")
+    try:
+        return CRFMaker(from_mapping(values), colours or said or "layer", mean)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def score_blob(spec: NetSpec) -> str:
@@ -120,6 +170,21 @@ def score_blob(spec: NetSpec) -> str:
         f"which blob holds the scores? The net's outputs are {', '.join(spec.outputs) or 'none'}; "
         "name one (--blob)"
     )
+
+
+def resizing(spec: NetSpec, blob: str) -> list[LayerSpec]:
+    """The Interp layers that make a blob of a smaller one and do nothing else, in order."""
+    layers: list[LayerSpec] = []
+    name = blob
+    while True:
+        writers = [layer for layer in spec.layers if name in layer.tops]
+        if len(writers) != 1 or writers[0].type != "Interp":
+            break
+        layers.insert(0, writers[0])
+        name = writers[0].bottoms[0]
+    if layers and math.prod(spec.shapes[name]) < math.prod(spec.shapes[blob]):
+        return layers
+    return []
 
 
 def data_blob(spec: NetSpec) -> str:

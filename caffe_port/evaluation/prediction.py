@@ -10,6 +10,8 @@ from caffe_port.data.pictures import Bytes
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.settings import Floats, Network, Refiner, Settings
 
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -44,30 +46,47 @@ def network_input(image_bgr: Bytes, settings: Settings) -> Floats:
     return padded
 
 
-def predict(
-    image_bgr: Bytes, network: Network, refiner: Refiner | None, settings: Settings
-) -> Prediction:
-    """Label maps of one image: ``label_maps`` of its ``real_scores``."""
-    return label_maps(real_scores(image_bgr, network, settings), image_bgr, refiner)
-
-
-def real_scores(image_bgr: Bytes, network: Network, settings: Settings) -> Floats:
-    """The network's scores at an image's real size.
+def classified(data: Floats, network: Network, settings: Settings, size: Size) -> Floats:
+    """The network's scores of one image, as small as ``enlarged`` allows.
 
     Args:
-        image_bgr: (h, w, 3) uint8, blue first.
-        network: see ``settings.NetworkMaker``.
+        data: from ``network_input``.
+        size: height and width of the picture.
+    Returns:
+        (C, h', w') float32: what the network enlarges later, or scores of the picture's size.
+    Raises:
+        UsageError: the network's scores are of the wrong shape or not finite.
+    """
+    scores = network.classify(data)
+    if network.enlarge is None:
+        _check_size(scores, settings)
+    if scores.ndim != 4 or scores.shape[0] != 1 or not 1 <= scores.shape[1] <= 255:
+        raise UsageError(
+            f"the score blob is {tuple(scores.shape)}, expected (1, classes, height, width) of "
+            "1 to 255 classes"
+        )
+    if not np.isfinite(scores).all():
+        raise UsageError("the scores are not finite: are these the right weights?")
+    # a copy: the network may reuse its memory for the next image
+    return (scores[0] if network.enlarge else scores[0, :, : size[0], : size[1]]).copy()
+
+
+def enlarged(scores: Floats, network: Network, settings: Settings, size: Size) -> Floats:
+    """Scores at the picture's size.
+
+    Args:
+        scores: from ``classified``.
+        size: height and width of the picture.
     Returns:
         (C, h, w) float32.
     Raises:
-        DataError: the image is larger than the crop.
-        UsageError: the network's scores are of the wrong shape or not finite.
+        UsageError: enlarged, the scores are not of the crop's size.
     """
-    data = network_input(image_bgr, settings)
-    scores = _checked(network(data), settings)
-    height, width = image_bgr.shape[:2]
-    # a copy: the network may reuse its memory for the next image
-    return scores[0, :, :height, :width].copy()
+    if network.enlarge is None:
+        return scores
+    whole = network.enlarge(scores[None])
+    _check_size(whole, settings)
+    return np.ascontiguousarray(whole[0, :, : size[0], : size[1]])
 
 
 def label_maps(real: Floats, image_bgr: Bytes, refiner: Refiner | None) -> Prediction:
@@ -76,7 +95,7 @@ def label_maps(real: Floats, image_bgr: Bytes, refiner: Refiner | None) -> Predi
     (Caffe's SegAccuracy layer takes the highest there; its ArgMax and CRF users vary.)
 
     Args:
-        real: (C, h, w) from ``real_scores``.
+        real: (C, h, w) from ``enlarged``.
         image_bgr: (h, w, 3) uint8, blue first.
         refiner: see ``settings.RefinerMaker``; None for label maps before it alone.
     """
@@ -87,16 +106,11 @@ def label_maps(real: Floats, image_bgr: Bytes, refiner: Refiner | None) -> Predi
     return Prediction(before, after, len(real))
 
 
-def _checked(scores: Floats, settings: Settings) -> Floats:
+def _check_size(scores: Floats, settings: Settings) -> None:
     height, width = settings.crop
-    if scores.ndim != 4 or scores.shape[0] != 1 or scores.shape[2:] != (height, width):
+    if scores.shape[2:] != (height, width):
         raise UsageError(
             f"the score blob is {tuple(scores.shape)}, expected (1, classes, {height}, {width}): "
             "name the blob of full resolution (after the last Interp layer), and use a crop of "
             "8 k + 1 pixels, such as 513 or 321, for networks that shrink by 8"
         )
-    if not 1 <= scores.shape[1] <= 255:
-        raise UsageError(f"the score blob has {scores.shape[1]} classes; 1 to 255 are possible")
-    if not np.isfinite(scores).all():
-        raise UsageError("the scores are not finite: are these the right weights?")
-    return scores

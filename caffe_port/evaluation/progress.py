@@ -3,40 +3,113 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from caffe_port.evaluation.worker import Outcome
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Shown = Callable[[int, int, Outcome], None]
+
+_WINDOW = 60.0  # seconds whose images give the speed, so that reused ones are soon forgotten
+_SILENT = 60.0  # seconds after which a log gets a line, whatever was done
+
+
+class Pace:
+    """Images per second of the last minute, and when all will be done.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def words(self, done: int, total: int, now: datetime | None = None) -> str:
+        """What there is to tell after ``done`` images, such as "1.42 images/s, ends 14:05:31".
+
+        Args:
+            now: the time of day to count from.
+        """
+        seconds = self._clock()
+        self._seen.append((seconds, done))
+        while len(self._seen) > 2 and self._seen[0][0] < seconds - _WINDOW:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        if seconds <= began or done <= before:
+            return ""
+        speed = (done - before) / (seconds - began)
+        figure = f"{speed:.2f} images/s"
+        if done >= total:
+            return figure
+        end = (now or datetime.now()) + timedelta(seconds=(total - done) / speed)
+        day = end.strftime("%H:%M:%S") if speed * 86400 > total - done else f"{end:%d %b %H:%M}"
+        return f"{figure}, ends {day}"
+
 
 @contextmanager
-def shown_progress(title: str) -> Iterator[Callable[[int, int, Outcome], None]]:
+def shown_progress(
+    title: str, *, quiet: bool = False
+) -> Iterator[Callable[[int, int, Outcome], None]]:
     """Gives the ``progress`` argument of ``evaluate``.
 
     Args:
         title: what is being done.
+        quiet: show nothing, as in all processes but one.
     """
+    if quiet:
+        yield lambda done, total, outcome: None
+        return
     if not sys.stderr.isatty():
-        yield lambda done, total, outcome: _line(title, done, total, outcome)
+        yield _Lines(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def advance(done: int, total: int, outcome: Outcome) -> None:
-            bar.update(task, completed=done, total=total)
-            if outcome.error:
-                bar.console.print(f"skipped: {outcome.error}", markup=False, highlight=False)
-
-        yield advance
+        yield _Bar(bar, title)
 
 
-def _line(title: str, done: int, total: int, outcome: Outcome) -> None:
-    if outcome.error:
-        print(f"skipped: {outcome.error}", file=sys.stderr)
-    every = max(1, total // 10)
-    if done % every == 0 or done == total:
-        print(f"{title}: {done} of {total} images", file=sys.stderr, flush=True)
+class _Bar:
+    def __init__(self, bar: Progress, title: str) -> None:
+        self._bar, self._pace = bar, Pace()
+        self._task = bar.add_task(title, total=None, pace="")
+
+    def __call__(self, done: int, total: int, outcome: Outcome) -> None:
+        pace = self._pace.words(done, total)
+        self._bar.update(self._task, completed=done, total=total, pace=pace)
+        for line in _told(outcome):
+            self._bar.console.print(line, markup=False, highlight=False)
+
+
+class _Lines:
+    def __init__(self, title: str) -> None:
+        self._title, self._pace, self._last = title, Pace(), time.monotonic()
+
+    def __call__(self, done: int, total: int, outcome: Outcome) -> None:
+        for line in _told(outcome):
+            print(line, file=sys.stderr)
+        pace, now = self._pace.words(done, total), time.monotonic()
+        every = max(1, total // 10)
+        if done % every == 0 or done == total or now - self._last > _SILENT:
+            self._last = now
+            words = [f"{done} of {total} images", *([pace] if pace else [])]
+            print(f"{self._title}: {', '.join(words)}", file=sys.stderr, flush=True)
+
+
+def _told(outcome: Outcome) -> list[str]:
+    skipped = [f"skipped: {outcome.error}"] if outcome.error else []
+    return [*skipped, *([outcome.remark] if outcome.remark else [])]

@@ -13,34 +13,48 @@ from caffe_port.data.pictures import Bytes
 from caffe_port.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
-Network = Callable[[Floats], Floats]
 Refiner = Callable[[Floats, Bytes], Floats]
 
 VOC_MEAN = (104.008, 116.669, 122.675)  # blue, green, red, as in every DeepLab prototxt
 
 
-class NetworkMaker(Protocol):
-    """Builds a network in the process that uses it; must survive pickling.
+@dataclass(frozen=True)
+class Network:
+    """A network in two parts, each called from several threads at once.
 
-    The network maps (1, 3, H, W) float32, blue green red minus the mean, to (1, C, H, W) scores.
+    Args:
+        classify: maps (1, 3, H, W) float32, blue green red minus the mean, to scores
+            (1, C, h', w'), small where they are enlarged.
+        enlarge: maps these to (1, C, H, W); None where ``classify`` gives that.
     """
 
-    def __call__(self, threads: int | None) -> Network:
-        """The network; ``threads`` is how many it may use, None all."""
+    classify: Callable[[Floats], Floats]
+    enlarge: Callable[[Floats], Floats] | None = None
+
+
+class NetworkMaker(Protocol):
+    """Builds a network."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes there, so that it shares the cores with everything else."""
+
+    def __call__(self) -> Network:
+        """The network; torch's number of threads is that of the thread which calls it."""
 
     def describe(self) -> dict[str, object]:
         """What decides its scores, as JSON."""
 
 
 class RefinerMaker(Protocol):
-    """Builds a refinement in the process that uses it; must survive pickling.
+    """Builds a refinement, which is called from several threads at once.
 
     The refinement maps (C, h, w) scores and the (h, w, 3) uint8 picture, blue first, to (C, h, w)
     probabilities.
     """
 
-    def __call__(self, threads: int | None) -> Refiner:
-        """The refinement; ``threads`` is how many it may use, None all."""
+    def __call__(self, threads: int) -> Refiner:
+        """The refinement; ``threads`` is how many it may use for one picture."""
 
     def describe(self) -> dict[str, object]:
         """What decides its result, as JSON."""

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import UsageError
 from caffe_port.evaluation.prediction import Prediction
 from caffe_port.files import atomic_path
 
 COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
 _MARK = "caffe_port"
+_HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.png")
 
 
 class Store:
@@ -44,12 +46,15 @@ class Store:
     def open(self, *, fresh: bool = False) -> None:
         """Makes the folder ready, or refuses one that holds another evaluation.
 
+        Nobody else may be writing to it: what a run that was killed left half-written goes.
+
         Args:
             fresh: drop the label maps that an earlier run left there.
         Raises:
             UsageError: the folder's settings differ and ``fresh`` is not set, or it cannot be
                 written.
         """
+        self._drop_halves()
         if fresh:
             self._drop()
         else:
@@ -60,6 +65,13 @@ class Store:
         except OSError as error:
             raise UsageError(f"{self.root}: cannot be written: {error.strerror}") from error
 
+    def is_open(self) -> bool:
+        """Whether the folder is ready for these settings, as another process made it."""
+        try:
+            return bool(json.loads((self.root / "settings.json").read_text()) == self.settings)
+        except (OSError, ValueError):
+            return False
+
     def before(self, id: str) -> Path:
         """Where the label map before the CRF goes."""
         return self.root / "before" / f"{id}.png"
@@ -68,8 +80,13 @@ class Store:
         """Where the label map after the CRF goes."""
         return self.root / "after" / f"{id}.png"
 
-    def load(self, id: str, image: PathLike) -> Prediction | None:
-        """The finished prediction of this image under these settings, or None."""
+    def load(self, id: str, image: str) -> Prediction | None:
+        """The finished prediction of this image under these settings, or None.
+
+        Args:
+            id: the image's.
+            image: digest of its file.
+        """
         files = [self.before(id)] + ([self.after(id)] if self.refined else [])
         notes = {read_note(file) for file in files}
         start = self._note(image)
@@ -80,7 +97,7 @@ class Store:
         after = maps[1] if self.refined else None
         return Prediction(maps[0], after, int(note.removeprefix(start)))
 
-    def save(self, id: str, image: PathLike, prediction: Prediction) -> None:
+    def save(self, id: str, image: str, prediction: Prediction) -> None:
         """Writes a prediction; a reader sees each file whole or not at all."""
         note = f"{self._note(image)}{prediction.classes}"
         write_labels(self.before(id), prediction.before, note=note)
@@ -93,12 +110,8 @@ class Store:
             final = prediction.before if prediction.after is None else prediction.after
             write_labels(self.root / COMP6 / f"{id}.png", final)
 
-    def _note(self, image: PathLike) -> str:
-        try:
-            content = hashlib.sha256(Path(image).read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(f"{image}: cannot be read: {error.strerror or error}") from error
-        return f"{_MARK} settings {self._digest} image {content} classes "
+    def _note(self, image: str) -> str:
+        return f"{_MARK} settings {self._digest} image {image[:16]} classes "
 
     def _check_settings(self) -> None:
         path = self.root / "settings.json"
@@ -117,6 +130,13 @@ class Store:
             f"({'; '.join(_differences(old, self.settings))}): choose another folder, or start "
             "afresh (--fresh) to drop them"
         )
+
+    def _drop_halves(self) -> None:
+        """Removes the temporary files of ``atomic_path``."""
+        for folder in (self.root / "before", self.root / "after", self.root / COMP6):
+            for file in sorted(folder.glob(".*.png")):
+                if _HALF.fullmatch(file.name):
+                    file.unlink()
 
     def _drop(self) -> None:
         """Removes label maps this package wrote, and nothing else."""

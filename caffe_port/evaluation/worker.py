@@ -1,20 +1,31 @@
-"""What one process does for one image: predict or reuse, write, compare with the truth."""
+"""What is done for one image: predict or reuse, write, compare with the truth."""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caffe_port.data.pictures import Bytes, read_bgr, read_labels
+from caffe_port.data.pictures import Bytes, decode_picture, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError
 from caffe_port.evaluation.changes import count_changes
 from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
-from caffe_port.evaluation.prediction import Prediction, label_maps, real_scores
-from caffe_port.evaluation.settings import Network, NetworkMaker, Refiner, RefinerMaker, Settings
+from caffe_port.evaluation.cores import FINISH, NETWORK
+from caffe_port.evaluation.crew import Step
+from caffe_port.evaluation.prediction import (
+    Prediction,
+    classified,
+    enlarged,
+    label_maps,
+    network_input,
+)
+from caffe_port.evaluation.score_cache import ScoreCache
+from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
 from caffe_port.evaluation.store import Store
 
 
@@ -27,6 +38,8 @@ class Outcome:
         error: why it failed, "" when it did not.
         fatal: the failure is not this image's but the network's or the settings'.
         reused: its label maps were on disk already.
+        cached: its scores were in the cache.
+        remark: what else is worth telling, "" for nothing.
         seconds: what predicting took.
         classes: the network's number of classes.
         before, after: (C, C) confusion counts, None without truth or refinement.
@@ -38,6 +51,8 @@ class Outcome:
     error: str = ""
     fatal: bool = False
     reused: bool = False
+    cached: bool = False
+    remark: str = ""
     seconds: float = 0.0
     classes: int = 0
     before: Counts | None = None
@@ -46,85 +61,129 @@ class Outcome:
     changes: Counts | None = None
 
 
+Next = Step[Outcome] | Outcome
+
+
 @dataclass(frozen=True)
 class Job:
-    """Everything a process needs; it is pickled to each of them.
+    """Everything that is the same for all images.
 
     Args:
-        make_network, make_refiner: build the two parts; no refinement without the second.
+        make_network: builds the network when the first image needs it.
+        refiner: no refinement without it.
         settings: crop, mean, labels.
         store: where label maps go.
-        threads: how many a process may use, None all.
+        cache: where scores go; None to keep none.
     """
 
     make_network: NetworkMaker
-    make_refiner: RefinerMaker | None
+    refiner: Refiner | None
     settings: Settings
     store: Store
-    threads: int | None = None
+    cache: ScoreCache | None = None
+
+
+@dataclass
+class _Image:
+    """An image on its way; what a step needs of those before it."""
+
+    item: VOCItem
+    digest: str = ""
+    seconds: float = 0.0
+    remark: str = ""
+    cached: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def decode(self, content: bytes) -> None:
+        self.pixels: Bytes = decode_picture(content, str(self.item.image), True)
 
 
 class Worker:
-    """Runs a job image by image; the network is built when the first image needs it."""
+    """The steps of a job for each image, to be run in any threads."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._parts: tuple[Network, Refiner | None] | None = None
+        self._building = threading.Lock()
+        self._network: Network | None = None
 
-    def run(self, item: VOCItem) -> Outcome:
-        """Predicts and scores one image; an error of this package becomes part of the outcome."""
-        return self.begin(item)()
+    def begin(self, item: VOCItem) -> Next:
+        """Reads an image; the steps that follow end in its outcome.
 
-    def begin(self, item: VOCItem) -> Callable[[], Outcome]:
-        """Does the network's part of ``run``.
-
-        Returns:
-            what does the rest (refines, writes, scores), in any thread.
+        An error of this package becomes part of the outcome.
         """
-        try:
-            finish = self._begin(item)
-        except CaffePortError as error:
-            failed = _failure(item, error)
-            return lambda: failed
+        image = _Image(item)
+        return self._timed(image, lambda: self._read(image))
 
-        def guarded() -> Outcome:
-            try:
-                return finish()
-            except CaffePortError as error:
-                return _failure(item, error)
+    def _step(self, stage: int, image: _Image, does: Callable[[], Next]) -> Step[Outcome]:
+        return Step(stage, lambda: self._timed(image, does))
 
-        return guarded
-
-    def _begin(self, item: VOCItem) -> Callable[[], Outcome]:
+    def _timed(self, image: _Image, does: Callable[[], Next]) -> Next:
         started = time.perf_counter()
-        store = self._job.store
-        stored = store.load(item.id, item.image)
+        try:
+            after = does()
+        except CaffePortError as error:
+            return _failure(image.item, error)
+        image.seconds += time.perf_counter() - started
+        if isinstance(after, Outcome) and not after.reused:
+            return replace(after, seconds=image.seconds)
+        return after
+
+    def _read(self, image: _Image) -> Next:
+        item, cache = image.item, self._job.cache
+        try:
+            content = item.image.read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{item.image}: cannot be read: {reason}") from error
+        image.digest = hashlib.sha256(content).hexdigest()
+        stored = self._job.store.load(item.id, image.digest)
         if stored is not None:
-            return lambda: self._done(item, stored)
-        image = read_bgr(item.image)
-        network, refiner = self._network_and_refiner()
-        scores = real_scores(image, network, self._job.settings)
-        spent = time.perf_counter() - started
+            return self._done(image, stored, reused=True)
+        image.decode(content)
+        data = network_input(image.pixels, self._job.settings)
+        scores = None
+        try:
+            scores = cache.load(image.digest) if cache else None
+        except DataError as error:
+            image.remark = f"{error}; computed anew"
+        if scores is None:
+            return self._step(NETWORK, image, lambda: self._classify(image, data))
+        image.cached, found = True, scores
+        return self._step(FINISH, image, lambda: self._finish(image, found))
 
-        def finish() -> Outcome:
-            started = time.perf_counter()
-            prediction = label_maps(scores, image, refiner)
-            store.save(item.id, item.image, prediction)
-            return self._done(item, prediction, spent + time.perf_counter() - started)
+    def _classify(self, image: _Image, data: Floats) -> Next:
+        scores = classified(data, self._built(), self._job.settings, image.size)
+        return self._step(FINISH, image, lambda: self._finish(image, scores))
 
-        return finish
+    def _finish(self, image: _Image, scores: Floats) -> Outcome:
+        job = self._job
+        if job.cache and not image.cached:
+            job.cache.save(image.digest, scores)
+        real = enlarged(scores, self._built(), job.settings, image.size)
+        prediction = label_maps(real, image.pixels, job.refiner)
+        job.store.save(image.item.id, image.digest, prediction)
+        return self._done(image, prediction)
 
-    def _done(self, item: VOCItem, prediction: Prediction, seconds: float | None = None) -> Outcome:
+    def _done(self, image: _Image, prediction: Prediction, *, reused: bool = False) -> Outcome:
+        item = image.item
         self._job.store.save_comp6(item.id, prediction)
-        done = Outcome(item.id, "", False, seconds is None, seconds or 0.0, prediction.classes)
+        done = Outcome(
+            item.id,
+            reused=reused,
+            cached=image.cached,
+            remark=image.remark,
+            classes=prediction.classes,
+        )
         return done if item.label is None else self._scored(item, prediction, done)
 
-    def _network_and_refiner(self) -> tuple[Network, Refiner | None]:
-        if self._parts is None:
-            job = self._job
-            refiner = None if job.make_refiner is None else job.make_refiner(job.threads)
-            self._parts = job.make_network(job.threads), refiner
-        return self._parts
+    def _built(self) -> Network:
+        with self._building:
+            if self._network is None:
+                self._network = self._job.make_network()
+            return self._network
 
     def _scored(self, item: VOCItem, prediction: Prediction, done: Outcome) -> Outcome:
         assert item.label is not None

@@ -8,12 +8,13 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from caffe_port.cli.demo import command
+from caffe_port.cli import main
 from tests.goldens_dir import SHAPES
 
 
 def call(*arguments):
-    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+    words = ["demo", *(str(a) for a in arguments)]
+    return CliRunner().invoke(main, words, catch_exceptions=False)
 
 
 @pytest.fixture

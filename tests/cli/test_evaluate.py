@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from caffe_port.cli.evaluate import command
+from caffe_port.cli import main
 from caffe_port.data.pictures import read_labels
 from tests.evaluation.standins import make_voc
 from tests.goldens_dir import SHAPES, VOC_SAMPLE
@@ -35,7 +36,8 @@ layer { name: "scores" type: "ReLU" bottom: "data" top: "scores" }"""
 
 
 def call(*arguments):
-    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+    words = ["evaluate", *(str(a) for a in arguments)]
+    return CliRunner().invoke(main, words, catch_exceptions=False)
 
 
 @pytest.fixture
@@ -99,7 +101,9 @@ def test_trimap_curves_go_to_both_reports(voc, tmp_path):
 
 def test_a_rectangular_crop_and_json_settings(voc, tmp_path):
     (tmp_path / "crf.json").write_text('{"bi_w": 0, "pos_w": 0, "iterations": 1}')
-    result = call(*voc, "--crop", "12x10", "--crf", tmp_path / "crf.json", "-o", tmp_path / "out")
+    result = call(
+        *voc, "--crop", "12x10", "--crf-config", tmp_path / "crf.json", "-o", tmp_path / "out"
+    )
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["crop"] == [12, 10]
 
@@ -141,37 +145,91 @@ def test_an_interruption_says_how_to_go_on(voc, tmp_path, monkeypatch):
     assert "5 finished label maps are kept" in result.output
 
 
-INTERRUPTIBLE = """
-import sys
-if __name__ == "__main__":
-    from caffe_port.cli.evaluate import command
-    command(sys.argv[1:])
-"""
+PROGRAM = [sys.executable, "-c", "from caffe_port.cli import main; main()", "evaluate"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SHAPES.parents[1]), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to signal")
-def test_control_c_in_a_terminal_keeps_what_is_finished(tmp_path):
-    (tmp_path / "run.py").write_text(INTERRUPTIBLE)
-    options = [*SHAPES_OPTIONS, *CRF, "--images", SHAPES, "--list", "train", "-j", 2]
-    command = [sys.executable, tmp_path / "run.py", *MODEL, *options, "-o", tmp_path / "out"]
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # its own group, which a terminal would signal as a whole
-        env={**os.environ, "PYTHONPATH": str(SHAPES.parents[1]), "OMP_NUM_THREADS": "1"},
-    )
-    while process.poll() is None and len(list((tmp_path / "out").glob("after/*.png"))) < 4:
+def started(out, *options, **how):
+    """A process of its own that evaluates the example's train list."""
+    words = [*PROGRAM, *MODEL, *SHAPES_OPTIONS, *CRF, "--images", SHAPES, "-o", out, *options]
+    words = [*map(str, words), "--list", "train"]
+    return subprocess.Popen(words, env=ENVIRONMENT, start_new_session=True, **how)
+
+
+def wait_for_maps(process, out, count):
+    while process.poll() is None and len(list(out.glob("after/[!.]*.png"))) < count:
         time.sleep(0.02)
+    assert process.poll() is None, "it ended before it could be interrupted"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind")
+def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
+    import termios
+
+    master, slave = os.openpty()
+    before = termios.tcgetattr(slave)
+    out = tmp_path / "out"
+    process = started(out, "-j", 2, stdin=slave, stdout=slave, stderr=slave)
+    wait_for_maps(process, out, 4)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate()
-    kept = sorted((tmp_path / "out" / "after").iterdir())
-    assert process.returncode == 130, output
-    assert "run the same command again to go on" in output
-    assert "Traceback" not in output
+    assert process.wait() == 130
+    assert termios.tcgetattr(slave) == before
+    os.close(slave)
+    output = b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        while piece := os.read(master, 65536):
+            output += piece
+    os.close(master)
+    assert b"run the same command again to go on" in output
+    assert b"Traceback" not in output
+    assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # the cursor is back
+    kept = sorted((out / "after").iterdir())
     assert 4 <= len(kept) < 400
     assert all(read_labels(file).size for file in kept)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_killed_it_goes_on_and_nobody_else_may_write_meanwhile(tmp_path):
+    out = tmp_path / "out"
+    process = started(out, stderr=subprocess.DEVNULL)
+    wait_for_maps(process, out, 2)
+    refused = call(*MODEL, *SHAPES_OPTIONS, "--images", SHAPES, "--fresh", "-o", out)
+    assert refused.exit_code == 2
+    assert f"process {process.pid} on " in refused.output
+    assert "is evaluating into this folder" in refused.output
+    process.kill()
+    process.wait()
+    (tmp_path / "few.txt").write_text("".join(f"shape_train_000{i}\n" for i in range(4)))
+    options = [*MODEL, *SHAPES_OPTIONS, *CRF, "--images", SHAPES, "--list", tmp_path / "few.txt"]
+    for folder in (out, tmp_path / "whole"):
+        assert call(*options, "-o", folder).exit_code == 0
+    reports = [json.loads((x / "report.json").read_text()) for x in (out, tmp_path / "whole")]
+    assert reports[0]["after"] == reports[1]["after"]
+    assert reports[0]["per_image"][0]["seconds"] is None  # used again
+    for name in ("before", "after"):
+        for file in (tmp_path / "whole" / name).iterdir():
+            assert file.read_bytes() == (out / name / file.name).read_bytes()
+        assert not list((out / name).glob(".*"))
+
+
+def test_other_crf_settings_without_the_network(voc, tmp_path, monkeypatch):
+    crfs = [f'{{"bi_w": 0, "pos_w": {weight}, "iterations": 1}}' for weight in (0, 50)]
+    cached, plain = tmp_path / "cached", tmp_path / "plain"
+    for i, crf in enumerate(crfs):
+        options = [*voc, "--crop", "12x10", "--crf", crf]
+        assert call(*options, "-o", plain / str(i)).exit_code == 0
+        with monkeypatch.context() as patched:
+            if i:
+                patched.setattr("caffe_port.net.Net.forward", None)  # to be called no more
+            result = call(*options, "--score-cache", tmp_path / "s", "-o", cached / str(i))
+            assert result.exit_code == 0, result.output
+        for file in (plain / str(i) / "after").iterdir():
+            assert file.read_bytes() == (cached / str(i) / "after" / file.name).read_bytes()
+    damaged = sorted((tmp_path / "s").rglob("*.scores"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    result = call(*options, "--score-cache", tmp_path / "s", "--fresh", "-o", cached / "1")
+    assert result.exit_code == 0, result.output
+    assert f"{damaged}: damaged scores; computed anew" in result.output
 
 
 @pytest.mark.parametrize(
@@ -181,6 +239,9 @@ def test_control_c_in_a_terminal_keeps_what_is_finished(tmp_path):
         (["--mean", "1,2"], "expected three numbers"),
         (["--set", "EXP"], "expected NAME=VALUE"),
         (["--crf", "sharp"], "no CRF preset"),
+        (["--crf", "best.json"], "given as --crf-config best.json"),
+        (["--crf", "v1_layer", "--crf-config", __file__], "give one"),
+        (["--crf-config", __file__], "not JSON"),
         (["--list", "trainval"], "trainval: neither a list file"),
         (["--blob", "gone"], "gone"),
         (["--crop", "11x10"], "larger than the crop"),

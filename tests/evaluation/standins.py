@@ -1,16 +1,15 @@
-"""Networks and refinements small enough to know their answers, fit for other processes."""
+"""Networks and refinements small enough to know their answers."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.settings import Network, Settings
 
 CROP = Settings(crop=(12, 10), mean=(0.0, 0.0, 0.0))
 CLASSES = 3
@@ -21,28 +20,35 @@ class Brightest:
     """Says class 0, 1, 2 where blue, green, red is brightest."""
 
     name: str = "brightest"
+    on_cpu: bool = True
 
-    def __call__(self, threads):
-        return lambda x: x.copy()
+    def __call__(self):
+        return Network(lambda x: x.copy())
 
     def describe(self):
         return {"name": self.name}
 
 
 @dataclass(frozen=True)
-class Refuses(Brightest):
-    """Cannot be built."""
+class Doubled(Brightest):
+    """The same on every other row and column, enlarged by doubling; counts what it classifies."""
 
-    def __call__(self, threads):
-        raise UsageError("these weights are not the net's")
+    calls: list = field(default_factory=list)
+
+    def __call__(self):
+        def classify(x):
+            self.calls.append(1)
+            return x[:, :, ::2, ::2].copy()
+
+        return Network(classify, lambda scores: scores.repeat(2, 2).repeat(2, 3))
 
 
 @dataclass(frozen=True)
-class Dies(Brightest):
-    """Ends its process."""
+class Refuses(Brightest):
+    """Cannot be built."""
 
-    def __call__(self, threads):
-        os._exit(3)
+    def __call__(self):
+        raise UsageError("these weights are not the net's")
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Gives(Brightest):
     shape: tuple[int, ...] = (1, 3, 12, 10)
     value: float = 0.0
 
-    def __call__(self, threads):
-        return lambda x: np.full(self.shape, self.value, np.float32)
+    def __call__(self):
+        return Network(lambda x: np.full(self.shape, self.value, np.float32))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 
 import numpy as np
 import pytest
 
 from caffe_port.crf import CRFParameters, refine
+from caffe_port.crf.grid import Grid
+from caffe_port.crf.grid_report import write_report
 from caffe_port.crf.layer_math import dense_crf_forward
 from caffe_port.errors import CaffePortError, UsageError
-from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, score_blob
+from caffe_port.evaluation.makers import (
+    CRFMaker,
+    NetMaker,
+    data_blob,
+    read_crf_config,
+    resizing,
+    score_blob,
+)
+from caffe_port.loading import load
 from caffe_port.spec import NetSpec
 from tests.goldens_dir import SHAPES
 
@@ -33,9 +43,74 @@ def test_the_networks_scores_are_those_caffe_recorded():
         str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
     )
     with np.load(RUN / "recording" / "case.npz") as recorded:
-        scores = pickle.loads(pickle.dumps(maker))(1)(recorded["input/data"])
-        want = recorded["data/fc8_interp"]
-    np.testing.assert_allclose(scores, want, atol=1e-5 * np.abs(want).max())
+        network = maker()
+        small, want = network.classify(recorded["input/data"]), recorded["data/fc8_interp"]
+        assert small.shape == recorded["data/fc8_shapes"].shape
+    assert network.enlarge is not None
+    np.testing.assert_allclose(network.enlarge(small), want, atol=1e-5 * np.abs(want).max())
+
+
+def test_small_scores_enlarged_are_the_nets_own_to_the_last_bit():
+    maker = NetMaker(str(RUN / "test.prototxt"), str(RUN / "model" / "train_iter_2400.caffemodel"),
+                     variables={"ROOT": str(SHAPES)})  # fmt: skip
+    net, x = load(maker.net, maker.weights, variables=maker.variables), _picture(161)
+    whole = net({"data": x}, keep=["fc8_interp"])["fc8_interp"].detach().numpy()
+    network = maker()
+    assert network.enlarge is not None
+    np.testing.assert_array_equal(network.enlarge(network.classify(x)), whole)
+
+
+def _picture(side):
+    return np.random.default_rng(0).normal(size=(1, 3, side, side)).astype(np.float32) * 50
+
+
+RESIZE = 'layer { name: "%s" type: "Interp" bottom: "%s" top: "%s" interp_param { %s } } '
+
+
+def test_only_what_enlarges_at_the_end_is_left_for_later(tmp_path):
+    a = CONVOLUTION % ("a", "a")
+    up, down = RESIZE % ("up", "a", "up", "zoom_factor: 2"), "shrink_factor: 2"
+    for text, blob, names in (
+        (up, "up", ["up"]),
+        (up + RESIZE % ("b", "up", "b", "zoom_factor: 2"), "b", ["up", "b"]),
+        (RESIZE % ("down", "a", "down", down), "down", []),
+        (up + CONVOLUTION.replace("data", "up") % ("b", "b"), "b", []),
+        (up + 'layer { name: "r" type: "ReLU" bottom: "up" top: "up" }', "up", []),
+        ("", "a", []),
+    ):
+        found = resizing(spec_of(tmp_path, a, text), blob)
+        assert [layer.name for layer in found] == names
+
+
+def test_a_grid_searchs_best_settings_are_a_refinement(tmp_path):
+    path = tmp_path / "best.json"
+    write_report(tmp_path, Grid(), np.linspace(0, 1, len(Grid().settings())), 3)
+    made = read_crf_config(path)
+    assert made == CRFMaker(Grid().settings()[-1])
+    assert read_crf_config(path, "rgb").colours == "rgb"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "colours": "rgb"}))
+    assert read_crf_config(path).colours == "rgb"
+    with pytest.raises(UsageError, match=r"best\.json: .* for colours rgb, layer is asked for"):
+        read_crf_config(path, "layer")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 9999, "not JSON"),
+        ("[3]", "one JSON object"),
+        ('{"bi_x": 3}', r"config\.json: no CRF setting is called 'bi_x'"),
+        ('{"colours": "grey"}', "colours is 'grey'"),
+    ],
+)
+def test_other_crf_configs_are_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CaffePortError, match=message):
+        read_crf_config(tmp_path / "config.json")
+    with pytest.raises(CaffePortError, match="cannot be read"):
+        read_crf_config(tmp_path / "gone.json")
 
 
 def test_the_score_blob_is_what_the_crf_reads_not_its_split():
@@ -69,9 +144,9 @@ def test_the_description_follows_the_files_content(tmp_path):
 
 def test_an_unknown_blob_is_an_error_of_the_net(tmp_path):
     (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("a", "a"))
-    network = NetMaker(str(tmp_path / "net.prototxt"), blob="scores")(1)
+    network = NetMaker(str(tmp_path / "net.prototxt"), blob="scores")()
     with pytest.raises(CaffePortError, match="scores"):
-        network(np.zeros((1, 3, 9, 9), np.float32))
+        network.classify(np.zeros((1, 3, 9, 9), np.float32))
 
 
 def test_the_crf_is_caffes_layer_on_the_networks_input():
@@ -83,7 +158,7 @@ def test_the_crf_is_caffes_layer_on_the_networks_input():
     dims = np.array([9, 11], np.float32).reshape(1, 1, 1, 2)
     layer = dense_crf_forward(scores[None], dims, data.transpose(2, 0, 1)[None], parameters)
     maker = CRFMaker(parameters)
-    q = pickle.loads(pickle.dumps(maker))(1)(scores, image)
+    q = maker(1)(scores, image)
     # the layer adds in Caffe's own order, evaluation in a quicker one
     np.testing.assert_allclose(q, layer[0], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(q.argmax(0), layer[0].argmax(0))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from caffe_port.data.pictures import read_labels
@@ -13,7 +16,7 @@ from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.store import COMP6
-from tests.evaluation.standins import CLASSES, CROP, Brightest, Dies, Gives, Refuses, Swaps
+from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps
 
 
 def run(items, out, **options):
@@ -50,8 +53,8 @@ def test_without_refinement_or_truth(voc, tmp_path):
     assert len(list((tmp_path / "out" / "before").glob("*.png"))) == len(items)
 
 
-def test_two_processes_give_what_one_gives(voc, tmp_path):
-    one = run(voc[0], tmp_path / "one", comp6=True)
+def test_two_lanes_give_what_one_gives(voc, tmp_path):
+    one = run(voc[0], tmp_path / "one", comp6=True, jobs=1)
     two = run(voc[0], tmp_path / "two", comp6=True, jobs=2)
     assert np.array_equal(one.after.counts, two.after.counts)
     assert [outcome.id for outcome in two.outcomes] == [item.id for item in voc[0]]
@@ -131,9 +134,12 @@ def test_wrong_scores_are_no_bad_file(voc, tmp_path):
         run(voc[0], tmp_path / "b", network=Gives(value=np.inf), skip_bad=True)
 
 
-def test_a_process_that_dies_is_reported(voc, tmp_path):
-    with pytest.raises(CaffePortError, match="a process of the evaluation died"):
-        run(voc[0], tmp_path / "out", network=Dies(), jobs=2)
+def test_torch_has_its_threads_back(voc, tmp_path):
+    before = torch.get_num_threads()
+    run(voc[0], tmp_path / "out", jobs=3)
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
 
 
 def test_labels_beyond_the_classes(voc, tmp_path):

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.prediction import network_input, predict
-from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.prediction import classified, enlarged, label_maps, network_input
+from caffe_port.evaluation.settings import Network, Settings
 
 SETTINGS = Settings(crop=(9, 17), mean=(1.0, 2.0, 3.0))
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def predict(image, classify, refiner, settings, enlarge=None):
+    network, size = Network(classify, enlarge), image.shape[:2]
+    scores = classified(network_input(image, settings), network, settings, size)
+    return label_maps(enlarged(scores, network, settings, size), image, refiner)
 
 
 def test_the_mean_is_taken_off_channel_by_channel_and_padding_is_zero():
@@ -57,15 +63,27 @@ def test_the_refinement_gets_the_cut_scores_and_the_picture():
     np.testing.assert_array_equal(result.after, scores[0, :, :5, :7].argmin(axis=0))
 
 
+def test_small_scores_are_enlarged_before_they_are_cut():
+    small = np.random.default_rng(2).random((1, 4, 3, 17), dtype=np.float32)
+    result = predict(IMAGE, lambda x: small, None, SETTINGS, lambda x: x.repeat(3, 2))
+    np.testing.assert_array_equal(result.before, small[0].argmax(0).repeat(3, 0)[:5, :7])
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 2, 3), (2, 3, 9, 17), (3, 9, 17), (1, 3, 10, 17)])
 def test_scores_of_another_size_are_refused(shape):
-    with pytest.raises(UsageError, match=r"expected \(1, classes, 9, 17\)"):
+    with pytest.raises(UsageError, match=r"expected \(1, classes, (9, 17|height, width)\)"):
         predict(IMAGE, lambda x: np.zeros(shape, np.float32), None, SETTINGS)
+
+
+def test_small_scores_that_do_not_grow_to_the_crop_are_refused():
+    small = np.zeros((1, 4, 3, 17), np.float32)
+    with pytest.raises(UsageError, match=r"expected \(1, classes, 9, 17\)"):
+        predict(IMAGE, lambda x: small, None, SETTINGS, lambda x: x.repeat(2, 2))
 
 
 @pytest.mark.parametrize("classes", [0, 256])
 def test_impossible_numbers_of_classes_are_refused(classes):
-    with pytest.raises(UsageError, match=f"{classes} classes"):
+    with pytest.raises(UsageError, match="of 1 to 255 classes"):
         predict(IMAGE, lambda x: np.zeros((1, classes, 9, 17), np.float32), None, SETTINGS)
 
 

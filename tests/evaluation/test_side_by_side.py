@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from caffe_port.data.pictures import read_labels
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.settings import Network
 from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps
 
 WAIT = 60  # seconds until a test that would hang fails instead
@@ -39,16 +40,16 @@ class Counting(Brightest):
 
     second: threading.Event | None = None
 
-    def __call__(self, threads):
+    def __call__(self):
         calls = []
 
-        def network(x):
+        def classify(x):
             calls.append(1)
             if len(calls) == 2:
                 self.second.set()
             return x.copy()
 
-        return network
+        return Network(classify)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def test_the_network_goes_on_while_an_image_is_refined(voc, tmp_path):
         tmp_path / "out",
         CROP,
         make_refiner=Waiting(second),
+        jobs=1,
         refiner_threads=1,
     )
     assert len(result.outcomes) == len(voc[0])
@@ -97,16 +99,35 @@ def test_a_bad_image_stops_it_or_is_skipped(voc, tmp_path):
 
 def test_a_network_that_cannot_be_built_and_wrong_numbers(voc, tmp_path):
     options = {"make_refiner": Swaps()}
-    with pytest.raises(Exception, match="not the net's"):
+    with pytest.raises(CaffePortError, match="not the net's"):
         evaluate(voc[0], Refuses(), tmp_path, CROP, refiner_threads=1, **options)
-    for jobs, threads in ((2, 1), (1, -1)):
-        with pytest.raises(UsageError, match=f"{threads} threads that refine"):
-            evaluate(
-                voc[0],
-                Brightest(),
-                tmp_path,
-                CROP,
-                jobs=jobs,
-                refiner_threads=threads,
-                **options,
-            )
+    with pytest.raises(UsageError, match="-1 threads that refine"):
+        evaluate(voc[0], Brightest(), tmp_path, CROP, refiner_threads=-1, **options)
+
+
+@dataclass(frozen=True)
+class Elsewhere(Counting):
+    """A network that is not on the CPU, and says which threads it ran in."""
+
+    on_cpu: bool = False
+    threads: set = field(default_factory=set)
+
+    def __call__(self):
+        def classify(x):
+            self.threads.add(threading.get_ident())
+            return x.copy()
+
+        return Network(classify)
+
+
+def test_a_network_elsewhere_has_a_thread_to_itself(voc, tmp_path):
+    refining = set()
+
+    class Refining(Swaps):
+        def __call__(self, threads):
+            return lambda scores, image: refining.add(threading.get_ident()) or scores
+
+    network = Elsewhere()
+    evaluate(voc[0], network, tmp_path, CROP, make_refiner=Refining())
+    assert len(network.threads) == 1
+    assert not network.threads & refining

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from caffe_port.data.pictures import read_labels, read_note, write_labels
 from caffe_port.errors import UsageError
@@ -16,10 +15,7 @@ from caffe_port.evaluation.store import COMP6, Store
 MAPS = Prediction(np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8), 4)
 
 
-@pytest.fixture
-def image(tmp_path):
-    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
-    return tmp_path / "a.png"
+IMAGE = "0123456789abcdef" * 4  # the digest of an image file
 
 
 def opened(folder, settings, *, fresh=False, refined=True, comp6=False):
@@ -28,11 +24,11 @@ def opened(folder, settings, *, fresh=False, refined=True, comp6=False):
     return store
 
 
-def test_what_was_saved_is_loaded(tmp_path, image):
+def test_what_was_saved_is_loaded(tmp_path):
     store = opened(tmp_path / "out", {"crop": 5})
-    assert store.load("a", image) is None
-    store.save("a", image, MAPS)
-    back = opened(tmp_path / "out", {"crop": 5}).load("a", image)
+    assert store.load("a", IMAGE) is None
+    store.save("a", IMAGE, MAPS)
+    back = opened(tmp_path / "out", {"crop": 5}).load("a", IMAGE)
     assert back is not None
     assert back.classes == 4
     assert np.array_equal(back.before, MAPS.before)
@@ -40,39 +36,38 @@ def test_what_was_saved_is_loaded(tmp_path, image):
     assert json.loads((tmp_path / "out" / "settings.json").read_text()) == {"crop": 5}
 
 
-def test_changed_settings_are_refused_by_name(tmp_path, image):
-    opened(tmp_path / "out", {"crf": {"bi_w": 4}, "crop": 5}).save("a", image, MAPS)
+def test_changed_settings_are_refused_by_name(tmp_path):
+    opened(tmp_path / "out", {"crf": {"bi_w": 4}, "crop": 5}).save("a", IMAGE, MAPS)
     with pytest.raises(UsageError, match=r"crf\.bi_w was 4, is 5\).*--fresh"):
         opened(tmp_path / "out", {"crf": {"bi_w": 5}, "crop": 5})
     with pytest.raises(UsageError, match=r'crf was \{"bi_w": 4\}, is null'):
         opened(tmp_path / "out", {"crf": None, "crop": 5})
 
 
-def test_fresh_drops_our_label_maps_and_nothing_else(tmp_path, image):
-    opened(tmp_path / "out", {"crop": 5}).save("a", image, MAPS)
+def test_fresh_drops_our_label_maps_and_nothing_else(tmp_path):
+    opened(tmp_path / "out", {"crop": 5}).save("a", IMAGE, MAPS)
     write_labels(tmp_path / "out" / "before" / "holiday.png", MAPS.before)
     store = opened(tmp_path / "out", {"crop": 6}, fresh=True)
-    assert store.load("a", image) is None
+    assert store.load("a", IMAGE) is None
     assert [path.name for path in (tmp_path / "out" / "before").iterdir()] == ["holiday.png"]
 
 
-def test_an_image_that_changed_is_not_trusted(tmp_path, image):
+def test_an_image_that_changed_is_not_trusted(tmp_path):
     store = opened(tmp_path / "out", {})
-    store.save("a", image, MAPS)
-    Image.new("RGB", (3, 2), (1, 1, 1)).save(image)
-    assert store.load("a", image) is None
+    store.save("a", IMAGE, MAPS)
+    assert store.load("a", IMAGE[::-1]) is None
 
 
-def test_label_maps_of_other_settings_are_not_trusted_without_the_settings_file(tmp_path, image):
-    opened(tmp_path / "out", {"crop": 5}).save("a", image, MAPS)
+def test_label_maps_of_other_settings_are_not_trusted_without_the_settings_file(tmp_path):
+    opened(tmp_path / "out", {"crop": 5}).save("a", IMAGE, MAPS)
     (tmp_path / "out" / "settings.json").unlink()
-    assert opened(tmp_path / "out", {"crop": 6}).load("a", image) is None
+    assert opened(tmp_path / "out", {"crop": 6}).load("a", IMAGE) is None
 
 
 @pytest.mark.parametrize("damage", ["missing", "half", "foreign"])
-def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, image, damage):
+def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, damage):
     store = opened(tmp_path / "out", {})
-    store.save("a", image, MAPS)
+    store.save("a", IMAGE, MAPS)
     after = store.after("a")
     if damage == "missing":
         after.unlink()
@@ -80,13 +75,13 @@ def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, image, damage):
         after.write_bytes(after.read_bytes()[:40])
     else:
         write_labels(after, MAPS.before)
-    assert store.load("a", image) is None
+    assert store.load("a", IMAGE) is None
 
 
-def test_without_a_refinement_there_is_one_label_map(tmp_path, image):
+def test_without_a_refinement_there_is_one_label_map(tmp_path):
     store = opened(tmp_path / "out", {}, refined=False)
-    store.save("a", image, Prediction(MAPS.before, None, 4))
-    back = store.load("a", image)
+    store.save("a", IMAGE, Prediction(MAPS.before, None, 4))
+    back = store.load("a", IMAGE)
     assert back is not None
     assert back.after is None
     assert not store.after("a").exists()
@@ -100,6 +95,23 @@ def test_comp6_holds_the_final_labels_without_a_note(tmp_path):
     assert read_note(path) == ""
     store.save_comp6("a", Prediction(MAPS.before, None, 4))
     assert np.array_equal(read_labels(path), MAPS.before)
+
+
+def test_what_a_killed_run_left_half_written_goes_and_nothing_else(tmp_path):
+    store = opened(tmp_path, {})
+    store.save("a", IMAGE, MAPS)
+    kept = [store.before("a"), tmp_path / "before" / ".thumbnail.png"]
+    kept[1].touch()
+    (tmp_path / "before" / ".a.k3x_9fzq.png").write_bytes(b"half")
+    opened(tmp_path, {})
+    assert sorted((tmp_path / "before").iterdir()) == sorted(kept)
+
+
+def test_another_process_sees_whether_the_folder_is_ready(tmp_path):
+    assert not Store(tmp_path, {"crop": 5}, refined=False).is_open()
+    opened(tmp_path, {"crop": 5})
+    assert Store(tmp_path, {"crop": 5}, refined=False).is_open()
+    assert not Store(tmp_path, {"crop": 6}, refined=False).is_open()
 
 
 def test_foreign_settings_and_unwritable_folders_are_named(tmp_path):

@@ -1,0 +1,153 @@
+"""Steps in threads: order of results, bounds, later stages first, errors, closing."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.cores import Threads, cores, divide
+from caffe_port.evaluation.crew import FIRST, Role, Step, work
+
+LAST = 2
+ALL = frozenset({FIRST, 1, LAST})
+
+
+def role(count, stages=ALL):
+    return Role(count, stages, lambda: None)
+
+
+def three_steps(item, log=lambda stage, item: None):
+    def last():
+        log(LAST, item)
+        return item * 10
+
+    def middle():
+        log(1, item)
+        return Step(LAST, last)
+
+    log(FIRST, item)
+    return Step(1, middle)
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        [role(1)],
+        [role(3)],
+        [role(1, frozenset({1})), role(2, ALL - {1})],
+        [role(2, frozenset({FIRST})), role(1, frozenset({1})), role(1, frozenset({LAST}))],
+    ],
+)
+def test_results_come_in_order(roles):
+    found = list(work(iter(range(50)), three_steps, roles, ahead=3))
+    assert found == [10 * i for i in range(50)]
+    assert list(work(iter([]), three_steps, roles, ahead=3)) == []
+
+
+def test_one_thread_ends_an_item_before_it_begins_the_next():
+    log = []
+    list(work(iter(range(3)), lambda i: three_steps(i, lambda *x: log.append(x)), [role(1)],
+              ahead=3))  # fmt: skip
+    assert log == [(stage, i) for i in range(3) for stage in (FIRST, 1, LAST)]
+
+
+def test_few_are_begun_at_a_time():
+    under_way, most, lock = set(), [0], threading.Lock()
+
+    def log(stage, item):
+        with lock:
+            under_way.add(item) if stage == FIRST else None
+            most[0] = max(most[0], len(under_way))
+            under_way.discard(item) if stage == LAST else None
+
+    begin = lambda i: three_steps(i, log)  # noqa: E731
+    roles = [role(2, frozenset({FIRST})), role(1, ALL - {FIRST})]
+    assert len(list(work(iter(range(40)), begin, roles, ahead=4))) == 40
+    assert most[0] <= 4
+
+
+def test_an_item_that_ends_at_once_needs_no_step():
+    assert list(work(iter("ab"), str.upper, [role(2)], ahead=2)) == ["A", "B"]
+
+
+@pytest.mark.parametrize("where", ["items", "step", "prepare"])
+def test_an_unexpected_error_ends_it(where):
+    def items():
+        yield 1
+        if where == "items":
+            raise ZeroDivisionError
+        yield 2
+
+    def step():
+        if where == "step":
+            raise ZeroDivisionError
+        return 0
+
+    def prepare():
+        if where == "prepare":
+            raise ZeroDivisionError
+
+    roles = [Role(2, ALL, prepare)]
+    with pytest.raises(ZeroDivisionError):
+        list(work(items(), lambda i: Step(1, step), roles, ahead=2))
+    assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
+
+
+def test_closing_begins_nothing_more():
+    held = threading.Event()
+
+    def begin(item):
+        return item if item == 0 else held.wait(60)
+
+    items = iter(range(10**9))
+    results = work(items, begin, [role(2)], ahead=2)
+    assert next(results) == 0
+    threading.Timer(0.01, held.set).start()
+    results.close()
+    assert next(items) <= 3
+    assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
+
+
+def test_two_are_at_work_at_once():
+    both = threading.Barrier(2, timeout=60)
+    assert len(list(work(iter(range(2)), lambda i: both.wait() >= 0, [role(2)], ahead=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "expected"),
+    [
+        (2, {}, Threads(2, 1, 0, True)),
+        (1, {}, Threads(1, 1, 0, True)),
+        (16, {}, Threads(4, 4, 0, True)),
+        (16, {"jobs": 1}, Threads(1, 16, 0, True)),
+        (2, {"jobs": 8}, Threads(8, 1, 0, True)),
+        (16, {"refiner_threads": 6, "jobs": 2}, Threads(2, 5, 6, False)),
+        (1, {"refiner_threads": 3}, Threads(1, 1, 3, False)),
+        (16, {"on_cpu": False}, Threads(1, 1, 16, False)),
+        (16, {"on_cpu": False, "refiner_threads": 2, "jobs": 3}, Threads(3, 1, 2, False)),
+    ],
+)
+def test_the_division_of_the_cores(count, options, expected):
+    options = {"jobs": None, "refiner_threads": 0, "on_cpu": True, **options}
+    threads = divide(count, **options)
+    assert threads == expected
+    served = frozenset().union(*(role.stages for role in threads.roles()))
+    assert served == ALL
+    assert threads.ahead >= sum(role.count for role in threads.roles())
+
+
+def test_impossible_divisions_are_refused():
+    with pytest.raises(UsageError, match="at least one job"):
+        divide(2, jobs=0, refiner_threads=0, on_cpu=True)
+
+
+def test_cores_of_one_process_among_several(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert cores() == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    assert cores(3) == 4
+    assert cores(99) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "8,2")
+    assert cores() == 12
