@@ -72,7 +72,8 @@ def open_file(folder: str | os.PathLike[str], program: str) -> Path:
 def close_files() -> None:
     """Ends what ``open_file`` began."""
     while _files:
-        _files.pop().close()
+        with contextlib.suppress(OSError):  # a full disk was told of when it was met
+            _files.pop().close()
 
 
 @contextlib.contextmanager
@@ -99,5 +100,11 @@ def log(message: str, severity: int = 0, place: str = "solver.cpp:1") -> None:
     stamp = f"{_SEVERITIES[severity]}{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d}"
     for function in _before:
         function()
-    for stream in (sys.stderr, *_files):
-        print(f"{stamp} {place}] {message}", file=stream)
+    line = f"{stamp} {place}] {message}"
+    print(line, file=sys.stderr)
+    for stream in list(_files):
+        try:
+            print(line, file=stream)
+        except OSError as error:  # as glog, which goes on without the file
+            _files.remove(stream)
+            log(f"The log file cannot be written any more: {error.strerror}", ERROR)

@@ -21,12 +21,13 @@ from caffe_port.proto.printer import print_text
 from caffe_port.pycaffe import mode, solver_nets
 from caffe_port.pycaffe.net import Net
 from caffe_port.pycaffe.solver import Solver
-from caffe_port.solver import run_state, whole_pass
+from caffe_port.solver import run_state
 from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.net_log import log_loaded, log_net
 from caffe_port.solver.signals import Requests
 from caffe_port.solver.watching import Step, Watcher, named
+from caffe_port.solver.whole_pass import WholePass, obstacle
 from caffe_port.weights.solver_state import SolverState
 
 _Path = str | os.PathLike[str]
@@ -85,8 +86,10 @@ class Training(Solver):
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
             self._use_torch_dropout(seed)
+        self._pass: WholePass | None = None
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
+        self._saved: int | None = None  # the iteration of the last snapshot
         self._run_state = run_state.RunState(self._nets)
         self._log_nets()
         for net in self.test_nets:
@@ -144,10 +147,19 @@ class Training(Solver):
             self._origin = None  # average_loss starts afresh at each call
         super().step(iters)
 
+    def _clear_diffs(self) -> None:
+        """Begins an iteration: through the whole net at once where nobody looks into it."""
+        if self._callbacks or obstacle(self.net):
+            self._pass = None
+            super()._clear_diffs()
+        else:
+            self._pass = self._pass or WholePass(self.net)
+            self._pass.clear()
+
     def _forward_backward(self) -> float:
-        if self._callbacks or not whole_pass.is_possible(self.net):
+        if self._pass is None:
             return super()._forward_backward()
-        return whole_pass.forward_backward(self.net)
+        return self._pass.forward_backward()
 
     def _smooth(self, loss: float, start: int) -> None:
         if self._resumed is not None:
@@ -195,8 +207,21 @@ class Training(Solver):
             watcher.outputs(which, self.iter, named(values))
 
     def snapshot(self) -> None:
-        """Writes weights, solver state and, unless it is not wanted, the side file."""
-        super().snapshot()
+        """Writes weights, the side file unless it is not wanted, and the solver state.
+
+        Raises:
+            OSError: they cannot be written; the snapshot before is as it was.
+        """
+        try:
+            super().snapshot()
+        except OSError as error:
+            before = "no other" if self._saved is None else f"one of iteration {self._saved}"
+            message = (
+                f"the snapshot of iteration {self.iter} cannot be written: "
+                f"{error.strerror or error}; there is {before}"
+            )
+            raise OSError(error.errno, message, self.param.snapshot_prefix) from error
+        self._saved = self.iter
         hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         state = f"{stem}.solverstate" + (".h5" if hdf5 else "")
@@ -226,6 +251,7 @@ class Training(Solver):
         """
         super().restore(state_file)
         self._expect_all_weights(state_file)
+        self._saved = self.iter
         log("SGDSolver: restoring history", place="sgd_solver.cpp:1")
         side = run_state.path_of(state_file)
         if not self._keeps_run_state:

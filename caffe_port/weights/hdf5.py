@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,6 +162,24 @@ def child_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     return member
 
 
+@contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Gives an HDF5 file to fill, which appears at ``path`` whole or not at all.
+
+    It is made in memory: where the disk fills up, HDF5's own writing ends the process.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    options = {"driver": "core", "backing_store": False, "block_size": 2**20}
+    with h5py.File(os.fspath(path), "w", **options) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)
+
+
 def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> None:
     """Writes Caffe's HDF5 weights, all of it or nothing.
 
@@ -175,7 +194,7 @@ def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> N
     check_writable(layers)
     _check_names(layers)
     owned: set[Identity] = set()
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         data = file.create_group("data")
         diffs = None
         if any(blob.diff is not None for layer in layers for blob in layer.blobs):

@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path
-from caffe_port.weights.hdf5 import BROKEN, Reader, blob_index, child_dataset, subgroup
+from caffe_port.weights.hdf5 import BROKEN, Reader, blob_index, child_dataset, new_file, subgroup
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.solver_state import MAX_NAME, SolverState, counted
@@ -86,7 +85,7 @@ def _check_inside(dataset: h5py.Dataset) -> None:
 def write(path: str | os.PathLike[str], state: SolverState) -> None:
     """Does the work of ``solver_state.write_solver_state``."""
     text = state.learned_net.encode(errors="surrogateescape")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         file.create_dataset("iter", data=np.array([state.iter], np.int32))
         # ended by a zero, as Caffe reads it; h5py's own strings are padded instead
         kind = h5py.h5t.C_S1.copy()
