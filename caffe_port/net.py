@@ -20,6 +20,8 @@ from caffe_port.spec import LayerSpec, NetSpec
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from caffe_port.inference import Optimized
+    from caffe_port.inference.options import Precision
     from caffe_port.weights import StoredLayer
     from caffe_port.weights.matching import Match
 
@@ -186,8 +188,8 @@ class Net(nn.Module):
             LayerError: a layer that cannot run on its bottoms.
         """
         blobs = Blobs()
-        fed = self._feed(inputs)
-        plan = self._plan(frozenset(fed), keep)
+        fed = self.fed(inputs)
+        plan = self.planned(frozenset(fed), keep)
         for name, data in fed.items():
             wanted = plan.keep_all and torch.is_grad_enabled() and name in plan.needs_diff
             if wanted and data.is_floating_point() and not data.requires_grad:
@@ -202,28 +204,37 @@ class Net(nn.Module):
             tops = self.run_layer(step.layer.name, bottoms)
             del bottoms
             for name, data in zip(step.layer.tops, tops, strict=True):
-                blobs.write(name, self._placed(data, step.layer.op.kind), plan.keep_all)
+                blobs.write(name, self.placed(data, step.layer.op.kind), plan.keep_all)
             for name in step.free:
                 del blobs[name]
         for name in fed.keys() - plan.kept:
             blobs.pop(name, None)  # fed, but read by no layer that runs
         return blobs
 
-    def _plan(self, fed: frozenset[str], keep: Keep) -> Plan:
+    def planned(self, fed: frozenset[str], keep: Keep) -> Plan:
+        """The plan of a forward pass: see ``make_plan``."""
         wanted = keep if isinstance(keep, str) else frozenset(keep)
         key = (fed, wanted, self.write_files)
         if key not in self._plans:
             self._plans[key] = make_plan(self.spec, fed, wanted, self.write_files)
         return self._plans[key]
 
-    def _placed(self, data: Tensor, kind: str) -> Tensor:
-        """Data layers read into main memory; their tops go where the parameters are."""
+    def placed(self, data: Tensor, kind: str) -> Tensor:
+        """The top of a layer of that kind, where it belongs.
+
+        Data layers read into main memory; their tops go where the parameters are.
+        """
         if kind != "source":
             return data
         like = next(self.parameters(), None)
         return data if like is None else data.to(like)
 
-    def _feed(self, inputs: Array | Mapping[str, Array]) -> dict[str, Tensor]:
+    def fed(self, inputs: Array | Mapping[str, Array]) -> dict[str, Tensor]:
+        """What ``forward`` is given, as tensors by blob name.
+
+        Raises:
+            UsageError: an input that the net does not have.
+        """
         if not isinstance(inputs, Mapping):
             names = self.spec.inputs or self.spec.sources[:1]
             if len(names) != 1:
@@ -234,6 +245,35 @@ class Net(nn.Module):
                 known = ", ".join(self.spec.sources) or "none"
                 raise UsageError(f"'{name}' is no input of the net; its inputs: {known}")
         return {name: _tensor(name, data) for name, data in inputs.items()}
+
+    def optimized(
+        self,
+        *,
+        fold: bool = True,
+        winograd: bool = True,
+        precision: Precision = "float32",
+        compile: str | None = None,
+    ) -> Optimized:
+        """A faster face of this net, for inference only: see ``inference.Optimized``.
+
+            fast = net.optimized()
+            scores = fast({"data": x})["fc8_interp"]
+            labels = fast.labels({"data": x})     # (N, H, W)
+
+        It shares this net's parameters and follows their changes.
+
+        Args:
+            fold: make BatchNorm, Scale and Bias part of the convolution before them.
+            winograd: compute wide 3 x 3 convolutions with fewer multiplications.
+            precision: 'bfloat16' or 'float16' convolutions, where the device has them; they leave
+                the parity rule.
+            compile: a backend of ``torch.compile``, such as 'inductor'.
+        Raises:
+            UsageError: an unknown precision, or (at the first call) one that the device lacks.
+        """
+        from caffe_port.inference import Optimized, Options
+
+        return Optimized(self, Options(fold, winograd, precision, compile))
 
     def load_stored(self, layers: Sequence[StoredLayer], *, strict: bool = True) -> Match:
         """Copies stored weights into the parameters, by layer name.

@@ -1,0 +1,92 @@
+"""Layers that look around each pixel: Pooling, LRN, Interp."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_port.inference.graph import Node
+from caffe_port.inference.planner import Planner, Step, rule
+from caffe_port.layers.pooling import max_pool
+from caffe_port.spec.ops import interp, lrn, pooling
+
+
+@rule("Pooling")
+def _pooling(node: Node, planner: Planner) -> Step:
+    """Without the indices, which only a second top and the backward pass need."""
+    op, module = node.layer.op, planner.net.module(node.layer.name)
+    assert isinstance(op, pooling.Pooling)
+    if op.method == "MAX" and len(node.outputs) == 1:
+
+        def run(x: Tensor) -> tuple[Tensor, ...]:
+            if not _as_torch(op, tuple(x.shape)):
+                return (max_pool(x, op)[0],)
+            kernel = op.window(tuple(x.shape))
+            top = functional.max_pool2d(x, kernel, op.stride, op.pad, ceil_mode=op.ceil)
+            return (top,)
+
+        return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+
+    def with_module(x: Tensor) -> tuple[Tensor, ...]:
+        tops: tuple[Tensor, ...] = module(planner.full(x))
+        return tops
+
+    return Step(node.layer, with_module, node.inputs, node.outputs, fresh=True)
+
+
+def _as_torch(op: pooling.Pooling, shape: tuple[int, ...]) -> bool:
+    """Whether torch has the same windows: padding of at most half of each, none wholly outside."""
+    kernel, tops = op.window(shape), op.top_shapes([shape])[0]
+    return all(
+        2 * op.pad[i] <= kernel[i]
+        and (tops[2 + i] - 1) * op.stride[i] < shape[2 + i] + op.pad[i]
+        for i in (0, 1)
+    )  # fmt: skip
+
+
+@rule("LRN")
+def _lrn(node: Node, planner: Planner) -> Step | None:
+    op = node.layer.op
+    assert isinstance(op, lrn.LRN)
+    if op.within:
+        return None
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        return (normalize_across_channels(planner.full(x), op),)
+
+    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+
+
+def normalize_across_channels(x: Tensor, op: lrn.LRN) -> Tensor:
+    """x / (k + alpha / size * sum of the squares of size channels around) ^ beta.
+
+    Args:
+        x: (N, C, H, W), fastest in channels_last.
+    Source: BVLC/caffe lrn_layer.cpp, CrossChannelForward_cpu.
+    """
+    pixels = x.permute(0, 2, 3, 1)
+    reach, channels = op.local_size // 2, x.shape[1]
+    squares = functional.pad(pixels.square(), (reach, reach))
+    total = squares[..., :channels].clone()
+    for i in range(1, op.local_size):
+        total += squares[..., i : i + channels]
+    total.mul_(op.alpha / op.local_size).add_(op.k)
+    if op.beta == 0.75:
+        root = total.sqrt()
+        return (pixels / root.mul_(root.sqrt())).permute(0, 3, 1, 2)
+    return (pixels * total.pow_(-op.beta)).permute(0, 3, 1, 2)
+
+
+@rule("Interp")
+def _interp(node: Node, planner: Planner) -> Step:
+    """What grows is made contiguous while it is small."""
+    op, name, net = node.layer.op, node.layer.name, planner.net
+    assert isinstance(op, interp.Interp)
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        x = planner.full(x)
+        shape = op.top_shapes([tuple(x.shape)])[0]
+        grows = shape[2] * shape[3] > x.shape[2] * x.shape[3]
+        return net.run_layer(name, [x.contiguous() if grows else x])
+
+    return Step(node.layer, run, node.inputs, node.outputs)
