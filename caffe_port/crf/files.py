@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caffe_port.errors import DataError, FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, open_regular
 
 PathLike = str | os.PathLike[str]
 MAT_SUFFIX = "_blob_0.mat"
@@ -30,21 +31,26 @@ def read_bin(path: PathLike) -> NDArray[np.float32] | NDArray[np.int16]:
         FormatError: its length fits neither.
     """
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as stream:
+            return _read_bin(path, stream)
     except OSError as error:
         raise DataError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from error
-    if len(content) < _HEADER:
-        raise FormatError(f"{len(content)} bytes; a .bin file has a header of 12", path=path)
+
+
+def _read_bin(path: PathLike, stream: BinaryIO) -> NDArray[np.float32] | NDArray[np.int16]:
+    size, content = os.fstat(stream.fileno()).st_size, stream.read(_HEADER)
+    if size < _HEADER:
+        raise FormatError(f"{size} bytes; a .bin file has a header of 12", path=path)
     rows, columns, channels = (int(n) for n in np.frombuffer(content, "<i4", 3))
     if min(rows, columns, channels) < 1:
         message = f"the header says {rows} rows, {columns} columns, {channels} channels"
         raise FormatError(message, path=path, offset=0)
-    number, body = math.prod((rows, columns, channels)), len(content) - _HEADER
+    number, body = math.prod((rows, columns, channels)), size - _HEADER
     if body == 4 * number:
-        planes = np.frombuffer(content, "<f4", offset=_HEADER).reshape(channels, columns, rows)
+        planes = np.frombuffer(stream.read(), "<f4").reshape(channels, columns, rows)
         return np.ascontiguousarray(planes.transpose(0, 2, 1), dtype=np.float32)
     if channels == 1 and body == 2 * number:
-        labels = np.frombuffer(content, "<i2", offset=_HEADER).reshape(columns, rows)
+        labels = np.frombuffer(stream.read(), "<i2").reshape(columns, rows)
         return np.ascontiguousarray(labels.T, dtype=np.int16)
     message = f"{body} bytes follow a header that says {rows} x {columns} x {channels}; expected "
     message += f"{4 * number} (float32)" + (f" or {2 * number} (int16)" if channels == 1 else "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from caffe_port.errors import DataError
+from caffe_port.files import open_regular
 
 PathLike = str | os.PathLike[str]
 
@@ -49,7 +50,7 @@ class LmdbFile:
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path) / "data.mdb" if Path(path).is_dir() else Path(path)
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path}: cannot be read as an LMDB database: {error}") from error

@@ -7,14 +7,13 @@ Source: DeepLab v2 matio_io.cpp, mat_write_layer.cpp.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.mat5 import Variable, find_variable
 from caffe_port.errors import DataError, FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_text
 
 
 def listed_names(source: str, strip: int) -> list[str]:
@@ -24,7 +23,7 @@ def listed_names(source: str, strip: int) -> list[str]:
         ValueError: the list cannot be read, or a line leaves no name.
     """
     try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
+        lines = read_text(source).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"source '{source}' cannot be read: {error}") from error
     names = []

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import FormatError
+from caffe_port.files import open_regular
 
 _MATRIX, _COMPRESSED = 14, 15
 _DOUBLE, _SINGLE = 6, 7  # classes of arrays
@@ -99,7 +100,7 @@ def find_variable(path: str | os.PathLike[str], name: str) -> Variable | None:
         OSError: it cannot be opened.
     """
     path = os.fspath(path)
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         end = os.fstat(stream.fileno()).st_size
         order = _byte_order(stream.read(_HEADER), path)
         position = _HEADER

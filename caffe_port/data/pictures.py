@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Bytes = npt.NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
+
+# What OpenCV, and so Caffe, decodes; of Pillow's other formats one even starts a program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph: 200 MB while it is decoded
+MAX_FILE = 256 * 2**20
+_TOO_LARGE = f"too large to be decoded safely: expected at most {MAX_PIXELS:,} pixels"
 
 # What Pillow's decoders let out for a broken file, by experience: not only OSError.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -34,8 +42,7 @@ def read_rgb(path: PathLike) -> Bytes:
     Raises:
         DataError: missing, broken, too large to be decoded safely, or not 8 bits a channel.
     """
-    with _opened(path) as picture:
-        return np.array(_eight_bit(path, picture).convert("RGB"))
+    return _pixels(_eight_bit(path, open_picture(path)), "RGB")
 
 
 def read_bgr(path: PathLike) -> Bytes:
@@ -49,8 +56,7 @@ def read_grey(path: PathLike) -> Bytes:
     Raises:
         DataError: as for ``read_rgb``.
     """
-    with _opened(path, draft="L") as picture:
-        return np.array(_eight_bit(path, picture).convert("L"))
+    return _pixels(_eight_bit(path, open_picture(path, draft="L")), "L")
 
 
 def decode_picture(content: bytes, where: str, color: bool | None = None) -> Bytes:
@@ -66,13 +72,22 @@ def decode_picture(content: bytes, where: str, color: bool | None = None) -> Byt
     Raises:
         DataError: as for ``read_rgb``.
     """
-    with _decoded(content, where, "L" if color is False else None) as picture:
-        _eight_bit(where, picture)
-        if color is False or (color is None and picture.mode in ("1", "L")):
-            return np.array(picture.convert("L"))[:, :, None]
-        if color is None and picture.has_transparency_data:
-            return np.ascontiguousarray(np.array(picture.convert("RGBA"))[:, :, [2, 1, 0, 3]])
-        return np.ascontiguousarray(np.array(picture.convert("RGB"))[:, :, ::-1])
+    picture = _eight_bit(where, _decoded(content, where, "L" if color is False else None))
+    if color is False or (color is None and picture.mode in ("1", "L")):
+        return _pixels(picture, "L")[:, :, None]
+    if color is None and picture.has_transparency_data:
+        return np.ascontiguousarray(_pixels(picture, "RGBA")[:, :, [2, 1, 0, 3]])
+    return np.ascontiguousarray(_pixels(picture, "RGB")[:, :, ::-1])
+
+
+def picture_size(path: PathLike) -> tuple[int, int]:
+    """A picture's height and width, by its head alone.
+
+    Raises:
+        DataError: as for ``read_rgb``, of a damaged head.
+    """
+    with _recognised(_content(path), os.fspath(path)) as picture:
+        return picture.height, picture.width
 
 
 def read_labels(path: PathLike) -> Bytes:
@@ -87,13 +102,13 @@ def read_labels(path: PathLike) -> Bytes:
     Raises:
         DataError: missing, broken, or a picture of colours rather than of indices.
     """
-    with _opened(path) as picture:
+    with open_picture(path) as picture:
         if picture.mode not in ("P", "L"):
             raise DataError(
                 f"{path}: a label map must be a palette or an 8-bit grey picture of class "
                 f"indices, found mode {picture.mode}; convert its colours to indices first"
             )
-        return np.array(picture)
+        return _pixels(picture, picture.mode)
 
 
 def voc_palette() -> Bytes:
@@ -138,40 +153,84 @@ def read_note(path: PathLike) -> str | None:
     if not Path(path).is_file():
         return None
     try:
-        with _opened(path) as picture:
+        with open_picture(path) as picture:
             note = picture.info.get("Comment", "")
     except DataError:
         return None
     return note if isinstance(note, str) else ""
 
 
-def _opened(path: PathLike, *, draft: str | None = None) -> Image.Image:
-    """Reads and decodes the whole picture, so that nothing can fail later."""
+def open_picture(path: PathLike, *, draft: str | None = None) -> Image.Image:
+    """Reads and decodes the whole picture, so that nothing can fail later.
+
+    Args:
+        draft: the mode that a JPEG decodes to by itself, where it can.
+    Raises:
+        DataError: missing, broken or too large.
+    """
+    return _decoded(_content(path), os.fspath(path), draft)
+
+
+def _content(path: PathLike) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        return read_bytes(path, MAX_FILE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _decoded(content, os.fspath(path), draft)
 
 
 def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Image:
-    from PIL import Image
-
+    picture = _recognised(content, where)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken notes (EXIF), which are not needed
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content))
+        with _quietly():
             if draft is not None:
                 picture.draft(draft, picture.size)
             picture.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{where}: the picture is too large to be decoded safely: {error}"
-        ) from error
     except _BROKEN as error:
         raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
     return picture
+
+
+def _recognised(content: bytes, where: str) -> Image.Image:
+    """A picture of which the head is read, if that is small enough to be decoded."""
+    from PIL import Image
+
+    try:
+        with _quietly():
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{where}: {_TOO_LARGE} ({error})") from error
+    except _BROKEN as error:
+        raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        raise DataError(f"{where}: {_TOO_LARGE}, found {picture.width} x {picture.height}")
+    return picture
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Pillow warns of broken notes (EXIF), which are not needed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _pixels(picture: Image.Image, mode: str) -> Bytes:
+    """The pixels in a mode of 8 bits a channel; (H, W) or (H, W, C). The picture is closed.
+
+    Strip by strip, because Pillow copies what it gives away more than once.
+    """
+    if picture.mode != mode:
+        converted = picture.convert(mode)
+        picture.close()
+        picture = converted
+    width, height, bands = *picture.size, len(picture.getbands())
+    pixels = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
+    rows = max(1, 2**20 // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    picture.close()
+    return pixels
 
 
 def _eight_bit(path: PathLike, picture: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_port.errors import DataError
+from caffe_port.files import read_text
 
 PathLike = str | os.PathLike[str]
 
@@ -23,8 +24,6 @@ VOC_CLASSES = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
-
-_LONGEST_LIST = 64 * 1024 * 1024  # bytes: far above any real list, below what hurts
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,7 @@ def list_lines(path: PathLike) -> Iterator[tuple[int, str]]:
         DataError: the list is missing, not text, or empty.
     """
     try:
-        if Path(path).stat().st_size > _LONGEST_LIST:
-            raise DataError(
-                f"{path}: larger than {_LONGEST_LIST} bytes, so hardly a list of images"
-            )
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise DataError(f"{path}: the list cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from array import array
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
+from caffe_port.files import open_regular
 
 _LONGEST_LINE = 65536
 
@@ -67,7 +69,7 @@ def read_windows(
     # upstream compares in float32
     fg, bg = float(np.float32(fg_threshold)), float(np.float32(bg_threshold))
     try:
-        with open(source, encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(source), encoding="utf-8") as file:
             words = _Words(source, file)
             while words.begins_image(len(images)):
                 images.append(root_folder + words.text("a path"))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import LayerError
+from caffe_port.files import read_text
 from caffe_port.layers._labels import by_class, named
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec
@@ -14,8 +15,7 @@ from caffe_port.spec.ops.softmax_with_loss import SoftmaxWithLoss as Options
 
 def _read_weights(spec: LayerSpec, path: str, classes: int) -> Tensor:
     try:
-        with open(path, encoding="utf-8") as stream:
-            values = [float(word) for word in stream.read().split()]
+        values = [float(word) for word in read_text(path).split()]
     except (OSError, ValueError) as error:
         raise LayerError(spec.name, spec.type, f"weight_source '{path}': {error}") from error
     if len(values) != classes or min(values) < 0:

@@ -33,6 +33,7 @@ from caffe_port.proto.upgrade import upgrade_net
 
 # Far above any net's options; below what would make a file of empty fields eat the memory.
 MAX_OPTION_BYTES = 8 * 2**20
+MAX_OPTIONS = 100_000
 MAX_UNKNOWN = 100
 
 MAX_LAYERS = 65536
@@ -121,21 +122,22 @@ def _parse(view: memoryview, dialect: str | None, path: str) -> NetText:
 def _scan(view: memoryview) -> dict[int, _Layer]:
     """The layers by the offset of their field."""
     found: dict[int, _Layer] = {}
-    for item in wire.fields(view):
+    budget = wire.Budget()
+    for item in wire.fields(view, budget=budget):
         if item.number in (_V1_LAYERS, _LAYER):
             wire.expect(item, wire.BYTES, "layer")
             if len(found) >= MAX_LAYERS:
                 raise FormatError(f"over {MAX_LAYERS} layers", offset=item.offset)
             scan = _scan_v2 if item.number == _LAYER else _scan_v1
-            found[item.start] = scan(view, item)
+            found[item.start] = scan(view, item, budget)
     if not found:
         raise FormatError("no layers; a caffemodel has at least one")
     return found
 
 
-def _scan_v2(view: memoryview, layer: wire.Field) -> _Layer:
+def _scan_v2(view: memoryview, layer: wire.Field, budget: wire.Budget) -> _Layer:
     found = _Layer()
-    for item in wire.fields(view, layer.start, layer.end):
+    for item in wire.fields(view, layer.start, layer.end, budget):
         if item.number == _V2_NAME:
             found.name = _text(view, item)
         elif item.number == _V2_TYPE:
@@ -145,9 +147,9 @@ def _scan_v2(view: memoryview, layer: wire.Field) -> _Layer:
     return found
 
 
-def _scan_v1(view: memoryview, layer: wire.Field) -> _Layer:
+def _scan_v1(view: memoryview, layer: wire.Field, budget: wire.Budget) -> _Layer:
     found = _Layer()
-    for item in wire.fields(view, layer.start, layer.end):
+    for item in wire.fields(view, layer.start, layer.end, budget):
         if item.number == _V1_NAME:
             found.name = _text(view, item)
         elif item.number == _V1_TYPE:
@@ -155,7 +157,7 @@ def _scan_v1(view: memoryview, layer: wire.Field) -> _Layer:
         elif item.number == _V1_IMAGE_DATA:
             found.image_data = True
         elif item.number == _V1_CONVOLUTION and item.wire_type == wire.BYTES:
-            options = wire.fields(view, item.start, item.end)
+            options = wire.fields(view, item.start, item.end, budget)
             found.deeplab1 |= any(option.number in (_HOLE, _HOLE_W) for option in options)
         elif item.number in _V1_FORK_FIELDS:
             found.deeplab1 = True
@@ -181,7 +183,7 @@ class _Translator:
 
     def __init__(self, view: memoryview, layers: Mapping[int, _Layer], dialect: str) -> None:
         self.view, self.layers, self.dialect = view, layers, dialect
-        self.size = 0
+        self.size, self.budget = 0, wire.Budget(MAX_OPTIONS)
         self.unknown: dict[tuple[str, str, int], UnknownField] = {}
 
     def message(self, start: int, end: int, descriptor: Descriptor, layer: str) -> bytearray:
@@ -191,7 +193,7 @@ class _Translator:
             dialect = dialect_of_layer(self.layers[start].type, dialect)
         table = fields_by_wire_number(descriptor, dialect)
         copy = bytearray()
-        for item in wire.fields(self.view, start, end):
+        for item in wire.fields(self.view, start, end, self.budget):
             target = table.get(item.number)
             if target is None:
                 self.note(item, descriptor.name, layer)

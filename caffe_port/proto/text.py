@@ -19,6 +19,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
+from caffe_port.files import open_regular
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 
 MAX_BYTES = 32 * 2**20  # the largest published prototxt is below 1 MB
@@ -75,7 +76,7 @@ def read_file(path: str | os.PathLike[str]) -> str:
         FormatError: not a readable file, too large, or binary.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error

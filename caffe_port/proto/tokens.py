@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from caffe_port.errors import FormatError
 
 MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
+MAX_FIELDS = 200_000  # a ResNet-1001 has some 50,000
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
@@ -44,8 +45,7 @@ class Scalar:
     column: int
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """``name: value`` or ``name { ... }``; a block's value is the tuple of its entries."""
 
     name: str
@@ -54,8 +54,7 @@ class Entry:
     column: int
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     line: int
@@ -87,6 +86,7 @@ def parse_tree(text: str, path: str | None = None) -> tuple[Entry, ...]:
 class _Parser:
     def __init__(self, text: str, path: str | None) -> None:
         self.path = path
+        self.fields = 0
         self.tokens = self.scan(text)
         self.token = next(self.tokens)
 
@@ -160,12 +160,19 @@ class _Parser:
         if self.accept("["):
             yield from self.listed(name, depth)
             return
+        self.count()
         yield Entry(name.text, self.value(name, colon, depth), name.line, name.column)
+
+    def count(self) -> None:
+        self.fields += 1
+        if self.fields > MAX_FIELDS:
+            self.fail(f"over {MAX_FIELDS} fields, too many for a prototxt")
 
     def listed(self, name: _Token, depth: int) -> Iterator[Entry]:
         if self.accept("]"):
             return
         while True:
+            self.count()
             yield Entry(name.text, self.value(name, True, depth), name.line, name.column)
             if self.accept("]"):
                 return

@@ -17,6 +17,7 @@ from caffe_port.errors import FormatError
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 WIRE_TYPE_NAMES = ("varint", "64-bit", "length-delimited", "group", "end of group", "32-bit")
 MAX_NESTING = 100
+MAX_FIELDS = 500_000  # of a file, values left out; a net of 2,000 layers has some 20,000
 _MAX_VARINT_BYTES = 10
 _FIXED_SIZE = {FIXED32: 4, FIXED64: 8}
 
@@ -41,6 +42,27 @@ class Field(NamedTuple):
     end: int
     next: int
     value: int
+
+
+class Budget:
+    """How many more fields of a file are read; without it, empty ones would take minutes.
+
+    Args:
+        fields: at the start.
+    """
+
+    def __init__(self, fields: int = MAX_FIELDS) -> None:
+        self.left = self.most = fields
+
+    def spend(self, offset: int) -> None:
+        """Counts the field at ``offset``.
+
+        Raises:
+            FormatError: it is one too many.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise FormatError(f"over {self.most} fields besides values", offset=offset)
 
 
 def read_varint(view: memoryview, pos: int, end: int) -> tuple[int, int]:
@@ -72,33 +94,38 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def read_field(view: memoryview, pos: int, end: int) -> Field:
+def read_field(view: memoryview, pos: int, end: int, budget: Budget) -> Field:
     """Reads the field whose tag starts at ``pos`` in a message that ends at ``end``.
 
     A group is skipped as a whole.
 
     Raises:
-        FormatError: the tag is not valid, the payload runs past ``end``, or groups are nested
-            deeper than MAX_NESTING or not closed.
+        FormatError: the tag is not valid, the payload runs past ``end``, groups are nested deeper
+            than MAX_NESTING or not closed, or the budget is spent.
     """
+    budget.spend(pos)
     field = _read_flat(view, pos, end)
     if field.wire_type == END_GROUP:
         raise FormatError(f"group {field.number} is closed but was not opened", offset=pos)
     if field.wire_type == GROUP:
-        return _skip_group(view, field, end)
+        return _skip_group(view, field, end, budget)
     return field
 
 
-def fields(view: memoryview, start: int = 0, end: int | None = None) -> Iterator[Field]:
+def fields(
+    view: memoryview, start: int = 0, end: int | None = None, budget: Budget | None = None
+) -> Iterator[Field]:
     """All fields of the message in ``view[start:end]``, in file order.
 
+    Args:
+        budget: of the whole file; a message alone has one of its own.
     Raises:
         FormatError: see read_field.
     """
     stop = len(view) if end is None else end
-    pos = start
+    pos, budget = start, budget or Budget()
     while pos < stop:
-        field = read_field(view, pos, stop)
+        field = read_field(view, pos, stop, budget)
         yield field
         pos = field.next
 
@@ -179,10 +206,11 @@ def _read_flat(view: memoryview, pos: int, end: int) -> Field:
     return Field(number, wire_type, pos, start, start + size, start + size, 0)
 
 
-def _skip_group(view: memoryview, opening: Field, end: int) -> Field:
+def _skip_group(view: memoryview, opening: Field, end: int, budget: Budget) -> Field:
     """The whole group that ``opening`` starts, found without recursion."""
     open_numbers, pos = [opening.number], opening.next
     while pos < end:
+        budget.spend(pos)
         field = _read_flat(view, pos, end)
         if field.wire_type == GROUP:
             open_numbers.append(field.number)

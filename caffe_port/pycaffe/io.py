@@ -100,21 +100,18 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> npt.NDAr
     """Reads a picture.
 
     Args:
-        filename: of any format that Pillow reads.
+        filename: of a format that OpenCV reads.
         color: whether as RGB; False gives one channel of grey.
     Returns:
         (H, W, 3) or (H, W, 1), float32, 0 to 1. Transparency is left out.
     Raises:
         DataError: it cannot be read.
     """
-    from PIL import Image
+    from caffe_port.data.pictures import open_picture
 
-    try:
-        with Image.open(filename) as picture:
-            mode = picture.mode if picture.mode[:1] in "1LI" and picture.mode != "LA" else "RGB"
-            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
-    except OSError as error:
-        raise DataError(f"{os.fspath(filename)}: not a picture that can be read: {error}") from None
+    with open_picture(filename) as picture:
+        mode = picture.mode if picture.mode[:1] in "1LI" and picture.mode != "LA" else "RGB"
+        pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     full = 1.0 if pixels.dtype == bool else 255.0 if pixels.dtype == np.uint8 else 65535.0
     values = pixels / full
     if values.ndim == 2:

@@ -100,7 +100,9 @@ class _Connector:
         self.sharing = Sharing()
         self.input_shapes = {k: tuple(int(d) for d in v) for k, v in setting.input_shapes.items()}
         self.unused_shapes = set(self.input_shapes)
-        self.unknown = unknown
+        self.unknown: dict[tuple[str, int], list[UnknownField]] = {}
+        for field in unknown:
+            self.unknown.setdefault((field.layer, field.nth), []).append(field)
 
     def add(self, message: caffe_pb2.LayerParameter) -> None:
         if not message.HasField("phase"):
@@ -149,9 +151,8 @@ class _Connector:
 
     def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
         given: dict[str, list[Plain]] = {}
-        for field in self.unknown:
-            if field.layer == layer and field.nth == self.places.get(layer, 0):
-                given.setdefault(field.field, []).append(field.value)
+        for field in self.unknown.get((layer, self.places.get(layer, 0)), ()):
+            given.setdefault(field.field, []).append(field.value)
         return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
 
     def _top_shapes(self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]) -> list[Shape]:

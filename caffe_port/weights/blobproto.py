@@ -64,8 +64,8 @@ def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
     draft = _Draft()
     pos = start
     while pos < end:
-        item = wire.read_field(source.view, pos, end)
-        pos = _take(source.view, draft, item, end)
+        item = wire.read_field(source.view, pos, end, source.budget)
+        pos = _take(source, draft, item, end)
     shape = _shape(draft, start)
     data_number = _DOUBLE_DATA if draft.count(_DOUBLE_DATA) else _DATA
     diff_number = _DOUBLE_DIFF if draft.count(_DOUBLE_DIFF) else _DIFF
@@ -85,25 +85,26 @@ def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
     return StoredBlob(data, bool(draft.legacy), diff, load=load)
 
 
-def _take(view: memoryview, draft: _Draft, item: wire.Field, end: int) -> int:
+def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
     """Notes one field of a BlobProto; returns the offset to go on from."""
     if 1 <= item.number <= len(_LEGACY):
         wire.expect(item, wire.VARINT, _LEGACY[item.number - 1])
         draft.legacy[item.number] = wire.signed(item.value)
     elif item.number == _SHAPE:
         wire.expect(item, wire.BYTES, "shape")
-        for dim in _dims(view, item):
+        for dim in _dims(source, item):
             draft.dims.append(dim)
             if len(draft.dims) > MAX_AXES:
                 raise FormatError(f"a blob has over {MAX_AXES} axes", offset=item.offset)
     elif item.number in _DTYPES:
-        return _take_values(view, draft, item, end)
+        return _take_values(source.view, draft, item, end)
     return item.next
 
 
-def _dims(view: memoryview, shape: wire.Field) -> Iterator[int]:
+def _dims(source: MappedFile, shape: wire.Field) -> Iterator[int]:
     """The dims of a BlobShape, packed or not."""
-    for item in wire.fields(view, shape.start, shape.end):
+    view = source.view
+    for item in wire.fields(view, shape.start, shape.end, source.budget):
         if item.number == 1 and item.wire_type == wire.BYTES:
             yield from map(wire.signed, wire.packed_varints(view, item.start, item.end))
         elif item.number == 1:

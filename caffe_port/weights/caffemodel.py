@@ -11,6 +11,7 @@ V0LayerParameter.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from caffe_port.weights.sniff import explaining
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
 
 # Far above any net; below what would make a file of empty layers or blobs eat the memory.
-MAX_LAYERS = MAX_BLOBS = 65536
+MAX_LAYERS = MAX_BLOBS = MAX_NAME = 65536
 
 _NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
 _V0_LAYER = 1  # inside a V1 layer
@@ -62,7 +63,7 @@ class _Scan:
 
     def net(self) -> None:
         view = self.source.view
-        for item in wire.fields(view):
+        for item in wire.fields(view, budget=self.source.budget):
             if item.number == _NET_NAME:
                 if item.wire_type == wire.VARINT:
                     raise FormatError(
@@ -94,14 +95,17 @@ class _Scan:
         else:
             self.v1_layer(draft, item)
 
+    def fields(self, message: wire.Field) -> Iterator[wire.Field]:
+        return wire.fields(self.source.view, message.start, message.end, self.source.budget)
+
     def v2_layer(self, draft: _Draft, layer: wire.Field) -> None:
-        for item in wire.fields(self.source.view, layer.start, layer.end):
+        for item in self.fields(layer):
             self.common(draft, item, _V2)
             if item.number == _V2.type:
                 draft.type = _text(self.source.view, item, "type")
 
     def v1_layer(self, draft: _Draft, layer: wire.Field) -> None:
-        for item in wire.fields(self.source.view, layer.start, layer.end):
+        for item in self.fields(layer):
             if item.number in v1_types.TELLING_FIELDS:
                 draft.telling.add(item.number)
             self.common(draft, item, _V1)
@@ -114,7 +118,7 @@ class _Scan:
                 self.v0_layer(draft, item)
 
     def v0_layer(self, draft: _Draft, layer: wire.Field) -> None:
-        for item in wire.fields(self.source.view, layer.start, layer.end):
+        for item in self.fields(layer):
             self.common(draft, item, _V0)
             if item.number == _V0.type:
                 draft.type = v1_types.v0_type(_text(self.source.view, item, "type"))
@@ -182,6 +186,9 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
 
 def _text(view: memoryview, item: wire.Field, name: str) -> str:
     wire.expect(item, wire.BYTES, name)
+    if item.end - item.start > MAX_NAME:
+        length = item.end - item.start
+        raise FormatError(f"a {name} of {length} bytes", offset=item.offset)
     # Caffe takes names in any encoding; escaping keeps them printable and distinct.
     return bytes(view[item.start : item.end]).decode(errors="backslashreplace")
 

@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 
 from caffe_port.errors import FormatError
+from caffe_port.proto import wire
 from caffe_port.weights.stored import Array
 
 
@@ -20,6 +21,7 @@ class MappedFile:
         path: the file's name as given.
         size: its length in bytes.
         view: its bytes, read-only.
+        budget: how many more of its fields are read, where it is made of such.
 
     Raises:
         FormatError: it is empty, or not a regular file.
@@ -37,7 +39,12 @@ class MappedFile:
         self.size = os.fstat(handle).st_size
         if self.size == 0:
             raise FormatError("the file is empty", path=path)
-        self.view = memoryview(mmap.mmap(handle, self.size, access=mmap.ACCESS_READ))
+        try:
+            mapped = mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, OverflowError) as error:
+            message = f"{self.size} bytes cannot be mapped: {error}"
+            raise FormatError(message, path=path) from error
+        self.view, self.budget = memoryview(mapped), wire.Budget()
 
     def array(self, offset: int, count: int, dtype: str, stride: int | None = None) -> Array:
         """``count`` values from ``offset`` on as a 1-D read-only view, without a copy.

@@ -106,7 +106,7 @@ def _read_binary(source: MappedFile) -> SolverState:
     numbers = {_ITER: 0, _CURRENT_STEP: 0}
     seen, learned_net = False, ""
     history: list[Array] = []
-    for item in wire.fields(source.view):
+    for item in wire.fields(source.view, budget=source.budget):
         if item.number in numbers:
             wire.expect(item, wire.VARINT, "iter or current_step")
             numbers[item.number] = counted(wire.signed(item.value), item.offset)

@@ -88,7 +88,7 @@ def test_groups_may_nest_to_the_limit() -> None:
 def test_a_field_may_not_run_past_its_parent() -> None:
     inner = b"\x0a\x04ab"  # claims four bytes where two are left, though the file has more
     data = wire.encode_bytes(1, inner) + b"xxxxxxxx"
-    outer = wire.read_field(memoryview(data), 0, len(data))
+    outer = wire.read_field(memoryview(data), 0, len(data), wire.Budget())
     with pytest.raises(FormatError, match="its message has 2 left"):
         list(wire.fields(memoryview(data), outer.start, outer.end))
 

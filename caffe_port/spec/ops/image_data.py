@@ -59,13 +59,13 @@ class ImageData(Op):
 
     def _first_picture(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first picture."""
-        from caffe_port.data.image import read_image, read_labelled
+        from caffe_port.data.image import read_labelled
+        from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 
         try:
             line = read_labelled(self.source)[0]
-            height, width, _ = read_image(self.root_folder + line.image, None, True).shape
+            return picture_size(self.root_folder + line.image)
         except DataError as error:
             message = f"the shape follows from the first picture: {error}; or pass input_shapes"
             raise ValueError(message) from error
-        return height, width

@@ -80,16 +80,16 @@ class ImageSegData(Op):
         """Without a crop the shape is that of the first picture, as upstream has it."""
         if self.new_height:
             return (self.new_height, self.new_width)
-        from PIL import Image
+        from caffe_port.data.pictures import picture_size
+        from caffe_port.errors import DataError
+        from caffe_port.files import read_text
 
         advice = "set crop_size, or pass input_shapes"
         try:
-            with open(self.source, encoding="utf-8") as lines:
-                name = lines.readline().split()[0]
+            name = read_text(self.source).split(maxsplit=1)[0]
             # joined as text, as upstream does: names in the lists start with a slash
-            with Image.open(self.root_folder + name) as picture:
-                return (picture.height, picture.width)
-        except (OSError, IndexError, UnicodeDecodeError) as error:
+            return picture_size(self.root_folder + name)
+        except (OSError, IndexError, UnicodeDecodeError, DataError) as error:
             raise ValueError(
                 f"the shape follows from the first picture of source '{self.source}', which cannot "
                 f"be read ({error}); {advice}"
