@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -19,10 +14,9 @@ from caffe_port.errors import FormatError, UsageError
 from caffe_port.pycaffe import mode
 from caffe_port.solver import run_state
 from caffe_port.solver.source_state import SourceState
-from caffe_port.weights import read_weights
 from tests.goldens_dir import SHAPES
 from tests.layers.helpers import net_of
-from tests.solver.making import NET, solver_file, training
+from tests.solver.making import NET, training
 
 TRANSFORM = "transform_param { crop_size: 20 mirror: true mean_value: 100 } "
 LAYERS = {
@@ -163,34 +157,3 @@ def test_names_of_side_files() -> None:
     assert run_state.path_of("a/b_iter_5.solverstate") == "a/b_iter_5.runstate"
     assert run_state.path_of("b_iter_5.solverstate.h5") == "b_iter_5.runstate"
     assert run_state.path_of("odd") == "odd.runstate"
-
-
-def test_a_run_that_is_killed_goes_on_from_its_last_snapshot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """kill -9 at some moment; what is there is whole, and the end is that of the unbroken run."""
-    solver = solver_file(tmp_path, "snapshot: 1 max_iter: 100000 display: 0 ")
-    command = [sys.executable, "-m", "caffe_port.cli.caffe", "train", f"-solver={solver}"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not list(tmp_path.glob("snap_iter_4.solverstate")) and process.poll() is None:
-                time.sleep(0.01)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-    states = sorted(tmp_path.glob("snap_iter_*.solverstate"), key=lambda p: int(p.stem[10:]))
-    last = int(states[-1].stem[10:])
-    assert last >= 4
-    monkeypatch.setattr(mode._process, "random", None)
-    again = training(tmp_path, f"display: 0 max_iter: {last + 5} ")
-    # a kill between a solver state and its side file leaves the one before as the last whole one
-    whole = states[-1] if states[-1].with_suffix(".runstate").exists() else states[-2]
-    again.restore(whole)
-    again.solve()
-    mine = read_weights(tmp_path / f"snap_iter_{last + 5}.caffemodel").layers
-    monkeypatch.setattr(mode._process, "random", None)
-    unbroken = training(tmp_path, f"display: 0 max_iter: {last + 5} ")
-    unbroken.solve()
-    theirs = read_weights(tmp_path / f"snap_iter_{last + 5}.caffemodel").layers
-    for one, other in zip(mine, theirs, strict=True):
-        for blob, expected in zip(one.blobs, other.blobs, strict=True):
-            np.testing.assert_array_equal(blob.data, expected.data)
