@@ -119,7 +119,7 @@ def _show(found: list[tuple[Plan, Outcome | None]], out: Path | None) -> None:
 
     table = Table(title="Published, and here", title_justify="left")
     for header in HEADERS:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header in ("published", "ours"))
     for pair in found:
         table.add_row(*cells(*pair))
     console = Console()

@@ -124,7 +124,9 @@ class Results:
         if values.pop("format", None) != _FORMAT:
             raise FormatError(f"expected the format '{_FORMAT}'", path=path)
         try:
-            start = values.pop("start")
+            start, first = values.pop("start"), None
+            if start is not None:
+                first = Score(**start)
             scores = {
                 str(variant): {int(seed): Score(**score) for seed, score in by_seed.items()}
                 for variant, by_seed in values.pop("scores").items()
@@ -132,7 +134,7 @@ class Results:
             found = cls(**values)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise FormatError(f"not the results of an experiment: {error}", path=path) from error
-        found.start, found.scores = None if start is None else Score(**start), scores
+        found.start, found.scores = first, scores
         return found
 
 
@@ -186,9 +188,7 @@ def _add(
 
 def _score(found: Mapping[str, Any]) -> Score:
     score = Score(seconds=found["seconds"]["training"])
-    loss = found.get("final_loss")
-    if loss is not None and math.isfinite(loss):
-        score.final_loss = round(loss, 6)
+    score.final_loss = _short(found.get("final_loss"), 6)
     if found.get("before"):
         score.before, score.iou_before = _rounded(found["before"])
     if found.get("after"):

@@ -53,7 +53,7 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
         CaffePortError: the recipe, the weights or the data cannot be used.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(trial.folder, control):
+    with _alone(trial.folder, control), _threads(trial.setting.threads):
         done = finished(trial)
         if done is not None:
             return done
@@ -63,7 +63,8 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
         started = time.perf_counter()
         weights, training = _trained(trial, control)
         trained = time.perf_counter()
-        figures = _scored(trial, weights, settings, control) if _is_finite(training) else {}
+        diverged = training.get("final_loss", 0.0) is None
+        figures = {} if diverged else _scored(trial, weights, settings, control)
         result = {
             "variant": trial.variant.name, "seed": trial.seed, **training, **figures,
             "seconds": {"training": round(trained - started, 2),
@@ -87,10 +88,12 @@ def _trained(trial: Trial, control: Control) -> tuple[Path, dict[str, Any]]:
     if reached != last:
         with (trial.folder / "train.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
             _train(trial, solver, snapshots, control)
-    curve = Curve.read(snapshots.curve(last))
+    loss = Curve.read(snapshots.curve(last)).loss[-1][1]
     return snapshots.weights(last), {
-        "steps": last, "final_loss": curve.loss[-1][1], "from_fillers": fillers
-    }  # fmt: skip
+        "steps": last,
+        "final_loss": loss if math.isfinite(loss) else None,
+        "from_fillers": fillers,
+    }
 
 
 def _from_fillers(trial: Trial) -> list[str]:
@@ -115,12 +118,8 @@ def _from_fillers(trial: Trial) -> list[str]:
 
 def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -> None:
     """Trains to the end, from the latest snapshot."""
-    import torch
-
     from caffe_port.solver.training import Training
 
-    if trial.setting.threads is not None:
-        torch.set_num_threads(trial.setting.threads)
     with _device(trial.setting.device):
         reached = snapshots.latest()
         curve = Curve() if reached is None else Curve.read(snapshots.curve(reached))
@@ -131,6 +130,20 @@ def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -
         training.solve(None if reached is None else snapshots.state(reached))
         if training.stopped:
             raise StoppedError
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch; afterwards as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -173,11 +186,6 @@ class _Teller:
 
     def saved(self) -> None:
         """Nothing to tell."""
-
-
-def _is_finite(training: Mapping[str, Any]) -> bool:
-    """Whether there is something to score; a run that diverged has a result too."""
-    return math.isfinite(training.get("final_loss", 0.0))
 
 
 def _scored(

@@ -183,14 +183,15 @@ def similarities(results: Results) -> Table:
     if results.start is not None and results.start.templates:
         row = [f"start: {results.init}"]
         for name in names:
-            row += [f"{x:.3f}" for x in own_and_other(results.start.templates[name])]
+            both = own_and_other(results.start.templates[name])
+            row += ["-" if math.isnan(x) else f"{x:.3f}" for x in both]
         rows.append(row)
     for variant, scores in results.scores.items():
         row = [variant]
         for name in names:
-            both = [own_and_other(s.templates[name]) for s in scores.values() if s.templates]
-            for values in zip(*both, strict=True):
-                row.append(_mean(estimate(values), 3))
+            each = [own_and_other(s.templates[name]) for s in scores.values() if s.templates]
+            for values in zip(*each, strict=True):
+                row.append(_mean(estimate([x for x in values if not math.isnan(x)]), 3))
         if len(row) > 1:
             rows.append(row)
     headers = ["variant"]

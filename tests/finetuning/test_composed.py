@@ -1,0 +1,118 @@
+"""A recipe's texts made ready for a run."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from caffe_port.errors import DataError, UsageError
+from caffe_port.finetuning.composed import Changes, Composed
+from caffe_port.finetuning.data import find_images
+from caffe_port.finetuning.variants import find_variants
+from caffe_port.proto import read_net, read_solver
+from caffe_port.recipes import Recipe
+from tests.finetuning.making import VARIABLES, make_images, make_recipes
+from tests.goldens_dir import SHAPES
+
+
+@pytest.fixture
+def images(tmp_path):
+    return make_images(tmp_path)
+
+
+@pytest.fixture
+def variant(tmp_path):
+    return find_variants(make_recipes(tmp_path))[1]
+
+
+def test_what_is_written_is_ready_for_caffe_train(tmp_path, images, variant):
+    composed = Composed(variant, images, Changes(VARIABLES))
+    solver = read_solver(composed.write(tmp_path / "run", 7))
+    assert (solver.random_seed, solver.max_iter, solver.stepsize) == (7, 8, 4)
+    assert solver.snapshot == 3
+    assert not solver.HasField("solver_mode")
+    net = read_net(solver.train_net)
+    assert [layer.type for layer in net.layer][-1] == "FeedbackLoss"
+    data = net.layer[0].image_data_param
+    lines = [line.split() for line in Path(data.source).read_text().splitlines()]
+    assert len(lines) == 6
+    assert all((SHAPES / word.lstrip("/")).is_file() for line in lines for word in line)
+    assert data.root_folder == str(SHAPES)
+    test = read_net(tmp_path / "run" / "test.prototxt")
+    assert Path(test.layer[0].image_data_param.source).read_text().count("\n") == 2
+
+
+def test_the_published_recipes_need_no_variable_of_the_user(images):
+    net = "deeplab_v1_largefov"
+    composed = Composed(find_variants(net)[0], images, Changes())
+    assert composed.train.name == net
+    assert any(layer.name == "fc8_voc12" for layer in composed.train.layer)
+
+
+def test_steps_shrink_with_the_length(images, variant):
+    solver = Composed(variant, images, Changes(VARIABLES, steps=2)).solver
+    assert (solver.max_iter, solver.stepsize) == (2, 1)
+    recipe = dataclasses.replace(
+        variant.recipe, solver='lr_policy: "multistep" stepvalue: 10 stepvalue: 15 max_iter: 20'
+    )
+    multistep = dataclasses.replace(variant, recipe=recipe)
+    solver = Composed(multistep, images, Changes(VARIABLES, steps=200)).solver
+    assert list(solver.stepvalue) == [100, 150]
+
+
+def test_without_dropout(images, variant):
+    kinds = {
+        keeps: [
+            x.type for x in Composed(variant, images, Changes(VARIABLES, dropout=keeps)).train.layer
+        ]
+        for keeps in (True, False)
+    }
+    assert kinds[False] == [kind for kind in kinds[True] if kind != "Dropout"]
+    assert "Dropout" in kinds[True]
+
+
+def test_what_decides_a_run_does_not_depend_on_where_it_is(tmp_path, images, variant):
+    composed = Composed(variant, images, Changes(VARIABLES))
+    before = composed.describe()
+    composed.write(tmp_path / "run", 1)
+    assert composed.describe() == before
+    shutil.copytree(SHAPES, tmp_path / "moved", ignore=shutil.ignore_patterns("caffe_run"))
+    moved = find_images(
+        tmp_path / "moved", *(str(tmp_path / f"{x}_few.txt") for x in ("train", "val"))
+    )
+    assert moved.describe() == images.describe()
+    assert Composed(variant, moved, Changes(VARIABLES)).describe() == before
+    assert Composed(variant, moved, Changes(VARIABLES, steps=2)).describe() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train", "no ImageSegData layer"),
+        ("solver", "unknown field 'max_iters'"),
+    ],
+)
+def test_recipes_that_cannot_be_used(images, variant, text, message):
+    broken = {"train": 'layer { name: "in" type: "DummyData" top: "x" }', "solver": "max_iters: 1"}
+    recipe = dataclasses.replace(variant.recipe, **{text: broken[text]})
+    assert isinstance(recipe, Recipe)
+    with pytest.raises(UsageError, match=message):
+        Composed(dataclasses.replace(variant, recipe=recipe), images, Changes(VARIABLES))
+
+
+def test_dropout_that_is_not_in_place(images, variant):
+    train = variant.recipe.train.replace('"Dropout" bottom: "conv" top: "conv"',
+                                         '"Dropout" bottom: "conv" top: "other"')  # fmt: skip
+    odd = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, train=train))
+    with pytest.raises(UsageError, match="layer 'drop': only Dropout in place"):
+        Composed(odd, images, Changes(VARIABLES, dropout=False))
+
+
+def test_lists(tmp_path):
+    both = find_images(SHAPES)
+    assert (len(both.train), len(both.val)) == (400, 60)
+    shutil.copytree(SHAPES / "JPEGImages", tmp_path / "JPEGImages")
+    (tmp_path / "list.txt").write_text("shape_val_0000\n")
+    with pytest.raises(DataError, match="no label maps"):
+        find_images(tmp_path, *[str(tmp_path / "list.txt")] * 2)

@@ -1,0 +1,256 @@
+"""Whole experiments on a tiny net: kept, gone on with, the same however they were broken off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import shutil
+import signal
+import threading
+
+import pytest
+
+from caffe_port.errors import CaffePortError, FormatError, UsageError
+from caffe_port.finetuning import experiment, running
+from caffe_port.finetuning.curve import Curve, Snapshots
+from caffe_port.finetuning.experiment import make_trials, run_all
+from caffe_port.finetuning.results import gather
+from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.weights import read_weights
+from tests.finetuning.making import make_setting
+
+LAST = 8
+
+
+class Crash(BaseException):
+    """What nothing catches, as a process that is killed."""
+
+
+class Noting:
+    """A progress that remembers, and does something when told."""
+
+    def __init__(self, act=lambda run, what, part: None):
+        self.told, self.finished, self._act = [], [], act
+
+    def tell(self, run, what, part):
+        self.told.append((run, what, part))
+        self._act(run, what, part)
+
+    def done(self, run):
+        self.finished.append(run)
+
+
+@pytest.fixture
+def setup(tmp_path):
+    return make_setting(tmp_path)
+
+
+def outcome(trial: Trial):
+    """All that must not depend on how a run was broken off."""
+    result = json.loads((trial.folder / "result.json").read_text())
+    assert result.pop("seconds")["training"] >= 0
+    snapshots = Snapshots(trial.folder / "snapshots")
+    # the file itself holds the path of the net's list
+    weights = [
+        blob.data.tobytes()
+        for layer in read_weights(snapshots.weights(LAST)).layers
+        for _, blob in layer.numbered()
+    ]
+    return result, Curve.read(snapshots.curve(LAST)), weights
+
+
+def control(act=lambda part: None, stopped=lambda: False):
+    return Control(stopped, lambda what, part: act(part))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run, and what it gave."""
+    root = tmp_path_factory.mktemp("finished")
+    setting, variants = make_setting(root)
+    trial = Trial(setting, variants[1], 3, root / "run")
+    running.run(trial, control())
+    return trial, outcome(trial)
+
+
+@pytest.fixture
+def unbroken(tmp_path, finished):
+    """The same run, not yet begun, and what it has to give."""
+    trial, found = finished
+    return dataclasses.replace(trial, folder=tmp_path / "run"), found
+
+
+def test_a_run_learns_and_is_scored(unbroken):
+    _, (result, curve, _) = unbroken
+    assert (result["variant"], result["seed"], result["steps"]) == (
+        "step_pull_push_cosine",
+        3,
+        LAST,
+    )
+    assert [i for i, _ in curve.loss] == list(range(LAST))
+    assert [i for i, _ in curve.outputs["feedback"]] == [0, 2, 4, 6]
+    assert result["images"] == 2
+    assert 0 < result["before"]["mean_iou"] < 1
+    assert result["after"] is None
+    assert len(result["templates"]["correlation"]) == 6
+    assert result["from_fillers"] == []
+
+
+# snapshots are at 3, 6 and 8; from 1 on the scoring tells
+@pytest.mark.parametrize("steps", [2, 4, 7, 8, 9, 10])
+def test_a_killed_run_goes_on_to_the_same_result(unbroken, steps):
+    trial, expected = unbroken
+    told = []
+
+    def crash(part):
+        told.append(part)
+        if len(told) == steps:
+            raise Crash
+
+    with pytest.raises(Crash):
+        running.run(trial, control(crash))
+    assert not (trial.folder / "result.json").exists()
+    running.run(trial, control())
+    assert outcome(trial) == expected
+
+
+def test_a_run_killed_while_it_saves(unbroken, monkeypatch):
+    trial, expected = unbroken
+    write = Curve.write
+    monkeypatch.setattr(Curve, "write", lambda self, path: (_ for _ in ()).throw(Crash))
+    with pytest.raises(Crash):
+        running.run(trial, control())
+    assert Snapshots(trial.folder / "snapshots").latest() is None
+    monkeypatch.setattr(Curve, "write", write)
+    running.run(trial, control())
+    assert outcome(trial) == expected
+
+
+@pytest.mark.parametrize("steps", [1, 5, 9])
+def test_a_stopped_run_loses_nothing(unbroken, steps):
+    trial, expected = unbroken
+    told = []
+    with pytest.raises(StoppedError):
+        running.run(trial, control(told.append, lambda: len(told) >= steps))
+    if steps < LAST:
+        assert Snapshots(trial.folder / "snapshots").latest() == steps
+    running.run(trial, control())
+    assert outcome(trial) == expected
+
+
+def test_a_folder_of_another_run_is_refused(finished, unbroken):
+    trial, _ = unbroken
+    shutil.copytree(finished[0].folder, trial.folder)
+    assert running.finished(trial) is not None
+    with pytest.raises(UsageError, match="another seed: name another folder"):
+        running.run(dataclasses.replace(trial, seed=4), control())
+    (trial.folder / "result.json").write_text("[]")
+    with pytest.raises(FormatError, match="expected a JSON object"):
+        running.finished(trial)
+
+
+def test_a_run_waits_for_a_process_that_is_at_work_there(unbroken):
+    fcntl = pytest.importorskip("fcntl")
+    trial, expected = unbroken
+    trial.folder.mkdir()
+    told = []
+    with (trial.folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        waiting = Control(lambda: len(told) > 1, lambda what, part: told.append(what))
+        with pytest.raises(StoppedError):
+            running.run(trial, waiting)
+    assert "waiting for the process" in told[0]
+    running.run(trial, control())
+    assert outcome(trial) == expected
+
+
+def test_weights_of_another_net(tmp_path, setup):
+    setting, variants = setup
+    other = tmp_path / "other.caffemodel"
+    other.write_bytes(b"")
+    trial = Trial(dataclasses.replace(setting, init=other), variants[0], 1, tmp_path / "run")
+    with pytest.raises(CaffePortError, match="other"):
+        running.run(trial, control())
+
+
+def test_a_run_that_diverges_has_a_result_without_figures(tmp_path):
+    setting, variants = make_setting(tmp_path)
+    recipe = variants[0].recipe
+    wild = dataclasses.replace(recipe, solver=recipe.solver.replace("0.0001", "1e30"))
+    wild = dataclasses.replace(variants[0], recipe=wild)
+    work = make_trials(setting, [wild], [1], tmp_path / "out")
+    run_all(work, Noting())
+    results = gather(work)
+    assert results.scores["step_softmax"][1].before is None
+    assert results.mean_ious("step_softmax", "before") == {}
+    results.write(tmp_path / "results.json")
+
+
+def test_an_experiment_goes_on_and_grows(tmp_path, setup):
+    setting, variants = setup
+    out = tmp_path / "out"
+
+    def interrupt(run, what, part):
+        if (run, part) == (2, 0.5):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = make_trials(setting, variants, [1], out)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(first, Noting(interrupt))
+    assert Snapshots(first[2].folder / "snapshots").latest() is not None
+    progress = Noting()
+    work = make_trials(setting, variants, [1, 2], out)
+    run_all(work, progress)
+    assert sorted(progress.finished) == list(range(5))
+    assert min(run for run, _, _ in progress.told) == 2
+    assert progress.told[0][2] > 0.5
+    results = gather(work)
+    assert {name: list(by) for name, by in results.scores.items()} == {
+        "step_softmax": [1, 2], "step_pull_push_cosine": [1, 2]
+    }  # fmt: skip
+    assert results.start is not None
+    seeds = results.mean_ious("step_softmax", "before")
+    assert len(set(seeds.values())) == 2
+    assert results.curves["step_pull_push_cosine"].keys() == {"total", "loss", "feedback"}
+    assert len(results.names) == 6
+
+
+def test_processes_give_what_one_gives(tmp_path, setup):
+    setting, variants = setup
+    alone = make_trials(setting, variants, [1], tmp_path / "alone")
+    run_all(alone, Noting())
+    together = make_trials(setting, variants, [1], tmp_path / "together")
+    progress, threads = Noting(), threading.active_count()
+    run_all(together, progress, jobs=2)
+    assert sorted(progress.finished) == [0, 1, 2]
+    assert {run for run, _, _ in progress.told} == {0, 1, 2}
+    assert threading.active_count() == threads
+    for one, other in zip(alone[1:], together[1:], strict=True):
+        results = [json.loads((t.folder / "result.json").read_text()) for t in (one, other)]
+        for result in results:
+            del result["seconds"]
+        assert results[0] == results[1]
+
+
+def process(monkeypatch, parent):
+    """Makes this process think that it is one of a pool."""
+    messages = queue.SimpleQueue()
+    monkeypatch.setattr(experiment, "_process", [(threading.Event(), messages, parent)])
+
+
+def test_an_error_in_a_process_is_told_as_text(tmp_path, setup, monkeypatch):
+    setting, variants = setup
+    process(monkeypatch, os.getppid())
+    lost = dataclasses.replace(setting, init=tmp_path / "none")
+    kind, words = experiment._run(0, Trial(lost, variants[0], 1, tmp_path / "run"))
+    assert kind == "failed"
+    assert "none: cannot be read" in words
+
+
+def test_a_process_whose_parent_is_gone_ends(tmp_path, setup, monkeypatch):
+    setting, variants = setup
+    process(monkeypatch, -1)
+    assert experiment._run(0, Trial(setting, variants[0], 1, tmp_path / "run")) == ("stopped", None)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,122 @@
+"""Published rows: what each needs, and that the numbers said of them are right."""
+
+import dataclasses
+import json
+
+import pytest
+
+from caffe_port.crf.params import PRESETS
+from caffe_port.errors import UsageError
+from caffe_port.finetuning.published import INITS, PUBLISHED, find_published
+from caffe_port.finetuning.reproduce import (
+    Means,
+    cells,
+    outcome_of,
+    plans,
+    trials_of,
+    write_report,
+)  # fmt: skip
+from caffe_port.proto import caffe_pb2, parse_net
+from caffe_port.proto.text import parse_text
+from caffe_port.recipes import read_recipe
+from caffe_port.spec import NetSpec
+from tests.finetuning.making import make_setting
+from tests.goldens_dir import ROOT, SHAPES
+from tests.test_prototxt_zoo import VARIABLES, lists  # noqa: F401 - used by those that ask for it
+
+
+def by_key(means):
+    return {plan.row.key: plan for plan in plans(means)}
+
+
+def test_keys_are_unique_and_their_parts_exist():
+    assert len({row.key for row in PUBLISHED}) == len(PUBLISHED)
+    for row in PUBLISHED:
+        assert row.init in {*INITS, "bundled"}
+        assert not row.crf or row.crf in PRESETS
+        assert bool(row.recipe) != bool(row.note or row.key == "shapes")
+
+
+def test_the_bundled_row_says_what_caffe_got():
+    row = find_published("shapes")
+    caffe = json.loads((SHAPES / "caffe_run" / "result_val.json").read_text())
+    figures = [100 * caffe[kind]["mean_iou"] for kind in ("raw", "crf")]
+    assert [row.before, row.after] == pytest.approx(figures, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted({row.recipe for row in PUBLISHED if "largefov" in row.recipe})
+)
+def test_operations_are_the_recipes_own(recipe, lists):  # noqa: F811
+    found = read_recipe(recipe)
+    net = parse_net(found.train, variables=VARIABLES)
+    spec = NetSpec.build(net.message, phase="TRAIN", dialect=net.dialect, unknown=net.unknown)
+    solver, _ = parse_text(found.solver, caffe_pb2.SolverParameter(), variables=VARIABLES)
+    each = 6 * sum(layer.multiply_adds for layer in spec.layers)
+    for row in PUBLISHED:
+        if row.recipe == recipe:
+            assert row.operations == pytest.approx(each * solver.max_iter, rel=1e-3)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    found = by_key(Means())
+    assert found["shapes"].kind == "score"
+    assert found["largefov-step"].why == "no: needs --data, --init vgg16=FILE"
+    assert found["resnet101"].why == "no: needs --data, --init resnet101=FILE"
+    assert found["aspp-s"].why == "no: prototxt/ has ASPP-L only"
+    assert {plan.kind for key, plan in found.items() if key != "shapes"} == {""}
+    found = by_key(Means(tmp_path, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
+    assert found["resnet101"].kind == "score"
+    assert found["largefov-step"].why.startswith("only by name: days on a CPU")
+    gpu = by_key(Means(tmp_path, {"vgg16": tmp_path}, device="cuda"))
+    assert {key for key, plan in gpu.items() if plan.kind == "train"} == {
+        row.key for row in PUBLISHED if row.init == "vgg16" and row.recipe
+    }
+    named = plans(Means(tmp_path, {"vgg16": tmp_path}, named=("aspp-l",)))
+    assert [(plan.row.key, plan.kind) for plan in named] == [("aspp-l", "train")]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"named": ("x",)}, {"inits": {"x": ROOT}}, {"weights": {"x": ROOT}}],
+)
+def test_names_that_are_not_there(given):
+    with pytest.raises(UsageError, match="no 'x'; there are "):
+        Means(**given)
+
+
+def test_a_training_is_the_rows_own(tmp_path):
+    (tmp_path / "w").write_bytes(b"")
+    means = Means(SHAPES, {"vgg16": tmp_path / "w"}, named=("thesis-step-no-dropout",), seeds=2)
+    (plan,) = plans(means)
+    work = trials_of(plan, means, tmp_path / "out")
+    assert [(trial.variant.name, trial.seed) for trial in work] == [
+        ("step_softmax", 1), ("step_softmax", 2)
+    ]  # fmt: skip
+    assert not work[0].setting.changes.dropout
+    assert work[0].setting.crf == PRESETS["v1_largefov"]
+    assert work[0].folder.is_relative_to(tmp_path / "out" / "thesis-step-no-dropout")
+
+
+def test_outcomes_and_the_report(tmp_path):
+    setting, variants = make_setting(tmp_path)
+    (plan,) = plans(Means(named=("shapes",)))
+    work = trials_of(plan, Means(), tmp_path / "out")
+    assert outcome_of(work) is None
+    assert (len(work), work[0].seed, len(work[0].setting.images.val)) == (1, None, 60)
+    folder = tmp_path / "small"
+    small = dataclasses.replace(work[0], setting=setting, variant=variants[0], folder=folder)
+    from caffe_port.finetuning import running
+    from caffe_port.finetuning.trial import Control
+
+    running.run(small, Control(lambda: False, lambda what, part: None))
+    outcome = outcome_of([small])
+    assert (outcome.after, outcome.of) == ("-", "2 images of shapes_voc")
+    assert 0 < float(outcome.before) < 100
+    pairs = [(plan, outcome), *((other, None) for other in plans(Means())[:2])]
+    page = write_report(pairs, tmp_path / "report")
+    assert f"{outcome.before} / -" in page.read_text(encoding="utf-8")
+    values = json.loads((tmp_path / "report" / "rows.json").read_text())
+    assert values[0]["ours"]["of"] == "2 images of shapes_voc"
+    assert values[1]["before"] == 62.25
+    assert cells(*pairs[1])[2:5] == ["62.25 / 67.64", "VOC 2012, vgg16", "1.5"]
