@@ -41,7 +41,7 @@ $(VENV)/installed: $(HAND_WRITTEN)
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,triton]'
 	touch $@
 
 $(VENV)/installed-for-lint: $(VENV)/installed-for-tests

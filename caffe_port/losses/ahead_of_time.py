@@ -85,7 +85,8 @@ def resources(
         for name in function.arg_names
     }
     source = ASTSource(fn=function, signature=signature, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    limits = {name: sizes[name] for name in ("maxnreg",) if name in sizes}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=limits)
     return _read(compiled.asm["cubin"], triton.knobs.nvidia.cuobjdump.path) | {
         "shared": compiled.metadata.shared
     }

@@ -22,12 +22,13 @@ from caffe_port.losses.feedback_torch import coefficients, unit, working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once
 from caffe_port.losses.options import FeedbackOptions
 
-# pixels, channels and classes of a block: no register is spilled with these (ahead_of_time.py)
+# pixels, channels and classes of a block, and the registers that a thread may take where the
+# compiler would rather spill: none is spilled with these (ahead_of_time.py)
 BLOCKS = {
     "rate": {"BP": 32, "BC": 32},
     "choose": {"BP": 512},
     "gather": {"BP": 32, "BD": 32},
-    "similar": {"BP": 32, "BD": 16, "BC": 32},
+    "similar": {"BP": 16, "BD": 16, "BC": 32, "maxnreg": 168},
     "template_slopes": {"BP": 32, "BD": 32, "BC": 32},
     "feature_slopes": {"BP": 32, "BD": 32, "BC": 32},
 }

@@ -7,14 +7,17 @@ import sys
 
 import pytest
 
-pytest.importorskip("triton", minversion="3.9", reason="the limits are those of Triton 3.9's code")
+pytest.importorskip("triton", minversion="3.7", reason="older ones spill some registers")
 
 
 SCRIPT = """
 import json, torch
-from caffe_port.losses.ahead_of_time import table
+from caffe_port.losses.ahead_of_time import resources, table
 every = table(dtypes=(torch.float32,))
-every |= table((80,), (torch.float64,)) | table((100,), (torch.float16,))
+# of other dtypes those that keep the most
+for name in ("float16 similar", "float64 similar", "float64 template_slopes"):
+    dtype, kernel = name.split()
+    every["sm_80 " + name] = resources(kernel, getattr(torch, dtype), 80)
 print(json.dumps(every))
 """
 
@@ -31,7 +34,7 @@ def table():
 
 
 def test_every_kernel_is_compiled_for_each_gpu(table):
-    assert len(table) == 5 * 8
+    assert len(table) == 3 * 8 + 3
     assert {name.split()[0] for name in table} == {"sm_80", "sm_90", "sm_100"}
 
 
