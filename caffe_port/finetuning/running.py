@@ -11,6 +11,7 @@ RUN/result.json                   figures; where it is there, the run is finishe
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -134,16 +135,22 @@ def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch; afterwards as many as before."""
+    """So many threads for a run; afterwards as many as before."""
     import torch
 
-    before = torch.get_num_threads()
+    before, name = torch.get_num_threads(), "OMP_NUM_THREADS"
+    limit = os.environ.get(name)
     if count is not None:
         torch.set_num_threads(count)
+        os.environ[name] = str(count)  # the evaluation's limit
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        if limit is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = limit
 
 
 @contextmanager
