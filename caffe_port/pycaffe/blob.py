@@ -38,6 +38,14 @@ class Blob:
             self._diff = np.zeros_like(self._data)
         return self._diff
 
+    def drop_diff(self) -> None:
+        """Sets the diff to 0; arrays that were taken from it before are left as they are."""
+        self._diff = None
+
+    def take_diff(self, values: torch.Tensor) -> None:
+        """Makes a tensor's memory the diff's."""
+        self._diff = values.detach().view(self._data.shape).numpy()
+
     @property
     def shape(self) -> list[int]:
         """Sizes of the axes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.pycaffe import mode, saving, solver_nets
 from caffe_port.pycaffe.blob import Blob
 from caffe_port.pycaffe.net import Net
-from caffe_port.solver.gradients import clip, regularize
+from caffe_port.solver.gradients import clip, in_pieces, regularize
 from caffe_port.solver.log import log
 from caffe_port.solver.rates import learning_rate
 from caffe_port.solver.updates import Setting, find_rule
@@ -125,7 +125,7 @@ class Solver:
         start, param = self.iter, self.param
         self._losses, self._smoothed = [], 0.0
         while self.iter < start + iters:
-            self.net.clear_param_diffs()
+            self._clear_diffs()
             if self._tests_now() and (self.iter > 0 or param.test_initialization):
                 self._test_all()
             for on_start, _ in self._callbacks:
@@ -142,6 +142,9 @@ class Solver:
             self.apply_update()
             if param.snapshot and self.iter % param.snapshot == 0 and _is_root():
                 self.snapshot()
+
+    def _clear_diffs(self) -> None:
+        self.net.clear_param_diffs()
 
     def _forward_backward(self) -> float:
         last = len(self.net.layers) - 1
@@ -183,19 +186,22 @@ class Solver:
                 place="sgd_solver.cpp:1",
             )
         for i, item in enumerate(self._learnable):
-            diff, data = item.diff, item.data
+            self._update(item, self._history[i :: len(self._learnable)], rate)
+        self.iter += 1
+
+    def _update(self, item: Learnable, history: Sequence[Tensor], rate: float) -> None:
+        param = self.param
+        decay = float(np.float32(param.weight_decay) * np.float32(item.decay_mult))
+        local = float(np.float32(rate) * np.float32(item.lr_mult))
+        setting = Setting(
+            local, param.momentum, param.momentum2, param.delta, param.rms_decay, self.iter
+        )
+        for diff, data, *past in in_pieces(item.diff, item.data, *history):
             if param.iter_size > 1:
                 diff.mul_(1 / param.iter_size)
-            decay = float(np.float32(param.weight_decay) * np.float32(item.decay_mult))
             regularize(diff, data, decay, param.regularization_type)
-            local = float(np.float32(rate) * np.float32(item.lr_mult))
-            setting = Setting(
-                local, param.momentum, param.momentum2, param.delta, param.rms_decay, self.iter
-            )
-            self._rule.update(diff, self._history[i :: len(self._learnable)], setting)
-        for item in self._learnable:
-            item.data.sub_(item.diff)
-        self.iter += 1
+            self._rule.update(diff, past, setting)
+            data.sub_(diff)
 
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter, from a solver state if one is given; then logs, tests and saves."""

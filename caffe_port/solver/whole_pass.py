@@ -13,91 +13,88 @@ from torch import Tensor
 
 from caffe_port.layers.python_layer import Python
 from caffe_port.pycaffe import mode
+from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
 if TYPE_CHECKING:
     from caffe_port.pycaffe.net import Net
 
 
-def is_possible(net: Net) -> bool:
-    """Whether nobody looks into the net: no callbacks, no Python layers, no GPU, no inputs."""
+def obstacle(net: Net) -> str:
+    """Who looks into the net, so that every blob has to be filled; nothing where nobody does."""
+    if net.inputs:
+        return f"the input {net.inputs[0]}, which is filled from outside"
+    if any(net._callbacks.values()):
+        return "callbacks or debug_info, which look into its blobs"
     modules = net._net.modules()
-    return (
-        mode.device().type == "cpu"
-        and not net.inputs
-        and not any(net._callbacks.values())
-        and not any(isinstance(module, Python) for module in modules)
-    )
+    python = next((module for module in modules if isinstance(module, Python)), None)
+    if python is not None:
+        return f"layer '{python.spec.name}' (Python), which works on its blobs"
+    return "" if mode.device().type == "cpu" else "the GPU"
 
 
-def forward_backward(net: Net) -> float:
-    """Runs the net, adds to its parameters' diffs, and fills its output blobs.
+class WholePass:
+    """Runs a net and adds to its parameters' diffs.
 
-    Returns:
-        The weighted loss.
+    Args:
+        net: nobody may look into it.
     """
-    _bind_diffs(net)
-    shared = _shared(net)
-    tensors: dict[str, Tensor] = {}
-    losses: list[Tensor] = []
-    total = 0.0
-    for layer in net._net.spec.layers:
-        bottoms = [
-            tensors[name] if needed else tensors[name].detach()
-            for name, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True)
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._steps = [Step(net._net, layer) for layer in net._net.spec.layers]
+        weighted = [
+            top
+            for layer in net._net.spec.layers
+            for top, weight in zip(layer.tops, layer.loss_weights, strict=True)
+            if weight
         ]
-        with torch.set_grad_enabled(layer.needs_backward):
-            if layer.name in shared:
-                module, own = net._net.module(layer.name), shared[layer.name]
-                tops = torch.func.functional_call(module, dict(own), tuple(bottoms))
-            else:
-                tops = net._net.run_layer(layer.name, bottoms)
-        tensors.update(zip(layer.tops, tops, strict=True))
-        for top, weight in zip(tops, layer.loss_weights, strict=True):
-            if weight:
-                losses.append(weight * top.sum())
-                # in double: a float sum of many numbers depends on how it is split up
-                total += weight * float(top.detach().sum(dtype=torch.float64))
-    for name in net.outputs:
-        net.blobs[name].assign(tensors[name])
-    learned = [loss for loss in losses if loss.requires_grad]
-    if learned:
-        torch.autograd.backward(learned)
-    for name in reversed(shared):
-        for blob, param in zip(net.params[name], shared[name].values(), strict=True):
-            if param.grad is not None:
-                blob.diff[...] += param.grad.numpy()
-    return total
+        set_frees(self._steps, [*net.outputs, *weighted])
 
+    def clear(self) -> None:
+        """Sets all parameters' diffs to 0, by leaving them to the next pass to make."""
+        for param in self._net._net.parameters():
+            param.grad = None
+        for blobs in self._net.params.values():
+            for blob in blobs:
+                blob.drop_diff()
 
-def _shared(net: Net) -> dict[str, dict[str, Tensor]]:
-    """Layers that share parameters, each with its own ones over the same memory.
+    def forward_backward(self) -> float:
+        """Runs the net, adds to its parameters' diffs, and fills its output blobs.
 
-    Caffe adds each layer's part to the diff by itself, the last layer's first; autograd would add
-    up the parts before.
-    """
-    specs = net._net.spec.layers
-    users = [layer for layer in specs if any(param.owner for param in layer.params)]
-    owners = {param.owner[0] for layer in users for param in layer.params if param.owner}
-    names = {layer.name for layer in users} | owners
-    made: dict[str, dict[str, Tensor]] = {}
-    for layer in specs:
-        if layer.name in names:
-            module = net._net.module(layer.name)
-            params = {param.name: module.get_parameter(param.name) for param in layer.params}
-            made[layer.name] = {
-                name: torch.nn.Parameter(param.detach(), param.requires_grad)
-                for name, param in params.items()
-            }
-    return made
+        Returns:
+            The weighted loss.
+        """
+        shared = dict(own_params(self._net._net))
+        for step in self._steps:
+            step.own = dict(shared.get(step.layer.name, {}))
+        tensors: Tensors = {}
+        losses: list[Tensor] = []
+        total = 0.0
+        for step in self._steps:
+            step(tensors)
+            for top, weight in zip(step.layer.tops, step.layer.loss_weights, strict=True):
+                if weight:
+                    losses.append(weight * tensors[top].sum())
+                    # in double: a float sum of many numbers depends on how it is split up
+                    total += weight * float(tensors[top].detach().sum(dtype=torch.float64))
+        for name in self._net.outputs:
+            self._net.blobs[name].assign(tensors[name])
+        learned = [loss for loss in losses if loss.requires_grad]
+        if learned:
+            torch.autograd.backward(learned)
+        self._hand_over(shared)
+        return total
 
-
-def _bind_diffs(net: Net) -> None:
-    """Lets gradients be added right into the diffs of the blobs."""
-    for layer in net._net.spec.layers:
-        for param, blob in zip(
-            net._net.layer_params(layer.name), net.params.get(layer.name, ()), strict=True
-        ):
-            if param.requires_grad and (
-                param.grad is None or param.grad.data_ptr() != blob.diff.ctypes.data
-            ):
-                param.grad = torch.from_numpy(blob.diff).view(param.shape)
+    def _hand_over(self, shared: dict[str, dict[str, torch.nn.Parameter]]) -> None:
+        """Makes the gradients the diffs of the blobs, without a copy."""
+        net = self._net
+        for layer, blobs in net.params.items():
+            if layer not in shared:
+                for param, blob in zip(net._net.layer_params(layer), blobs, strict=True):
+                    if param.grad is not None:
+                        param.grad = param.grad.contiguous()
+                        blob.take_diff(param.grad)
+        for name in reversed(shared):
+            for blob, own in zip(net.params[name], shared[name].values(), strict=True):
+                if own.grad is not None:
+                    blob.diff[...] += own.grad.view(blob.diff.shape).numpy()

@@ -10,7 +10,7 @@ import pytest
 from caffe_port.data import rng
 from caffe_port.proto import caffe_pb2
 from caffe_port.pycaffe.net import Net
-from caffe_port.solver import whole_pass
+from caffe_port.solver.whole_pass import WholePass, obstacle
 from tests.solver.making import training
 
 SOURCE = """
@@ -68,12 +68,12 @@ def made(folder: Path, text: str) -> Net:
 @pytest.mark.parametrize("text", NETS.values(), ids=NETS)
 def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
     whole, layered = made(tmp_path, text), made(tmp_path, text)
-    last = len(layered.layers) - 1
+    last, passing = len(layered.layers) - 1, WholePass(whole)
+    assert not obstacle(whole)
     for _ in range(3):  # diffs add up
         expected = layered._forward(0, last)
         layered._backward(last, 0)
-        assert whole_pass.is_possible(whole)
-        assert whole_pass.forward_backward(whole) == pytest.approx(expected, rel=1e-6)
+        assert passing.forward_backward() == pytest.approx(expected, rel=1e-6)
         for name in layered.outputs:
             np.testing.assert_array_equal(whole.blobs[name].data, layered.blobs[name].data)
         for layer, blobs in layered.params.items():
@@ -82,19 +82,23 @@ def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
                 np.testing.assert_array_equal(other.data, blob.data)
 
 
-def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path) -> None:
-    net = made(tmp_path, NETS["shared parameters"])
-    whole_pass.forward_backward(net)
-    once = net.params["a"][0].diff.copy()
-    assert np.abs(once).max() > 0
-    net.clear_param_diffs()
-    assert np.abs(net.params["a"][0].diff).max() == 0
+@pytest.mark.parametrize("text", NETS.values(), ids=NETS)
+def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path, text: str) -> None:
+    net = made(tmp_path, text)
+    passing = WholePass(net)
+    passing.forward_backward()
+    blobs = [blob for blobs in net.params.values() for blob in blobs]
+    assert max(np.abs(blob.diff).max() for blob in blobs) > 0
+    passing.clear()
+    assert max(np.abs(blob.diff).max() for blob in blobs) == 0
+    passing.forward_backward()  # what was looked at in between is added to all the same
+    assert max(np.abs(blob.diff).max() for blob in blobs) > 0
 
 
 def test_who_looks_into_a_net_sees_every_blob(tmp_path: Path) -> None:
     net = made(tmp_path, NETS["split and in place"])
     net.after_forward(lambda layer: None)
-    assert not whole_pass.is_possible(net)
+    assert "callbacks" in obstacle(net)
     solver = training(tmp_path)
     solver.step(1)
     assert np.abs(solver.net.blobs["ip"].data).max() == 0

@@ -1,0 +1,99 @@
+"""The layers of a net as a training runs them, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from caffe_port.net import Net
+from caffe_port.spec import LayerSpec
+
+Tensors = dict[str, Tensor]
+_FULL = (torch.float32, torch.float64)
+
+
+class Step:
+    """One layer: takes its bottoms out of named tensors and puts its tops there.
+
+    Args:
+        net: whose layer.
+        layer: which.
+    Attributes:
+        free: blobs that nobody needs afterwards, which are dropped.
+        own: parameters to use in the module's place, over the same memory; see ``own_params``.
+    """
+
+    def __init__(self, net: Net, layer: LayerSpec) -> None:
+        self.net, self.layer = net, layer
+        self.module = net.module(layer.name)
+        self.free: tuple[str, ...] = ()
+        self.own: dict[str, Tensor] = {}
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32 also where others do not: losses, and what reports."""
+        layer = self.layer
+        return any(layer.loss_weights) or layer.op.kind != "plain" or layer.type.endswith("Loss")
+
+    def __call__(self, tensors: Tensors) -> None:
+        layer = self.layer
+        bottoms = [
+            tensors[name] if needed else tensors[name].detach()
+            for name, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True)
+        ]
+        with torch.set_grad_enabled(layer.needs_backward):
+            if self.is_exact and torch.is_autocast_enabled(self._kind(bottoms)):
+                with torch.autocast(self._kind(bottoms), enabled=False):
+                    tops = self.tops([_exact(bottom) for bottom in bottoms])
+            else:
+                tops = self.tops(bottoms)
+        tensors.update(zip(layer.tops, tops, strict=True))
+        for name in self.free:
+            tensors.pop(name, None)
+
+    def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Computes."""
+        if self.own:
+            found: Sequence[Tensor] = torch.func.functional_call(
+                self.module, dict(self.own), tuple(bottoms)
+            )
+            return found
+        return self.net.run_layer(self.layer.name, bottoms)
+
+    def _kind(self, bottoms: Sequence[Tensor]) -> str:
+        return bottoms[0].device.type if bottoms else "cpu"
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x if x.dtype in _FULL or not x.is_floating_point() else x.float()
+
+
+def set_frees(steps: Sequence[Step], kept: Sequence[str]) -> None:
+    """Lets each blob but some be dropped after its last reader."""
+    last = {name: step for step in steps for name in (*step.layer.bottoms, *step.layer.tops)}
+    for step in steps:
+        touched = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
+        step.free = tuple(name for name in touched if last[name] is step and name not in kept)
+
+
+def own_params(net: Net) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:
+    """Layers that share parameters, each with its own ones over the same memory.
+
+    Caffe adds each layer's part to the diff by itself, the last layer's first; autograd would add
+    up the parts before.
+    """
+    specs = net.spec.layers
+    users = [layer for layer in specs if any(param.owner for param in layer.params)]
+    owners = {param.owner[0] for layer in users for param in layer.params if param.owner}
+    names = {layer.name for layer in users} | owners
+    for layer in specs:
+        if layer.name in names:
+            module = net.module(layer.name)
+            params = {param.name: module.get_parameter(param.name) for param in layer.params}
+            yield layer.name, _over_the_same_memory(params)
+
+
+def _over_the_same_memory(params: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    return {name: nn.Parameter(p.detach(), p.requires_grad) for name, p in params.items()}
