@@ -10,7 +10,7 @@ from statistics import fmean
 from caffe_port.finetuning.results import Matrix, Results
 from caffe_port.solver.chart import chart
 
-_CELL, _LEFT, _TOP, _GAP = 34, 84, 66, 30
+_CELL, _LEFT, _TOP, _GAP = 34, 84, 86, 24
 _LOW, _HIGH = (44, 93, 143), (196, 88, 43)  # similarities of -1 and 1; 0 is white
 
 
@@ -88,7 +88,7 @@ def _cell(x: int, y: int, value: float) -> str:
     weight = min(1.0, abs(value))
     colour = ",".join(str(round(255 + (channel - 255) * weight)) for channel in end)
     ink = "#fff" if weight > 0.75 else "#1d2430"
-    number = f"{value:.2f}".replace("0.", ".", 1)
+    number = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1)  # no -0.00
     return (
         f'<rect x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" fill="rgb({colour})"/>'
         f'<text x="{x + _CELL / 2 - 0.5:g}" y="{y + _CELL / 2 + 4:g}" text-anchor="middle" '

@@ -104,7 +104,10 @@ def _page(
         if name in found:
             sections.append(_table(found[name]))
     for title, svg in charts.items():
-        sections.append(html.section(title, html.Html(svg)))
+        picture = html.Html(svg)
+        is_loss = "accuracy" not in title
+        shown = picture if is_loss else html.details("a batch at each display", picture)
+        sections.append(html.section(title, shown))
     if "similarities" in found:
         sections.append(_table(found["similarities"]))
     for title, svg in heat.items():

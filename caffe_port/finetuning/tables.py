@@ -128,26 +128,27 @@ def _pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
 
 def published(results: Results) -> Table:
     """Published figures beside ours, with what ours are of."""
-    rows = []
-    used = set()
+    rows, used = [], set()
     for row in PUBLISHED:
         name, where = _counterpart(results, row)
-        ours = ["-", "-"] if name is None else [
-            _mean(estimate(list(results.mean_ious(name, when).values()))) for when in WHEN
-        ]  # fmt: skip
         used.add(name)
-        theirs = ["-" if x is None else f"{x:.2f}" for x in (row.before, row.after)]
-        rows.append([row.what, row.source, *theirs, name or "-", *ours, where])
+        theirs = " / ".join("-" if x is None else f"{x:.2f}" for x in (row.before, row.after))
+        ours = "-" if name is None else _both(results, name)
+        rows.append([row.what, row.source, theirs, ours, name or "-", where])
     for name in results.variants:
-        if name not in used:
-            ours = [_mean(estimate(list(results.mean_ious(name, w).values()))) for w in WHEN]
-            rows.append([f"{name} (no figure public)", "-", "-", "-", name, *ours, _ran(results)])
+        if name not in used and results.scores[name]:
+            rows.append(["no figure public", "-", "-", _both(results, name), name, _ran(results)])
     note = (
-        "The published figures are of VOC 2012 val. Ours are to be set against them only where "
-        "the last column says that they are of the same images and the same net."
+        "Mean IoU in % before / after the CRF. The published figures are of VOC 2012 val; ours are "
+        "to be set against them only where the last column names the same net and images."
     )
-    headers = ["what", "source", "published before", "after", "ours", "before", "after", "run here"]
+    headers = ["what", "source", "published", "ours", "variant", "run here"]
     return Table("Beside what was published", headers, rows, note)
+
+
+def _both(results: Results, name: str) -> str:
+    found = (estimate(list(results.mean_ious(name, when).values())) for when in WHEN)
+    return " / ".join(map(_mean, found))
 
 
 def is_voc_val(results: Results) -> bool:
