@@ -16,6 +16,7 @@ from caffe_port.crf.params import from_mapping
 from caffe_port.data.pictures import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner
+from caffe_port.files import open_regular
 
 if TYPE_CHECKING:
     from caffe_port.spec import LayerSpec, NetSpec
@@ -79,7 +80,11 @@ class NetMaker:
         return Network(classify, enlarge if resizes else None)
 
     def describe(self) -> dict[str, object]:
-        """Digests of the files, the variables and the blob; the device changes no label."""
+        """Digests of the files, the variables and the blob; the device changes no label.
+
+        Raises:
+            CaffePortError: a file is broken, which is said before there is a folder of results.
+        """
         files = {"net": self.net, "weights": self.weights}
         digests = {name: _digest(path) if path else None for name, path in files.items()}
         return {**digests, "blob": self.blob or "found", "variables": dict(self.variables)}
@@ -199,7 +204,16 @@ def data_blob(spec: NetSpec) -> str:
 
 
 def _digest(path: str) -> str:
+    """Of a prototxt or weights that are whole, as far as a look without copying tells."""
+    from caffe_port.proto import read_file
+    from caffe_port.weights import read_weights, sniff
+
+    found = hashlib.sha256()
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        read_file(path) if sniff.is_text(sniff.read_head(path)) else read_weights(path)
+        with open_regular(path) as stream:
+            while part := stream.read(2**20):
+                found.update(part)
+        return found.hexdigest()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caffe_port.data.pictures import Bytes, decode_picture, read_labels
+from caffe_port.data.pictures import MAX_FILE, Bytes, decode_picture, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError
 from caffe_port.evaluation.changes import count_changes
@@ -27,6 +27,7 @@ from caffe_port.evaluation.prediction import (
 from caffe_port.evaluation.score_cache import ScoreCache
 from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
 from caffe_port.evaluation.store import Store
+from caffe_port.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Worker:
     def _read(self, image: _Image) -> Next:
         item, cache = image.item, self._job.cache
         try:
-            content = item.image.read_bytes()
+            content = read_bytes(item.image, MAX_FILE)
         except OSError as error:
             reason = error.strerror or error
             raise DataError(f"{item.image}: cannot be read: {reason}") from error
