@@ -19,6 +19,7 @@ _COMMANDS = {
     "inspect": "Show what a prototxt or a weight file holds.",
     "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
     "reproduce": "List the published figures, and get those again that can be had.",
+    "score": "Score a folder of label maps, scores or probabilities.",
     "upgrade": "Write an old prototxt or caffemodel in the present generation.",
     "unravel": "Show which points of images caused their labels.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",

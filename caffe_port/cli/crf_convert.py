@@ -20,9 +20,19 @@ import click
     required=True,
     help="Folder.",
 )
+@click.option(
+    "-id",
+    "pictures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Pictures: cut scores to the size of NAME.ppm, .jpg or .png.",
+)
 @click.option("--raw", is_flag=True, help="Copy values: no softmax or logarithm between kinds.")
 def command(
-    sources: tuple[Path, ...], to: Literal["bin", "mat", "png"], out: Path, raw: bool
+    sources: tuple[Path, ...],
+    to: Literal["bin", "mat", "png"],
+    out: Path,
+    pictures: Path | None,
+    raw: bool,
 ) -> None:
     """Convert NAME.bin, NAME_blob_0.mat and NAME.png files.
 
@@ -32,10 +42,10 @@ def command(
     Exit status: 0 done, 2 a file cannot be read or converted.
     """
     for source in sources:
-        click.echo(_convert(source, to, out, raw))
+        click.echo(_convert(source, to, out, pictures, raw))
 
 
-def _convert(source: Path, to: str, out: Path, raw: bool) -> Path:
+def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool) -> Path:
     import numpy as np
 
     from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
@@ -44,6 +54,8 @@ def _convert(source: Path, to: str, out: Path, raw: bool) -> Path:
 
     values = _read(source, raw, to)
     name = source.name.removesuffix(MAT_SUFFIX).removesuffix(source.suffix)
+    if pictures is not None and values.ndim == 3:
+        values = _cut(values, source, name, pictures)
     target = out / (name + (MAT_SUFFIX if to == "mat" else f".{to}"))
     is_labels = values.ndim == 2
     if to == "bin":
@@ -58,6 +70,19 @@ def _convert(source: Path, to: str, out: Path, raw: bool) -> Path:
             f"{values.shape}, which no .{to} file holds"
         )
     return target
+
+
+def _cut(values: Any, source: Path, name: str, pictures: Path) -> Any:
+    """Drops the padding right of the picture and below it."""
+    from caffe_port.crf.programs import PICTURES, Item, read_picture
+    from caffe_port.errors import DataError
+
+    paths = (pictures / f"{name}{suffix}" for suffix in PICTURES)
+    picture = next((path for path in paths if path.is_file()), None)
+    height, width, _ = read_picture(Item(name, source, picture)).shape
+    if values.shape[1] < height or values.shape[2] < width:
+        raise DataError(f"{source}: {values.shape} does not cover {height} x {width} pixels")
+    return values[:, :height, :width]
 
 
 def _read(source: Path, raw: bool, to: str) -> Any:

@@ -101,8 +101,8 @@ def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:
         "images": len(result.outcomes) - len(result.skipped),
         "skipped": [outcome.error for outcome in result.skipped],
         "classes": list(names),
-        "before": _matrix(result.before),
-        "after": _matrix(result.after),
+        "before": matrix_json(result.before),
+        "after": matrix_json(result.after),
         "crf_changes": None if result.changes is None else changes_json(result.changes),
         "ignored_unknown_labels": {str(k): v for k, v in sorted(result.unknown.items())},
         "settings": result.settings,
@@ -127,7 +127,8 @@ def number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _matrix(matrix: ConfusionMatrix | None) -> dict[str, object] | None:
+def matrix_json(matrix: ConfusionMatrix | None) -> dict[str, object] | None:
+    """A matrix and the figures read off it, for a report.json."""
     if matrix is None:
         return None
     return {

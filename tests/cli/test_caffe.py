@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -152,69 +149,6 @@ def test_log_parsers_find_what_they_look_for(
     assert head[0].startswith("Log file created at: ")
     assert head[2] == "Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg"
     assert written.endswith(printed[-200:])
-
-
-FLOW = """#!/bin/sh
-set -e
-EXP=shapes
-NET_ID=thin
-TRAIN_SET=train
-TEST_SET=val
-MODEL_DIR=${EXP}/model/${NET_ID}
-FEATURE_DIR=${EXP}/features/${NET_ID}
-CONFIG_DIR=${EXP}/config
-mkdir -p ${EXP}/log ${FEATURE_DIR}/${TEST_SET}/fc8
-export GLOG_log_dir=${EXP}/log
-for name in train solver test; do
-  sed -e "s,\\${EXP},${EXP},g;s,\\${NET_ID},${NET_ID},g;s,\\${TEST_SET},${TEST_SET},g" \\
-      -e "s,\\${FEATURE_DIR},${FEATURE_DIR},g" ${CONFIG_DIR}/${name}.prototxt \\
-      > ${CONFIG_DIR}/${name}_now.prototxt
-done
-CMD="${CAFFE_BIN} train --solver=${CONFIG_DIR}/solver_now.prototxt --gpu=0"
-${CMD} --weights=${MODEL_DIR}/init.caffemodel
-MODEL=`ls -t ${MODEL_DIR}/train_iter_*.caffemodel | head -n 1`
-TEST_ITER=`cat ${EXP}/list/${TEST_SET}.txt | wc -l`
-${CAFFE_BIN} test --model=${CONFIG_DIR}/test_now.prototxt --weights=${MODEL} --gpu=0 \\
-    --iterations=${TEST_ITER}
-"""
-MAT_WRITE = """
-layer { name: "mat" type: "MatWrite" bottom: "fc8_interp" include { phase: TEST }
-  mat_write_param { prefix: "${FEATURE_DIR}/${TEST_SET}/fc8/" source: "${EXP}/list/val_id.txt" } }
-"""
-
-
-@pytest.mark.skipif(shutil.which("sh") is None, reason="the flow is a shell script")
-def test_a_flow_like_deeplabs_run_pascal(work: Path) -> None:
-    """Templates filled by sed, trained and tested through CAFFE_BIN, scores as .mat files."""
-    config, model = work / "shapes" / "config", work / "shapes" / "model" / "thin"
-    for folder in (config, model, work / "shapes" / "list"):
-        folder.mkdir(parents=True)
-    solver = (work / "solver.prototxt").read_text()
-    solver = solver.replace('"train.prototxt"', '"${EXP}/config/train_now.prototxt"')
-    solver = solver.replace('"snap"', '"${EXP}/model/${NET_ID}/train"')
-    (config / "solver.prototxt").write_text(solver)
-    shutil.copy("train.prototxt", config)
-    text = (work / "test.prototxt").read_text()
-    (config / "test.prototxt").write_text(text + MAT_WRITE)
-    shutil.copy(MODELS / "train_iter_1200.caffemodel", model / "init.caffemodel")
-    for name in ("val", "val_id"):
-        lines = (SHAPES / f"{name}.txt").read_text().splitlines(keepends=True)
-        (work / "shapes" / "list" / f"{name}.txt").write_text("".join(lines[:2]))
-    (work / "run.sh").write_text(FLOW)
-    caffe = work / "caffe"
-    caffe.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -m caffe_port.cli.caffe "$@"\n')
-    caffe.chmod(0o755)
-    known = {"CAFFE_BIN": str(caffe), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        ["sh", "run.sh"], cwd=work, env=known,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    features = sorted(p.name for p in (work / "shapes" / "features").rglob("*.mat"))
-    assert features == ["shape_val_0000_blob_0.mat", "shape_val_0001_blob_0.mat"]
-    logs = [p for p in (work / "shapes" / "log").iterdir() if not p.is_symlink()]
-    assert len(logs) == 2
-    assert "Optimization Done." in logs[0].read_text() + logs[1].read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+'s,${DATA_ROOT},'"${DATA_ROOT}"',g;s,${EXP},'"${EXP}"',g;s,${NET_ID},'"${NET_ID}"',g;s,${NUM_LABELS},'"${NUM_LABELS}"',g;s,${TRAIN_SET},'"${TRAIN_SET}"',g;s,${TEST_SET},'"${TEST_SET}"',g;s,${FEATURE_DIR},'"${FEATURE_DIR}"',g'
