@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,14 +40,33 @@ class Program:
         self._steps = Planner(net, self._graph, options, store).steps()
         self._frees = _frees(self._steps, self._graph)
         self._reduced = options.reduced
+        self._backend = options.compile
+        self._compiled: dict[Hashable, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {}
 
     def run(self, fed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Blobs given -> blobs kept, contiguous and in full precision."""
+        if self._backend is None:
+            return self._compute(fed, _run)
+        key = tuple((name, x.shape, x.dtype, x.device) for name, x in sorted(fed.items()))
+        if key in self._compiled:
+            return self._compiled[key](fed)
+        # run as it is first: that settles how each step computes, and finds what does not fit
+        blobs = self._compute(fed, _run)
+
+        def compute(fed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return self._compute(fed, _run_unguarded)
+
+        self._compiled[key] = torch.compile(compute, backend=self._backend, dynamic=False)
+        return blobs
+
+    def _compute(
+        self, fed: Mapping[str, Tensor], run: Callable[[Step, list[Tensor]], tuple[Tensor, ...]]
+    ) -> dict[str, Tensor]:
         values: list[Tensor | None] = [None] * self._graph.count
         for name, value in self._graph.fed.items():
             values[value] = fed[name]
         for step, free in zip(self._steps, self._frees, strict=True):
-            tops = _run(step, [_there(values[i]) for i in step.inputs])
+            tops = run(step, [_there(values[i]) for i in step.inputs])
             for value, top in zip(step.outputs, tops, strict=True):
                 values[value] = top
             del tops
@@ -74,6 +93,10 @@ def _run(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
         shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
         message = f"cannot run on bottoms of shape {shapes}: {error}"
         raise LayerError(step.layer.name, step.layer.type, message) from error
+
+
+def _run_unguarded(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
+    return step.run(*bottoms)
 
 
 def _frees(steps: Sequence[Step], graph: Graph) -> list[list[int]]:

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CACHE = 1 << 21  # bytes of transformed blocks at a time, so that they stay in a core's cache
+#: Blocks at a time: few enough that they stay in a core's cache between the steps, enough that the
+#: products pay for reading the filters again. Measured, and the same on every machine.
+_TOGETHER = 100
 _G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
@@ -112,9 +114,8 @@ class _Buffers:
         self._images, self._filters = images, filters
         self._height, self._width = height, width
         count, channels, tops = images.shape[0], filters.shape[1], filters.shape[2]
-        blocks = max(1, _CACHE // (16 * channels * images.element_size()))
-        self._group = min(count, max(1, blocks // (height * width)))
-        self._rows = min(height, max(1, blocks // width))
+        self._group = min(count, max(1, _TOGETHER // (height * width)))
+        self._rows = min(height, max(1, _TOGETHER // width))
         size = self._group * self._rows * width
         self._half = images.new_empty(4 * self._group * self._rows * (2 * width + 2) * channels)
         self._blocks = images.new_empty(16 * size * channels)

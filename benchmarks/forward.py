@@ -1,0 +1,232 @@
+"""A forward pass beside OpenCV's DNN, plain torch and bare matrix products; two threads each.
+
+The networks have their published channels and random weights. The limit is the time of the same
+multiply-adds in products of 2048 x 2048 matrices. Peak memory is what loading the net from its
+caffemodel and one forward pass add to a process of its own. Run it on an idle machine with
+`python -m benchmarks forward`; the environment variable FORWARD names one network alone, whose
+figures are put among the others'.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import caffe_port
+from benchmarks.measure import RESULTS, interleave, report, summary, versions
+from caffe_port.net import Net
+
+ROOT = Path(__file__).parent.parent / "prototxt"
+THREADS = 2
+SIDE = 2048  # of the matrices
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network's folder, its input's side, its scores, and how often each way is measured."""
+
+    folder: str
+    size: int
+    blob: str
+    repeats: int
+
+
+CASES = {
+    "LargeFOV 513 x 513": Case("deeplab_v2_vgg16_largefov", 513, "fc8_interp", 7),
+    "FCN-AlexNet 500 x 500": Case("fcn_alexnet", 500, "score", 7),
+    "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp", 3),
+}
+
+
+def with_random_weights(folder: str) -> Net:
+    """Filters that keep the size of what passes; BatchNorm of mean 0 and variance 1."""
+    net = caffe_port.load(
+        ROOT / folder / "deploy.prototxt",
+        variables={"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": folder},
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in net.spec.layers:
+            for i, blob in enumerate(net.layer_params(layer.name)):
+                if layer.type in ("Convolution", "Deconvolution") and i == 0:
+                    blob.normal_(0, (2 / blob[0].numel()) ** 0.5, generator=generator)
+                elif layer.type == "BatchNorm":
+                    blob.fill_(min(i, 1))
+                else:
+                    blob.fill_(0.5 if layer.type == "Scale" and i == 0 else 0)
+    return net
+
+
+def write_for_opencv(net: Net, folder: Path) -> tuple[str, str]:
+    """The net's files. OpenCV knows no shrink_factor: each Interp gets its height and width."""
+    from google.protobuf import text_format
+
+    message = net.spec.message()
+    for layer in message.layer:
+        if layer.type == "Interp":
+            height, width = net.spec.shapes[layer.top[0]][2:]
+            layer.ClearField("interp_param")
+            layer.interp_param.height, layer.interp_param.width = height, width
+    text, weights = folder / "net.prototxt", folder / "net.caffemodel"
+    text.write_text(text_format.MessageToString(message))
+    net.save(weights)
+    return str(text), str(weights)
+
+
+def picture(case: Case) -> np.ndarray:
+    """An input of the size and range of a real one."""
+    return np.random.default_rng(0).normal(0, 60, (1, 3, case.size, case.size)).astype(np.float32)
+
+
+def with_opencv(case: Case, text: str, weights: str) -> Callable[[], Any]:
+    """OpenCV's forward pass."""
+    import cv2
+
+    cv2.setNumThreads(THREADS)
+    net, x = cv2.dnn.readNetFromCaffe(text, weights), picture(case)
+
+    def forward() -> Any:
+        net.setInput(x)
+        return net.forward()
+
+    return forward
+
+
+def with_torch(case: Case, text: str, weights: str) -> Callable[[], Any]:
+    """The net, layer by layer."""
+    net, x = caffe_port.load(text, weights), torch.from_numpy(picture(case))
+
+    def forward() -> Any:
+        with torch.no_grad():
+            return net(x, keep=[case.blob])[case.blob]
+
+    return forward
+
+
+def with_plan(case: Case, text: str, weights: str) -> Callable[[], Any]:
+    """The optimized net."""
+    net = caffe_port.load(text, weights).optimized()
+    x = torch.from_numpy(picture(case))
+    return lambda: net(x, keep=[case.blob])[case.blob]
+
+
+def with_plan_labels(case: Case, text: str, weights: str) -> Callable[[], Any]:
+    """The optimized net where only labels are wanted."""
+    net = caffe_port.load(text, weights).optimized()
+    x = torch.from_numpy(picture(case))
+    return lambda: net.labels(x, case.blob)
+
+
+WAYS = {
+    "OpenCV": with_opencv,
+    "torch, layer by layer": with_torch,
+    "optimized": with_plan,
+    "optimized, labels": with_plan_labels,
+}
+
+
+def compare(case: Case, folder: Path) -> dict[str, Any]:
+    """One network: times, distances between the results, and memory."""
+    net = with_random_weights(case.folder)
+    adds = sum(layer.multiply_adds for layer in net.spec.layers if layer.params)
+    files = write_for_opencv(net, folder)
+    del net
+    limit, share = matrix_products(adds)
+    ways = {"matrix products": limit, **{n: make(case, *files) for n, make in WAYS.items()}}
+    exact = torch.as_tensor(ways["torch, layer by layer"]())
+    distances = {
+        name: _distance(torch.as_tensor(ways[name]()), exact) for name in ("OpenCV", "optimized")
+    }
+    seconds = interleave(ways, case.repeats)
+    seconds["matrix products"] = [t * share for t in seconds["matrix products"]]
+    table: dict[str, dict[str, Any]] = summary(seconds, "OpenCV")
+    for name, row in table.items():
+        row["to matrix products"] = _median_ratio(seconds[name], seconds["matrix products"])
+    del ways
+    for name in WAYS:
+        table[name]["peak MB"] = peak_memory(name, case, files)
+    for name, distance in distances.items():
+        table[name]["from layer by layer"] = distance
+    return {"multiply-adds, billions": round(adds / 1e9, 1), "table": table}
+
+
+def matrix_products(adds: int) -> tuple[Callable[[], None], float]:
+    """Some products of large matrices, and how many times their work ``adds`` is."""
+    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    out = torch.empty(SIDE, SIDE)
+    count = max(1, round(adds / SIDE**3))
+
+    def multiply() -> None:
+        for _ in range(count):
+            torch.mm(a, b, out=out)
+
+    return multiply, adds / (count * SIDE**3)
+
+
+def _median_ratio(seconds: list[float], base: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(seconds, base, strict=True)), 3)
+
+
+def _distance(x: torch.Tensor, exact: torch.Tensor) -> str:
+    return f"{float((x - exact).abs().max() / exact.abs().max()):.1e}"
+
+
+def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
+    """Megabytes that loading and one forward pass add."""
+    code = (
+        "import sys, torch, benchmarks.forward as f\n"
+        "name, way, *files = sys.argv[1:]\n"
+        "torch.set_num_threads(f.THREADS)\n"
+        "if way == 'OpenCV': import cv2\n"
+        "import caffe_port.inference.program, caffe_port.loading\n"
+        "before = f.peak()\n"
+        "f.WAYS[way](f.CASES[name], *files)()\n"
+        "print(f.peak() - before)\n"
+    )
+    (name,) = (known for known, each in CASES.items() if each == case)
+    run = [sys.executable, "-c", code, name, way, *files]
+    found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    return int(found.split()[-1]) // 1024
+
+
+def peak() -> int:
+    """The most kilobytes that this process has had in memory."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def main() -> None:
+    """Measures and reports."""
+    torch.set_num_threads(THREADS)
+    tables: dict[str, Any] = {}
+    known = RESULTS / "forward.json"
+    only = os.environ.get("FORWARD")
+    if only and known.is_file():
+        tables = json.loads(known.read_text())["tables"]
+    for name, case in CASES.items():
+        if only and only not in name:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = compare(case, Path(folder))
+        title = f"{name}, {found['multiply-adds, billions']} billion multiply-adds; ratio to OpenCV"
+        tables = {k: v for k, v in tables.items() if not k.startswith(name)}
+        tables[title] = found["table"]
+    packages = versions("torch", "numpy", "opencv-python-headless")
+    report("forward", {"versions": {**packages, "threads": str(THREADS)}, "tables": tables})
+
+
+if __name__ == "__main__":
+    main()

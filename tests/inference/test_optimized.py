@@ -1,0 +1,315 @@
+"""Optimized nets: what is fused, and that they follow the net."""
+
+import weakref
+
+import pytest
+import torch
+
+from caffe_port.errors import LayerError, UsageError
+from tests.layers.helpers import net_of
+from tests.spec.making import conv, layer
+
+X = (2, 3, 9, 7)
+WIDE = 'num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "gaussian" std: 0.3 }'
+SLOPE = "relu_param { negative_slope: 0.1 }"
+NORM = layer("n", "BatchNorm", "c", "c") + layer("k", "Scale", "c", "c")
+CHAIN = conv("c", "b0", options=WIDE) + NORM + layer("r", "ReLU", "c", "c")
+BLOCK = (
+    CHAIN + conv("d", "c", options=WIDE) + layer("dn", "BatchNorm", "d", "d")
+    + layer("s", "Eltwise", "c d") + layer("sr", "ReLU", "s", "s")
+)  # fmt: skip
+# text -> the layers that are still run by themselves
+FUSED = {
+    "convolution, norm, scale, relu": (CHAIN, ["c"]),
+    "residual block": (BLOCK, ["c", "d"]),
+    "leaky": (conv("c", "b0", options=WIDE) + layer("r", "ReLU", "c", "c", SLOPE), ["c"]),
+    "leaky after a sum": (BLOCK.replace('top: "s" }', f'top: "s" {SLOPE} }}'), ["c", "d"]),
+    "nothing after a sum": (BLOCK.rpartition("layer {")[0], ["c", "d"]),
+    "relu before scale": (
+        conv("c", "b0", options=WIDE) + layer("r", "ReLU", "c", "c") + layer("k", "Scale", "c"),
+        ["c", "k"],
+    ),
+    "two readers": (
+        conv("c", "b0", options=WIDE) + layer("r", "ReLU", "c") + layer("t", "TanH", "c"),
+        ["c", "r", "t"],
+    ),
+    "a sum with factors": (
+        BLOCK.replace(
+            'type: "Eltwise"', 'type: "Eltwise" eltwise_param { coeff: 1 coeff: 2 }'
+        ),
+        ["c", "d", "s", "sr"],
+    ),
+    "a value added to itself": (
+        conv("c", "b0", options=WIDE) + layer("s", "Eltwise", "c c"), ["c", "s"]
+    ),
+    "dropout": (CHAIN + layer("o", "Dropout", "c", "c") + layer("t", "TanH", "c"), ["c", "t"]),
+    "groups and strides": (
+        conv("c", "b0", options=WIDE.replace("num_output: 4", "num_output: 6 group: 3 stride: 2")),
+        ["c"],
+    ),
+    "pooling": (
+        CHAIN + layer("p", "Pooling", "c", more="pooling_param { kernel_size: 3 stride: 2 }")
+        + layer("q", "Pooling", "c", more="pooling_param { kernel_size: 2 stride: 3 pad: 1 }"),
+        ["c", "p", "q"],
+    ),
+    "deconvolution": (
+        CHAIN + layer("u", "Deconvolution", "c",
+                      more="convolution_param { num_output: 2 kernel_size: 4 stride: 2 "
+                      'weight_filler { type: "gaussian" std: 0.3 } }'),
+        ["c", "u"],
+    ),
+    "flattened and rectified": (
+        CHAIN + layer("f", "Flatten", "c") + layer("fr", "ReLU", "f", "f"), ["c", "f", "fr"]
+    ),
+}  # fmt: skip
+
+
+def _x(shape=X, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+def _net(text, *shapes):
+    """With statistics and scales that are neither 0 nor 1."""
+    net = net_of(text, *(shapes or (X,)))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for made in net.spec.layers:
+            if made.type in ("BatchNorm", "Scale"):
+                for blob in net.layer_params(made.name):
+                    blob.copy_(torch.rand(blob.shape, generator=generator) + 0.5)
+    return net
+
+
+def _runs(fast):
+    """The layers that the only program has steps of."""
+    (program,) = fast._programs.values()
+    return [step.layer.name for step in program._steps]
+
+
+def _same(found, net, x, tolerance=1e-5, **options):
+    with torch.no_grad():
+        want = net(x, **options)
+    assert set(found) == set(want)
+    for name, blob in want.items():
+        assert (found[name] - blob).abs().max() <= tolerance * blob.abs().max()
+
+
+@pytest.mark.parametrize("options", [{}, {"fold": False}])
+@pytest.mark.parametrize(("text", "runs"), FUSED.values(), ids=FUSED.keys())
+def test_the_same_with_fewer_steps(text, runs, options):
+    net, exact = _net(text), _net(text).double()
+    fast = net.optimized(**options)
+    _same(fast(_x()), net, _x())
+    _same(fast(_x(seed=1)), net, _x(seed=1))
+    if not options:
+        assert _runs(fast) == runs
+    _same(exact.optimized(**options)(_x().double()), exact, _x().double(), 1e-13)
+
+
+def test_unfolded_layers_run_by_themselves():
+    fast = _net(CHAIN).optimized(fold=False)
+    fast(_x())
+    assert _runs(fast) == ["c", "n", "k", "r"]
+
+
+def test_blobs_that_are_kept_are_made():
+    net = _net(BLOCK)
+    fast = net.optimized()
+    for keep in (["c"], ["s", "c"], ["d"], ["b0"], [], "all", "outputs"):
+        _same(fast(_x(), keep=keep), net, _x(), keep=keep)
+
+
+def test_a_fed_blob_stays_as_it_was():
+    net = _net(layer("r", "ReLU", "b0", "b0") + layer("q", "ReLU", "b0", "b0"))
+    x = _x()
+    fast = net.optimized()
+    assert fast(x)["b0"].min() == 0
+    assert torch.equal(x, _x())
+
+
+def test_shapes_and_batches_may_change():
+    net = _net(BLOCK)
+    fast = net.optimized()
+    for shape in (X, (1, 3, 5, 5), (4, 3, 12, 8), X, (1, 3, 1, 1)):
+        _same(fast(_x(shape)), net, _x(shape))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_wide_filters_take_winograd(dilation):
+    options = (
+        f"num_output: 256 kernel_size: 3 pad: {dilation} dilation: {dilation} "
+        'weight_filler { type: "msra" }'
+    )
+    shape = (1, 256, 9, 10)
+    net = _net(conv("c", "b0", options=options) + layer("r", "ReLU", "c", "c"), shape)
+    exact, found = net.optimized(winograd=False), net.optimized()
+    one, two = exact(_x(shape))["c"], found(_x(shape))["c"]
+    assert not torch.equal(one, two)
+    assert (one - two).abs().max() < 3e-6 * one.abs().max()
+    assert torch.equal(two, found(_x(shape))["c"])
+
+
+def _train(net):
+    net(_x())["s"].sum().backward()
+    with torch.no_grad():
+        for blob in net.parameters():
+            if blob.grad is not None:
+                blob -= 0.1 * blob.grad
+    net.zero_grad()
+
+
+def _halve(net):
+    with torch.no_grad():
+        net.layer_params("c")[0].mul_(0.5)
+
+
+CHANGES = {
+    "in place": _halve,
+    "a step of training": _train,
+    "state dict": lambda net: net.load_state_dict(_net(BLOCK).state_dict()),
+    "stored layers": lambda net: net.load_stored(_net(BLOCK).stored_layers()),
+    "float64 and back": lambda net: net.double().float(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_changed_parameters_are_followed(change):
+    net = _net(BLOCK)
+    fast = net.optimized()
+    fast(_x())
+    change(net)
+    _same(fast(_x()), net, _x())
+
+
+def test_refresh_after_changes_that_torch_does_not_see():
+    net = _net(BLOCK)
+    fast = net.optimized()
+    fast(_x())
+    net.layer_params("c")[0].detach().numpy()[...] *= 2
+    fast.refresh()
+    _same(fast(_x()), net, _x())
+
+
+def test_training_goes_on_as_without():
+    one, two = _net(BLOCK), _net(BLOCK)
+    two.load_state_dict(one.state_dict())
+    fast = two.optimized()
+    for _ in range(2):
+        fast(_x())
+        _train(one)
+        _train(two)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_hooks_see_what_they_saw():
+    net = _net(CHAIN)
+    fast = net.optimized()
+    fast(_x())
+    seen = []
+    handle = net.module("n").register_forward_hook(lambda m, args, out: seen.append(out[0].clone()))
+    _same(fast(_x()), net, _x())
+    assert _runs(fast) == ["c", "n", "k", "r"]
+    assert len(seen) == 2
+    assert torch.allclose(seen[0], seen[1], atol=1e-5)
+    handle.remove()
+    fast(_x())
+    assert _runs(fast) == ["c"]
+    assert len(seen) == 2
+
+
+def test_no_grad():
+    net = _net(CHAIN)
+    assert not net.optimized()(_x())["c"].requires_grad
+    with pytest.raises(UsageError, match="input 'b0' requires grad"):
+        net.optimized()(_x().requires_grad_())
+    with torch.no_grad():
+        net.optimized()(_x().requires_grad_())
+
+
+SHARED = "".join(
+    conv(name, "b0", more='param { name: "w" } param { name: "v" }', options=WIDE)
+    for name in ("one", "two")
+) + conv("three", "b1", more='param { name: "w" } param { name: "v" }', options=WIDE)
+
+
+def test_shared_filters_are_packed_once():
+    net = _net(SHARED, X, (1, 3, 30, 20))
+    fast = net.optimized()
+    fed = {"b0": _x(), "b1": _x((1, 3, 30, 20))}
+    _same(fast(fed), net, fed)
+    (copies,) = fast._store._packed.values()
+    layouts = [layout for layout, _ in copies]
+    assert len(layouts) == len(set(layouts)) <= 2
+
+
+def test_blobs_are_freed_after_their_last_reader(monkeypatch):
+    from caffe_port.inference import program
+
+    seen, most = [], [0]
+    run = program._run
+
+    def watched(step, bottoms):
+        tops = run(step, bottoms)
+        seen.extend(weakref.ref(top) for top in tops)
+        del bottoms, step
+        most[0] = max(most[0], sum(ref() is not None for ref in seen))
+        return tops
+
+    monkeypatch.setattr(program, "_run", watched)
+    text = "".join(conv(f"c{i}", "b0" if i == 0 else f"c{i - 1}", options=WIDE) for i in range(6))
+    _net(text).optimized()(_x())
+    assert len(seen) == 6
+    assert most[0] <= 2
+
+
+def test_compiled():
+    net = _net(BLOCK + layer("t", "TanH", "s"))
+    fast = net.optimized(compile="eager")
+    for seed in range(3):
+        _same(fast(_x(seed=seed)), net, _x(seed=seed))
+    _same(fast(_x((1, 3, 5, 5))), net, _x((1, 3, 5, 5)))
+    (program,) = fast._programs.values()
+    assert len(program._compiled) == 2
+
+
+def test_reduced_precision():
+    net = _net(BLOCK + layer("t", "TanH", "s"))
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with pytest.raises(UsageError, match="does not compute in bfloat16"):
+            net.optimized(precision="bfloat16")(_x())
+        return
+    found = net.optimized(precision="bfloat16")(_x())
+    assert found["t"].dtype == torch.float32
+    _same(found, net, _x(), 0.05)
+    with torch.no_grad():
+        assert not torch.equal(found["t"], net(_x())["t"])
+
+
+def test_precisions_that_cannot_be_had():
+    with pytest.raises(UsageError, match="precision is 'int8'; expected one of float32"):
+        _net(CHAIN).optimized(precision="int8")
+    with pytest.raises(UsageError, match="is for float32 nets"):
+        _net(CHAIN).double().optimized(precision="bfloat16")(_x().double())
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "words"),
+    [
+        ((1, 5, 9, 7), LayerError, "layer 'c' (Convolution): cannot run on bottoms of shape (1, 5"),
+        ((5, 9), LayerError, "layer 'c' (Convolution): cannot run on bottoms of shape (5, 9)"),
+    ],
+)
+def test_bottoms_that_do_not_fit(shape, error, words):
+    with pytest.raises(error) as caught:
+        _net(CHAIN).optimized()(_x(shape))
+    assert words in str(caught.value)
+
+
+def test_inputs_are_checked_as_by_the_net():
+    fast = _net(CHAIN).optimized()
+    with pytest.raises(UsageError, match="'q' is no input"):
+        fast({"q": _x()})
+    with pytest.raises(UsageError, match="keep names 'q'"):
+        fast(_x(), keep=["q"])
