@@ -155,7 +155,7 @@ def _train(net):
     with torch.no_grad():
         for blob in net.parameters():
             if blob.grad is not None:
-                blob -= 0.1 * blob.grad
+                blob.sub_(0.1 * blob.grad)
     net.zero_grad()
 
 
