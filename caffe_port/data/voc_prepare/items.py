@@ -102,7 +102,6 @@ def _expect_labels(path: Path, labels: Bytes, classes: int) -> None:
     )
 
 
-def counted(labels: Bytes | None) -> Counts:
+def counted(labels: Bytes) -> Counts:
     """Pixels of each label, 256 numbers."""
-    flat = np.zeros(0, np.uint8) if labels is None else labels.ravel()
-    return np.bincount(flat, minlength=256).astype(np.int64)
+    return np.bincount(labels.ravel(), minlength=256).astype(np.int64)

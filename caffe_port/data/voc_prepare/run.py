@@ -10,7 +10,7 @@ from pathlib import Path
 
 from caffe_port.data.pictures import Bytes, PathLike, read_labels, read_note, write_labels
 from caffe_port.data.voc_prepare.folders import SBD, VOC, Lists, count_notes, make_lists
-from caffe_port.data.voc_prepare.items import Item, checked, counted
+from caffe_port.data.voc_prepare.items import Counts, Item, checked, counted
 from caffe_port.data.voc_prepare.layout import layout_items
 from caffe_port.data.voc_prepare.outcome import Outcome, Problem
 from caffe_port.errors import DataError, UsageError
@@ -100,8 +100,10 @@ def _items(voc: VOC, sbd: SBD | None, lists: Lists, masks: Path) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Done:
+    """What came of an item: pixels of each label, or what is wrong with it."""
+
     item: Item
-    labels: Bytes | None
+    counts: Counts | None
     wrong: list[str]
     kept: bool
 
@@ -112,10 +114,9 @@ def _collect(
     """Adds up what comes of the items, in their order whatever the threads do."""
     for number, done in enumerate(_each(items, classes, jobs, fresh), 1):
         outcome.problems += [Problem(done.item.id, message) for message in done.wrong]
-        if done.labels is not None:
-            counts = counted(done.labels)
-            outcome.pixels += counts
-            outcome.images += counts > 0
+        if done.counts is not None:
+            outcome.pixels += done.counts
+            outcome.images += done.counts > 0
             source = done.item.source
             outcome.masks[source] = outcome.masks.get(source, 0) + 1
             outcome.kept += done.kept
@@ -135,14 +136,14 @@ def _each(items: list[Item], classes: int, jobs: int, fresh: bool) -> Iterator[_
 def _process(item: Item, classes: int, fresh: bool) -> _Done:
     labels = None if fresh else _kept(item)
     if labels is not None:
-        return _Done(item, labels, [], True)
+        return _Done(item, counted(labels), [], True)
     labels, wrong = checked(item, classes)
     if item.target is not None and wrong:
         item.target.unlink(missing_ok=True)
     if item.target is not None and labels is not None:
         # Caffe reads masks as grey: the values themselves have to be the classes
         write_labels(item.target, labels, note=item.source, palette=False)
-    return _Done(item, labels, wrong, False)
+    return _Done(item, None if labels is None else counted(labels), wrong, False)
 
 
 def _kept(item: Item) -> Bytes | None:
