@@ -255,7 +255,7 @@ def template_slopes(
     n, word = item // words_each, item % words_each
     total = tl.zeros([BC, BD], ACC)
     for start in range(0, pixels, BP):
-        p = start + tl.arange(0, BP)
+        p = (start + tl.arange(0, BP)).to(tl.int64)
         y = tl.load(label + n * pixels + p, mask=p < pixels, other=-1)
         g = _by_similarity(words, pull, push, n, p, y, word, classes, pixels, words_each, BC)
         x, _ = _unit_vectors(

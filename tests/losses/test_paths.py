@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from caffe_port.losses import paths
+from tests.goldens_dir import ROOT
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,10 @@ def test_no_triton(monkeypatch):
 
     monkeypatch.setattr(paths, "version", absent)
     assert paths.has_triton.__wrapped__() is False
+
+
+def test_losses_know_no_layers():
+    """Layers call losses; nothing goes the other way."""
+    files = list((ROOT / "caffe_port" / "losses").glob("*.py"))
+    assert files
+    assert [path.name for path in files if "caffe_port.layers" in path.read_text()] == []

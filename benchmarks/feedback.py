@@ -1,7 +1,7 @@
 """The feedback losses: what they add to a LargeFOV training step, what they keep, the kernels.
 
 LargeFOV at 321 x 321, batch 10, random weights, forward and backward. Run it with
-`python -m benchmarks losses`; it needs 8 GB and some minutes. Without Triton the kernels' tables
+`python -m benchmarks feedback`; it needs 8 GB and some minutes. Without Triton the kernels' tables
 are left out.
 """
 
@@ -28,6 +28,7 @@ VARIABLES = {"EXP": "voc12", "NUM_LABELS": 21, "NET_ID": "vgg", "DATA_ROOT": "",
 BATCH, SIZE, GRID = 10, 321, 41
 SMALL = 21  # the interpreter is slow; what is kept per pixel does not depend on it
 WAYS = {
+    "naive best, cosine": None,
     "best, cosine": FeedbackOptions(ignore_labels=(255,)),
     "best, correlation": FeedbackOptions(ignore_labels=(255,), similarity="correlation"),
     "mean, learned": FeedbackOptions(ignore_labels=(255,), template="mean", detach=False),
@@ -63,15 +64,19 @@ def training_step() -> Callable[[], object]:
     return step
 
 
-def loss_step(channels: int, options: FeedbackOptions) -> Callable[[], object]:
-    """The loss's forward and backward at fc8 (21 channels, its own scores) or fc7."""
+def loss_step(channels: int, options: FeedbackOptions | None) -> Callable[[], object]:
+    """A loss's forward and backward at fc8 (21 channels, its own scores) or fc7; None: naive."""
     features = torch.randn(BATCH, channels, GRID, GRID, requires_grad=True)
     scores = torch.randn(BATCH, 21, GRID, GRID) if channels != 21 else None
     labels = labels_of(BATCH, GRID)
 
     def step() -> None:
         features.grad = None
-        feedback_loss(features, labels, scores, options, path="torch").backward()
+        if options is None:
+            loss = naive_loss(features, labels, features.detach() if scores is None else scores)
+        else:
+            loss = feedback_loss(features, labels, scores, options, path="torch")
+        loss.backward()
 
     return step
 
@@ -149,7 +154,7 @@ def main(repeats: int = 3) -> None:
     }
     if has_triton():
         tables["kernels: per thread and block"] = kernels()
-    report("losses", {"versions": versions("torch", "triton"), "tables": tables})
+    report("feedback", {"versions": versions("torch", "triton"), "tables": tables})
 
 
 if __name__ == "__main__":
