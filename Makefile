@@ -1,14 +1,15 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
 # make lint, make docs (the book, into site/), make bench (all benchmarks),
-# make sanitize (the lattice under sanitizers)
+# make sanitize (the lattice under sanitizers), make wheels (into dist/),
+# make matrix (all tests under old and new Pythons and libraries)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint docs bench sanitize proto clean
+.PHONY: demo test lint docs bench sanitize wheels matrix proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -52,6 +53,12 @@ $(VENV)/installed-for-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+wheels:
+	$(PYTHON) tools/wheels.py
+
+matrix:
+	$(PYTHON) tools/matrix.py
+
 # caffe_pb2 runs on protobuf 4 to 7 only when made by a protoc of the 4.x time
 proto:
 	$(PYTHON) -m venv $(VENV)-proto
@@ -60,4 +67,4 @@ proto:
 		caffe_port/proto/caffe.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto build demo site *.egg-info caffe_port/crf/*.so ext/_lattice.cpp
+	rm -rf $(VENV) $(VENV)-proto build demo site .matrix dist *.egg-info caffe_port/crf/*.so ext/_lattice.cpp
