@@ -317,6 +317,14 @@ def test_a_folder_in_the_layout_is_checked(both, tmp_path):
     assert (outcome.lists, outcome.masks) == ({"mine": 2}, {"VOC": 2})
 
 
+def test_classes_have_vocs_names_where_there_are_21(both, tmp_path):
+    rows = prepared(both, tmp_path / "out").class_rows()
+    assert [rows[0][0], rows[1][0], rows[-1][0]] == ["background", "aeroplane", "void"]
+    assert sum(share for *_, share in rows) == pytest.approx(100)
+    rows = prepared(both, tmp_path / "out", classes=30).class_rows()
+    assert [rows[0][0], rows[1][0], rows[-1][0]] == ["class 0", "class 1", "void"]
+
+
 def test_a_list_that_cannot_be_one_is_refused(both, tmp_path):
     names = tmp_path / "mine.txt"
     names.write_text("a/b\n")

@@ -32,6 +32,7 @@ class Outcome:
         problems: every missing or broken file, in order of the ids.
         masks: how many good masks came from where.
         made, kept: masks written now, and found done from an earlier run.
+        classes: how many there are; 21 are taken for VOC's.
         images, pixels: for each of 256 labels, good masks that have it, and its pixels there.
     """
 
@@ -41,16 +42,19 @@ class Outcome:
     masks: dict[str, int] = field(default_factory=dict)
     made: int = 0
     kept: int = 0
+    classes: int = len(VOC_CLASSES)
     images: Counts = field(default_factory=lambda: np.zeros(256, np.int64))
     pixels: Counts = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def class_rows(self) -> list[tuple[str, int, float]]:
         """Name of each label that occurs, images that have it, its share of the pixels in %."""
         total = max(int(self.pixels.sum()), 1)
+        names = {label: f"class {label}" for label in range(self.classes)} | {IGNORED: "void"}
+        if self.classes == len(VOC_CLASSES):
+            names |= dict(enumerate(VOC_CLASSES))
         rows = []
         for label in np.nonzero(self.images)[0]:
-            known = label < len(VOC_CLASSES)
-            name = VOC_CLASSES[label] if known else "void" if label == IGNORED else f"class {label}"
+            name = names[int(label)]
             share = 100 * int(self.pixels[label]) / total
             rows.append((name, int(self.images[label]), share))
         return rows

@@ -55,7 +55,8 @@ def prepare(
     """
     root, lists = Path(out), make_lists(voc, sbd)
     _link_images(voc.root / IMAGES, root / IMAGES)
-    outcome = Outcome({name: len(ids) for name, ids in lists.ids.items()}, list(lists.notes))
+    counts = {name: len(ids) for name, ids in lists.ids.items()}
+    outcome = Outcome(counts, list(lists.notes), classes=classes)
     items = _items(voc, sbd, lists, root / MASKS)
     _collect(outcome, items, classes, jobs, fresh, progress)
     for name, ids in lists.ids.items():
@@ -80,7 +81,7 @@ def check_folder(
         root, lists: as for ``layout_items``.
     """
     items, counts = layout_items(root, lists)
-    outcome = Outcome(counts, count_notes(counts))
+    outcome = Outcome(counts, count_notes(counts), classes=classes)
     _collect(outcome, items, classes, jobs, True, progress)
     return outcome
 
