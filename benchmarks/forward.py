@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from benchmarks.measure import RESULTS, interleave, report, summary, versions
 from caffe_port.net import Net
 
 ROOT = Path(__file__).parent.parent / "prototxt"
+PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "forward.svg"
 THREADS = 2
 SIDE = 2048  # of the matrices
 
@@ -129,12 +130,21 @@ def with_plan_labels(case: Case, text: str, weights: str) -> Callable[[], Any]:
     return lambda: net.labels(x, case.blob)
 
 
+def with_bfloat16(case: Case, text: str, weights: str) -> Callable[[], Any]:
+    """The optimized net with convolutions in bfloat16, which is outside of the parity rule."""
+    net = caffe_port.load(text, weights).optimized(precision="bfloat16")
+    x = torch.from_numpy(picture(case))
+    return lambda: net(x, keep=[case.blob])[case.blob]
+
+
 WAYS = {
     "OpenCV": with_opencv,
     "torch, layer by layer": with_torch,
     "optimized": with_plan,
     "optimized, labels": with_plan_labels,
 }
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    WAYS["optimized, bfloat16"] = with_bfloat16
 
 
 def compare(case: Case, folder: Path) -> dict[str, Any]:
@@ -147,7 +157,9 @@ def compare(case: Case, folder: Path) -> dict[str, Any]:
     ways = {"matrix products": limit, **{n: make(case, *files) for n, make in WAYS.items()}}
     exact = torch.as_tensor(ways["torch, layer by layer"]())
     distances = {
-        name: _distance(torch.as_tensor(ways[name]()), exact) for name in ("OpenCV", "optimized")
+        name: _distance(torch.as_tensor(ways[name]()), exact)
+        for name in WAYS
+        if name != "optimized, labels"
     }
     seconds = interleave(ways, case.repeats)
     seconds["matrix products"] = [t * share for t in seconds["matrix products"]]
@@ -208,6 +220,28 @@ def peak() -> int:
     return int(found[1])
 
 
+def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """docs/pictures/forward.svg: seconds of each way as a part of OpenCV's."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    colours = ("#bbbbbb", "#d08770", "#8fa1b3", "#2e6f9e", "#5fa8d3", "#9fd3c7")
+    names = ["matrix products", *WAYS]
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "forward", "font.size": 9}):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, colour) in enumerate(zip(names, colours, strict=False)):
+            places = [group + 0.13 * number for group in range(len(tables))]
+            ratios = [table[name]["ratio"] for table in tables.values()]
+            axes.barh(places, ratios, 0.12, color=colour, label=name)
+        axes.set_yticks([i + 0.3 for i in range(len(tables))], [t.split(",")[0] for t in tables])
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds of a forward pass, OpenCV's = 1")
+        axes.legend(frameon=False, loc="lower right", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(PICTURE, metadata={"Date": None})
+
+
 def main() -> None:
     """Measures and reports."""
     torch.set_num_threads(THREADS)
@@ -224,6 +258,7 @@ def main() -> None:
         title = f"{name}, {found['multiply-adds, billions']} billion multiply-adds; ratio to OpenCV"
         tables = {k: v for k, v in tables.items() if not k.startswith(name)}
         tables[title] = found["table"]
+    draw(tables)
     packages = versions("torch", "numpy", "opencv-python-headless")
     report("forward", {"versions": {**packages, "threads": str(THREADS)}, "tables": tables})
 
