@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,24 @@ def _resnet(folder: Path) -> dict[str, dict[str, float]]:
     return summary(interleave(ways, 3), "build and load")
 
 
+def _first_output(repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of whole processes, until they have said what they have to say."""
+
+    scripts = Path(sysconfig.get_path("scripts"))
+
+    def process(program: Path | str, *arguments: str) -> Callable[[], object]:
+        return lambda: subprocess.run([program, *arguments], capture_output=True, check=True)
+
+    ways = {
+        "python": process(sys.executable, "-c", "pass"),
+        "import caffe_port": process(sys.executable, "-c", "import caffe_port"),
+        "caffe-port --help": process(scripts / "caffe-port", "--help"),
+        "caffe-port inspect --help": process(scripts / "caffe-port", "inspect", "--help"),
+        "caffe --help": process(scripts / "caffe", "--help"),
+    }
+    return summary(interleave(ways, repeats), "python")
+
+
 def main(repeats: int = 15) -> None:
     """Measures and reports."""
     layers = largefov_layers()
@@ -116,6 +136,7 @@ def main(repeats: int = 15) -> None:
         f"{size / 1e6:.0f} MB caffemodel; ratio to one copy": table,
         "ResNet-101 MSc ASPP, 44 M parameters stored three times": resnet,
         "peak memory above the start": {"caffe_port": {"times the file": memory}},
+        "a process's first output": _first_output(repeats),
     }
     packages = ("numpy", "protobuf", "opencv-python-headless")
     report("loading", {"versions": versions(*packages), "tables": tables})
