@@ -11,7 +11,7 @@ from caffe_port.errors import UsageError
 from caffe_port.losses import FeedbackOptions, feedback_loss
 from tests.losses.test_feedback import OPTIONS, SIMILARITIES, TEMPLATES, case
 
-pytest.importorskip("triton", minversion="3.6", reason="older interpreters do not run on NumPy 2.4")
+pytest.importorskip("triton", minversion="3.7", reason="older interpreters do not run on NumPy 2.4")
 
 
 def both(features, labels, scores, options, factor=-2.5):

@@ -11,7 +11,7 @@ from caffe_port.spec.ops import op_class
 from tests.goldens_dir import cases
 from tests.losses.test_softmax import NORMALIZATIONS, case
 
-pytest.importorskip("triton", minversion="3.6", reason="older interpreters do not run on NumPy 2.4")
+pytest.importorskip("triton", minversion="3.7", reason="older interpreters do not run on NumPy 2.4")
 
 
 def both(scores, labels, **options):
