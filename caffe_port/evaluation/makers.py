@@ -156,14 +156,14 @@ def read_crf_config(
 
 
 def score_blob(spec: NetSpec) -> str:
-    """The blob an evaluation reads: what a DenseCRF, SegAccuracy or loss layer reads, else the
-    net's only output.
+    """The blob an evaluation reads: what a DenseCRF, SegAccuracy or loss layer reads or, as in
+    DeepLab's test nets, a MatWrite layer; else the net's only output.
 
     Raises:
         UsageError: nothing tells which of several it is.
     """
     copied = {top: x.bottoms[0] for x in spec.layers if x.type == "Split" for top in x.tops}
-    for wanted in ("DenseCRF", "SegAccuracy", "SoftmaxWithLoss"):
+    for wanted in ("DenseCRF", "SegAccuracy", "SoftmaxWithLoss", "MatWrite"):
         for layer in spec.layers:
             if layer.type == wanted:
                 # the prototxt's own name, not that of a Split's copy

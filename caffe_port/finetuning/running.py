@@ -24,8 +24,12 @@ from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
 from caffe_port.finetuning.records import digest, read_json, write_json
 from caffe_port.finetuning.scoring import score
 from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.proto import read_net_text
 from caffe_port.solver.signals import Requests
 from caffe_port.solver.watching import Step
+from caffe_port.spec import NetSpec
+from caffe_port.weights import read_weights
+from caffe_port.weights.matching import Match, match
 
 FINISHED = "result.json"
 
@@ -64,8 +68,7 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
         started = time.perf_counter()
         weights, training = _trained(trial, control)
         trained = time.perf_counter()
-        diverged = training.get("final_loss", 0.0) is None
-        figures = {} if diverged else _scored(trial, weights, settings, control)
+        figures = {} if weights is None else _scored(trial, weights, settings, control)
         result = {
             "variant": trial.variant.name, "seed": trial.seed, **training, **figures,
             "seconds": {"training": round(trained - started, 2),
@@ -76,45 +79,44 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
         return result
 
 
-def _trained(trial: Trial, control: Control) -> tuple[Path, dict[str, Any]]:
-    """The weights to score, and what is to be said of the training."""
+def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any]]:
+    """The weights to score, None where that makes no sense, and what is to be said of them."""
     composed = Composed(trial.variant, trial.setting.images, trial.setting.changes)
     solver = composed.write(trial.folder, trial.seed or 0)
     if trial.seed is None:
-        return trial.setting.init, {}
+        found = _match(trial, "test")
+        # ImageNet's weights have no scores
+        return None if found.missing or found.extra else trial.setting.init, {}
     snapshots = Snapshots(trial.folder / "snapshots")
     snapshots.folder.mkdir(exist_ok=True)
     last, reached = composed.solver.max_iter, snapshots.latest()
-    fillers = _from_fillers(trial)
+    fillers = _match(trial, "train").missing
     if reached != last:
         with (trial.folder / "train.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
             _train(trial, solver, snapshots, control)
     loss = Curve.read(snapshots.curve(last)).loss[-1][1]
-    return snapshots.weights(last), {
+    is_finite = math.isfinite(loss)
+    return snapshots.weights(last) if is_finite else None, {
         "steps": last,
-        "final_loss": loss if math.isfinite(loss) else None,
+        "final_loss": loss if is_finite else None,
         "from_fillers": fillers,
     }
 
 
-def _from_fillers(trial: Trial) -> list[str]:
-    """Parameters of the train net that the weights lack.
+def _match(trial: Trial, net: str) -> Match:
+    """Which layers of the 'train' or 'test' net the first weights have.
 
     Raises:
-        UsageError: the weights have none of them.
+        WeightMismatchError: some are of another shape.
+        UsageError: they have none of them.
     """
-    from caffe_port.proto import read_net_text
-    from caffe_port.spec import NetSpec
-    from caffe_port.weights import read_weights
-    from caffe_port.weights.matching import match
-
-    text = read_net_text(trial.folder / "train.prototxt")
-    spec = NetSpec.build(text.message, phase="TRAIN", dialect=text.dialect)
+    text = read_net_text(trial.folder / f"{net}.prototxt")
+    spec = NetSpec.build(text.message, phase=net.upper(), dialect=text.dialect)
     found = match(spec, read_weights(trial.setting.init).layers)
     found.check(strict=False)
     if not found.pairs:
         raise UsageError(f"{trial.setting.init}: no layer of it is in the net of the recipe")
-    return found.missing
+    return found
 
 
 def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -> None:

@@ -23,6 +23,7 @@ from caffe_port.finetuning.trial import Trial
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
+    from caffe_port.spec import NetSpec
 
 SIMILARITIES = ("cosine", "correlation")
 _IGNORED = 255
@@ -101,12 +102,12 @@ def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
     }
 
 
-def judged_blob(train: Path, net: Net) -> str | None:
+def judged_blob(train: Path, test: NetSpec) -> str | None:
     """The blob before the softmax: what a loss of the train net reads and the test net has too."""
     from caffe_port.proto import read_net
 
     losses = [x for x in read_net(train).layer if x.type in ("FeedbackLoss", "SoftmaxWithLoss")]
-    found = [layer.bottom[0] for layer in losses if layer.bottom[0] in net.spec.shapes]
+    found = [layer.bottom[0] for layer in losses if layer.bottom[0] in test.shapes]
     return found[0] if found else None
 
 
@@ -114,7 +115,7 @@ def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | N
     """(C, C) by similarity, over the validation images on the grid of the scores."""
     import torch
 
-    blob = judged_blob(trial.folder / "train.prototxt", net)
+    blob = judged_blob(trial.folder / "train.prototxt", net.spec)
     if blob is None:
         return None
     net = net.to(trial.setting.device)

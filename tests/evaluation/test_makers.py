@@ -123,6 +123,12 @@ def test_the_only_output_is_the_score_blob(tmp_path):
     assert (score_blob(spec), data_blob(spec)) == ("a", "data")
 
 
+def test_the_score_blob_is_what_deeplab_writes_for_its_crf(tmp_path):
+    written = 'layer { name: "w" type: "MatWrite" bottom: "b" mat_write_param { prefix: "x" } }'
+    spec = spec_of(tmp_path, CONVOLUTION % ("a", "a"), CONVOLUTION % ("b", "b"), written)
+    assert score_blob(spec) == "b"
+
+
 def test_several_outputs_need_a_name(tmp_path):
     spec = spec_of(tmp_path, CONVOLUTION % ("a", "a"), CONVOLUTION % ("b", "b"))
     with pytest.raises(UsageError, match="outputs are a, b; name one"):

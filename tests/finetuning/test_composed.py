@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.makers import score_blob
 from caffe_port.finetuning.composed import Changes, Composed
 from caffe_port.finetuning.data import find_images
+from caffe_port.finetuning.scoring import judged_blob
 from caffe_port.finetuning.variants import find_variants
 from caffe_port.proto import read_net, read_solver
 from caffe_port.recipes import Recipe
+from caffe_port.spec import NetSpec
 from tests.finetuning.making import VARIABLES, make_images, make_recipes
 from tests.goldens_dir import SHAPES
 
@@ -48,6 +51,22 @@ def test_the_published_recipes_need_no_variable_of_the_user(images):
     composed = Composed(find_variants(net)[0], images, Changes())
     assert composed.train.name == net
     assert any(layer.name == "fc8_voc12" for layer in composed.train.layer)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "scores", "judged"),
+    [
+        ("deeplab_v1_largefov/step_pull_cosine", "fc8_interp", "fc8_voc12"),
+        ("deeplab_v2_vgg16_aspp", "fc8_interp", "fc8_voc12"),
+    ],
+)
+def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, judged):
+    composed = Composed(find_variants(recipe)[-1], images, Changes())
+    composed.write(tmp_path, 1)
+    spec = NetSpec.read(tmp_path / "test.prototxt", phase="TEST")
+    assert score_blob(spec) == scores
+    assert judged_blob(tmp_path / "train.prototxt", spec) == judged
+    assert spec.shapes[judged] == (1, 21, 65, 65)
 
 
 def test_steps_shrink_with_the_length(images, variant):

@@ -18,7 +18,7 @@ from caffe_port.finetuning.curve import Curve, Snapshots
 from caffe_port.finetuning.experiment import make_trials, run_all
 from caffe_port.finetuning.results import gather
 from caffe_port.finetuning.trial import Control, StoppedError, Trial
-from caffe_port.weights import read_weights
+from caffe_port.weights import read_weights, write_weights
 from tests.finetuning.making import make_setting
 
 LAST = 8
@@ -173,6 +173,24 @@ def test_weights_of_another_net(tmp_path, setup):
     trial = Trial(dataclasses.replace(setting, init=other), variants[0], 1, tmp_path / "run")
     with pytest.raises(CaffePortError, match="other"):
         running.run(trial, control())
+
+
+def test_weights_that_lack_a_layer_are_not_scored_but_trained(tmp_path, setup):
+    setting, variants = setup
+    stored = read_weights(setting.init)
+    few = tmp_path / "few.caffemodel"
+    write_weights(few, [layer for layer in stored.layers if layer.name != "scores"], name="few")
+    work = make_trials(dataclasses.replace(setting, init=few), variants[:1], [1], tmp_path / "out")
+    run_all(work, Noting())
+    results = gather(work)
+    assert results.start.before is None
+    assert results.scores["step_softmax"][1].before > 0
+    assert results.from_fillers == ["layer 'scores', blob 0", "layer 'scores', blob 1"]
+    none = tmp_path / "none.caffemodel"
+    write_weights(none, [dataclasses.replace(stored.layers[-1], name="other")], name="none")
+    lost = Trial(dataclasses.replace(setting, init=none), variants[0], 1, tmp_path / "lost")
+    with pytest.raises(UsageError, match="no layer of it is in the net of the recipe"):
+        running.run(lost, control())
 
 
 def test_a_run_that_diverges_has_a_result_without_figures(tmp_path):

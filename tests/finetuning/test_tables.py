@@ -123,11 +123,11 @@ def test_the_report_says_everything_and_can_be_made_again(tmp_path, results):
 def test_remarks(results):
     del results.scores["poly_softmax"][2]
     results.scores["step_softmax"][3].before = None
-    results.from_fillers = ["fc8 0"]
+    results.from_fillers = ["layer 'fc8', blob 0"]
     assert remarks(results) == [
         "1 runs are not finished: the figures are those of the others.",
         "Diverged, so without figures: step_softmax, seed 3.",
-        "Not in init.caffemodel, so from fillers: fc8 0.",
+        "Not in init.caffemodel, so from fillers: layer 'fc8', blob 0.",
         "Judged on 2 images of drawn: nothing here can be compared with figures of VOC 2012.",
     ]
 
