@@ -40,6 +40,12 @@ FLAGS = {
     "torch_dropout": Flag(
         False, "train: dropout masks from torch's generator, which is quicker but not Caffe's."
     ),
+    "amp": Flag("", "train: products in bf16 or fp16: quicker on GPUs; not Caffe's digits."),
+    "channels_last": Flag(False, "train: blobs pixel by pixel in memory; not Caffe's digits."),
+    "compile": Flag(False, "train: layers compiled by torch.compile; not Caffe's digits."),
+    "checkpoint": Flag(
+        False, "train: blobs computed again for backward: less memory, the same numbers."
+    ),
     "skip_bad_images": Flag(
         False, "train: take the next image of the list for one that is missing or broken."
     ),

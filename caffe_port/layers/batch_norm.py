@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.batch_norm import BatchNorm as Options
 
 
@@ -41,8 +44,16 @@ class BatchNorm(Layer):
     around the stored mean, constant for backward. Its TRAIN without use_global_stats normalizes by
     a stale variance; here that is BVLC's rule.
 
+    Attributes:
+        parts: into how many equal parts each batch is cut, of which the layer sees one.
+        mean_of: gives the mean of each channel, over all parts.
     Source: BVLC/caffe batch_norm_layer.cpp; DeepLab v2 batch_norm_layer.cpp.
     """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.parts = 1
+        self.mean_of: Callable[[Tensor], Tensor] = channel_mean
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.op
@@ -55,13 +66,14 @@ class BatchNorm(Layer):
             deviation = centred(x, mean)
             if op.update_global_stats and self.in_training and self.spec.dialect == "deeplab2":
                 updates = True
-                variance = channel_mean(deviation.detach().square())
+                variance = self.mean_of(deviation.detach().square())
         else:
-            mean = channel_mean(x)
+            mean = self.mean_of(x)
             deviation = centred(x, mean)
-            variance = channel_mean(deviation.square())
+            variance = self.mean_of(deviation.square())
         if updates:
-            self._update(mean.detach(), variance.detach(), x.numel() // x.shape[1], op.fraction)
+            count = self.parts * x.numel() // x.shape[1]
+            self._update(mean.detach(), variance.detach(), count, op.fraction)
         return (deviation / _over_channels((variance + op.eps).sqrt(), x),)
 
     def _stored(self) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,16 @@ class Dropout(Layer):
     ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from Caffe's generator if
     the net was built under one (caffe_port.data.rng), else from torch's.
 
+    Attributes:
+        part: (which, of how many): the layer sees one of so many equal parts of each batch, and its
+            mask is that part of the whole batch's; None where it sees all.
     Source: BVLC/caffe dropout_layer.cpp.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         self.random = rng.current()
+        self.part: tuple[int, int] | None = None
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(self.spec.op, Options)
@@ -36,7 +40,13 @@ class Dropout(Layer):
         return (x * mask * (1.0 / keep),)
 
     def _mask(self, x: Tensor, keep: float) -> Tensor:
+        which, count = self.part or (0, 1)
+        shape = (count * len(x), *x.shape[1:]) if x.dim() else x.shape
         if self.random is None:
-            return torch.rand_like(x) < keep
-        kept = torch.from_numpy(bernoulli(self.random, x.numel(), keep))
-        return kept.view(x.shape).to(x.device)
+            kept = torch.rand(shape, dtype=x.dtype, device=x.device) < keep
+        else:
+            drawn = bernoulli(self.random, count * x.numel(), keep)
+            kept = torch.from_numpy(drawn).view(shape)
+        if self.part is not None:
+            kept = kept[which * len(x) : (which + 1) * len(x)]
+        return kept.to(x.device)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
@@ -36,20 +37,31 @@ class Learnable:
     Attributes:
         blob: its data and diff.
         lr_mult, decay_mult: its factors.
+        away: the parameter, while it is on a GPU and the blob waits.
     """
 
     def __init__(self, blob: Blob, lr_mult: float, decay_mult: float) -> None:
         self.blob, self.lr_mult, self.decay_mult = blob, lr_mult, decay_mult
+        self.away: Parameter | None = None
 
     @property
     def data(self) -> Tensor:
         """Its values, live."""
-        return torch.from_numpy(self.blob.data)
+        return self.away.detach() if self.away is not None else torch.from_numpy(self.blob.data)
 
     @property
     def diff(self) -> Tensor:
         """Its diff, live."""
-        return torch.from_numpy(self.blob.diff)
+        if self.away is None:
+            return torch.from_numpy(self.blob.diff)
+        if self.away.grad is None:
+            self.away.grad = torch.zeros_like(self.away)
+        return self.away.grad
+
+    def come_home(self) -> None:
+        """Takes the diff back into the blob."""
+        self.blob.take_diff(self.diff.cpu())
+        self.away = None
 
 
 def learnable(net: Net) -> list[Learnable]:
@@ -252,7 +264,7 @@ class Solver:
         model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
         log(f"Snapshotting to {'HDF5' if hdf5 else 'binary proto'} file {model}")
         saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
-        history = tuple(tensor.numpy() for tensor in self._history)
+        history = tuple(tensor.cpu().numpy() for tensor in self._history)
         self._write_state(state, SolverState(self.iter, model, self._current_step, history))
 
     def _write_state(self, path: str, state: SolverState) -> None:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from caffe_port.errors import UsageError
 
-EFFECTS = ("stop", "snapshot", "none")
+EFFECTS = ("none", "snapshot", "stop")  # the later goes over the earlier
 
 
 class Requests:

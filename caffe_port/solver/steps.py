@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class Step:
     Attributes:
         free: blobs that nobody needs afterwards, which are dropped.
         own: parameters to use in the module's place, over the same memory; see ``own_params``.
+        place: brings what a data layer reads where the net computes, in the layout it wants.
     """
 
     def __init__(self, net: Net, layer: LayerSpec) -> None:
@@ -30,12 +31,19 @@ class Step:
         self.module = net.module(layer.name)
         self.free: tuple[str, ...] = ()
         self.own: dict[str, Tensor] = {}
+        self.place: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_exact(self) -> bool:
         """Whether it computes in float32 also where others do not: losses, and what reports."""
         layer = self.layer
         return any(layer.loss_weights) or layer.op.kind != "plain" or layer.type.endswith("Loss")
+
+    @property
+    def losses(self) -> list[tuple[str, float]]:
+        """Tops that count in the loss, with their weights."""
+        pairs = zip(self.layer.tops, self.layer.loss_weights, strict=True)
+        return [(top, weight) for top, weight in pairs if weight]
 
     def __call__(self, tensors: Tensors) -> None:
         layer = self.layer
@@ -49,12 +57,14 @@ class Step:
                     tops = self.tops([_exact(bottom) for bottom in bottoms])
             else:
                 tops = self.tops(bottoms)
+        if self.place is not None:
+            tops = [self.place(top) for top in tops]
         tensors.update(zip(layer.tops, tops, strict=True))
         for name in self.free:
             tensors.pop(name, None)
 
     def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Computes."""
+        """Computes the tops."""
         if self.own:
             found: Sequence[Tensor] = torch.func.functional_call(
                 self.module, dict(self.own), tuple(bottoms)

@@ -5,9 +5,11 @@ Source: BVLC/caffe solver.cpp, caffe.cpp.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ from caffe_port.pycaffe.solver import Solver
 from caffe_port.solver import run_state
 from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.modes import Modes
 from caffe_port.solver.net_log import log_loaded, log_net
-from caffe_port.solver.signals import Requests
+from caffe_port.solver.ranks import Ranks, sum_together
+from caffe_port.solver.residence import Residence
+from caffe_port.solver.signals import EFFECTS, Requests
 from caffe_port.solver.watching import Step, Watcher, named
 from caffe_port.solver.whole_pass import WholePass, obstacle
 from caffe_port.weights.solver_state import SolverState
@@ -53,6 +58,8 @@ class Training(Solver):
             found, with which a resumed run draws what the unbroken one would have drawn; without
             it data and dropout start afresh, as upstream does.
         torch_dropout: draws dropout masks from torch's generator, which is quicker but not Caffe's.
+        ranks: the processes that share each batch with this one; only the root logs and saves.
+        modes: quicker or smaller ways to compute.
     Attributes:
         stopped: whether a signal ended the training.
     Raises:
@@ -69,24 +76,33 @@ class Training(Solver):
         watchers: Sequence[Watcher] = (),
         keeps_run_state: bool = True,
         torch_dropout: bool = False,
+        ranks: Ranks | None = None,
+        modes: Modes | None = None,
     ) -> None:
         param = solver_nets.read_param(solver)
         _log_param(param)
         seed = param.random_seed
         if seed < 0:
             seed = secrets.randbelow(2**31)
+            seed = seed if ranks is None else ranks.roots(seed)
             mode.set_random_seed(seed)
             log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
         if level:
             param.train_state.level = level
         param.train_state.stage.extend(stages)
         super().__init__(param)
-        self.stopped = False
+        self.stopped, self._ranks = False, ranks
+        self._modes = modes or Modes()
+        for remark in self._modes.remarks():
+            log(remark)
         self._requests, self._watchers = requests or Requests("none", "none"), watchers
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
             self._use_torch_dropout(seed)
         self._pass: WholePass | None = None
+        self._residence: Residence | None = None
+        if mode.device().type != "cpu":
+            self._residence = Residence(self.net, self._learnable, self._history, mode.device())
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
         self._saved: int | None = None  # the iteration of the last snapshot
@@ -145,15 +161,46 @@ class Training(Solver):
         """Makes ``iters`` updates. Raises StoppedEarlyError where a signal asks for the end."""
         if self._resumed is None:
             self._origin = None  # average_loss starts afresh at each call
-        super().step(iters)
+        if self._ranks is not None:
+            self._ranks.check_alike(self._digest(), "where the training starts")
+        with self._on_its_device():
+            super().step(iters)
+
+    @contextlib.contextmanager
+    def _on_its_device(self) -> Iterator[None]:
+        """Steps on a GPU have everything there; where somebody looks in, layers are copied."""
+        if self._residence is None or self._callbacks or obstacle(self.net):
+            yield
+            return
+        self._residence.leave_home()
+        try:
+            yield
+        finally:
+            self._residence.come_home()
+
+    def _test_all(self) -> None:
+        if self._residence is not None:
+            self._residence.write_home()
+        super()._test_all()
+
+    def _digest(self) -> int:
+        found = self.iter
+        for item in self._learnable:
+            found = zlib.crc32(item.blob.data.data, found)
+        return found
 
     def _clear_diffs(self) -> None:
         """Begins an iteration: through the whole net at once where nobody looks into it."""
         if self._callbacks or obstacle(self.net):
+            if self._ranks is not None or self._modes != Modes():
+                why = obstacle(self.net) or "callbacks of the solver"
+                what = "-amp, -channels_last, -compile, -checkpoint and several processes"
+                raise UsageError(f"{what} do not go with {why}")
             self._pass = None
             super()._clear_diffs()
         else:
-            self._pass = self._pass or WholePass(self.net)
+            device = None if self._residence is None else self._residence.device
+            self._pass = self._pass or WholePass(self.net, self._ranks, self._modes, device)
             self._pass.clear()
 
     def _forward_backward(self) -> float:
@@ -171,14 +218,21 @@ class Training(Solver):
 
     def apply_update(self) -> None:
         """Updates the parameters, tells the watchers, and does what signals ask for."""
+        if self._ranks is not None:
+            sum_together(self._ranks, [i.diff for i in self._learnable if i.lr_mult])
         iteration, rate = self.iter, self.lr
-        super().apply_update()
+        scale = None if self._pass is None else self._pass.scale
+        if scale is None or scale.unscale([item.diff for item in self._learnable]):
+            super().apply_update()
+        else:
+            log(f"Iteration {self.iter}: diffs beyond fp16; no update. Loss scale {scale.scale:g}")
+            self.iter += 1
         for debug in self._debug[:1]:
             debug.update()
         step = Step(iteration, self.param.max_iter, self._smoothed, rate)
         for watcher in self._watchers:
             watcher.step(step)
-        request = self._requests.take()
+        request = self._take_request()
         due = self._saves_now()
         if request == "snapshot" and not due:
             self.snapshot()
@@ -187,11 +241,16 @@ class Training(Solver):
                 self.snapshot()
             raise StoppedEarlyError
 
+    def _take_request(self) -> str:
+        """What a signal asks for; one that came to any process is for all."""
+        mine = self._requests.take()
+        return mine if self._ranks is None else EFFECTS[self._ranks.most(EFFECTS.index(mine))]
+
     def _saves_now(self) -> bool:
         return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
 
     def _heed_while_testing(self, layer: int) -> None:
-        while layer == 0 and (request := self._requests.take()) != "none":
+        while layer == 0 and (request := self._take_request()) != "none":
             if request == "snapshot":
                 self.snapshot()
             else:
@@ -212,6 +271,10 @@ class Training(Solver):
         Raises:
             OSError: they cannot be written; the snapshot before is as it was.
         """
+        if self._ranks is not None and not self._ranks.is_root:
+            return
+        if self._residence is not None:
+            self._residence.write_home()
         try:
             super().snapshot()
         except OSError as error:

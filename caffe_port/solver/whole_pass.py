@@ -6,17 +6,21 @@ that nobody looks into needs only the outputs and the parameters' diffs, which a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from caffe_port.layers.python_layer import Python
-from caffe_port.pycaffe import mode
+from caffe_port.solver.modes import LossScale, Modes
+from caffe_port.solver.segments import Segment, checkpointed, compiled
 from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
 if TYPE_CHECKING:
+    from caffe_port.pycaffe.blob import Blob
     from caffe_port.pycaffe.net import Net
+    from caffe_port.solver.ranks import Ranks
 
 
 def obstacle(net: Net) -> str:
@@ -29,7 +33,7 @@ def obstacle(net: Net) -> str:
     python = next((module for module in modules if isinstance(module, Python)), None)
     if python is not None:
         return f"layer '{python.spec.name}' (Python), which works on its blobs"
-    return "" if mode.device().type == "cpu" else "the GPU"
+    return ""
 
 
 class WholePass:
@@ -37,18 +41,52 @@ class WholePass:
 
     Args:
         net: nobody may look into it.
+        ranks: the processes that share its batches; None where this is the only one.
+        modes: how it computes.
+        device: where the parameters are while it runs.
+    Attributes:
+        scale: what losses are multiplied by for backward; None leaves them.
+    Raises:
+        UsageError: a batch that cannot be shared evenly.
     """
 
-    def __init__(self, net: Net) -> None:
-        self._net = net
-        self._steps = [Step(net._net, layer) for layer in net._net.spec.layers]
-        weighted = [
-            top
-            for layer in net._net.spec.layers
-            for top, weight in zip(layer.tops, layer.loss_weights, strict=True)
-            if weight
-        ]
+    def __init__(
+        self,
+        net: Net,
+        ranks: Ranks | None = None,
+        modes: Modes | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._net, self._ranks = net, ranks
+        self._modes, self._device = modes or Modes(), device or torch.device("cpu")
+        self.scale = LossScale() if self._modes.amp == "fp16" else None
+        self._steps, self._parted = self._make_steps()
+        weighted = [top for step in self._steps for top, _ in step.losses]
         set_frees(self._steps, [*net.outputs, *weighted])
+        self._rows: Sequence[Step | Segment] = self._steps
+        if self._modes.checkpoint:
+            self._rows = checkpointed(self._steps)
+        elif self._modes.compile:
+            self._rows = compiled(self._steps)
+
+    def _make_steps(self) -> tuple[list[Step], list[str]]:
+        """The steps, and the blobs of which this process has only a part."""
+        net, parted = self._net._net, list[str]()
+        if self._ranks is None:
+            steps = [Step(net, layer) for layer in net.spec.layers]
+        else:
+            from caffe_port.solver.parted import make_steps
+
+            steps, parted = make_steps(net, self._ranks)
+        for step in steps:
+            if step.layer.op.kind == "source":
+                step.place = self._place
+        return steps, parted
+
+    def _place(self, values: Tensor) -> Tensor:
+        if self._modes.channels_last and values.dim() == 4:
+            return values.to(self._device, memory_format=torch.channels_last)
+        return values.to(self._device)
 
     def clear(self) -> None:
         """Sets all parameters' diffs to 0, by leaving them to the next pass to make."""
@@ -64,26 +102,38 @@ class WholePass:
         Returns:
             The weighted loss.
         """
-        shared = dict(own_params(self._net._net))
+        # compiled layers add their diffs up as autograd does
+        shared = {} if self._modes.compile else dict(own_params(self._net._net))
         for step in self._steps:
             step.own = dict(shared.get(step.layer.name, {}))
-        tensors: Tensors = {}
-        losses: list[Tensor] = []
-        total = 0.0
-        for step in self._steps:
-            step(tensors)
-            for top, weight in zip(step.layer.tops, step.layer.loss_weights, strict=True):
-                if weight:
-                    losses.append(weight * tensors[top].sum())
-                    # in double: a float sum of many numbers depends on how it is split up
-                    total += weight * float(tensors[top].detach().sum(dtype=torch.float64))
-        for name in self._net.outputs:
-            self._net.blobs[name].assign(tensors[name])
+        losses, total = self._forward()
         learned = [loss for loss in losses if loss.requires_grad]
+        if self.scale is not None:
+            learned = [loss * self.scale.scale for loss in learned]
         if learned:
             torch.autograd.backward(learned)
         self._hand_over(shared)
         return total
+
+    def _forward(self) -> tuple[list[Tensor], float]:
+        tensors: Tensors = {}
+        losses: list[Tensor] = []
+        total = 0.0
+        dtype = self._modes.dtype
+        with torch.autocast(self._device.type, dtype, enabled=dtype is not None):
+            for row in self._rows:
+                row(tensors)
+        for step in self._steps:
+            for top, weight in step.losses:
+                losses.append(weight * tensors[top].sum())
+                # in double: a float sum of many numbers depends on how it is split up
+                total += weight * float(tensors[top].detach().sum(dtype=torch.float64))
+        for name in self._net.outputs:
+            values = tensors[name]
+            if self._ranks is not None and name in self._parted:
+                values = self._ranks.gather(values)
+            self._net.blobs[name].assign(values.float() if dtype else values)
+        return losses, total
 
     def _hand_over(self, shared: dict[str, dict[str, torch.nn.Parameter]]) -> None:
         """Makes the gradients the diffs of the blobs, without a copy."""
@@ -91,10 +141,21 @@ class WholePass:
         for layer, blobs in net.params.items():
             if layer not in shared:
                 for param, blob in zip(net._net.layer_params(layer), blobs, strict=True):
-                    if param.grad is not None:
-                        param.grad = param.grad.contiguous()
-                        blob.take_diff(param.grad)
+                    _take(blob, param)
         for name in reversed(shared):
-            for blob, own in zip(net.params[name], shared[name].values(), strict=True):
+            params = net._net.layer_params(name)
+            for blob, param, own in zip(
+                net.params[name], params, shared[name].values(), strict=True
+            ):
                 if own.grad is not None:
-                    blob.diff[...] += own.grad.view(blob.diff.shape).numpy()
+                    mine = own.grad.view(param.shape)
+                    param.grad = mine if param.grad is None else param.grad.add_(mine)
+                _take(blob, param)
+
+
+def _take(blob: Blob, param: Tensor) -> None:
+    """Makes a gradient in main memory the blob's diff."""
+    if param.grad is not None:
+        param.grad = param.grad.contiguous()
+        if param.grad.device.type == "cpu":
+            blob.take_diff(param.grad)

@@ -13,9 +13,10 @@ from caffe_port.cli.caffe_tools._device import use_device
 from caffe_port.cli.caffe_tools._net import stages
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
-from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.log import ERROR, WARNING, log, set_min_level
 
 if TYPE_CHECKING:
+    from caffe_port.solver.modes import Modes
     from caffe_port.solver.watching import Watcher
 
 _PLACE = "caffe.cpp:1"
@@ -28,6 +29,7 @@ def train(flags: Flags) -> None:
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     from caffe_port.pycaffe import mode
+    from caffe_port.solver.ranks import joined
     from caffe_port.solver.signals import Requests
     from caffe_port.solver.training import Training
 
@@ -35,13 +37,17 @@ def train(flags: Flags) -> None:
     use_device(flags.gpu or _own_gpu(flags.solver))
     mode.allow_python_layers(flags.allow_python_layers)
     with ExitStack() as stack:
-        watchers = _watchers(flags, stack)
+        ranks = stack.enter_context(joined())
+        if ranks is not None and not ranks.is_root:
+            set_min_level(ERROR)
+        watchers = [] if ranks and not ranks.is_root else _watchers(flags, stack)
         if flags.skip_bad_images:
             stack.enter_context(_passing_over())
         stack.enter_context(requests.listening())
         training = Training(
             flags.solver, level=flags.level, stages=stages(flags), requests=requests,
             watchers=watchers, keeps_run_state=flags.runstate, torch_dropout=flags.torch_dropout,
+            ranks=ranks, modes=_modes(flags),
         )  # fmt: skip
         if flags.snapshot:
             log(f"Resuming from {flags.snapshot}", place=_PLACE)
@@ -51,6 +57,12 @@ def train(flags: Flags) -> None:
         log("Starting Optimization", place=_PLACE)
         training.solve()
         log("Optimization Done.", place=_PLACE)
+
+
+def _modes(flags: Flags) -> Modes:
+    from caffe_port.solver.modes import Modes
+
+    return Modes(flags.amp, flags.channels_last, flags.compile, flags.checkpoint)
 
 
 @contextmanager
