@@ -91,8 +91,12 @@ def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listi
     parsed = read_net_text(path, variables, options.get("dialect"))
     if not parsed.message.layer and parsed.unknown:
         return _solver(path, variables)
-    given = {**options, "phase": options.get("phase") or "TEST"}
-    return net_listing(NetSpec.read(path, **given), str(path), parsed.generation)
+    given = {k: v for k, v in options.items() if k not in ("variables", "dialect")}
+    given["phase"] = options.get("phase") or "TEST"
+    spec = NetSpec.build(
+        parsed.message, dialect=parsed.dialect, unknown=parsed.unknown, text=parsed.text, **given
+    )
+    return net_listing(spec, str(path), parsed.generation)
 
 
 def net_listing(spec: NetSpec, path: str, generation: str) -> Listing:

@@ -16,6 +16,7 @@ from caffe_port.layers import Layer, make_layer
 from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
 from caffe_port.spec import LayerSpec, NetSpec
+from caffe_port.spec.memory import check_memory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -67,10 +68,12 @@ class Net(nn.Module):
             weights that are loaded next.
     Raises:
         UnsupportedLayerError: a type without a layer.
+        NetError, LayerError: there is no memory for its parameters.
     """
 
     def __init__(self, spec: NetSpec, *, fill: bool = True) -> None:
         super().__init__()
+        check_memory(spec)
         self.spec = spec
         self.write_files = False  # whether layers such as MatWrite act; Caffe's own face sets it
         self.loaded: Match | None = None  # what the last load_stored matched, missed, left over

@@ -9,9 +9,16 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from caffe_port.errors import UnsupportedLayerError
+from caffe_port.errors import LayerError, UnsupportedLayerError
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops import BUILTIN
+from caffe_port.spec.ops import BUILTIN, Shape
+
+
+def _empty(spec: LayerSpec, shape: Shape) -> Tensor:
+    try:
+        return torch.empty(shape)
+    except RuntimeError as error:
+        raise LayerError(spec.name, spec.type, f"no memory for a parameter {shape}") from error
 
 
 class Layer(nn.Module):
@@ -35,7 +42,7 @@ class Layer(nn.Module):
         self._shapes = {param.name: param.shape for param in spec.params}
         for param in spec.params:
             # lr_mult 0 freezes: Caffe computes no diff for such a parameter
-            blob = nn.Parameter(torch.empty(param.shape), requires_grad=param.lr_mult != 0)
+            blob = nn.Parameter(_empty(spec, param.shape), requires_grad=param.lr_mult != 0)
             self.register_parameter(param.name, blob)
 
     @property

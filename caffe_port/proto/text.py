@@ -22,7 +22,7 @@ from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 
-MAX_BYTES = 32 * 2**20  # the largest published prototxt is below 1 MB
+MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
 
 Plain = str | int | float | bool | dict[str, "list[Plain]"]
 AnyMessage = TypeVar("AnyMessage", bound=Message)

@@ -15,18 +15,20 @@ from typing import NamedTuple, NoReturn
 from caffe_port.errors import FormatError
 
 MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
-MAX_FIELDS = 200_000  # a ResNet-1001 has some 50,000
+MAX_FIELDS = 100_000  # a ResNet-1001 has some 50,000
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
     |(?P<newline>\n)
-    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<string>["'])
     |(?P<variable>[\w.+-]*\$\{(?P<variable_name>\w*)\})
     |(?P<word>[A-Za-z_]\w*)
     |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
     |(?P<mark>[{}<>:;,\[\]-])""",
     re.VERBOSE | re.ASCII,
 )
+# in pieces, because a repeated group takes memory for each repetition
+_INSIDE = {quote: re.compile(rf"(?:[^{quote}\\\n]+|\\.){{0,1000}}") for quote in "\"'"}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPED = dict(zip("abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
 _CLOSING = {"{": "}", "<": ">"}
@@ -98,35 +100,45 @@ class _Parser:
         line, start, position = 1, 0, 0
         while position < len(text):
             match = _TOKEN.match(text, position)
-            token = _Token("", text[position : position + 1], line, position - start + 1)
-            if match is None:
-                self.refuse(text, position, token)
-            kind = str(match.lastgroup)
-            if kind == "variable" or (kind == "string" and "${" in match[0]):
-                self.unset(match[0], token)
+            kind = "" if match is None else match.lastgroup or ""
+            end = position if match is None else match.end()
             if kind == "newline":
-                line, start = line + 1, match.end()
+                line, start = line + 1, end
             elif kind != "space":
-                yield _Token(kind, match[0], token.line, token.column)
-            position = match.end()
+                token = _Token(kind, text[position:end], line, position - start + 1)
+                if kind == "string":
+                    end = self.string_end(text, token, position)
+                    token = token._replace(text=text[position:end])
+                elif not kind:
+                    self.refuse(text, position, token)
+                if kind == "variable" or (kind == "string" and "${" in token.text):
+                    self.unset(token)
+                yield token
+            position = end
         yield _Token("end", "the end of the text", line, position - start + 1)
 
     def refuse(self, text: str, position: int, token: _Token) -> NoReturn:
-        if token.text in "\"'":
-            self.fail("a string that does not end on its line", token)
-        found = re.match(r"\S+", text[position:])
-        self.fail(f"unexpected {(found[0] if found else token.text)[:40]!r}", token)
+        found = re.match(r"\S+", text[position : position + 40])
+        self.fail(f"unexpected {found[0] if found else text[position]!r}", token)
 
-    def unset(self, text: str, token: _Token) -> None:
-        found = re.search(r"\$\{(\w+)\}", text)
+    def string_end(self, text: str, token: _Token, position: int) -> int:
+        at, inside = position + 1, _INSIDE[token.text]
+        while (match := inside.match(text, at)) and match.end() > at:
+            at = match.end()
+        if text[at : at + 1] != token.text:
+            self.fail("a string that does not end on its line", token)
+        return at + 1
+
+    def unset(self, token: _Token) -> None:
+        found = re.search(r"\$\{(\w+)\}", token.text)
         if found is not None:
             self.fail(
                 f"the variable ${{{found[1]}}} has no value; give it one with "
                 f"--set {found[1]}=... or variables={{'{found[1]}': ...}}",
                 token,
             )
-        if not text.startswith(("'", '"')):
-            self.fail(f"{text!r} is no variable name; expected ${{NAME}}", token)
+        if token.kind == "variable":
+            self.fail(f"{token.text[:40]!r} is no variable name; expected ${{NAME}}", token)
 
     def advance(self) -> _Token:
         token, self.token = self.token, next(self.tokens, self.token)
@@ -140,7 +152,7 @@ class _Parser:
     def parse(self) -> tuple[Entry, ...]:
         entries = self.block("", 0)
         if self.token.kind != "end":
-            self.fail(f"unexpected {self.token.text!r}")
+            self.fail(f"unexpected {self.token.text[:40]!r}")
         return entries
 
     def block(self, closing: str, depth: int) -> tuple[Entry, ...]:
@@ -151,7 +163,7 @@ class _Parser:
             entries.extend(self.field(depth))
             self.accept(";,")
         if closing and self.accept(closing) is None:
-            self.fail(f"expected a field name or '{closing}', found {self.token.text!r}")
+            self.fail(f"expected a field name or '{closing}', found {self.token.text[:40]!r}")
         return tuple(entries)
 
     def field(self, depth: int) -> Iterator[Entry]:
@@ -177,14 +189,16 @@ class _Parser:
             if self.accept("]"):
                 return
             if self.accept(",") is None:
-                self.fail(f"expected ',' or ']', found {self.token.text!r}")
+                self.fail(f"expected ',' or ']', found {self.token.text[:40]!r}")
 
     def value(self, name: _Token, colon: bool, depth: int) -> Scalar | tuple[Entry, ...]:
         opening = self.accept("{<")
         if opening:
             return self.block(_CLOSING[opening], depth + 1)
         if not colon:
-            self.fail(f"expected ':' or '{{' after {name.text!r}, found {self.token.text!r}")
+            self.fail(
+                f"expected ':' or '{{' after {name.text[:40]!r}, found {self.token.text[:40]!r}"
+            )
         return self.scalar(name)
 
     def scalar(self, name: _Token) -> Scalar:
@@ -198,7 +212,7 @@ class _Parser:
             return Scalar("string", text, first.line, first.column)
         sign = "-" if self.accept("-") else ""
         if self.token.kind not in ("number", "word"):
-            self.fail(f"expected a value for {name.text!r}, found {self.token.text!r}")
+            self.fail(f"expected a value for {name.text[:40]!r}, found {self.token.text[:40]!r}")
         token = self.advance()
         # -inf and -nan are numbers that look like words
         kind = "number" if sign else token.kind

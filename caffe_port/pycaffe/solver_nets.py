@@ -21,6 +21,8 @@ from caffe_port.spec import NetSpec
 _Path = str | os.PathLike[str]
 _Source = str | caffe_pb2.NetParameter
 
+_LEAST = {"iter_size": 1, "max_iter": 0, "test_interval": 0, "test_iter": 0, "snapshot": 0}
+
 
 def read_param(solver: _Path | caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
     """Reads a solver; without a snapshot_prefix, or with a folder as such, the file's name is it.
@@ -29,16 +31,26 @@ def read_param(solver: _Path | caffe_pb2.SolverParameter) -> caffe_pb2.SolverPar
         solver: the file, or a message, which is copied.
     Raises:
         FormatError: it breaks its format.
+        UsageError: a number of iterations that cannot be counted to.
     """
     if isinstance(solver, caffe_pb2.SolverParameter):
         param = caffe_pb2.SolverParameter()
         param.CopyFrom(solver)
-        return upgrade_solver(param, "the solver's message")
-    param, path = read_solver(solver), Path(solver)
+        return _checked(upgrade_solver(param, "the solver's message"))
+    param, path = _checked(read_solver(solver)), Path(solver)
     if not param.HasField("snapshot_prefix"):
         param.snapshot_prefix = os.fspath(path.with_suffix(""))
     elif os.path.isdir(param.snapshot_prefix):
         param.snapshot_prefix = os.path.join(param.snapshot_prefix, path.stem)
+    return param
+
+
+def _checked(param: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    for name, least in _LEAST.items():
+        values = getattr(param, name)
+        for value in [values] if isinstance(values, int) else values:
+            if value < least:
+                raise UsageError(f"{name} is {value}; expected {least} or more")
     return param
 
 

@@ -46,10 +46,19 @@ def learning_rate(
         steps = param.stepvalue
         # at most one step per iteration, also after a resumed or late start
         current_step += current_step < len(steps) and iteration >= steps[current_step]
-    return float(np.float32(param.base_lr * _factor(param, iteration, current_step))), current_step
+    with np.errstate(over="ignore"):
+        rate = np.float32(param.base_lr * _factor(param, iteration, current_step))
+    return float(rate), current_step
 
 
 def _factor(param: caffe_pb2.SolverParameter, iteration: int, current_step: int) -> float:
+    try:
+        return _finite_factor(param, iteration, current_step)
+    except OverflowError:  # as C's functions have it; the loss shows it
+        return 0.0 if param.lr_policy == "sigmoid" else math.inf
+
+
+def _finite_factor(param: caffe_pb2.SolverParameter, iteration: int, current_step: int) -> float:
     policy, gamma = param.lr_policy, param.gamma
     if policy in ("step", "multistep"):
         return float(gamma**current_step)

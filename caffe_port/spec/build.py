@@ -19,7 +19,8 @@ from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
 
 AUTOMATIC = "(automatic)"
-MAX_ELEMENTS = 2**31 - 1  # Caffe's own limit on a blob: its counts are 32-bit
+MAX_ELEMENTS = 2**31 - 1  # Caffe's own limits on a blob: its counts are 32-bit,
+MAX_AXES = 32  # and blob.hpp, kMaxBlobAxes
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ class _Connector:
 
 
 def _check_size(what: str, shape: Shape) -> None:
+    if len(shape) > MAX_AXES:
+        raise ValueError(f"{what} would have {len(shape)} axes; Caffe allows {MAX_AXES}")
     count = 1
     for size in shape:
         count *= size
