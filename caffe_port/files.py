@@ -83,6 +83,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(temporary, final)
         _sync_folder(final.parent)
+    except OSError as error:
+        if error.filename in (None, name):  # a full disk names no file, and ours means nothing
+            error.filename = os.fspath(final)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """A reader never sees half of a file."""
 
+import errno
 import os
 import stat
 
@@ -51,3 +52,14 @@ def test_a_folder_in_the_way(tmp_path):
         temporary.write_bytes(b"x")
     assert tmp_path.is_dir()
     assert [p for p in tmp_path.parent.iterdir() if p.name.startswith(f".{tmp_path.name}")] == []
+
+
+def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
+    final = tmp_path / "net.pt"
+    with (
+        pytest.raises(OSError, match=r"No space left.*net\.pt'$"),
+        atomic_path(final) as temporary,
+        temporary.open("wb"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -93,7 +93,13 @@ def write_torch(
     }
     # into a stream: given a name, torch writes that name, here a random one, into the archive
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:
+            # torch closes its archive while the disk's error passes, and fails anew at that
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
