@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
+
+from tests.goldens_dir import SHAPES
 
 
 def problem(height, width, labels, seed=0):
@@ -17,3 +20,12 @@ def problem(height, width, labels, seed=0):
     image = np.ascontiguousarray(colours.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
     unary = 2 * blocks(labels) + 0.5 * rng.normal(size=(labels, height, width))
     return image, unary.astype(np.float32)
+
+
+def picture(labels):
+    """A photograph of the bundled example, and scores that only blocks of it agree on."""
+    path = sorted((SHAPES / "JPEGImages").glob("*.jpg"))[0]
+    with Image.open(path) as file:
+        image = np.ascontiguousarray(file.convert("RGB"))
+    _, unary = problem(*image.shape[:2], labels=labels, seed=7)
+    return image, unary * np.float32(0.5)

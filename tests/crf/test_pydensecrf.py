@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from caffe_port.crf import DenseCRF, map_labels
-from tests.crf.making import problem
-from tests.goldens_dir import SHAPES
+from tests.crf.making import picture, problem
 
 densecrf = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 
@@ -36,17 +35,6 @@ def theirs(image, unary, normalization):
     crf.addPairwiseGaussian(sxy=3, compat=3, normalization=mode)
     crf.addPairwiseBilateral(sxy=60, srgb=10, rgbim=image.copy(), compat=4, normalization=mode)
     return np.array(crf.inference(10)).reshape(unary.shape)
-
-
-def picture(labels):
-    """A photograph of the bundled example, and scores that only blocks of it agree on."""
-    from PIL import Image
-
-    path = sorted((SHAPES / "JPEGImages").glob("*.jpg"))[0]
-    with Image.open(path) as file:
-        image = np.ascontiguousarray(file.convert("RGB"))
-    _, unary = problem(*image.shape[:2], labels=labels, seed=7)
-    return image, unary * np.float32(0.5)
 
 
 @pytest.mark.parametrize("size", [(40, 50), (41, 51), (43, 49), (3, 1), (1, 1)], ids=str)

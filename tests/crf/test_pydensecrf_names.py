@@ -7,7 +7,7 @@ from caffe_port.crf.pydensecrf import densecrf as ours
 from caffe_port.crf.pydensecrf import utils
 from caffe_port.errors import UsageError
 from tests.crf.making import problem
-from tests.crf.test_pydensecrf import picture
+from tests.crf.making import picture
 
 theirs = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 their_utils = pytest.importorskip("pydensecrf.utils")
