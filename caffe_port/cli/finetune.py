@@ -41,6 +41,7 @@ class Options(TypedDict):
     threads: int | None
     save_every: int | None
     report: Path | None
+    document: Path | None
     out: Path
 
 
@@ -73,6 +74,7 @@ class Options(TypedDict):
     help="Updates between snapshots.  [default: the solver's, at most 500]",
 )  # fmt: skip
 @click.option("--report", type=FILE, help="Only write the report of a results.json again.")
+@click.option("--into", "document", type=FILE, help="Fill the marked tables of this document too.")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("finetune"),
     show_default=True, help="Folder of runs and report.",
@@ -93,7 +95,7 @@ def command(**options: Unpack[Options]) -> None:
     from caffe_port.finetuning.results import Results
 
     if options["report"] is not None:
-        _report(Results.read(options["report"]), options["out"])
+        _report(Results.read(options["report"]), options)
         return
     work = _work(options)
     try:
@@ -143,15 +145,19 @@ def _write(work: list[Trial], options: Options) -> None:
     from caffe_port.finetuning.results import gather
 
     names = class_names_of(work[0].setting.images, options["names"])
-    _report(gather(work, names), options["out"])
+    _report(gather(work, names), options)
 
 
-def _report(results: Results, out: Path) -> None:
+def _report(results: Results, options: Options) -> None:
     from rich.console import Console
 
+    from caffe_port.finetuning.document import fill_document
     from caffe_port.finetuning.report import remarks, terminal_tables, write_report
+    from caffe_port.finetuning.tables import all_tables
 
-    page = write_report(results, out)
+    page = write_report(results, options["out"])
+    if options["document"] is not None:
+        fill_document(options["document"], all_tables(results))
     console = Console()
     for table in terminal_tables(results):
         console.print(table)

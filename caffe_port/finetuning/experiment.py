@@ -102,6 +102,8 @@ def _side_by_side(
             waiting = {pool.submit(_run, number, work[number]): number for number in left}
             _await(waiting, progress, stop)
     except BrokenProcessPool as error:
+        if stop.is_set():  # Ctrl-C before a process had begun to pass it over
+            raise KeyboardInterrupt from None
         raise CaffePortError(
             "a process died, perhaps for want of memory; what it did up to its last snapshot is "
             "kept: run again, with fewer jobs"

@@ -26,9 +26,12 @@ class Estimate:
         self._parts = [0.0] * runs
         self._clock, self._started = clock, clock()
         self._first: list[float | None] = [None] * runs
+        self._done: set[int] = set()
 
     def tell(self, run: int, part: float) -> None:
         """A run is so far: 0 to 1 while it trains, 1 to 2 while it scores."""
+        if run in self._done:
+            return  # a process's word that came late
         done = _TRAINING * min(part, 1) + (1 - _TRAINING) * max(part - 1, 0)
         if self._first[run] is None:
             # what an earlier call did took none of this one's time
@@ -40,11 +43,16 @@ class Estimate:
         if self._first[run] is None:
             self._first[run] = 1.0
         self._parts[run] = 1.0
+        self._done.add(run)
+
+    def is_done(self, run: int) -> bool:
+        """Whether it is finished."""
+        return run in self._done
 
     @property
     def finished(self) -> int:
         """How many runs are finished."""
-        return sum(part == 1 for part in self._parts)
+        return len(self._done)
 
     @property
     def part(self) -> float:
@@ -109,9 +117,11 @@ class Bars:
 
     def tell(self, run: int, what: str, part: float) -> None:
         with self._lock:
+            self._estimate.tell(run, part)
+            if self._estimate.is_done(run):
+                return
             if run not in self._tasks:
                 self._tasks[run] = self._bar.add_task(what, total=2.0)
-            self._estimate.tell(run, part)
             self._bar.update(self._tasks[run], completed=part, description=what)
             self._show()
 

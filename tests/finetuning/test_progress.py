@@ -31,6 +31,7 @@ def test_the_rest_takes_as_long_as_what_was_done_since():
     assert estimate.words().endswith("in 0:00:20")
     for run in (1, 2, 3):
         estimate.done(run)
+    estimate.tell(3, 0.1)  # a process's word that came late
     assert (estimate.finished, estimate.part, estimate.words()) == (4, 1.0, "all done")
 
 
@@ -68,6 +69,8 @@ def test_a_terminal_has_bars(monkeypatch):
         monkeypatch.setattr("sys.stderr", io.StringIO())
         progress.tell(0, "a, seed 1: step 1 of 3", 0.5)
         progress.done(0)
+        progress.tell(0, "late", 0.5)
         progress.tell(1, "b, seed 1: step 1 of 3", 0.5)
     assert "1 of 2 runs" in stream.getvalue()
+    assert "late" not in stream.getvalue()
     assert "b, seed 1: step 1 of 3" in stream.getvalue()

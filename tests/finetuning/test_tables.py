@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UsageError
 from caffe_port.finetuning import tables
+from caffe_port.finetuning.document import fill_document
 from caffe_port.finetuning.report import remarks, terminal_tables, write_report
 from caffe_port.finetuning.results import Results
 from tests.finetuning.making import made_results
@@ -118,6 +119,20 @@ def test_the_report_says_everything_and_can_be_made_again(tmp_path, results):
         "Mean IoU",
         "One choice at a time",
     ]
+
+
+def test_a_documents_tables_are_filled(tmp_path, results):
+    path, found = tmp_path / "d.md", tables.all_tables(results)
+    path.write_text("A\n<!-- table variants -->\nold\n<!-- end -->\nB\n")
+    for _ in range(2):
+        fill_document(path, found)
+        table = found["variants"].markdown()
+        assert path.read_text() == f"A\n<!-- table variants -->\n{table}<!-- end -->\nB\n"
+    for text, message in (("A", "no place for a table"), ("<!-- table x -->\n<!-- end -->", "'x'")):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=rf"d\.md: .*{message}"):
+            fill_document(path, found)
+        assert path.read_text() == text
 
 
 def test_remarks(results):
