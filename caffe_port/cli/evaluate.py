@@ -41,6 +41,7 @@ class Options(TypedDict):
     blob: str | None
     variables: dict[str, str]
     device: str
+    optimized: bool
     jobs: int | None
     crf_threads: int
     score_cache: Path | None
@@ -77,6 +78,7 @@ class Options(TypedDict):
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
 @set_option
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
 @click.option(
     "-j",
     "--jobs",
@@ -232,6 +234,7 @@ def _network(options: Options) -> NetMaker:
         options["blob"],
         options["variables"],
         options["device"],
+        options["optimized"],
     )
 
 

@@ -97,15 +97,15 @@ class _Bar:
 
 class _Lines:
     def __init__(self, title: str) -> None:
-        self._title, self._pace, self._last = title, Pace(), time.monotonic()
+        self._title, self._pace = title, Pace()
+        self._told, self._last = 0, time.monotonic()
 
     def __call__(self, done: int, total: int, outcome: Outcome) -> None:
         for line in _told(outcome):
             print(line, file=sys.stderr)
         pace, now = self._pace.words(done, total), time.monotonic()
-        every = max(1, total // 10)
-        if done % every == 0 or done == total or now - self._last > _SILENT:
-            self._last = now
+        if 10 * (done - self._told) >= total or done == total or now - self._last > _SILENT:
+            self._told, self._last = done, now
             words = [f"{done} of {total} images", *([pace] if pace else [])]
             print(f"{self._title}: {', '.join(words)}", file=sys.stderr, flush=True)
 

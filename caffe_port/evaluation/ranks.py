@@ -20,7 +20,7 @@ from caffe_port.errors import CaffePortError, UsageError
 
 T = TypeVar("T")
 
-SILENCE = 60.0  # seconds without a sign of life after which a rank counts as dead
+SILENCE = 30.0  # seconds without a sign of life after which a rank counts as dead
 _BEAT = 1.0  # seconds between signs of life
 _POLL = 0.05
 _MEETING = timedelta(minutes=10)  # for ranks to start, and for a collective once all are there
@@ -176,6 +176,8 @@ def joined() -> Generator[Ranks, None, None]:
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield Alone()
         return
+    # when a process dies, the others say it in one line; gloo would add pages of addresses
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch import distributed
 
     made: Any = distributed  # its type stubs know little of stores

@@ -13,7 +13,7 @@ from caffe_port.data.pictures import Bytes
 from caffe_port.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
-Refiner = Callable[[Floats, Bytes], Floats]
+Refiner = Callable[[Floats, Bytes], Bytes]
 
 VOC_MEAN = (104.008, 116.669, 122.675)  # blue, green, red, as in every DeepLab prototxt
 
@@ -49,8 +49,8 @@ class NetworkMaker(Protocol):
 class RefinerMaker(Protocol):
     """Builds a refinement, which is called from several threads at once.
 
-    The refinement maps (C, h, w) scores and the (h, w, 3) uint8 picture, blue first, to (C, h, w)
-    probabilities.
+    The refinement maps (C, h, w) scores and the (h, w, 3) uint8 picture, blue first, to labels
+    (h, w).
     """
 
     def __call__(self, threads: int) -> Refiner:

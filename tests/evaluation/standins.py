@@ -67,7 +67,7 @@ class Swaps:
     """A refinement that exchanges classes 0 and 1."""
 
     def __call__(self, threads):
-        return lambda scores, image: scores[[1, 0, 2]]
+        return lambda scores, image: scores[[1, 0, 2]].argmax(0).astype(np.uint8)
 
     def describe(self):
         return {"swaps": [0, 1]}
@@ -83,7 +83,7 @@ def make_voc(root, count=5):
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
     for i in range(count):
-        truth = random.integers(0, CLASSES, (12 - i, 6 + i % 4), dtype=np.uint8)
+        truth = random.integers(0, CLASSES, (12 - i % 5, 6 + i % 4), dtype=np.uint8)
         shown = truth.copy()
         shown[0, 0] = (truth[0, 0] + 1) % CLASSES
         colours = np.eye(CLASSES, dtype=np.uint8)[:, ::-1][shown] * 255

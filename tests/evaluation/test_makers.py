@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -48,6 +49,18 @@ def test_the_networks_scores_are_those_caffe_recorded():
         assert small.shape == recorded["data/fc8_shapes"].shape
     assert network.enlarge is not None
     np.testing.assert_allclose(network.enlarge(small), want, atol=1e-5 * np.abs(want).max())
+
+
+def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
+    files = str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
+    plain, fast = NetMaker(*files), NetMaker(*files, optimized=True)
+    assert {**plain.describe(), "optimized": True} == fast.describe()
+    x, network = _picture(161), fast()
+    want = plain().classify(x)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(network.classify, [x] * 4):
+            np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want).max())
+            assert np.array_equal(found.argmax(1), want.argmax(1))
 
 
 def test_small_scores_enlarged_are_the_nets_own_to_the_last_bit():
@@ -164,13 +177,11 @@ def test_the_crf_is_caffes_layer_on_the_networks_input():
     dims = np.array([9, 11], np.float32).reshape(1, 1, 1, 2)
     layer = dense_crf_forward(scores[None], dims, data.transpose(2, 0, 1)[None], parameters)
     maker = CRFMaker(parameters)
-    q = maker(1)(scores, image)
-    # the layer adds in Caffe's own order, evaluation in a quicker one
-    np.testing.assert_allclose(q, layer[0], rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(q.argmax(0), layer[0].argmax(0))
+    for threads in (1, 2):
+        np.testing.assert_array_equal(maker(threads)(scores, image), layer[0].argmax(0))
     rgb = CRFMaker(parameters, "rgb")
-    want = refine(scores, np.ascontiguousarray(image[..., ::-1]), parameters)
+    want = refine(scores, np.ascontiguousarray(image[..., ::-1]), parameters).argmax(0)
     np.testing.assert_array_equal(rgb(1)(scores, image), want)
-    assert not np.array_equal(want, layer[0])
+    assert not np.array_equal(want, layer[0].argmax(0))
     assert rgb.describe() != maker.describe()
     assert maker.describe()["bi_xy_std"] == 49

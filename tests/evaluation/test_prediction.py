@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.prediction import classified, enlarged, label_maps, network_input
+from caffe_port.evaluation.prediction import (
+    best_labels,
+    classified,
+    enlarged,
+    label_maps,
+    network_input,
+)
 from caffe_port.evaluation.settings import Network, Settings
 
 SETTINGS = Settings(crop=(9, 17), mean=(1.0, 2.0, 3.0))
@@ -48,12 +54,20 @@ def test_scores_are_cut_and_the_lowest_of_equal_classes_wins():
     assert (result.after, result.classes) == (None, 3)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 21, 255])
+def test_the_best_labels_are_argmaxs_with_many_ties(classes):
+    scores = np.random.default_rng(classes).integers(-3, 3, (classes, 13, 17)).astype(np.float32)
+    labels = best_labels(scores)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, scores.argmax(axis=0))
+
+
 def test_the_refinement_gets_the_cut_scores_and_the_picture():
     seen = {}
 
     def refiner(scores, image):
         seen.update(scores=scores, image=image)
-        return -scores
+        return scores.argmin(axis=0).astype(np.uint8)
 
     scores = np.random.default_rng(1).random((1, 4, 9, 17), dtype=np.float32)
     result = predict(IMAGE, lambda x: scores, refiner, SETTINGS)

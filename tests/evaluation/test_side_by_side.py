@@ -61,7 +61,7 @@ class Waiting(Swaps):
     def __call__(self, threads):
         def refiner(scores, image):
             assert self.second.wait(WAIT), "the network waited for the refinement"
-            return scores
+            return scores.argmax(0).astype(np.uint8)
 
         return refiner
 
@@ -120,14 +120,22 @@ class Elsewhere(Counting):
         return Network(classify)
 
 
+@dataclass(frozen=True)
+class Refining(Swaps):
+    """Says which threads it ran in."""
+
+    threads: set = field(default_factory=set)
+
+    def __call__(self, threads):
+        def refiner(scores, image):
+            self.threads.add(threading.get_ident())
+            return scores.argmax(0).astype(np.uint8)
+
+        return refiner
+
+
 def test_a_network_elsewhere_has_a_thread_to_itself(voc, tmp_path):
-    refining = set()
-
-    class Refining(Swaps):
-        def __call__(self, threads):
-            return lambda scores, image: refining.add(threading.get_ident()) or scores
-
-    network = Elsewhere()
-    evaluate(voc[0], network, tmp_path, CROP, make_refiner=Refining())
+    network, refinement = Elsewhere(), Refining()
+    evaluate(voc[0], network, tmp_path, CROP, make_refiner=refinement)
     assert len(network.threads) == 1
-    assert not network.threads & refining
+    assert not network.threads & refinement.threads
