@@ -27,9 +27,9 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
-SOURCES = ("buffer", "lattice", "mean_field", "path_avx2", "path_portable", "paths")
+SOURCES = ("buffer", "lattice", "line_blur", "mean_field", "path_avx2", "path_portable", "paths")
 HEADERS = ("buffer.h", "crew.h", "float_state.h", "key_table.h", "lattice.h")
-HEADERS += ("pixel_features.h", "pixel_order.h")
+HEADERS += ("line_blur.h", "pixel_features.h", "pixel_order.h", "vertex_order.h")
 HEADERS += ("mean_field.h", "path_loops.h", "path_softmax.h", "path_table.h", "paths.h")
 
 LATTICE = Extension(

@@ -27,7 +27,7 @@ cdef extern from "mean_field.h" namespace "caffe_port::crf" nogil:
         float colour_width[3]
 
     cdef cppclass CLattice "caffe_port::crf::Lattice":
-        size_t rows()
+        size_t vertices()
 
     cdef cppclass CKernel "caffe_port::crf::Kernel":
         CKernel(const Features&, Normalization, cbool, int) except +
@@ -134,7 +134,7 @@ cdef class Kernel:
     @property
     def vertices(self) -> int:
         """Number of vertices of the lattice, those of the padding included."""
-        return self.kernel.get().lattice().rows()
+        return self.kernel.get().lattice().vertices()
 
 
 def mean_field(

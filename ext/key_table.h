@@ -3,9 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace caffe_port::crf {
+
+typedef unsigned __int128 Wide;
+typedef __int128 SignedWide;
 
 // How the first D coordinates of a vertex (the last follows: all d + 1 sum to zero) become one
 // number: sum of c_i 2^(Bits i), modulo the number's range. That is linear, so that a step in the
@@ -14,6 +18,7 @@ template <int D, class Number, int Bits>
 struct Packing {
   static_assert(D * Bits <= 8 * static_cast<int>(sizeof(Number)));
   using Key = Number;
+  using Signed = std::conditional_t<sizeof(Key) == sizeof(Wide), SignedWide, std::int64_t>;
   static constexpr int kDimension = D;
   // Rounding, wrapping, the step to a vertex and the one to its neighbour each move a coordinate
   // by at most d + 1.
@@ -25,11 +30,20 @@ struct Packing {
     for (int i = 0; i < D; ++i) sum += unit(i);
     return sum;
   }
+  // The last coordinate's negative, c_0 + ... + c_(d-1).
+  static std::int32_t line(Key key) {
+    constexpr int unused = 8 * static_cast<int>(sizeof(Key)) - Bits;
+    std::int32_t sum = 0;
+    for (int i = 0; i < D; ++i) {
+      const auto c = static_cast<std::int32_t>(static_cast<Signed>(key << unused) >> unused);
+      key = static_cast<Key>(static_cast<Signed>(key - static_cast<Key>(c)) >> Bits);
+      sum += c;
+    }
+    return sum;
+  }
   // From a vertex to its neighbour along an axis: all coordinates - 1, but the axis' own + d.
   static Key step(int axis) { return Key{D + 1} * unit(axis) - ones(); }
 };
-
-typedef unsigned __int128 Wide;
 
 inline std::uint64_t mixed(std::uint64_t key) {
   key *= 0x9E3779B97F4A7C15u;

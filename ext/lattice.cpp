@@ -7,11 +7,10 @@
 
 #include "crew.h"
 #include "key_table.h"
+#include "vertex_order.h"
 
 namespace caffe_port::crf {
 namespace {
-
-constexpr std::size_t kAhead = 16;  // keys looked up in advance
 
 // The keys of the d + 1 vertices of a group's i-th simplex. From one vertex to the next all
 // coordinates grow by 1, but the one whose rank is next to the last's falls by d.
@@ -35,7 +34,8 @@ inline void vertices(const Simplices& found, int i, typename Packing::Key* keys)
 // Locates the pixels of a chunk and numbers their vertices; false when a key would not be unique.
 template <class Packing>
 bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool padded,
-                  Corner* corners, KeyTable<typename Packing::Key>& table) {
+                  Corner* corners, KeyTable<typename Packing::Key>& table,
+                  std::vector<std::size_t>& met) {
   constexpr int D = Packing::kDimension;
   const auto locate = path().locate[D - 1];
   float group[kMaxDimension * kGroup];
@@ -54,6 +54,7 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
       for (int i = 0; i < count; ++i)
         for (int m = 0; m <= D; ++m) *corner++ = {table.insert(keys[i][m]), found.weight[m][i]};
     }
+    met.push_back(table.size());
   }
   // The original works on four pixels at a time and pads the last group with zero features.
   // These carry no value, but their vertices take part in the blur.
@@ -66,87 +67,92 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
   return true;
 }
 
-// The numbering of two chunks' vertices as one.
-struct Merged {
-  std::vector<std::int32_t> row[2];  // by chunk, by the chunk's own number
-  std::int32_t first_end, second_begin, rows;
-};
-
-// Adds what is new in the second table to the first, where number i >= first_end is row i.
-template <class Key>
-Merged merge(KeyTable<Key>& first, const KeyTable<Key>& second) {
-  Merged result;
-  auto& [row_0, row_1] = result.row;
-  const auto first_end = static_cast<std::int32_t>(first.size());
-  row_0.assign(first_end, 0);
-  row_1.resize(second.size());
-  std::int32_t shared = 0;
-  for (std::size_t i = 0; i < second.size(); ++i) {
-    row_1[i] = first.insert(second.key(i));
-    if (row_1[i] < first_end) row_0[row_1[i]] = 1, ++shared;
-  }
-  result.first_end = first_end;
-  result.second_begin = first_end - shared;
-  result.rows = static_cast<std::int32_t>(first.size());
-  std::int32_t alone = 0, common = result.second_begin;
-  for (std::int32_t& row : row_0) row = row ? common++ : alone++;
-  for (std::int32_t& row : row_1)
-    if (row < first_end) row = row_0[row];
-  return result;
-}
-
-template <class Packing>
-std::vector<std::int32_t> chain(const KeyTable<typename Packing::Key>& table, const Merged& merged,
-                                int axis) {
-  const auto row_of = [&](std::int32_t i) { return i < merged.first_end ? merged.row[0][i] : i; };
-  std::vector<std::int32_t> next(table.size(), -1);
-  std::vector<char> follows(table.size(), 0);
-  const auto step = Packing::step(axis);
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    if (i + kAhead < table.size()) table.fetch(table.key(i + kAhead) + step);
-    const std::int32_t found = table.find(table.key(i) + step);
-    if (found < 0) continue;
-    next[row_of(static_cast<std::int32_t>(i))] = row_of(found);
-    follows[row_of(found)] = 1;
-  }
-  std::vector<std::int32_t> order;
-  order.reserve(next.size());
-  for (std::size_t row = 0; row < next.size(); ++row) {
-    if (follows[row]) continue;
-    if (axis > 0 && next[row] < 0) continue;  // the blur would change nothing
-    order.push_back(~static_cast<std::int32_t>(row));
-    for (std::int32_t at = next[row]; at >= 0; at = next[at]) order.push_back(at);
-  }
-  return order;
-}
-
 }  // namespace
+
+// Builds a lattice whose vertices are packed in this way.
+template <class Packing>
+struct Lattice::Builder {
+  static constexpr int D = Packing::kDimension;
+  using Table = KeyTable<typename Packing::Key>;
+
+  Lattice& lattice;
+  const Features& features;
+  const PixelOrder& order;
+  int threads;
+  Table tables[2];  // by chunk; in the end the first has the vertices of both
+  Places places;
+
+  // False when keys would not be unique.
+  bool build() {
+    if (!locate()) return false;
+    number();
+    if (lattice.in_lines())
+      lattice.neighbours_.resize(D + 1);
+    else
+      lattice.chains_.resize(D + 1);
+    in_parallel(threads, [&](int member) {
+      for (int c = member; c < 2; c += threads) take_rows(c);
+      for (int axis = member; axis <= D; axis += threads) link(axis);
+    });
+    return true;
+  }
+
+ private:
+  bool locate() {
+    bool inside[2];
+    in_parallel(threads, [&](int member) {
+      for (int c = member; c < 2; c += threads) {
+        lattice.met_[c].clear();
+        inside[c] = locate_chunk<Packing>(features, order.runs(c),
+                                          c == 1 && lattice.pixels_ % 4 != 0,
+                                          lattice.corners_ptr(), tables[c], lattice.met_[c]);
+      }
+    });
+    return inside[0] && inside[1];
+  }
+
+  // Gives every vertex of either chunk its row.
+  void number() {
+    const std::size_t first_count = tables[0].size();
+    std::vector<std::int32_t> numbers(tables[1].size());  // of the second's vertices, in the first
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = tables[0].insert(tables[1].key(i));
+    lattice.vertices_ = tables[0].size();
+    places = lattice.in_lines() ? by_line<Packing>(tables[0], lattice.begins_)
+                                : as_found(lattice.vertices_);
+    lattice.row_[0].assign(places.begin(), places.begin() + first_count);
+    lattice.row_[1].resize(numbers.size());
+    const std::size_t met = lattice.met_[1].empty() ? 0 : lattice.met_[1].back();
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const std::int32_t row = places[numbers[i]];
+      const bool shared = static_cast<std::size_t>(numbers[i]) < first_count;
+      const auto twin = static_cast<std::int32_t>(lattice.rows());
+      lattice.row_[1][i] = shared && i < met ? twin : row;
+      if (shared && i < met) lattice.twins_.push_back({row, twin});
+      if (!shared && i >= met) lattice.unmet_.push_back(row);
+    }
+  }
+
+  // The corners of a chunk's pixels, which have its own numbers, get rows.
+  void take_rows(int chunk) {
+    for (const Run& run : order.runs(chunk)) {
+      Corner* const corners = lattice.corners_ptr() + run.begin * (D + 1);
+      for (std::size_t i = 0; i < run.count * (D + 1); ++i)
+        corners[i].row = lattice.row_[chunk][corners[i].row];
+    }
+  }
+
+  void link(int axis) {
+    if (lattice.in_lines())
+      lattice.neighbours_[axis] =
+          neighbours_along<Packing>(axis, tables[0], places, lattice.begins_);
+    else
+      lattice.chains_[axis] = chains_along<Packing>(axis, tables[0], places);
+  }
+};
 
 template <class Packing>
 bool Lattice::build(const Features& features, const PixelOrder& order, int threads) {
-  constexpr int D = Packing::kDimension;
-  KeyTable<typename Packing::Key> tables[2];
-  bool inside[2];
-  in_parallel(threads, [&](int member) {
-    for (int c = member; c < 2; c += threads)
-      inside[c] = locate_chunk<Packing>(features, order.runs(c), c == 1 && pixels_ % 4 != 0,
-                                        corners_ptr(), tables[c]);
-  });
-  if (!inside[0] || !inside[1]) return false;
-  const Merged merged = merge(tables[0], tables[1]);
-  first_end_ = merged.first_end;
-  second_begin_ = merged.second_begin;
-  rows_ = merged.rows;
-  chains_.resize(D + 1);
-  in_parallel(threads, [&](int member) {
-    for (int c = member; c < 2; c += threads)
-      for (const Run& run : order.runs(c))
-        for (std::size_t i = run.begin * (D + 1); i < (run.begin + run.count) * (D + 1); ++i)
-          corners_ptr()[i].row = merged.row[c][corners_ptr()[i].row];
-    for (int axis = member; axis <= D; axis += threads)
-      chains_[axis] = chain<Packing>(tables[0], merged, axis);
-  });
-  return true;
+  return Builder<Packing>{*this, features, order, threads, {}, {}}.build();
 }
 
 Lattice::Lattice(const Features& features, const PixelOrder& order, int threads)
@@ -177,7 +183,14 @@ Lattice::Lattice(const Features& features, const PixelOrder& order, int threads)
   throw std::range_error("a feature leaves the range of the lattice");
 }
 
-ChainPart Lattice::chains(int axis, int part, int parts) const {
+std::size_t Lattice::longest_line() const {
+  std::size_t most = 0;
+  for (std::size_t line = 0; line < lines(); ++line)
+    most = std::max(most, begin(line + 1) - begin(line));
+  return most;
+}
+
+Chains Lattice::chains(int axis, int part, int parts) const {
   const std::vector<std::int32_t>& order = chains_[axis];
   const auto bound = [&](int p) {
     std::size_t at = order.size() * p / parts;

@@ -15,38 +15,65 @@
 
 namespace caffe_port::crf {
 
-// The vertices, one row each: those of the first chunk alone, then those of both, then those of the
-// second alone. Pixels are numbered in the order given.
+// Vertices, each with a row of values, and who is whose neighbour. Up to two dimensions vertices
+// stand in lines (of an image's positions: its rows), one after the other, such that neighbours are a
+// line or a few apart. Beyond, they stand in the order in which pixels meet them. After them come the
+// twins: a vertex that both chunks of pixels meet has a second row, which the second chunk uses, so
+// that two threads do not add to the same row. Pixels are numbered in the order given.
 class Lattice {
  public:
   // Throws std::invalid_argument (dimension, number of pixels) and std::range_error (a feature so
   // large that a vertex leaves the 16-bit range of coordinates).
   Lattice(const Features& features, const PixelOrder& order, int threads);
 
-  std::size_t rows() const { return rows_; }
-  std::int32_t first_end() const { return first_end_; }        // rows of the first chunk
-  std::int32_t second_begin() const { return second_begin_; }  // from here, rows of the second
+  std::size_t vertices() const { return vertices_; }
+  std::size_t rows() const { return vertices_ + twins_.size(); }
   float alpha() const { return alpha_; }
   int axes() const { return dimension_ + 1; }
   Pixels corners(std::size_t first, std::size_t count) const {
     return {corners_ptr() + first * (dimension_ + 1), dimension_ + 1, count};
   }
-  // The vertices along an axis, shared out in parts that are whole chains; but for the first axis
-  // without those that have no neighbour.
-  ChainPart chains(int axis, int part, int parts) const;
+  // Rows that a chunk's run of pixels is the first to meet, and those of vertices that no run meets.
+  Rows met_first(int chunk, std::size_t run) const {
+    const std::vector<std::size_t>& met = met_[chunk];
+    const std::size_t begin = run == 0 ? 0 : met[run - 1];
+    const std::size_t more = run + 1 < met.size() ? met[run + 1] - met[run] : 0;
+    return {row_[chunk].data() + begin, met[run] - begin, more};
+  }
+  Rows unmet() const { return {unmet_.data(), unmet_.size(), 0}; }
+  const std::vector<Twins>& twins() const { return twins_; }
+
+  bool in_lines() const { return dimension_ <= 2; }
+  std::size_t lines() const { return begins_.size() - 1; }
+  std::size_t begin(std::size_t line) const { return begins_[line]; }
+  std::size_t longest_line() const;
+  // How many lines away the neighbours along an axis are.
+  std::size_t reach(int axis) const { return axis == dimension_ ? dimension_ : 1; }
+  const Neighbours* neighbours(int axis) const { return neighbours_[axis].data(); }  // by vertex
+
+  // Where not in lines: the vertices that have neighbours along an axis, shared out in parts that
+  // are whole chains.
+  Chains chains(int axis, int part, int parts) const;
 
  private:
+  template <class Packing>
+  struct Builder;
   template <class Packing>
   bool build(const Features& features, const PixelOrder& order, int threads);
   const Corner* corners_ptr() const { return reinterpret_cast<const Corner*>(corners_.data()); }
   Corner* corners_ptr() { return reinterpret_cast<Corner*>(corners_.data()); }
 
-  std::size_t pixels_, rows_ = 0;
+  std::size_t pixels_, vertices_ = 0;
   int dimension_;
-  std::int32_t first_end_ = 0, second_begin_ = 0;
   float alpha_ = 0;
   Buffer corners_;
-  std::vector<std::vector<std::int32_t>> chains_;  // by axis
+  std::vector<std::int32_t> row_[2];  // by chunk, by its own number of the vertex
+  std::vector<std::size_t> met_[2];   // by chunk and run: how many its pixels have met in the end
+  std::vector<std::int32_t> unmet_;
+  std::vector<Twins> twins_;
+  std::vector<std::size_t> begins_;                  // by line
+  std::vector<std::vector<Neighbours>> neighbours_;  // by axis
+  std::vector<std::vector<std::int32_t>> chains_;    // by axis
 };
 
 }  // namespace caffe_port::crf

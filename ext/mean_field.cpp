@@ -6,75 +6,76 @@
 #include <stdexcept>
 
 #include "crew.h"
+#include "line_blur.h"
 
 namespace caffe_port::crf {
 namespace {
 
-// The values at a lattice's vertices: blurred ones to be read, and those that are being added up by
-// each of the two chunks.
+// The values at a lattice's vertices, and their sums for the next blur, which works in place: what is
+// added in a turn is read in the next.
 //
 // A kernel is n' S^T B_d ... B_0 S n with S the splat and B_j the blur along an axis, which is
 // symmetric. So its transpose takes the axes in reverse and exchanges the two factors.
 class Filter {
  public:
-  Filter(const Kernel& kernel, std::size_t width, bool adjoint, bool exact)
-      : kernel_(kernel),
+  Filter(const Kernel& kernel, std::size_t width, bool adjoint, bool exact, int parts)
+      : lattice_(kernel.lattice()),
         before_(adjoint ? kernel.after() : kernel.before()),
         after_(adjoint ? kernel.before() : kernel.after()),
         width_(width),
+        adjoint_(adjoint),
+        parts_(parts),
         loops_(row_loops(width, exact)),
-        values_(rows() * width),
-        first_(kernel.lattice().first_end() * width),
-        second_((rows() - kernel.lattice().second_begin()) * width) {
-    if (!adjoint) return;
-    singles_.resize(rows());
-    for (std::size_t row = 0; row < rows(); ++row) singles_[row] = ~static_cast<std::int32_t>(row);
+        rows_{Buffer(lattice_.rows() * width), Buffer(lattice_.rows() * width)} {
+    if (!lattice_.in_lines()) return;
+    for (int part = 0; part < parts; ++part)
+      lines_.push_back(std::make_unique<LineBlur>(lattice_, width, loops_, adjoint, part, parts));
   }
-
-  int steps() const { return kernel_.lattice().axes() + (singles_.empty() ? 0 : 1); }
-  void clear(int chunk) { (chunk == 0 ? first_ : second_).clear(); }
 
   // Spreads block, the Q of a run, over the vertices.
-  void add(int chunk, const Run& run, const float* block) {
-    const std::ptrdiff_t skipped = kernel_.lattice().second_begin();
-    float* const into =
-        chunk == 0 ? first_.data() : second_.data() - skipped * static_cast<std::ptrdiff_t>(width_);
+  void add(int turn, int chunk, std::size_t number, const Run& run, const float* block) {
+    float* const sums = rows_[turn % 2].data();
+    loops_.clear(lattice_.met_first(chunk, number), sums, width_);
     const float* const factor = before_ ? before_ + run.begin : nullptr;
-    loops_.splat(kernel_.lattice().corners(run.begin, run.count), block, factor, into, width_);
+    loops_.splat(lattice_.corners(run.begin, run.count), block, factor, sums, width_);
   }
 
-  // block = start + weight n (K Q), of the values blurred last.
-  void apply(const Run& run, float weight, const float* start, float* block) const {
+  // block = start + weight n (K Q), of what was added in the turn before.
+  void apply(int turn, const Run& run, float weight, const float* start, float* block) const {
     const float* const factor = after_ ? after_ + run.begin : nullptr;
-    loops_.slice(kernel_.lattice().corners(run.begin, run.count), values_.data(),
-                 kernel_.lattice().alpha(), weight, factor, start, block,
-                 width_);
+    loops_.slice(lattice_.corners(run.begin, run.count), rows_[(turn + 1) % 2].data(),
+                 lattice_.alpha(), weight, factor, start, block, width_);
   }
 
-  // Blurs what was added since the last call. Steps must be finished one after the other. The first
-  // joins the chunks: along axis 0, whose chains hold every row, or, in reverse, on its own.
-  void blur(int step, int part, int parts) {
-    const Lattice& lattice = kernel_.lattice();
-    const int axis = singles_.empty() ? step : lattice.axes() - step;
-    if (step > 0) return loops_.blur(lattice.chains(axis, part, parts), values_.data(), width_);
-    const std::int32_t* const all = singles_.data();
-    const ChainPart chains =
-        singles_.empty() ? lattice.chains(0, part, parts)
-                         : ChainPart{all + rows() * part / parts, all + rows() * (part + 1) / parts};
-    const TwoParts sums = {first_.data(), second_.data(), kernel_.lattice().first_end(),
-                           kernel_.lattice().second_begin()};
-    loops_.blur_sum(chains, sums, values_.data(), width_);
+  // Steps of the blur, each of which must be finished before the next.
+  int steps() const { return lattice_.in_lines() ? 4 : lattice_.axes() + 2; }
+  void blur(int turn, int step, int part) {
+    float* const rows = rows_[(turn + 1) % 2].data();
+    const std::size_t begin = lattice_.twins().size() * part / parts_;
+    const std::size_t count = lattice_.twins().size() * (part + 1) / parts_ - begin;
+    const Twins* const twins = lattice_.twins().data() + begin;
+    if (step == 0) {
+      loops_.join(twins, count, rows, width_);
+      if (part == 0) loops_.clear(lattice_.unmet(), rows, width_);
+    } else if (step == steps() - 1) {
+      loops_.part(twins, count, rows, width_);
+    } else if (lattice_.in_lines()) {
+      step == 1 ? lines_[part]->take_aside(rows) : lines_[part]->run(rows);
+    } else {
+      const int axis = adjoint_ ? lattice_.axes() - step : step - 1;
+      loops_.blur_chains(lattice_.chains(axis, part, parts_), rows, width_);
+    }
   }
 
  private:
-  std::size_t rows() const { return kernel_.lattice().rows(); }
-
-  const Kernel& kernel_;
+  const Lattice& lattice_;
   const float *before_, *after_;  // n, on either side
   std::size_t width_;
+  bool adjoint_;
+  int parts_;
   const RowLoops& loops_;
-  Buffer values_, first_, second_;
-  std::vector<std::int32_t> singles_;  // of an adjoint: every row as a chain of its own
+  Buffer rows_[2];  // values and sums, in turn
+  std::vector<std::unique_ptr<LineBlur>> lines_;  // by part
 };
 
 class MeanField {
@@ -89,7 +90,7 @@ class MeanField {
         barrier_(problem.threads) {
     for (const Term& term : problem.terms)
       filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.adjoint,
-                                                  problem.exact));
+                                                  problem.exact, problem.threads));
   }
 
   void run() {
@@ -107,62 +108,72 @@ class MeanField {
 
   void work(int member) {
     Desk desk(width_);
-    for (int chunk = member; chunk < 2; chunk += problem_.threads)
-      for (auto& filter : filters_) filter->clear(chunk);
     for (int i = 0; i <= problem_.iterations; ++i) {
       const bool last = i == problem_.iterations;
-      if (i > 0) blur(member);
+      if (i > 0) blur(i, member);
       for (int chunk = member; chunk < 2; chunk += problem_.threads)
-        sweep(desk, chunk, i == 0, last);
+        sweep(desk, chunk, i, last);
       barrier_.wait();
     }
   }
 
-  void blur(int member) {
+  void blur(int turn, int member) {
     int most = 0;
     for (auto& filter : filters_) most = std::max(most, filter->steps());
     for (int step = 0; step < most; ++step) {
       for (auto& filter : filters_)
-        if (step < filter->steps()) filter->blur(step, member, problem_.threads);
+        if (step < filter->steps()) filter->blur(turn, step, member);
       barrier_.wait();
     }
   }
 
   // The new Q of a chunk, run after run. It goes straight on to the lattices, or, at the end, out.
-  void sweep(Desk& desk, int chunk, bool first, bool last) {
+  void sweep(Desk& desk, int chunk, int turn, bool last) {
+    const bool first = turn == 0;
     float* const block = desk.block.data();
-    for (const Run& run : order_.runs(chunk)) {
+    const std::vector<Run>& runs = order_.runs(chunk);
+    for (std::size_t number = 0; number < runs.size(); ++number) {
+      const Run& run = runs[number];
       float* const scores = scores_.data() + run.begin * width_;
       if (first) load(problem_.unary, -1.0f, run, scores);
       if (first || filters_.empty()) std::copy_n(scores, run.count * width_, block);
       if (!first)
         for (std::size_t k = 0; k < filters_.size(); ++k)
-          apply(desk, k, run, k == 0 ? scores : block);
+          apply(desk, k, turn, run, k == 0 ? scores : block);
       if (first && problem_.start != nullptr)
         load(problem_.start, 1.0f, run, block);
       else if (!last || problem_.normalise)
         finite_[chunk] &=
             loops_.softmax(problem_.exponential, run.count, problem_.labels, block, width_);
+      if (number + 1 < runs.size()) fetch_next(runs[number + 1], first, last);
       if (!last)
-        for (auto& filter : filters_) filter->add(chunk, run, block);
+        for (auto& filter : filters_) filter->add(turn, chunk, number, run, block);
       if (last && problem_.q != nullptr) store(block, run);
       if (last && problem_.best != nullptr) store_best(block, run);
     }
   }
 
   // The block becomes start and what the k-th term adds.
-  void apply(Desk& desk, std::size_t k, const Run& run, const float* start) {
+  void apply(Desk& desk, std::size_t k, int turn, const Run& run, const float* start) {
     const Term& term = problem_.terms[k];
     float *const block = desk.block.data(), *const message = desk.message.data();
-    if (term.matrix == nullptr) return filters_[k]->apply(run, term.weight, start, block);
+    if (term.matrix == nullptr) return filters_[k]->apply(turn, run, term.weight, start, block);
     std::fill_n(message, run.count * width_, 0.0f);
-    filters_[k]->apply(run, 1.0f, message, message);
+    filters_[k]->apply(turn, run, 1.0f, message, message);
     if (start != block) std::copy_n(start, run.count * width_, block);
     for (std::size_t i = 0; i < run.count; ++i)
       for (std::size_t from = 0; from < problem_.labels; ++from)
         for (std::size_t to = 0; to < problem_.labels; ++to)
           block[i * width_ + to] -=
               term.matrix[from * problem_.labels + to] * message[i * width_ + from];
+  }
+
+  // Brings what the next run will read or write from afar closer.
+  void fetch_next(const Run& run, bool first, bool last) const {
+    if (!first) path().fetch_rows(scores_.data() + run.begin * width_, run.count * width_);
+    if (first) path().fetch_planes({problem_.unary + run.pixel, pixels_, problem_.labels, run.count});
+    if (last && problem_.q != nullptr)
+      path().fetch_planes({problem_.q + run.pixel, pixels_, problem_.labels, run.count});
   }
 
   // rows = sign planes. Unused lanes get what becomes probability 0.

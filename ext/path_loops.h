@@ -35,9 +35,6 @@ struct Group {
   static void fetch(const float* from) {
     for (std::size_t k = 0; k < floats; k += 16) __builtin_prefetch(from + k);
   }
-  static void clear(float* into) {
-    for (int k = 0; k < B; ++k) reinterpret_cast<V*>(into)[k] = V{};
-  }
 };
 
 // ---- locate
@@ -136,7 +133,7 @@ bool locate(const float* features, float limit, Simplices& found) {
   return inside;
 }
 
-// ---- splat, slice, blur
+// ---- splat, slice
 
 constexpr int kAhead = 16;   // rows at random places, fetched in advance
 constexpr int kStream = 16;  // pixels read one after the other, likewise
@@ -170,7 +167,7 @@ inline void slice_corners(Pixels pixels, const float* values, float alpha, float
 }
 
 template <class V, int B, bool Many, bool Exact, int C>
-inline void splat_corners(Pixels pixels, const float* rows, const float* factor, float* values,
+inline void splat_corners(Pixels pixels, const float* rows, const float* factor, float* sums,
                           std::size_t given) {
   using G = Group<V, B>;
   const std::size_t width = Many ? given : G::floats;
@@ -183,7 +180,7 @@ inline void splat_corners(Pixels pixels, const float* rows, const float* factor,
         for (int b = 0; b < B; ++b) row.at[b] = factor[i] * row.at[b];
 #pragma GCC unroll 6
       for (int j = 0; j < corners; ++j) {
-        float* const into = values + corner[j].row * width + k;
+        float* const into = sums + corner[j].row * width + k;
         const V w = all<V>(corner[j].weight);
         G sum = G::load(into);
         for (int b = 0; b < B; ++b) sum.at[b] = plus_product<Exact>(sum.at[b], w, row.at[b]);
@@ -203,27 +200,66 @@ void slice(Pixels pixels, const float* values, float alpha, float weight, const 
 }
 
 template <class V, int B, bool Many, bool Exact>
-void splat(Pixels pixels, const float* rows, const float* factor, float* values,
+void splat(Pixels pixels, const float* rows, const float* factor, float* sums,
            std::size_t width) {
   const auto corners = pixels.corner_count == 3   ? splat_corners<V, B, Many, Exact, 3>
                        : pixels.corner_count == 6 ? splat_corners<V, B, Many, Exact, 6>
                                                   : splat_corners<V, B, Many, Exact, 0>;
-  corners(pixels, rows, factor, values, width);
+  corners(pixels, rows, factor, sums, width);
+}
+
+// ---- blur
+
+template <class V, int B, bool Many>
+void clear(Rows rows, float* values, std::size_t given) {
+  using G = Group<V, B>;
+  const std::size_t width = Many ? given : G::floats;
+  for (std::size_t i = 0; i < rows.count; ++i)
+    for (std::size_t k = 0; k < width; k += G::floats)
+      G{}.store(values + rows.begin[i] * width + k);
+  for (std::size_t i = rows.count; i < rows.count + rows.more; ++i)
+    for (std::size_t k = 0; k < width; k += 16)
+      __builtin_prefetch(values + rows.begin[i] * width + k, 1);
+}
+
+template <class V, int B, bool Many>
+void join(const Twins* twins, std::size_t count, float* values, std::size_t given) {
+  using G = Group<V, B>;
+  const std::size_t width = Many ? given : G::floats;
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t k = 0; k < width; k += G::floats) {
+      G sum = G::load(values + twins[i].row * width + k);
+      const G other = G::load(values + twins[i].twin * width + k);
+      for (int b = 0; b < B; ++b) sum.at[b] += other.at[b];
+      sum.store(values + twins[i].row * width + k);
+    }
+}
+
+template <class V, int B, bool Many>
+void part(const Twins* twins, std::size_t count, float* values, std::size_t given) {
+  using G = Group<V, B>;
+  const std::size_t width = Many ? given : G::floats;
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t k = 0; k < width; k += G::floats)
+      G::load(values + twins[i].row * width + k).store(values + twins[i].twin * width + k);
 }
 
 // Walks the chains with three rows at hand: the one before, the one to change, the one after.
-template <class V, int B, class Read, class Fetch>
-inline void walk(ChainPart chains, float* values, std::size_t width, std::size_t k, Read read,
-                 Fetch fetch) {
+template <class V, int B>
+inline void walk(Chains chains, float* values, std::ptrdiff_t width) {
   using G = Group<V, B>;
   using Ints = typename Of<V>::Ints;
+  const auto read = [=](std::ptrdiff_t row) { return G::load(values + row * width); };
   if (chains.begin == chains.end) return;
   std::int32_t row = ~*chains.begin;
   G previous = {}, current = read(row);
   for (const std::int32_t* at = chains.begin; at < chains.end; ++at) {
     const bool last = at + 1 == chains.end;
     const std::int32_t step = last ? ~row : at[1];
-    if (chains.end - at > kAhead) fetch(at[kAhead] ^ (at[kAhead] >> 31));
+    if (chains.end - at > kAhead) {
+      const std::ptrdiff_t ahead = at[kAhead] ^ (at[kAhead] >> 31);
+      G::fetch(values + ahead * width);
+    }
     const std::int32_t linked = ~(step >> 31);  // all bits set unless a chain begins
     const std::int32_t next_row = step ^ ~linked;
     const G next = last ? G{} : read(next_row);
@@ -234,47 +270,34 @@ inline void walk(ChainPart chains, float* values, std::size_t width, std::size_t
       blurred.at[b] = current.at[b] + 0.5f * (previous.at[b] + after);
       previous.at[b] = (V)((Ints)current.at[b] & mask);
     }
-    blurred.store(values + row * width + k);
+    blurred.store(values + row * width);
     current = next;
     row = next_row;
   }
 }
 
 template <class V, int B, bool Many>
-void blur(ChainPart chains, float* values, std::size_t given) {
+void blur_chains(Chains chains, float* values, std::size_t given) {
   using G = Group<V, B>;
-  const std::size_t width = Many ? given : G::floats;
-  for (std::size_t k = 0; k < width; k += G::floats)
-    walk<V, B>(chains, values, width, k,
-               [=](std::int32_t row) { return G::load(values + row * width + k); },
-               [=](std::int32_t row) { G::fetch(values + row * width + k); });
+  const std::ptrdiff_t width = Many ? given : G::floats;
+  for (std::ptrdiff_t k = 0; k < width; k += G::floats) walk<V, B>(chains, values + k, width);
 }
 
 template <class V, int B, bool Many>
-void blur_sum(ChainPart chains, TwoParts parts, float* values, std::size_t given) {
+void blur_line(Line line, float* rows, std::size_t given) {
   using G = Group<V, B>;
-  const std::size_t width = Many ? given : G::floats;
-  for (std::size_t k = 0; k < width; k += G::floats)
-    walk<V, B>(chains, values, width, k, [=](std::int32_t row) {
-      G sum = {};
-      if (row < parts.first_end) {
-        float* const from = parts.first + row * width + k;
-        sum = G::load(from);
-        G::clear(from);
-      }
-      if (row >= parts.second_begin) {
-        float* const from = parts.second + (row - parts.second_begin) * width + k;
-        const G other = G::load(from);
-        for (int b = 0; b < B; ++b) sum.at[b] += other.at[b];
-        G::clear(from);
-      }
-      return sum;
-    }, [=](std::int32_t row) {
-      G::fetch(values + row * width + k);
-      if (row < parts.first_end) G::fetch(parts.first + row * width + k);
-      if (row >= parts.second_begin)
-        G::fetch(parts.second + (row - parts.second_begin) * width + k);
-    });
+  const std::ptrdiff_t width = Many ? given : G::floats;
+  for (std::size_t i = 0; i < line.count; ++i) {
+    const Neighbours next = line.neighbours[i];
+    const float* const before = next.before < 0 ? line.zeros : line.before + next.before * width;
+    const float* const after = next.after < 0 ? line.zeros : line.after + next.after * width;
+    for (std::ptrdiff_t k = 0; k < width; k += G::floats) {
+      G row = G::load(line.own + i * width + k);
+      const G one = G::load(before + k), other = G::load(after + k);
+      for (int b = 0; b < B; ++b) row.at[b] += 0.5f * (one.at[b] + other.at[b]);
+      row.store(rows + i * width + k);
+    }
+  }
 }
 
 // ---- planes and rows
@@ -339,12 +362,23 @@ void to_planes(const float* rows, std::size_t width, const Planes<float>& planes
     }
 }
 
+void fetch_planes(const Planes<const float>& planes) {
+  for (std::size_t label = 0; label < planes.labels; ++label)
+    for (std::size_t i = 0; i < planes.count + 15; i += 16)
+      __builtin_prefetch(planes.data + label * planes.stride + i);
+}
+
+void fetch_rows(const float* rows, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 16) __builtin_prefetch(rows + i);
+}
+
 #include "path_softmax.h"
 
 template <bool Exact, class V, int B, bool Many = false>
 constexpr RowLoops loops() {
-  return {slice<V, B, Many, Exact>, splat<V, B, Many, Exact>, blur<V, B, Many>,
-          blur_sum<V, B, Many>,     softmax<V, B, Many>};
+  return {slice<V, B, Many, Exact>, splat<V, B, Many, Exact>, clear<V, B, Many>,
+          join<V, B, Many>,         part<V, B, Many>,         blur_chains<V, B, Many>,
+          blur_line<V, B, Many>,    softmax<V, B, Many>};
 }
 
 constexpr int k8 = 8 / kLanes;  // vectors in eight floats

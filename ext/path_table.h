@@ -14,5 +14,7 @@ const Path table = {
     {by_width<false>(), by_width<true>()},
     to_rows,
     to_planes,
+    fetch_planes,
+    fetch_rows,
     exponential,
 };

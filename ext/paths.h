@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace caffe_port::crf {
 
@@ -31,17 +32,33 @@ struct Pixels {
   std::size_t count;
 };
 
-// Vertices in an order in which each axis' neighbours follow each other; ~row begins a chain.
-struct ChainPart {
-  const std::int32_t* begin;
-  const std::int32_t* end;
+// Vertices in an order in which each axis' neighbours follow each other; ~vertex begins a chain.
+struct Chains {
+  const std::int32_t *begin, *end;
 };
 
-// Values at vertices that were added up in two parts: row r of the lattice is row r of first (r <
-// first_end) plus row r - second_begin of second (r >= second_begin).
-struct TwoParts {
-  float *first, *second;
-  std::int32_t first_end, second_begin;
+// The neighbours of a vertex along an axis: their places in the lines before and after its own, or -1.
+struct Neighbours {
+  std::int32_t before, after;
+};
+
+// A line of vertices and the two that hold their neighbours.
+struct Line {
+  const Neighbours* neighbours;
+  std::size_t count;
+  const float *own, *before, *after;  // rows
+  const float* zeros;                 // a row of them
+};
+
+// Numbers of rows, and how many more follow that will be wanted next.
+struct Rows {
+  const std::int32_t* begin;
+  std::size_t count, more;
+};
+
+// A vertex' row, and the one in which the second chunk of pixels has it.
+struct Twins {
+  std::int32_t row, twin;
 };
 
 enum class Exponential {
@@ -56,13 +73,17 @@ struct RowLoops {
   // null, and start be rows.
   void (*slice)(Pixels pixels, const float* values, float alpha, float weight, const float* factor,
                 const float* start, float* rows, std::size_t width);
-  // values at the corners of pixel i += factor[i] rows[i]; factor may be null.
-  void (*splat)(Pixels pixels, const float* rows, const float* factor, float* values,
+  // sums at the corners of pixel i += factor[i] rows[i]; factor may be null.
+  void (*splat)(Pixels pixels, const float* rows, const float* factor, float* sums,
                 std::size_t width);
+  void (*clear)(Rows rows, float* values, std::size_t width);
+  // Adds the twins to the rows; and copies the rows to the twins.
+  void (*join)(const Twins* twins, std::size_t count, float* values, std::size_t width);
+  void (*part)(const Twins* twins, std::size_t count, float* values, std::size_t width);
   // Blurs along chains with (1/2, 1, 1/2), in place.
-  void (*blur)(ChainPart chains, float* values, std::size_t width);
-  // The same of the sum of two parts, which become 0.
-  void (*blur_sum)(ChainPart chains, TwoParts parts, float* values, std::size_t width);
+  void (*blur_chains)(Chains chains, float* values, std::size_t width);
+  // The same of one line: rows = own + (before + after) / 2.
+  void (*blur_line)(Line line, float* rows, std::size_t width);
   // rows[i] = softmax(rows[i]), in place. Unused lanes must be minus infinity and become 0. Returns
   // false when a row held no finite largest value, and its content means nothing.
   bool (*softmax)(Exponential kind, std::size_t count, std::size_t labels, float* rows,
@@ -91,6 +112,9 @@ struct Path {
   void (*to_rows)(const Planes<const float>& planes, float sign, float unused, float* rows,
                   std::size_t width);
   void (*to_planes)(const float* rows, std::size_t width, const Planes<float>& planes);
+  // Bring planes, or consecutive floats, closer.
+  void (*fetch_planes)(const Planes<const float>& planes);
+  void (*fetch_rows)(const float* rows, std::size_t count);
   void (*exponential)(Exponential kind, const float* x, float* y, std::size_t count);
 };
 
