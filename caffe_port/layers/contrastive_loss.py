@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.contrastive_loss import ContrastiveLoss as Options
@@ -27,6 +28,7 @@ class _Contrastive(torch.autograd.Function):
         return torch.where(similar, squared, apart).sum() / a.shape[0] / 2
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
         delta, squared, short, similar = ctx.saved_tensors
         pull = torch.ones_like(short) if ctx.legacy else short / (squared.sqrt() + 1e-4)

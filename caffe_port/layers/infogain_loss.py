@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from caffe_port.errors import CaffePortError, LayerError
 from caffe_port.labels import checked, divisor
@@ -26,6 +27,7 @@ class _SoftmaxInfogain(torch.autograd.Function):
         return -(gain * prob.clamp(min=LEAST_PROBABILITY).log()).sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
         prob, gain = ctx.saved_tensors
         return diffs[0] * (prob * gain.sum(1, keepdim=True) - gain), None

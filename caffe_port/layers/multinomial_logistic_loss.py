@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from caffe_port.labels import checked
 from caffe_port.layers._labels import named
@@ -28,6 +29,7 @@ class LogLikelihood(torch.autograd.Function):
         return -(gain * floored.log()).sum()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
         floored, gain = ctx.saved_tensors
         return -diffs[0] * gain / floored, None

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops import mvn as options
@@ -27,6 +28,7 @@ class _Normalize(torch.autograd.Function):
         return top
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
         top, divisor = ctx.saved_tensors
         (diff,) = diffs
