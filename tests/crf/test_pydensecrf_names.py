@@ -6,8 +6,7 @@ import pytest
 from caffe_port.crf.pydensecrf import densecrf as ours
 from caffe_port.crf.pydensecrf import utils
 from caffe_port.errors import UsageError
-from tests.crf.making import problem
-from tests.crf.making import picture
+from tests.crf.making import picture, problem
 
 theirs = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 their_utils = pytest.importorskip("pydensecrf.utils")
