@@ -26,6 +26,7 @@ from caffe_port.finetuning.published import (
     find_published,
 )
 from caffe_port.finetuning.results import Results, gather
+from caffe_port.finetuning.running import finished
 from caffe_port.finetuning.statistics import estimate
 from caffe_port.finetuning.trial import Trial
 from caffe_port.finetuning.variants import Variant, find_variants
@@ -173,7 +174,17 @@ def _scoring(
 
 
 def outcome_of(work: Sequence[Trial]) -> Outcome | None:
-    """The figures of the finished runs of a plan; None where none is."""
+    """The figures of the finished runs of a plan; None where none is.
+
+    Raises:
+        UsageError: the weights that were to be scored are not the net's.
+    """
+    for trial in work:
+        unfit = (finished(trial) or {}).get("unfit")
+        if unfit:
+            raise UsageError(
+                f"{trial.setting.init}: not the weights of {trial.variant.net}: {'; '.join(unfit)}"
+            )
     results = gather(work)
     figures = []
     for when in ("before", "after"):

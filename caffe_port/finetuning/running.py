@@ -85,8 +85,9 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
     solver = composed.write(trial.folder, trial.seed or 0)
     if trial.seed is None:
         found = _match(trial, "test")
-        # ImageNet's weights have no scores
-        return None if found.missing or found.extra else trial.setting.init, {}
+        unfit = [*found.missing, *(f"{name}, which the net has not" for name in found.extra)]
+        # ImageNet's weights, say, have no scores
+        return None if unfit else trial.setting.init, {"unfit": unfit}
     snapshots = Snapshots(trial.folder / "snapshots")
     snapshots.folder.mkdir(exist_ok=True)
     last, reached = composed.solver.max_iter, snapshots.latest()

@@ -7,6 +7,7 @@ import pytest
 
 from caffe_port.crf.params import PRESETS
 from caffe_port.errors import UsageError
+from caffe_port.finetuning import running
 from caffe_port.finetuning.published import INITS, PUBLISHED, find_published
 from caffe_port.finetuning.reproduce import (
     Means,
@@ -16,10 +17,12 @@ from caffe_port.finetuning.reproduce import (
     trials_of,
     write_report,
 )  # fmt: skip
+from caffe_port.finetuning.trial import Control, Trial
 from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.proto.text import parse_text
 from caffe_port.recipes import read_recipe
 from caffe_port.spec import NetSpec
+from caffe_port.weights import read_weights, write_weights
 from tests.finetuning.making import make_setting
 from tests.goldens_dir import ROOT, SHAPES
 from tests.test_prototxt_zoo import VARIABLES, lists  # noqa: F401 - used by those that ask for it
@@ -106,9 +109,6 @@ def test_outcomes_and_the_report(tmp_path):
     assert (len(work), work[0].seed, len(work[0].setting.images.val)) == (1, None, 60)
     folder = tmp_path / "small"
     small = dataclasses.replace(work[0], setting=setting, variant=variants[0], folder=folder)
-    from caffe_port.finetuning import running
-    from caffe_port.finetuning.trial import Control
-
     running.run(small, Control(lambda: False, lambda what, part: None))
     outcome = outcome_of([small])
     assert (outcome.after, outcome.of) == ("-", "2 images of shapes_voc")
@@ -120,3 +120,16 @@ def test_outcomes_and_the_report(tmp_path):
     assert values[0]["ours"]["of"] == "2 images of shapes_voc"
     assert values[1]["before"] == 62.25
     assert cells(*pairs[1])[2:5] == ["62.25 / 67.64", "VOC 2012, vgg16", "1.5"]
+
+
+def test_weights_of_another_net_are_refused(tmp_path):
+    setting, variants = make_setting(tmp_path)
+    stored = read_weights(setting.init)
+    few = tmp_path / "few.caffemodel"
+    kept = [dataclasses.replace(layer, name=layer.name.replace("scores", "fc8"))
+            for layer in stored.layers]  # fmt: skip
+    write_weights(few, kept, name="few")
+    trial = Trial(dataclasses.replace(setting, init=few), variants[0], None, tmp_path / "run")
+    running.run(trial, Control(lambda: False, lambda what, part: None))
+    with pytest.raises(UsageError, match=r"few.*layer .scores., blob 0.*fc8.*has not"):
+        outcome_of([trial])
