@@ -106,7 +106,8 @@ def test_infinity_rules_a_label_out():
     assert not q[2].any()
     assert np.abs(q.sum(0) - 1).max() < 1e-6
     three = crf(labels=3).infer(unary[[0, 1, 3]])
-    assert np.abs(q[[0, 1, 3]] - three).max() < 1e-6
+    # a softmax over four adds in another order than one over three, ten times over
+    assert np.abs(q[[0, 1, 3]] - three).max() < 10 * 4 * np.finfo(np.float32).eps
 
 
 def test_probabilities_below_e_to_the_minus_twenty_are_exactly_zero():
@@ -258,8 +259,8 @@ def test_the_compiled_half_defends_itself():
     kernel = Kernel.of_features(np.zeros((1, 6, 2), np.float32), "after")
     assert (kernel.height, kernel.width, kernel.vertices) == (1, 6, 3)
     small, other = np.zeros((2, 1, 6), np.float32), np.zeros((2, 1, 5), np.float32)
-    for wrong in ((0, 1, 2), (1, 0, 2), (1, 3, 9), (1, 3, 0)):
-        with pytest.raises(ValueError, match="pixels, and 1 to 8 dimensions"):
+    for wrong in ((0, 1, 2), (1, 0, 2), (1, 3, 17), (1, 3, 0)):
+        with pytest.raises(ValueError, match="pixels, and 1 to 16 dimensions"):
             Kernel.of_features(np.zeros(wrong, np.float32), "after")
     with pytest.raises(ValueError, match="not in tuple"):
         Kernel.of_features(np.zeros((1, 6, 2), np.float32), "both")
