@@ -1,4 +1,4 @@
-"""Pictures of a report: image, truth, before, after and what is still wrong, side by side."""
+"""Pictures of a report, side by side: image, truth, before, after, what changed, what is wrong."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST = 360  # pixels: sharp enough at the size a gallery shows, and a small file
 RIGHT, WRONG, IGNORED = (226, 229, 232), (200, 44, 36), (250, 250, 248)
+REPAIRED, BROKEN, NEITHER = (38, 138, 76), WRONG, (222, 160, 30)
 
 
 def image_iou(counts: Counts | None) -> float:
@@ -67,6 +68,8 @@ def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> 
     if result.store.refined:
         final = read_labels(result.store.after(item.id))
         row.append(html.figure(_label_map(final), _captioned("after", outcome.after)))
+    if truth is not None and result.store.refined:
+        row.append(_changes(truth, before, final, ignore_label))
     if truth is not None:
         wrong = (final != truth) & (truth != ignore_label)
         picture = np.where(truth == ignore_label, np.uint8(2), wrong.astype(np.uint8))
@@ -74,6 +77,17 @@ def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> 
         palette = np.array([RIGHT, WRONG, IGNORED], np.uint8)
         row.append(html.figure(_label_map(picture, palette), caption))
     return row
+
+
+def _changes(truth: Bytes, before: Bytes, after: Bytes, ignore_label: int) -> html.Html:
+    """What the CRF changed: repaired, broken, or from one wrong class to another."""
+    valid = truth != ignore_label
+    changed = valid & (before != after)
+    repaired, broken = changed & (after == truth), changed & (before == truth)
+    picture = np.select([~valid, repaired, broken, changed], [1, 2, 3, 4], 0).astype(np.uint8)
+    palette = np.array([RIGHT, IGNORED, REPAIRED, BROKEN, NEITHER], np.uint8)
+    words = f"CRF: {int(repaired.sum()):,} repaired (green), {int(broken.sum()):,} broken (red)"
+    return html.figure(_label_map(picture, palette), words)
 
 
 def _captioned(name: str, counts: Counts | None) -> str:

@@ -63,7 +63,7 @@ def test_the_whole_report(voc, tmp_path):
     assert "62.500" in text
     assert percent(result.after.mean_iou()) in text
     assert "<h2>Extra</h2>" in text
-    assert tags.seen.count("figure") == 3 * 2 * 5  # worst, best, first; two each; five pictures
+    assert tags.seen.count("figure") == 3 * 2 * 6  # worst, best, first; two each; six pictures
     assert values["seconds"] == 3
     assert values["before"]["mean_iou"] == result.before.mean_iou()
     assert "<h2>What the CRF changed</h2>" in text
@@ -87,6 +87,9 @@ def test_the_difference_is_that_of_the_final_labels(voc, tmp_path):
     wrong = ((final != truths[0]) & (truths[0] != 255)).mean()
     grid = gallery(result, result.outcomes[:1], ignore_label=255)
     assert f"wrong: {100 * wrong:.1f} % of the pixels" in grid
+    _, changed, repaired, broken = result.outcomes[0].changes.sum(axis=0).tolist()
+    assert changed >= broken > 0
+    assert f"CRF: {repaired:,} repaired (green), {broken:,} broken (red)" in grid
 
 
 def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):

@@ -1,0 +1,47 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.lock import NAME, locked
+
+OTHER = """
+import sys
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.lock import locked
+try:
+    with locked(sys.argv[1]):
+        print("took it")
+except UsageError as error:
+    print(error)
+"""
+
+
+def other(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER, folder], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+def test_another_process_waits_its_turn_and_the_same_one_may_ask_twice(tmp_path):
+    with locked(tmp_path / "out"), locked(tmp_path / "out"):
+        words = other(tmp_path / "out")
+        assert f"process {os.getpid()} on " in words
+        assert "is evaluating into this folder" in words
+    assert other(tmp_path / "out") == "took it\n"
+    with locked(tmp_path / "out"):
+        assert f"process {os.getpid()} on" in (tmp_path / "out" / NAME).read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"), locked(tmp_path / "file" / "out"):
+        pass
