@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from caffe_port.data.mat5_struct import read_field
 from caffe_port.errors import FormatError
@@ -19,9 +20,10 @@ LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
 def sbd(labels, **more):
-    """A struct with the fields SBD's has: cells of boundaries, the labels, the classes."""
-    boundaries = np.empty((2, 1), object)
+    """A struct with the fields SBD's has: cells of sparse boundaries, the labels, the classes."""
+    boundaries = np.empty((3, 1), object)
     boundaries[0, 0], boundaries[1, 0] = np.eye(3), np.zeros((0, 0))
+    boundaries[2, 0] = csc_matrix(np.eye(5) > 0)
     return {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": [1.0], **more}
 
 
