@@ -22,6 +22,7 @@ from caffe_port.files import atomic_path, read_bytes
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
 from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.modes import LossScale
 from caffe_port.solver.source_state import SourceState, encoded, set_encoded
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ class RunState:
 
     Args:
         nets: the train net, then the test nets; before they have run.
+        scale: of the losses, where the training has one.
     """
 
-    def __init__(self, nets: Sequence[Net]) -> None:
+    def __init__(self, nets: Sequence[Net], scale: LossScale | None = None) -> None:
+        self._scale = scale
         self._nets = [net._net for net in nets]
         self._sources = [
             {
@@ -92,6 +95,7 @@ class RunState:
             "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
             "smoothing": asdict(smoothing),
+            "loss_scale": None if self._scale is None else self._scale.state(),
             "nets": [self._net_json(number) for number in range(len(self._nets))],
         }
         with atomic_path(path) as temporary:
@@ -138,6 +142,8 @@ class RunState:
             set_encoded(thread, content["thread"])
         state = np.frombuffer(bytes.fromhex(content["torch"]), np.uint8)
         torch.set_rng_state(torch.from_numpy(state.copy()))
+        if self._scale is not None and content.get("loss_scale") is not None:
+            self._scale.set_state(content["loss_scale"])
         found = content["smoothing"]
         losses = tuple(map(float, found["losses"]))
         return Smoothing(losses, float(found["smoothed"]), int(found["start"]))

@@ -26,7 +26,7 @@ from caffe_port.pycaffe.solver import Solver
 from caffe_port.solver import run_state
 from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
-from caffe_port.solver.modes import Modes
+from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.net_log import log_loaded, log_net
 from caffe_port.solver.ranks import Ranks, sum_together
 from caffe_port.solver.residence import Residence
@@ -106,7 +106,8 @@ class Training(Solver):
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
         self._saved: int | None = None  # the iteration of the last snapshot
-        self._run_state = run_state.RunState(self._nets)
+        self._scale = LossScale() if self._modes.amp == "fp16" else None
+        self._run_state = run_state.RunState(self._nets, self._scale)
         self._log_nets()
         for net in self.test_nets:
             net.before_forward(self._heed_while_testing)
@@ -162,7 +163,7 @@ class Training(Solver):
         if self._resumed is None:
             self._origin = None  # average_loss starts afresh at each call
         if self._ranks is not None:
-            self._ranks.check_alike(self._digest(), "where the training starts")
+            self._ranks.check_alike(self._digest(), "the state it starts from")
         with self._on_its_device():
             super().step(iters)
 
@@ -200,7 +201,9 @@ class Training(Solver):
             super()._clear_diffs()
         else:
             device = None if self._residence is None else self._residence.device
-            self._pass = self._pass or WholePass(self.net, self._ranks, self._modes, device)
+            self._pass = self._pass or WholePass(
+                self.net, self._ranks, self._modes, device, self._scale
+            )
             self._pass.clear()
 
     def _forward_backward(self) -> float:
@@ -221,11 +224,11 @@ class Training(Solver):
         if self._ranks is not None:
             sum_together(self._ranks, [i.diff for i in self._learnable if i.lr_mult])
         iteration, rate = self.iter, self.lr
-        scale = None if self._pass is None else self._pass.scale
-        if scale is None or scale.unscale([item.diff for item in self._learnable]):
+        if self._scale is None or self._scale.unscale([item.diff for item in self._learnable]):
             super().apply_update()
         else:
-            log(f"Iteration {self.iter}: diffs beyond fp16; no update. Loss scale {scale.scale:g}")
+            log(f"Iteration {self.iter}: diffs beyond fp16; no update. "
+                f"Loss scale {self._scale.scale:g}")  # fmt: skip
             self.iter += 1
         for debug in self._debug[:1]:
             debug.update()

@@ -44,7 +44,6 @@ class WholePass:
         ranks: the processes that share its batches; None where this is the only one.
         modes: how it computes.
         device: where the parameters are while it runs.
-    Attributes:
         scale: what losses are multiplied by for backward; None leaves them.
     Raises:
         UsageError: a batch that cannot be shared evenly.
@@ -56,10 +55,11 @@ class WholePass:
         ranks: Ranks | None = None,
         modes: Modes | None = None,
         device: torch.device | None = None,
+        scale: LossScale | None = None,
     ) -> None:
         self._net, self._ranks = net, ranks
         self._modes, self._device = modes or Modes(), device or torch.device("cpu")
-        self.scale = LossScale() if self._modes.amp == "fp16" else None
+        self._scale = scale
         self._steps, self._parted = self._make_steps()
         weighted = [top for step in self._steps for top, _ in step.losses]
         set_frees(self._steps, [*net.outputs, *weighted])
@@ -108,8 +108,8 @@ class WholePass:
             step.own = dict(shared.get(step.layer.name, {}))
         losses, total = self._forward()
         learned = [loss for loss in losses if loss.requires_grad]
-        if self.scale is not None:
-            learned = [loss * self.scale.scale for loss in learned]
+        if self._scale is not None:
+            learned = [loss * self._scale.scale for loss in learned]
         if learned:
             torch.autograd.backward(learned)
         self._hand_over(shared)

@@ -28,14 +28,20 @@ def gpu_ids(flag: str) -> list[int]:
 def use_device(flag: str) -> None:
     """Computes on the GPU that -gpu names, else on the CPU, and says so.
 
+    One of several processes takes its own of the GPUs.
+
     Raises:
         UsageError: several GPUs, or one that is not there while others are.
     """
     import torch
 
     from caffe_port.pycaffe import mode
+    from caffe_port.solver.launch import own_gpu
+    from caffe_port.solver.ranks import is_one_of_several
 
     wanted = gpu_ids(flag)
+    if wanted and torch.cuda.is_available() and is_one_of_several():
+        wanted = [own_gpu(wanted, torch.cuda.device_count())]
     if len(wanted) > 1:
         raise UsageError(f"-gpu {flag}: one process computes on one GPU; give one number")
     if wanted and not torch.cuda.is_available():

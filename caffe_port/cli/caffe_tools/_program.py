@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,8 @@ def run(
             return 0
         if flags.minloglevel:
             set_min_level(flags.minloglevel)
-        if folder := flags.log_dir or log_dir():
+        # of several processes the first one writes the log
+        if (folder := flags.log_dir or log_dir()) and os.environ.get("RANK", "0") == "0":
             _open_log(folder, program)
         with warnings.catch_warnings():
             warnings.showwarning = _log_warning

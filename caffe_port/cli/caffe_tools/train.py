@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from caffe_port.cli.caffe_tools._device import use_device
+from caffe_port.cli.caffe_tools._device import gpu_ids, use_device
 from caffe_port.cli.caffe_tools._net import stages
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
@@ -34,7 +34,7 @@ def train(flags: Flags) -> None:
     from caffe_port.solver.training import Training
 
     requests = Requests(flags.sigint_effect, flags.sighup_effect)
-    use_device(flags.gpu or _own_gpu(flags.solver))
+    use_device(_gpu(flags))
     mode.allow_python_layers(flags.allow_python_layers)
     with ExitStack() as stack:
         ranks = stack.enter_context(joined())
@@ -75,6 +75,22 @@ def _passing_over() -> Iterator[None]:
             yield
         finally:
             log(passed.summary(), place=_PLACE)
+
+
+def _gpu(flags: Flags) -> str:
+    """The GPU to use; of several, each gets a process of its own, where there are any."""
+    import torch
+
+    from caffe_port.solver.launch import run_on
+    from caffe_port.solver.ranks import is_one_of_several
+
+    flag: str = flags.gpu or _own_gpu(flags.solver)
+    gpus = gpu_ids(flag)
+    if len(gpus) < 2 or is_one_of_several():
+        return flag
+    if torch.cuda.is_available():
+        run_on(gpus)
+    return str(gpus[0])
 
 
 def _own_gpu(solver: str) -> str:
