@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -156,24 +155,24 @@ def _evaluate(options: Options, ranks: Ranks) -> None:
     )
     reference = _reference(options["reference"])
     first = ranks.number == 0
-    with locked(options["out"]) if first else contextlib.nullcontext():
-        with shown_progress("evaluate", quiet=not first) as progress:
-            result = evaluate(
-                items,
-                _network(options),
-                options["out"],
-                settings,
-                make_refiner=_refiner(options, settings),
-                jobs=options["jobs"],
-                refiner_threads=options["crf_threads"],
-                score_cache=options["score_cache"],
-                fresh=options["fresh"],
-                skip_bad=options["skip_bad"],
-                comp6=options["comp6"],
-                progress=progress,
-                ranks=ranks,
-            )
-        if first:
+    with shown_progress("evaluate", quiet=not first) as progress:
+        result = evaluate(
+            items,
+            _network(options),
+            options["out"],
+            settings,
+            make_refiner=_refiner(options, settings),
+            jobs=options["jobs"],
+            refiner_threads=options["crf_threads"],
+            score_cache=options["score_cache"],
+            fresh=options["fresh"],
+            skip_bad=options["skip_bad"],
+            comp6=options["comp6"],
+            progress=progress,
+            ranks=ranks,
+        )
+    if first:
+        with locked(options["out"]):
             _report(options, result, settings, reference)
 
 

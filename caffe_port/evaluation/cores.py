@@ -56,7 +56,9 @@ class Threads:
         return 2 * self.lanes + self.others
 
 
-def divide(cores: int, *, jobs: int | None, refiner_threads: int, on_cpu: bool) -> Threads:
+def divide(
+    cores: int, images: int, *, jobs: int | None, refiner_threads: int, on_cpu: bool
+) -> Threads:
     """Divides the cores.
 
     On the CPU, lanes do everything and whatever is nearest its end first, so that all cores have
@@ -65,6 +67,7 @@ def divide(cores: int, *, jobs: int | None, refiner_threads: int, on_cpu: bool) 
 
     Args:
         cores: how many there are for this process.
+        images: no more lanes than these.
         jobs: lanes; by default 1 for a network that is not on the CPU, else one for each core up
             to 4.
         refiner_threads: threads that only read, refine and score; their cores are not the
@@ -78,9 +81,9 @@ def divide(cores: int, *, jobs: int | None, refiner_threads: int, on_cpu: bool) 
     if refiner_threads < 0:
         raise UsageError(f"{refiner_threads} threads that refine; expected at least 0")
     if not on_cpu:
-        return Threads(jobs or 1, 1, refiner_threads or cores, mixed=False)
+        return Threads(min(jobs or 1, images), 1, refiner_threads or cores, mixed=False)
     left = max(1, cores - refiner_threads)
-    lanes = jobs or min(left, _LANES)
+    lanes = min(jobs or min(left, _LANES), images)
     return Threads(lanes, max(1, left // lanes), refiner_threads, mixed=not refiner_threads)
 
 

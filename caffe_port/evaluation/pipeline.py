@@ -99,7 +99,11 @@ def evaluate(
     if not items:
         raise UsageError("the list holds no image")
     threads = divide(
-        cores(ranks.local), jobs=jobs, refiner_threads=refiner_threads, on_cpu=make_network.on_cpu
+        cores(ranks.local),
+        len(items),
+        jobs=jobs,
+        refiner_threads=refiner_threads,
+        on_cpu=make_network.on_cpu,
     )
     scoring: dict[str, object] = {
         "crop": list(settings.crop),

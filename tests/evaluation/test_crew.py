@@ -131,16 +131,22 @@ def test_two_are_at_work_at_once():
 )
 def test_the_division_of_the_cores(count, options, expected):
     options = {"jobs": None, "refiner_threads": 0, "on_cpu": True, **options}
-    threads = divide(count, **options)
+    threads = divide(count, 100, **options)
     assert threads == expected
     served = frozenset().union(*(role.stages for role in threads.roles()))
     assert served == ALL
     assert threads.ahead >= sum(role.count for role in threads.roles())
 
 
+def test_one_image_has_all_cores():
+    options = {"jobs": None, "refiner_threads": 0}
+    assert divide(16, 1, on_cpu=True, **options) == Threads(1, 16, 0, True)
+    assert divide(16, 1, on_cpu=False, **{**options, "jobs": 3}).lanes == 1
+
+
 def test_impossible_divisions_are_refused():
     with pytest.raises(UsageError, match="at least one job"):
-        divide(2, jobs=0, refiner_threads=0, on_cpu=True)
+        divide(2, 5, jobs=0, refiner_threads=0, on_cpu=True)
 
 
 def test_cores_of_one_process_among_several(monkeypatch):
