@@ -75,8 +75,8 @@ cdef class Kernel:
 
     cdef void build(self, Features features, str normalization, bint exact, int threads) except *:
         cdef int which = NORMALIZATIONS.index(normalization)
-        if features.height == 0 or features.width == 0 or not 1 <= features.dimension <= 8:
-            raise ValueError("there must be pixels, and 1 to 8 dimensions")
+        if features.height == 0 or features.width == 0 or not 1 <= features.dimension <= 16:
+            raise ValueError("there must be pixels, and 1 to 16 dimensions")
         if not 1 <= threads <= 2:
             raise ValueError("threads must be 1 or 2")
         with nogil:
@@ -91,7 +91,7 @@ cdef class Kernel:
         cdef Kernel self = Kernel.__new__(Kernel)
         cdef Features features
         features.height, features.width = rows.shape[0], rows.shape[1]
-        features.dimension = <int>min(rows.shape[2], 9)
+        features.dimension = <int>min(rows.shape[2], 17)
         if rows.shape[0] and rows.shape[1] and rows.shape[2]:
             features.rows = &rows[0, 0, 0]
         self.build(features, normalization, exact, threads)
@@ -114,7 +114,7 @@ cdef class Kernel:
         cdef int i
         shape = (height, width, 3)
         features.height, features.width = max(height, 0), max(width, 0)
-        features.dimension = <int>min(widths.shape[0], 9)
+        features.dimension = <int>min(widths.shape[0], 17)
         if features.dimension not in (2, 5):
             raise ValueError("there must be 2 or 5 widths")
         for i in range(2):

@@ -3,13 +3,47 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 namespace caffe_port::crf {
 
 typedef unsigned __int128 Wide;
-typedef __int128 SignedWide;
+
+// Two numbers side by side, for keys beyond 128 bits. There is no carry from one to the other.
+struct Pair {
+  Wide part[2];
+
+  Pair& operator+=(const Pair& other) {
+    for (int i = 0; i < 2; ++i) part[i] += other.part[i];
+    return *this;
+  }
+  bool operator==(const Pair& other) const {
+    return part[0] == other.part[0] && part[1] == other.part[1];
+  }
+  bool operator!=(const Pair& other) const { return !(*this == other); }
+};
+inline Pair operator+(Pair a, const Pair& b) { return a += b; }
+
+// A number of which one bit is set.
+template <class Number>
+Number one_bit(int bit) {
+  return Number{1} << bit;
+}
+template <>
+inline Pair one_bit<Pair>(int bit) {
+  Pair result = {};
+  result.part[bit / 128] = Wide{1} << (bit % 128);
+  return result;
+}
+
+template <class Number>
+Number times(int count, Number number) {
+  return static_cast<Number>(count) * number;
+}
+inline Pair times(int count, Pair number) {
+  for (Wide& part : number.part) part = times(count, part);
+  return number;
+}
 
 // How the first D coordinates of a vertex (the last follows: all d + 1 sum to zero) become one
 // number: sum of c_i 2^(Bits i), modulo the number's range. That is linear, so that a step in the
@@ -18,31 +52,30 @@ template <int D, class Number, int Bits>
 struct Packing {
   static_assert(D * Bits <= 8 * static_cast<int>(sizeof(Number)));
   using Key = Number;
-  using Signed = std::conditional_t<sizeof(Key) == sizeof(Wide), SignedWide, std::int64_t>;
   static constexpr int kDimension = D;
   // Rounding, wrapping, the step to a vertex and the one to its neighbour each move a coordinate
   // by at most d + 1.
   static constexpr float kLimit = (1 << (Bits - 1)) - 1 - 4 * (D + 1);
 
-  static Key unit(int i) { return i < D ? Key{1} << (Bits * i) : Key{0}; }
+  static Key unit(int i) { return i < D ? one_bit<Key>(Bits * i) : Key{}; }
   static Key ones() {
-    Key sum = 0;
+    Key sum = {};
     for (int i = 0; i < D; ++i) sum += unit(i);
     return sum;
   }
-  // The last coordinate's negative, c_0 + ... + c_(d-1).
+  // The last coordinate's negative, c_0 + ... + c_(d-1), of 64-bit keys.
   static std::int32_t line(Key key) {
-    constexpr int unused = 8 * static_cast<int>(sizeof(Key)) - Bits;
+    constexpr int unused = 64 - Bits;
     std::int32_t sum = 0;
     for (int i = 0; i < D; ++i) {
-      const auto c = static_cast<std::int32_t>(static_cast<Signed>(key << unused) >> unused);
-      key = static_cast<Key>(static_cast<Signed>(key - static_cast<Key>(c)) >> Bits);
+      const auto c = static_cast<std::int32_t>(static_cast<std::int64_t>(key << unused) >> unused);
+      key = static_cast<Key>(static_cast<std::int64_t>(key - static_cast<Key>(c)) >> Bits);
       sum += c;
     }
     return sum;
   }
   // From a vertex to its neighbour along an axis: all coordinates - 1, but the axis' own + d.
-  static Key step(int axis) { return Key{D + 1} * unit(axis) - ones(); }
+  static Key step(int axis) { return times(D + 1, unit(axis)) + times(-1, ones()); }
 };
 
 inline std::uint64_t mixed(std::uint64_t key) {
@@ -52,6 +85,7 @@ inline std::uint64_t mixed(std::uint64_t key) {
 inline std::uint64_t mixed(Wide key) {
   return mixed(static_cast<std::uint64_t>(key) ^ mixed(static_cast<std::uint64_t>(key >> 64)));
 }
+inline std::uint64_t mixed(const Pair& key) { return mixed(key.part[0] ^ mixed(key.part[1])); }
 
 // Open addressing with linear probing; at most half of the slots are in use.
 template <class Key>
@@ -59,7 +93,7 @@ class KeyTable {
  public:
   static constexpr std::int32_t kNone = -1;
 
-  KeyTable() : slots_(std::size_t{1} << kFirstBits, Slot{0, kNone}), shift_(64 - kFirstBits) {}
+  KeyTable() : slots_(std::size_t{1} << kFirstBits, Slot{{}, kNone}), shift_(64 - kFirstBits) {}
 
   std::size_t size() const { return keys_.size(); }
   Key key(std::size_t index) const { return keys_[index]; }
@@ -96,7 +130,7 @@ class KeyTable {
   }
 
   void grow() {
-    slots_.assign(2 * slots_.size(), Slot{0, kNone});
+    slots_.assign(2 * slots_.size(), Slot{{}, kNone});
     --shift_;
     for (std::size_t i = 0; i < keys_.size(); ++i)
       slots_[slot_of(keys_[i])] = {keys_[i], static_cast<std::int32_t>(i)};

@@ -18,15 +18,15 @@ template <class Packing>
 inline void vertices(const Simplices& found, int i, typename Packing::Key* keys) {
   constexpr int D = Packing::kDimension;
   typename Packing::Key drop[D + 1];
-  typename Packing::Key key = 0;
+  typename Packing::Key key = {};
   for (int j = 0; j < D; ++j) {
-    key += Packing::unit(j) * static_cast<typename Packing::Key>(found.origin[j][i]);
+    key += times(found.origin[j][i], Packing::unit(j));
     drop[found.rank[j][i]] = Packing::unit(j);
   }
-  drop[found.rank[D][i]] = 0;
+  drop[found.rank[D][i]] = {};
   keys[0] = key;
   for (int m = 1; m <= D; ++m) {
-    key += Packing::ones() - (D + 1) * drop[D - m + 1];
+    key += Packing::ones() + times(-(D + 1), drop[D - m + 1]);
     keys[m] = key;
   }
 }
@@ -73,6 +73,7 @@ bool locate_chunk(const Features& features, const std::vector<Run>& runs, bool p
 template <class Packing>
 struct Lattice::Builder {
   static constexpr int D = Packing::kDimension;
+  static constexpr bool kInLines = D <= kMostInLines;
   using Table = KeyTable<typename Packing::Key>;
 
   Lattice& lattice;
@@ -86,7 +87,7 @@ struct Lattice::Builder {
   bool build() {
     if (!locate()) return false;
     number();
-    if (lattice.in_lines())
+    if (kInLines)
       lattice.neighbours_.resize(D + 1);
     else
       lattice.chains_.resize(D + 1);
@@ -117,8 +118,10 @@ struct Lattice::Builder {
     std::vector<std::int32_t> numbers(tables[1].size());  // of the second's vertices, in the first
     for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = tables[0].insert(tables[1].key(i));
     lattice.vertices_ = tables[0].size();
-    places = lattice.in_lines() ? by_line<Packing>(tables[0], lattice.begins_)
-                                : as_found(lattice.vertices_);
+    if constexpr (kInLines)
+      places = by_line<Packing>(tables[0], lattice.begins_);
+    else
+      places = as_found(lattice.vertices_);
     lattice.row_[0].assign(places.begin(), places.begin() + first_count);
     lattice.row_[1].resize(numbers.size());
     const std::size_t met = lattice.met_[1].empty() ? 0 : lattice.met_[1].back();
@@ -142,7 +145,7 @@ struct Lattice::Builder {
   }
 
   void link(int axis) {
-    if (lattice.in_lines())
+    if (kInLines)
       lattice.neighbours_[axis] =
           neighbours_along<Packing>(axis, tables[0], places, lattice.begins_);
     else
@@ -160,7 +163,7 @@ Lattice::Lattice(const Features& features, const PixelOrder& order, int threads)
       dimension_(features.dimension),
       corners_((sizeof(Corner) / sizeof(float)) * pixels_ * (features.dimension + 1)) {
   if (dimension_ < 1 || dimension_ > kMaxDimension)
-    throw std::invalid_argument("a lattice has 1 to 8 dimensions");
+    throw std::invalid_argument("a lattice has 1 to 16 dimensions");
   constexpr std::size_t most = std::numeric_limits<std::int32_t>::max() - kMaxDimension - 2;
   if (pixels_ == 0 || pixels_ > most / (dimension_ + 1))
     throw std::invalid_argument("no pixels, or too many for 32-bit vertex numbers");
@@ -177,6 +180,14 @@ Lattice::Lattice(const Features& features, const PixelOrder& order, int threads)
       {&Lattice::build<Packing<6, Wide, 16>>, nullptr},
       {&Lattice::build<Packing<7, Wide, 16>>, nullptr},
       {&Lattice::build<Packing<8, Wide, 16>>, nullptr},
+      {&Lattice::build<Packing<9, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<10, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<11, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<12, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<13, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<14, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<15, Pair, 16>>, nullptr},
+      {&Lattice::build<Packing<16, Pair, 16>>, nullptr},
   };
   for (const Build build : builds[dimension_ - 1])
     if (build != nullptr && (this->*build)(features, order, threads)) return;

@@ -15,6 +15,8 @@
 
 namespace caffe_port::crf {
 
+constexpr int kMostInLines = 2;  // dimensions
+
 // Vertices, each with a row of values, and who is whose neighbour. Up to two dimensions vertices
 // stand in lines (of an image's positions: its rows), one after the other, such that neighbours are a
 // line or a few apart. Beyond, they stand in the order in which pixels meet them. After them come the
@@ -43,7 +45,7 @@ class Lattice {
   Rows unmet() const { return {unmet_.data(), unmet_.size(), 0}; }
   const std::vector<Twins>& twins() const { return twins_; }
 
-  bool in_lines() const { return dimension_ <= 2; }
+  bool in_lines() const { return dimension_ <= kMostInLines; }
   std::size_t lines() const { return begins_.size() - 1; }
   std::size_t begin(std::size_t line) const { return begins_[line]; }
   std::size_t longest_line() const;

@@ -8,7 +8,7 @@
 
 namespace caffe_port::crf {
 
-constexpr int kMaxDimension = 8;
+constexpr int kMaxDimension = 16;
 constexpr int kGroup = 8;  // pixels that are located at once
 
 // One of the d + 1 vertices around a feature vector, and its barycentric weight.

@@ -13,7 +13,7 @@ from caffe_port.errors import UsageError
 
 Floats = NDArray[np.float32]
 
-MOST_DIMENSIONS = 8
+MOST_DIMENSIONS = 16
 NORMALIZATIONS = ("none", "before", "after", "symmetric")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -103,7 +103,7 @@ def picture(
 
 
 def features(name: str, value: ArrayLike, height: int, width: int) -> Floats:
-    """Features (H, W, D), finite, of at most 8 dimensions; UsageError otherwise."""
+    """Features (H, W, D), finite, of at most 16 dimensions; UsageError otherwise."""
     array = finite(name, floats(name, value, (height, width, "D")))
     if array.shape[2] > MOST_DIMENSIONS:
         raise UsageError(

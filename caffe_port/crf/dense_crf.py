@@ -132,7 +132,7 @@ class DenseCRF:
         """Add a kernel of unit width over features of your own.
 
         Args:
-            features: (H, W, D) float32 or float64, D from 1 to 8.
+            features: (H, W, D) float32 or float64, D from 1 to 16.
             weight: what it counts; see the class.
             normalization: for this kernel.
         Returns:

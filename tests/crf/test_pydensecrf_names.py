@@ -62,7 +62,7 @@ def test_no_label_differs_on_a_picture_with_the_defaults():
     assert np.mean(got != want) <= 1e-4
 
 
-@pytest.mark.parametrize("dimension", [1, 2, 3, 5, 6, 8])
+@pytest.mark.parametrize("dimension", [1, 2, 3, 5, 6, 8, 9, 13, 16])
 def test_features_of_any_kind(dimension):
     features = RANDOM.normal(size=(dimension, 630)).astype(np.float32)
 
@@ -174,7 +174,7 @@ def test_what_the_original_refuses_needlessly_is_taken():
         (lambda: started().inference(-1), "iterations is -1"),
         (lambda: started().inference(2.5), r"iterations is 2\.5"),
         (lambda: started().addPairwiseEnergy(np.zeros((2, 629), "f4"), 3), "features has shape"),
-        (lambda: started().addPairwiseEnergy(np.zeros((9, 630), "f4"), 3), "9 dimensions"),
+        (lambda: started().addPairwiseEnergy(np.zeros((17, 630), "f4"), 3), "17 dimensions"),
         (lambda: started().addPairwiseEnergy(np.full((2, 630), np.nan, "f4"), 3), "finite"),
         (lambda: started().addPairwiseGaussian(3, np.zeros(3)), "weight has shape"),
         (lambda: started().addPairwiseGaussian(3, np.zeros((4, 3))), "weight has shape"),

@@ -98,7 +98,7 @@ class DenseCRF:
         kernel: int = DIAG_KERNEL,
         normalization: int = NORMALIZE_SYMMETRIC,
     ) -> None:
-        """Add a kernel over features (D, nvar), D from 1 to 8."""
+        """Add a kernel over features (D, nvar), D from 1 to 16."""
         _kernel_type(kernel)
         columns = checks.floats("features", features, ("D", self._flat_shape[1]))
         rows = columns.T.reshape(self._crf.height, self._crf.width, -1)
