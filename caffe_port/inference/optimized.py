@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class Optimized:
     It follows the net: after parameters have changed (an optimizer's step, ``load_state_dict``,
     ``load_stored``, ``.to(device)``) the next call plans anew. Changes that torch does not see,
     through ``.data`` or a numpy view, need ``refresh()``. Layers with forward hooks are run by
-    themselves, so that the hooks see what they always saw.
+    themselves, so that the hooks see what they always saw. Several threads may call it at once.
 
     Args:
         net: the net; it goes on as it was, for training too.
@@ -45,6 +46,7 @@ class Optimized:
         self._programs: dict[Hashable, Program] = {}
         self._store = Store()
         self._seen: Hashable = None
+        self._planning = threading.Lock()
 
     @property
     def spec(self) -> NetSpec:
@@ -68,7 +70,9 @@ class Optimized:
         with torch.no_grad():
             if keep == "all":
                 return self.net(fed, keep="all")  # type: ignore[no-any-return]
-            blobs.update(self._program(fed, keep).run(fed))
+            with self._planning:
+                program = self._program(fed, keep)
+            blobs.update(program.run(fed))
         return blobs
 
     def labels(

@@ -1,6 +1,7 @@
 """Optimized nets: what is fused, and that they follow the net."""
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -148,6 +149,16 @@ def test_wide_filters_take_winograd(dilation):
     assert not torch.equal(one, two)
     assert (one - two).abs().max() < 3e-6 * one.abs().max()
     assert torch.equal(two, found(_x(shape))["c"])
+
+
+def test_threads_share_a_plan():
+    net = _net(BLOCK)
+    fast = net.optimized()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: fast(_x(seed=seed)), range(8)))
+    for seed, blobs in enumerate(found):
+        _same(blobs, net, _x(seed=seed))
+    assert len(fast._programs) == 1
 
 
 def _train(net):
