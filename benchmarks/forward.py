@@ -1,10 +1,13 @@
-"""A forward pass beside OpenCV's DNN, plain torch and bare matrix products; two threads each.
+"""A forward pass beside OpenCV's DNN, plain torch and bare matrix products.
+
+One thread is compared in CPU seconds, which other work on the machine leaves alone; two threads in
+wall seconds: run that on an idle machine.
 
 The networks have their published channels and random weights. The limit is the time of the same
 multiply-adds in products of 2048 x 2048 matrices. Peak memory is what loading the net from its
-caffemodel and one forward pass add to a process of its own. Run it on an idle machine with
-`python -m benchmarks forward`; the environment variable FORWARD names one network alone, whose
-figures are put among the others'.
+caffemodel and one forward pass add to a process of its own. Run it with
+`python -m benchmarks forward`; the environment variable FORWARD names one table alone, such as
+`LargeFOV 513 x 513, 1 thread`, whose figures are put among the others'.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,6 @@ from caffe_port.net import Net
 
 ROOT = Path(__file__).parent.parent / "prototxt"
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "forward.svg"
-THREADS = 2
 SIDE = 2048  # of the matrices
 
 
@@ -45,9 +48,9 @@ class Case:
 
 
 CASES = {
-    "LargeFOV 513 x 513": Case("deeplab_v2_vgg16_largefov", 513, "fc8_interp", 7),
+    "LargeFOV 513 x 513": Case("deeplab_v2_vgg16_largefov", 513, "fc8_interp", 5),
     "FCN-AlexNet 500 x 500": Case("fcn_alexnet", 500, "score", 7),
-    "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp", 3),
+    "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp", 2),
 }
 
 
@@ -95,7 +98,7 @@ def with_opencv(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """OpenCV's forward pass."""
     import cv2
 
-    cv2.setNumThreads(THREADS)
+    cv2.setNumThreads(torch.get_num_threads())
     net, x = cv2.dnn.readNetFromCaffe(text, weights), picture(case)
 
     def forward() -> Any:
@@ -155,13 +158,16 @@ def compare(case: Case, folder: Path) -> dict[str, Any]:
     del net
     limit, share = matrix_products(adds)
     ways = {"matrix products": limit, **{n: make(case, *files) for n, make in WAYS.items()}}
-    exact = torch.as_tensor(ways["torch, layer by layer"]())
+    results = {name: way() for name, way in ways.items()}  # which also warms them up
+    exact = results["torch, layer by layer"]
     distances = {
-        name: _distance(torch.as_tensor(ways[name]()), exact)
+        name: _distance(torch.as_tensor(results[name]), exact)
         for name in WAYS
         if name != "optimized, labels"
     }
-    seconds = interleave(ways, case.repeats)
+    del results, exact
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds = interleave(ways, case.repeats, warmup=0, clock=clock)
     seconds["matrix products"] = [t * share for t in seconds["matrix products"]]
     table: dict[str, dict[str, Any]] = summary(seconds, "OpenCV")
     for name, row in table.items():
@@ -171,7 +177,8 @@ def compare(case: Case, folder: Path) -> dict[str, Any]:
         table[name]["peak MB"] = peak_memory(name, case, files)
     for name, distance in distances.items():
         table[name]["from layer by layer"] = distance
-    return {"multiply-adds, billions": round(adds / 1e9, 1), "table": table}
+    table["matrix products"]["billion multiply-adds"] = round(adds / 1e9, 1)
+    return table
 
 
 def matrix_products(adds: int) -> tuple[Callable[[], None], float]:
@@ -199,8 +206,8 @@ def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
     """Megabytes that loading and one forward pass add."""
     code = (
         "import sys, torch, benchmarks.forward as f\n"
-        "name, way, *files = sys.argv[1:]\n"
-        "torch.set_num_threads(f.THREADS)\n"
+        "name, way, threads, *files = sys.argv[1:]\n"
+        "torch.set_num_threads(int(threads))\n"
         "if way == 'OpenCV': import cv2\n"
         "import caffe_port.inference.program, caffe_port.loading\n"
         "before = f.peak()\n"
@@ -208,7 +215,7 @@ def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
         "print(f.peak() - before)\n"
     )
     (name,) = (known for known, each in CASES.items() if each == case)
-    run = [sys.executable, "-c", code, name, way, *files]
+    run = [sys.executable, "-c", code, name, way, str(torch.get_num_threads()), *files]
     found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     return int(found.split()[-1]) // 1024
 
@@ -228,13 +235,14 @@ def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     colours = ("#bbbbbb", "#d08770", "#8fa1b3", "#2e6f9e", "#5fa8d3", "#9fd3c7")
     names = ["matrix products", *WAYS]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "forward", "font.size": 9}):
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 1 + 0.8 * len(tables)), layout="constrained")
         axes = figure.subplots()
         for number, (name, colour) in enumerate(zip(names, colours, strict=False)):
             places = [group + 0.13 * number for group in range(len(tables))]
             ratios = [table[name]["ratio"] for table in tables.values()]
             axes.barh(places, ratios, 0.12, color=colour, label=name)
-        axes.set_yticks([i + 0.3 for i in range(len(tables))], [t.split(",")[0] for t in tables])
+        titles = [", ".join(title.split(", ")[:2]) for title in tables]
+        axes.set_yticks([group + 0.3 for group in range(len(tables))], titles)
         axes.invert_yaxis()
         axes.set_xlabel("seconds of a forward pass, OpenCV's = 1")
         axes.legend(frameon=False, loc="lower right", fontsize=8)
@@ -244,23 +252,21 @@ def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
 
 def main() -> None:
     """Measures and reports."""
-    torch.set_num_threads(THREADS)
+    known, only = RESULTS / "forward.json", os.environ.get("FORWARD", "")
     tables: dict[str, Any] = {}
-    known = RESULTS / "forward.json"
-    only = os.environ.get("FORWARD")
     if only and known.is_file():
         tables = json.loads(known.read_text())["tables"]
     for name, case in CASES.items():
-        if only and only not in name:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            found = compare(case, Path(folder))
-        title = f"{name}, {found['multiply-adds, billions']} billion multiply-adds; ratio to OpenCV"
-        tables = {k: v for k, v in tables.items() if not k.startswith(name)}
-        tables[title] = found["table"]
+        for threads, clock in ((1, "1 thread, CPU seconds"), (2, "2 threads, wall seconds")):
+            title = f"{name}, {clock}"
+            if not title.startswith(only):
+                continue
+            torch.set_num_threads(threads)
+            with tempfile.TemporaryDirectory() as folder:
+                tables[title] = compare(case, Path(folder))
     draw(tables)
     packages = versions("torch", "numpy", "opencv-python-headless")
-    report("forward", {"versions": {**packages, "threads": str(THREADS)}, "tables": tables})
+    report("forward", {"versions": packages, "tables": dict(sorted(tables.items()))})
 
 
 if __name__ == "__main__":
