@@ -30,6 +30,7 @@ import torch
 
 import caffe_port
 from benchmarks.measure import RESULTS, interleave, report, summary, versions
+from caffe_port.inference.options import has_type
 from caffe_port.net import Net
 
 ROOT = Path(__file__).parent.parent / "prototxt"
@@ -146,7 +147,7 @@ WAYS = {
     "optimized": with_plan,
     "optimized, labels": with_plan_labels,
 }
-if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+if has_type(torch.device("cpu"), torch.bfloat16):
     WAYS["optimized, bfloat16"] = with_bfloat16
 
 

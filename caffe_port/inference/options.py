@@ -53,11 +53,12 @@ class Options:
             return
         if dtype != torch.float32:
             raise UsageError(f"precision {self.precision} is for float32 nets; this one is {dtype}")
-        if not _has(device, self.reduced):
+        if not has_type(device, self.reduced):
             raise UsageError(f"{device} does not compute in {self.precision}; use 'float32'")
 
 
-def _has(device: torch.device, dtype: torch.dtype) -> bool:
+def has_type(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions are computed in a reduced type on a device."""
     if device.type == "cuda":
         return dtype == torch.float16 or torch.cuda.is_bf16_supported()
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

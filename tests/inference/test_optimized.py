@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError, UsageError
+from caffe_port.inference.options import has_type
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
 
@@ -286,7 +287,7 @@ def test_compiled():
 
 def test_reduced_precision():
     net = _net(BLOCK + layer("t", "TanH", "s"))
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not has_type(torch.device("cpu"), torch.bfloat16):
         with pytest.raises(UsageError, match="does not compute in bfloat16"):
             net.optimized(precision="bfloat16")(_x())
         return
