@@ -115,11 +115,14 @@ def feedback_torch(
     templates = unit(shares.bmm(source.transpose(1, 2)), 2, options)
     compared = centred(features, 1, options)
     # (N, C, P), the size of the scores; no unit vector of a pixel is made
-    similarity = templates.bmm(compared) / lengths(compared, 1, options)
+    dots = templates.bmm(compared)
+    length = lengths(compared, 1, options)
 
-    other = (counts > 0)[:, :, None].expand_as(similarity).scatter(1, label[:, None], False)
-    is_open = other & (similarity > options.margin)
-    hinge = torch.where(is_open, similarity - options.margin, 0).sum(1)
-    own = similarity.gather(1, label[:, None]).squeeze(1)
+    # autograd keeps masks of the similarities, not these: they are summed before they are divided
+    is_own = torch.zeros_like(dots, dtype=torch.bool).scatter_(1, label[:, None], True)
+    is_open = (counts > 0)[:, :, None] & ~is_own & (dots > options.margin * length)
+    own, opened = (torch.where(mask, dots, 0).sum(1) for mask in (is_own, is_open))
+    length = length.squeeze(1)
+    hinge = opened / length - options.margin * is_open.sum(1, dtype=dtype)
     pull, push = (each.gather(1, label) * counted for each in coefficients(counts, options))
-    return (pull * (1 - own) + push * hinge).sum()
+    return (pull * (1 - own / length) + push * hinge).sum()
