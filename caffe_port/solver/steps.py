@@ -92,7 +92,7 @@ def own_params(net: Net) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:
     """Layers that share parameters, each with its own ones over the same memory.
 
     Caffe adds each layer's part to the diff by itself, the last layer's first; autograd would add
-    up the parts before.
+    up the parts before. It comes to the last layer first, so each part is added when it is there.
     """
     specs = net.spec.layers
     users = [layer for layer in specs if any(param.owner for param in layer.params)]
@@ -106,4 +106,19 @@ def own_params(net: Net) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:
 
 
 def _over_the_same_memory(params: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    return {name: nn.Parameter(p.detach(), p.requires_grad) for name, p in params.items()}
+    made = {name: nn.Parameter(p.detach(), p.requires_grad) for name, p in params.items()}
+    for name, own in made.items():
+        if own.requires_grad:
+            own.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                _adding_to(params[name])
+            )
+    return made
+
+
+def _adding_to(param: nn.Parameter) -> Callable[[Tensor], None]:
+    def add(own: Tensor) -> None:
+        assert own.grad is not None
+        mine, own.grad = own.grad.view(param.shape), None
+        param.grad = mine if param.grad is None else param.grad.add_(mine)
+
+    return add

@@ -18,7 +18,6 @@ from caffe_port.solver.segments import Segment, checkpointed, compiled
 from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.blob import Blob
     from caffe_port.pycaffe.net import Net
     from caffe_port.solver.ranks import Ranks
 
@@ -112,7 +111,7 @@ class WholePass:
             learned = [loss * self._scale.scale for loss in learned]
         if learned:
             torch.autograd.backward(learned)
-        self._hand_over(shared)
+        self._hand_over()
         return total
 
     def _forward(self) -> tuple[list[Tensor], float]:
@@ -135,27 +134,11 @@ class WholePass:
             self._net.blobs[name].assign(values.float() if dtype else values)
         return losses, total
 
-    def _hand_over(self, shared: dict[str, dict[str, torch.nn.Parameter]]) -> None:
-        """Makes the gradients the diffs of the blobs, without a copy."""
-        net = self._net
-        for layer, blobs in net.params.items():
-            if layer not in shared:
-                for param, blob in zip(net._net.layer_params(layer), blobs, strict=True):
-                    _take(blob, param)
-        for name in reversed(shared):
-            params = net._net.layer_params(name)
-            for blob, param, own in zip(
-                net.params[name], params, shared[name].values(), strict=True
-            ):
-                if own.grad is not None:
-                    mine = own.grad.view(param.shape)
-                    param.grad = mine if param.grad is None else param.grad.add_(mine)
-                _take(blob, param)
-
-
-def _take(blob: Blob, param: Tensor) -> None:
-    """Makes a gradient in main memory the blob's diff."""
-    if param.grad is not None:
-        param.grad = param.grad.contiguous()
-        if param.grad.device.type == "cpu":
-            blob.take_diff(param.grad)
+    def _hand_over(self) -> None:
+        """Makes gradients in main memory the diffs of the blobs, without a copy."""
+        for layer, blobs in self._net.params.items():
+            for param, blob in zip(self._net._net.layer_params(layer), blobs, strict=True):
+                if param.grad is not None:
+                    param.grad = param.grad.contiguous()
+                    if param.grad.device.type == "cpu":
+                        blob.take_diff(param.grad)
