@@ -67,30 +67,32 @@ def matrices(found: Mapping[str, Matrix], names: Sequence[str], columns: int = 3
 
 
 def _matrix(title: str, matrix: Matrix, names: Sequence[str]) -> str:
-    parts = [f'<text x="6" y="16" font-size="13" fill="#1d2430">{escape(title)}</text>']
+    rows, columns = [], []
     for i, name in enumerate(names):
-        y, x = _TOP + _CELL * i + _CELL / 2, _LEFT + _CELL * i + _CELL / 2
+        y, x = _TOP + _CELL * i + _CELL // 2 + 4, _LEFT + _CELL * i + _CELL // 2 + 4
         label = escape(name)
-        parts.append(
-            f'<text x="{_LEFT - 5}" y="{y + 4:g}" text-anchor="end" fill="#5d6878">{label}</text>'
-            f'<text transform="translate({x + 4:g},{_TOP - 5}) rotate(-45)" fill="#5d6878">'
-            f"{label}</text>"
-        )
-    for i, row in enumerate(matrix):
-        for j, value in enumerate(row):
-            if value is not None:
-                parts.append(_cell(_LEFT + _CELL * j, _TOP + _CELL * i, value))
-    return "".join(parts)
+        rows.append(f'<text x="{_LEFT - 5}" y="{y}">{label}</text>')
+        columns.append(f'<text transform="translate({x},{_TOP - 5}) rotate(-45)">{label}</text>')
+    cells = [
+        _cell(_LEFT + _CELL * j, _TOP + _CELL * i, value)
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if value is not None
+    ]
+    return (
+        f'<text x="6" y="16" font-size="13">{escape(title)}</text>'
+        f'<g fill="#5d6878">{"".join(columns)}<g text-anchor="end">{"".join(rows)}</g></g>'
+        f'<g text-anchor="middle">{"".join(cells)}</g>'
+    )
 
 
 def _cell(x: int, y: int, value: float) -> str:
     end = _HIGH if value >= 0 else _LOW
-    weight = min(1.0, abs(value))
-    colour = ",".join(str(round(255 + (channel - 255) * weight)) for channel in end)
-    ink = "#fff" if weight > 0.75 else "#1d2430"
+    weight, side = min(1.0, abs(value)), _CELL - 1
+    colour = "".join(f"{round(255 + (channel - 255) * weight):02x}" for channel in end)
+    ink = ' fill="#fff"' if weight > 0.75 else ""
     number = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1)  # no -0.00
     return (
-        f'<rect x="{x}" y="{y}" width="{_CELL - 1}" height="{_CELL - 1}" fill="rgb({colour})"/>'
-        f'<text x="{x + _CELL / 2 - 0.5:g}" y="{y + _CELL / 2 + 4:g}" text-anchor="middle" '
-        f'fill="{ink}">{number}</text>'
+        f'<path d="M{x} {y}h{side}v{side}h-{side}z" fill="#{colour}"/>'
+        f'<text x="{x + side // 2}" y="{y + side // 2 + 4}"{ink}>{number}</text>'
     )

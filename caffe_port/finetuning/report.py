@@ -113,7 +113,8 @@ def _page(
     for title, svg in heat.items():
         note = html.paragraph("Rows: templates. Columns: the pixels' classes.", note=True)
         sections.append(html.section(title, note, html.Html(svg)))
-    sections += [_table(table) for name, table in found.items() if name.startswith("classes")]
+    last = [found[name] for name in ("lost", "classes_before", "classes_after") if name in found]
+    sections += map(_table, last)
     lines = [[name, version] for name, version in results.versions.items()]
     sections.append(html.section("Versions", html.table(["of", "version"], lines)))
     return html.page(f"Fine-tuning {results.net_name}", sections)

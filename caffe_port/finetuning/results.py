@@ -31,6 +31,7 @@ class Score:
     Attributes:
         before, after: mean IoU before and after the CRF; None where there is none.
         iou_before, iou_after: per class.
+        lost: per class, the share of its pixels that are taken for class 0 before the CRF.
         templates: by similarity (C, C), see ``templates``.
         final_loss: of the training, smoothed.
         seconds: what the training took.
@@ -40,6 +41,7 @@ class Score:
     after: float | None = None
     iou_before: list[float | None] = field(default_factory=list)
     iou_after: list[float | None] = field(default_factory=list)
+    lost: list[float | None] = field(default_factory=list)
     templates: dict[str, Matrix] = field(default_factory=dict)
     final_loss: float | None = None
     seconds: float | None = None
@@ -191,6 +193,8 @@ def _score(found: Mapping[str, Any]) -> Score:
     score.final_loss = _short(found.get("final_loss"), 6)
     if found.get("before"):
         score.before, score.iou_before = _rounded(found["before"])
+        score.lost = [_short(row[0] / sum(row), 5) if any(row) else None
+                      for row in found["before"]["confusion"]]  # fmt: skip
     if found.get("after"):
         score.after, score.iou_after = _rounded(found["after"])
     for name, matrix in (found.get("templates") or {}).items():

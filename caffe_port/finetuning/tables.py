@@ -44,6 +44,7 @@ def all_tables(results: Results) -> dict[str, Table]:
         "contrasts": contrasts(results),
         "published": published(results),
         "similarities": similarities(results),
+        "lost": lost(results),
         **{f"classes_{when}": classes(results, when) for when in WHEN},
     }
     return {name: table for name, table in tables.items() if table.rows}
@@ -235,6 +236,24 @@ def classes(results: Results, when: str) -> Table:
         rows.append([name, baseline, *cells])
     title = f"IoU of each class {when} the CRF, difference to the baseline in points"
     return Table(title, ["variant", "against", *results.names], rows)
+
+
+def lost(results: Results) -> Table:
+    """Each class's pixels that are taken for class 0."""
+    rows = []
+    if results.start is not None and results.start.lost:
+        shares = ["-" if x is None else f"{100 * x:.1f}" for x in results.start.lost[1:]]
+        rows.append([f"start: {results.init}", *shares])
+    for name, scores in results.scores.items():
+        known = [score.lost[1:] for score in scores.values() if score.lost]
+        if known:
+            means = [
+                _mean(estimate([100 * x for x in values if x is not None]), 1)
+                for values in zip(*known, strict=True)
+            ]
+            rows.append([name, *means])
+    title = f"Pixels of each class that are taken for {(results.names or ['class 0'])[0]}, in %"
+    return Table(title, ["variant", *results.names[1:]], rows, "Before the CRF.")
 
 
 def _minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:

@@ -97,7 +97,7 @@ def made_results() -> Results:
     results = Results(
         net="tiny", net_name="tiny-largefov", init="init.caffemodel", names=["ground", "disc"],
         data={"folder": "drawn", "train": 6, "val": 2, "first": "a"}, planned=[1, 2, 3],
-        start=Score(0.5, 0.6, [0.4, 0.6], [0.5, 0.7], _matrices(0.1)), steps=8,
+        start=Score(0.5, 0.6, [0.4, 0.6], [0.5, 0.7], [0.9, 0.25], _matrices(0.1)), steps=8,
         versions={"torch": "2"},
     )  # fmt: skip
     gains = {
@@ -108,7 +108,8 @@ def made_results() -> Results:
         by_seed = {}
         for seed, noise in ((1, 0.0), (2, 0.01), (3, 0.02)):
             x = 0.5 + gain + noise + (0.001 * seed if "pull" in name else 0)
-            by_seed[seed] = Score(x, x + 0.1, [x, x], [x, None], _matrices(gain), 0.3, 2.0)
+            lost = [0.9, 0.1 * seed]
+            by_seed[seed] = Score(x, x + 0.1, [x, x], [x, None], lost, _matrices(gain), 0.3, 2.0)
         results.scores[name] = by_seed
         results.curves[name] = {"total": [[0, 2.0], [4, 1.0 - gain]], "loss": [[0, 1.5]]}
     return results

@@ -229,6 +229,9 @@ def test_an_experiment_goes_on_and_grows(tmp_path, setup):
         "step_softmax": [1, 2], "step_pull_push_cosine": [1, 2]
     }  # fmt: skip
     assert results.start is not None
+    confusion = json.loads((work[0].folder / "result.json").read_text())["before"]["confusion"]
+    share = confusion[1][0] / sum(confusion[1])
+    assert results.start.lost[1] == pytest.approx(share, abs=1e-5)
     seeds = results.mean_ious("step_softmax", "before")
     assert len(set(seeds.values())) == 2
     assert results.curves["step_pull_push_cosine"].keys() == {"total", "loss", "feedback"}

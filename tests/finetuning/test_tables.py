@@ -61,6 +61,14 @@ def test_classes(results):
     assert rows(after)["poly_pull_cosine"][2] == "-"
 
 
+def test_pixels_lost_to_the_background(results):
+    table = tables.lost(results)
+    assert table.title == "Pixels of each class that are taken for ground, in %"
+    assert table.headers == ["variant", "disc"]
+    assert rows(table)["start: init.caffemodel"] == ["25.0"]
+    assert rows(table)["poly_softmax"] == ["20.0 ± 10.0"]
+
+
 def test_similarities(results):
     table = tables.similarities(results)
     assert table.headers[1:] == [
