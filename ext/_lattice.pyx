@@ -62,6 +62,10 @@ cdef extern from "paths.h" namespace "caffe_port::crf" nogil:
     bint c_choose_path "caffe_port::crf::choose_path"(const char*)
 
 
+cdef extern from "pixel_order.h" namespace "caffe_port::crf" nogil:
+    int kChunks
+
+MOST_THREADS = kChunks  # for one image
 NORMALIZATIONS = ("none", "before", "after", "symmetric")
 EXPONENTIALS = ("exact", "cut off", "clamped")
 
@@ -77,8 +81,8 @@ cdef class Kernel:
         cdef int which = NORMALIZATIONS.index(normalization)
         if features.height == 0 or features.width == 0 or not 1 <= features.dimension <= 16:
             raise ValueError("there must be pixels, and 1 to 16 dimensions")
-        if not 1 <= threads <= 2:
-            raise ValueError("threads must be 1 or 2")
+        if not 1 <= threads <= MOST_THREADS:
+            raise ValueError(f"threads must be 1 to {MOST_THREADS}")
         with nogil:
             self.kernel.reset(new CKernel(features, <Normalization>which, exact, threads))
         self.height, self.width, self.exact = features.height, features.width, exact
@@ -162,8 +166,8 @@ def mean_field(
     cdef Term term
     cdef const float[:, ::1] matrix
     shape = (unary.shape[0], unary.shape[1], unary.shape[2])
-    if 0 in shape or not 1 <= threads <= 2 or iterations < 0:
-        raise ValueError("there must be labels, pixels, 1 or 2 threads, and iterations not negative")
+    if 0 in shape or not 1 <= threads <= MOST_THREADS or iterations < 0:
+        raise ValueError("there must be labels, pixels, 1 to 8 threads, and iterations not negative")
     if start is not None and (start.shape[0], start.shape[1], start.shape[2]) != shape:
         raise ValueError("start must have the shape of unary")
     if q is not None and (q.shape[0], q.shape[1], q.shape[2]) != shape:

@@ -1,4 +1,4 @@
-// One or two threads that do a piece of work together, step by step.
+// A few threads that do a piece of work together, step by step.
 #pragma once
 
 #include <atomic>
@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "float_state.h"
 
@@ -41,12 +42,12 @@ class Barrier {
   std::condition_variable opened_;
 };
 
-// Calls work(0) to work(members - 1), members being 1 or 2, each in a thread of its own (work(0) in
-// the caller's), all flushing denormals. What one of them throws is thrown when all have ended; work
-// that meets at a barrier must not throw.
+// Calls work(0) to work(members - 1), each in a thread of its own (work(0) in the caller's), all
+// flushing denormals. What one of them throws is thrown when all have ended; work that meets at a
+// barrier must not throw.
 template <class Work>
 void in_parallel(int members, Work work) {
-  std::exception_ptr errors[2];
+  std::vector<std::exception_ptr> errors(members);
   const auto guarded = [&](int member) {
     const FlushDenormals flush;
     try {
@@ -55,10 +56,10 @@ void in_parallel(int members, Work work) {
       errors[member] = std::current_exception();
     }
   };
-  std::thread other;
-  if (members > 1) other = std::thread(guarded, 1);
+  std::vector<std::thread> others;
+  for (int member = 1; member < members; ++member) others.emplace_back(guarded, member);
   guarded(0);
-  if (other.joinable()) other.join();
+  for (std::thread& other : others) other.join();
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
 }

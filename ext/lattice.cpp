@@ -12,6 +12,8 @@
 namespace caffe_port::crf {
 namespace {
 
+constexpr int kTogether = 64;  // rows that follow each other, whose twins are in one group
+
 // The keys of the d + 1 vertices of a group's i-th simplex. From one vertex to the next all
 // coordinates grow by 1, but the one whose rank is next to the last's falls by d.
 template <class Packing>
@@ -80,7 +82,7 @@ struct Lattice::Builder {
   const Features& features;
   const PixelOrder& order;
   int threads;
-  Table tables[2];  // by chunk; in the end the first has the vertices of both
+  Table tables[kChunks];  // in the end the first has the vertices of all
   Places places;
 
   // False when keys would not be unique.
@@ -92,7 +94,7 @@ struct Lattice::Builder {
     else
       lattice.chains_.resize(D + 1);
     in_parallel(threads, [&](int member) {
-      for (int c = member; c < 2; c += threads) take_rows(c);
+      for (int c = member; c < kChunks; c += threads) take_rows(c);
       for (int axis = member; axis <= D; axis += threads) link(axis);
     });
     return true;
@@ -100,38 +102,49 @@ struct Lattice::Builder {
 
  private:
   bool locate() {
-    bool inside[2];
+    bool inside[kChunks];
     in_parallel(threads, [&](int member) {
-      for (int c = member; c < 2; c += threads) {
+      for (int c = member; c < kChunks; c += threads) {
         lattice.met_[c].clear();
         inside[c] = locate_chunk<Packing>(features, order.runs(c),
-                                          c == 1 && lattice.pixels_ % 4 != 0,
+                                          c == kChunks - 1 && lattice.pixels_ % 4 != 0,
                                           lattice.corners_ptr(), tables[c], lattice.met_[c]);
       }
     });
-    return inside[0] && inside[1];
+    return std::all_of(inside, inside + kChunks, [](bool all) { return all; });
   }
 
-  // Gives every vertex of either chunk its row.
+  // Gives every vertex of every chunk its row.
   void number() {
-    const std::size_t first_count = tables[0].size();
-    std::vector<std::int32_t> numbers(tables[1].size());  // of the second's vertices, in the first
-    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = tables[0].insert(tables[1].key(i));
-    lattice.vertices_ = tables[0].size();
+    std::vector<std::int32_t> numbers[kChunks];  // of the chunks' vertices, in the first table
+    std::size_t known[kChunks + 1] = {0, tables[0].size()};
+    for (int c = 1; c < kChunks; ++c) {
+      for (std::size_t i = 0; i < tables[c].size(); ++i)
+        numbers[c].push_back(tables[0].insert(tables[c].key(i)));
+      known[c + 1] = tables[0].size();
+    }
+    lattice.vertices_ = lattice.rows_ = tables[0].size();
     if constexpr (kInLines)
       places = by_line<Packing>(tables[0], lattice.begins_);
     else
       places = as_found(lattice.vertices_);
-    lattice.row_[0].assign(places.begin(), places.begin() + first_count);
-    lattice.row_[1].resize(numbers.size());
-    const std::size_t met = lattice.met_[1].empty() ? 0 : lattice.met_[1].back();
+    lattice.row_[0].assign(places.begin(), places.begin() + known[1]);
+    for (int c = 1; c < kChunks; ++c) take_places(c, numbers[c], known[c]);
+  }
+
+  // Numbers below known are those of chunks before.
+  void take_places(int chunk, const std::vector<std::int32_t>& numbers, std::size_t known) {
+    const std::size_t met = lattice.met_[chunk].empty() ? 0 : lattice.met_[chunk].back();
     for (std::size_t i = 0; i < numbers.size(); ++i) {
-      const std::int32_t row = places[numbers[i]];
-      const bool shared = static_cast<std::size_t>(numbers[i]) < first_count;
-      const auto twin = static_cast<std::int32_t>(lattice.rows());
-      lattice.row_[1][i] = shared && i < met ? twin : row;
-      if (shared && i < met) lattice.twins_.push_back({row, twin});
+      std::int32_t row = places[numbers[i]];
+      const bool shared = static_cast<std::size_t>(numbers[i]) < known;
       if (!shared && i >= met) lattice.unmet_.push_back(row);
+      if (shared && i < met) {
+        const auto twin = static_cast<std::int32_t>(lattice.rows_++);
+        lattice.twins_[row / kTogether % kChunks].push_back({row, twin});
+        row = twin;
+      }
+      lattice.row_[chunk].push_back(row);
     }
   }
 

@@ -20,8 +20,8 @@ constexpr int kMostInLines = 2;  // dimensions
 // Vertices, each with a row of values, and who is whose neighbour. Up to two dimensions vertices
 // stand in lines (of an image's positions: its rows), one after the other, such that neighbours are a
 // line or a few apart. Beyond, they stand in the order in which pixels meet them. After them come the
-// twins: a vertex that both chunks of pixels meet has a second row, which the second chunk uses, so
-// that two threads do not add to the same row. Pixels are numbered in the order given.
+// twins: a vertex that several chunks of pixels meet has a row for each of them, so that no two
+// threads add to the same row. Pixels are numbered in the order given.
 class Lattice {
  public:
   // Throws std::invalid_argument (dimension, number of pixels) and std::range_error (a feature so
@@ -29,7 +29,7 @@ class Lattice {
   Lattice(const Features& features, const PixelOrder& order, int threads);
 
   std::size_t vertices() const { return vertices_; }
-  std::size_t rows() const { return vertices_ + twins_.size(); }
+  std::size_t rows() const { return rows_; }
   float alpha() const { return alpha_; }
   int axes() const { return dimension_ + 1; }
   Pixels corners(std::size_t first, std::size_t count) const {
@@ -43,7 +43,8 @@ class Lattice {
     return {row_[chunk].data() + begin, met[run] - begin, more};
   }
   Rows unmet() const { return {unmet_.data(), unmet_.size(), 0}; }
-  const std::vector<Twins>& twins() const { return twins_; }
+  // A vertex' twins are in one of kChunks groups, in the order of the chunks.
+  const std::vector<Twins>& twins(int group) const { return twins_[group]; }
 
   bool in_lines() const { return dimension_ <= kMostInLines; }
   std::size_t lines() const { return begins_.size() - 1; }
@@ -65,14 +66,14 @@ class Lattice {
   const Corner* corners_ptr() const { return reinterpret_cast<const Corner*>(corners_.data()); }
   Corner* corners_ptr() { return reinterpret_cast<Corner*>(corners_.data()); }
 
-  std::size_t pixels_, vertices_ = 0;
+  std::size_t pixels_, vertices_ = 0, rows_ = 0;
   int dimension_;
   float alpha_ = 0;
   Buffer corners_;
-  std::vector<std::int32_t> row_[2];  // by chunk, by its own number of the vertex
-  std::vector<std::size_t> met_[2];   // by chunk and run: how many its pixels have met in the end
+  std::vector<std::int32_t> row_[kChunks];  // by chunk, by its own number of the vertex
+  std::vector<std::size_t> met_[kChunks];   // by chunk and run: how many its pixels have met in the end
   std::vector<std::int32_t> unmet_;
-  std::vector<Twins> twins_;
+  std::vector<Twins> twins_[kChunks];               // by group
   std::vector<std::size_t> begins_;                  // by line
   std::vector<std::vector<Neighbours>> neighbours_;  // by axis
   std::vector<std::vector<std::int32_t>> chains_;    // by axis

@@ -48,26 +48,25 @@ class Filter {
   }
 
   // Steps of the blur, each of which must be finished before the next.
-  int steps() const { return lattice_.in_lines() ? 4 : lattice_.axes() + 2; }
+  int steps() const { return 2 + (lattice_.in_lines() ? 2 : lattice_.axes()); }
   void blur(int turn, int step, int part) {
     float* const rows = rows_[(turn + 1) % 2].data();
-    const std::size_t begin = lattice_.twins().size() * part / parts_;
-    const std::size_t count = lattice_.twins().size() * (part + 1) / parts_ - begin;
-    const Twins* const twins = lattice_.twins().data() + begin;
-    if (step == 0) {
-      loops_.join(twins, count, rows, width_);
-      if (part == 0) loops_.clear(lattice_.unmet(), rows, width_);
-    } else if (step == steps() - 1) {
-      loops_.part(twins, count, rows, width_);
-    } else if (lattice_.in_lines()) {
-      step == 1 ? lines_[part]->take_aside(rows) : lines_[part]->run(rows);
-    } else {
-      const int axis = adjoint_ ? lattice_.axes() - step : step - 1;
-      loops_.blur_chains(lattice_.chains(axis, part, parts_), rows, width_);
-    }
+    if (step == 0 && part == 0) loops_.clear(lattice_.unmet(), rows, width_);
+    if (step == 0) return with_twins(loops_.join, rows, part);
+    if (step == steps() - 1) return with_twins(loops_.part, rows, part);
+    if (lattice_.in_lines())
+      return step == 1 ? lines_[part]->take_aside(rows) : lines_[part]->run(rows);
+    const int axis = adjoint_ ? lattice_.axes() - step : step - 1;
+    loops_.blur_chains(lattice_.chains(axis, part, parts_), rows, width_);
   }
 
  private:
+  template <class Loop>
+  void with_twins(Loop loop, float* rows, int part) {
+    for (int group = part; group < kChunks; group += parts_)
+      loop(lattice_.twins(group).data(), lattice_.twins(group).size(), rows, width_);
+  }
+
   const Lattice& lattice_;
   const float *before_, *after_;  // n, on either side
   std::size_t width_;
@@ -88,6 +87,7 @@ class MeanField {
         order_(problem.height, problem.width, problem.exact),
         scores_(pixels_ * width_),
         barrier_(problem.threads) {
+    std::fill(finite_, finite_ + kChunks, true);
     for (const Term& term : problem.terms)
       filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.adjoint,
                                                   problem.exact, problem.threads));
@@ -95,7 +95,7 @@ class MeanField {
 
   void run() {
     in_parallel(problem_.threads, [&](int member) { work(member); });
-    if (!finite_[0] || !finite_[1])
+    if (!std::all_of(finite_, finite_ + kChunks, [](bool finite) { return finite; }))
       throw std::overflow_error("a sum of energies left the range of float32");
   }
 
@@ -111,7 +111,7 @@ class MeanField {
     for (int i = 0; i <= problem_.iterations; ++i) {
       const bool last = i == problem_.iterations;
       if (i > 0) blur(i, member);
-      for (int chunk = member; chunk < 2; chunk += problem_.threads)
+      for (int chunk = member; chunk < kChunks; chunk += problem_.threads)
         sweep(desk, chunk, i, last);
       barrier_.wait();
     }
@@ -203,7 +203,7 @@ class MeanField {
   Buffer scores_;
   Barrier barrier_;
   std::vector<std::unique_ptr<Filter>> filters_;
-  bool finite_[2] = {true, true};
+  bool finite_[kChunks];
 };
 
 }  // namespace
@@ -235,7 +235,7 @@ Kernel::Kernel(const Features& features, Normalization normalization, bool exact
   after_ = normalization != Normalization::kBefore;
   const FlushDenormals flush;
   const PixelOrder order(features.height, features.width, exact);
-  for (int chunk = 0; chunk < 2; ++chunk)
+  for (int chunk = 0; chunk < kChunks; ++chunk)
     for (const Run& run : order.runs(chunk))
       for (std::size_t i = 0; i < run.count; ++i) {
         const float sum = sums.data()[run.pixel + i];

@@ -50,7 +50,7 @@ struct Problem {
   bool normalise = true;  // false: no softmax in the last iteration
   bool adjoint = false;   // the transposes of the kernels, n included, instead of the kernels
   bool exact = false;     // see PixelOrder; the same for all kernels
-  int threads = 1;        // 1 or 2; does not change the result
+  int threads = 1;        // 1 to kChunks; does not change the result
   float* q = nullptr;             // out: labels planes; may be null
   std::int32_t* best = nullptr;   // out: each pixel's largest, the first of equals; may be null
 };

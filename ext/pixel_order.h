@@ -10,6 +10,7 @@
 namespace caffe_port::crf {
 
 constexpr std::size_t kMostInRun = 64;
+constexpr int kChunks = 8;
 
 // Consecutive pixels of a row of the image, which stand at begin and after in the order.
 struct Run {
@@ -17,14 +18,14 @@ struct Run {
 };
 
 // Row after row of a strip, strip after strip: what neighbours share stays in the first caches. It
-// falls into two fixed chunks, the upper half and the lower, so that two threads can work while
-// results do not depend on how many there are. Exact: row after row, in one chunk, as the original.
+// falls into fixed chunks, one below the other, so that as many threads can work while results do not
+// depend on how many there are. Exact: row after row, in one chunk, as the original.
 class PixelOrder {
  public:
   PixelOrder(std::size_t height, std::size_t width, bool exact) {
-    const std::size_t middle = exact ? height : height / 2;
-    append(runs_[0], 0, middle, width, exact);
-    append(runs_[1], middle, height, width, exact);
+    const auto top = [=](int chunk) { return exact && chunk > 0 ? height : height * chunk / kChunks; };
+    for (int chunk = 0; chunk < kChunks; ++chunk)
+      append(runs_[chunk], top(chunk), top(chunk + 1), width, exact);
   }
 
   const std::vector<Run>& runs(int chunk) const { return runs_[chunk]; }
@@ -43,7 +44,7 @@ class PixelOrder {
         }
   }
 
-  std::vector<Run> runs_[2];
+  std::vector<Run> runs_[kChunks];
 };
 
 }  // namespace caffe_port::crf

@@ -3,6 +3,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_THREADS: int
 NORMALIZATIONS: tuple[str, ...]
 EXPONENTIALS: tuple[str, ...]
 

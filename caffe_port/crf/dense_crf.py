@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caffe_port.crf import _checks as checks
 from caffe_port.crf._kernels import Normalization, feature_kernel, image_kernel, position_kernel
-from caffe_port.crf._lattice import Kernel, mean_field
+from caffe_port.crf._lattice import MOST_THREADS, Kernel, mean_field
 from caffe_port.errors import UsageError
 
 Flavour = Literal["deeplab", "krahenbuhl2013"]
@@ -42,9 +42,9 @@ class DenseCRF:
         normalization: how kernels are normalised: "after", n = 1 / (K 1 + 1e-20) applied to the
             filtered values; "before", applied to Q; "symmetric", n = 1 / sqrt(K 1 + 1e-20) on both
             sides; "none". By default "after" for DeepLab, "symmetric" for the other.
-        threads: 1 or 2 for each call. They do not change the result.
+        threads: for each call, of which up to 8 are used. They do not change the result.
         exact: add up pixels in the original's order, for DeepLab's result to the last bit. By
-            default pixels are added in two halves, which differs by rounding (some 1e-6).
+            default pixels are added in eight parts, which differs by rounding (some 1e-6).
     Raises:
         UsageError: from any method, when an argument is not what is described.
     Source: Kraehenbuehl and Koltun, NIPS 2011; DeepLab's libDenseCRF, densecrf.cpp.
@@ -69,7 +69,7 @@ class DenseCRF:
         usual, self._exponential = _DEFAULTS[flavour]
         self.flavour = flavour
         self.normalization = checks.normalization(normalization or usual)
-        self.threads = min(checks.count("threads", threads, 1), 2)
+        self.threads = min(checks.count("threads", threads, 1), MOST_THREADS)
         self.exact = bool(exact)
         self._kernels: tuple[Kernel, ...] = ()
         self._weights: tuple[float | NDArray[np.float32], ...] = ()

@@ -174,7 +174,7 @@ def refine_items(
 
     def work(item: Item) -> CaffePortError | OSError | None:
         try:
-            labels = refine_item(item, kind, kernels, threads=2 if alone else 1)
+            labels = refine_item(item, kind, kernels, threads=jobs if alone else 1)
             write_item(folder, item.name, labels, png=png)
         except (CaffePortError, OSError) as error:
             return error

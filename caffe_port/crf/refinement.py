@@ -55,7 +55,7 @@ def refine(
         image: (H, W, 3) uint8 or float32, used as it is: RGB gives the labels of DeepLab's
             programs, BGR minus the mean those of its Caffe layer (some 0.3 % differ).
         parameters: kernels and iterations.
-        threads: 1 or 2; the result is the same.
+        threads: at most 8 are used; the result is the same.
     Returns:
         (C, H, W) float32 probabilities.
     Raises:

@@ -283,6 +283,6 @@ def test_the_compiled_half_defends_itself():
     with pytest.raises(ValueError, match="labels by labels"):
         mean_field(small, (kernel,), (np.zeros((3, 3), np.float32),), 1)
     with pytest.raises(ValueError, match="threads"):
-        mean_field(small, (kernel,), (1.0,), 1, threads=3)
+        mean_field(small, (kernel,), (1.0,), 1, threads=9)
     with pytest.raises(TypeError):
         mean_field(small, ("no kernel",), (1.0,), 1)
