@@ -14,12 +14,13 @@ from caffe_port.data.pictures import PathLike
 from caffe_port.data.transformer import Floats
 from caffe_port.data.voc import list_lines
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, open_regular
 
 # What h5py raises on a broken file, depending on where libhdf5 notices.
 _BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 _MOST = 2**31 - 1  # Caffe's limit on the elements of a blob
-_TIGHTEST = 1100  # no filter of HDF5 packs closer
+_TIGHTEST = 16  # times that a large dataset may be packed; real data is packed a few times
+_SMALL = 2**27  # bytes of float32; what is smaller may be packed as it likes
 
 
 class Hdf5Reader:
@@ -112,6 +113,7 @@ def read_datasets(path: PathLike, names: Sequence[str]) -> list[Floats]:
             keeps them in other files, or claims more than is stored.
     """
     try:
+        open_regular(path).close()  # a pipe would be waited for
         with h5py.File(path, "r") as file:
             data = [_read(file, name, f"{path}: dataset '{name}'") for name in names]
     except _BROKEN as error:
@@ -123,7 +125,12 @@ def read_datasets(path: PathLike, names: Sequence[str]) -> list[Floats]:
 
 
 def _read(file: h5py.File, name: str, where: str) -> Floats:
-    dataset = file.get(name)
+    dataset: Any = file
+    for part in filter(None, name.split("/")):
+        here = isinstance(dataset, h5py.Group) and part in dataset.keys()  # noqa: SIM118
+        if here and not isinstance(dataset.get(part, getlink=True), h5py.HardLink):
+            raise DataError(f"{where}: a soft or external link, which is refused")
+        dataset = dataset[part] if here else None
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(f"{where}: there is none; the file has {', '.join(list(file)[:20])}")
     if dataset.dtype.kind not in "fiu" or dataset.shape is None:
@@ -131,7 +138,9 @@ def _read(file: h5py.File, name: str, where: str) -> Floats:
     if dataset.is_virtual or dataset.external:
         raise DataError(f"{where}: keeps its values in other files, which is refused")
     count, stored = math.prod(dataset.shape), dataset.id.get_storage_size()
-    packed = dataset.dtype.itemsize * count / (_TIGHTEST if dataset.compression else 1)
+    filtered = dataset.compression is not None
+    packed = dataset.dtype.itemsize * count / (_TIGHTEST if filtered else 1)
+    packed = 0 if filtered and stored and 4 * count <= _SMALL else packed
     if not dataset.shape or count == 0 or count > _MOST or packed > stored:
         raise DataError(f"{where}: shape {dataset.shape}, of which {stored} bytes are stored")
     return np.asarray(dataset[()], np.float32)

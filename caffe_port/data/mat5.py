@@ -25,6 +25,7 @@ _COMPLEX = 0x0800
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
             13: "u8"}  # fmt: skip
 _HEADER, _TAG, _HEAD = 128, 8, 4096
+_SMALL, _TIGHTEST = 2**26, 8  # bytes that may inflate as they like; of more, how many times
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class Variable:
             FormatError: they are not all there.
         """
         wanted = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        if self.compressed and wanted > max(_SMALL, _TIGHTEST * self.size):
+            message = f"variable '{self.name}': {self.size} bytes that inflate to {wanted}"
+            raise FormatError(message, path=self.path, offset=self.start)
         with open(self.path, "rb") as stream:
             stream.seek(self.start)
             data = stream.read(self.size)
@@ -72,8 +76,9 @@ class Variable:
             here = max(len(data) - self.offset, 0)
             message = f"variable '{self.name}' has {here} bytes of values; expected {wanted}"
             raise FormatError(message, path=self.path, offset=self.start)
-        data = data[self.offset : self.offset + wanted]
-        return np.frombuffer(data, self.dtype).reshape(self.shape, order="F")
+        count = math.prod(self.shape)
+        values = np.frombuffer(data, self.dtype, count, self.offset)
+        return values.reshape(self.shape, order="F")
 
 
 def _inflate(data: bytes, limit: int, where: Variable | _Place) -> bytes:

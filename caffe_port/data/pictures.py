@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -28,6 +29,9 @@ PathLike = str | os.PathLike[str]
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph: 200 MB while it is decoded
 MAX_FILE = 256 * 2**20
+# Pillow reads comments byte by byte, for as long as there are any
+_PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
+_HEAD = 65536
 _TOO_LARGE = f"too large to be decoded safely: expected at most {MAX_PIXELS:,} pixels"
 
 # What Pillow's decoders let out for a broken file, by experience: not only OSError.
@@ -194,6 +198,8 @@ def _recognised(content: bytes, where: str) -> Image.Image:
     """A picture of which the head is read, if that is small enough to be decoded."""
     from PIL import Image
 
+    if content.startswith(b"P") and not _PPM_HEAD.match(content[:_HEAD]):
+        raise DataError(f"{where}: no head of a PPM picture in its first {_HEAD} bytes")
     try:
         with _quietly():
             picture = Image.open(io.BytesIO(content), formats=FORMATS)

@@ -26,6 +26,9 @@ VOC_CLASSES = (
 )  # fmt: skip
 
 
+_LONGEST_NAME = 4096  # what systems take at most
+
+
 @dataclass(frozen=True)
 class VOCItem:
     """One image of a list.
@@ -80,6 +83,8 @@ def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
                 f"{path}: line {number}: expected an id or 'image label' (names cannot hold "
                 f"blanks), found {line[:80]!r}"
             )
+        if max(map(len, words)) > _LONGEST_NAME:
+            raise DataError(f"{path}: line {number}: a name of over {_LONGEST_NAME} characters")
         yield number, words
 
 

@@ -24,6 +24,7 @@ from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import explaining
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
 
+MAX_HEADER = 8 * 2**20  # of a net of 65,000 parameters; a million would take minutes
 _DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 
@@ -37,6 +38,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> WeightFile:
     """
     with explaining(path):
         source = MappedFile(path)
+        length = int.from_bytes(source.view[:8], "little")
+        if length > MAX_HEADER:
+            raise FormatError(f"a header of {length} bytes; at most {MAX_HEADER} are read")
         try:
             # The library checks the header; the numbers it checked are then used for views.
             with safe_open(path, framework="np") as file:
