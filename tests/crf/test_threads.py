@@ -39,6 +39,21 @@ def test_one_image_on_any_number_of_threads_gives_the_result_of_one(size, exact)
         assert np.array_equal(crf.map(unary), want.argmax(0))
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3, 9])
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_filters_both_ways_on_any_number_of_threads_give_the_result_of_one(dimension, adjoint):
+    rng = np.random.default_rng(dimension)
+    features = 6 * rng.random((23, 30, dimension), np.float32)
+    values = rng.normal(size=(3, 23, 30)).astype(np.float32)
+    want, *others = (
+        DenseCRF(23, 30, 3, threads=threads)
+        .add_features(features, weight=1)
+        .filtered(values, 0, adjoint=adjoint)
+        for threads in (1, 2, 3, 8)
+    )
+    assert all(np.array_equal(other, want) for other in others)
+
+
 def random_configuration(seed):
     """Sizes from 1 x 1, widths from 0.5 to 500, extreme energies, constant images."""
     rng = np.random.default_rng(seed)
