@@ -115,7 +115,7 @@ def checkpointed(steps: Sequence[Step]) -> list[Step | Segment]:
         if not fits:
             made += row
             continue
-        for part in _even_parts(list(row)):
+        for part in _parts(list(row)):
             segment = Segment(part)
             if any(step.layer.needs_backward for step in part):
                 segment.checkpoint()
@@ -145,15 +145,56 @@ def _can_be_compiled(step: Step) -> bool:
     return _is_plain(step) and not drawn and step.layer.type not in _NOT_COMPILED
 
 
-def _even_parts(row: list[Step]) -> Iterator[list[Step]]:
-    """About sqrt(n) parts whose blobs are about as large."""
-    sizes = [sum(math.prod(shape) for shape in step.layer.top_shapes) for step in row]
-    most, part, size = sum(sizes) / max(1, round(math.sqrt(len(row)))), [], 0
-    for step, own in zip(row, sizes, strict=True):
-        part.append(step)
-        size += own
-        if size >= most:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+def _parts(row: Sequence[Step]) -> list[Sequence[Step]]:
+    """Cut where few blobs are alive, so that these and the largest part take the least memory."""
+    sizes = [0 if _is_alias(step) else _size(step) for step in row]
+    alive = _alive(row)
+    most = max(2, 2 * round(math.sqrt(len(row))))
+    choices = [_cuts(sizes, alive, sum(sizes) / count) for count in range(1, most)]
+    cuts = min(choices, key=lambda chosen: _cost(sizes, alive, chosen))
+    ends = [0, *cuts, len(row)]
+    return [row[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+def _size(step: Step) -> int:
+    return sum(math.prod(shape) for shape in step.layer.top_shapes)
+
+
+def _is_alias(step: Step) -> bool:
+    """Whether its tops are its bottoms' memory."""
+    return step.layer.type == "Split"
+
+
+def _alive(row: Sequence[Step]) -> list[int]:
+    """Per step, how many numbers made before it are still needed by it or later ones."""
+    memory: dict[str, tuple[int, str]] = {}  # blob -> its size and whose memory it is
+    found = []
+    for step in row:
+        found.append(sum({where: size for size, where in memory.values()}.values()))
+        for top, shape in zip(step.layer.tops, step.layer.top_shapes, strict=True):
+            own = (math.prod(shape), f"{top} of {step.layer.name}")
+            memory[top] = memory.get(step.layer.bottoms[0], own) if _is_alias(step) else own
+        for name in step.free:
+            memory.pop(name, None)
+    return found
+
+
+def _cuts(sizes: Sequence[int], alive: Sequence[int], wanted: float) -> list[int]:
+    """Places that leave about so many numbers to each part, where the fewest are alive."""
+    done = [0, *itertools.accumulate(sizes)]
+    cuts: list[int] = []
+    while done[-1] - done[cuts[-1] if cuts else 0] > 1.5 * wanted:
+        begin = cuts[-1] if cuts else 0
+        goal = done[begin] + wanted
+        near = [i for i in range(begin + 1, len(sizes)) if abs(done[i] - goal) <= wanted / 2]
+        if not near:
+            break
+        cuts.append(min(near, key=lambda i: alive[i]))
+    return cuts
+
+
+def _cost(sizes: Sequence[int], alive: Sequence[int], cuts: Sequence[int]) -> int:
+    """Numbers kept at the cuts, and those of the largest part."""
+    ends = [0, *cuts, len(sizes)]
+    parts = [sum(sizes[begin:end]) for begin, end in itertools.pairwise(ends)]
+    return sum(alive[cut] for cut in cuts) + max(parts)
