@@ -25,7 +25,7 @@ class Modes:
         checkpoint: keeps few blobs for the backward pass and computes the others again, with the
             same dropout masks: less memory, the same numbers.
     Raises:
-        UsageError: another amp.
+        UsageError: another amp, or compile with checkpoint.
     """
 
     amp: str = ""
@@ -36,6 +36,8 @@ class Modes:
     def __post_init__(self) -> None:
         if self.amp and self.amp not in _TYPES:
             raise UsageError(f"amp is '{self.amp}'; expected {' or '.join(_TYPES)}")
+        if self.compile and self.checkpoint:
+            raise UsageError("compile and checkpoint cut a net in different ways; give one of them")
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -190,9 +190,11 @@ def test_modes_do_not_go_with_who_looks_in(tmp_path: Path) -> None:
         solver.step(1)
 
 
-def test_an_unknown_precision_is_refused() -> None:
+def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match="amp is 'int8'; expected bf16 or fp16"):
         Modes(amp="int8")
+    with pytest.raises(UsageError, match="give one of them"):
+        Modes(compile=True, checkpoint=True)
 
 
 def test_parameters_that_live_elsewhere_come_home(tmp_path: Path, exact: list[np.ndarray]) -> None:
