@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
 from caffe_port.cli.caffe import main
+from caffe_port.errors import UsageError
+from caffe_port.solver import launch
 from tests.goldens_dir import GOLDENS, SHAPES
 
 CLI = GOLDENS / "cli"
@@ -158,6 +161,8 @@ def test_log_parsers_find_what_they_look_for(
         (["train", "-solver=s", "-snapshot=a", "-weights=b"], "but not both"),
         (["train", "-solver=s", "-sigint_effect=die"], "signal effect is 'die'"),
         (["train", "-solver=gone.prototxt"], "gone.prototxt"),
+        (["train", "-solver=s", "-gpu=-1", "-amp=int8"], "amp is 'int8'; expected bf16 or fp16"),
+        (["train", "-solver=s", "-gpu=-1", "-compile", "-checkpoint"], "give one of them"),
         (["test"], "Need a model definition to score"),
         (["test", "-model=m"], "Need model weights to score"),
         (["test", "-model=m", "-weights=w", "-iterations=0"], "-iterations is 0"),
@@ -201,6 +206,27 @@ def test_a_gpu_that_is_not_there_is_said(work: Path, capfd: pytest.CaptureFixtur
         "GPU 0 is asked for, but torch finds none here.",
         "Use CPU.",
     ]
+
+
+def test_several_gpus_to_train_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process for each, which upstream's threads were; without any, one process on the CPU."""
+    assert main(["train", "-solver=gone.prototxt", "-gpu=0,1"]) == 1
+    assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
+        "GPU 0 is asked for, but torch finds none here.",
+        "Use CPU.",
+    ]
+    started: list[list[int]] = []
+
+    def run_on(gpus: list[int]) -> NoReturn:
+        started.append(gpus)
+        raise UsageError("this process is others now")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(launch, "run_on", run_on)
+    assert main(["train", "-solver=gone.prototxt", "-gpu=0,1"]) == 1
+    assert started == [[0, 1]]
 
 
 def test_device_query(capfd: pytest.CaptureFixture[str]) -> None:
