@@ -64,6 +64,7 @@ def command(
             click.echo(f"kept its filler: {name}", err=True)
         for name in built.loaded.extra:
             click.echo(f"not in the net: {name}", err=True)
+    _warn_of_nan(built)
     if module is not None:
         _export(built, module, target)
     elif target.suffix == ".onnx":
@@ -71,6 +72,15 @@ def command(
     else:
         built.save(target)
     _show(built, target)
+
+
+def _warn_of_nan(built: Net) -> None:
+    """Says which weights are not numbers: they load, as in Caffe, and spoil what they touch."""
+    for name, parameter in built.named_parameters():
+        bad = int((~parameter.detach().isfinite()).sum())
+        if bad:
+            count = parameter.numel()
+            click.echo(f"warning: {name}: {bad} of {count} values are NaN or infinite", err=True)
 
 
 def _target(out: Path | None, module: Path | None) -> Path:

@@ -24,6 +24,7 @@ _COMPLEX = 0x0800
 # element types of numbers; small whole numbers of any class may be stored as integers
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
             13: "u8"}  # fmt: skip
+MOST = 2**31 - 1  # values of an array; Caffe's own limit on a blob
 _HEADER, _TAG, _HEAD = 128, 8, 4096
 _SMALL, _TIGHTEST = 2**26, 8  # bytes that may inflate as they like; of more, how many times
 
@@ -155,7 +156,8 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
         raise FormatError("a variable without flags", path=where.path, offset=where.start)
     (flag,) = struct.unpack(f"{order}I", flags[:4])
     shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
-    if min(shape, default=0) < 0:
+    # zeros left out: numpy, too, refuses an empty array whose other axes are too long
+    if min(shape, default=0) < 0 or math.prod(n for n in shape if n) > MOST:
         raise FormatError(f"a variable of shape {shape}", path=where.path, offset=where.start)
     real = flag & 0xFF in (_DOUBLE, _SINGLE) and not flag & _COMPLEX
     dtype, offset = "u1", base

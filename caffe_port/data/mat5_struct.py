@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.mat5 import NUMBERS, Variable, find_variable
+from caffe_port.data.mat5 import MOST, NUMBERS, Variable, find_variable
 from caffe_port.errors import FormatError
 
 _MATRIX, _STRUCT = 14, 2
@@ -146,6 +146,8 @@ def _matrix(content: _Content, base: int, name: str) -> npt.NDArray[np.generic]:
         raise content.wrong(f"{name} has values of type {kind}; expected numbers", at)
     dtype = np.dtype(content.order + NUMBERS[kind])
     wanted = math.prod(shape) * dtype.itemsize
+    if math.prod(n for n in shape if n) > MOST:
+        raise content.wrong(f"{name} has shape {shape}", at)
     if last - first != wanted or after > -(-end // 8) * 8:
         raise content.wrong(f"{name} has {last - first} bytes of values; expected {wanted}", at)
     values = np.frombuffer(content.data[first:last], dtype)
