@@ -84,7 +84,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, final)
         _sync_folder(final.parent)
     except OSError as error:
-        if error.filename in (None, name):  # a full disk names no file, and ours means nothing
+        # a full disk names no file, and the temporary name means nothing to its reader
+        if error.errno is not None and error.filename in (None, name):
             error.filename = os.fspath(final)
         raise
     finally:
