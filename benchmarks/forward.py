@@ -234,19 +234,19 @@ def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     from matplotlib.figure import Figure
 
     colours = ("#bbbbbb", "#d08770", "#8fa1b3", "#2e6f9e", "#5fa8d3", "#9fd3c7")
-    names = ["matrix products", *WAYS]
+    names, rows = ["matrix products", *WAYS], list(enumerate(tables.values()))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "forward", "font.size": 9}):
         figure = Figure(figsize=(7.2, 1 + 0.8 * len(tables)), layout="constrained")
         axes = figure.subplots()
         for number, (name, colour) in enumerate(zip(names, colours, strict=False)):
-            places = [group + 0.13 * number for group in range(len(tables))]
-            ratios = [table[name]["ratio"] for table in tables.values()]
+            shown = [(i + 0.13 * number, t[name]["ratio"]) for i, t in rows if name in t]
+            places, ratios = [place for place, _ in shown], [ratio for _, ratio in shown]
             axes.barh(places, ratios, 0.12, color=colour, label=name)
         titles = [", ".join(title.split(", ")[:2]) for title in tables]
         axes.set_yticks([group + 0.3 for group in range(len(tables))], titles)
         axes.invert_yaxis()
         axes.set_xlabel("seconds of a forward pass, OpenCV's = 1")
-        axes.legend(frameon=False, loc="lower right", fontsize=8)
+        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(PICTURE, metadata={"Date": None})
 
