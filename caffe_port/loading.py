@@ -52,6 +52,43 @@ def load(
     Warns:
         UnknownFieldWarning: the prototxt has fields that no dialect knows.
     """
+    spec, stored = _spec_of(
+        net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers
+    )
+    if weights is not None:
+        stored = read_weights(weights)
+    # strict loading sets every parameter, so filling first would be work for nothing
+    built = Net(spec, fill=stored is None or not strict)
+    if stored is not None:
+        built.load_stored(stored.layers, strict=strict)
+    return built
+
+
+def read_spec(net: _Path, *, variables: Mapping[str, str] | None = None) -> NetSpec:
+    """What ``load`` would build, without building it.
+
+    Args:
+        net: as for ``load``.
+        variables: values for `${NAME}` in the prototxt.
+    Raises:
+        CaffePortError: as ``load`` does for this file.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownFieldWarning)  # load will say it
+        return _spec_of(net, variables=variables)[0]
+
+
+def _spec_of(
+    net: _Path,
+    phase: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    dialect: str | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_python_layers: bool = False,
+) -> tuple[NetSpec, WeightFile | None]:
+    """The spec, and a converted model's file."""
     stored: WeightFile | None = None
     if _is_converted(net):
         stored = read_weights(net)
@@ -62,22 +99,17 @@ def load(
         from caffe_port.proto import read_file
 
         text = read_file(net)
-    if weights is not None:
-        stored = read_weights(weights)
     parsed = parse_net(text, variables=variables, dialect=dialect, path=os.fspath(net))
     if parsed.unknown:
         found = "\n  ".join(str(field) for field in parsed.unknown)
-        warnings.warn(f"{os.fspath(net)}:\n  {found}", UnknownFieldWarning, stacklevel=2)
+        message = f"{os.fspath(net)}:\n  {found}"
+        warnings.warn(message, UnknownFieldWarning, stacklevel=3)
     spec = NetSpec.build(
         parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level,
         stages=stages, input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
         allow_python_layers=allow_python_layers,
     )  # fmt: skip
-    # strict loading sets every parameter, so filling first would be work for nothing
-    built = Net(spec, fill=stored is None or not strict)
-    if stored is not None:
-        built.load_stored(stored.layers, strict=strict)
-    return built
+    return spec, stored
 
 
 def _is_converted(path: _Path) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 import click
 
-from caffe_port.cli.options import set_option
+from caffe_port.cli.options import crop_option, mean_option, set_option
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,8 +35,8 @@ class Options(TypedDict):
     crf: str | None
     crf_config: Path | None
     crf_colours: Literal["layer", "rgb"] | None
-    crop: str
-    mean: str
+    crop: tuple[int, int] | None
+    mean: tuple[float, float, float]
     blob: str | None
     variables: dict[str, str]
     device: str
@@ -72,8 +72,8 @@ class Options(TypedDict):
     help="As Caffe's DenseCRF layer sees them (BGR minus mean) or DeepLab's programs (RGB).  "
     "[default: what --crf-config says, else layer]",
 )
-@click.option("--crop", default="513", show_default=True, help="Input size, N or HEIGHTxWIDTH.")
-@click.option("--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R")
+@crop_option
+@mean_option
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
 @set_option
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
@@ -209,18 +209,13 @@ def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, o
 
 
 def _settings(options: Options) -> Settings:
+    from caffe_port.evaluation.makers import image_size
     from caffe_port.evaluation.settings import Settings
+    from caffe_port.loading import read_spec
 
-    height, _, width = options["crop"].lower().partition("x")
-    try:
-        crop = (int(height), int(width or height))
-    except ValueError:
-        raise click.BadParameter("expected N or HEIGHTxWIDTH", param_hint="--crop") from None
-    try:
-        blue, green, red = (float(value) for value in options["mean"].split(","))
-    except ValueError:
-        raise click.BadParameter("expected three numbers B,G,R", param_hint="--mean") from None
-    return Settings(crop, (blue, green, red), unknown_labels=options["unknown_labels"])
+    net, variables = options["net"], options["variables"]
+    crop = options["crop"] or image_size(read_spec(net, variables=variables))
+    return Settings(crop, options["mean"], unknown_labels=options["unknown_labels"])
 
 
 def _network(options: Options) -> NetMaker:

@@ -31,6 +31,31 @@ def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return result
 
 
+def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected N or HEIGHTxWIDTH") from None
+
+
+def _mean(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+    try:
+        blue, green, red = (float(value) for value in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected three numbers B,G,R") from None
+    return blue, green, red
+
+
+crop_option = click.option(
+    "--crop", callback=_size,
+    help="Input size, N or HEIGHTxWIDTH.  [default: the net's own, else 513]",
+)  # fmt: skip
+mean_option = click.option(
+    "--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R", callback=_mean
+)
 set_option = click.option(
     "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
     help="Fills ${NAME} in the prototxt; repeat for each.",

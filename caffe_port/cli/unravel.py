@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import net_options
+from caffe_port.cli.options import crop_option, mean_option, net_options
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
@@ -27,22 +27,6 @@ def _integers(
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise click.BadParameter(f"'{text}': expected numbers such as 15,7") from None
-
-
-def _size(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise click.BadParameter(f"'{text}': expected N or HEIGHTxWIDTH") from None
-
-
-def _mean(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
-    try:
-        blue, green, red = (float(value) for value in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"'{text}': expected three numbers B,G,R") from None
-    return blue, green, red
 
 
 @click.command(name="unravel")
@@ -70,16 +54,8 @@ def _mean(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float,
 )
 @click.option("--top", help="Score blob.  [default: found in the net]")
 @click.option("--truth", type=_FOLDER, help="Label maps, to hold the points against.")
-@click.option(
-    "--crop",
-    default="513",
-    show_default=True,
-    callback=_size,
-    help="Input size, N or HEIGHTxWIDTH.",
-)
-@click.option(
-    "--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R", callback=_mean
-)
+@crop_option
+@mean_option
 @click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option(
     "--curves",
@@ -103,7 +79,7 @@ def _mean(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float,
 def command(
     files: tuple[Path, ...], truth: Path | None, names: Path | None, device: str, out: Path,
     labels: tuple[int, ...] | None, shifts: tuple[Any, ...], k: int, top: str | None,
-    crop: tuple[int, int], mean: tuple[float, float, float], curves: int, pictures: int,
+    crop: tuple[int, int] | None, mean: tuple[float, float, float], curves: int, pictures: int,
     **options: Any,
 ) -> None:  # fmt: skip
     """Show which points of images caused each of their labels.
@@ -114,7 +90,7 @@ def command(
     Exit status: 0 done, 2 a file cannot be read or used.
     """
     from caffe_port.evaluation.figures import class_names
-    from caffe_port.evaluation.makers import score_blob
+    from caffe_port.evaluation.makers import image_size, score_blob
     from caffe_port.evaluation.settings import Settings
     from caffe_port.unravel.report import write_report
     from caffe_port.unravel.study import Plan, study
@@ -123,7 +99,7 @@ def command(
     net = net.to(device)
     plan = Plan(
         top or score_blob(net.spec), labels, shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
-        k=k, settings=Settings(crop, mean), curves=curves, kept=pictures,
+        k=k, settings=Settings(crop or image_size(net.spec), mean), curves=curves, kept=pictures,
     )  # fmt: skip
     pairs = [(image, _label_map(image, truth)) for image in images]
     shown = class_names(_classes(net, plan), names)

@@ -218,6 +218,16 @@ def data_blob(spec: NetSpec) -> str:
     return spec.sources[0]
 
 
+def image_size(spec: NetSpec) -> tuple[int, int]:
+    """Height and width of the images that a net asks for; DeepLab's 513 where it does not say.
+
+    Raises:
+        UsageError: the net has no such blob.
+    """
+    shape = spec.shapes.get(data_blob(spec), ())
+    return (shape[2], shape[3]) if len(shape) == 4 and min(shape[2:]) > 1 else (513, 513)
+
+
 def _digest(path: str) -> str:
     """Of a prototxt or weights that are whole, as far as a look without copying tells."""
     from caffe_port.proto import read_file
