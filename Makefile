@@ -1,6 +1,7 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
 # make lint, make docs (the book, into site/), make bench (all benchmarks),
+# make attacks (hostile files; docs/security.md), make fuzz (SECONDS each target),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
 # make matrix (all tests under old and new Pythons and libraries)
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint docs bench sanitize wheels matrix proto clean
+.PHONY: demo test lint docs bench attacks fuzz sanitize wheels matrix proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -27,6 +28,16 @@ docs: $(VENV)/installed-for-docs
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks
+
+attacks: $(VENV)/installed-for-tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks
+
+# atheris, where it can be had, and libFuzzer or g++ for the lattice
+SECONDS ?= 240
+fuzz: $(VENV)/installed-for-tests
+	-$(BIN)/pip install --quiet --editable '.[test,fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz.lattice --seconds $(SECONDS)
 
 # the lattice under AddressSanitizer and UndefinedBehaviorSanitizer; the usual build comes back after
 SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)
