@@ -158,7 +158,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _device(name: str) -> Iterator[None]:
-    from caffe_port.pycaffe import mode
+    from caffe_port.live import mode
 
     kind, _, number = name.partition(":")
     if kind == "cuda":

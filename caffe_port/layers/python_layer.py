@@ -13,7 +13,7 @@ from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.python_layer import Python as Options
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.blob import Blob, BlobVec
+    from caffe_port.live.blob import Blob, BlobVec
 
 
 class _Call(torch.autograd.Function):
@@ -49,7 +49,7 @@ class _Call(torch.autograd.Function):
 
 
 def _blob(value: Tensor) -> Blob:
-    from caffe_port.pycaffe.blob import Blob
+    from caffe_port.live.blob import Blob
 
     blob = Blob((0,), value.detach().cpu().numpy().dtype)
     blob.assign(value.detach().cpu())
@@ -88,7 +88,7 @@ class Python(Layer):
 
         Parameters move: to another layer's when shared, to a device, into a copy of the net.
         """
-        from caffe_port.pycaffe.blob import ParamBlob
+        from caffe_port.live.blob import ParamBlob
 
         blobs: BlobVec = self.code.blobs
         for i, spec in enumerate(self.spec.params):
@@ -99,7 +99,7 @@ class Python(Layer):
 
     def make_tops(self, bottoms: Sequence[Blob]) -> list[Blob]:
         """Fresh blobs for the tops; in place they are the bottoms."""
-        from caffe_port.pycaffe.blob import Blob
+        from caffe_port.live.blob import Blob
 
         known = dict(zip(self.spec.bottoms, bottoms, strict=True))
         like = bottoms[0].data.dtype if bottoms else None

@@ -4,13 +4,8 @@ Scripts that say ``import caffe`` run unchanged under ``python -m caffe_port.pyc
 """
 
 from caffe_port import proto
-from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe import io
-from caffe_port.pycaffe.blob import Blob
-from caffe_port.pycaffe.classifier import Classifier
-from caffe_port.pycaffe.detector import Detector
-from caffe_port.pycaffe.layer import Layer
-from caffe_port.pycaffe.mode import (
+from caffe_port.live.blob import Blob
+from caffe_port.live.mode import (
     allow_python_layers,
     set_device,
     set_mode_cpu,
@@ -22,9 +17,15 @@ from caffe_port.pycaffe.mode import (
     solver_count,
     solver_rank,
 )
-from caffe_port.pycaffe.net import TEST, TRAIN, Net
+from caffe_port.live.net import TEST, TRAIN, Net
+from caffe_port.proto import caffe_pb2
+from caffe_port.pycaffe import io
+from caffe_port.pycaffe.classifier import Classifier
+from caffe_port.pycaffe.detector import Detector
+from caffe_port.pycaffe.layer import Layer
 from caffe_port.pycaffe.net_spec import NetSpec, layers, params, to_proto
-from caffe_port.pycaffe.solver import (
+from caffe_port.pycaffe.tools import NCCL, Timer, has_nccl, init_log, layer_type_list, log
+from caffe_port.solver.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
@@ -33,7 +34,6 @@ from caffe_port.pycaffe.solver import (
     SGDSolver,
     get_solver,
 )
-from caffe_port.pycaffe.tools import NCCL, Timer, has_nccl, init_log, layer_type_list, log
 
 __version__ = "1.0.0"  # of the Caffe whose interface this is
 

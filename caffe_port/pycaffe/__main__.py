@@ -10,7 +10,8 @@ import os
 import runpy
 import sys
 
-from caffe_port.pycaffe import alias, mode
+from caffe_port.live import mode
+from caffe_port.pycaffe import alias
 
 _USAGE = """usage: python -m caffe_port.pycaffe SCRIPT [ARGUMENT ...]
        python -m caffe_port.pycaffe -m MODULE [ARGUMENT ...]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.live.net import TEST, Net
 from caffe_port.pycaffe.io import oversample as ten_crops
-from caffe_port.pycaffe.net import TEST, Net
 from caffe_port.pycaffe.transformer import Transformer, resize_image
 
 _Array = npt.NDArray[Any]

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import UsageError
+from caffe_port.live.net import TEST, Net
 from caffe_port.pycaffe.classifier import make_transformer
 from caffe_port.pycaffe.io import load_image
-from caffe_port.pycaffe.net import TEST, Net
 from caffe_port.pycaffe.transformer import resize_image
 
 _Array = npt.NDArray[Any]

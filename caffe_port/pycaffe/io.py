@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.errors import DataError
 from caffe_port.proto import caffe_pb2
 from caffe_port.pycaffe.transformer import Transformer, resize_image
 

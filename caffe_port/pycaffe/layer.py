@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from caffe_port.live.blob import Blob, BlobVec
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe.blob import Blob, BlobVec
 
 
 class Layer:

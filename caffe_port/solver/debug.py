@@ -13,8 +13,8 @@ import numpy as np
 from caffe_port.solver.log import log
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.blob import Blob, Floats
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.blob import Blob, Floats
+    from caffe_port.live.net import Net
 
 _PLACE = "net.cpp:1"
 

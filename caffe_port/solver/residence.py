@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
-    from caffe_port.pycaffe.solver import Learnable
+    from caffe_port.live.net import Net
+    from caffe_port.solver.solver import Learnable
 
 
 class Residence:

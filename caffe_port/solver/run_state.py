@@ -27,7 +27,7 @@ from caffe_port.solver.source_state import SourceState, encoded, set_encoded
 
 if TYPE_CHECKING:
     from caffe_port.data.rng import CaffeRandom
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 _Path = str | os.PathLike[str]
 _FORMAT = "caffe_port runstate 1"
@@ -203,7 +203,7 @@ def _digest(path: _Path) -> str:
 def _thread() -> CaffeRandom | None:
     """The generator of the solver's thread."""
     from caffe_port.data import rng
-    from caffe_port.pycaffe import mode
+    from caffe_port.live import mode
 
     with mode.building():
         return rng.current()

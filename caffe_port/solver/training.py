@@ -18,12 +18,11 @@ import torch
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path
 from caffe_port.layers.dropout import Dropout
+from caffe_port.live import mode
+from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
-from caffe_port.pycaffe import mode, solver_nets
-from caffe_port.pycaffe.net import Net
-from caffe_port.pycaffe.solver import Solver
-from caffe_port.solver import run_state
+from caffe_port.solver import nets, run_state
 from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale, Modes
@@ -31,6 +30,7 @@ from caffe_port.solver.net_log import log_loaded, log_net
 from caffe_port.solver.ranks import Ranks, sum_together
 from caffe_port.solver.residence import Residence
 from caffe_port.solver.signals import EFFECTS, Requests
+from caffe_port.solver.solver import Solver
 from caffe_port.solver.watching import Step, Watcher, named
 from caffe_port.solver.whole_pass import WholePass, obstacle
 from caffe_port.weights.solver_state import SolverState
@@ -79,7 +79,7 @@ class Training(Solver):
         ranks: Ranks | None = None,
         modes: Modes | None = None,
     ) -> None:
-        param = solver_nets.read_param(solver)
+        param = nets.read_param(solver)
         _log_param(param)
         seed = param.random_seed
         if seed < 0:

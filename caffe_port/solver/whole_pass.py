@@ -18,7 +18,7 @@ from caffe_port.solver.segments import Segment, checkpointed, compiled
 from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
     from caffe_port.solver.ranks import Ranks
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from caffe_port.cli.caffe import main
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state
 from tests.goldens_dir import SHAPES

@@ -16,8 +16,8 @@ from caffe_port.cli.caffe_tools import (
 )
 from caffe_port.data.datum import read_datum
 from caffe_port.data.lmdb import LmdbFile
+from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2, read_net, read_solver
-from caffe_port.pycaffe.net import Net
 from caffe_port.weights import read_mean
 from tests.goldens_dir import GOLDENS, SHAPES
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver.training import Training
 from caffe_port.solver.watching import Step
 from tests.goldens_dir import FULL_SHAPES, SHAPES

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.train import kept
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver import segments
 from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.residence import Residence

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver import launch, parted
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.ranks import PeerError, Ranks, is_one_of_several, joined, sum_together

@@ -11,7 +11,7 @@ import pytest
 
 from caffe_port.data import rng
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver import run_state
 from caffe_port.solver.source_state import SourceState
 from tests.goldens_dir import SHAPES

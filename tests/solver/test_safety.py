@@ -16,7 +16,7 @@ import pytest
 from caffe_port import files
 from caffe_port.cli.caffe import main
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver import log
 from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 from caffe_port.solver import log
 from caffe_port.solver.signals import Requests
 from caffe_port.solver.training import StoppedEarlyError

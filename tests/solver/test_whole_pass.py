@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from caffe_port.data import rng
+from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe.net import Net
 from caffe_port.solver.whole_pass import WholePass, obstacle
 from tests.solver.making import training
 

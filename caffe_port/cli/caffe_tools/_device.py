@@ -35,7 +35,7 @@ def use_device(flag: str) -> None:
     """
     import torch
 
-    from caffe_port.pycaffe import mode
+    from caffe_port.live import mode
     from caffe_port.solver.launch import own_gpu
     from caffe_port.solver.ranks import is_one_of_several
 

@@ -8,7 +8,7 @@ from caffe_port.errors import UsageError
 
 if TYPE_CHECKING:
     from caffe_port.cli.gflags import Flags
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 
 def stages(flags: Flags) -> tuple[str, ...]:
@@ -23,9 +23,9 @@ def build_net(flags: Flags, phase: str) -> Net:
         UsageError: the phase is neither TRAIN nor TEST.
         CaffePortError: the net is not as expected.
     """
+    from caffe_port.live import mode
+    from caffe_port.live.net import Net
     from caffe_port.proto import caffe_pb2
-    from caffe_port.pycaffe import mode
-    from caffe_port.pycaffe.net import Net
     from caffe_port.solver.net_log import log_net
 
     if phase not in ("TRAIN", "TEST"):

@@ -19,7 +19,7 @@ from caffe_port.errors import UsageError
 from caffe_port.solver.log import log as write
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 _ABOUT = (
     "extract_features WEIGHTS NET_PROTOTXT BLOB[,BLOB..] DATABASE[,DATABASE..] BATCHES lmdb "
@@ -34,9 +34,9 @@ def _log(message: str) -> None:
 def _body(flags: Flags, others: list[str]) -> None:
     from caffe_port.cli.caffe_tools.compute_image_mean import check_backend
     from caffe_port.data.lmdb_writer import write_lmdb
+    from caffe_port.live import mode
+    from caffe_port.live.net import Net
     from caffe_port.proto import caffe_pb2
-    from caffe_port.pycaffe import mode
-    from caffe_port.pycaffe.net import Net
 
     expect(others, 6, 8, _ABOUT)
     weights, prototxt, blobs, databases, batches, backend, *device = others

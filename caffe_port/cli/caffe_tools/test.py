@@ -16,7 +16,7 @@ from caffe_port.errors import UsageError
 from caffe_port.solver.log import log
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 _PLACE = "caffe.cpp:1"
 

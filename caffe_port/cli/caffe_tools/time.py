@@ -17,7 +17,7 @@ from caffe_port.errors import UsageError
 from caffe_port.solver.log import log as write
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 
 def _log(message: str) -> None:

@@ -28,7 +28,7 @@ def train(flags: Flags) -> None:
         raise UsageError("Need a solver definition to train: give -solver")
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
-    from caffe_port.pycaffe import mode
+    from caffe_port.live import mode
     from caffe_port.solver.ranks import joined
     from caffe_port.solver.signals import Requests
     from caffe_port.solver.training import Training

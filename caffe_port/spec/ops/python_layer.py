@@ -17,7 +17,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.blob import Blob
+    from caffe_port.live.blob import Blob
 
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 
@@ -82,7 +82,7 @@ class Code:
 
 def scratch(shapes: Sequence[Shape]) -> list[Blob]:
     """Blobs of given shapes, full of zeros."""
-    from caffe_port.pycaffe.blob import Blob
+    from caffe_port.live.blob import Blob
 
     return [Blob(shape) for shape in shapes]
 

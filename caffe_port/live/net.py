@@ -10,11 +10,11 @@ from typing import Any
 import caffe_port
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.layers.python_layer import Python
+from caffe_port.live import batches, mode, saving, v1_methods
+from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
+from caffe_port.live.running import Runner
 from caffe_port.loading import load
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe import batches, mode, saving, v1_methods
-from caffe_port.pycaffe.blob import Blob, BlobVec, Floats, ParamBlob
-from caffe_port.pycaffe.running import Runner
 from caffe_port.spec import LayerSpec
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST

@@ -110,7 +110,7 @@ def test_pytest_beside_a_source_tree_of_caffe(scripts: Path) -> None:
     folder = scripts / "scripts" / "caffe" / "test"
     folder.mkdir()
     (folder / "test_it.py").write_text(
-        "import caffe\ndef test_it(): assert caffe.Net.__module__ == 'caffe_port.pycaffe.net'\n"
+        "import caffe\ndef test_it(): assert caffe.Net.__module__ == 'caffe_port.live.net'\n"
     )
     done = run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "caffe/test", cwd=scripts / "scripts"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 
 def set_phase_train(net: Net) -> None:

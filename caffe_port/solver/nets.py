@@ -11,11 +11,11 @@ from pathlib import Path
 
 import caffe_port
 from caffe_port.errors import UsageError
+from caffe_port.live import mode
+from caffe_port.live.net import Net
 from caffe_port.loading import load
 from caffe_port.proto import caffe_pb2, read_net, read_solver
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
-from caffe_port.pycaffe import mode
-from caffe_port.pycaffe.net import Net
 from caffe_port.spec import NetSpec
 
 _Path = str | os.PathLike[str]

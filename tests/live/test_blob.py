@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_port.live.blob import ParamBlob
 from caffe_port.pycaffe import Blob
-from caffe_port.pycaffe.blob import ParamBlob
 
 
 def test_data_and_diff_are_live_and_float32():

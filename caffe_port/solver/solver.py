@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from caffe_port.errors import UsageError
+from caffe_port.live import mode, saving
+from caffe_port.live.blob import Blob
+from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe import mode, saving, solver_nets
-from caffe_port.pycaffe.blob import Blob
-from caffe_port.pycaffe.net import Net
+from caffe_port.solver import nets
 from caffe_port.solver.gradients import clip, in_pieces, regularize
 from caffe_port.solver.log import log
 from caffe_port.solver.rates import learning_rate
@@ -91,7 +92,7 @@ class Solver:
     solver_type: ClassVar[str] = ""
 
     def __init__(self, solver: _Path | caffe_pb2.SolverParameter) -> None:
-        param = solver_nets.read_param(solver)
+        param = nets.read_param(solver)
         self.param = param
         self._rule = find_rule(self.solver_type or param.type, param.momentum)
         if param.average_loss < 1:
@@ -100,8 +101,8 @@ class Solver:
             self._check_folder()
         if param.random_seed >= 0:
             mode.set_random_seed(param.random_seed + mode.solver_rank())
-        self.net = solver_nets.train_net(param)
-        self.test_nets = solver_nets.test_nets(param)
+        self.net = nets.train_net(param)
+        self.test_nets = nets.test_nets(param)
         self.iter, self._current_step = 0, 0
         self._learnable = learnable(self.net)
         self._history = [
@@ -367,6 +368,6 @@ def get_solver(solver: _Path | caffe_pb2.SolverParameter) -> Solver:
         FormatError: it breaks its format.
         UsageError: its type is not known, or its nets are not as expected.
     """
-    type = solver_nets.read_param(solver).type
+    type = nets.read_param(solver).type
     find_rule(type, 0)  # refuses a type that is not known
     return _BY_TYPE[type](solver)

@@ -9,7 +9,7 @@ import torch
 
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import mode
+from caffe_port.live import mode
 
 
 @pytest.fixture(autouse=True)

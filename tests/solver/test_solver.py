@@ -11,8 +11,8 @@ import pytest
 
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
+from caffe_port.live import mode
 from caffe_port.proto import read_solver
-from caffe_port.pycaffe import mode
 from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state
 from tests.goldens_dir import cases

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from caffe_port.layers.python_layer import Python
+from caffe_port.live import mode
+from caffe_port.live.blob import Blob
 from caffe_port.net import Net
-from caffe_port.pycaffe import mode
-from caffe_port.pycaffe.blob import Blob
 from caffe_port.spec import LayerSpec
 
 _Taped = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]

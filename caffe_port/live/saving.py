@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from caffe_port.pycaffe.blob import Blob
+from caffe_port.live.blob import Blob
 from caffe_port.spec import ParamSpec
 from caffe_port.weights import StoredBlob, StoredLayer, read_weights, write_weights
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 _Path = str | os.PathLike[str]
 

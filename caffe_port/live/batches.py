@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.pycaffe.blob import Floats
+from caffe_port.live.blob import Floats
 
 if TYPE_CHECKING:
-    from caffe_port.pycaffe.net import Net
+    from caffe_port.live.net import Net
 
 _Arrays = dict[str, Floats]
 _NOTHING: _Arrays = {}

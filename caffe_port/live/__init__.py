@@ -1,0 +1,1 @@
+"""A net that steps layer by layer, and whose blobs are arrays one may write into."""
