@@ -253,7 +253,7 @@ class Net(nn.Module):
         self,
         *,
         fold: bool = True,
-        winograd: bool = True,
+        winograd: bool = False,
         precision: Precision = "float32",
         compile: str | None = None,
     ) -> Optimized:
@@ -267,7 +267,7 @@ class Net(nn.Module):
 
         Args:
             fold: make BatchNorm, Scale and Bias part of the convolution before them.
-            winograd: compute wide 3 x 3 convolutions with fewer multiplications.
+            winograd: compute wide 3 x 3 convolutions with fewer multiplications; for one thread.
             precision: 'bfloat16' or 'float16' convolutions, where the device has them; they leave
                 the parity rule.
             compile: a backend of ``torch.compile``, such as 'inductor'.

@@ -20,7 +20,8 @@ class Options:
     Attributes:
         fold: whether BatchNorm, Scale and Bias after a convolution become part of its filters.
         winograd: whether wide 3 x 3 convolutions are computed by Winograd's F(2 x 2, 3 x 3), with
-            2.25 times fewer multiplications and no larger errors than the direct sum's.
+            2.25 times fewer multiplications and no larger errors than the direct sum's. For one
+            thread on each core: its many short products wait long where threads share cores.
         precision: what convolutions compute in. 'bfloat16' and 'float16' leave the parity rule.
         compile: a backend of ``torch.compile``, such as 'inductor', or None. Compiled plans use
             neither Winograd nor oneDNN's packed filters; the first run of each shape compiles.
@@ -29,7 +30,7 @@ class Options:
     """
 
     fold: bool = True
-    winograd: bool = True
+    winograd: bool = False
     precision: Precision = "float32"
     compile: str | None = None
 

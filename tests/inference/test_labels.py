@@ -32,7 +32,7 @@ def test_enlarged_scores(options, size):
     if size is not None:
         size = (min(size[0], want.shape[1]), min(size[1], want.shape[2]))
         want = want[:, : size[0], : size[1]]
-    found = net.optimized(winograd=False).labels(_x(), size=size)
+    found = net.optimized().labels(_x(), size=size)
     assert found.dtype == torch.uint8
     assert torch.equal(found.long(), want)
 

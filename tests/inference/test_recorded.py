@@ -12,7 +12,7 @@ from caffe_port.parity.tolerance import LAYER, NET
 from tests.goldens_dir import cases
 from tests.judging import dialect_of
 
-MODES = ({}, {"fold": False, "winograd": False})
+MODES = ({}, {"fold": False}, {"winograd": True})
 
 
 def _judge(folder, tolerance):
