@@ -1,10 +1,9 @@
-"""Every target on its seeds and on changed ones; atheris for a moment; the lattice in C++."""
+"""Every target on its seeds and on changed ones; atheris for a moment."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.lattice import build
 from tests.fuzz.mutate import inputs
 from tests.fuzz.targets import TARGETS
 from tests.goldens_dir import ROOT
@@ -52,14 +50,3 @@ def test_atheris_runs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "nothing found" in done.stdout
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
-def test_the_lattice_under_sanitizers(tmp_path: Path) -> None:
-    program = build(tmp_path, "g++", libfuzzer=False)
-    done = subprocess.run(
-        [program, "150"], capture_output=True, text=True, check=False, timeout=200,
-        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "150 inputs" in done.stdout

@@ -1,0 +1,15 @@
+"""All attacks."""
+
+from __future__ import annotations
+
+from tests.attacks import archives, hdf5, pictures, prototxts, weights
+from tests.attacks.attack import Attack, Family
+
+_MODULES = (prototxts, weights, hdf5, archives, pictures)
+_FAMILIES = {
+    family.name: family
+    for module in _MODULES
+    for family in vars(module).values()
+    if isinstance(family, Family)
+}
+ATTACKS: list[Attack] = [attack for family in _FAMILIES.values() for attack in family]

@@ -1,0 +1,94 @@
+"""The document of the attacks: one line each, with its slowest and largest outcome."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from tests.attacks.running import MEGABYTES, SECONDS, Outcome
+
+HEAD = """# Files of others
+
+Model files travel: a prototxt, a caffemodel or a `.pt` may come from anybody. Reading one never runs
+code from it, never writes where it says, and never takes much longer or more memory than a good file
+of its size. What is wrong is said in an error of `caffe_port.errors` that names the file and the
+place, or in the system's own where a file cannot be opened.
+
+`make attacks` runs every attack below through the commands, `caffe train` and the Python face, each
+in a process of its own under limits, and writes this table. It is held to **{seconds:g} seconds** of
+processor time and **{megabytes:g} MB** above the file's own size (imports left out), nothing written,
+nothing executed. The tests run the same attacks without the clock.
+
+## What is allowed, and what is not
+
+- **Python layers** run the code that a prototxt names: only with `--allow-python-layers`,
+  `allow_python_layers=True`, or in a script started by `python -m caffe_port.pycaffe`.
+- **Pickles** are never opened. A `.pt` is read by torch's reader of plain tensors, and only if this
+  package wrote it.
+- **Links** out of an HDF5 file, external storage and virtual datasets are refused, in weights and in
+  training data alike.
+- **Pipes and devices** are refused wherever a file is read: a list can name `/dev/zero`.
+- **Lists** are joined to their root folder as Caffe joins them, so a list may name any file that you
+  may read, by `../` or by an absolute path. All that happens to it is that it is decoded as a picture
+  or refused; results are named by the last part of its name, in your output folder.
+- **Layers that write** (MatWrite, HDF5Output) write where the prototxt says, as in Caffe, when you
+  train or test the net; `inspect`, `convert`, `verify`, `evaluate` and `net(...)` write nothing.
+- **NaN in weights** loads, as in Caffe; `convert` names the layers that hold any. A mean image must
+  be finite, because it would spoil every picture.
+- **Pictures** have at most 24.2 million pixels, and the formats that OpenCV reads.
+- **A net** needs no more memory for its parameters than the machine has; its blobs take what its
+  input shapes ask for. Set those yourself (`--input-shape`) for a net you do not know.
+
+## Attacks
+
+{count} attacks at {entries} entry points; the slowest took {slowest:.2f} s, the largest
+{largest:.0f} MB. "read" stands where an entry point never comes to what is wrong.
+
+"""
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The document, in Markdown."""
+    attacks = {(o.family, o.attack) for o in outcomes}
+    head = HEAD.format(
+        seconds=SECONDS, megabytes=MEGABYTES, count=len(attacks), entries=len(outcomes),
+        slowest=max(o.seconds for o in outcomes), largest=max(o.megabytes for o in outcomes),
+    )  # fmt: skip
+    return head + "\n".join(_lines(outcomes)) + "\n"
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as JSON: of each attack [entry's number, end, error, seconds, MB]."""
+    entries = list(dict.fromkeys(o.entry for o in outcomes))
+    attacks = [
+        {
+            "family": family, "attack": attack,
+            "outcomes": [[entries.index(o.entry), o.end, o.error, o.seconds, o.megabytes]
+                         for o in group],
+        }
+        for (family, attack), group in groupby(outcomes, lambda o: (o.family, o.attack))
+    ]  # fmt: skip
+    lines = ",\n".join(json.dumps(attack) for attack in attacks)
+    return f'{{"entries": {json.dumps(entries)}, "attacks": [\n{lines}\n]}}\n'
+
+
+def _lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    for family, members in groupby(outcomes, lambda o: o.family):
+        found = list(members)
+        entries = dict.fromkeys(o.entry for o in found)
+        yield f"### {family[0].upper()}{family[1:]}\n"
+        yield "Given to " + ", ".join(f"`{' '.join(e.split())[:90]}`" for e in entries) + ".\n"
+        yield "| attack | ends in | seconds | MB |"
+        yield "|---|---|---|---|"
+        for attack, group in groupby(found, lambda o: o.attack):
+            yield _line(attack, list(group))
+        yield ""
+
+
+def _line(attack: str, group: Sequence[Outcome]) -> str:
+    ends = Counter(o.error or "read" for o in group)
+    named = ", ".join(f"{end} x{n}" if n > 1 else end for end, n in ends.items())
+    seconds, megabytes = max(o.seconds for o in group), max(o.megabytes for o in group)
+    return f"| {attack} | {named} | {seconds:.2f} | {megabytes:.0f} |"
