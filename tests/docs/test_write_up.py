@@ -1,0 +1,38 @@
+"""docs/experiment.md says what its figures say."""
+
+import pytest
+
+from caffe_port.finetuning.document import filled
+from caffe_port.finetuning.report import write_report
+from caffe_port.finetuning.results import Results
+from caffe_port.finetuning.tables import all_tables
+from tests.goldens_dir import ROOT
+
+FOLDER = ROOT / "docs" / "experiment"
+
+
+@pytest.fixture(scope="module")
+def results():
+    return Results.read(FOLDER / "results.json")
+
+
+def test_the_tables_are_those_of_the_figures(results):
+    text = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    assert filled(text, all_tables(results)) == text
+
+
+def test_so_are_the_pictures(tmp_path, results):
+    write_report(results, tmp_path)
+    text = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    shown = sorted(FOLDER.glob("*.svg"))
+    assert len(shown) == 6
+    for path in shown:
+        assert f"experiment/{path.name}" in text
+        assert path.read_bytes() == (tmp_path / "pictures" / path.name).read_bytes()
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 300_000
+
+
+def test_it_is_the_experiment_that_the_page_describes(results):
+    assert len(results.scores) == 10
+    assert all(sorted(by_seed) == [1, 2, 3] for by_seed in results.scores.values())
+    assert (results.steps, results.init) == (600, "train_iter_1200.caffemodel")
