@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -158,6 +159,7 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 _process: list[tuple[Any, Any, int]] = []  # of one of the pool: event, messages, parent
+_busy = threading.Lock()  # held while it is at work
 
 
 def _start(stop: Any, messages: Any, parent: int) -> None:
@@ -165,6 +167,15 @@ def _start(stop: Any, messages: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _process.append((stop, messages, parent))
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process after its parent, which may be killed: the pool would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    with _busy:
+        os._exit(1)
 
 
 def _run(number: int, trial: Trial) -> _Answer:
@@ -178,7 +189,8 @@ def _run(number: int, trial: Trial) -> _Answer:
         return "stopped", None
     try:
         control = Control(stopped, lambda what, part: messages.put((number, what, part)))
-        return "done", running.run(trial, control)
+        with _busy:
+            return "done", running.run(trial, control)
     except StoppedError:
         return "stopped", None
     except (CaffePortError, OSError) as error:
