@@ -76,8 +76,8 @@ def hard_day(job: Job, folder: Path, kills: int, numbers: random.Random) -> str:
     length = time.monotonic() - began
     wanted, broken, done = result(job, folder / "whole"), 0, 0
     out = folder / "killed"
-    for _ in range(kills):
-        done += killed(job, out, numbers.uniform(0, 1.1 * length))
+    while done < kills:
+        done += killed(job, out, numbers.uniform(0, length))
         broken += len(unreadable(out))
         if finished(job, out, wanted):  # from the beginning, for more moments to be killed at
             shutil.rmtree(out)

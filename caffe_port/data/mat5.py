@@ -158,7 +158,8 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
     shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
     # zeros left out: numpy, too, refuses an empty array whose other axes are too long
     if min(shape, default=0) < 0 or math.prod(n for n in shape if n) > MOST:
-        raise FormatError(f"a variable of shape {shape}", path=where.path, offset=where.start)
+        message = f"a variable of shape {shape}; expected at most {MOST} values"
+        raise FormatError(message, path=where.path, offset=where.start)
     real = flag & 0xFF in (_DOUBLE, _SINGLE) and not flag & _COMPLEX
     dtype, offset = "u1", base
     if real:

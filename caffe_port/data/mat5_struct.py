@@ -147,7 +147,7 @@ def _matrix(content: _Content, base: int, name: str) -> npt.NDArray[np.generic]:
     dtype = np.dtype(content.order + NUMBERS[kind])
     wanted = math.prod(shape) * dtype.itemsize
     if math.prod(n for n in shape if n) > MOST:
-        raise content.wrong(f"{name} has shape {shape}", at)
+        raise content.wrong(f"{name} has shape {shape}; expected at most {MOST} values", at)
     if last - first != wanted or after > -(-end // 8) * 8:
         raise content.wrong(f"{name} has {last - first} bytes of values; expected {wanted}", at)
     values = np.frombuffer(content.data[first:last], dtype)

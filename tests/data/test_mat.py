@@ -101,7 +101,7 @@ def test_a_claim_of_terabytes_allocates_nothing(path):
             path.write_bytes(whole[:128] + struct.pack("<II", 15, len(packed)) + packed)
         else:
             path.write_bytes(whole.replace(struct.pack("<ii", 7, 5), lie))
-        with pytest.raises(FormatError, match="280 bytes of values|inflate to"):
+        with pytest.raises(FormatError, match=r"of shape \(2147483647, 1024\); expected at most"):
             read_mat(path)
 
 
