@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
 
 test: $(VENV)/installed-for-tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed-for-lint
 	$(BIN)/ruff check .

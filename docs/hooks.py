@@ -20,6 +20,7 @@ PAGES = {
     "ext/README.md": "lattice.md",
     "prototxt/README.md": "networks.md",
     "examples/shapes_voc/README.md": "shapes_voc.md",
+    "examples/run_pascal/README.md": "run_pascal.md",
 }
 _LINK = re.compile(r"(\]\()([^)\s#]+)")
 _HIDDEN = re.compile(r"^<!-- (?:sh|python|prototxt).*?^-->\n", re.DOTALL | re.MULTILINE)
