@@ -74,8 +74,7 @@ def main() -> None:
         if options.only is None or row.name in options.only:
             outcomes.append(run(row, options.work, options.pytest))
             print(json.dumps(outcomes[-1].__dict__, default=lambda x: x.__dict__), flush=True)
-    if options.only is None:
-        PAGE.write_text(page(outcomes), encoding="utf-8")
+    PAGE.write_text(page(outcomes, options.pytest), encoding="utf-8")
     sys.exit(0 if all(outcome.passed for outcome in outcomes) else 1)
 
 
@@ -186,13 +185,14 @@ def call(arguments: Sequence[str | Path]) -> str:
     return ran.stdout
 
 
-def page(outcomes: Sequence[Outcome]) -> str:
+def page(outcomes: Sequence[Outcome], chosen: Sequence[str]) -> str:
     """The result as a page of the book."""
+    which = f"the tests of `{' '.join(chosen)}`" if chosen else "all tests"
     lines = [
         "# Where it runs",
         "",
         "Made by `make matrix`: a wheel is built for each Python and installed beside these",
-        "libraries, and all tests run against it, the checkout's own sources out of the way.",
+        f"libraries, and {which} run against it, the checkout's own sources out of the way.",
         "",
         "| environment | Python | " + " | ".join(SHOWN) + " | tests |",
         "|---|---|" + "---|" * (len(SHOWN) + 1),
