@@ -276,6 +276,9 @@ def test_blobs_are_freed_after_their_last_reader(monkeypatch):
     assert most[0] <= 2
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.4."), reason="torch 2.4 cannot trace a torch.Size"
+)
 def test_compiled():
     net = _net(BLOCK + layer("t", "TanH", "s"))
     fast = net.optimized(compile="eager")
