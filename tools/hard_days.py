@@ -250,7 +250,9 @@ def train(out: Path) -> list[str]:
         f'max_iter: 12 snapshot: 2 random_seed: 1712 snapshot_prefix: "{out}/net"\n'
     )
     command = [sys.executable, "-m", "caffe_port.cli.caffe", "train", f"--solver={solver}"]
-    states = sorted(out.glob("[!.]*.solverstate"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    states = sorted(
+        out.glob("[!.]*.solverstate"), key=lambda path: int(path.stem.rpartition("_")[2])
+    )
     return [*command, f"--snapshot={states[-1]}"] if states else command
 
 
