@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -160,15 +160,7 @@ class Net(nn.Module):
         if len(bottoms) != len(module.spec.bottoms):
             message = f"{len(bottoms)} bottoms given; expected {len(module.spec.bottoms)}"
             raise LayerError(module.spec.name, module.spec.type, message)
-        try:
-            tops: tuple[Tensor, ...] = module(*bottoms)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, IndexError) as error:
-            shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
-            message = f"cannot run on bottoms of shape {shapes}: {error}"
-            raise LayerError(module.spec.name, module.spec.type, message) from error
-        return tops
+        return run_guarded(module, module.spec, bottoms)
 
     def forward(self, inputs: Array | Mapping[str, Array], keep: Keep = "outputs") -> Blobs:
         """Runs the net.
@@ -339,6 +331,24 @@ class Net(nn.Module):
         from google.protobuf import text_format
 
         return self.spec.text or text_format.MessageToString(self.spec.message())
+
+
+def run_guarded(
+    run: Callable[..., tuple[Tensor, ...]], layer: LayerSpec, bottoms: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Runs a layer, or what stands for it, so that an error of torch's names it.
+
+    Raises:
+        LayerError: it cannot run on these bottoms.
+    """
+    try:
+        return run(*bottoms)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
+        message = f"cannot run on bottoms of shape {shapes}: {error}"
+        raise LayerError(layer.name, layer.type, message) from error
 
 
 def _tensor(name: str, data: Array) -> Tensor:

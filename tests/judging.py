@@ -8,17 +8,23 @@ import numpy as np
 
 import caffe_port
 import caffe_port.pycaffe as caffe
-from caffe_port.parity import read_recording, tolerance
+from caffe_port.parity import Recording, read_recording, tolerance
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.verify import verify
 from caffe_port.proto import parse_net
 from caffe_port.spec.ops import known_types
+from tests.goldens_dir import dialect_of
 
-DIALECTS = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
 
-
-def dialect_of(folder: Path) -> str:
-    return DIALECTS[folder.name.partition("_")[0]]
+def recorded_net(folder: Path) -> tuple[caffe_port.Net, Recording]:
+    """A recorded case's net, with its weights where it has any, and its recording."""
+    recording = read_recording(folder)
+    weights = folder / "net.caffemodel"
+    net = caffe_port.load(
+        folder / "net.prototxt", weights if weights.is_file() else None,
+        phase=recording.meta.phase, dialect=dialect_of(folder),
+    )  # fmt: skip
+    return net, recording
 
 
 def unknown_types(folder: Path) -> set[str]:
@@ -28,12 +34,7 @@ def unknown_types(folder: Path) -> set[str]:
 
 def judge(folder: Path) -> None:
     """Every recorded array passes, or is of a kind that cannot be judged, and some are judged."""
-    recording = read_recording(folder)
-    weights = folder / "net.caffemodel"
-    net = caffe_port.load(
-        folder / "net.prototxt", weights if weights.is_file() else None,
-        phase=recording.meta.phase, dialect=dialect_of(folder),
-    )  # fmt: skip
+    net, recording = recorded_net(folder)
     result = verify(net, recording)
     bad = [(row.kind, row.name, row.comparison.reason) for row in result.rows
            if row.comparison.verdict is Verdict.FAIL]  # fmt: skip

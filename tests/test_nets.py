@@ -6,8 +6,8 @@ import pytest
 import caffe_port.pycaffe as caffe
 from caffe_port.parity import read_recording
 from caffe_port.proto.dialects import ENVIRONMENT
-from tests.goldens_dir import cases
-from tests.judging import dialect_of, judge, unknown_types
+from tests.goldens_dir import cases, dialect_of
+from tests.judging import judge, unknown_types
 
 CASES = cases("nets")
 KNOWN = [folder for folder in CASES if not unknown_types(folder)]

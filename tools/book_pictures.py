@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 EXAMPLE = ROOT / "examples" / "shapes_voc"
 RUN = EXAMPLE / "caffe_run"
-DIALECTS = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
 SEEN = "shape_val_0033"  # thin parts, which the network alone blurs
 MEAN = (104.008, 116.669, 122.675)
 
@@ -27,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 def main() -> None:
     """Draws them all."""
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(ROOT))  # for tests.judging
     draw_parity()
     photo, scores = scored(SEEN)
     draw_iterations(photo, scores)
@@ -36,17 +35,11 @@ def main() -> None:
 
 def errors() -> Iterator[tuple[str, float, float]]:
     """Kind, e_caffe and e_port, relative to the peak, of every bundled recorded blob."""
-    import caffe_port
-    from caffe_port.parity import read_recording
     from caffe_port.parity.verify import verify
+    from tests.judging import recorded_net
 
     for case in sorted((ROOT / "tests" / "goldens").glob("[ln]*s/*/case.json")):
-        folder, recording = case.parent, read_recording(case.parent)
-        weights = folder / "net.caffemodel"
-        net = caffe_port.load(
-            folder / "net.prototxt", weights if weights.is_file() else None,
-            phase=recording.meta.phase, dialect=DIALECTS[folder.name.partition("_")[0]],
-        )  # fmt: skip
+        net, recording = recorded_net(case.parent)
         for row in verify(net, recording).rows:
             port, theirs = row.comparison.port_relative, row.comparison.caffe_relative
             if port is not None and theirs is not None:

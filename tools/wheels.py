@@ -18,8 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from matrix import ROOT, call, copied, interpreter, tracked
 
 GLIBC = "2.28"

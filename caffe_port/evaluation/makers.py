@@ -18,7 +18,7 @@ from caffe_port.crf.params import from_mapping
 from caffe_port.crf.refinement import build
 from caffe_port.data.pictures import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner
+from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner, Settings
 from caffe_port.files import open_regular
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def image_size(spec: NetSpec) -> tuple[int, int]:
         UsageError: the net has no such blob.
     """
     shape = spec.shapes.get(data_blob(spec), ())
-    return (shape[2], shape[3]) if len(shape) == 4 and min(shape[2:]) > 1 else (513, 513)
+    return (shape[2], shape[3]) if len(shape) == 4 and min(shape[2:]) > 1 else Settings.crop
 
 
 def _digest(path: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from caffe_port.data.pictures import read_bgr, read_labels
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.confusion import ConfusionMatrix
-from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, score_blob
+from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_size, score_blob
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.prediction import network_input
 from caffe_port.evaluation.settings import VOC_MEAN, Settings
@@ -84,12 +84,11 @@ def _settings(net: Net, train: Path) -> Settings:
     """Crop of the test net and mean of the train net."""
     from caffe_port.proto import read_net
 
-    shape = net.spec.shapes[data_blob(net.spec)]
     sources = [layer for layer in read_net(train).layer if layer.type == "ImageSegData"]
     mean = tuple(sources[0].transform_param.mean_value) or VOC_MEAN
     if len(mean) != 3:
         raise UsageError(f"{train}: {len(mean)} mean_value; expected three: blue, green, red")
-    return Settings((shape[-2], shape[-1]), (mean[0], mean[1], mean[2]))
+    return Settings(image_size(net.spec), (mean[0], mean[1], mean[2]))
 
 
 def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:

@@ -26,11 +26,6 @@ class Estimate:
     half: float
     seeds: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval is on one side of 0."""
-        return abs(self.mean) > self.half
-
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean, spread and interval of values, one per seed."""

@@ -7,13 +7,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from caffe_port.errors import LayerError
 from caffe_port.inference import filters, neurons, windows  # noqa: F401  (their rules)
 from caffe_port.inference.graph import Graph, make_graph
 from caffe_port.inference.options import Options
 from caffe_port.inference.packing import Store
 from caffe_port.inference.planner import Planner, Step, has_hooks
-from caffe_port.net import Net
+from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan
 from caffe_port.spec import LayerSpec
 
@@ -85,14 +84,7 @@ def _there(x: Tensor | None) -> Tensor:
 
 
 def _run(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
-    try:
-        return step.run(*bottoms)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, IndexError) as error:
-        shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
-        message = f"cannot run on bottoms of shape {shapes}: {error}"
-        raise LayerError(step.layer.name, step.layer.type, message) from error
+    return run_guarded(step.run, step.layer, bottoms)
 
 
 def _run_unguarded(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:

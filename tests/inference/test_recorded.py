@@ -5,24 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-import caffe_port
 from caffe_port.parity import read_recording
 from caffe_port.parity.compare import Verdict, compare
 from caffe_port.parity.tolerance import LAYER, NET
 from tests.goldens_dir import cases
-from tests.judging import dialect_of
+from tests.judging import recorded_net
 
 MODES = ({}, {"fold": False}, {"winograd": True})
 
 
 def _judge(folder, tolerance):
     """Judges every recorded output in every mode; how many."""
-    recording = read_recording(folder)
-    weights = folder / "net.caffemodel"
-    net = caffe_port.load(
-        folder / "net.prototxt", weights if weights.is_file() else None,
-        phase=recording.meta.phase, dialect=dialect_of(folder),
-    )  # fmt: skip
+    net, recording = recorded_net(folder)
     fed = {name: torch.tensor(values) for name, values in recording.inputs.items()}
     found = [net.optimized(**options)(fed) for options in MODES]
     with torch.no_grad():

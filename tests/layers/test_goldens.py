@@ -4,8 +4,8 @@ import pytest
 
 from caffe_port.parity import read_recording
 from caffe_port.proto.dialects import ENVIRONMENT
-from tests.goldens_dir import cases
-from tests.judging import dialect_of, judge, judge_after, unknown_types
+from tests.goldens_dir import cases, dialect_of
+from tests.judging import judge, judge_after, unknown_types
 
 CASES = cases("layers")
 KNOWN = [folder for folder in CASES if not unknown_types(folder)]

@@ -10,7 +10,8 @@ from caffe_port.parity import read_recording, tolerance
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.report import worst
 from caffe_port.parity.verify import verify
-from tests.goldens_dir import GOLDENS, SHAPES, cases, dialect_of
+from tests.goldens_dir import GOLDENS, SHAPES, cases
+from tests.judging import recorded_net
 
 RUNS = cases("nets")
 RUNS.append(SHAPES / "caffe_run" / "recording")
@@ -59,14 +60,7 @@ def test_a_weight_off_by_one_bit_is_found():
 
 @pytest.mark.parametrize("folder", cases("layers"), ids=lambda folder: folder.name)
 def test_every_recorded_layer_equals_caffe(folder):
-    recording = read_recording(folder)
-    weights = folder / "net.caffemodel"
-    net = load(
-        folder / "net.prototxt",
-        weights if weights.is_file() else None,
-        phase=recording.meta.phase,
-        dialect=dialect_of(folder),
-    )
+    net, recording = recorded_net(folder)
     for isolate in (False, True):
         first = verify(net, recording, isolate=isolate).first_bad
         assert first is None, (first.kind, first.name, first.comparison.reason)
