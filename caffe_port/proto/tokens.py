@@ -17,16 +17,23 @@ from caffe_port.errors import FormatError
 MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
 MAX_FIELDS = 100_000  # a ResNet-1001 has some 50,000
 
+# what stands most often comes first: a word or a string in which nothing is special
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\r\f\v]+|\#[^\n]*)
+    r"""[ \t\r\f\v]*(?:\#[^\n]*)?(?:
+    (?P<plain>[A-Za-z_]\w*(?![\w.+$-]))
+    |(?P<mark>[{}<>:;,\[\]-](?!\$))
     |(?P<newline>\n)
+    |(?P<quoted>"[^"\\\n$]*"|'[^'\\\n$]*')
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.+$-]))
     |(?P<string>["'])
-    |(?P<variable>[\w.+-]*\$\{(?P<variable_name>\w*)\})
+    |(?P<variable>[\w.+-]*\$\{\w*\})
     |(?P<word>[A-Za-z_]\w*)
-    |(?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
-    |(?P<mark>[{}<>:;,\[\]-])""",
+    |(?P<digits>(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?)(?![\w.]))
+    |(?P<end>\Z))""",
     re.VERBOSE | re.ASCII,
 )
+_BLANK = re.compile(r"[ \t\r\f\v]*(?:#[^\n]*)?")
+_KINDS = {"plain": "word", "quoted": "string", "digits": "number"}
 # in pieces, because a repeated group takes memory for each repetition
 _INSIDE = {quote: re.compile(rf"(?:[^{quote}\\\n]+|\\.){{0,1000}}") for quote in "\"'"}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
@@ -34,7 +41,7 @@ _ESCAPED = dict(zip("abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
 _CLOSING = {"{": "}", "<": ">"}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Scalar:
     """One value as written: ``kind`` is 'string', 'word' or 'number' (its sign included).
 
@@ -97,28 +104,35 @@ class _Parser:
         raise FormatError(message, path=self.path, line=at.line, column=at.column)
 
     def scan(self, text: str) -> Iterator[_Token]:
-        line, start, position = 1, 0, 0
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            kind = "" if match is None else match.lastgroup or ""
-            end = position if match is None else match.end()
-            if kind == "newline":
+        line, start, position, match = 1, 0, 0, _TOKEN.match
+        while True:
+            found = match(text, position)
+            if found is None or found.lastgroup is None:
+                self.refuse(text, position, line, start)
+            name, end = found.lastgroup, found.end()
+            if name == "newline":
                 line, start = line + 1, end
-            elif kind != "space":
-                token = _Token(kind, text[position:end], line, position - start + 1)
-                if kind == "string":
-                    end = self.string_end(text, token, position)
-                    token = token._replace(text=text[position:end])
-                elif not kind:
-                    self.refuse(text, position, token)
-                if kind == "variable" or (kind == "string" and "${" in token.text):
+            elif name == "end":
+                break
+            else:
+                word = found[name]
+                token = _Token(_KINDS.get(name, name), word, line, end - len(word) - start + 1)
+                if name == "string":
+                    end = self.string_end(text, token, opening := end - 1)
+                    token = token._replace(text=text[opening:end])
+                if name == "variable" or (name == "string" and "${" in token.text):
                     self.unset(token)
                 yield token
             position = end
-        yield _Token("end", "the end of the text", line, position - start + 1)
+        end_of_text = _Token("end", "the end of the text", line, len(text) - start + 1)
+        while True:
+            yield end_of_text
 
-    def refuse(self, text: str, position: int, token: _Token) -> NoReturn:
+    def refuse(self, text: str, position: int, line: int, start: int) -> NoReturn:
+        blank = _BLANK.match(text, position)
+        position = blank.end() if blank else position
         found = re.match(r"\S+", text[position : position + 40])
+        token = _Token("", "", line, position - start + 1)
         self.fail(f"unexpected {found[0] if found else text[position]!r}", token)
 
     def string_end(self, text: str, token: _Token, position: int) -> int:
@@ -141,7 +155,7 @@ class _Parser:
             self.fail(f"{token.text[:40]!r} is no variable name; expected ${{NAME}}", token)
 
     def advance(self) -> _Token:
-        token, self.token = self.token, next(self.tokens, self.token)
+        token, self.token = self.token, next(self.tokens)
         return token
 
     def accept(self, marks: str) -> str | None:
@@ -160,39 +174,44 @@ class _Parser:
             self.fail(f"blocks nested more than {MAX_DEPTH} deep")
         entries: list[Entry] = []
         while self.token.kind == "word":
-            entries.extend(self.field(depth))
+            self.field(entries, depth)
             self.accept(";,")
         if closing and self.accept(closing) is None:
             self.fail(f"expected a field name or '{closing}', found {self.token.text[:40]!r}")
         return tuple(entries)
 
-    def field(self, depth: int) -> Iterator[Entry]:
+    def field(self, entries: list[Entry], depth: int) -> None:
+        """Adds a field, one entry for each value of a list."""
         name = self.advance()
         colon = self.accept(":") is not None
-        if self.accept("["):
-            yield from self.listed(name, depth)
+        opening = self.accept("[{<")
+        if opening == "[":
+            self.listed(entries, name, depth)
             return
         self.count()
-        yield Entry(name.text, self.value(name, colon, depth), name.line, name.column)
+        value = self.value(name, colon, opening, depth)
+        entries.append(Entry(name.text, value, name.line, name.column))
 
     def count(self) -> None:
         self.fields += 1
         if self.fields > MAX_FIELDS:
             self.fail(f"over {MAX_FIELDS} fields, too many for a prototxt")
 
-    def listed(self, name: _Token, depth: int) -> Iterator[Entry]:
+    def listed(self, entries: list[Entry], name: _Token, depth: int) -> None:
         if self.accept("]"):
             return
         while True:
             self.count()
-            yield Entry(name.text, self.value(name, True, depth), name.line, name.column)
+            value = self.value(name, True, self.accept("{<"), depth)
+            entries.append(Entry(name.text, value, name.line, name.column))
             if self.accept("]"):
                 return
             if self.accept(",") is None:
                 self.fail(f"expected ',' or ']', found {self.token.text[:40]!r}")
 
-    def value(self, name: _Token, colon: bool, depth: int) -> Scalar | tuple[Entry, ...]:
-        opening = self.accept("{<")
+    def value(
+        self, name: _Token, colon: bool, opening: str | None, depth: int
+    ) -> Scalar | tuple[Entry, ...]:
         if opening:
             return self.block(_CLOSING[opening], depth + 1)
         if not colon:
