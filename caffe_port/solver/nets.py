@@ -14,7 +14,7 @@ from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.loading import load
-from caffe_port.proto import caffe_pb2, read_net, read_solver
+from caffe_port.proto import caffe_pb2, read_file, read_net, read_solver
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.spec import NetSpec
 
@@ -99,8 +99,7 @@ def _make(
     own: caffe_pb2.NetState,
 ) -> Net:
     """Builds a net in the solver's state, over which the net's and then ``own`` have precedence."""
-    message = read_net(source) if isinstance(source, str) else source
-    state.MergeFrom(message.state)
+    state.MergeFrom(_own_state(source))
     state.MergeFrom(own)
     with mode.building():
         net = Net.of(_build(source, state))
@@ -108,6 +107,13 @@ def _make(
         for name in names.split(","):
             net.copy_from(name.strip())
     return net
+
+
+def _own_state(source: _Source) -> caffe_pb2.NetState:
+    """What the net itself says; ``_build`` reads it once more, so most are not read for this."""
+    if not isinstance(source, str):
+        return source.state
+    return read_net(source).state if "state" in read_file(source) else caffe_pb2.NetState()
 
 
 def _build(source: _Source, state: caffe_pb2.NetState) -> caffe_port.Net:
