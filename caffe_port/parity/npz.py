@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -23,7 +25,10 @@ from caffe_port.parity.recording import Array, Meta, parse_meta
 #: Deflate cannot pack tighter than this; a member that claims more is lying.
 DEFLATE_LIMIT = 1032
 
-READ_ERRORS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
+READ_ERRORS = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError,
+    SyntaxError, TokenError, MemoryError,  # numpy parses an array's head as Python
+)  # fmt: skip
 
 
 def open_folder(folder: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
@@ -80,16 +85,23 @@ def _check_member(file: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) -
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a head that Python 2 wrote
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(stream)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(stream)
     raise ValueError(f"unknown .npy version {version}")
 
 
 def _read(archive: Path, name: str) -> Array:
     try:
-        with zipfile.ZipFile(archive) as file, file.open(name) as stream:
+        with (
+            zipfile.ZipFile(archive) as file,
+            file.open(name) as stream,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), np.float32)
     except (*READ_ERRORS, KeyError) as error:
         raise FormatError(f"member '{name}': {error}", path=archive) from error

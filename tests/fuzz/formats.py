@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +16,22 @@ from caffe_port.crf.files import read_bin, read_scores, write_bin, write_scores
 from caffe_port.data.datum import read_datum
 from caffe_port.data.hdf5 import read_datasets
 from caffe_port.data.lmdb import LmdbFile
+from caffe_port.data.lmdb_writer import write_lmdb
 from caffe_port.data.mat5_struct import read_field
 from caffe_port.data.pictures import read_grey, read_labels, read_rgb
 from caffe_port.data.voc import list_words, voc_items
 from caffe_port.data.window_file import read_windows
 from caffe_port.errors import CaffePortError, FormatError
+from caffe_port.parity.hdf5 import FORMAT, VERSION
 from caffe_port.parity.recording import read_recording
 from caffe_port.proto import caffe_pb2, wire
 from caffe_port.weights import StoredLayer, read_mean, read_weights, write_weights
 from caffe_port.weights.blobproto import read_blob
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
+from tests.fuzz import hdf5_changed, structured
 from tests.fuzz.target import Target, as_file, scratch, small
-from tests.goldens_dir import GOLDENS, SHAPES
+from tests.goldens_dir import GOLDENS
 from tests.weights.making import array, layer, message_blob, small_net
 
 
@@ -131,6 +136,27 @@ def lists(data: bytes) -> None:
         read_windows(path, "", 0.5, 0.5)
 
 
+def recording(data: bytes) -> None:
+    """A folder of case.json and case.npz."""
+    head, _, packed = data.partition(b"\0")
+    as_file(head, "case.json")
+    as_file(packed, "case.npz")
+    with contextlib.suppress(CaffePortError):
+        _all_of(scratch())
+
+
+def _all_of(path: Path) -> None:
+    """Every array of a recording; each is read when it is asked for."""
+    found = read_recording(path)
+    for arrays in (found.inputs, found.data, found.topdiffs, found.diffs):
+        for name in arrays:
+            with contextlib.suppress(CaffePortError):
+                assert arrays[name].dtype == np.float32
+    for name in found.params:
+        with contextlib.suppress(CaffePortError):
+            assert found.params[name].dtype == np.float32
+
+
 def _caffemodels() -> Iterator[bytes]:
     yield small_net().SerializeToString()
     yield from small(GOLDENS.rglob("*.caffemodel"))
@@ -190,7 +216,11 @@ def _data() -> Iterator[bytes]:
 
 
 def _lmdbs() -> Iterator[bytes]:
-    yield (SHAPES / "caffe_run" / "lmdb" / "db" / "data.mdb").read_bytes()
+    """A leaf, a value with pages of its own, and a branch over several leaves."""
+    for count, size in ((3, 20), (2, 5000), (5, 1500)):
+        with tempfile.TemporaryDirectory() as folder:
+            write_lmdb(Path(folder) / "db", [(b"%08d" % i, bytes(size)) for i in range(count)])
+            yield (Path(folder) / "db" / "data.mdb").read_bytes()
 
 
 def _lists() -> Iterator[bytes]:
@@ -198,40 +228,78 @@ def _lists() -> Iterator[bytes]:
     yield b"# 0\na.jpg\n3\n10\n10\n2\n1 0.9 0 0 5 5\n0 0.1 2 2 8 8\n"
 
 
+META = '{"phase": "TEST", "backward": true, "versions": {"caffe": "1"}}'
+
+
 def _recordings() -> Iterator[bytes]:
-    """Recordings with less in them: seeds of 20 kB and more would make the fuzzer slow."""
+    """case.json, a zero byte and case.npz."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for name, values in (("blob/data", array(2, 2)), ("param/conv/0", array(2))):
+        for name, values in (("data/data", array(2, 2)), ("param/conv/0", array(2))):
             inner = io.BytesIO()
             np.save(inner, values)
             archive.writestr(f"{name}.npy", inner.getvalue())
-    yield stream.getvalue()
-    yield from small(GOLDENS.rglob("*.npz"))[:3]
+    yield META.encode() + b"\0" + stream.getvalue()
+    for path in sorted(GOLDENS.glob("layers/*/case.npz"))[:3]:
+        yield (path.parent / "case.json").read_bytes() + b"\0" + path.read_bytes()
+
+
+def _hdf5_recordings() -> Iterator[bytes]:
+    import h5py
+
+    path = scratch() / "seed-recording.h5"
+    with h5py.File(path, "w") as file:
+        for name, text in (("format", FORMAT), ("version", VERSION), ("meta", META)):
+            file.attrs[name] = np.bytes_(text)
+        for name in ("input/data", "data/conv", "param/conv/0"):
+            values = array(2, 2)
+            file[name] = values
+            file[name].attrs["sha256"] = np.bytes_(hashlib.sha256(values.tobytes()).hexdigest())
+    yield path.read_bytes()
+
+
+def _hdf5_weights() -> list[bytes]:
+    return [_written(".h5"), *small(GOLDENS.rglob("*.caffemodel.h5"))]
+
+
+def _hdf5_states() -> list[bytes]:
+    return small(GOLDENS.rglob("*.solverstate.h5"))
 
 
 FORMATS = {
-    "wire": Target(wire_fields, _caffemodels),
-    "blob": Target(blob, _blobs),
-    "caffemodel": Target(weights, _caffemodels),
-    "torch": Target(weights, lambda: [_written(".pt")]),
-    "safetensors": Target(weights, lambda: [_written(".safetensors")]),
-    "hdf5": Target(weights, lambda: [_written(".h5"), *small(GOLDENS.rglob("*.caffemodel.h5"))]),
+    "wire": Target(wire_fields, _caffemodels, structured=structured.message),
+    "blob": Target(blob, _blobs, structured=structured.message),
+    "caffemodel": Target(weights, _caffemodels, structured=structured.message),
+    "torch": Target(weights, lambda: [_written(".pt")], structured=structured.archive),
+    "safetensors": Target(
+        weights, lambda: [_written(".safetensors")], structured=structured.safetensors
+    ),
+    "hdf5": Target(weights, _hdf5_weights, structured=hdf5_changed.from_seeds(_hdf5_weights)),
     "hdf5data": Target(
-        _file("data.h5", lambda p: read_datasets(p, ["data/conv/0", "data"]), read_recording),
+        _file("data.h5", lambda p: read_datasets(p, ["data/conv/0", "data/ip/0"])),
         lambda: [_written(".h5")],
+        structured=hdf5_changed.from_seeds(lambda: [_written(".h5")]),
     ),
     "state": Target(
-        state, lambda: small([*GOLDENS.rglob("*.solverstate"), *GOLDENS.rglob("*.solverstate.h5")])
+        state, lambda: small(GOLDENS.rglob("*.solverstate")), structured=structured.message
     ),
+    "hdf5state": Target(state, _hdf5_states, structured=hdf5_changed.from_seeds(_hdf5_states)),
     "mat": Target(
         _file("a.mat", read_scores, lambda p: read_field(p, "GTcls", "Segmentation"), also=OSError),
         _mats,
+        structured=structured.mat,
     ),
     "bin": Target(_file("a.bin", read_bin), _bins),
-    "picture": Target(_file("a.png", read_rgb, read_grey, read_labels), _pictures),
-    "datum": Target(datum, _data),
-    "lmdb": Target(lmdb, _lmdbs),
+    "picture": Target(
+        _file("a.png", read_rgb, read_grey, read_labels), _pictures, structured=structured.png
+    ),
+    "datum": Target(datum, _data, structured=structured.message),
+    "lmdb": Target(lmdb, _lmdbs, structured=structured.lmdb),
     "list": Target(lists, _lists),
-    "recording": Target(_file("recording.npz", read_recording), _recordings),
+    "recording": Target(recording, _recordings, structured=structured.beside_archive),
+    "hdf5recording": Target(
+        _file("recording.h5", _all_of),
+        lambda: list(_hdf5_recordings()),
+        structured=hdf5_changed.from_seeds(lambda: list(_hdf5_recordings())),
+    ),
 }

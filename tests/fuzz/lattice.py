@@ -1,16 +1,20 @@
-"""``python -m tests.fuzz.lattice``: builds and runs the C++ target, under the sanitizers."""
+"""The C++ target: the lattice, built and run under the sanitizers."""
 
 from __future__ import annotations
 
-import argparse
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from tests.fuzz.effort import FOLDER, Effort
+from tests.fuzz.report import Result, from_log
 from tests.goldens_dir import ROOT
 
+NAME = "lattice"
 FLAGS = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-fno-math-errno", "-D_GLIBCXX_ASSERTIONS"]
 CLANGS = ("clang++", *(f"clang++-{version}" for version in range(22, 12, -1)))
+PER_SECOND = 100  # random inputs, about
 
 
 def libfuzzer_compiler() -> str | None:
@@ -33,22 +37,23 @@ def build(folder: Path, compiler: str, *, libfuzzer: bool) -> Path:
     return program
 
 
-def main() -> int:
-    """The program's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.lattice", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60)
-    given = parser.parse_args()
-    folder, clang = Path("build/fuzz"), libfuzzer_compiler()
+def run_lattice(effort: Effort) -> Result:
+    """Under libFuzzer, or on random inputs where there is no clang."""
+    clang = libfuzzer_compiler()
+    program = build(FOLDER, clang or "g++", libfuzzer=clang is not None)
+    log = FOLDER / f"{NAME}.log"
+    work = FOLDER / "work" / NAME
+    shutil.rmtree(work, ignore_errors=True)
     if clang is None:
-        program = build(folder, "g++", libfuzzer=False)
-        return subprocess.run([program, str(given.seconds * 100)], check=False).returncode
-    program = build(folder, clang, libfuzzer=True)
-    corpus, found = folder / "corpus" / "lattice", folder / "found" / "lattice"
-    for made in (corpus, found):
-        made.mkdir(parents=True, exist_ok=True)
-    arguments = [f"-max_total_time={given.seconds}", f"-artifact_prefix={found}/", "-timeout=10"]
-    return subprocess.run([program, *arguments, corpus], check=False).returncode
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        count = effort.runs or effort.seconds * PER_SECOND
+        command = [program, str(count), str(effort.seed)]
+    else:
+        command = [program, *effort.options(NAME), effort.corpus(NAME, work)]
+    with log.open("w") as stream:
+        code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+    result = from_log(NAME, "libFuzzer, C++", log, code)
+    if clang is None:
+        tried = re.search(r"(\d+) inputs", log.read_text(errors="replace"))
+        result = Result(NAME, "random, C++", int(tried[1]) if tried else 0, failed=code != 0)
+    print(result.line(), flush=True)
+    return result

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.fuzz.target import Target
 
+STRUCTURED = 0.6  # of the changes, where a target has such
 _LONGEST = 40_000
 _TELLING = [b"\0", b"\xff", b"\x80", b"\x7f", b"\xff" * 4, b"\xff" * 8, b"\x7f" + b"\xff" * 3]
 _TELLING += [struct.pack("<I", 2**k) for k in (8, 16, 24, 31)] + [b"\xff" * 9 + b"\x01"]
@@ -17,15 +18,23 @@ def inputs(target: Target, seed: int) -> Iterator[bytes]:
     """The seeds as they are, then changed ones without end."""
     chance = random.Random(seed)
     pool, words = list(target.seeds()), [*target.words()]
+
+    def change(content: bytes) -> bytes:
+        data = bytearray(content)
+        for _ in range(chance.choice((1, 1, 2, 3, 8))):
+            _change_bytes(data, chance, pool, words)
+        return bytes(data[:_LONGEST])
+
     yield from pool
     while True:
-        data = bytearray(chance.choice(pool))
-        for _ in range(chance.choice((1, 1, 2, 3, 8))):
-            _change(data, chance, pool, words)
-        yield bytes(data[:_LONGEST])
+        data = chance.choice(pool)
+        if target.structured and chance.random() < STRUCTURED:
+            yield target.structured(data, chance, change)[:_LONGEST]
+        else:
+            yield change(data)
 
 
-def _change(
+def _change_bytes(
     data: bytearray, chance: random.Random, pool: Sequence[bytes], words: Sequence[bytes]
 ) -> None:
     """One change at one place."""

@@ -19,12 +19,12 @@ from caffe_port.proto.text import parse_text
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.spec import NetSpec
 from caffe_port.spec.ops import known_types
+from tests.fuzz import nets_changed
 from tests.fuzz.target import Target, as_file, scratch, small
 from tests.goldens_dir import GOLDENS, ROOT
 
 MOST_WORK = 10**6  # multiply-adds and blob elements of a net that is worth running here
 MOST_VALUES = 10**5
-RUNS_CODE = ("Python",)
 
 
 def _text(data: bytes) -> str:
@@ -158,9 +158,9 @@ def words() -> Iterator[bytes]:
 
 
 NETS = {
-    "text": Target(text, prototxts, words),
-    "upgrade": Target(upgrade, prototxts, words),
-    "embedded": Target(embedded, _models),
-    "netspec": Target(spec, prototxts, words),
-    "forward": Target(forward, prototxts, words),
+    "text": Target(text, prototxts, words, nets_changed.text),
+    "upgrade": Target(upgrade, prototxts, words, nets_changed.text),
+    "embedded": Target(embedded, _models, structured=nets_changed.binary),
+    "netspec": Target(spec, prototxts, words, nets_changed.text),
+    "forward": Target(forward, prototxts, words, nets_changed.text),
 }

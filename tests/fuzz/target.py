@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
@@ -18,11 +20,14 @@ class Target:
         run: takes any bytes; whatever it raises is a bug, since it expects the errors it may see.
         seeds: good inputs to start from, none longer than ``SEED_BYTES``.
         words: of the format, to be put in whole.
+        structured: a change that keeps what a reader looks at first, such as a checksum; it is
+            given the input, chance and a change of bytes.
     """
 
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterable[bytes]]
     words: Callable[[], Iterable[bytes]] = tuple
+    structured: Callable[[bytes, random.Random, Callable[[bytes], bytes]], bytes] | None = None
 
     def check(self, data: bytes) -> None:
         """Runs the target; a warning, too, is a bug."""
@@ -39,17 +44,20 @@ def small(paths: Iterable[Path]) -> list[bytes]:
     return [path.read_bytes() for path in sorted(paths) if path.stat().st_size <= SEED_BYTES]
 
 
-@cache
-def scratch() -> Path:
-    """A folder of this process, in memory where the system has such."""
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """A new folder, in memory where the system has such; gone with its object."""
     shared = Path("/dev/shm")
-    parent = shared if shared.is_dir() else None
-    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=parent)
-    _kept.append(folder)
-    return Path(folder.name)
+    return tempfile.TemporaryDirectory(prefix="fuzz-", dir=shared if shared.is_dir() else None)
 
 
-_kept: list[tempfile.TemporaryDirectory[str]] = []
+@cache
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    return folder()
+
+
+def scratch() -> Path:
+    """The folder that targets work in: FUZZ_SCRATCH, or one of this process."""
+    return Path(os.environ.get("FUZZ_SCRATCH") or _own_folder().name)
 
 
 def as_file(data: bytes, name: str) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import struct
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from caffe_port.data.voc import voc_items
 from caffe_port.errors import CaffePortError, FormatError, UsageError
 from caffe_port.files import open_regular, read_bytes
 from caffe_port.net import Net
+from caffe_port.parity.recording import read_recording
 from caffe_port.proto import caffe_pb2, parse_net, wire
 from caffe_port.proto.binary import read_net_binary
 from caffe_port.solver import nets as solver_nets
@@ -132,6 +135,21 @@ def test_rates_beyond_the_largest_number() -> None:
     assert learning_rate(param, 100, 0)[0] == math.inf
     param = caffe_pb2.SolverParameter(lr_policy="sigmoid", base_lr=1, gamma=-1e5, stepsize=1)
     assert learning_rate(param, 10**6, 0)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "head", [b"{'shape': (1", b"{'shape': (1L,), 'descr': '<f4', 'fortran_order': False}",
+             b" \n  x", b"(" * 5000, b"[" * 90 + b"]" * 90]
+)  # fmt: skip
+def test_damaged_heads_of_arrays(tmp_path: Path, head: bytes) -> None:
+    whole = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(4)
+    with zipfile.ZipFile(tmp_path / "case.npz", "w") as archive:
+        archive.writestr("data/x.npy", whole)
+    (tmp_path / "case.json").write_text('{"phase": "TEST"}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(FormatError):
+            assert read_recording(tmp_path).data["x"].shape == (1,)
 
 
 def test_training_data_may_not_leave_its_file(tmp_path: Path) -> None:
