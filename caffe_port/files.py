@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tempfile
@@ -11,6 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from caffe_port.stalls import NotedFile, Waiting
+
+_TO_DO = {
+    errno.EACCES: "check the permissions of it and of its folder",
+    errno.EPERM: "check the permissions of it and of its folder",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "make room there and run it again",
+    errno.EDQUOT: "make room there and run it again",
+    errno.EFBIG: "raise the limit of a file's size and run it again",
+    errno.ENOENT: "check its name",
+}
 MAX_TEXT = 64 * 2**20  # bytes of a list, a log or JSON: far above any real one
 
 
@@ -23,14 +35,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    mode = os.fstat(handle).st_mode
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with Waiting(path):
+        handle = os.open(path, flags)
+        mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-    return os.fdopen(handle, "rb")
+    return io.BufferedReader(NotedFile(path, handle))
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
@@ -57,6 +71,46 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return read_bytes(path).decode()
 
 
+def create(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file to write its bytes, which is noted as waiting; for ``atomic_path``'s name.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with Waiting(path):
+        raw = NotedFile(path, mode="w")
+    return io.BufferedWriter(raw)
+
+
+def expect_writable(path: str | os.PathLike[str]) -> None:
+    """Finds out before a long computation whether ``atomic_path`` could write there.
+
+    Args:
+        path: the file's final name; of its folders some may be missing.
+    Raises:
+        OSError: it could not: the file is protected or a folder, or its folder cannot be written.
+    """
+    final = Path(path)
+    _expect_replaceable(final)
+    folder = next(folder for folder in (final.parent, *final.absolute().parents) if _there(folder))
+    try:
+        with Waiting(folder):
+            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{final.stem}.")
+            os.close(handle)
+            os.unlink(name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(final)) from error
+
+
+def described(error: OSError) -> str:
+    """A system's error as one line: the file, what failed, and what to do where that is known."""
+    if error.errno is None or error.filename is None:
+        return str(error)
+    words = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    to_do = _TO_DO.get(error.errno)
+    return words if to_do is None or ";" in words else f"{words}; {to_do}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary name beside ``path``; renames it to ``path`` when the block succeeds.
@@ -66,23 +120,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the final name; its folder is made if it is missing.
+    Raises:
+        OSError: it cannot be written, or is there and protected against writing.
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last because several writers choose the format by it.
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}.", suffix=final.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(final)
+    name = os.fspath(temporary)
     try:
         yield temporary
         # mkstemp makes files private; a finished file gets the permissions open() would give.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, final)
-        _sync_folder(final.parent)
+        with Waiting(final):
+            temporary.chmod(0o666 & ~umask)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, final)
+            _sync_folder(final.parent)
     except OSError as error:
         # a full disk names no file, and the temporary name means nothing to its reader
         if error.errno is not None and error.filename in (None, name):
@@ -90,6 +144,36 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(final: Path) -> Path:
+    """A new file beside the final one."""
+    _expect_replaceable(final)
+    try:
+        with Waiting(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # The suffix stays last because several writers choose the format by it.
+            handle, name = tempfile.mkstemp(
+                dir=final.parent, prefix=f".{final.stem}.", suffix=final.suffix
+            )
+            os.close(handle)
+    except OSError as error:  # the temporary name means nothing to its reader
+        raise OSError(error.errno, error.strerror, os.fspath(final)) from error
+    return Path(name)
+
+
+def _expect_replaceable(final: Path) -> None:
+    """Refuses a file that its owner protected: renaming would replace it all the same."""
+    with Waiting(final):
+        if final.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(final))
+        if final.exists() and not os.access(final, os.W_OK):
+            os.close(os.open(final, os.O_WRONLY))  # the system says why
+
+
+def _there(folder: Path) -> bool:
+    with Waiting(folder):
+        return os.path.lexists(folder)
 
 
 def _sync_folder(folder: Path) -> None:

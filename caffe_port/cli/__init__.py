@@ -40,6 +40,13 @@ def _show_warning(
 
 
 class _Commands(click.Group):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return super().__call__(*args, **kwargs)
+        from caffe_port.start import run
+
+        return run("caffe-port", self.main, status=UNUSABLE)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
@@ -58,6 +65,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from caffe_port.errors import CaffePortError
+        from caffe_port.files import described
 
         try:
             with warnings.catch_warnings():
@@ -66,7 +74,8 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe goes away
         except (CaffePortError, OSError) as error:
-            click.echo(f"caffe-port {ctx.invoked_subcommand}: {error}", err=True)
+            words = described(error) if isinstance(error, OSError) else error
+            click.echo(f"caffe-port {ctx.invoked_subcommand}: {words}", err=True)
             raise click.exceptions.Exit(UNUSABLE) from error
         except KeyboardInterrupt as error:
             words = str(error) or "interrupted"  # a command may say what is kept

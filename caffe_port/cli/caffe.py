@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
+from caffe_port import start
 from caffe_port.cli.caffe_tools._program import GPU, PYTHON_LAYERS, run
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import UsageError
@@ -68,4 +69,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    start.caffe()

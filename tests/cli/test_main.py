@@ -53,16 +53,23 @@ def test_wrong_usage_is_status_2(args):
 
 
 @pytest.mark.parametrize(
-    "error", [errors.FormatError("odd", line=3), PermissionError(13, "Permission denied", "a.txt")]
+    ("error", "words"),
+    [
+        (errors.FormatError("odd", line=3), "line 3: odd"),
+        (
+            PermissionError(13, "Permission denied", "a.txt"),
+            "a.txt: Permission denied; check the permissions of it and of its folder",
+        ),
+    ],
 )
-def test_errors_of_ours_and_of_the_system_are_one_line_and_status_2(monkeypatch, error):
+def test_errors_of_ours_and_of_the_system_are_one_line_and_status_2(monkeypatch, error, words):
     def refuse(*args, **options):
         raise error
 
     monkeypatch.setattr("caffe_port.inspection.inspect_file", refuse)
     result = run("inspect", NET)
     assert result.exit_code == 2
-    assert result.output == f"caffe-port inspect: {error}\n"
+    assert result.output == f"caffe-port inspect: {words}\n"
 
 
 def test_ctrl_c_is_status_130(monkeypatch):

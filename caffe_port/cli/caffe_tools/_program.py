@@ -10,6 +10,7 @@ from typing import TextIO
 
 from caffe_port.cli.gflags import Flag, Flags, parse, usage
 from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.files import described
 from caffe_port.solver.log import (
     ERROR,
     FATAL,
@@ -76,7 +77,8 @@ def run(
             warnings.showwarning = _log_warning
             body(flags, others)
     except (CaffePortError, OSError) as error:
-        log(str(error), severity=FATAL, place=f"{program}.cpp:1")
+        words = described(error) if isinstance(error, OSError) else str(error)
+        log(words, severity=FATAL, place=f"{program}.cpp:1")
         return 1
     except KeyboardInterrupt:
         log("Interrupted.", severity=ERROR, place=f"{program}.cpp:1")

@@ -1,0 +1,71 @@
+"""One process at a time: a lock that the system frees when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from caffe_port.errors import UsageError
+from caffe_port.stalls import Waiting
+
+try:
+    import fcntl
+except ImportError:  # Windows: two at once are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+_held: set[Path] = set()  # by this process, which may ask again
+
+
+@contextlib.contextmanager
+def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -> Iterator[None]:
+    """Keeps other processes out while the block lasts; the file stays.
+
+    Args:
+        file: the lock; it and its folder are made.
+        place: what is kept for one process, as its user knows it.
+        doing: what the other one does there, such as "evaluating into this folder".
+        instead: what else the user may do, such as "choose another folder".
+    Raises:
+        UsageError: another process holds it, or it cannot be written.
+    """
+    path = Path(file).resolve()
+    if fcntl is None or path in _held:
+        yield
+        return
+    try:
+        with Waiting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("a+")
+    except OSError as error:
+        raise UsageError(
+            f"{place}: cannot be written: {error.strerror or error}; check its permissions or "
+            f"{instead}"
+        ) from error
+    with stream:
+        with Waiting(path):
+            _take(stream, place, doing, instead)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+
+
+def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.seek(0)
+        holder = stream.read(200).strip() or "another process"
+        raise UsageError(
+            f"{place}: {holder} is {doing}: wait for it, end it, or {instead}"
+        ) from error
+    except OSError:
+        return  # a file system without locks
+    with contextlib.suppress(OSError):  # its name helps others; a full disk is told of elsewhere
+        os.ftruncate(stream.fileno(), 0)
+        os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -1,0 +1,301 @@
+"""What ends a command that waits for files which no longer come, as from a network that stalls.
+
+The watchdog is a small process beside the command, because a command that waits inside the
+system's reading can neither speak nor heed Ctrl-C. It reads the notes of ``stalls`` and, where
+there is /proc, what each thread does: one that computes, or gets its bytes however slowly, is
+never taken for stalled. Commands have one; a program that imports this package has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from caffe_port import stalls
+from caffe_port.errors import UsageError
+
+VARIABLE = "CAFFE_PORT_PATIENCE"
+PATIENCE = 300.0  # seconds
+_TOLD_AFTER, _GRACE, _TICK, _END = 15.0, 5.0, 0.5, 2.0  # seconds
+_INTERRUPTED = 130
+_UNKNOWN = "a file or folder"  # what a thread waits for that noted nothing
+_PROC = Path("/proc")
+
+
+def patience() -> float:
+    """Seconds after which a command that gets no answer is ended; 0 for never.
+
+    Raises:
+        UsageError: the environment says something else than a number.
+    """
+    text = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(text or PATIENCE)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"{VARIABLE} is '{text}'; expected seconds, or 0 to wait for ever")
+    return seconds
+
+
+@contextlib.contextmanager
+def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> Iterator[None]:
+    """Has this process watched while the block lasts, where the system can fork.
+
+    Args:
+        name: of the command, for what is said on standard error.
+        status: its exit status when it is ended.
+        ends_on_first_interrupt: whether one Ctrl-C ends it where files stall; else the second.
+    Raises:
+        UsageError: see ``patience``.
+    """
+    limit = patience()
+    if not hasattr(os, "fork") or stalls.is_watched():
+        yield
+        return
+    board = stalls.Board()
+    alive, lifeline = os.pipe()  # ends with this process; carries the signals it gets
+    ending, verdict = os.pipe()
+    command = os.getpid()
+    # a Ctrl-C meanwhile must not go up the child's copy of this stack
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    watchdog = os.fork()
+    if watchdog == 0:
+        os.close(lifeline)
+        os.close(ending)
+        rule = _Rule(limit, status, 1 if ends_on_first_interrupt else 2)
+        _watch(_Watch(name, command, board, rule), alive, verdict)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.close(alive)
+    os.close(verdict)
+    os.set_blocking(lifeline, False)
+    before = signal.set_wakeup_fd(lifeline, warn_on_full_buffer=False)
+    threading.Thread(target=_end_when_told, args=(ending,), daemon=True).start()
+    stalls.note_on(board)
+    try:
+        yield
+    finally:
+        stalls.note_on(None)
+        signal.set_wakeup_fd(before)
+        os.close(lifeline)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(watchdog, 0)
+
+
+def _end_when_told(ending: int) -> None:
+    if said := os.read(ending, 1):
+        os._exit(said[0])
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """When a command is ended.
+
+    Args:
+        patience: seconds without an answer, 0 for never.
+        status: its exit status then.
+        interrupts: how many Ctrl-C end it while it gets no answer.
+    """
+
+    patience: float
+    status: int
+    interrupts: int
+
+
+@dataclass
+class _Watch:
+    """What the watchdog knows.
+
+    Args:
+        name: of the command.
+        command: its process.
+        board: what it waits for.
+        rule: when it is ended.
+    """
+
+    name: str
+    command: int
+    board: stalls.Board
+    rule: _Rule
+    _stuck: dict[tuple[int, float, str], _Stuck] = field(default_factory=dict)
+    _told: dict[str, float] = field(default_factory=dict)
+    _interrupted: float | None = None
+
+    def tick(self, seconds: float, interrupts: int) -> int | None:
+        """Looks once; the exit status if the command is to be ended.
+
+        Args:
+            seconds: since the last look, in which this process was not asleep.
+            interrupts: Ctrl-C so far.
+        """
+        longest = self._look(seconds)
+        if interrupts and self._interrupted is None:
+            self._interrupted = 0.0
+        if self._interrupted is not None:
+            self._interrupted += seconds
+        if longest is None:
+            self._say_what_answers({})
+            return None
+        path, lasted = longest
+        self._say_what_answers({path: lasted})
+        if self._interrupted is not None and interrupts >= self.rule.interrupts:
+            hurry = 1.0 if interrupts > 1 else _GRACE
+            if min(lasted, self._interrupted) >= hurry:
+                self._say(f"interrupted; {path} gave no answer for {lasted:.0f} s")
+                return _INTERRUPTED
+        if self.rule.patience and lasted >= self.rule.patience:
+            self._say(
+                f"{path} gave no answer for {lasted:.0f} s: given up. What was finished is kept; "
+                f"run the same command again to go on ({VARIABLE}=SECONDS waits longer, 0 for "
+                "ever)"
+            )
+            return self.rule.status
+        return None
+
+    def _look(self, seconds: float) -> tuple[str, float] | None:
+        """What has been waited for longest, and how long."""
+        signs = _signs(self.command)
+        now: dict[tuple[int, float, str], str] = {}
+        for note in self.board.notes():
+            now[note.thread, note.since, f"'{note.path}'"] = signs.get(note.thread, "")
+        noted = {thread for thread, _, _ in now}
+        for thread, sign in signs.items():
+            # a sleep that no signal ends is one for a disk or a network
+            if sign.startswith("D") and thread not in noted:
+                now[thread, 0.0, _UNKNOWN] = sign
+        if signs and all(sign[0] in "Tt" for sign in signs.values()):
+            return None  # stopped by its user
+        kept = {}
+        for key, sign in now.items():
+            old = self._stuck.get(key)
+            # one that runs may only want for a core
+            same = old is not None and old.sign == sign and not sign.startswith("R")
+            kept[key] = _Stuck(sign, old.seconds + seconds if old is not None and same else 0.0)
+        self._stuck = kept
+        if not kept:
+            return None
+        key = max(kept, key=lambda key: kept[key].seconds)
+        return key[2], kept[key].seconds
+
+    def _say_what_answers(self, stuck: dict[str, float]) -> None:
+        for path in [path for path in self._told if path not in stuck]:
+            self._say(f"{path} answers again")
+            del self._told[path]
+        for path, lasted in stuck.items():
+            if lasted >= _TOLD_AFTER and path not in self._told:
+                self._told[path] = lasted
+                self._say(
+                    f"no answer from {path} for {lasted:.0f} s: does its folder (a network one?) "
+                    "still answer?"
+                )
+
+    def _say(self, words: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{self.name}: {words}\n".encode(errors="replace"))
+
+
+@dataclass(frozen=True)
+class _Stuck:
+    """A thread that does nothing.
+
+    Args:
+        sign: what it was doing, and how much it had done.
+        seconds: for how long that has not changed.
+    """
+
+    sign: str
+    seconds: float
+
+
+def _watch(watch: _Watch, alive: int, verdict: int) -> NoReturn:
+    """What the watchdog's process does until the command ends."""
+    seen: list[int] = []
+    with contextlib.suppress(BaseException):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)  # or a pipe's reader would wait for this process too
+        _watch_on(watch, alive, verdict, seen)
+    os._exit(0)
+
+
+def _watch_on(watch: _Watch, alive: int, verdict: int, seen: list[int]) -> None:
+    told, last = 0, time.monotonic()
+    while True:
+        if select.select([alive], [], [], _TICK)[0]:
+            signals = os.read(alive, 4096)
+            if not signals:
+                return
+            told += signals.count(signal.SIGINT)
+        now = time.monotonic()
+        if now - last < _TICK:
+            continue
+        # more than a tick: the whole machine slept, or this process was stopped
+        status = watch.tick(min(now - last, 2 * _TICK), max(told, len(seen)))
+        last = now
+        if status is not None:
+            _end(watch.command, verdict, status)
+            return
+
+
+def _end(command: int, verdict: int, status: int) -> None:
+    """Ends a command and all its children; by its own hand, if it has one left."""
+    children = _descendants(command) - {os.getpid()}
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")  # the cursor, which a progress bar hides
+    os.write(verdict, bytes([status]))
+    waited = 0.0
+    while os.getppid() == command and waited < _END:
+        time.sleep(0.05)
+        waited += 0.05
+    for process in {command, *children} if os.getppid() == command else children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _signs(process: int) -> dict[int, str]:
+    """By thread, its state and how much it has done; empty where there is no /proc."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for task in os.listdir(_PROC / str(process) / "task"):
+            with contextlib.suppress(OSError):
+                folder = _PROC / str(process) / "task" / task
+                words = (folder / "stat").read_text().rpartition(")")[2].split()
+                lines = (folder / "status").read_text().splitlines()
+                switches = [line.split()[1] for line in lines if "voluntary_ctxt" in line]
+                found[int(task)] = " ".join([words[0], words[11], words[12], *switches])
+    return found
+
+
+def _descendants(process: int) -> set[int]:
+    """The children of a process, and theirs."""
+    parents = {}
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(_PROC):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                stat = (_PROC / str(int(entry)) / "stat").read_text()
+                parents[int(entry)] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    more = {process}
+    while more:
+        more = {child for child, parent in parents.items() if parent in more} - found
+        found |= more
+    return found
+
+
+def name_of(program: str) -> str:
+    """A program and its command, as its user typed them."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return " ".join([program, *words[:1]])
