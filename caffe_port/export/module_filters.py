@@ -16,8 +16,7 @@ from caffe_port.spec.ops.pooling import Pooling
 @MODULE_RULES.add("Convolution", "Deconvolution")
 def filtered(node: Node, code: ModuleCode) -> str:
     """nn.Conv1d to 3d and nn.ConvTranspose1d to 3d, each bottom through the same module."""
-    op, shape = node.layer.op, node.layer.bottom_shapes[0]
-    assert isinstance(op, Filtered)
+    op, shape = node.layer.options(Filtered), node.layer.bottom_shapes[0]
     window, axis = op.window(shape), op.channel_axis(shape)
     axes = len(window.kernel)
     if axes == 0:
@@ -48,8 +47,7 @@ def _run(module: str, x: str, axis: int) -> str:
 
 @MODULE_RULES.add("InnerProduct")
 def inner_product(node: Node, code: ModuleCode) -> str:
-    op, shape = node.layer.op, node.layer.bottom_shapes[0]
-    assert isinstance(op, InnerProduct)
+    op, shape = node.layer.options(InnerProduct), node.layer.bottom_shapes[0]
     axis = axis_index(op.axis, len(shape))
     length = node.layer.params[0].shape[0 if op.transpose else 1]
     name = code.helper("InnerProduct") if op.transpose else "nn.Linear"
@@ -61,8 +59,7 @@ def inner_product(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Pooling")
 def pooling(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Pooling)
+    op = node.layer.options(Pooling)
     masked = len(node.tops) == 2
     if op.kernel is None and not masked:
         if op.method == "MAX":
@@ -85,8 +82,7 @@ def pooling(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Interp")
 def interp(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Interp)
+    op = node.layer.options(Interp)
     arguments = [code.x]
     if (op.zoom_factor is None) == (op.shrink_factor is None) and None not in (op.height, op.width):
         arguments += [f"height={op.height}", f"width={op.width}"]
@@ -102,8 +98,7 @@ def interp(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Crop")
 def crop(node: Node, code: ModuleCode) -> str:
-    op, shapes = node.layer.op, node.layer.bottom_shapes
-    assert isinstance(op, Crop)
+    op, shapes = node.layer.options(Crop), node.layer.bottom_shapes
     x, reference = code.bottoms
     start = axis_index(op.axis, len(shapes[0]))
     ranges = [":"] * start

@@ -14,7 +14,6 @@ from caffe_port.spec.ops.elu import ELU
 from caffe_port.spec.ops.exp import Exp
 from caffe_port.spec.ops.log import Log
 from caffe_port.spec.ops.power import Power
-from caffe_port.spec.ops.prelu import PReLU
 from caffe_port.spec.ops.relu import ReLU
 from caffe_port.spec.ops.swish import Swish
 from caffe_port.spec.ops.threshold import Threshold
@@ -22,8 +21,7 @@ from caffe_port.spec.ops.threshold import Threshold
 
 @MODULE_RULES.add("ReLU")
 def relu(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, ReLU)
+    op = node.layer.options(ReLU)
     if op.negative_slope:
         return f"F.leaky_relu({code.x}, {number(op.negative_slope)})"
     return f"F.relu({code.x})"
@@ -31,8 +29,6 @@ def relu(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("PReLU")
 def prelu(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, PReLU)
     slopes = math.prod(node.layer.params[0].shape)
     module = code.submodule(node, f"nn.PReLU({slopes})", {"weight": (slopes,)})
     return f"{module}({code.x})"
@@ -40,8 +36,7 @@ def prelu(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Dropout")
 def dropout(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Dropout)
+    op = node.layer.options(Dropout)
     return f"F.dropout({code.x}, {number(op.ratio)}, self.training)"
 
 
@@ -58,36 +53,31 @@ def without_options(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("ELU")
 def elu(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, ELU)
+    op = node.layer.options(ELU)
     return f"F.elu({code.x}, {number(op.alpha)})"
 
 
 @MODULE_RULES.add("Swish")
 def swish(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Swish)
+    op = node.layer.options(Swish)
     return f"{code.x} * torch.sigmoid({_times(code.x, op.beta)})"
 
 
 @MODULE_RULES.add("Clip")
 def clip(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Clip)
+    op = node.layer.options(Clip)
     return f"{code.x}.clamp(max={number(op.high)}).clamp(min={number(op.low)})"
 
 
 @MODULE_RULES.add("Threshold")
 def threshold(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Threshold)
+    op = node.layer.options(Threshold)
     return f"({code.x} > {number(op.threshold)}).to({code.x}.dtype)"
 
 
 @MODULE_RULES.add("Power")
 def power(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Power)
+    op = node.layer.options(Power)
     if op.power * op.scale == 0:
         return f"torch.full_like({code.x}, {number(op.shift)}).pow({exact(op.power)})"
     return _power(_plus(_times(code.x, op.scale), op.shift), op.power)
@@ -95,24 +85,21 @@ def power(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Exp")
 def exp(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Exp)
+    op = node.layer.options(Exp)
     top = f"torch.exp({_times(code.x, op.log_base * op.scale)})"
     return _times(top, math.exp(op.log_base * op.shift))
 
 
 @MODULE_RULES.add("Log")
 def log(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Log)
+    op = node.layer.options(Log)
     return _times(f"torch.log({_plus(_times(code.x, op.scale), op.shift)})", 1 / op.log_base)
 
 
 @MODULE_RULES.add("Eltwise")
 def eltwise(node: Node, code: ModuleCode) -> str:
     """Sums start with the first bottom, as Caffe's do, so that the rounding is the same."""
-    op, bottoms = node.layer.op, code.bottoms
-    assert isinstance(op, Eltwise)
+    op, bottoms = node.layer.options(Eltwise), code.bottoms
     if op.operation == "PROD":
         return " * ".join(bottoms)
     if op.operation == "MAX":

@@ -25,8 +25,7 @@ def check_stored_statistics(op: BatchNorm) -> None:
 
 @MODULE_RULES.add("BatchNorm")
 def batch_norm(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, BatchNorm)
+    op = node.layer.options(BatchNorm)
     check_stored_statistics(op)
     channels = node.layer.bottom_shapes[0][1]
     name = code.helper("BatchNorm")
@@ -36,8 +35,7 @@ def batch_norm(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Scale")
 def scale(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Scale)
+    op = node.layer.options(Scale)
     if len(code.bottoms) == 1:
         return _laid(node, code, "Scale", ", bias=True" if op.bias else "")
     product = f"{code.x} * {_over(op, code, node)}"
@@ -51,16 +49,14 @@ def scale(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Bias")
 def bias(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Overlaid)
+    op = node.layer.options(Overlaid)
     if len(code.bottoms) == 1:
         return _laid(node, code, "Bias", "")
     return f"{code.x} + {_over(op, code, node)}"
 
 
 def _laid(node: Node, code: ModuleCode, helper: str, more: str) -> str:
-    op, shape = node.layer.op, node.layer.params[0].shape
-    assert isinstance(op, Overlaid)
+    op, shape = node.layer.options(Overlaid), node.layer.params[0].shape
     name = code.helper(helper)
     axis = _not_1(_axis(op, node))
     module = code.submodule(node, f"{name}({tuple_of(shape)}{axis}{more})")
@@ -81,8 +77,7 @@ def _over(op: Overlaid, code: ModuleCode, node: Node) -> str:
 
 @MODULE_RULES.add("LRN")
 def lrn(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, LRN)
+    op = node.layer.options(LRN)
     options = f"{op.local_size}, {number(op.alpha)}, {exact(op.beta)}"
     if op.within:
         return f"{code.helper('lrn_within_channel')}({code.x}, {options})"
@@ -91,16 +86,14 @@ def lrn(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("MVN")
 def mvn(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, MVN)
+    op = node.layer.options(MVN)
     options = f"{op.normalize_variance}, {op.across_channels}, {number(op.eps)}"
     return f"{code.helper('mvn')}({code.x}, {options})"
 
 
 @MODULE_RULES.add("Normalize")
 def normalize(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Normalize)
+    op = node.layer.options(Normalize)
     channels = None if op.channel_shared else node.layer.bottom_shapes[0][1]
     name = code.helper("Normalize")
     module = code.submodule(node, f"{name}({channels}, {op.across_spatial}, {number(op.eps)})")

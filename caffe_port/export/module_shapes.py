@@ -20,16 +20,14 @@ from caffe_port.spec.ops.tile import Tile
 
 @MODULE_RULES.add("Concat")
 def concat(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Concat)
+    op = node.layer.options(Concat)
     return f"torch.cat([{', '.join(code.bottoms)}], dim={op.axis})"
 
 
 @MODULE_RULES.add("Slice")
 def slice_(node: Node, code: ModuleCode) -> str:
     """Cut at points the last part takes the rest; without points all are equal."""
-    op = node.layer.op
-    assert isinstance(op, Slice)
+    op = node.layer.options(Slice)
     if op.count == 1:
         return code.x
     if op.points:
@@ -39,8 +37,7 @@ def slice_(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Flatten")
 def flatten(node: Node, code: ModuleCode) -> str:
-    op, axes = node.layer.op, len(node.layer.bottom_shapes[0])
-    assert isinstance(op, Flatten)
+    op, axes = node.layer.options(Flatten), len(node.layer.bottom_shapes[0])
     start, end = axis_index(op.axis, axes), axis_index(op.end_axis, axes)
     if end == start - 1:
         return f"{code.x}.unsqueeze({start})"
@@ -50,8 +47,7 @@ def flatten(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("Reshape")
 def reshape(node: Node, code: ModuleCode) -> str:
     """The new axes as in the prototxt: 0 is the bottom's own, -1 what is left."""
-    op, axes = node.layer.op, len(node.layer.bottom_shapes[0])
-    assert isinstance(op, Reshape)
+    op, axes = node.layer.options(Reshape), len(node.layer.bottom_shapes[0])
     start = op.axis if op.axis >= 0 else axes + op.axis + 1
     end = axes if op.num_axes == -1 else start + op.num_axes
     kept = [f"{code.x}.shape[{i}]" for i in range(axes)]
@@ -61,31 +57,27 @@ def reshape(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Tile")
 def tile(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Tile)
+    op = node.layer.options(Tile)
     return f"torch.cat([{code.x}] * {op.tiles}, dim={op.axis})"
 
 
 @MODULE_RULES.add("Permute")
 def permute(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Permute)
+    op = node.layer.options(Permute)
     order = op.full_order(len(node.layer.bottom_shapes[0]))
     return f"{code.x}.permute({tuple_of(order)}).contiguous()"
 
 
 @MODULE_RULES.add("ShuffleChannel")
 def shuffle_channel(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, ShuffleChannel)
+    op = node.layer.options(ShuffleChannel)
     groups = f"{code.x}.unflatten(1, ({op.group}, -1))"
     return f"{groups}.transpose(1, 2).flatten(1, 2)"
 
 
 @MODULE_RULES.add("Reduction")
 def reduction(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Reduction)
+    op = node.layer.options(Reduction)
     rows = f"{code.x}.flatten({op.axis})"
     rows += {"ASUM": ".abs()", "SUMSQ": ".square()"}.get(op.operation, "")
     if op.operation == "MEAN":
@@ -99,15 +91,13 @@ def reduction(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("Softmax")
 def softmax(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, Softmax)
+    op = node.layer.options(Softmax)
     return f"torch.softmax({code.x}, dim={op.axis})"
 
 
 @MODULE_RULES.add("ArgMax")
 def argmax(node: Node, code: ModuleCode) -> str:
-    op = node.layer.op
-    assert isinstance(op, ArgMax)
+    op = node.layer.options(ArgMax)
     top_k = code.helper("top_k")
     if op.axis is not None:
         return f"{top_k}({code.x}, {op.top_k}, {op.axis})[{0 if op.out_max_val else 1}]"

@@ -20,8 +20,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 @ONNX_RULES.add("Convolution", "Deconvolution")
 def filtered(node: Node, code: OnnxCode) -> list[str]:
     """Axes before the channel axis become one batch axis."""
-    op, shape, top = node.layer.op, code.shape, node.layer.top_shapes[0]
-    assert isinstance(op, Filtered)
+    op, shape, top = node.layer.options(Filtered), code.shape, node.layer.top_shapes[0]
     window, axis = op.window(shape), op.channel_axis(shape)
     if not window.kernel:
         raise ValueError("no spatial axes; an InnerProduct computes the same")
@@ -40,8 +39,7 @@ def filtered(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("InnerProduct")
 def inner_product(node: Node, code: OnnxCode) -> list[str]:
-    op, top = node.layer.op, node.layer.top_shapes[0]
-    assert isinstance(op, InnerProduct)
+    op, top = node.layer.options(InnerProduct), node.layer.top_shapes[0]
     axis = axis_index(op.axis, len(code.shape))
     length = node.layer.params[0].shape[0 if op.transpose else 1]
     flat = len(code.shape) == 2 and axis == 1
@@ -53,8 +51,7 @@ def inner_product(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Pooling")
 def pooling(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Pooling)
+    op = node.layer.options(Pooling)
     if op.method == "AVE":
         return [ave_pool(code, code.x, code.shape, op)]
     return max_pool(code, op, masked=len(node.tops) == 2)
@@ -114,8 +111,7 @@ def _pad(code: OnnxCode, x: str, pads: list[int], value: float) -> str:
 @ONNX_RULES.add("Interp")
 def interp(node: Node, code: OnnxCode) -> list[str]:
     """Resize with corner on corner is DeepLab's; its sizes are those of the net's own input."""
-    op, top = node.layer.op, node.layer.top_shapes[0]
-    assert isinstance(op, Interp)
+    op, top = node.layer.options(Interp), node.layer.top_shapes[0]
     starts = [-op.pad_beg] * 2
     sizes = [size + op.pad_beg + op.pad_end for size in code.shape[2:]]
     x = _slice(code, code.x, [2, 3], starts, sizes) if op.pad_beg or op.pad_end else code.x
@@ -132,8 +128,7 @@ def interp(node: Node, code: OnnxCode) -> list[str]:
 @ONNX_RULES.add("Crop")
 def crop(node: Node, code: OnnxCode) -> list[str]:
     """The reference's sizes are those of the net's own input."""
-    op = node.layer.op
-    assert isinstance(op, Crop)
+    op = node.layer.options(Crop)
     kept = op.ranges(*node.layer.bottom_shapes)
     axes = [i for i, (start, size) in enumerate(kept) if (start, size) != (0, code.shape[i])]
     if not axes:

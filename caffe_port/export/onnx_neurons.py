@@ -21,8 +21,7 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 @ONNX_RULES.add("ReLU")
 def relu(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, ReLU)
+    op = node.layer.options(ReLU)
     if op.negative_slope:
         return [code.op("LeakyRelu", code.x, alpha=op.negative_slope)]
     return [code.op("Relu", code.x)]
@@ -49,38 +48,33 @@ def without_options(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("ELU")
 def elu(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, ELU)
+    op = node.layer.options(ELU)
     return [code.op("Elu", code.x, alpha=op.alpha)]
 
 
 @ONNX_RULES.add("Swish")
 def swish(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Swish)
+    op = node.layer.options(Swish)
     return [code.op("Mul", code.x, code.op("Sigmoid", times(code, code.x, op.beta)))]
 
 
 @ONNX_RULES.add("Clip")
 def clip(node: Node, code: OnnxCode) -> list[str]:
     """Two steps, because low wins over high."""
-    op = node.layer.op
-    assert isinstance(op, Clip)
+    op = node.layer.options(Clip)
     below = code.op("Min", code.x, code.constant(op.high))
     return [code.op("Max", below, code.constant(op.low))]
 
 
 @ONNX_RULES.add("Threshold")
 def threshold(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Threshold)
+    op = node.layer.options(Threshold)
     return [code.op("Cast", code.op("Greater", code.x, code.constant(op.threshold)), to=_FLOAT)]
 
 
 @ONNX_RULES.add("Power")
 def power(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Power)
+    op = node.layer.options(Power)
     if op.power * op.scale == 0:
         base = code.op("Expand", code.constant(op.shift), code.op("Shape", code.x))
     else:
@@ -90,24 +84,21 @@ def power(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Exp")
 def exp(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Exp)
+    op = node.layer.options(Exp)
     top = code.op("Exp", times(code, code.x, op.log_base * op.scale))
     return [times(code, top, math.exp(op.log_base * op.shift))]
 
 
 @ONNX_RULES.add("Log")
 def log(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Log)
+    op = node.layer.options(Log)
     top = code.op("Log", plus(code, times(code, code.x, op.scale), op.shift))
     return [times(code, top, 1 / op.log_base)]
 
 
 @ONNX_RULES.add("Eltwise")
 def eltwise(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Eltwise)
+    op = node.layer.options(Eltwise)
     if op.operation == "MAX":
         return [code.op("Max", *code.bottoms)]
     terms = [times(code, x, factor) for x, factor in zip(code.bottoms, op.coeff, strict=True)]

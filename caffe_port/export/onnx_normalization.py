@@ -17,14 +17,12 @@ from caffe_port.spec.ops.lrn import LRN
 from caffe_port.spec.ops.mvn import MVN
 from caffe_port.spec.ops.normalize import Normalize
 from caffe_port.spec.ops.pooling import Pooling
-from caffe_port.spec.ops.scale import Scale
 
 
 @ONNX_RULES.add("BatchNorm")
 def batch_norm(node: Node, code: OnnxCode) -> list[str]:
     """The stored statistics, divided by their factor, in ONNX's own layer of that name."""
-    op = node.layer.op
-    assert isinstance(op, BatchNorm)
+    op = node.layer.options(BatchNorm)
     check_stored_statistics(op)
     mean, variance, factor = (code.param_values(i) for i in range(3))
     scale = np.float32(0) if factor[0] == 0 else np.float32(1) / factor[0]
@@ -40,16 +38,14 @@ def batch_norm(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Scale", "Bias")
 def overlaid(node: Node, code: OnnxCode) -> list[str]:
-    op, params = node.layer.op, node.layer.params
-    assert isinstance(op, Overlaid)
+    op, params = node.layer.options(Overlaid), node.layer.params
     names = [code.param(i, op.spread(code.shape, p.shape)) for i, p in enumerate(params)]
     if len(code.bottoms) == 2:
         names.insert(0, _second(op, node, code))
     if node.layer.type == "Bias":
         return [code.op("Add", code.x, names[0])]
-    assert isinstance(op, Scale)
     product = code.op("Mul", code.x, names[0])
-    return [code.op("Add", product, names[1]) if op.bias else product]
+    return [code.op("Add", product, names[1]) if len(names) == 2 else product]
 
 
 def _second(op: Overlaid, node: Node, code: OnnxCode) -> str:
@@ -62,8 +58,7 @@ def _second(op: Overlaid, node: Node, code: OnnxCode) -> str:
 
 @ONNX_RULES.add("LRN")
 def lrn(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, LRN)
+    op = node.layer.options(LRN)
     if not op.within:
         size = op.local_size
         return [code.op("LRN", code.x, size=size, alpha=op.alpha, beta=op.beta, bias=op.k)]
@@ -76,8 +71,7 @@ def lrn(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("MVN")
 def mvn(node: Node, code: OnnxCode) -> list[str]:
-    op, top = node.layer.op, node.layer.top_shapes[0]
-    assert isinstance(op, MVN)
+    op, top = node.layer.options(MVN), node.layer.top_shapes[0]
     rows = code.reshape(code.x, [-1, math.prod(top[1 if op.across_channels else 2 :])])
     rows = code.op("Sub", rows, _row_mean(code, rows))
     if op.normalize_variance:
@@ -92,8 +86,7 @@ def _row_mean(code: OnnxCode, rows: str) -> str:
 
 @ONNX_RULES.add("Normalize")
 def normalize(node: Node, code: OnnxCode) -> list[str]:
-    op, dims = node.layer.op, len(code.shape)
-    assert isinstance(op, Normalize)
+    op, dims = node.layer.options(Normalize), len(code.shape)
     axes = code.integers(range(1, dims) if op.across_spatial else [1])
     squares = code.op("ReduceSumSquare", code.x, axes, keepdims=1)
     norm = code.op("Sqrt", plus(code, squares, op.eps))

@@ -22,15 +22,13 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 @ONNX_RULES.add("Concat")
 def concat(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Concat)
+    op = node.layer.options(Concat)
     return [code.op("Concat", *code.bottoms, axis=op.axis)]
 
 
 @ONNX_RULES.add("Slice")
 def slice_(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Slice)
+    op = node.layer.options(Slice)
     axis = axis_index(op.axis, len(code.shape))
     sizes = code.integers(op.sizes(code.shape[axis]))
     return code.ops("Split", code.x, sizes, outputs=op.count, axis=axis)
@@ -43,22 +41,19 @@ def reshape(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Tile")
 def tile(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Tile)
+    op = node.layer.options(Tile)
     return [code.op("Concat", *[code.x] * op.tiles, axis=op.axis)]
 
 
 @ONNX_RULES.add("Permute")
 def permute(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Permute)
+    op = node.layer.options(Permute)
     return [code.op("Transpose", code.x, perm=op.full_order(len(code.shape)))]
 
 
 @ONNX_RULES.add("ShuffleChannel")
 def shuffle_channel(node: Node, code: OnnxCode) -> list[str]:
-    op, shape = node.layer.op, code.shape
-    assert isinstance(op, ShuffleChannel)
+    op, shape = node.layer.options(ShuffleChannel), code.shape
     groups = code.reshape(
         code.x, code.sized((shape[0], op.group, shape[1] // op.group, *shape[2:]))
     )
@@ -68,8 +63,7 @@ def shuffle_channel(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Reduction")
 def reduction(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Reduction)
+    op = node.layer.options(Reduction)
     names = {"SUM": "Sum", "ASUM": "L1", "SUMSQ": "SumSquare", "MEAN": "Mean"}
     axes = code.integers(range(axis_index(op.axis, len(code.shape)), len(code.shape)))
     top = code.op(f"Reduce{names[op.operation]}", code.x, axes, keepdims=0)
@@ -78,15 +72,13 @@ def reduction(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Softmax")
 def softmax(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.op
-    assert isinstance(op, Softmax)
+    op = node.layer.options(Softmax)
     return [code.op("Softmax", code.x, axis=op.axis)]
 
 
 @ONNX_RULES.add("ArgMax")
 def argmax(node: Node, code: OnnxCode) -> list[str]:
-    op, shape, x = node.layer.op, code.shape, code.x
-    assert isinstance(op, ArgMax)
+    op, shape, x = node.layer.options(ArgMax), code.shape, code.x
     if op.axis is not None:
         axis = axis_index(op.axis, len(shape))
         return [_top_k(code, x, op.top_k, axis, shape[axis])[0 if op.out_max_val else 1]]

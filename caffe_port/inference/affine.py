@@ -65,8 +65,7 @@ def fold(
 
 @_reads("BatchNorm")
 def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.op
-    assert isinstance(op, batch_norm.BatchNorm)
+    op = layer.spec.options(batch_norm.BatchNorm)
     stored = not layer.in_training if op.use_global_stats is None else op.use_global_stats
     if not stored or (op.update_global_stats and layer.in_training):
         return None
@@ -78,8 +77,7 @@ def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("Scale")
 def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.op
-    assert isinstance(op, scale.Scale)
+    op = layer.spec.options(scale.Scale)
     weight = layer.param("weight")
     if not _per_channel(op.spread(shape, tuple(weight.shape)), shape):
         return None
@@ -90,8 +88,7 @@ def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("Bias")
 def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.op
-    assert isinstance(op, bias.Bias)
+    op = layer.spec.options(bias.Bias)
     values = layer.param("bias")
     if not _per_channel(op.spread(shape, tuple(values.shape)), shape):
         return None
@@ -101,8 +98,7 @@ def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("BN")
 def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.op
-    assert isinstance(op, bn.BN)
+    op = layer.spec.options(bn.BN)
     if op.learn:
         return None
     return Affine(layer.param("scale").double().flatten(), layer.param("shift").double().flatten())

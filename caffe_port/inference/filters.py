@@ -62,8 +62,7 @@ def _convolution(node: Node, planner: Planner) -> Step | None:
 
 
 def _is_planar(layer: Layer) -> bool:
-    op, shape = layer.spec.op, layer.spec.bottom_shapes[0]
-    assert isinstance(op, Filtered)
+    op, shape = layer.spec.options(Filtered), layer.spec.bottom_shapes[0]
     return len(layer.spec.bottoms) == 1 and len(shape) == 4 and op.channel_axis(shape) == 1
 
 
@@ -116,8 +115,7 @@ class _Convolution:
         return (self._runners[key](x, None if other is None else other.to(x.dtype)),)
 
     def _runner(self, x: Tensor) -> Runner:
-        op, options = self._layer.spec.op, self._options
-        assert isinstance(op, Filtered)
+        op, options = self._layer.spec.options(Filtered), self._options
         window = op.window(tuple(x.shape))
         (expected,) = op.top_shapes([tuple(x.shape)])
         if options.compile is not None or not can_pack(x) or 0 in expected:
@@ -197,8 +195,7 @@ def _deconvolution(node: Node, planner: Planner) -> Step | None:
     layer = planner.net.module(node.layer.name)
     if not _is_planar(layer):
         return None
-    op = layer.spec.op
-    assert isinstance(op, Filtered)
+    op = layer.spec.options(Filtered)
     last = torch.channels_last
 
     def make() -> Tensor:

@@ -12,8 +12,7 @@ from caffe_port.spec.ops import eltwise, relu
 
 @rule("ReLU")
 def _relu(node: Node, planner: Planner) -> Step:
-    op = node.layer.op
-    assert isinstance(op, relu.ReLU)
+    op = node.layer.options(relu.ReLU)
     slope, over = op.negative_slope, planner.may_overwrite(node.inputs[0])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
@@ -27,8 +26,7 @@ def _relu(node: Node, planner: Planner) -> Step:
 @rule("Eltwise")
 def _eltwise(node: Node, planner: Planner) -> Step | None:
     """Plain sums need no multiplication by 1."""
-    op = node.layer.op
-    assert isinstance(op, eltwise.Eltwise)
+    op = node.layer.options(eltwise.Eltwise)
     if op.operation != "SUM" or set(op.coeff) != {1.0}:
         return _in_any_layout(node, planner)
 

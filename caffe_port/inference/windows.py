@@ -14,8 +14,7 @@ from caffe_port.spec.ops import interp, lrn, pooling
 @rule("Pooling")
 def _pooling(node: Node, planner: Planner) -> Step:
     """Without the indices, which only a second top and the backward pass need."""
-    op, module = node.layer.op, planner.net.module(node.layer.name)
-    assert isinstance(op, pooling.Pooling)
+    op, module = node.layer.options(pooling.Pooling), planner.net.module(node.layer.name)
     if op.method == "MAX" and len(node.outputs) == 1:
 
         def run(x: Tensor) -> tuple[Tensor, ...]:
@@ -46,8 +45,7 @@ def _as_torch(op: pooling.Pooling, shape: tuple[int, ...]) -> bool:
 
 @rule("LRN")
 def _lrn(node: Node, planner: Planner) -> Step | None:
-    op = node.layer.op
-    assert isinstance(op, lrn.LRN)
+    op = node.layer.options(lrn.LRN)
     if op.within:
         return None
 
@@ -80,8 +78,7 @@ def normalize_across_channels(x: Tensor, op: lrn.LRN) -> Tensor:
 @rule("Interp")
 def _interp(node: Node, planner: Planner) -> Step:
     """What grows is made contiguous while it is small."""
-    op, name, net = node.layer.op, node.layer.name, planner.net
-    assert isinstance(op, interp.Interp)
+    op, name, net = node.layer.options(interp.Interp), node.layer.name, planner.net
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         x = planner.full(x)

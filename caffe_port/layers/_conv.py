@@ -23,8 +23,7 @@ class FilterLayer(Layer):
 
     def apply_filters(self, *bottoms: Tensor, function: Apply) -> tuple[Tensor, ...]:
         """Runs ``function`` on each bottom and gives the tops Caffe's axes back."""
-        op = self.spec.op
-        assert isinstance(op, Filtered)
+        op = self.spec.options(Filtered)
         weight, bias = self.param("weight"), self.blob(1)
         tops = []
         for x in bottoms:

@@ -26,8 +26,7 @@ class Recurrent(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        assert isinstance(spec.op, Options)
-        for i in range(spec.op.states):
+        for i in range(spec.options(Options).states):
             self.register_buffer(f"state_{i}", torch.empty(0), persistent=False)
 
     def step(self, x: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -43,8 +42,7 @@ class Recurrent(Layer):
         raise TypeError(f"{type(self).__name__} defines no step")
 
     def _start(self, x: Tensor, given: tuple[Tensor, ...]) -> list[Tensor]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         kept = given or tuple(self.get_buffer(f"state_{i}") for i in range(op.states))
         shape = (x.shape[1], op.hidden)
         return [
@@ -53,8 +51,7 @@ class Recurrent(Layer):
         ]  # fmt: skip
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x, cont = bottoms[0], bottoms[1].detach()
         of_x, of_static, bias = (self._parameters.get(name) for name in self.weights)
         assert of_x is not None

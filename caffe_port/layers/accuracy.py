@@ -40,8 +40,7 @@ class Accuracy(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, labels = bottoms[0].detach().movedim(op.axis, -1), bottoms[1]
         classes = scores.shape[-1]
         ignored = () if op.ignore_label is None else (op.ignore_label,)

@@ -60,8 +60,7 @@ class AdaptiveBiasChannel(Layer):
     """Bottoms: scores, the labels of each item (-1 is none). Has no backward, as in DeepLab."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, labels = bottoms[0].detach(), bottoms[1].flatten(1)
         with named(self.spec):
             label, present = checked(labels, scores.shape[1], (-1,))

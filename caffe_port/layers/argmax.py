@@ -31,8 +31,7 @@ class ArgMax(Layer):
     """Has no backward, as in Caffe."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x = bottoms[0].detach()
         shape = op.top_shapes([tuple(x.shape)])[0]
         if op.axis is not None:

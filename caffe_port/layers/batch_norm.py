@@ -56,8 +56,7 @@ class BatchNorm(Layer):
         self.mean_of: Callable[[Tensor], Tensor] = channel_mean
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         stored = not self.in_training if op.use_global_stats is None else op.use_global_stats
         updates = not stored

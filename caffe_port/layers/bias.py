@@ -13,8 +13,7 @@ class Bias(Layer):
     """Source: BVLC/caffe bias_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x = bottoms[0]
         bias = bottoms[1] if len(bottoms) > 1 else self.param("bias")
         return (x + bias.reshape(op.spread(tuple(x.shape), tuple(bias.shape))),)

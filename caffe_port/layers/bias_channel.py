@@ -44,8 +44,7 @@ class BiasChannel(Layer):
     """Bottoms: scores, labels. The scores' diff passes unchanged."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, labels = bottoms
         labels = labels.flatten(1) if op.label_type == "IMAGE" else labels[:, 0]
         with named(self.spec):

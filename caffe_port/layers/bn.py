@@ -20,8 +20,7 @@ class BN(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, options.BN)
+        op = self.spec.options(options.BN)
         (x,) = bottoms
         if not op.learn:
             return (x * self.param("scale") + self.param("shift"),)

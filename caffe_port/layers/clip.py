@@ -18,8 +18,7 @@ class Clip(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         # two steps, because torch's clamp lets max win over min
         top = x.clamp(max=op.high).clamp(min=op.low)

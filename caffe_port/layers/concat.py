@@ -14,5 +14,4 @@ class Concat(Layer):
     """Joins the bottoms. Source: BVLC/caffe concat_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
-        return (torch.cat(bottoms, self.spec.op.axis),)
+        return (torch.cat(bottoms, self.spec.options(Options).axis),)

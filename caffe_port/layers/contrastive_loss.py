@@ -59,8 +59,7 @@ class ContrastiveLoss(Layer):
     """Bottoms: two batches of vectors, and whether each pair is similar (not 0)."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         a, b = (x.flatten(1) for x in bottoms[:2])
         similar = bottoms[2].detach().flatten().long() != 0
         return (contrastive_loss(a, b, similar, op.margin, op.legacy_version),)

@@ -13,8 +13,7 @@ class Crop(Layer):
     """Source: BVLC/caffe crop_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x, reference = bottoms
         kept = op.ranges(tuple(x.shape), tuple(reference.shape))
         return (x[tuple(slice(start, start + size) for start, size in kept)],)

@@ -18,14 +18,8 @@ class Data(SourceLayer):
     Source: BVLC/caffe data_layer.cpp.
     """
 
-    @property
-    def options(self) -> Options:
-        """The layer's options."""
-        assert isinstance(self.spec.op, Options)
-        return self.spec.op
-
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        op = self.options
+        op = self.spec.options(Options)
         return Streams(
             thread, self.spec.dialect, transforms=self.needs_random(op.transform),
             skips=self._skips, reads_apart=True,
@@ -33,10 +27,10 @@ class Data(SourceLayer):
 
     @property
     def _skips(self) -> bool:
-        return self.options.rand_skip > 0 and self.spec.dialect == "deeplab1"
+        return self.spec.options(Options).rand_skip > 0 and self.spec.dialect == "deeplab1"
 
     def open(self) -> DatabaseReader:
-        op = self.options
+        op = self.spec.options(Options)
         try:
             op.check_backend()
         except ValueError as error:

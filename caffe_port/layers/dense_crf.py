@@ -18,8 +18,7 @@ class DenseCRF(Layer):
         from caffe_port.crf import CRFParameters
         from caffe_port.crf.layer_math import dense_crf_forward
 
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         arrays = [b.detach().float().cpu().numpy() for b in bottoms]
         data = arrays[2] if len(arrays) == 3 else None
         try:

@@ -73,8 +73,7 @@ class DomainTransform(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x, gradient, sizes = bottoms
         items = []
         for item, reference, size in zip(x, gradient, sizes.detach().flatten(1), strict=True):

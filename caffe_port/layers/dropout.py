@@ -31,11 +31,10 @@ class Dropout(Layer):
         self.part: tuple[int, int] | None = None
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
         (x,) = bottoms
         if not self.in_training:
             return (x.view_as(x),)
-        keep = 1.0 - self.spec.op.ratio
+        keep = 1.0 - self.spec.options(Options).ratio
         mask = self._mask(x, keep)
         return (x * mask * (1.0 / keep),)
 

@@ -28,8 +28,7 @@ class DummyData(Layer):
         self.random = rng.current()
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         tops = []
         # the shapes of the spec, which the caller may have replaced
         for shape, filler in zip(self.spec.top_shapes, op.fillers, strict=True):

@@ -63,8 +63,7 @@ class Eltwise(Layer):
     """Source: BVLC/caffe eltwise_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         if op.operation == "SUM":
             return (weighted_sum(bottoms, op.coeff),)
         if op.operation == "MAX":

@@ -16,8 +16,7 @@ class ELU(Layer):
     """x above 0, else alpha (exp(x) - 1). Source: BVLC/caffe elu_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, options.ELU)
+        op = self.spec.options(options.ELU)
         (x,) = bottoms
         top = functional.elu(x, op.alpha)
         if self.in_place and op.alpha < 0:  # backward takes the top's sign for the bottom's

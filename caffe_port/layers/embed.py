@@ -20,8 +20,7 @@ class Embed(Layer):
         Raises:
             LayerError: an index outside of the table.
         """
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         index = bottoms[0].detach().long()
         wrong = (index < 0) | (index >= op.input_dim)
         if bool(wrong.any()):

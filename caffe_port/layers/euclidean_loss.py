@@ -38,11 +38,10 @@ class EuclideanLoss(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         a, b = bottoms
         delta = a - b.reshape(a.shape)
-        if op.type_ == "L2sqrt":
+        if op.norm == "L2sqrt":
             return (_RootMeanSquare.apply(delta),)  # type: ignore[no-untyped-call]
         count = delta.numel() if self.spec.dialect == "deeplab1" else a.shape[0]
         return ((delta * delta).sum() / count / 2,)

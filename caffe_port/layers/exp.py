@@ -15,8 +15,7 @@ class Exp(Layer):
     """base ^ shift * exp(log(base) scale x). Source: BVLC/caffe exp_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         inner = op.log_base * op.scale
         top = (x if inner == 1 else x * inner).exp()

@@ -25,10 +25,9 @@ class FeedbackLoss(Layer):
         from caffe_port.losses import FeedbackOptions
 
         super().__init__(spec)
-        assert isinstance(spec.op, Options)
         self.path = "auto"
         with named(spec):
-            self.options = FeedbackOptions(**dataclasses.asdict(spec.op))
+            self.options = FeedbackOptions(**dataclasses.asdict(spec.options(Options)))
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         from caffe_port.losses import feedback_loss

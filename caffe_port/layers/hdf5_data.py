@@ -30,6 +30,5 @@ class HDF5Data(SourceLayer):
         return Streams(None, self.spec.dialect, transforms=False)
 
     def open(self) -> Hdf5Reader:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         return Hdf5Reader(op.source, op.names, op.batch_size, self.order if op.shuffle else None)

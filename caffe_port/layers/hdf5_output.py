@@ -18,8 +18,7 @@ class HDF5Output(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         from caffe_port.data.hdf5 import write_pair
 
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         data, label = (blob.detach().float().cpu().numpy() for blob in bottoms)
         write_pair(op.file_name, data, label)
         return ()

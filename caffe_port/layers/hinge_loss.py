@@ -32,8 +32,7 @@ class HingeLoss(Layer):
     """All axes after the first together are the classes."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
         scores = bottoms[0].flatten(1)
         with named(self.spec):
             label, _ = checked(bottoms[1].flatten(), scores.shape[1])
-        return (hinge_loss(scores, label, self.spec.op.norm),)
+        return (hinge_loss(scores, label, self.spec.options(Options).norm),)

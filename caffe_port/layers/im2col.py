@@ -39,8 +39,7 @@ class Im2col(Layer):
     """Source: BVLC/caffe im2col_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         shape = tuple(x.shape)
         return (im2col(x, op.window(shape), op.channel_axis(shape)),)

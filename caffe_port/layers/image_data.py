@@ -14,21 +14,15 @@ from caffe_port.spec.ops.image_data import ImageData as Options
 class ImageData(SourceLayer):
     """Tops: data (N, C, H, W) and label (N,). Source: BVLC/caffe image_data_layer.cpp."""
 
-    @property
-    def options(self) -> Options:
-        """The layer's options."""
-        assert isinstance(self.spec.op, Options)
-        return self.spec.op
-
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        op = self.options
+        op = self.spec.options(Options)
         return Streams(
             thread, self.spec.dialect, transforms=self.needs_random(op.transform),
             orders=op.shuffle, skips=op.rand_skip > 0,
         )  # fmt: skip
 
     def open(self) -> ImageReader:
-        op = self.options
+        op = self.spec.options(Options)
         return ImageReader(
             op.source, op.root_folder, op.batch_size, self.transformer(op.transform),
             size=op.size, is_color=op.is_color, order=self.streams.order if op.shuffle else None,

@@ -20,14 +20,8 @@ class ImageSegData(SourceLayer):
     Source: DeepLab v2 image_seg_data_layer.cpp.
     """
 
-    @property
-    def options(self) -> Options:
-        """The layer's options."""
-        assert isinstance(self.spec.op, Options)
-        return self.spec.op
-
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        op = self.options
+        op = self.spec.options(Options)
         transforms = op.mirror or (self.in_training and op.crop[0] > 0)
         return Streams(
             thread, self.spec.dialect, transforms=transforms, orders=op.shuffle,
@@ -35,7 +29,7 @@ class ImageSegData(SourceLayer):
         )  # fmt: skip
 
     def open(self) -> ImageSegReader:
-        op = self.options
+        op = self.spec.options(Options)
         if op.mean_file:
             message = f"mean_file '{op.mean_file}': only mean_value is read here"
             raise LayerError(self.spec.name, self.spec.type, message)

@@ -63,16 +63,13 @@ class InfogainLoss(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        assert isinstance(spec.op, Options)
-        matrix = None
-        if spec.op.source:
-            classes = spec.bottom_shapes[0][spec.op.axis]
-            matrix = _read_matrix(spec, spec.op.source, classes)
+        op, matrix = spec.options(Options), None
+        if op.source:
+            matrix = _read_matrix(spec, op.source, spec.bottom_shapes[0][op.axis])
         self.register_buffer("matrix", matrix, persistent=False)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         gains = bottoms[2].detach() if self.matrix is None else self.matrix
         scores = by_class(bottoms[0], op.axis)
         gains = gains.to(scores.dtype).reshape(scores.shape[1], -1)

@@ -16,8 +16,7 @@ class InnerProduct(Layer):
     """Source: BVLC/caffe inner_product_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         (shape,) = op.top_shapes([tuple(x.shape)])
         rows = x.reshape(math.prod(shape[:-1]), -1)

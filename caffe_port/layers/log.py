@@ -20,8 +20,7 @@ class Log(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         top = (x * op.scale + op.shift).log() * (1 / op.log_base)
         if not self.in_place:

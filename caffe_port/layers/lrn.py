@@ -34,8 +34,7 @@ class LRN(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, options.LRN)
+        op = self.spec.options(options.LRN)
         (x,) = bottoms
         if op.within:
             return (normalize_within_channel(x, op),)

@@ -29,8 +29,7 @@ class MatRead(Layer):
         self.opened = False
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         if not self.opened:
             with named(self.spec):
                 self.names = op.names()

@@ -37,8 +37,7 @@ class MatWrite(Layer):
         return self.names[self.passes]
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         if self.passes % op.period == 0:
             stem = self._stem(op)
             for i, blob in enumerate(bottoms):

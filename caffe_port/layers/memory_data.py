@@ -29,7 +29,7 @@ class MemoryData(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        op = self.options
+        self.options = op = spec.options(Options)
         self.batch_size = op.batch_size
         needed = op.transform.mirror or (self.in_training and op.transform.crop_size > 0)
         self._streams = Streams(rng.current(), spec.dialect, transforms=needed, prefetches=False)
@@ -37,12 +37,6 @@ class MemoryData(Layer):
         self._data: Floats | None = None
         self._labels: Floats = np.zeros(0, np.float32)
         self._place, self._unread = 0, False
-
-    @property
-    def options(self) -> Options:
-        """The layer's options."""
-        assert isinstance(self.spec.op, Options)
-        return self.spec.op
 
     def reset(self, data: Floats, labels: Floats) -> None:
         """Serves these arrays from now on, without copying or transforming them.

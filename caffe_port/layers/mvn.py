@@ -41,8 +41,7 @@ class MVN(Layer):
     """Source: BVLC/caffe mvn_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, options.MVN)
+        op = self.spec.options(options.MVN)
         (x,) = bottoms
         (shape,) = op.top_shapes([tuple(x.shape)])
         rows = x.reshape(shape[0] if op.across_channels else shape[0] * shape[1], -1)

@@ -16,8 +16,7 @@ class Normalize(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         axes = tuple(range(1, x.dim())) if op.across_spatial else (1,)
         norm = (x.square().sum(axes, keepdim=True) + op.eps).sqrt()

@@ -13,7 +13,6 @@ class Permute(Layer):
     """Source: weiliu89/caffe permute_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         return (x.permute(op.full_order(x.dim())).contiguous(),)

@@ -89,8 +89,7 @@ class Pooling(Layer):
     """MAX or AVE pooling; a second top of MAX holds the indices."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
-        (x,), op = bottoms, self.spec.op
+        (x,), op = bottoms, self.spec.options(Options)
         if len(self.spec.tops) == 1 and _is_torchs(x, op):
             pool = functional.avg_pool2d if op.method == "AVE" else functional.max_pool2d
             return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=True),)

@@ -72,8 +72,7 @@ class Python(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        assert isinstance(spec.op, Options)
-        self.code: Any = spec.op.code.take(spec.bottom_shapes)
+        self.code: Any = spec.options(Options).code.take(spec.bottom_shapes)
         with torch.no_grad():
             for param, blob in zip(self.parameters(), self.code.blobs, strict=True):
                 param.copy_(torch.from_numpy(blob.data))

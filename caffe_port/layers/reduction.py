@@ -35,6 +35,5 @@ class Reduction(Layer):
     """The diff of an absolute value is 0 at 0, as torch's is."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         return (reduction(bottoms[0], op.operation, op.axis, op.coeff),)

@@ -14,7 +14,6 @@ class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0). Source: BVLC/caffe relu_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
-        slope = self.spec.op.negative_slope
+        slope = self.spec.options(Options).negative_slope
         (x,) = bottoms
         return (functional.leaky_relu(x, slope) if slope else functional.relu(x),)

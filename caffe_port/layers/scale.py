@@ -35,8 +35,7 @@ class Scale(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x = bottoms[0]
         weight = bottoms[1] if len(bottoms) > 1 else self.param("weight")
         shape = op.spread(tuple(x.shape), tuple(weight.shape))

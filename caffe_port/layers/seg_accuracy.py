@@ -65,8 +65,7 @@ class SegAccuracy(Layer):
         self.register_buffer("counts", counts, persistent=False)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, labels = (b.detach() for b in bottoms)
         with named(self.spec):
             new = confusion(scores, labels, op.ignore_labels)

@@ -21,8 +21,7 @@ class SigmoidCrossEntropyLoss(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
         each = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
         if self.spec.dialect != "bvlc":

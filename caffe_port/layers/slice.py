@@ -15,8 +15,7 @@ class Slice(Layer):
     """The parts in order. Source: BVLC/caffe slice_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         with named(self.spec):
             sizes = op.sizes(x.shape[op.axis])

@@ -14,5 +14,4 @@ class Softmax(Layer):
     """exp(x - max) / sum, over one axis. Source: BVLC/caffe softmax_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
-        return (torch.softmax(bottoms[0], self.spec.op.axis),)
+        return (torch.softmax(bottoms[0], self.spec.options(Options).axis),)

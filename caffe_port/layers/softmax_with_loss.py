@@ -38,19 +38,17 @@ class SoftmaxWithLoss(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        assert isinstance(spec.op, Options)
         self.path = "auto"
-        weights = None
-        if spec.op.weight_source:
-            classes = spec.bottom_shapes[0][spec.op.axis]
-            weights = _read_weights(spec, spec.op.weight_source, classes)
+        op, weights = spec.options(Options), None
+        if op.weight_source:
+            classes = spec.bottom_shapes[0][op.axis]
+            weights = _read_weights(spec, op.weight_source, classes)
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         from caffe_port.losses import softmax_loss
 
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         scores, labels = bottoms
         flat = by_class(scores, op.axis)
         with named(self.spec):

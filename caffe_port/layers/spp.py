@@ -20,8 +20,7 @@ class SPP(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, ops.SPP)
+        op = self.spec.options(ops.SPP)
         (x,) = bottoms
         with named(self.spec):
             levels = op.levels(tuple(x.shape))

@@ -13,7 +13,6 @@ class Swish(Layer):
     """x sigmoid(beta x). Source: BVLC/caffe swish_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         return (x * (x * op.beta).sigmoid(),)

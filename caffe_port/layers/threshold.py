@@ -13,7 +13,6 @@ class Threshold(Layer):
     """1 where x exceeds the threshold, else 0; no diff. Source: BVLC/caffe threshold_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         (x,) = bottoms
         return ((x > op.threshold).to(x.dtype),)

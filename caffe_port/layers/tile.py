@@ -14,5 +14,5 @@ class Tile(Layer):
     """Copies side by side. Source: BVLC/caffe tile_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(self.spec.op, Options)
-        return (torch.cat(bottoms * self.spec.op.tiles, self.spec.op.axis),)
+        op = self.spec.options(Options)
+        return (torch.cat(bottoms * op.tiles, op.axis),)

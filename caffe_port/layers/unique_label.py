@@ -35,8 +35,7 @@ class UniqueLabel(Layer):
     """Has no backward, as in DeepLab."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         labels = bottoms[0].detach()
         with named(self.spec):
             lists = [unique_labels(item, op) for item in labels]

@@ -70,8 +70,7 @@ class Upsample(Layer):
         Raises:
             LayerError: the mask names places that the top does not have.
         """
-        op = self.spec.op
-        assert isinstance(op, Options)
+        op = self.spec.options(Options)
         x, mask = bottoms
         (shape,) = op.top_shapes([tuple(x.shape), tuple(mask.shape)])
         try:

@@ -17,16 +17,10 @@ class WindowData(SourceLayer):
     Source: BVLC/caffe window_data_layer.cpp.
     """
 
-    @property
-    def options(self) -> Options:
-        """The layer's options."""
-        assert isinstance(self.spec.op, Options)
-        return self.spec.op
-
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        transforms = self.needs_random(self.options.transform)
+        transforms = self.needs_random(self.spec.options(Options).transform)
         return Streams(thread, self.spec.dialect, transforms=transforms, orders=True)
 
     def open(self) -> WindowReader:
-        op = self.options
+        op = self.spec.options(Options)
         return WindowReader(op, self.transformer(op.transform).mean, self.streams.order)

@@ -6,10 +6,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
 
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.ops import Op, Shape
+
+OpT = TypeVar("OpT", bound=Op)
+OpClass: TypeAlias = type[OpT]  # LayerSpec has a field called type
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class LayerSpec:
     needs_backward: bool
     extra: Mapping[str, Plain | list[Plain]]
     message: caffe_pb2.LayerParameter = field(repr=False)
+
+    def options(self, kind: OpClass[OpT]) -> OpT:
+        """``op``, for a reader who knows its class from the layer's type."""
+        assert isinstance(self.op, kind)
+        return self.op
 
     @property
     def multiply_adds(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect
 
@@ -22,7 +21,7 @@ class Overlaid(Op):
             covers as many as it has.
     """
 
-    bottoms: ClassVar[tuple[int, int | None]] = (1, 2)
+    bottoms = (1, 2)
 
     axis: int
     num_axes: int

@@ -28,7 +28,10 @@ class ParamShape:
 
 @dataclass(frozen=True)
 class Op:
-    """Options of one layer and what follows from them. Subclasses are frozen dataclasses.
+    """Options of one layer and what follows from them.
+
+    Subclasses are frozen dataclasses. Their options are annotated; the class attributes below are
+    set by plain assignment.
 
     Class attributes:
         type: the layer type, as `type: "..."` says it.
@@ -50,6 +53,7 @@ class Op:
     auto_top: ClassVar[bool] = False
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
     remark: ClassVar[str] = ""
+    frozen_params: ClassVar[bool] = False
 
     @classmethod
     def has_backward(cls) -> bool:
@@ -58,8 +62,6 @@ class Op:
         all_fixed = most is not None and set(range(most)) <= cls.fixed_bottoms
         learns = cls.params is not Op.params
         return cls.kind == "plain" and (learns or not all_fixed)
-
-    frozen_params: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Op:

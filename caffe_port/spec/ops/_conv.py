@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from caffe_port.proto.caffe_pb2 import ConvolutionParameter, FillerParameter, LayerParameter
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, axis_index, expect
 
-MAX_AXES = 3  # torch convolves no more
+MAX_SPATIAL_AXES = 3  # torch convolves no more
 _DEFAULTS = {"kernel": 0, "stride": 1, "pad": 0, "dilation": 1}
 
 
@@ -144,8 +144,9 @@ class Filtered(Windowed):
         window, axis = self.window(shape), self.channel_axis(shape)
         spatial = shape[axis + 1 :]
         expect(
-            len(spatial) <= MAX_AXES,
-            f"{len(spatial)} spatial axes after axis {axis}; at most {MAX_AXES} can be convolved",
+            len(spatial) <= MAX_SPATIAL_AXES,
+            f"{len(spatial)} spatial axes after axis {axis}; at most {MAX_SPATIAL_AXES} can be "
+            "convolved",
         )
         expect(
             shape[axis] % self.group == 0,

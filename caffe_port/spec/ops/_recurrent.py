@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect
@@ -31,10 +31,10 @@ class Recurrent(Op):
         weight_filler, bias_filler: of all weights and biases.
     """
 
-    bottoms: ClassVar[tuple[int, int | None]] = (2, None)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
-    states: ClassVar[int] = 1
+    bottoms = (2, None)
+    tops = (1, None)
+    fixed_bottoms = frozenset({1})
+    states = 1
 
     hidden: int
     expose_hidden: bool

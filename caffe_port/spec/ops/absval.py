@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, expect, register_op
@@ -14,7 +13,7 @@ from caffe_port.spec.ops._base import Op, expect, register_op
 class AbsVal(Op):
     """AbsVal has no options. Source: BVLC/caffe absval_layer.cpp, LayerSetUp."""
 
-    type: ClassVar[str] = "AbsVal"
+    type = "AbsVal"
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> AbsVal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -22,11 +21,11 @@ class Accuracy(Op):
         ignore_label: a label that does not count, or None.
     """
 
-    type: ClassVar[str] = "Accuracy"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    tops: ClassVar[tuple[int, int | None]] = (1, 2)
-    kind: ClassVar[str] = "sink"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
+    type = "Accuracy"
+    bottoms = (2, 2)
+    tops = (1, 2)
+    kind = "sink"
+    fixed_bottoms = frozenset({0, 1})
 
     top_k: int
     axis: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,12 +21,10 @@ class AdaptiveBiasChannel(Op):
         margin_others: how far below.
     """
 
-    type: ClassVar[str] = "AdaptiveBiasChannel"
-    remark: ClassVar[str] = (
-        "Several foreground tags are taken in ascending order; upstream shuffles them."
-    )
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
+    type = "AdaptiveBiasChannel"
+    remark = "Several foreground tags are taken in ascending order; upstream shuffles them."
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({0, 1})
 
     num_iter: int
     bg_portion: float

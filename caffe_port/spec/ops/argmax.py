@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -22,8 +21,8 @@ class ArgMax(Op):
         out_max_val: values instead of indices (with axis), or both (without).
     """
 
-    type: ClassVar[str] = "ArgMax"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0})
+    type = "ArgMax"
+    fixed_bottoms = frozenset({0})
 
     axis: int | None
     top_k: int

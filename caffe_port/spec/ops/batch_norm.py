@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -25,8 +24,8 @@ class BatchNorm(Op):
         update_global_stats: DeepLab v2: whether stored statistics that normalize are updated too.
     """
 
-    type: ClassVar[str] = "BatchNorm"
-    frozen_params: ClassVar[bool] = True
+    type = "BatchNorm"
+    frozen_params = True
 
     use_global_stats: bool | None
     fraction: float

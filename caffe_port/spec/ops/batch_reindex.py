@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 
@@ -14,9 +13,9 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 class BatchReindex(Op):
     """Options of BatchReindex: none. Source: BVLC/caffe batch_reindex_layer.cpp."""
 
-    type: ClassVar[str] = "BatchReindex"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "BatchReindex"
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         data, index = bottoms

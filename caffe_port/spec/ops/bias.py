@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._affine import Overlaid
@@ -16,7 +15,7 @@ from caffe_port.spec.ops._base import ParamShape, Shape, register_op
 class Bias(Overlaid):
     """Options of Bias. Source: BVLC/caffe bias_layer.cpp."""
 
-    type: ClassVar[str] = "Bias"
+    type = "Bias"
 
     filler: caffe_pb2.FillerParameter
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,9 +21,9 @@ class BiasChannel(Op):
         background: for PIXEL, the label that every counted pixel raises too, or None.
     """
 
-    type: ClassVar[str] = "BiasChannel"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "BiasChannel"
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
 
     bg_bias: float
     fg_bias: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -20,8 +19,8 @@ class BN(Op):
             only scales and shifts, with the statistics folded into both beforehand.
     """
 
-    type: ClassVar[str] = "BN"
-    tops: ClassVar[tuple[int, int | None]] = (1, 3)
+    type = "BN"
+    tops = (1, 3)
 
     learn: bool
     scale_filler: caffe_pb2.FillerParameter

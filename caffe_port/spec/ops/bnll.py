@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, register_op
 
@@ -13,4 +12,4 @@ from caffe_port.spec.ops._base import Op, register_op
 class BNLL(Op):
     """BNLL has no options. Source: BVLC/caffe bnll_layer.cpp."""
 
-    type: ClassVar[str] = "BNLL"
+    type = "BNLL"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, expect, register_op
@@ -18,7 +17,7 @@ class Clip(Op):
         low, high: the range, both ends included; where low is above high, low wins.
     """
 
-    type: ClassVar[str] = "Clip"
+    type = "Clip"
 
     low: float
     high: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -15,8 +14,8 @@ from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
 class Concat(Op):
     """Options of Concat. Source: BVLC/caffe concat_layer.cpp."""
 
-    type: ClassVar[str] = "Concat"
-    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Concat"
+    bottoms = (1, None)
 
     axis: int
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,10 +21,10 @@ class ContrastiveLoss(Op):
         legacy_version: whether the margin is held against the squared distance.
     """
 
-    type: ClassVar[str] = "ContrastiveLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (3, 3)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({2})
+    type = "ContrastiveLoss"
+    bottoms = (3, 3)
+    auto_top = True
+    fixed_bottoms = frozenset({2})
 
     margin: float
     legacy_version: bool

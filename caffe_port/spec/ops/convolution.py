@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import ParamShape, Shape, register_op
 from caffe_port.spec.ops._conv import Filtered
@@ -16,9 +15,9 @@ from caffe_port.spec.ops._conv import Filtered
 class Convolution(Filtered):
     """Options of Convolution. Source: BVLC/caffe base_conv_layer.cpp, conv_layer.cpp."""
 
-    type: ClassVar[str] = "Convolution"
-    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Convolution"
+    bottoms = (1, None)
+    tops = (1, None)
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         channels = bottoms[0][self.channel_axis(bottoms[0])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -20,9 +19,9 @@ class Crop(Op):
         offset: what is left out in front: nothing, one number for all cut axes, or one each.
     """
 
-    type: ClassVar[str] = "Crop"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "Crop"
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
 
     axis: int
     offset: tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -24,11 +23,11 @@ class Data(Op):
         transform: what is done to each item.
     """
 
-    type: ClassVar[str] = "Data"
-    remark: ClassVar[str] = "LMDB; a LevelDB is refused with the way to convert it."
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (1, 2)
-    kind: ClassVar[str] = "source"
+    type = "Data"
+    remark = "LMDB; a LevelDB is refused with the way to convert it."
+    bottoms = (0, 0)
+    tops = (1, 2)
+    kind = "source"
 
     source: str
     batch_size: int

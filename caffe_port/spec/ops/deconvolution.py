@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import ParamShape, Shape, expect, register_op
 from caffe_port.spec.ops._conv import Filtered, Window
@@ -16,9 +15,9 @@ from caffe_port.spec.ops._conv import Filtered, Window
 class Deconvolution(Filtered):
     """Options of Deconvolution. Source: BVLC/caffe base_conv_layer.cpp, deconv_layer.cpp."""
 
-    type: ClassVar[str] = "Deconvolution"
-    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Deconvolution"
+    bottoms = (1, None)
+    tops = (1, None)
 
     def top_size(self, window: Window, size: int, i: int) -> int:
         out = window.stride[i] * (size - 1) + window.extent(i) - 2 * window.pad[i]

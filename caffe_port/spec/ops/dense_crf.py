@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,12 +21,10 @@ class DenseCRF(Op):
         output_probability: probabilities, or their logarithm.
     """
 
-    type: ClassVar[str] = "DenseCRF"
-    remark: ClassVar[str] = (
-        "Each item of a batch has its own colours; upstream takes the first item's."
-    )
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 3)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1, 2})
+    type = "DenseCRF"
+    remark = "Each item of a batch has its own colours; upstream takes the first item's."
+    bottoms = (2, 3)
+    fixed_bottoms = frozenset({0, 1, 2})
 
     max_iter: int
     pos_w: tuple[float, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,9 +21,9 @@ class DomainTransform(Op):
         min_weight: the least weight of a neighbour.
     """
 
-    type: ClassVar[str] = "DomainTransform"
-    bottoms: ClassVar[tuple[int, int | None]] = (3, 3)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({2})
+    type = "DomainTransform"
+    bottoms = (3, 3)
+    fixed_bottoms = frozenset({2})
 
     num_iter: int
     spatial_sigma: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, expect, register_op
@@ -18,7 +17,7 @@ class Dropout(Op):
         ratio: the share of elements set to 0 in training, 0 <= ratio < 1.
     """
 
-    type: ClassVar[str] = "Dropout"
+    type = "Dropout"
 
     ratio: float
 

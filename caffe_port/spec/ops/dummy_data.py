@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -20,10 +20,10 @@ class DummyData(Op):
     Source: BVLC/caffe dummy_data_layer.cpp, LayerSetUp.
     """
 
-    type: ClassVar[str] = "DummyData"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
-    kind: ClassVar[str] = "source"
+    type = "DummyData"
+    bottoms = (0, 0)
+    tops = (1, None)
+    kind = "source"
 
     shapes: tuple[Shape, ...]
     fillers: tuple[caffe_pb2.FillerParameter, ...]

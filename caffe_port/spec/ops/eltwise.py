@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,8 +21,8 @@ class Eltwise(Op):
             the top by the bottom (faster in Caffe, undefined where a bottom is 0).
     """
 
-    type: ClassVar[str] = "Eltwise"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, None)
+    type = "Eltwise"
+    bottoms = (2, None)
 
     operation: str
     coeff: tuple[float, ...]

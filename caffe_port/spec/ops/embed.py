@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -21,8 +20,8 @@ class Embed(Op):
         bias: whether a bias is added.
     """
 
-    type: ClassVar[str] = "Embed"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0})
+    type = "Embed"
+    fixed_bottoms = frozenset({0})
 
     num_output: int
     input_dim: int

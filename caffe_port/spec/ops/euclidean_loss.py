@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -18,16 +17,16 @@ class EuclideanLoss(Op):
     """Options of EuclideanLoss.
 
     Attributes:
-        type_: 'L2', or 'L2sqrt' of DeepLab v1.
+        norm: 'L2', or 'L2sqrt' of DeepLab v1.
 
     Source: BVLC/caffe euclidean_loss_layer.cpp; DeepLab v1's euclidean_loss_param.
     """
 
-    type: ClassVar[str] = "EuclideanLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    auto_top: ClassVar[bool] = True
+    type = "EuclideanLoss"
+    bottoms = (2, 2)
+    auto_top = True
 
-    type_: str
+    norm: str
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> EuclideanLoss:

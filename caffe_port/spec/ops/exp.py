@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, expect, register_op
@@ -20,7 +19,7 @@ class Exp(Op):
         scale, shift: of base ^ (shift + scale x).
     """
 
-    type: ClassVar[str] = "Exp"
+    type = "Exp"
 
     log_base: float
     scale: float

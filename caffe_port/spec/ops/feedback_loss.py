@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -31,11 +30,11 @@ class FeedbackLoss(Op):
     Source: ours, after the thesis behind caffe_port; docs/losses.md.
     """
 
-    type: ClassVar[str] = "FeedbackLoss"
-    remark: ClassVar[str] = "Not Caffe's: feedback_loss_param is defined here (docs/losses.md)."
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 3)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1, 2})
+    type = "FeedbackLoss"
+    remark = "Not Caffe's: feedback_loss_param is defined here (docs/losses.md)."
+    bottoms = (2, 3)
+    auto_top = True
+    fixed_bottoms = frozenset({1, 2})
 
     similarity: str
     template: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -19,9 +18,9 @@ class Filter(Op):
     Source: BVLC/caffe filter_layer.cpp.
     """
 
-    type: ClassVar[str] = "Filter"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, None)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Filter"
+    bottoms = (2, None)
+    tops = (1, None)
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Filter:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -16,7 +15,7 @@ from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
 class Flatten(Op):
     """Options of Flatten: first and last axis. Source: BVLC/caffe flatten_layer.cpp."""
 
-    type: ClassVar[str] = "Flatten"
+    type = "Flatten"
 
     axis: int
     end_axis: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,11 +21,11 @@ class HDF5Data(Op):
         names: the datasets, named as the tops are.
     """
 
-    type: ClassVar[str] = "HDF5Data"
-    remark: ClassVar[str] = "No recording: checked by upstream's unit tests and by hand."
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
-    kind: ClassVar[str] = "source"
+    type = "HDF5Data"
+    remark = "No recording: checked by upstream's unit tests and by hand."
+    bottoms = (0, 0)
+    tops = (1, None)
+    kind = "source"
 
     source: str
     batch_size: int

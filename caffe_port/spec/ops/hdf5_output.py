@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -15,13 +14,11 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 class HDF5Output(Op):
     """Options of HDF5Output: the file's name. Source: BVLC/caffe hdf5_output_layer.cpp."""
 
-    type: ClassVar[str] = "HDF5Output"
-    remark: ClassVar[str] = (
-        "Every pass replaces the file; upstream's second one fails, as its datasets exist."
-    )
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    tops: ClassVar[tuple[int, int | None]] = (0, 0)
-    kind: ClassVar[str] = "sink"
+    type = "HDF5Output"
+    remark = "Every pass replaces the file; upstream's second one fails, as its datasets exist."
+    bottoms = (2, 2)
+    tops = (0, 0)
+    kind = "sink"
 
     file_name: str
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, register_op
@@ -16,10 +15,10 @@ from caffe_port.spec.ops._loss import one_label_each
 class HingeLoss(Op):
     """Options of HingeLoss: norm 'L1' or 'L2'. Source: BVLC/caffe hinge_loss_layer.cpp."""
 
-    type: ClassVar[str] = "HingeLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "HingeLoss"
+    bottoms = (2, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1})
 
     norm: str
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Shape, expect, register_op
@@ -17,7 +16,7 @@ from caffe_port.spec.ops._conv import Windowed, read_window
 class Im2col(Windowed):
     """Options of Im2col, which are those of a convolution. Source: BVLC/caffe im2col_layer.cpp."""
 
-    type: ClassVar[str] = "Im2col"
+    type = "Im2col"
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Im2col:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -24,10 +23,10 @@ class ImageData(Op):
         transform: what is done to each item.
     """
 
-    type: ClassVar[str] = "ImageData"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (2, 2)
-    kind: ClassVar[str] = "source"
+    type = "ImageData"
+    bottoms = (0, 0)
+    tops = (2, 2)
+    kind = "source"
 
     source: str
     root_folder: str

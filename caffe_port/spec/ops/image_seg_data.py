@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -26,14 +25,12 @@ class ImageSegData(Op):
         crop: (height, width), or (0, 0) for none.
     """
 
-    type: ClassVar[str] = "ImageSegData"
-    remark: ClassVar[str] = (
-        "Palette PNGs are read as class indices; upstream reads their grey levels."
-    )
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (3, 3)
-    auto_top: ClassVar[bool] = True
-    kind: ClassVar[str] = "source"
+    type = "ImageSegData"
+    remark = "Palette PNGs are read as class indices; upstream reads their grey levels."
+    bottoms = (0, 0)
+    tops = (3, 3)
+    auto_top = True
+    kind = "source"
 
     source: str
     root_folder: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -24,11 +23,11 @@ class InfogainLoss(Op):
         source: a binaryproto with the matrix, or '' where it is the third bottom.
     """
 
-    type: ClassVar[str] = "InfogainLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 3)
-    tops: ClassVar[tuple[int, int | None]] = (1, 2)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1, 2})
+    type = "InfogainLoss"
+    bottoms = (2, 3)
+    tops = (1, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1, 2})
 
     axis: int
     ignore_label: int | None

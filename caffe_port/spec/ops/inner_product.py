@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, axis_index, expect, register_op
@@ -23,7 +22,7 @@ class InnerProduct(Op):
         bias: whether a bias is added.
     """
 
-    type: ClassVar[str] = "InnerProduct"
+    type = "InnerProduct"
 
     num_output: int
     axis: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -15,10 +14,10 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 class Input(Op):
     """Options of Input. Source: BVLC/caffe input_layer.cpp."""
 
-    type: ClassVar[str] = "Input"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
-    kind: ClassVar[str] = "source"
+    type = "Input"
+    bottoms = (0, 0)
+    tops = (1, None)
+    kind = "source"
 
     shapes: tuple[Shape, ...]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -21,7 +20,7 @@ class Interp(Op):
         pad_beg, pad_end: 0 or below: how much is cut at the top and left, bottom and right.
     """
 
-    type: ClassVar[str] = "Interp"
+    type = "Interp"
 
     height: int | None
     width: int | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, expect, register_op
@@ -20,7 +19,7 @@ class Log(Op):
         scale, shift: of log(shift + scale x).
     """
 
-    type: ClassVar[str] = "Log"
+    type = "Log"
 
     log_base: float
     scale: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -23,7 +22,7 @@ class LRN(Op):
         within: whether the neighbourhood lies within a channel.
     """
 
-    type: ClassVar[str] = "LRN"
+    type = "LRN"
 
     local_size: int
     alpha: float

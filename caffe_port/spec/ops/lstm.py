@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import ParamShape, Shape, register_op
 from caffe_port.spec.ops._recurrent import Recurrent
@@ -15,8 +14,8 @@ from caffe_port.spec.ops._recurrent import Recurrent
 class LSTM(Recurrent):
     """Options of LSTM; its state is (h, c). Source: BVLC/caffe lstm_layer.cpp, FillUnrolledNet."""
 
-    type: ClassVar[str] = "LSTM"
-    states: ClassVar[int] = 2
+    type = "LSTM"
+    states = 2
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         size, static_size = self.input_sizes(bottoms)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 
@@ -14,10 +13,10 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 class LSTMUnit(Op):
     """Options of LSTMUnit: none. Source: BVLC/caffe lstm_unit_layer.cpp."""
 
-    type: ClassVar[str] = "LSTMUnit"
-    bottoms: ClassVar[tuple[int, int | None]] = (3, 3)
-    tops: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({2})
+    type = "LSTMUnit"
+    bottoms = (3, 3)
+    tops = (2, 2)
+    fixed_bottoms = frozenset({2})
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         cell, gates, cont = bottoms

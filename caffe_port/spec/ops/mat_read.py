@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -21,10 +20,10 @@ class MatRead(Op):
         count: number of tops.
     """
 
-    type: ClassVar[str] = "MatRead"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
-    kind: ClassVar[str] = "source"
+    type = "MatRead"
+    bottoms = (0, 0)
+    tops = (1, None)
+    kind = "source"
 
     prefix: str
     source: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,10 +21,10 @@ class MatWrite(Op):
         period: a file every that many passes.
     """
 
-    type: ClassVar[str] = "MatWrite"
-    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
-    tops: ClassVar[tuple[int, int | None]] = (0, 0)
-    kind: ClassVar[str] = "sink"
+    type = "MatWrite"
+    bottoms = (1, None)
+    tops = (0, 0)
+    kind = "sink"
 
     prefix: str
     source: str

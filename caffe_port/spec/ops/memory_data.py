@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,10 +21,10 @@ class MemoryData(Op):
         transform: what is done to pictures that are added; whole arrays are taken as they are.
     """
 
-    type: ClassVar[str] = "MemoryData"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (2, 2)
-    kind: ClassVar[str] = "source"
+    type = "MemoryData"
+    bottoms = (0, 0)
+    tops = (2, 2)
+    kind = "source"
 
     batch_size: int
     shape: tuple[int, int, int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, Shape, register_op
 from caffe_port.spec.ops._loss import one_label_each
@@ -15,10 +14,10 @@ from caffe_port.spec.ops._loss import one_label_each
 class MultinomialLogisticLoss(Op):
     """Options: none. Source: BVLC/caffe multinomial_logistic_loss_layer.cpp."""
 
-    type: ClassVar[str] = "MultinomialLogisticLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "MultinomialLogisticLoss"
+    bottoms = (2, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1})
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         one_label_each(*bottoms)

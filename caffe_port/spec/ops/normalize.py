@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -22,7 +21,7 @@ class Normalize(Op):
         filler: the scale's start, 1 unless given.
     """
 
-    type: ClassVar[str] = "Normalize"
+    type = "Normalize"
 
     across_spatial: bool
     channel_shared: bool

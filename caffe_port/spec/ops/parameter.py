@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -18,8 +17,8 @@ class Parameter(Op):
     Source: BVLC/caffe parameter_layer.hpp.
     """
 
-    type: ClassVar[str] = "Parameter"
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
+    type = "Parameter"
+    bottoms = (0, 0)
 
     shape: Shape
 

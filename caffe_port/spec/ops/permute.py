@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -19,7 +18,7 @@ class Permute(Op):
         order: axes of the bottom that come first; the others follow in their own order.
     """
 
-    type: ClassVar[str] = "Permute"
+    type = "Permute"
 
     order: tuple[int, ...]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import PoolingParameter
@@ -23,12 +22,12 @@ class Pooling(Op):
         ceil: whether the output size is rounded up (Caffe's default) or down.
     """
 
-    type: ClassVar[str] = "Pooling"
-    remark: ClassVar[str] = (
+    type = "Pooling"
+    remark = (
         "STOCHASTIC is refused (Caffe has it on GPUs only), and AVE windows "
         "wholly outside, where Caffe divides by 0."
     )
-    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+    tops = (1, 2)
 
     method: str
     kernel: tuple[int, int] | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, register_op
@@ -18,7 +17,7 @@ class Power(Op):
         power, scale, shift: of (shift + scale x) ^ power.
     """
 
-    type: ClassVar[str] = "Power"
+    type = "Power"
 
     power: float
     scale: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -20,7 +19,7 @@ class PReLU(Op):
         filler: the slopes' start, 0.25 unless given.
     """
 
-    type: ClassVar[str] = "PReLU"
+    type = "PReLU"
 
     channel_shared: bool
     filler: caffe_pb2.FillerParameter

@@ -11,7 +11,7 @@ import contextvars
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
@@ -99,10 +99,10 @@ class Python(Op):
         code: its object.
     """
 
-    type: ClassVar[str] = "Python"
-    remark: ClassVar[str] = "Runs the user's code, when allowed; share_in_parallel has no meaning."
-    bottoms: ClassVar[tuple[int, int | None]] = (0, None)
-    tops: ClassVar[tuple[int, int | None]] = (0, None)
+    type = "Python"
+    remark = "Runs the user's code, when allowed; share_in_parallel has no meaning."
+    bottoms = (0, None)
+    tops = (0, None)
 
     module: str
     layer: str
@@ -134,4 +134,4 @@ class Python(Op):
 class PythonData(Python):
     """A Python layer without bottoms makes data."""
 
-    kind: ClassVar[str] = "source"
+    kind = "source"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, register_op
@@ -21,7 +20,7 @@ class Reduction(Op):
         coeff: a factor on the result.
     """
 
-    type: ClassVar[str] = "Reduction"
+    type = "Reduction"
 
     operation: str
     axis: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, register_op
@@ -14,7 +13,7 @@ from caffe_port.spec.ops._base import Op, register_op
 class ReLU(Op):
     """Options of ReLU. Source: BVLC/caffe relu_layer.cpp."""
 
-    type: ClassVar[str] = "ReLU"
+    type = "ReLU"
 
     negative_slope: float
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -22,7 +21,7 @@ class Reshape(Op):
         num_axes: how many axes are replaced; -1 is all from ``axis`` on.
     """
 
-    type: ClassVar[str] = "Reshape"
+    type = "Reshape"
 
     dims: tuple[int, ...]
     axis: int

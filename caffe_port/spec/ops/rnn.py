@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import ParamShape, Shape, register_op
 from caffe_port.spec.ops._recurrent import Recurrent
@@ -15,7 +14,7 @@ from caffe_port.spec.ops._recurrent import Recurrent
 class RNN(Recurrent):
     """Options of RNN; its state is h. Source: BVLC/caffe rnn_layer.cpp, FillUnrolledNet."""
 
-    type: ClassVar[str] = "RNN"
+    type = "RNN"
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         size, static_size = self.input_sizes(bottoms)

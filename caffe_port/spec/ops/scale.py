@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._affine import Overlaid
@@ -22,7 +21,7 @@ class Scale(Overlaid):
         filler: the scale's start, 1 unless given.
     """
 
-    type: ClassVar[str] = "Scale"
+    type = "Scale"
 
     bias: bool
     filler: caffe_pb2.FillerParameter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -20,10 +19,10 @@ class SegAccuracy(Op):
         reset: whether each forward pass starts a new confusion matrix.
     """
 
-    type: ClassVar[str] = "SegAccuracy"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    kind: ClassVar[str] = "sink"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
+    type = "SegAccuracy"
+    bottoms = (2, 2)
+    kind = "sink"
+    fixed_bottoms = frozenset({0, 1})
 
     ignore_labels: tuple[int, ...]
     reset: bool

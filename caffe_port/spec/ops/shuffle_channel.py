@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -19,7 +18,7 @@ class ShuffleChannel(Op):
         group: groups that the bottom's channels are made of.
     """
 
-    type: ClassVar[str] = "ShuffleChannel"
+    type = "ShuffleChannel"
 
     group: int
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -23,10 +22,10 @@ class SigmoidCrossEntropyLoss(Op):
             forks know) or 'NONE'.
     """
 
-    type: ClassVar[str] = "SigmoidCrossEntropyLoss"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "SigmoidCrossEntropyLoss"
+    bottoms = (2, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1})
 
     ignore_label: int | None
     normalization: str

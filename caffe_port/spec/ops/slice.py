@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -22,8 +21,8 @@ class Slice(Op):
         count: number of tops.
     """
 
-    type: ClassVar[str] = "Slice"
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Slice"
+    tops = (1, None)
 
     axis: int
     points: tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, register_op
@@ -26,12 +25,12 @@ class SoftmaxWithLoss(Op):
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1's softmaxloss_param.
     """
 
-    type: ClassVar[str] = "SoftmaxWithLoss"
-    remark: ClassVar[str] = "DeepLab v1: 0 where no pixel counts; upstream gives NaN."
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    tops: ClassVar[tuple[int, int | None]] = (1, 2)
-    auto_top: ClassVar[bool] = True
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "SoftmaxWithLoss"
+    remark = "DeepLab v1: 0 where no pixel counts; upstream gives NaN."
+    bottoms = (2, 2)
+    tops = (1, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1})
 
     axis: int
     ignore_labels: tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 
@@ -14,8 +13,8 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 class SpatialProduct(Op):
     """Options of SpatialProduct: none. Source: DeepLab v2 spatial_product_layer.cpp."""
 
-    type: ClassVar[str] = "SpatialProduct"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    type = "SpatialProduct"
+    bottoms = (2, 2)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         x, scale = bottoms

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, register_op
@@ -15,8 +14,8 @@ from caffe_port.spec.ops._base import Op, Shape, register_op
 class Split(Op):
     """Options of Split. Source: BVLC/caffe split_layer.cpp."""
 
-    type: ClassVar[str] = "Split"
-    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    type = "Split"
+    tops = (1, None)
 
     count: int
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, register_op
@@ -18,7 +17,7 @@ class Swish(Op):
         beta: the sigmoid's steepness.
     """
 
-    type: ClassVar[str] = "Swish"
+    type = "Swish"
 
     beta: float
 

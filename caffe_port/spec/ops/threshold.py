@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, register_op
@@ -18,8 +17,8 @@ class Threshold(Op):
         threshold: what a value must exceed.
     """
 
-    type: ClassVar[str] = "Threshold"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0})
+    type = "Threshold"
+    fixed_bottoms = frozenset({0})
 
     threshold: float
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
@@ -15,7 +14,7 @@ from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
 class Tile(Op):
     """Options of Tile. Source: BVLC/caffe tile_layer.cpp."""
 
-    type: ClassVar[str] = "Tile"
+    type = "Tile"
 
     axis: int
     tiles: int

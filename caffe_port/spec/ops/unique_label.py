@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -21,8 +20,8 @@ class UniqueLabel(Op):
         force_labels: labels listed whether present or not.
     """
 
-    type: ClassVar[str] = "UniqueLabel"
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({0})
+    type = "UniqueLabel"
+    fixed_bottoms = frozenset({0})
 
     max_labels: int
     ignore_labels: tuple[int, ...]

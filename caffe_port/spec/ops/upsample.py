@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -21,9 +20,9 @@ class Upsample(Op):
         less: (height, width) taken off at the end, 0 or 1 (pad_out_h, pad_out_w).
     """
 
-    type: ClassVar[str] = "Upsample"
-    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
-    fixed_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    type = "Upsample"
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
 
     size: tuple[int, int] | None
     scale: tuple[int, int]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -27,14 +26,14 @@ class WindowData(Op):
         transform: crop_size is the size windows are warped to.
     """
 
-    type: ClassVar[str] = "WindowData"
-    remark: ClassVar[str] = (
+    type = "WindowData"
+    remark = (
         "No recording: checked by hand and against OpenCV's resize. As upstream, scale is "
         "window_data_param's and transform_param's has no effect."
     )
-    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
-    tops: ClassVar[tuple[int, int | None]] = (2, 2)
-    kind: ClassVar[str] = "source"
+    bottoms = (0, 0)
+    tops = (2, 2)
+    kind = "source"
 
     source: str
     root_folder: str
