@@ -9,6 +9,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -85,7 +86,8 @@ def archive(data: bytes, chance: random.Random, change: Change) -> bytes:
             members[at] = (name, change(content))
     kind = chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", kind) as file:
+    with zipfile.ZipFile(stream, "w", kind) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that is there twice
         for name, content in members:
             file.writestr(zipfile.ZipInfo(name.replace("\0", "0")[:1000] or "x"), content)
     return stream.getvalue()

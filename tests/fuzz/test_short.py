@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.mutate import inputs
+from tests.fuzz.report import Result, from_log, rows
 from tests.fuzz.targets import TARGETS
 from tests.goldens_dir import ROOT
 
@@ -42,11 +43,28 @@ def test_a_bug_would_be_found() -> None:
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_atheris_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "wire", "--seconds", "2"]
+    command = [sys.executable, "-m", "tests.fuzz", "wire", "--runs", "500"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "nothing found" in done.stdout
+    row = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]
+    assert row[1:4] == ["wire", "atheris", "500"]
+    assert int(row[4]) > 50, "it counts no edges"
+    assert row[6] == "0"
+
+
+def test_a_find_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
+    log = tmp_path / "wire.log"
+    log.write_text(
+        "#2\tINITED cov: 3 ft: 4 corp: 1/1b exec/s: 0 rss: 1Mb\n"
+        "#77\tNEW    cov: 13 ft: 14 corp: 1/1b lim: 4 exec/s: 0 rss: 1Mb\n"
+        "artifact_prefix='a/'; Test unit written to a/crash-1\n"
+    )
+    result = from_log("wire", "atheris", log, 77)
+    assert result == Result("wire", "atheris", 77, 13, 14, True, (Path("a/crash-1"),))
+    assert rows([result])[-1] == "| wire | atheris | 77 | 13 | 14 | 1 |"
+    log.write_text("")
+    assert from_log("wire", "atheris", log, -9).line() == "| wire | atheris | 0 | 0 | 0 | failed |"
