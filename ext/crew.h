@@ -44,11 +44,20 @@ class Barrier {
 
 // Calls work(0) to work(members - 1), each in a thread of its own (work(0) in the caller's), all
 // flushing denormals. What one of them throws is thrown when all have ended; work that meets at a
-// barrier must not throw.
+// barrier must not throw. Throws std::system_error, and calls none, when the system gives fewer
+// threads.
 template <class Work>
 void in_parallel(int members, Work work) {
   std::vector<std::exception_ptr> errors(members);
+  std::vector<std::thread> others;
+  others.reserve(members);
+  std::mutex starting;  // held until all threads are there: fewer would wait at a barrier for ever
+  bool complete = true;
   const auto guarded = [&](int member) {
+    {
+      const std::lock_guard<std::mutex> started(starting);
+      if (!complete) return;
+    }
     const FlushDenormals flush;
     try {
       work(member);
@@ -56,8 +65,15 @@ void in_parallel(int members, Work work) {
       errors[member] = std::current_exception();
     }
   };
-  std::vector<std::thread> others;
-  for (int member = 1; member < members; ++member) others.emplace_back(guarded, member);
+  {
+    const std::lock_guard<std::mutex> start(starting);
+    try {
+      for (int member = 1; member < members; ++member) others.emplace_back(guarded, member);
+    } catch (...) {
+      complete = false;
+      errors[0] = std::current_exception();
+    }
+  }
   guarded(0);
   for (std::thread& other : others) other.join();
   for (const std::exception_ptr& error : errors)

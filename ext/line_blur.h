@@ -18,7 +18,7 @@ namespace caffe_port::crf {
 class LineBlur {
  public:
   LineBlur(const Lattice& lattice, std::size_t width, const RowLoops& loops, bool adjoint, int part,
-       int parts);
+           int parts);
 
   // Takes aside what the part needs of others. All parts must have done so before one of them runs.
   void take_aside(const float* sums);
@@ -34,7 +34,6 @@ class LineBlur {
     float* rows;             // the last 2 reach + 1 lines of what it reads
   };
 
-  std::size_t count(std::size_t line) const { return lattice_.begin(line + 1) - lattice_.begin(line); }
   const float* sums_of(std::size_t line, const float* sums) const;
   float* line(std::size_t stage, std::size_t line);
   void blur(std::size_t stage, std::size_t line, float* sums);

@@ -88,6 +88,9 @@ class MeanField {
         scores_(pixels_ * width_),
         barrier_(problem.threads) {
     std::fill(finite_, finite_ + kChunks, true);
+    // all memory is taken here: a thread that ran out of it would leave the others at the barrier
+    for (int member = 0; member < problem.threads; ++member)
+      desks_.push_back(std::make_unique<Desk>(width_));
     for (const Term& term : problem.terms)
       filters_.push_back(std::make_unique<Filter>(*term.kernel, width_, problem.adjoint,
                                                   problem.exact, problem.threads));
@@ -107,7 +110,7 @@ class MeanField {
   };
 
   void work(int member) {
-    Desk desk(width_);
+    Desk& desk = *desks_[member];
     for (int i = 0; i <= problem_.iterations; ++i) {
       const bool last = i == problem_.iterations;
       if (i > 0) blur(i, member);
@@ -203,6 +206,7 @@ class MeanField {
   Buffer scores_;
   Barrier barrier_;
   std::vector<std::unique_ptr<Filter>> filters_;
+  std::vector<std::unique_ptr<Desk>> desks_;  // by thread
   bool finite_[kChunks];
 };
 

@@ -37,7 +37,10 @@ inline VecN fused(VecN a, VecN b, VecN c) { return (VecN)_mm256_fmadd_ps(a, b, c
 
 namespace caffe_port::crf {
 
-const Path* avx2_path() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2::table : nullptr; }
+const Path* avx2_path() {
+  const bool runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return runs ? &avx2::table : nullptr;
+}
 
 }  // namespace caffe_port::crf
 

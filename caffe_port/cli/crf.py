@@ -77,7 +77,7 @@ def command(
     if not items:
         raise UsageError(f"{features} holds no features of kind {which}")
     out.mkdir(parents=True, exist_ok=True)
-    left = unfinished(items, out, kernels, which)
+    left = unfinished(items, out, kernels, which, png=png)
     if fresh:
         left = items
     if len(left) < len(items):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from caffe_port.errors import UsageError
 Floats = NDArray[np.float32]
 
 MOST_DIMENSIONS = 16
+MOST_PIXELS = 2**31 // 3 - 20  # three vertices for each over positions, in 32-bit numbers
 NORMALIZATIONS = ("none", "before", "after", "symmetric")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -29,7 +31,10 @@ def count(name: str, value: object, least: int) -> int:
 def number(name: str, value: object, *, positive: bool = False) -> float:
     """A finite real number in the range of float32; UsageError otherwise."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        result = float(value)
+        try:
+            result = float(value)
+        except OverflowError:  # an integer beyond a double
+            result = np.inf
         if abs(result) <= FLOAT32_MAX and (not positive or np.float32(result) > 0):
             return result
     kind = "positive number" if positive else "finite number"
@@ -38,9 +43,10 @@ def number(name: str, value: object, *, positive: bool = False) -> float:
 
 def widths(name: str, value: float | Sequence[float], length: int) -> tuple[float, ...]:
     """A positive width for each of length axes, or one for all; UsageError otherwise."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, numbers.Real):
         return (number(name, value, positive=True),) * length
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise UsageError(f"{name} is {value!r}; expected a positive number or {length} of them")
     if len(value) != length:
         raise UsageError(f"{name} has {len(value)} numbers; expected one, or {length}")
@@ -52,7 +58,7 @@ def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
 
     float64 is converted. Infinities and NaN are left for ``finite`` or ``unary_energies``.
     """
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise UsageError(f"{name} has dtype {array.dtype}; expected float32 or float64")
     fits = array.ndim == len(shape) and all(
@@ -60,10 +66,17 @@ def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
         for found, wanted in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        wanted = "(" + ", ".join(map(str, shape)) + ")"
+        wanted = f"({', '.join(map(str, shape))})"
         raise UsageError(f"{name} has shape {array.shape}; expected {wanted}, nothing empty")
     with np.errstate(over="ignore", under="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _array(name: str, value: object) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"{name} is no array: {str(error).splitlines()[0]}") from error
 
 
 def finite(name: str, array: Floats) -> Floats:
@@ -92,7 +105,7 @@ def picture(
     name: str, value: ArrayLike, height: int, width: int
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Colours (H, W, 3), contiguous uint8 or finite float32; UsageError otherwise."""
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float32):
         raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
     if array.shape != (height, width, 3):
@@ -123,7 +136,9 @@ def compatibility(name: str, value: object, labels: int) -> float | Floats:
     """A weight as compiled code takes it: a number, or a symmetric matrix of costs."""
     if isinstance(value, numbers.Real):
         return number(name, value)
-    array = np.asarray(value)
+    array = _array(name, value)
+    if array.ndim == 0 and array.dtype.kind in "iuf":
+        return number(name, array.item())
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
         raise UsageError(
             f"{name} is {type(value).__name__} {array.shape} of {array.dtype}; expected a number, "

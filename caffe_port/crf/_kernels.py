@@ -83,5 +83,14 @@ def feature_kernel(
 def _built(build: Callable[[], Kernel]) -> Kernel:
     try:
         return build()
-    except (ValueError, ArithmeticError) as error:
+    except ArithmeticError as error:
         raise UsageError(f"the widths are too small for this image: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"this image makes no lattice: {error}") from error
+    except RuntimeError as error:
+        raise no_threads(error) from error
+
+
+def no_threads(error: RuntimeError) -> UsageError:
+    """What to say when the system gives fewer threads than a call asked for."""
+    return UsageError(f"no more threads can be started ({error}): ask for fewer")

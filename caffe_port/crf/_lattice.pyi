@@ -41,7 +41,7 @@ def mean_field(
     start: NDArray[np.float32] | None = None,
     q: NDArray[np.float32] | None = None,
     best: NDArray[np.int32] | None = None,
-    exponential: Literal["deeplab", "clamped"] = ...,
+    exponential: Literal["exact", "cut off", "clamped"] = ...,
     normalise: bool = ...,
     adjoint: bool = ...,
     exact: bool = ...,

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe_port.crf import _checks as checks
-from caffe_port.crf._kernels import Normalization, feature_kernel, image_kernel, position_kernel
+from caffe_port.crf._kernels import (
+    Normalization,
+    feature_kernel,
+    image_kernel,
+    no_threads,
+    position_kernel,
+)
 from caffe_port.crf._lattice import MOST_THREADS, Kernel, mean_field
 from caffe_port.errors import UsageError
 
@@ -64,6 +70,10 @@ class DenseCRF:
         self.height = checks.count("height", height, 1)
         self.width = checks.count("width", width, 1)
         self.labels = checks.count("labels", labels, 1)
+        if self.height * self.width > checks.MOST_PIXELS:
+            raise UsageError(
+                f"an image of {height} x {width} pixels; expected at most {checks.MOST_PIXELS:,}"
+            )
         if flavour not in _DEFAULTS:
             raise UsageError(f"flavour is {flavour!r}; expected one of {', '.join(_DEFAULTS)}")
         usual, self._exponential = _DEFAULTS[flavour]
@@ -233,6 +243,8 @@ class DenseCRF:
             mean_field(energies, self._kernels, self._weights, rounds, **into)
         except OverflowError as error:
             raise UsageError(f"unary or weights are too large: {error}") from error
+        except RuntimeError as error:
+            raise no_threads(error) from error
 
     def _how(self, normalization: Normalization | None) -> tuple[Normalization, bool, int]:
         return checks.normalization(normalization or self.normalization), self.exact, self.threads

@@ -71,15 +71,10 @@ def mean_field_scores(
     Source: Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015,
         whose MultiStageMeanfield layer has W_k = compatibility @ kernel weights, not symmetric.
     """
-    if unary.ndim != 3 or not unary.is_floating_point() or 0 in unary.shape:
-        raise UsageError(
-            f"unary is {tuple(unary.shape)} {unary.dtype}; expected (labels, H, W) floating point"
-        )
     filters = _filters(unary, kernels)
     if len(weights) != len(filters):
         raise UsageError(f"{len(weights)} weights for {len(filters)} kernels")
-    labels = unary.shape[0]
-    mixes = [_mix(weight, labels, symmetric, unary) for weight in weights]
+    mixes = [_mix(weight, symmetric, unary) for weight in weights]
     scores = -unary
     for _ in range(checks.count("iterations", iterations, 0)):
         q = scores.softmax(0)
@@ -90,6 +85,11 @@ def mean_field_scores(
 
 
 def _filters(unary: Tensor, kernels: DenseCRF | Sequence[Tensor]) -> list[Filter]:
+    """Every kernel, applied to what has unary's shape."""
+    if unary.ndim != 3 or not unary.is_floating_point() or 0 in unary.shape:
+        raise UsageError(
+            f"unary is {tuple(unary.shape)} {unary.dtype}; expected (labels, H, W) floating point"
+        )
     if not isinstance(kernels, DenseCRF):
         return [_dense(features, unary) for features in kernels]
     size = (kernels.labels, kernels.height, kernels.width)
@@ -98,8 +98,9 @@ def _filters(unary: Tensor, kernels: DenseCRF | Sequence[Tensor]) -> list[Filter
     return [_lattice(kernels, k) for k in range(kernels.kernel_count)]
 
 
-def _mix(weight: Weight, labels: int, symmetric: bool, unary: Tensor) -> Filter:
+def _mix(weight: Weight, symmetric: bool, unary: Tensor) -> Filter:
     """What a kernel's weight makes of the filtered values."""
+    labels = unary.shape[0]
     w = torch.as_tensor(weight, dtype=unary.dtype, device=unary.device)
     if w.ndim > 2 or any(side != labels for side in w.shape):
         raise UsageError(

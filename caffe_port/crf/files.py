@@ -57,8 +57,17 @@ def _read_bin(path: PathLike, stream: BinaryIO) -> NDArray[np.float32] | NDArray
 
 
 def write_bin(path: PathLike, values: NDArray[np.float32] | NDArray[np.integer]) -> None:
-    """Writes probabilities (C, H, W) as float32, or labels (H, W) as int16; never half a file."""
+    """Writes probabilities (C, H, W) as float32, or labels (H, W) as int16; never half a file.
+
+    Raises:
+        DataError: a label does not fit int16.
+    """
     labels = values.ndim == 2
+    if labels and not -(2**15) <= values.min() <= values.max() < 2**15:
+        raise DataError(
+            f"{os.fspath(path)}: labels {values.min()} to {values.max()}; a .bin file holds at "
+            "most 32767"
+        )
     planes = values[None] if labels else values
     header = np.array([*planes.shape[1:], planes.shape[0]], "<i4")
     body = planes.transpose(0, 2, 1).astype("<i2" if labels else "<f4")

@@ -59,7 +59,9 @@ def values(text: str) -> tuple[float, ...]:
         count = int((last - first) / step * (1 + 1e-9)) + 1
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(f"'{text}': expected values 3,4,5 or first:last:step") from None
-    if not 1 <= count <= 1000 or step <= 0:
+    if step <= 0:
+        raise UsageError(f"'{text}' has the step {step:g}; expected one above 0")
+    if not 1 <= count <= 1000:
         raise UsageError(f"'{text}' stands for {max(count, 0)} values; expected 1 to 1000")
     return tuple(first + i * step for i in range(count))
 
@@ -107,10 +109,13 @@ def _count(item: Item, labels: Path, kind: Kind, grid: Grid, layer: bool) -> Cou
         image = image[:, :, ::-1].astype(np.float32) - np.array(LAYER_MEAN, np.float32)
     rows = len(unary) * truth[known].astype(np.int64)
     shape = (-1, len(unary), len(unary))
-    counts = [
-        np.bincount(rows + found[known], minlength=len(unary) ** 2)
-        for found in _label_maps(unary, image, grid)
-    ]
+    try:
+        counts = [
+            np.bincount(rows + found[known], minlength=len(unary) ** 2)
+            for found in _label_maps(unary, image, grid)
+        ]
+    except UsageError as error:
+        raise DataError(f"{item.features}: {error}") from error
     return np.stack(counts).reshape(shape)
 
 

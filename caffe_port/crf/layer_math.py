@@ -42,12 +42,11 @@ def dense_crf_forward(
     batch = checks.finite("scores", checks.floats("scores", scores, ("N", "C", "H", "W")))
     number, labels, height, width = batch.shape
     dims = checks.finite("data_dim", checks.floats("data_dim", data_dim, (number, 1, 1, 2)))
-    colours = None
-    if data is not None:
-        colours = checks.floats("data", data, (number, 3, height, width))
+    size = (number, 3, height, width)
+    colours = None if data is None else checks.floats("data", data, size)
     result = np.zeros_like(batch)
     for n in range(number):
-        h, w = min(height, int(dims[n, 0, 0, 0])), min(width, int(dims[n, 0, 0, 1]))
+        h, w = (min(int(dims[n, 0, 0, i]), batch.shape[2 + i]) for i in (0, 1))
         if h < 1 or w < 1:
             raise UsageError(f"data_dim of item {n} is {dims[n].ravel()}; expected at least 1 x 1")
         image = None if colours is None else colours[n, :, :h, :w].transpose(1, 2, 0)

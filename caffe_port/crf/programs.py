@@ -20,6 +20,7 @@ from caffe_port.files import atomic_path
 Kind = Literal["bin", "mat"]
 PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
 RECORD = "crf.json"
+MOST_IN_PNG = 255
 
 
 @dataclass(frozen=True)
@@ -123,35 +124,40 @@ def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -
         height, width = image.shape[:2]
         crf = DenseCRF(height, width, len(unary), threads=threads)
         crf.add_gaussian(kernels.position_width, weight=kernels.position_weight)
-        weight, width = kernels.bilateral_weight, kernels.bilateral_width
-        crf.add_bilateral(width, kernels.colour_width, image, weight=weight)
+        crf.add_bilateral(
+            kernels.bilateral_width, kernels.colour_width, image, weight=kernels.bilateral_weight
+        )
         return crf.map(unary, kernels.iterations)
     except UsageError as error:
         raise DataError(f"{item.features}: {error}") from error
 
 
 def write_item(folder: Path, name: str, labels: NDArray[np.int32], *, png: bool) -> None:
-    """Writes NAME.png, if wanted, and then NAME.bin, which marks the image as done."""
+    """Writes NAME.png, if wanted and of labels below 256, and then NAME.bin, which says "done"."""
     from caffe_port.data.pictures import write_labels
 
-    if png and labels.max() < 256:
+    if png and labels.max() <= MOST_IN_PNG:
         write_labels(folder / f"{name}.png", labels.astype(np.uint8))
     write_bin(folder / f"{name}.bin", labels)
 
 
-def unfinished(items: list[Item], folder: Path, kernels: Kernels, kind: Kind) -> list[Item]:
-    """Those without a result newer than their files and made with the same settings."""
+def unfinished(
+    items: list[Item], folder: Path, kernels: Kernels, kind: Kind, *, png: bool
+) -> list[Item]:
+    """Those without the wanted results, newer than their files and made with the same settings."""
     settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
     record = folder / RECORD
     try:
         same = json.loads(record.read_text(encoding="utf-8")) == settings
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         same = False
     if not same:
         with atomic_path(record) as temporary:
             temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         return items
-    return [item for item in items if not _is_done(item, folder, record)]
+    done = (item for item in items if _is_done(item, folder, record))
+    kept = {item.name for item in done if not (png and _lacks_png(folder, item.name))}
+    return [item for item in items if item.name not in kept]
 
 
 def _is_done(item: Item, folder: Path, record: Path) -> bool:
@@ -160,6 +166,16 @@ def _is_done(item: Item, folder: Path, record: Path) -> bool:
         return False
     sources = (item.features, item.picture, record)
     return result.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in sources)
+
+
+def _lacks_png(folder: Path, name: str) -> bool:
+    """A PNG can hold the label map, and is not there."""
+    if (folder / f"{name}.png").is_file():
+        return False
+    try:
+        return bool(read_bin(folder / f"{name}.bin").max() <= MOST_IN_PNG)
+    except CaffePortError:
+        return True
 
 
 def refine_items(

@@ -286,3 +286,44 @@ def test_the_compiled_half_defends_itself():
         mean_field(small, (kernel,), (1.0,), 1, threads=9)
     with pytest.raises(TypeError):
         mean_field(small, ("no kernel",), (1.0,), 1)
+
+
+def test_numbers_may_come_as_numpy_s_and_absurd_ones_are_refused():
+    want = DenseCRF(9, 11, 4).add_gaussian(3, weight=2).infer(UNARY)
+    for three in (np.array(3.0), np.float32(3), np.array([3, 3]), [3, np.int64(3)]):
+        crf = DenseCRF(9, 11, 4).add_gaussian(three, weight=np.array(2.0))
+        assert np.array_equal(crf.infer(UNARY), want)
+    with pytest.raises(UsageError, match="weight is 1000"):
+        DenseCRF(9, 11, 4).add_gaussian(3, weight=10**400)
+    with pytest.raises(UsageError, match="sxy is 1000"):
+        DenseCRF(9, 11, 4).add_gaussian(10**400, weight=1)
+    with pytest.raises(UsageError, match=r"sxy\[0\] is \[1"):
+        DenseCRF(9, 11, 4).add_gaussian(np.ones((2, 2)), weight=1)
+
+
+def test_a_ragged_list_is_no_array():
+    with pytest.raises(UsageError, match="unary is no array"):
+        DenseCRF(1, 2, 2).infer([[[1.0, 2.0]], [[1.0]]])
+
+
+def test_an_image_beyond_32_bit_numbers_is_refused_before_memory_is_taken():
+    with pytest.raises(UsageError, match="expected at most 715,827,862"):
+        DenseCRF(2**31 - 1, 2**31 - 1)
+
+
+def test_one_pixel_and_one_label():
+    made = DenseCRF(1, 1, 1).add_gaussian(3, weight=3)
+    made.add_bilateral(20, 8, np.zeros((1, 1, 3), np.uint8), weight=4)
+    assert made.infer(np.full((1, 1, 1), 7.0)) == [[[1.0]]]
+    assert made.map(np.full((1, 1, 1), 7.0)) == [[0]]
+
+
+def test_weights_of_zero_leave_the_softmax():
+    want = DenseCRF(9, 11, 4).infer(UNARY)
+    made = DenseCRF(9, 11, 4).add_gaussian(3, weight=0).add_bilateral(20, 8, IMAGE, weight=0)
+    assert np.array_equal(made.infer(UNARY), want)
+
+
+def test_a_width_beyond_the_image_sees_all_pixels_alike():
+    mean = DenseCRF(9, 11, 4).add_gaussian(3e38, weight=1).filtered(UNARY, 0)
+    assert np.abs(mean - UNARY.mean((1, 2), keepdims=True)).max() < 1e-5

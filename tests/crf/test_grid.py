@@ -86,6 +86,9 @@ def test_files_that_do_not_fit_are_errors(folders):
     assert "its picture has (20, 25)" in grid(folders).output
     (folders / "labels" / "im1.png").unlink()
     assert "im1.png: cannot be read" in grid(folders).output
+    Image.fromarray(np.zeros((20, 25), np.uint8)).save(folders / "labels" / "im1.png")
+    write_scores(folders / "features" / "im1_blob_0.mat", np.full((3, 20, 25), np.nan, np.float32))
+    assert "im1_blob_0.mat: unary[0, 0, 0] is nan" in grid(folders).output.replace("\n", "")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,38 @@ def test_a_repeated_run_does_only_what_is_missing_or_old(folders):
     assert "3 of 3 images are done already" in refine(folders, "-bw", "2").output
 
 
+def test_pictures_wanted_later_are_made(folders):
+    assert refine(folders, "--no-png").exit_code == 0
+    assert not list((folders / "out").glob("*.png"))
+    assert "done already" in refine(folders, "--no-png").output
+    assert "done already" not in refine(folders).output
+    assert len(list((folders / "out").glob("*.png"))) == 3
+    assert "3 of 3 images are done already" in refine(folders).output
+
+
+def test_labels_that_fit_no_picture_are_in_the_bin_file_alone(folders):
+    p = np.full((300, 9, 11), 1e-6, np.float32)
+    p[299] = 1
+    write_bin(folders / "features" / "im0.bin", p)
+    assert refine(folders).exit_code == 0
+    assert read_bin(folders / "out" / "im0.bin").min() == 299
+    assert not (folders / "out" / "im0.png").exists()
+    assert "3 of 3 images are done already" in refine(folders).output
+
+
+def test_labels_beyond_int16_are_refused(tmp_path):
+    with pytest.raises(DataError, match="labels 0 to 32768"):
+        write_bin(tmp_path / "x.bin", np.array([[0, 32768]], np.int32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_is_no_json_means_that_nothing_is_done(folders):
+    assert refine(folders).exit_code == 0
+    for text in ("{", "[" * 100_000):
+        (folders / "out" / "crf.json").write_text(text)
+        assert "done already" not in refine(folders).output
+
+
 def test_bad_files_are_named_and_the_others_done(folders):
     (folders / "features" / "im0.bin").write_bytes(b"short")
     (folders / "pictures" / "im2.ppm").unlink()

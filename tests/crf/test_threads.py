@@ -1,6 +1,7 @@
 """Threads: the GIL is released, results do not depend on company, float state is given back."""
 
 import ctypes
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -207,3 +208,37 @@ def test_the_rounding_mode_is_given_back_and_does_not_move_the_lattice():
     finally:
         libm.fesetround(nearest)
     assert np.array_equal(got, want)
+
+
+FEW_THREADS = """
+import resource
+import numpy as np
+from caffe_port.crf import DenseCRF
+from caffe_port.errors import UsageError
+
+image = np.zeros((40, 50, 3), np.uint8)
+crf = DenseCRF(40, 50, 3, threads=8).add_gaussian(3, weight=1)
+calls = [lambda: crf.infer(np.zeros((3, 40, 50), np.float32))]
+calls.append(lambda: crf.add_bilateral(3, 5, image, weight=1))
+line = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
+most = 1024 * int(line.split()[1]) + (28 << 20)  # stacks of two or three threads
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+for call in calls:
+    try:
+        call()
+    except UsageError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its way to limit memory")
+def test_too_few_threads_of_the_system_are_an_error_and_not_the_end():
+    found = subprocess.run(
+        [sys.executable, "-c", FEW_THREADS],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("ask for fewer") == 2
