@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import os
 
+from caffe_port.printing import printable
 
-class CaffePortError(Exception):
+
+class _Shown(BaseException):
+    """Shows its message without what a terminal would act upon; ``args`` keep it as it is."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class CaffePortError(_Shown, Exception):
     """Base of every error raised on purpose by this package."""
 
 
@@ -75,5 +84,5 @@ class UsageError(CaffePortError):
     """A call that cannot be carried out as asked."""
 
 
-class UnknownFieldWarning(UserWarning):
+class UnknownFieldWarning(_Shown, UserWarning):
     """A prototxt has fields that no dialect knows; they were kept but nothing reads them."""

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Literal, NewType
 
+from caffe_port.printing import escaped
+
 Html = NewType("Html", str)
 Align = Literal["left", "right", "center"]
 Cell = object  # text, a number, or a piece of Html wrapped by ``raw``
@@ -81,12 +83,12 @@ figure,tr,.card{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-colo
 
 
 def text(value: object) -> Html:
-    """Escapes a value; a not-a-number shows as a dash."""
+    """Escapes a value, codes for a terminal too; a not-a-number shows as a dash."""
     if isinstance(value, _Raw):
         return value.html
     if isinstance(value, float) and math.isnan(value):
         return Html("&ndash;")
-    return Html(escape(str(value)))
+    return Html(escape(escaped(str(value))))
 
 
 class _Raw:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.options import net_options
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
@@ -61,9 +62,9 @@ def command(
     built = load(net, weights, strict=not lenient, **options)
     if lenient and built.loaded is not None:
         for name in built.loaded.missing:
-            click.echo(f"kept its filler: {name}", err=True)
+            echo(f"kept its filler: {name}", err=True)
         for name in built.loaded.extra:
-            click.echo(f"not in the net: {name}", err=True)
+            echo(f"not in the net: {name}", err=True)
     _warn_of_nan(built)
     if module is not None:
         _export(built, module, target)
@@ -80,7 +81,7 @@ def _warn_of_nan(built: Net) -> None:
         bad = int((~parameter.detach().isfinite()).sum())
         if bad:
             count = parameter.numel()
-            click.echo(f"warning: {name}: {bad} of {count} values are NaN or infinite", err=True)
+            echo(f"warning: {name}: {bad} of {count} values are NaN or infinite", err=True)
 
 
 def _target(out: Path | None, module: Path | None) -> Path:
@@ -110,15 +111,15 @@ def _export(built: Net, file: Path, state: Path | None = None) -> None:
             write_onnx(built, file)
         else:
             emit_module(built, file, state)
-            click.echo(f"{file}: a PyTorch module; its state dict is {state}")
+            echo(f"{file}: a PyTorch module; its state dict is {state}")
     for warning in caught:
-        click.echo(f"warning: {warning.message}", err=True)
+        echo(f"warning: {warning.message}", err=True)
 
 
 def _show(built: Net, out: Path) -> None:
     layers = sum(1 for layer in built.spec.layers if layer.params)
     parameters = sum(parameter.numel() for parameter in built.parameters())
     size = out.stat().st_size
-    click.echo(f"{out}: {layers} layers with {parameters:,} parameters, {size:,} bytes")
+    echo(f"{out}: {layers} layers with {parameters:,} parameters, {size:,} bytes")
     inputs = ", ".join(f"{name} {built.spec.shapes[name]}" for name in built.spec.sources)
-    click.echo(f"inputs: {inputs}; outputs: {', '.join(built.spec.outputs)}")
+    echo(f"inputs: {inputs}; outputs: {', '.join(built.spec.outputs)}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from caffe_port.printing import echo
+
 if TYPE_CHECKING:
     from caffe_port.crf.programs import Item, Kernels, Kind
 
@@ -81,11 +83,11 @@ def command(
     if fresh:
         left = items
     if len(left) < len(items):
-        click.echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
+        echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
     workers = jobs or os.cpu_count() or 1
     failed = _show(refine_items(left, out, which, kernels, jobs=workers, png=png), len(left))
     if failed:
-        click.echo(f"{failed} of {len(left)} images could not be refined", err=True)
+        echo(f"{failed} of {len(left)} images could not be refined", err=True)
         raise click.exceptions.Exit(SOME_FAILED)
 
 
@@ -117,7 +119,7 @@ def _show(results: Any, total: int) -> int:
     for done, (item, error) in enumerate(results, 1):
         if error is not None:
             failed += 1
-            click.echo(f"{item.name}: {error}", err=True)
+            echo(f"{item.name}: {error}", err=True)
         if done % every == 0 or done == total:
-            click.echo(f"crf: {done} of {total} images", err=True)
+            echo(f"crf: {done} of {total} images", err=True)
     return failed

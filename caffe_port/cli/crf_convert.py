@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import click
 
+from caffe_port.printing import echo
+
 
 @click.command(name="crf_convert")
 @click.argument(
@@ -42,7 +44,7 @@ def command(
     Exit status: 0 done, 2 a file cannot be read or converted.
     """
     for source in sources:
-        click.echo(_convert(source, to, out, pictures, raw))
+        echo(str(_convert(source, to, out, pictures, raw)))
 
 
 def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool) -> Path:

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from caffe_port.printing import echo
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -87,11 +89,11 @@ def command(
     counts = search(chosen, labels, which, grid, layer=crf_colours == "layer", jobs=workers)
     for done, found in enumerate(counts, 1):
         total = total + _same_classes(total, found)
-        click.echo(f"crf_grid: {done} of {count} images", err=True)
+        echo(f"crf_grid: {done} of {count} images", err=True)
     scores = mean_iou(total)
     write_report(out, grid, scores, count)
     _show(grid, scores)
-    click.echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
+    echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
 
 
 def _same_classes(total: Any, found: Any) -> Any:
@@ -103,13 +105,13 @@ def _same_classes(total: Any, found: Any) -> Any:
 
 
 def _show(grid: Any, scores: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from caffe_port.crf.grid import AXES
     from caffe_port.crf.grid_report import best_first
+    from caffe_port.printing import console
 
     table = Table(*AXES, "mean IoU, %", title="best settings")
     for setting, score in best_first(grid, scores)[:10]:
         table.add_row(*(f"{setting[name]:g}" for name in AXES), f"{100 * score:.3f}")
-    Console().print(table)
+    console().print(table)

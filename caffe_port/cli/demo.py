@@ -54,9 +54,9 @@ def command(out: Path, example: Path | None, jobs: int | None) -> None:
 
 
 def _demo(example: Example, out: Path, jobs: int | None) -> bool:
-    from rich.console import Console
+    from caffe_port.printing import console as make_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     started = time.perf_counter()
     converted = _convert(example, out, console)
     parity = _verify(converted, example, console)
@@ -77,7 +77,7 @@ def _convert(example: Example, out: Path, console: Console) -> Path:
     net.save(converted)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     words = f"{example.weights.name}, {parameters:,} parameters, to {converted}"
-    console.print(f"converted  {words}", markup=False)
+    console.print(f"converted  {words}")
     return converted
 
 
@@ -89,7 +89,7 @@ def _verify(converted: Path, example: Example, console: Console) -> VerifyResult
 
     parity = verify(load(converted), read_recording(example.recording))
     style = "green" if parity.passed else "bold red"
-    console.print(f"verified   {headline(parity)}", style=style, markup=False)
+    console.print(f"verified   {headline(parity)}", style=style)
     return parity
 
 

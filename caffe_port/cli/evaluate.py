@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import click
 
 from caffe_port.cli.options import crop_option, mean_option, set_option
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -196,7 +197,7 @@ def _report(
         sections=sections,
     )
     _show(result, names, reference)
-    click.echo(f"report: {page}")
+    echo(f"report: {page}")
 
 
 def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, object]]:
@@ -255,14 +256,13 @@ def _reference(path: Path | None) -> Reference | None:
 
 
 def _show(result: Result, names: list[str], reference: Reference | None) -> None:
-    from rich.console import Console
-
     from caffe_port.evaluation.report import remarks, terminal_table
+    from caffe_port.printing import console
 
-    console = Console()
+    shown = console()
     if result.before is not None:
-        console.print(terminal_table(result, names, reference))
+        shown.print(terminal_table(result, names, reference))
     for remark in remarks(result, names):
-        console.print(remark, markup=False, highlight=False)
+        shown.print(remark)
     for outcome in result.skipped:
-        console.print(f"skipped: {outcome.error}", style="red", markup=False, highlight=False)
+        shown.print(f"skipped: {outcome.error}", style="red")

@@ -9,6 +9,7 @@ import click
 
 from caffe_port.cli import INTERRUPTED
 from caffe_port.cli.options import set_option
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -103,7 +104,7 @@ def command(**options: Unpack[Options]) -> None:
     except KeyboardInterrupt as error:
         _write(work, options)
         words = f"\ninterrupted: what was done is kept in {options['out']}"
-        click.echo(f"{words}; run the same command again to go on", err=True)
+        echo(f"{words}; run the same command again to go on", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from error
     _write(work, options)
 
@@ -149,18 +150,17 @@ def _write(work: list[Trial], options: Options) -> None:
 
 
 def _report(results: Results, options: Options) -> None:
-    from rich.console import Console
-
     from caffe_port.finetuning.document import fill_document
     from caffe_port.finetuning.report import remarks, terminal_tables, write_report
     from caffe_port.finetuning.tables import all_tables
+    from caffe_port.printing import console
 
     page = write_report(results, options["out"])
     if options["document"] is not None:
         fill_document(options["document"], all_tables(results))
-    console = Console()
+    shown = console()
     for table in terminal_tables(results):
-        console.print(table)
+        shown.print(table)
     for remark in remarks(results):
-        console.print(remark, markup=False, highlight=False)
-    click.echo(f"report: {page}")
+        shown.print(remark)
+    echo(f"report: {page}")

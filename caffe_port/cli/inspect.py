@@ -42,8 +42,9 @@ def command(file: Path, as_json: bool, embedded: bool, **options: Any) -> None:
 def _print(listing: Listing) -> None:
     import sys
 
-    from rich.console import Console
     from rich.table import Table
+
+    from caffe_port.printing import console
 
     table = Table(title=listing.title, title_justify="left", caption_justify="left")
     for i, column in enumerate(listing.columns):
@@ -51,9 +52,9 @@ def _print(listing: Listing) -> None:
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in listing.rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table)
+    shown = console(width=None if sys.stdout.isatty() else 160)
+    shown.print(table)
     for name, value in listing.totals.items():
-        console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+        shown.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     for note in listing.notes:
-        console.print(note)
+        shown.print(note)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from caffe_port.printing import echo
+
 if TYPE_CHECKING:
     from caffe_port.data.voc_prepare import Outcome
 
@@ -73,7 +75,7 @@ def command(
             )
     _show(outcome)
     if out is not None:
-        click.echo(f"report: {write_reports(outcome, out)}")
+        echo(f"report: {write_reports(outcome, out)}")
     if outcome.problems or (strict and outcome.notes):
         raise click.exceptions.Exit(FAULTY)
 
@@ -95,48 +97,49 @@ def _shown(title: str) -> Iterator[Callable[[int, int, Sequence[str]], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total, wrong: _line(title, done, total, wrong)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from caffe_port.printing import console
+
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
 
         def advance(done: int, total: int, wrong: Sequence[str]) -> None:
             bar.update(task, completed=done, total=total)
             for sentence in wrong:
-                bar.console.print(sentence, style="red", markup=False, highlight=False)
+                bar.console.print(sentence, style="red")
 
         yield advance
 
 
 def _line(title: str, done: int, total: int, wrong: Sequence[str]) -> None:
     for sentence in wrong:
-        click.echo(sentence, err=True)
+        echo(sentence, err=True)
     every = max(1, total // 10)
     if done % every == 0 or done == total:
-        click.echo(f"{title}: {done} of {total} images", err=True)
+        echo(f"{title}: {done} of {total} images", err=True)
 
 
 def _show(outcome: Outcome) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from caffe_port.data.voc_prepare import PUBLISHED
+    from caffe_port.printing import console
 
-    console = Console(highlight=False, soft_wrap=True)
+    shown = console(soft_wrap=True)
     table = Table("list", "images", "published", title="lists")
     for name, count in outcome.lists.items():
         published = PUBLISHED.get(name)
         table.add_row(name, f"{count:,}", "-" if published is None else f"{published:,}")
-    console.print(table)
+    shown.print(table)
     masks = ", ".join(f"{count:,} of {source}" for source, count in outcome.masks.items()) or "none"
-    console.print(f"good masks: {masks}; {outcome.made:,} written, {outcome.kept:,} kept")
+    shown.print(f"good masks: {masks}; {outcome.made:,} written, {outcome.kept:,} kept")
     for note in outcome.notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
+        shown.print(f"note: {note}", style="yellow")
     for problem in outcome.problems[:_NAMED]:
-        console.print(problem.message, style="red", markup=False)
+        shown.print(problem.message, style="red")
     if len(outcome.problems) > _NAMED:
-        console.print(f"... and {len(outcome.problems) - _NAMED:,} more", style="red")
+        shown.print(f"... and {len(outcome.problems) - _NAMED:,} more", style="red")
     if outcome.problems:
-        console.print(f"{len(outcome.problems):,} files are missing or broken", style="bold red")
+        shown.print(f"{len(outcome.problems):,} files are missing or broken", style="bold red")

@@ -9,6 +9,7 @@ import click
 
 from caffe_port.cli import INTERRUPTED
 from caffe_port.cli.options import set_option
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,7 +95,7 @@ def command(**options: Unpack[Options]) -> None:
                 found[i] = plan, _run(plan, means, options["out"])
     except KeyboardInterrupt as error:
         _show(found, None)
-        click.echo("\ninterrupted: run the same command again to go on", err=True)
+        echo("\ninterrupted: run the same command again to go on", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from error
     _show(found, None if options["list_only"] else options["out"])
 
@@ -104,7 +105,7 @@ def _run(plan: Plan, means: Means, out: Path) -> Outcome | None:
     from caffe_port.finetuning.progress import shown
     from caffe_port.finetuning.reproduce import outcome_of, trials_of
 
-    click.echo(f"{plan.row.key}: {plan.why.removeprefix('yes: ')}", err=True)
+    echo(f"{plan.row.key}: {plan.why.removeprefix('yes: ')}", err=True)
     work = trials_of(plan, means, out)
     with shown(len(work)) as progress:
         run_all(work, progress, means.jobs)
@@ -112,19 +113,19 @@ def _run(plan: Plan, means: Means, out: Path) -> Outcome | None:
 
 
 def _show(found: list[tuple[Plan, Outcome | None]], out: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from caffe_port.finetuning.reproduce import HEADERS, NOTES, cells, write_report
+    from caffe_port.printing import console
 
     table = Table(title="Published, and here", title_justify="left")
     for header in HEADERS:
         table.add_column(header, overflow="fold", no_wrap=header in ("published", "ours"))
     for pair in found:
         table.add_row(*cells(*pair))
-    console = Console()
-    console.print(table)
+    shown = console()
+    shown.print(table)
     for note in NOTES:
-        console.print(note, markup=False, highlight=False)
+        shown.print(note)
     if out is not None:
-        click.echo(f"report: {write_report(found, out)}")
+        echo(f"report: {write_report(found, out)}")

@@ -64,10 +64,11 @@ def command(
 
 
 def _show(scored: Scored, names: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    matrix, console = scored.matrix, Console(highlight=False, soft_wrap=True)
+    from caffe_port.printing import console
+
+    matrix, shown = scored.matrix, console(soft_wrap=True)
     table = Table("class", title="IoU, %", title_justify="left")
     table.add_column("IoU", justify="right")
     for name, iou in zip(names, matrix.iou(), strict=True):
@@ -76,9 +77,9 @@ def _show(scored: Scored, names: list[str]) -> None:
     table.add_row("mean IoU", f"{100 * matrix.mean_iou():.3f}", style="bold")
     table.add_row("pixel accuracy", f"{100 * matrix.pixel_accuracy():.3f}")
     table.add_row("mean recall", f"{100 * matrix.mean_recall():.3f}")
-    console.print(table)
+    shown.print(table)
     for message in scored.failed:
-        console.print(f"not scored: {message}", style="red", markup=False)
+        shown.print(f"not scored: {message}", style="red")
 
 
 def _write(path: Path, scored: Scored, names: list[str]) -> None:

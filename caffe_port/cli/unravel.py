@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.options import crop_option, mean_option, net_options
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
@@ -106,7 +107,7 @@ def command(
     with click.progressbar(length=len(pairs), label="unravel") as bar:
         seen = study(net, pairs, plan, progress=lambda name: bar.update(1))
     title = f"What caused the labels: {files[0].name}"
-    click.echo(f"report: {write_report(seen, net.spec, plan, shown, out, title)}")
+    echo(f"report: {write_report(seen, net.spec, plan, shown, out, title)}")
 
 
 def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple[Path, ...]]:

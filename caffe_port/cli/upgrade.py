@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from caffe_port.cli.options import text_options
+from caffe_port.printing import echo
 
 
 @click.command(name="upgrade")
@@ -26,5 +27,5 @@ def command(source: Path, target: Path, **options: Any) -> None:
     from caffe_port.upgrading import upgrade_file
 
     for remark in upgrade_file(source, target, **options):
-        click.echo(remark, err=True)
-    click.echo(f"{target}: {target.stat().st_size:,} bytes")
+        echo(remark, err=True)
+    echo(f"{target}: {target.stat().st_size:,} bytes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.options import net_options
+from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from caffe_port.parity.verify import VerifyResult
@@ -61,7 +62,7 @@ def command(
     _show(result)
     if out is not None:
         page, _ = write_report(result, out)
-        click.echo(f"report: {page}")
+        echo(f"report: {page}")
     if json_file is not None:
         write_json(result, json_file)
     raise click.exceptions.Exit(0 if result.passed else 1)
@@ -80,11 +81,10 @@ def _verify(
 
 
 def _show(result: VerifyResult) -> None:
-    from rich.console import Console
-
     from caffe_port.parity.report import footnotes, headline, terminal_table
+    from caffe_port.printing import console
 
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(terminal_table(result))
+    shown = console(width=None if sys.stdout.isatty() else 160)
+    shown.print(terminal_table(result))
     for line in [headline(result), *footnotes(result)]:
-        console.print(line, style="green" if result.passed else "bold red", markup=False)
+        shown.print(line, style="green" if result.passed else "bold red")

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from caffe_port.evaluation.worker import Outcome
+from caffe_port.printing import console, echo
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,7 +71,6 @@ def shown_progress(
     if not sys.stderr.isatty():
         yield _Lines(title)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
@@ -79,7 +79,7 @@ def shown_progress(
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         yield _Bar(bar, title)
 
 
@@ -92,7 +92,7 @@ class _Bar:
         pace = self._pace.words(done, total)
         self._bar.update(self._task, completed=done, total=total, pace=pace)
         for line in _told(outcome):
-            self._bar.console.print(line, markup=False, highlight=False)
+            self._bar.console.print(line)
 
 
 class _Lines:
@@ -102,12 +102,12 @@ class _Lines:
 
     def __call__(self, done: int, total: int, outcome: Outcome) -> None:
         for line in _told(outcome):
-            print(line, file=sys.stderr)
+            echo(line, err=True)
         pace, now = self._pace.words(done, total), time.monotonic()
         if 10 * (done - self._told) >= total or done == total or now - self._last > _SILENT:
             self._told, self._last = done, now
             words = [f"{done} of {total} images", *([pace] if pace else [])]
-            print(f"{self._title}: {', '.join(words)}", file=sys.stderr, flush=True)
+            echo(f"{self._title}: {', '.join(words)}", err=True)
 
 
 def _told(outcome: Outcome) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from statistics import fmean
 
 from caffe_port.finetuning.results import Matrix, Results
+from caffe_port.html import text
 from caffe_port.solver.chart import chart
 
 _CELL, _LEFT, _TOP, _GAP = 34, 84, 86, 24
@@ -70,7 +70,7 @@ def _matrix(title: str, matrix: Matrix, names: Sequence[str]) -> str:
     rows, columns = [], []
     for i, name in enumerate(names):
         y, x = _TOP + _CELL * i + _CELL // 2 + 4, _LEFT + _CELL * i + _CELL // 2 + 4
-        label = escape(name)
+        label = text(name)
         rows.append(f'<text x="{_LEFT - 5}" y="{y}">{label}</text>')
         columns.append(f'<text transform="translate({x},{_TOP - 5}) rotate(-45)">{label}</text>')
     cells = [
@@ -80,7 +80,7 @@ def _matrix(title: str, matrix: Matrix, names: Sequence[str]) -> str:
         if value is not None
     ]
     return (
-        f'<text x="6" y="16" font-size="13">{escape(title)}</text>'
+        f'<text x="6" y="16" font-size="13">{text(title)}</text>'
         f'<g fill="#5d6878">{"".join(columns)}<g text-anchor="end">{"".join(rows)}</g></g>'
         f'<g text-anchor="middle">{"".join(cells)}</g>'
     )

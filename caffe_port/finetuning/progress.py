@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from caffe_port.printing import console, printable
+
 _TRAINING = 0.85  # the part of a run's time that its training is taken for
 _PAUSE = 30.0  # seconds between two lines
 
@@ -103,7 +105,7 @@ class Lines:
     def _say(self, what: str) -> None:
         self._said = time.monotonic()
         done = f"{self._estimate.finished} of {self._runs} runs"
-        print(f"{done}{what}; {self._estimate.words()}", file=self._stream, flush=True)
+        print(printable(f"{done}{what}; {self._estimate.words()}"), file=self._stream, flush=True)
 
 
 class Bars:
@@ -121,8 +123,8 @@ class Bars:
             if self._estimate.is_done(run):
                 return
             if run not in self._tasks:
-                self._tasks[run] = self._bar.add_task(what, total=2.0)
-            self._bar.update(self._tasks[run], completed=part, description=what)
+                self._tasks[run] = self._bar.add_task(printable(what), total=2.0)
+            self._bar.update(self._tasks[run], completed=part, description=printable(what))
             self._show()
 
     def done(self, run: int) -> None:
@@ -144,10 +146,9 @@ def shown(runs: int) -> Iterator[Lines | Bars]:
     if not stream.isatty():
         yield Lines(estimate, runs, stream)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress
+    from rich.progress import BarColumn, Progress, TextColumn
 
     # the stream itself: while a run is at work sys.stderr is its log
-    console = Console(file=stream)
-    with Progress(BarColumn(), "{task.description}", console=console, transient=True) as bar:
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console(file=stream), transient=True) as bar:
         yield Bars(estimate, runs, bar)

@@ -13,6 +13,7 @@ from caffe_port.files import atomic_path
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row
 from caffe_port.parity.verify import VerifyResult
+from caffe_port.printing import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,7 +142,7 @@ def terminal_table(result: VerifyResult) -> Table:
         table.add_column(name, justify=justify, overflow="fold")
     for row in shown_rows(result):
         verdict = row.comparison.verdict
-        cells = [Text(cell) for cell in cells_of(row)]
+        cells = [Text(printable(cell)) for cell in cells_of(row)]
         table.add_row(*cells[:-2], Text(verdict.value, style=STYLES[verdict]), cells[-1])
     return table
 

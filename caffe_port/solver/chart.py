@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from caffe_port.html import text
 
 Points = list[tuple[float, float]]
 
@@ -32,7 +33,7 @@ def document(charts: Mapping[str, Mapping[str, Points]]) -> str:
     step = _HEIGHT + 30
     parts = [
         f'<g transform="translate(0,{i * step})"><text x="{_LEFT}" y="20" font-size="15">'
-        f'{escape(title)}</text><g transform="translate(0,28)">{_inside(curves)}</g></g>'
+        f'{text(title)}</text><g transform="translate(0,28)">{_inside(curves)}</g></g>'
         for i, (title, curves) in enumerate(charts.items())
     ]
     height = step * max(1, len(charts))
@@ -55,7 +56,7 @@ def _inside(curves: Mapping[str, Points]) -> str:
         parts.append(_curve(points, xs, ys, colour))
         x = _WIDTH - _RIGHT + 16
         parts.append(f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 16}" y="{y}" fill="#5d6878">{escape(name)}</text>')
+        parts.append(f'<text x="{x + 16}" y="{y}" fill="#5d6878">{text(name)}</text>')
     return "".join(parts)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from caffe_port.printing import escaped, printable
+
 _SEVERITIES = "IWEF"
 INFO, WARNING, ERROR, FATAL = range(4)
 _level: list[int] = []  # what init_log set, over the environment
@@ -86,11 +88,14 @@ def calling_before(function: Callable[[], None]) -> Iterator[None]:
         _before.remove(function)
 
 
-def log(message: str, severity: int = 0, place: str = "solver.cpp:1") -> None:
+def log(
+    message: str, severity: int = 0, place: str = "solver.cpp:1", *, body: str | None = None
+) -> None:
     """Writes one line to standard error.
 
     Args:
         message: what it says.
+        body: text for the lines below it.
         severity: 0 info, 1 warning, 2 error, 3 fatal.
         place: the file and line that parsers expect between time and message.
     """
@@ -100,7 +105,8 @@ def log(message: str, severity: int = 0, place: str = "solver.cpp:1") -> None:
     stamp = f"{_SEVERITIES[severity]}{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d}"
     for function in _before:
         function()
-    line = f"{stamp} {place}] {message}"
+    line = f"{stamp} {place}] {printable(message)}"
+    line += "" if body is None else f"\n{escaped(body)}"
     print(line, file=sys.stderr)
     for stream in list(_files):
         try:

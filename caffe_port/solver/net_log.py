@@ -21,7 +21,7 @@ _PLACE = "net.cpp:1"
 
 def log_net(spec: NetSpec) -> None:
     """Writes a net's text, its layers' blobs with their shapes, and what they need in memory."""
-    log(f"Initializing net from parameters: \n{print_text(written(spec))}", place=_PLACE)
+    log("Initializing net from parameters: ", place=_PLACE, body=print_text(written(spec)))
     memory = 0
     for layer in spec.layers:
         memory = _log_layer(layer, memory)

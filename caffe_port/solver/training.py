@@ -341,4 +341,4 @@ class Training(Solver):
 
 
 def _log_param(param: caffe_pb2.SolverParameter) -> None:
-    log(f"Initializing solver from parameters: \n{print_text(param)}")
+    log("Initializing solver from parameters: ", body=print_text(param))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -166,7 +165,7 @@ def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
     panels = max(len(frame) for frame in sequence)
     figures = [
         html.Html(
-            f'<figure><canvas role="img" aria-label="{escape(name)}"></canvas>'
+            f'<figure><canvas role="img" aria-label="{html.text(name)}"></canvas>'
             "<figcaption></figcaption></figure>"
         )
         for _ in range(panels)
@@ -175,7 +174,7 @@ def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
     return html.Html(
         '<div class="player"><div class="controls"><button type="button">Play</button>'
         f'<input type="range" min="0" max="{len(sequence) - 1}" value="0" '
-        f'aria-label="layer, {escape(name)}"></div>'
+        f'aria-label="layer, {html.text(name)}"></div>'
         f"<div hidden>{html.image(content, name)}</div>"
         f'<div class="panels">{"".join(figures)}</div>'
         f'<script type="application/json">{data}</script></div>'

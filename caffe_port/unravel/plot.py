@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from caffe_port import html
 
@@ -27,17 +26,17 @@ def line_chart(
     paths = "".join(
         f'<polyline fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" points="'
         + " ".join(f"{_x(a):.1f},{_y(b):.1f}" for a, b in zip(x, values, strict=True))
-        + f'"><title>{escape(name)}</title></polyline>'
+        + f'"><title>{html.text(name)}</title></polyline>'
         for (name, values), colour in zip(lines.items(), COLOURS, strict=False)
     )
     words = (
-        f'<text x="{_LEFT}" y="15" font-weight="600">{escape(title)}</text>'
+        f'<text x="{_LEFT}" y="15" font-weight="600">{html.text(title)}</text>'
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
-        f"{escape(x_label)}</text>"
+        f"{html.text(x_label)}</text>"
     )
     return html.Html(
         f'<figure style="flex:1 1 20rem;max-width:34rem"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'role="img" aria-label="{escape(title)}" fill="currentColor" '
+        f'role="img" aria-label="{html.text(title)}" fill="currentColor" '
         'style="display:block;width:100%;font:11px system-ui,sans-serif">'
         f"{grid}{paths}{words}</svg></figure>"
     )
