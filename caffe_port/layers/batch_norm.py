@@ -71,7 +71,7 @@ class BatchNorm(Layer):
             deviation = centred(x, mean)
             variance = self.mean_of(deviation.square())
         if updates:
-            count = self.parts * x.numel() // x.shape[1]
+            count = self.parts * x[:, :1].numel()
             self._update(mean.detach(), variance.detach(), count, op.fraction)
         return (deviation / _over_channels((variance + op.eps).sqrt(), x),)
 

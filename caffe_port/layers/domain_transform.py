@@ -86,4 +86,4 @@ class DomainTransform(Layer):
             inside = domain_transform(item[:, :height, :width], reference[0, :height, :width], op)
             right = torch.cat([inside, item[:, :height, width:]], 2)
             items.append(torch.cat([right, item[:, height:]], 1))
-        return (torch.stack(items),)
+        return (torch.stack(items) if items else x.clone(),)

@@ -19,7 +19,7 @@ class InnerProduct(Layer):
         op = self.spec.options(Options)
         (x,) = bottoms
         (shape,) = op.top_shapes([tuple(x.shape)])
-        rows = x.reshape(math.prod(shape[:-1]), -1)
+        rows = x.reshape(math.prod(shape[:-1]), math.prod(x.shape[len(shape) - 1 :]))
         weight = self.param("weight")
         top = functional.linear(rows, weight.t() if op.transpose else weight, self.blob(1))
         return (top.reshape(shape),)

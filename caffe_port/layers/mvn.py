@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ class MVN(Layer):
         op = self.spec.options(options.MVN)
         (x,) = bottoms
         (shape,) = op.top_shapes([tuple(x.shape)])
-        rows = x.reshape(shape[0] if op.across_channels else shape[0] * shape[1], -1)
+        lead = 1 if op.across_channels else 2
+        rows = x.reshape(math.prod(shape[:lead]), math.prod(shape[lead:]))
         if op.normalize_variance:
             top: Tensor = _Normalize.apply(rows, op.eps)  # type: ignore[no-untyped-call]
         else:

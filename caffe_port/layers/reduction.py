@@ -26,7 +26,7 @@ def reduction(x: Tensor, operation: str, axis: int = 0, coeff: float = 1.0) -> T
     elif operation == "SUMSQ":
         rows = rows * rows
     elif operation == "MEAN":
-        coeff = coeff / rows.shape[-1]
+        return rows.sum(-1) * (coeff / rows.shape[-1]) if rows.shape[-1] else rows.mean(-1)
     return rows.sum(-1) * coeff
 
 

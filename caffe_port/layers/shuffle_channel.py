@@ -18,5 +18,5 @@ class ShuffleChannel(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
         (x,) = bottoms
-        groups = x.reshape(x.shape[0], op.group, -1, *x.shape[2:])
+        groups = x.reshape(x.shape[0], op.group, x.shape[1] // op.group, *x.shape[2:])
         return (groups.transpose(1, 2).reshape(x.shape),)

@@ -39,4 +39,5 @@ class UniqueLabel(Layer):
         labels = bottoms[0].detach()
         with named(self.spec):
             lists = [unique_labels(item, op) for item in labels]
-        return (torch.stack(lists).reshape(len(lists), op.max_labels, 1, 1),)
+        found = torch.stack(lists) if lists else labels.new_empty(0, op.max_labels)
+        return (found[:, :, None, None],)
