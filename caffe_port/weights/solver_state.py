@@ -1,4 +1,4 @@
-"""Solver states: the iteration, the weights' file and the history, in both of Caffe's formats.
+"""Solver states: the iteration, the weights' file and the history; the binary format.
 
 Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto and
 SnapshotSolverStateToHDF5.
@@ -7,7 +7,6 @@ SnapshotSolverStateToHDF5.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import atomic_path
@@ -16,29 +15,13 @@ from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_b
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining, read_head
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, check_writable
+from caffe_port.weights.stored_state import SolverState, counted, weights_name
 
-MAX_HISTORY = MAX_NAME = 65536
+__all__ = ["SolverState", "is_solver_state", "read_solver_state", "write_solver_state"]
+
+MAX_HISTORY = 65536
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
-
-
-@dataclass(frozen=True, eq=False)
-class SolverState:
-    """What a solver needs, besides the weights, to go on.
-
-    Attributes:
-        iter: how many iterations were done.
-        learned_net: the file with the weights of that moment, as it was named then.
-        current_step: how many steps of the learning rate were taken (step, multistep).
-        history: per learnable parameter its momentum, or what its update keeps; Adam and AdaDelta
-            keep two: all the first ones, then all the second. float32 or float64; DeepLab v1
-            pads the shapes to four axes.
-    """
-
-    iter: int
-    learned_net: str
-    current_step: int
-    history: tuple[Array, ...]
 
 
 def is_solver_state(path: str | os.PathLike[str]) -> bool:
@@ -112,9 +95,7 @@ def _read_binary(source: MappedFile) -> SolverState:
             numbers[item.number] = counted(wire.signed(item.value), item.offset)
         elif item.number == _LEARNED_NET:
             wire.expect(item, wire.BYTES, "learned_net")
-            learned_net = bytes(source.view[item.start : item.end]).decode(
-                errors="backslashreplace"
-            )
+            learned_net = weights_name(source.view[item.start : item.end], item.offset)
         elif item.number == _HISTORY:
             wire.expect(item, wire.BYTES, "history")
             if len(history) >= MAX_HISTORY:
@@ -131,13 +112,6 @@ def _history_blob(source: MappedFile, item: wire.Field, index: int) -> Array:
         return read_blob(source, item.start, item.end).aligned()
     except FormatError as error:
         raise FormatError(f"history {index}: {error.message}", offset=error.offset) from error
-
-
-def counted(value: int, offset: int | None = None) -> int:
-    """A count of iterations or steps, refused where Caffe could not have counted it."""
-    if not 0 <= value <= INT_MAX:
-        raise FormatError(f"{value} iterations or steps; Caffe counts to 2^31 - 1", offset=offset)
-    return value
 
 
 def _write_binary(path: str | os.PathLike[str], state: SolverState) -> None:

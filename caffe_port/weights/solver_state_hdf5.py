@@ -15,8 +15,8 @@ from caffe_port.errors import FormatError
 from caffe_port.weights.hdf5 import BROKEN, Reader, blob_index, child_dataset, new_file, subgroup
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
-from caffe_port.weights.solver_state import MAX_NAME, SolverState, counted
 from caffe_port.weights.stored import Array
+from caffe_port.weights.stored_state import MAX_NAME, SolverState, counted, weights_name
 
 _MEMBERS = ("iter", "learned_net", "current_step", "history")
 
@@ -74,7 +74,7 @@ def _string(dataset: h5py.Dataset) -> str:
     if dataset.dtype.kind != "S" or dataset.shape != () or dataset.dtype.itemsize > MAX_NAME:
         found = f"{dataset.dtype} {dataset.shape}"
         raise FormatError(f"{dataset.name} is {found}, expected a short string of fixed length")
-    return bytes(dataset[()]).decode(errors="backslashreplace")
+    return weights_name(bytes(dataset[()]))
 
 
 def _check_inside(dataset: h5py.Dataset) -> None:

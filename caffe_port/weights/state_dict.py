@@ -114,7 +114,9 @@ def unflatten(
                 raise FormatError(f"'{key}' is marked legacy but has not four axes")
             blob, short = blobs[key], key[len(name) + 1 :]
             stored.append(StoredBlob(blob.data, key in marked, name=short, load=blob.load))
-        if len(used) + len(keys) != len(used := used | set(keys)):
+        before = len(used)
+        used.update(keys)
+        if len(used) != before + len(keys):
             raise FormatError(f"layer '{name}' lists a tensor that is listed before")
         result.append(StoredLayer(name, type, tuple(stored)))
     if extra := sorted(blobs.keys() - used):

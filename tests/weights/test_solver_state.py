@@ -118,6 +118,10 @@ def test_refuses_to_write(tmp_path: Path, state: SolverState, message: str) -> N
         (wire.encode_int(1, 1) + wire.encode_int(3, 1), "history"),
         (wire.encode_int(1, 1) + wire.encode_bytes(3, b"\x08"), "history 0: "),
         (wire.encode_int(1, 1) + wire.encode_bytes(4, b""), "expected varint"),
+        (
+            wire.encode_int(1, 1) + wire.encode_bytes(2, b"x" * 65537),
+            "a learned_net of 65537 bytes",
+        ),
         (b"", "empty"),
     ],
 )
