@@ -58,7 +58,10 @@ def reshape(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("Tile")
 def tile(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Tile)
-    return f"torch.cat([{code.x}] * {op.tiles}, dim={op.axis})"
+    axes = len(node.layer.bottom_shapes[0])
+    axis = axis_index(op.axis, axes)
+    times = tuple(op.tiles if i == axis else 1 for i in range(axes))
+    return f"{code.x}.repeat({tuple_of(times)})"
 
 
 @MODULE_RULES.add("Permute")

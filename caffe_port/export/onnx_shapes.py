@@ -42,7 +42,9 @@ def reshape(node: Node, code: OnnxCode) -> list[str]:
 @ONNX_RULES.add("Tile")
 def tile(node: Node, code: OnnxCode) -> list[str]:
     op = node.layer.options(Tile)
-    return [code.op("Concat", *[code.x] * op.tiles, axis=op.axis)]
+    times = [1] * len(code.shape)
+    times[op.axis] = op.tiles
+    return [code.op("Tile", code.x, code.integers(times))]
 
 
 @ONNX_RULES.add("Permute")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, register_layer
@@ -15,4 +14,7 @@ class Tile(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
-        return (torch.cat(bottoms * op.tiles, op.axis),)
+        (x,) = bottoms
+        times = [1] * x.dim()
+        times[op.axis] = op.tiles
+        return (x.repeat(times),)

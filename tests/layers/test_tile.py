@@ -24,3 +24,8 @@ def test_gradients():
 def test_what_it_refuses(options):
     with pytest.raises(LayerError, match=r"expected 1 or more|axis 2"):
         layer(TEXT.format(options), (2, 3))
+
+
+def test_a_blob_without_values_is_tiled_at_once():
+    (y,) = layer(TEXT.format("tiles: 2000000000"), (0, 3, 1))(torch.empty(0, 3, 1))
+    assert y.shape == (0, 6_000_000_000, 1)
