@@ -86,8 +86,7 @@ def power(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("Exp")
 def exp(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Exp)
-    top = f"torch.exp({_times(code.x, op.log_base * op.scale)})"
-    return _times(top, math.exp(op.log_base * op.shift))
+    return _times(f"torch.exp({_times(code.x, op.inner)})", op.outer)
 
 
 @MODULE_RULES.add("Log")

@@ -85,8 +85,7 @@ def power(node: Node, code: OnnxCode) -> list[str]:
 @ONNX_RULES.add("Exp")
 def exp(node: Node, code: OnnxCode) -> list[str]:
     op = node.layer.options(Exp)
-    top = code.op("Exp", times(code, code.x, op.log_base * op.scale))
-    return [times(code, top, math.exp(op.log_base * op.shift))]
+    return [times(code, code.op("Exp", times(code, code.x, op.inner)), op.outer)]
 
 
 @ONNX_RULES.add("Log")

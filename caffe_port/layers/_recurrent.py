@@ -53,12 +53,11 @@ class Recurrent(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
         x, cont = bottoms[0], bottoms[1].detach()
-        of_x, of_static, bias = (self._parameters.get(name) for name in self.weights)
-        assert of_x is not None
-        shares = functional.linear(x.flatten(2), of_x, bias)
+        of_x, of_static, bias = self.weights
+        shares = functional.linear(x.flatten(2), self.param(of_x), self.param(bias))
         fixed = None
-        if of_static is not None:
-            fixed = functional.linear(bottoms[2].flatten(1), of_static)
+        if op.static:
+            fixed = functional.linear(bottoms[2].flatten(1), self.param(of_static))
         state = self._start(x, bottoms[2 + op.static :])
         outputs = []
         for share, now in zip(shares.unbind(0), cont.unbind(0), strict=True):

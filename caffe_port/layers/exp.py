@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, register_layer
@@ -17,6 +15,5 @@ class Exp(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
         (x,) = bottoms
-        inner = op.log_base * op.scale
-        top = (x if inner == 1 else x * inner).exp()
-        return (top if op.shift == 0 else top * math.exp(op.log_base * op.shift),)
+        top = (x if op.inner == 1 else x * op.inner).exp()
+        return (top if op.outer == 1 else top * op.outer,)

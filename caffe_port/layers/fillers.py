@@ -74,8 +74,14 @@ def _set(blob: Tensor, values: distributions.Floats) -> None:
     blob.copy_(torch.from_numpy(values).view(blob.shape))
 
 
+def _rows(blob: Tensor) -> int:
+    if blob.dim() == 0:
+        raise ValueError("a filler that depends on the blob's size, and the blob is a scalar")
+    return blob.shape[0]
+
+
 def _fan(blob: Tensor, norm: int) -> np.float32:
-    fan_in = blob.numel() // blob.shape[0]
+    fan_in = blob.numel() // _rows(blob)
     fan_out = blob.numel() // blob.shape[1] if blob.dim() > 1 else blob.numel()
     if norm == _NORMS.AVERAGE:
         return np.float32(fan_in + fan_out) / np.float32(2)
@@ -89,7 +95,7 @@ def _gaussian(blob: Tensor, filler: caffe_pb2.FillerParameter, random: CaffeRand
     if filler.sparse < 0:
         return
     # on average `sparse` non-zero inputs per output
-    chance = np.float32(filler.sparse) / np.float32(blob.shape[0])
+    chance = np.float32(filler.sparse) / np.float32(_rows(blob))
     if random is None:
         blob.mul_(torch.rand_like(blob) < float(chance))
     else:

@@ -21,6 +21,6 @@ class LSTM(Recurrent):
 
     def step(self, x: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         h, c = state
-        gates = functional.linear(h * cont[:, None], self.get_parameter("W_hc")) + x
+        gates = functional.linear(h * cont[:, None], self.param("W_hc")) + x
         c, h = lstm_step(c, gates, cont)
         return h, [h, c]

@@ -9,7 +9,7 @@ from caffe_port.layers._registry import Layer, register_layer
 
 @register_layer("Parameter")
 class Parameter(Layer):
-    """Its top is the parameter itself, diff included. Source: BVLC/caffe parameter_layer.hpp."""
+    """Its top is the parameter, diff included. Source: BVLC/caffe parameter_layer.hpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        return (self.get_parameter("weight"),)
+        return (self.param("weight"),)

@@ -21,6 +21,6 @@ class RNN(Recurrent):
 
     def step(self, x: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         (h,) = state
-        h = torch.tanh(functional.linear(h * cont[:, None], self.get_parameter("W_hh")) + x)
-        output = functional.linear(h, self.get_parameter("W_ho"), self.get_parameter("b_o"))
+        h = torch.tanh(functional.linear(h * cont[:, None], self.param("W_hh")) + x)
+        output = functional.linear(h, self.param("W_ho"), self.param("b_o"))
         return torch.tanh(output), [h]

@@ -27,6 +27,12 @@ def test_values(options, expected):
     check_gradients(module, x)
 
 
+@pytest.mark.parametrize("base", ["", "base: 10"])
+def test_a_factor_beyond_all_numbers_is_infinite(base):
+    (y,) = layer(TEXT.format(f"{base} shift: 1000"), (1, 2))(torch.tensor([[-1.0, 2.0]]))
+    assert y.tolist() == [[math.inf, math.inf]]
+
+
 @pytest.mark.parametrize("base", ["0", "-2", "inf"])
 def test_a_base_without_a_logarithm_is_refused(base):
     with pytest.raises(LayerError, match="base is"):

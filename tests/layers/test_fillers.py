@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from caffe_port.errors import LayerError
 from caffe_port.layers.fillers import fill
 from caffe_port.proto import caffe_pb2
+from tests.layers.helpers import layer
 
 SHAPE = (40, 30, 5, 5)
 IN, OUT = 30 * 25, 40 * 25
@@ -98,3 +100,10 @@ def test_what_is_refused(shape, options, words):
 @pytest.mark.parametrize("type", ["xavier", "msra", "gaussian", "uniform", "positive_unitball"])
 def test_a_parameter_without_elements(type):
     assert filled((2, 0, 3, 3), type=type).numel() == 0
+
+
+@pytest.mark.parametrize("filler", ['type: "xavier"', 'type: "msra"', 'type: "gaussian" sparse: 2'])
+def test_a_scalar_has_no_fans(filler):
+    options = f"prelu_param {{ channel_shared: true filler {{ {filler} }} }}"
+    with pytest.raises(LayerError, match=r"'op' \(PReLU\).*a scalar"):
+        layer(f'type: "PReLU" bottom: "b0" top: "y" {options}', (1, 3))

@@ -37,3 +37,11 @@ def test_without_a_shape_it_is_a_scalar():
 def test_a_rate_of_0_freezes_it():
     (w,) = layer(TEXT + " param { lr_mult: 0 }")()
     assert not w.requires_grad
+
+
+def test_shared_by_count_it_has_its_own_shape():
+    text = """layer {{ name: "{0}" type: "Parameter" top: "{0}"
+      param {{ name: "w" share_mode: PERMISSIVE }} parameter_param {{ shape {{ {1} }} }} }}"""
+    net = net_of(text.format("p", "dim: 2 dim: 3") + text.format("q", "dim: 6"))
+    blobs = net({})
+    assert (blobs["p"].shape, blobs["q"].shape) == ((2, 3), (6,))

@@ -31,3 +31,12 @@ def test_in_place_leaves_the_callers_data_alone():
     x = X.clone()
     assert net({"b0": x}, keep="all")["b0"].tolist() == [[0, 0, 0.5, 3]]
     assert torch.equal(x, X)
+
+
+def test_in_place_a_negative_slope_below_0_turns_the_sign_that_backward_sees():
+    text = 'type: "ReLU" bottom: "b0" top: "b0" relu_param { negative_slope: -0.5 }'
+    x = torch.tensor([[-2.0, 3.0]], requires_grad=True)
+    (y,) = layer(text, (1, 2))(x)
+    assert y.tolist() == [[1, 3]]
+    y.sum().backward()
+    assert x.grad.tolist() == [[1, 1]]  # the derivative at -2 is -0.5

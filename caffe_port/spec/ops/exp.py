@@ -15,20 +15,24 @@ class Exp(Op):
     """Options of Exp. Source: BVLC/caffe exp_layer.cpp, LayerSetUp.
 
     Attributes:
-        log_base: natural logarithm of the base; 1 for the default base e.
-        scale, shift: of base ^ (shift + scale x).
+        inner: of outer * exp(inner * x); log(base) * scale.
+        outer: base ^ shift; infinite where that is beyond all numbers.
     """
 
     type = "Exp"
 
-    log_base: float
-    scale: float
-    shift: float
+    inner: float
+    outer: float
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Exp:
         o = layer.exp_param
-        return cls(read_log_base(o.base), o.scale, o.shift)
+        log_base = read_log_base(o.base)
+        try:
+            outer = math.exp(log_base * o.shift)
+        except OverflowError:
+            outer = math.inf
+        return cls(log_base * o.scale, outer)
 
 
 def read_log_base(base: float) -> float:
