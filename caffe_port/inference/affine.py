@@ -105,4 +105,4 @@ def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 
 def _per_channel(spread: Sequence[int], shape: tuple[int, ...]) -> bool:
-    return tuple(spread)[-3:] == (shape[1], 1, 1) and len(spread) in (3, 4)
+    return tuple(spread) in ((shape[1], 1, 1), (1, shape[1], 1, 1))

@@ -65,7 +65,7 @@ def _needed(
     for axis in (0, 1):
         whole, top = scores.shape[2 + axis], full[axis]
         zoom, rest = divmod(top - 1, max(whole - 1, 1))
-        if whole == 1 or rest:
+        if whole == 1 or rest or zoom == 0:
             kept.append(whole)
             enlarged.append(top)
             continue

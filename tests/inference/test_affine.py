@@ -22,6 +22,9 @@ KEPT = {
     "a scale per element": (
         'type: "Scale" bottom: "b0" top: "y" scale_param { axis: 1 num_axes: -1 }'
     ),
+    "a scale per item and channel": (
+        'type: "Scale" bottom: "b0" top: "y" scale_param { axis: 0 num_axes: 2 }'
+    ),
     "a bias per row": 'type: "Bias" bottom: "b0" top: "y" bias_param { axis: 2 }',
     "BN that learns": 'type: "BN" bottom: "b0" top: "y"',
     "another layer": 'type: "TanH" bottom: "b0" top: "y"',

@@ -88,3 +88,10 @@ def test_what_has_no_labels(blob, size, words):
     with pytest.raises(UsageError) as caught:
         net.optimized().labels(_x(), blob, size=size)
     assert words in str(caught.value)
+
+
+def test_an_axis_that_becomes_one_pixel():
+    net = net_of(_zoomed(5, "height: 1 width: 90"), X)
+    with torch.no_grad():
+        want = net(_x())["s"].argmax(1)
+    assert torch.equal(net.optimized().labels(_x()).long(), want)
