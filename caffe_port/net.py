@@ -232,6 +232,8 @@ class Net(nn.Module):
         """
         if not isinstance(inputs, Mapping):
             names = self.spec.inputs or self.spec.sources[:1]
+            if not names:
+                raise UsageError("the net has no inputs; give an empty dict")
             if len(names) != 1:
                 raise UsageError(f"the net has the inputs {', '.join(names)}; give a dict")
             inputs = {names[0]: inputs}

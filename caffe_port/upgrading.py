@@ -48,7 +48,7 @@ def upgrade_file(
         remarks = leave_v1(parsed.message)
         text = print_text(parsed.message)
     with atomic_path(target) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return remarks
 
 

@@ -322,3 +322,9 @@ def test_of_several_copies_of_a_shared_parameter_the_last_one_counts():
         ]
     )
     assert torch.equal(net.layer_params("a")[0], torch.full((2, 3), 2.0))
+
+
+def test_a_net_without_inputs_says_so():
+    net = net_of('layer { name: "p" type: "Parameter" top: "w" }')
+    with pytest.raises(UsageError, match="the net has no inputs; give an empty dict"):
+        net(torch.zeros(1))
