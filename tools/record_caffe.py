@@ -53,7 +53,22 @@ def parse_arguments(arguments):
     )
     parser.add_argument("-o", "--out", required=True, metavar="FILE.h5", help="where to write")
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")
-    inputs = parser.add_argument_group("inputs (each may be given several times)")
+    add_inputs(parser.add_argument_group("inputs (each may be given several times)"))
+    what = parser.add_argument_group("what to record")
+    what.add_argument(
+        "--blobs", metavar="A,B,C", help="only these blobs (default: every one, which may be large)"
+    )
+    what.add_argument(
+        "--backward",
+        action="store_true",
+        help="also run backward. In a net with losses their weights are the start; otherwise every "
+        "output gets seeded random diffs, and the net should say force_backward: true",
+    )
+    what.add_argument("--no-params", action="store_true", help="leave the parameters out")
+    return parser.parse_args(arguments)
+
+
+def add_inputs(inputs):
     inputs.add_argument(
         "--image",
         action="append",
@@ -82,18 +97,6 @@ def parse_arguments(arguments):
         help="subtracted from pictures: one number, or one per channel (default 0)",
     )
     inputs.add_argument("--seed", type=int, default=1, help="of all random numbers (default 1)")
-    what = parser.add_argument_group("what to record")
-    what.add_argument(
-        "--blobs", metavar="A,B,C", help="only these blobs (default: every one, which may be large)"
-    )
-    what.add_argument(
-        "--backward",
-        action="store_true",
-        help="also run backward. In a net with losses their weights are the start; otherwise every "
-        "output gets seeded random diffs, and the net should say force_backward: true",
-    )
-    what.add_argument("--no-params", action="store_true", help="leave the parameters out")
-    return parser.parse_args(arguments)
 
 
 def main(arguments=None):

@@ -53,8 +53,7 @@ def write_report(
     body = [_summary(result), *sections, _iou_section(result, names, reference)]
     if result.changes is not None:
         body.append(changes_section(result.changes, names))
-    shown = chosen(result, pictures) if pictures else {}
-    for heading, outcomes in shown.items():
+    for heading, outcomes in chosen(result, pictures).items() if pictures else ():
         picture = gallery(result, outcomes, ignore_label=ignore_label)
         body.append(html.section(heading, _legend(names), picture))
     body.append(_run_section(result))

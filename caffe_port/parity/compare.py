@@ -107,30 +107,29 @@ def compare_equal(
     flaw = _form_flaw(port, np.float32, caffe, "port")
     if flaw or port is None:
         return Comparison(Verdict.FAIL, flaw, caffe.shape)
-    differ = port.reshape(caffe.shape) != caffe
+    port = port.reshape(caffe.shape)
+    differ = port != caffe
+    forgiven = np.zeros_like(differ) if tied is None else differ & tied
+    left, ties = differ & ~forgiven, int(forgiven.sum())
+    reason = f"{ties} places differ, all ties of the scores" if ties else ""
     result = Comparison(
         Verdict.PASS,
-        shape=caffe.shape,
-        peak=float(np.abs(caffe).max(initial=0.0)),
+        reason,
+        caffe.shape,
+        float(np.abs(caffe).max(initial=0.0)),
         differing=int(differ.sum()),
+        ties=ties,
     )
-    forgiven = np.zeros_like(differ) if tied is None else differ & tied
-    left = differ & ~forgiven
-    if left.any():
-        where = first_index(left)
-        found, wanted = float(port.reshape(caffe.shape)[where]), float(caffe[where])
-        return replace(
-            result,
-            verdict=Verdict.FAIL,
-            where=where,
-            ties=int(forgiven.sum()),
-            reason=f"{int(left.sum())} of {differ.size} places differ, the first at "
-            f"{list(where)}: {found:g}, Caffe {wanted:g}",
-        )
-    if forgiven.any():
-        count = int(forgiven.sum())
-        return replace(result, ties=count, reason=f"{count} places differ, all ties of the scores")
-    return result
+    if not left.any():
+        return result
+    where = first_index(left)
+    return replace(
+        result,
+        verdict=Verdict.FAIL,
+        where=where,
+        reason=f"{int(left.sum())} of {differ.size} places differ, the first at "
+        f"{list(where)}: {float(port[where]):g}, Caffe {float(caffe[where]):g}",
+    )
 
 
 def first_index(places: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from caffe_port.errors import FormatError
-from caffe_port.parity.recording import BLOB_PARTS, PARAM_PARTS, Array, Meta, parse_meta
+from caffe_port.parity.meta import (
+    BLOB_PARTS,
+    DEFLATE_LIMIT,
+    PARAM_PARTS,
+    Array,
+    Meta,
+    parse_meta,
+)
 
 FORMAT = "caffe recording"
 VERSION = "1"
@@ -114,8 +121,7 @@ def _check_dataset(address: str, dataset: Any, path: Path) -> None:
         raise flaw(f"dtype {dataset.dtype}, expected little-endian float32")
     if dataset.external or dataset.is_virtual:
         raise flaw("its values lie in another file")
-    # gzip packs at most as tight as deflate does: more was never written.
-    if dataset.nbytes > 1032 * dataset.id.get_storage_size():
+    if dataset.nbytes > DEFLATE_LIMIT * dataset.id.get_storage_size():
         raise flaw(f"shape {list(dataset.shape)}, but only few of its bytes were stored")
     if not _attribute(dataset, "sha256"):
         raise flaw("no attribute 'sha256'")

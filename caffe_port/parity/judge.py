@@ -11,7 +11,8 @@ import torch
 from caffe_port.parity import ties
 from caffe_port.parity.compare import Comparison, Verdict, compare, compare_equal
 from caffe_port.parity.isolate import run_isolated
-from caffe_port.parity.recording import Array, Recording
+from caffe_port.parity.meta import Array
+from caffe_port.parity.recording import Recording
 from caffe_port.parity.run import Net, Run, array, copy_as, run, tensor
 from caffe_port.parity.tolerance import (
     LAYER,

@@ -20,10 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from caffe_port.errors import FormatError
-from caffe_port.parity.recording import Array, Meta, parse_meta
-
-#: Deflate cannot pack tighter than this; a member that claims more is lying.
-DEFLATE_LIMIT = 1032
+from caffe_port.parity.meta import DEFLATE_LIMIT, Array, Meta, parse_meta
 
 READ_ERRORS = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError,

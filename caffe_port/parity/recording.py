@@ -8,23 +8,15 @@ when they are asked for, so a recording may be larger than memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from caffe_port.errors import FormatError
+from caffe_port.parity import hdf5, npz
+from caffe_port.parity.meta import BLOB_PARTS, PARAM_PARTS, Array, Meta
 
 Key = TypeVar("Key")
-Array = NDArray[np.float32]
-
-#: The parts of a recording. Keys are "<part>/<blob>", or "<part>/<layer>/<i>" for parameters.
-BLOB_PARTS = ("input", "data", "topdiff", "diff")
-PARAM_PARTS = ("param", "pdiff", "after")
-
-PHASES = ("TRAIN", "TEST")
 
 
 class Arrays(Mapping[Key, Array], Generic[Key]):
@@ -44,27 +36,6 @@ class Arrays(Mapping[Key, Array], Generic[Key]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._readers
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What is known about a recording beside its numbers.
-
-    Args:
-        phase: "TRAIN" or "TEST".
-        backward: diffs were recorded.
-        complete: every blob was recorded, not a chosen few.
-        oracle: which Caffe it was, in the recorder's words.
-        versions: of caffe, python, numpy..., as far as they were recorded.
-        notes: free text, the command line for instance.
-    """
-
-    phase: str
-    backward: bool = False
-    complete: bool = False
-    oracle: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,8 +77,6 @@ def read_recording(path: str | Path) -> Recording:
         FormatError: it is neither, or one of its parts is malformed. Arrays are checked for shape,
             type and length here; their content (checksums) when it is read.
     """
-    from caffe_port.parity import hdf5, npz
-
     path = Path(path)
     if path.is_dir():
         meta, readers = npz.open_folder(path)
@@ -116,32 +85,6 @@ def read_recording(path: str | Path) -> Recording:
     else:
         raise FormatError("no such recording: expected a folder or an HDF5 file", path=path)
     return _assemble(path, meta, readers)
-
-
-def parse_meta(fields: Mapping[str, object], path: Path) -> Meta:
-    """Checks the fields every recording has.
-
-    Raises:
-        FormatError: a field is missing or has an impossible value.
-    """
-    phase = fields.get("phase")
-    if phase not in PHASES:
-        raise FormatError(f"phase is {phase!r}, expected one of {', '.join(PHASES)}", path=path)
-    backward = fields.get("backward", False)
-    if not isinstance(backward, bool):
-        raise FormatError(f"backward is {backward!r}, expected true or false", path=path)
-    versions = fields.get("versions", {})
-    if not isinstance(versions, dict):
-        raise FormatError(f"versions is {versions!r}, expected names and versions", path=path)
-    return Meta(
-        phase=str(phase),
-        backward=backward,
-        # Golden cases without this field keep every blob.
-        complete=fields.get("blobs_kept", "all") == "all",
-        oracle=str(fields.get("oracle", "")),
-        versions={str(name): str(version) for name, version in versions.items()},
-        notes=str(fields.get("notes", "")),
-    )
 
 
 def _assemble(path: Path, meta: Meta, readers: Mapping[str, Callable[[], Array]]) -> Recording:

@@ -7,7 +7,7 @@ those that several labels share take it once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -73,13 +73,9 @@ def trace(
         UnsupportedLayerError: a layer on the way whose type has no tracing rule.
         LayerError: a layer that cannot run on its bottoms.
     """
-    if shift not in SHIFTS:
-        raise UsageError(f"shift is {shift!r}; expected one of {', '.join(SHIFTS)}")
-    if k < 1:
-        raise UsageError(f"k is {k}; expected 1 or more")
+    _check_way(shift, k)
     fed = inputs if isinstance(inputs, Mapping) else {_only_source(net): inputs}
-    steps = make_plan(net.spec, frozenset(fed), frozenset([top]), False).steps
-    path = _path([step.layer for step in steps], top)
+    path = _path(net, fed, top)
     used = dict.fromkeys(blob for layer in path for blob in (*layer.bottoms, *layer.tops))
     with torch.no_grad():
         blobs = net(fed, keep=[top, *used])
@@ -90,6 +86,13 @@ def trace(
     return traces
 
 
+def _check_way(shift: str, k: int) -> None:
+    if shift not in SHIFTS:
+        raise UsageError(f"shift is {shift!r}; expected one of {', '.join(SHIFTS)}")
+    if k < 1:
+        raise UsageError(f"k is {k}; expected 1 or more")
+
+
 def _only_source(net: Net) -> str:
     names = net.spec.inputs or net.spec.sources[:1]
     if len(names) != 1:
@@ -97,10 +100,11 @@ def _only_source(net: Net) -> str:
     return names[0]
 
 
-def _path(layers: Sequence[LayerSpec], top: str) -> list[LayerSpec]:
+def _path(net: Net, fed: Iterable[str], top: str) -> list[LayerSpec]:
     """The layers that points can pass, the top's first; each has a rule."""
     reached, path = {top}, []
-    for layer in reversed(layers):
+    steps = make_plan(net.spec, frozenset(fed), frozenset([top]), False).steps
+    for layer in (step.layer for step in reversed(steps)):
         if layer.op.kind == "source" or reached.isdisjoint(layer.tops):
             continue
         find_rule(layer)
