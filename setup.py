@@ -5,10 +5,12 @@ also with AddressSanitizer and UndefinedBehaviorSanitizer (ext/README.md says ho
 """
 
 import os
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 LEVEL = os.environ.get("CAFFE_PORT_DEBUG", "0")
 DEBUG = LEVEL not in ("", "0")
@@ -43,4 +45,19 @@ LATTICE = Extension(
     language="c++",
 )
 
-setup(ext_modules=cythonize([LATTICE], compiler_directives=DIRECTIVES, force=DEBUG))
+
+class WithRecipes(build_py):
+    """Takes the nets and recipes of prototxt/, which lie beside the package, into a wheel of it."""
+
+    def run(self):
+        super().run()
+        for file in [] if self.editable_mode else sorted(Path("prototxt").rglob("*.prototxt")):
+            target = Path(self.build_lib, "caffe_port", file)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(file), str(target))
+
+
+setup(
+    ext_modules=cythonize([LATTICE], compiler_directives=DIRECTIVES, force=DEBUG),
+    cmdclass={"build_py": WithRecipes},
+)

@@ -9,7 +9,9 @@ from pathlib import Path
 from caffe_port.errors import UsageError
 from caffe_port.proto import read_file
 
-ZOO = Path(__file__).resolve().parent.parent / "prototxt"
+# in a wheel inside the package, in a checkout beside it
+_PLACES = [Path(__file__).resolve().parents[up] / "prototxt" for up in (0, 1)]
+ZOO = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
 @dataclass(frozen=True)

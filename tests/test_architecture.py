@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import caffe_port
 from tests.goldens_dir import ROOT
 
-PACKAGE = ROOT / "caffe_port"
+PACKAGE = Path(caffe_port.__file__).parent
 GENERATED = "caffe_pb2"
 WITHOUT_TORCH = {"no", "for `.pt`", "for tops", "to train through it", "in workers"}
 
@@ -86,7 +87,7 @@ def test_every_room_is_described() -> None:
 @pytest.mark.parametrize("room", ORDER)
 def test_a_room_knows_only_those_above(room: str) -> None:
     back = {
-        (str(path.relative_to(ROOT)), end)
+        (str(path.relative_to(PACKAGE)), end)
         for path in files() if room_of(path) == room
         for start, end, late in backwards(path) if not (late and (start, end) in DOORS)
     }  # fmt: skip

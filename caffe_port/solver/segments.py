@@ -76,7 +76,8 @@ class Segment:
         from torch._dynamo import config
 
         # the default is for functions that change; here each segment is one more of the same
-        config.recompile_limit = max(config.recompile_limit, 256)
+        # (recompile_limit by its first name, which torch 2.4 knows too)
+        config.cache_size_limit = max(config.cache_size_limit, 256)
         self.function = torch.compile(self.values, dynamic=False)
 
     def _randoms(self) -> list[CaffeRandom]:

@@ -101,7 +101,8 @@ def test_a_training_is_the_rows_own(tmp_path):
     assert work[0].folder.is_relative_to(tmp_path / "out" / "thesis-step-no-dropout")
 
 
-def test_outcomes_and_the_report(tmp_path):
+def test_outcomes_and_the_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # for the example, where the package lies elsewhere
     setting, variants = make_setting(tmp_path)
     (plan,) = plans(Means(named=("shapes",)))
     work = trials_of(plan, Means(), tmp_path / "out")

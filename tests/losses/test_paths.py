@@ -1,12 +1,12 @@
 """Which path runs."""
 
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from caffe_port.losses import paths
-from tests.goldens_dir import ROOT
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_no_triton(monkeypatch):
 
 def test_losses_know_no_layers():
     """Layers call losses; nothing goes the other way."""
-    files = list((ROOT / "caffe_port" / "losses").glob("*.py"))
+    files = list(Path(paths.__file__).parent.glob("*.py"))
     assert files
     assert [path.name for path in files if "caffe_port.layers" in path.read_text()] == []
