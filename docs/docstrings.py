@@ -1,4 +1,4 @@
-"""Our docstrings, as the site's reader of them wants them: an empty line before each section."""
+"""Our docstrings and signatures, as the site's reader of them wants them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import Any
 
 import griffe
 
-_SECTION = re.compile(r"(?<!\n)\n(?=[ ]*(?:Args|Returns|Raises|Warns|Yields|Source|Attributes):)")
+_SECTION = re.compile(
+    r"(?<!\n)\n(?=[ ]*(?:Args|Returns|Raises|Warns|Yields|Source|(?:Class a|A)ttributes):)"
+)
+_SEVERAL = re.compile(r"^ +\w+(?:, \w+)+(?=: )", re.MULTILINE)
 
 
-class SpacedSections(griffe.Extension):
-    """Called for every object that the site documents."""
+class OurHabits(griffe.Extension):
+    """An empty line before each section; the name of a union of ours spelt out."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called for every object that the site documents."""
         if obj.docstring is not None:
-            obj.docstring.value = _SECTION.sub("\n\n", obj.docstring.value)
+            text = _SECTION.sub("\n\n", obj.docstring.value)
+            text = _SEVERAL.sub(lambda names: names[0].replace(", ", ",\u00a0"), text)
+            obj.docstring.value = text.replace("Class attributes:", "Attributes:")
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        """Called for every function among them."""
+        for parameter in func.parameters:
+            if "_Path" in str(parameter.annotation or ""):
+                spelt = str(parameter.annotation).replace("_Path", "str | PathLike[str]")
+                parameter.annotation = spelt

@@ -16,6 +16,14 @@ _BLOCK = re.compile(
 )
 _TITLE = re.compile(r'title="([^"]+)"')
 LANGUAGES = {"sh", "python", "prototxt", "text"}
+_SHELL = r"""
+import os, pathlib, subprocess
+left = pathlib.Path(".left").absolute()
+
+def shell(text):
+    subprocess.run(["bash", "-euc", f"{text}\npwd > '{left}'"], check=True)
+    os.chdir(left.read_text().strip())
+"""
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,19 @@ def blocks(page: Path) -> list[Block]:
 
 
 def script(page: Path) -> str:
-    """Python that runs a page's blocks: one namespace, one folder; sh by bash, stopping at errors.
+    """Python that runs a page's blocks as a reader does who copies them one after another.
 
-    A prototxt block with a title is written to the file of that name.
+    One namespace for Python; for sh one shell as far as its folder goes, stopping at errors. A
+    prototxt block with a title is written to the file of that name.
     """
-    lines = ["import pathlib, subprocess"]
+    lines = [_SHELL]
     for block in blocks(page):
         if block.language == "prototxt" and block.title:
             lines.append(f"pathlib.Path({block.title!r}).write_text({block.text!r})")
         if not block.runs:
             continue
         if block.language == "sh":
-            lines.append(f"subprocess.run(['bash', '-euc', {block.text!r}], check=True)")
+            lines.append(f"shell({block.text!r})")
         else:
             where = f"{page.name}:{block.line}"
             # compiled under the page's name, so that a failure says where
