@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, TypeVar
 
 import torch
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 from caffe_port.errors import LayerError, UnsupportedLayerError
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import BUILTIN, Shape
+
+
+@contextlib.contextmanager
+def named(spec: LayerSpec) -> Iterator[None]:
+    """Turns a ValueError about a layer's bottoms into a LayerError that names the layer."""
+    try:
+        yield
+    except ValueError as error:
+        raise LayerError(spec.name, spec.type, str(error)) from error
 
 
 def _empty(spec: LayerSpec, shape: Shape) -> Tensor:

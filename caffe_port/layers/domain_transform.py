@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec.ops.domain_transform import DomainTransform as Options
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.data import rng
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.fillers import fill
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.dummy_data import DummyData as Options

@@ -24,8 +24,7 @@ class Embed(Layer):
         index = bottoms[0].detach().long()
         wrong = (index < 0) | (index >= op.input_dim)
         if bool(wrong.any()):
-            found = int(index[wrong][0])
-            message = f"index {found}; expected 0 to {op.input_dim - 1}"
+            message = f"index {int(index[wrong][0])}; expected 0 to {op.input_dim - 1}"
             raise LayerError(self.spec.name, self.spec.type, message)
         rows, bias = functional.embedding(index, self.param("weight")), self.blob(1)
         return (rows if bias is None else rows + bias,)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.labels import checked
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec.ops.hinge_loss import HingeLoss as Options
 
 

@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from caffe_port.errors import CaffePortError, LayerError
 from caffe_port.labels import checked, divisor
-from caffe_port.layers._labels import by_class, named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._classes import by_class
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.multinomial_logistic_loss import LEAST_PROBABILITY, log_likelihood
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.infogain_loss import InfogainLoss as Options

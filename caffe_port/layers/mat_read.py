@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import CaffePortError, LayerError
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.mat_read import MatRead as Options
 

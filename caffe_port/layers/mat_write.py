@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.data.mat import listed_names, write_mat
+from caffe_port.data.mat import expect_inside, listed_names, write_mat
 from caffe_port.errors import LayerError
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.mat_write import MatWrite as Options
 
@@ -17,6 +16,7 @@ class MatWrite(Layer):
     """Writes `<prefix><id>_blob_<i>.mat`: variable `data`, single, axes (W, H, C, N).
 
     The list is opened at the first pass that writes, so that a net that writes nothing needs none.
+    Unlike Caffe's, its names cannot lead out of the prefix's folder.
     Source: DeepLab v2 mat_write_layer.cpp, matio_io.cpp.
     """
 
@@ -30,7 +30,9 @@ class MatWrite(Layer):
             return f"iter_{self.passes}"
         if self.names is None:
             with named(self.spec):
-                self.names = listed_names(op.source, op.strip)
+                names = listed_names(op.source, op.strip)
+                expect_inside(op.prefix, names)
+            self.names = names
         if self.passes >= len(self.names):
             message = f"pass {self.passes + 1}, but source names {len(self.names)} files"
             raise LayerError(self.spec.name, self.spec.type, message)

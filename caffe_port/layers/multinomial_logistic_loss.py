@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from caffe_port.labels import checked
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 
 # Caffe's kLOG_THRESHOLD
 LEAST_PROBABILITY = 1e-20

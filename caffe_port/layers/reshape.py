@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 
 
 @register_layer("Reshape")

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.labels import checked
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.argmax import top_k
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.seg_accuracy import SegAccuracy as Options

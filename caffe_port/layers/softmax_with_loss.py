@@ -7,8 +7,8 @@ from torch import Tensor
 
 from caffe_port.errors import LayerError
 from caffe_port.files import read_text
-from caffe_port.layers._labels import by_class, named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._classes import by_class
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.softmax_with_loss import SoftmaxWithLoss as Options
 

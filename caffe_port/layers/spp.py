@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_port.layers._labels import named
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.pooling import ave_pool, max_pool
 from caffe_port.spec.ops import spp as ops
 

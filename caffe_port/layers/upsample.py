@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.errors import LayerError
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec.ops.upsample import Upsample as Options
 
 
@@ -73,7 +72,5 @@ class Upsample(Layer):
         op = self.spec.options(Options)
         x, mask = bottoms
         (shape,) = op.top_shapes([tuple(x.shape), tuple(mask.shape)])
-        try:
+        with named(self.spec):
             return (unpool(x, mask, shape[2], shape[3]),)
-        except ValueError as error:
-            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
