@@ -47,6 +47,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return io.BufferedReader(NotedFile(path, handle))
 
 
+def never_through_link(path: str, flags: int) -> int:
+    """An ``opener`` for ``open``: a link that lies where we write is not followed, but an error."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
     """The content of a regular file of at most so many bytes.
 

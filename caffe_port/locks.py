@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from caffe_port.errors import UsageError
+from caffe_port.files import never_through_link
 from caffe_port.stalls import Waiting
 
 try:
@@ -32,14 +33,14 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
     Raises:
         UsageError: another process holds it, or it cannot be written.
     """
-    path = Path(file).resolve()
+    path = Path(file).parent.resolve() / Path(file).name
     if fcntl is None or path in _held:
         yield
         return
     try:
         with Waiting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a+")
+            stream = open(path, "a+", opener=never_through_link)  # noqa: SIM115
     except OSError as error:
         raise UsageError(
             f"{place}: cannot be written: {error.strerror or error}; check its permissions or "

@@ -7,6 +7,7 @@ Source: DeepLab v2 matio_io.cpp, mat_write_layer.cpp.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,27 @@ def listed_names(source: str, strip: int) -> list[str]:
             raise ValueError(f"source '{source}', line {number}: strip {strip} leaves no name")
         names.append(name[: len(name) - strip])
     return names
+
+
+def expect_inside(prefix: str, names: Sequence[str]) -> None:
+    """Refuses names of files to write that would leave the folder of their prefix.
+
+    Args:
+        prefix: what the files' names start with; its folder may be any.
+        names: what a list, perhaps of somebody else, says behind it.
+    Raises:
+        ValueError: a name holds a zero byte, or leads elsewhere by `..` or from the root.
+    """
+    folder = os.path.abspath(os.path.dirname(prefix))
+    for name in names:
+        if "\0" in name:
+            raise ValueError(f"the list's name {name[:200]!r} holds a zero byte")
+        path = os.path.abspath(prefix + name)
+        if os.path.commonpath((folder, path)) != folder:
+            raise ValueError(
+                f"the list's name '{name}' leads out of the folder of prefix '{prefix}'; "
+                "write the folder into the prefix"
+            )
 
 
 def _data(path: str | os.PathLike[str]) -> Variable:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
+from caffe_port.files import never_through_link
 from caffe_port.finetuning.composed import Composed
 from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
 from caffe_port.finetuning.records import digest, read_json, write_json
@@ -93,7 +94,8 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
     last, reached = composed.solver.max_iter, snapshots.latest()
     fillers = _match(trial, "train").missing
     if reached != last:
-        with (trial.folder / "train.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
+        file, opener = trial.folder / "train.log", never_through_link
+        with open(file, "a", encoding="utf-8", opener=opener) as log, redirect_stderr(log):
             _train(trial, solver, snapshots, control)
     loss = Curve.read(snapshots.curve(last)).loss[-1][1]
     is_finite = math.isfinite(loss)
@@ -246,7 +248,7 @@ def _alone(folder: Path, control: Control) -> Iterator[None]:
     except ImportError:  # Windows, where there is no such lock
         yield
         return
-    with (folder / "lock").open("w") as stream:
+    with open(folder / "lock", "w", opener=never_through_link) as stream:
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

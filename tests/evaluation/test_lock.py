@@ -45,3 +45,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"), locked(tmp_path / "file" / "out"):
         pass
+
+
+def test_a_link_as_lock_is_not_written_through(tmp_path):
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".evaluation.lock").symlink_to(tmp_path / "other")
+    with pytest.raises(UsageError, match="cannot be written"), locked(tmp_path / "out"):
+        pass
+    assert (tmp_path / "other").read_text() == "kept"

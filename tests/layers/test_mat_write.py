@@ -100,3 +100,33 @@ def test_a_missing_list_matters_when_something_is_written(tmp_path):
 def test_what_it_refuses(options, shape, message):
     with pytest.raises(LayerError, match=message):
         layer(text("x", options), shape)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "..", "/x", "x\0y", "./../../x"])
+def test_a_list_cannot_lead_out_of_the_prefix(tmp_path, monkeypatch, name):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    (tmp_path / "list.txt").write_text(f"good\n{name}\n")
+    prefix = "" if name.startswith("/") else "out/"
+    module = layer(text(prefix, f'source: "{tmp_path}/list.txt"'), SHAPE)
+    with pytest.raises(LayerError, match="the list's name"):
+        module(torch.rand(SHAPE))
+    assert names(tmp_path) == ["in", "list.txt"]
+    assert names(tmp_path / "in") == []
+
+
+def test_folders_below_the_prefix_are_made(tmp_path):
+    (tmp_path / "list.txt").write_text("/a/b\nc/../d\n")
+    module = layer(text(f"{tmp_path}/out/", f'source: "{tmp_path}/list.txt"'), SHAPE)
+    for _ in range(2):
+        module(torch.rand(SHAPE))
+    found = {str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/**/*.mat")}
+    assert found == {"a/b_blob_0.mat", "d_blob_0.mat"}
+
+
+def test_a_link_in_the_folder_is_replaced(tmp_path):
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "iter_0_blob_0.mat").symlink_to(tmp_path / "other")
+    layer(text(f"{tmp_path}/"), SHAPE)(torch.rand(SHAPE))
+    assert (tmp_path / "other").read_text() == "kept"
+    assert not (tmp_path / "iter_0_blob_0.mat").is_symlink()
