@@ -34,7 +34,10 @@ class Ranks(Protocol):
     local: int  # how many of them are on this machine
 
     def claims(self, count: int) -> Iterator[int]:
-        """Numbers below ``count`` that this rank is to do, ascending; each goes to one rank."""
+        """Numbers below ``count`` that this rank is to do, ascending; each goes to one rank.
+
+        Before it is asked again, for another list, the ranks ``gather``.
+        """
 
     def finished(self) -> int:
         """Says that one more is done, and how many are in all."""
@@ -53,6 +56,7 @@ class Alone:
 
     def claims(self, count: int) -> Iterator[int]:
         """All of them."""
+        self._finished = 0
         return iter(range(count))
 
     def finished(self) -> int:
@@ -83,13 +87,17 @@ class TorchRanks:
 
     def claims(self, count: int) -> Iterator[int]:
         """As they come, in the order of all ranks' asking."""
-        while (number := self._add("claimed") - 1) < count:
+        while (number := self._add(self._of_this_list("claimed")) - 1) < count:
             yield number
 
     def finished(self) -> int:
         """Counts over all ranks."""
         self._check()
-        return self._add("finished")
+        return self._add(self._of_this_list("finished"))
+
+    def _of_this_list(self, name: str) -> str:
+        """All ranks have met equally often when they begin a list, and meet again after it."""
+        return f"{name} after {self._meetings} meetings"
 
     def gather(self, mine: T) -> list[T]:
         """Waits for all ranks, however long they take, as long as they live."""

@@ -22,6 +22,7 @@ from caffe_port.files import atomic_path
 
 COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
 _MARK = "caffe_port"
+_CLASSES = frozenset(map(str, range(1, 256)))
 _HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.png")
 
 
@@ -69,7 +70,7 @@ class Store:
         """Whether the folder is ready for these settings, as another process made it."""
         try:
             return bool(json.loads((self.root / "settings.json").read_text()) == self.settings)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
 
     def before(self, id: str) -> Path:
@@ -90,12 +91,13 @@ class Store:
         files = [self.before(id)] + ([self.after(id)] if self.refined else [])
         notes = {read_note(file) for file in files}
         start = self._note(image)
-        note = notes.pop()
-        if notes or note is None or not note.startswith(start):
+        note = notes.pop() or ""
+        classes = note.removeprefix(start)
+        if notes or not note.startswith(start) or classes not in _CLASSES:
             return None
         maps = [read_labels(file) for file in files]
         after = maps[1] if self.refined else None
-        return Prediction(maps[0], after, int(note.removeprefix(start)))
+        return Prediction(maps[0], after, int(classes))
 
     def save(self, id: str, image: str, prediction: Prediction) -> None:
         """Writes a prediction; a reader sees each file whole or not at all."""
@@ -119,7 +121,7 @@ class Store:
             return
         try:
             old = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path}: not the settings of an evaluation ({error}); choose another folder"
             ) from error

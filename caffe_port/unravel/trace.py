@@ -80,8 +80,7 @@ def trace(
     with torch.no_grad():
         blobs = net(fed, keep=[top, *used])
         traces = Traces(top, _label_map(blobs[top], top, label_map))
-        wanted = _labels(traces.label_map, labels, blobs[top])
-        traces.update({label: {} for label in wanted})
+        traces.update({label: {} for label in _labels(traces.label_map, labels, blobs[top])})
         _descend(net, blobs, path, traces, (shift, k))
     return traces
 

@@ -120,6 +120,8 @@ def test_without_torchrun_one_process_is_all():
         assert list(ranks.claims(3)) == [0, 1, 2]
         assert [ranks.finished(), ranks.finished()] == [1, 2]
         assert ranks.gather("x") == ["x"]
+        assert list(ranks.claims(2)) == [0, 1]
+        assert ranks.finished() == 1
 
 
 SCRIPT = """
@@ -138,6 +140,8 @@ try:
             os.kill(os.getpid(), signal.SIGKILL)
         result = evaluate(voc_items(sys.argv[1]), Brightest(), out / "maps", CROP,
                           make_refiner=Swaps(), ranks=ranks)
+        again = evaluate(voc_items(sys.argv[1]), Brightest(), out / "again", CROP, ranks=ranks)
+        assert (again.before.counts == result.before.counts).all()
         found = [result.before.counts.tolist(), result.after.counts.tolist(),
                  result.changes.tolist(), [x.id for x in result.outcomes]]
         (out / f"{ranks.number}.json").write_text(json.dumps(found))

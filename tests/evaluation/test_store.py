@@ -64,7 +64,7 @@ def test_label_maps_of_other_settings_are_not_trusted_without_the_settings_file(
     assert opened(tmp_path / "out", {"crop": 6}).load("a", IMAGE) is None
 
 
-@pytest.mark.parametrize("damage", ["missing", "half", "foreign"])
+@pytest.mark.parametrize("damage", ["missing", "half", "foreign", "none", "0", "256", "-4"])
 def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, damage):
     store = opened(tmp_path / "out", {})
     store.save("a", IMAGE, MAPS)
@@ -73,8 +73,12 @@ def test_a_lost_or_damaged_label_map_is_made_again(tmp_path, damage):
         after.unlink()
     elif damage == "half":
         after.write_bytes(after.read_bytes()[:40])
-    else:
+    elif damage == "foreign":
         write_labels(after, MAPS.before)
+    else:
+        note = (read_note(after) or "").removesuffix("4") + damage
+        for path in (store.before("a"), after):
+            write_labels(path, MAPS.before, note=note)
     assert store.load("a", IMAGE) is None
 
 
@@ -115,9 +119,11 @@ def test_another_process_sees_whether_the_folder_is_ready(tmp_path):
 
 
 def test_foreign_settings_and_unwritable_folders_are_named(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(UsageError, match=r"settings\.json: not the settings of an evaluation"):
-        opened(tmp_path, {})
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "settings.json").write_text(text)
+        assert not Store(tmp_path, {}, refined=False).is_open()
+        with pytest.raises(UsageError, match=r"settings\.json: not the settings of an evaluation"):
+            opened(tmp_path, {})
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         opened(tmp_path / "file" / "out", {})
