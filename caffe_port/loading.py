@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.net import Net
-from caffe_port.proto import parse_net
+from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec
 from caffe_port.weights import WeightFile, read_weights
 from caffe_port.weights.sniff import ZIP_SIGNATURE, is_safetensors, read_head
@@ -40,7 +40,7 @@ def load(
         variables: values for `${NAME}` in the prototxt.
         dialect: 'bvlc', 'deeplab1' or 'deeplab2' where the text alone does not tell.
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
-        level, stages: NetState besides the phase.
+        level, stages: NetState besides the phase; a converted model remembers its own.
         input_shapes: shapes that replace those of Input and data layers, by top.
         allow_python_layers: whether layers of type Python may import and run the code they name;
             say yes only to a model that you trust.
@@ -52,16 +52,18 @@ def load(
     Warns:
         UnknownFieldWarning: the prototxt has fields that no dialect knows.
     """
-    spec, stored = _spec_of(
+    spec, converted = _spec_of(
         net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers
     )
-    if weights is not None:
-        stored = read_weights(weights)
+    return _built(spec, converted if weights is None else read_weights(weights), strict)
+
+
+def _built(spec: NetSpec, stored: WeightFile | None, strict: bool) -> Net:
     # strict loading sets every parameter, so filling first would be work for nothing
-    built = Net(spec, fill=stored is None or not strict)
+    net = Net(spec, fill=stored is None or not strict)
     if stored is not None:
-        built.load_stored(stored.layers, strict=strict)
-    return built
+        net.load_stored(stored.layers, strict=strict)
+    return net
 
 
 def read_spec(net: _Path, *, variables: Mapping[str, str] | None = None) -> NetSpec:
@@ -96,8 +98,6 @@ def _spec_of(
         phase, input_shapes = phase or stored.metadata.get("phase"), input_shapes or shapes
         dialect = dialect or stored.metadata.get("dialect")
     else:
-        from caffe_port.proto import read_file
-
         text = read_file(net)
     parsed = parse_net(text, variables=variables, dialect=dialect, path=os.fspath(net))
     if parsed.unknown:

@@ -182,15 +182,9 @@ class Net(nn.Module):
             UsageError: an input or a name in ``keep`` that the net does not have, or data missing.
             LayerError: a layer that cannot run on its bottoms.
         """
-        blobs = Blobs()
         fed = self.fed(inputs)
         plan = self.planned(frozenset(fed), keep)
-        for name, data in fed.items():
-            wanted = plan.keep_all and torch.is_grad_enabled() and name in plan.needs_diff
-            if wanted and data.is_floating_point() and not data.requires_grad:
-                blobs.write(name, data.detach().requires_grad_(), True)
-            else:
-                blobs.write(name, data, plan.keep_all)
+        blobs = _first_blobs(fed, plan)
         for step in plan.steps:
             bottoms = [
                 blobs[blob] if down else blobs[blob].detach()
@@ -333,6 +327,18 @@ class Net(nn.Module):
         from google.protobuf import text_format
 
         return self.spec.text or text_format.MessageToString(self.spec.message())
+
+
+def _first_blobs(fed: Mapping[str, Tensor], plan: Plan) -> Blobs:
+    """What is fed, made to get diffs where Caffe computes some and all blobs are kept."""
+    blobs = Blobs()
+    for name, data in fed.items():
+        wanted = plan.keep_all and torch.is_grad_enabled() and name in plan.needs_diff
+        if wanted and data.is_floating_point() and not data.requires_grad:
+            blobs.write(name, data.detach().requires_grad_(), True)
+        else:
+            blobs.write(name, data, plan.keep_all)
+    return blobs
 
 
 def run_guarded(

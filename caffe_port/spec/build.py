@@ -13,7 +13,7 @@ from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.netspec import LayerSpec, NetSpec
-from caffe_port.spec.ops import Op, Shape, op_class
+from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
 from caffe_port.spec.rules import filter_layers, places
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
@@ -33,6 +33,13 @@ class Setting:
     stages: tuple[str, ...]
     input_shapes: Mapping[str, Sequence[int]]
 
+    def check(self) -> None:
+        """Raises UsageError for a phase or a level that Caffe cannot have."""
+        if self.phase not in ("TRAIN", "TEST"):
+            raise UsageError(f"phase is {self.phase!r}; expected 'TRAIN' or 'TEST'")
+        if not -(2**31) <= self.level < 2**31:
+            raise UsageError(f"level is {self.level}; expected a 32-bit number")
+
 
 def build(
     cls: type[NetSpec],
@@ -42,10 +49,7 @@ def build(
     text: str,
 ) -> NetSpec:
     """Does the work of ``NetSpec.build``."""
-    if setting.phase not in ("TRAIN", "TEST"):
-        raise UsageError(f"phase is {setting.phase!r}; expected 'TRAIN' or 'TEST'")
-    if not -(2**31) <= setting.level < 2**31:
-        raise UsageError(f"level is {setting.level}; expected a 32-bit number")
+    setting.check()
     chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
     connected = insert_splits(chosen)
     _refuse_duplicates(connected)
@@ -109,21 +113,14 @@ class _Connector:
         if not message.HasField("phase"):
             message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
         kind = op_class(message.name, message.type)
-        bottoms, tops = tuple(message.bottom), list(message.top)
-        while kind.auto_top and len(tops) < kind.tops[0]:
-            # Caffe calls them all so; blobs here are told apart by name
-            more = (f"{AUTOMATIC} of {message.name}", f"{AUTOMATIC} 2 of {message.name}")
-            tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
+        bottoms, tops = tuple(message.bottom), self._tops(message, kind)
         extra = self._extra(message.name)
         try:
             _check_counts(kind, len(bottoms), len(tops))
             op = kind.read(message, extra)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
-            shapes = op.params(bottom_shapes)
-            for shape in shapes:
-                _check_size(f"parameter '{shape.name}'", shape.shape)
-            params = self.sharing.params(message, shapes, kind.frozen_params)
+            params = self.sharing.params(message, _params(op, bottom_shapes), kind.frozen_params)
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
         except ValueError as error:
@@ -149,6 +146,15 @@ class _Connector:
                 message=message,
             )
         )
+
+    def _tops(self, message: caffe_pb2.LayerParameter, kind: type[Op]) -> list[str]:
+        """Its tops, with those that Caffe adds to a loss or to ImageSegData."""
+        tops = list(message.top)
+        while kind.auto_top and len(tops) < kind.tops[0]:
+            # Caffe calls them all so; blobs here are told apart by name
+            more = (f"{AUTOMATIC} of {message.name}", f"{AUTOMATIC} 2 of {message.name}")
+            tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
+        return tops
 
     def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
         given: dict[str, list[Plain]] = {}
@@ -186,6 +192,13 @@ class _Connector:
             self.shapes[top] = shape
             if not top.startswith(AUTOMATIC):  # Caffe does not list it as an output
                 self.available.add(top)
+
+
+def _params(op: Op, bottoms: Sequence[Shape]) -> list[ParamShape]:
+    shapes = op.params(bottoms)
+    for shape in shapes:
+        _check_size(f"parameter '{shape.name}'", shape.shape)
+    return shapes
 
 
 def _check_size(what: str, shape: Shape) -> None:

@@ -6,7 +6,7 @@ The formats are imported when they are used, so that looking at a caffemodel nee
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
@@ -96,17 +96,22 @@ def write_weights(
         from caffe_port.weights.hdf5 import write_hdf5
 
         write_hdf5(path, layers)
-    elif format == "pt":
-        from caffe_port.weights.torch_file import write_torch
-
-        write_torch(path, layers, name=name, prototxt=prototxt, metadata=metadata)
-    elif format == "safetensors":
-        from caffe_port.weights.safetensors_file import write_safetensors
-
-        write_safetensors(path, layers, name=name, prototxt=prototxt, metadata=metadata)
+    elif format in ("pt", "safetensors"):
+        write = _state_dict_writer(format)
+        write(path, layers, name=name, prototxt=prototxt, metadata=metadata)
     else:
         known = ", ".join(dict.fromkeys(SUFFIXES.values()))
         raise UsageError(f"unknown weight format '{format}': expected one of {known}")
+
+
+def _state_dict_writer(format: str) -> Callable[..., None]:
+    if format == "pt":
+        from caffe_port.weights.torch_file import write_torch
+
+        return write_torch
+    from caffe_port.weights.safetensors_file import write_safetensors
+
+    return write_safetensors
 
 
 def read_mean(path: str | os.PathLike[str]) -> Array:

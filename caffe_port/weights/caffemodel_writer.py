@@ -62,11 +62,7 @@ def write_caffemodel(
     """
     check_writable(layers)
     check_complete(layers, "caffemodel")
-    if net_message is None:
-        head = wire.encode_bytes(_NET_NAME, name.encode()) if name else b""
-        encoded = [_plain(layer) for layer in layers]
-    else:
-        head, encoded = _with_message(net_message, layers)
+    head, encoded = _encoded(name, net_message, layers)
     sizes = [layer.size() for layer in encoded]
     total = len(head) + sum(len(wire.encode_header(_NET_LAYER, n)) + n for n in sizes)
     if total > INT_MAX:
@@ -100,6 +96,16 @@ def _parts(layer: _EncodedLayer) -> Iterator[bytes | memoryview]:
         for part in blob.parts:
             yield raw_bytes(part)
     yield layer.after
+
+
+def _encoded(
+    name: str, message: Message | None, layers: Sequence[StoredLayer]
+) -> tuple[bytes, list[_EncodedLayer]]:
+    """What comes before the layers, and the layers."""
+    if message is not None:
+        return _with_message(message, layers)
+    head = wire.encode_bytes(_NET_NAME, name.encode()) if name else b""
+    return head, [_plain(layer) for layer in layers]
 
 
 def _plain(layer: StoredLayer) -> _EncodedLayer:

@@ -88,15 +88,7 @@ def write_safetensors(
     """
     flat = state_dict.flatten(layers, "safetensors")
     blobs = {key: blob for key, blob in flat.blobs.items() if key not in flat.aliases}
-    strings = {
-        "format": state_dict.FORMAT,
-        "version": str(state_dict.VERSION),
-        "name": name,
-        "layers": json.dumps(flat.layers),
-        "legacy": json.dumps(flat.legacy),
-        "aliases": json.dumps(flat.aliases),
-        "metadata": json.dumps(dict(metadata or {})),
-    }
+    strings = {**_described(flat, name), "metadata": json.dumps(dict(metadata or {}))}
     if prototxt is not None:
         strings["prototxt"] = prototxt
     # The wider type first, so that every tensor starts at a multiple of its element's size.
@@ -106,6 +98,17 @@ def write_safetensors(
         stream.write(len(header).to_bytes(8, "little") + header)
         for blob in ordered.values():
             stream.write(raw_bytes(blob.data))
+
+
+def _described(flat: state_dict.FlatState, name: str) -> dict[str, str]:
+    return {
+        "format": state_dict.FORMAT,
+        "version": str(state_dict.VERSION),
+        "name": name,
+        "layers": json.dumps(flat.layers),
+        "legacy": json.dumps(flat.legacy),
+        "aliases": json.dumps(flat.aliases),
+    }
 
 
 def _header(blobs: Mapping[str, StoredBlob], strings: dict[str, str]) -> bytes:

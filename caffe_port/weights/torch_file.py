@@ -14,6 +14,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -27,9 +28,8 @@ from caffe_port.weights.stored import StoredBlob, StoredLayer, WeightFile
 # What torch.load raises on a broken or foreign file, depending on where it notices.
 _BROKEN = (
     pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, IndexError,
-    AttributeError,
-    OSError, AssertionError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile,
-    NotImplementedError, ImportError, UnicodeDecodeError, RecursionError,
+    AttributeError, OSError, AssertionError, EOFError, OverflowError, MemoryError,
+    zipfile.BadZipFile, NotImplementedError, ImportError, UnicodeDecodeError, RecursionError,
 )  # fmt: skip
 
 
@@ -91,8 +91,13 @@ def write_torch(
         "legacy": flat.legacy,
         "state_dict": tensors,
     }
+    with atomic_path(path) as temporary:
+        _save(content, temporary)
+
+
+def _save(content: object, path: Path) -> None:
     # into a stream: given a name, torch writes that name, here a random one, into the archive
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with path.open("wb") as stream:
         try:
             torch.save(content, stream)
         except RuntimeError as error:
