@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from array import array
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO
@@ -157,9 +158,12 @@ class _Words:
         return value
 
     def real(self, what: str) -> float:
-        """The next word as a number."""
+        """The next word as a number that float32 holds."""
         word = self.text(what)
         try:
-            return float(word)
-        except ValueError as error:
-            raise self.wrong(f"{what} is {word[:40]!r}; expected a number") from error
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= float(np.finfo(np.float32).max):
+            raise self.wrong(f"{what} is {word[:40]!r}; expected a number")
+        return value

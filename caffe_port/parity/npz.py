@@ -24,7 +24,7 @@ from caffe_port.parity.meta import DEFLATE_LIMIT, Array, Meta, parse_meta
 
 READ_ERRORS = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError,
-    SyntaxError, TokenError, MemoryError,  # numpy parses an array's head as Python
+    SyntaxError, TokenError, TypeError, MemoryError,  # numpy parses an array's head as Python
 )  # fmt: skip
 
 

@@ -158,10 +158,8 @@ def safetensors(data: bytes, chance: random.Random, change: Change) -> bytes:
     length = int.from_bytes(data[:8], "little")
     head, values = data[8 : 8 + length], data[8 + length :]
     try:
-        header = json.loads(head)
-        entry = chance.choice(sorted(header)) if isinstance(header, dict) else ""
-        head = json.dumps({**header, entry: _json(header[entry], chance, change)}).encode()
-    except (ValueError, KeyError, IndexError, RecursionError):
+        head = json.dumps(_json(json.loads(head), chance, change)).encode()
+    except (ValueError, RecursionError):
         head = change(head)
     return len(head).to_bytes(8, "little") + head + values
 

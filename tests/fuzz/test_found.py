@@ -20,6 +20,7 @@ from caffe_port.data.hdf5 import read_datasets
 from caffe_port.data.mat import read_mat
 from caffe_port.data.pictures import read_rgb
 from caffe_port.data.voc import voc_items
+from caffe_port.data.window_file import read_windows
 from caffe_port.errors import CaffePortError, FormatError, UsageError
 from caffe_port.files import open_regular, read_bytes
 from caffe_port.net import Net
@@ -139,7 +140,7 @@ def test_rates_beyond_the_largest_number() -> None:
 
 @pytest.mark.parametrize(
     "head", [b"{'shape': (1", b"{'shape': (1L,), 'descr': '<f4', 'fortran_order': False}",
-             b" \n  x", b"(" * 5000, b"[" * 90 + b"]" * 90]
+             b" \n  x", b"{b'descr': '<f4', 'shape': ()}", b"(" * 5000, b"[" * 90 + b"]" * 90]
 )  # fmt: skip
 def test_damaged_heads_of_arrays(tmp_path: Path, head: bytes) -> None:
     whole = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(4)
@@ -172,6 +173,13 @@ def test_notes_of_pictures_are_no_warnings(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         with pytest.raises(CaffePortError):
             read_rgb(path)
+
+
+@pytest.mark.parametrize("overlap", ["8" * 100, "3.4028236e38", "nan", "-inf", "x"])
+def test_window_files_with_overlaps_beyond_float32(tmp_path: Path, overlap: str) -> None:
+    (tmp_path / "a").write_text(f"# 0\na.jpg\n3\n10\n10\n2\n1 0.9 0 0 5 5\n0 {overlap} 2 2 8 8\n")
+    with pytest.raises(CaffePortError, match=r"line 8: overlap is .*; expected a number"):
+        read_windows(tmp_path / "a", "", 0.5, 0.5)
 
 
 def test_a_ppm_of_comments_only(tmp_path: Path) -> None:
