@@ -46,7 +46,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         outward = match[2].startswith("../")
         return match[1] + (_from_docs(Path("docs") / match[2], match[2]) if outward else match[2])
 
-    return _LINK.sub(moved, _HIDDEN.sub("", markdown))
+    shown = _HIDDEN.sub("", markdown).replace("<details>", '<details markdown="1">')
+    return _LINK.sub(moved, shown)
 
 
 def _from_docs(target: Path, link: str) -> str:
