@@ -75,14 +75,23 @@ def class_names(classes: int, path: PathLike | None = None) -> list[str]:
     """
     if path is None:
         return list(VOC_CLASSES) if classes == len(VOC_CLASSES) else list(map(str, range(classes)))
+    names = read_class_names(path)
+    if len(names) != classes:
+        raise UsageError(f"{path}: {len(names)} class names for a network of {classes} classes")
+    return names
+
+
+def read_class_names(path: PathLike) -> list[str]:
+    """The names in a file with one a line.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the class names cannot be read: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if len(names) != classes:
-        raise UsageError(f"{path}: {len(names)} class names for a network of {classes} classes")
-    return names
+    return [line.strip() for line in lines if line.strip()]
 
 
 def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from caffe_port.files import atomic_path
 from caffe_port.solver.watching import Step
 
 Points = list[tuple[int, float]]
+
+_PARTS = ("caffemodel", "solverstate", "runstate", "curve.json")
+_NAME = re.compile(rf"train_iter_([0-9]{{1,10}})\.({'|'.join(_PARTS)})")
 
 
 @dataclass
@@ -101,17 +105,15 @@ class Snapshots:
 
     def latest(self) -> int | None:
         """The complete snapshot of most updates."""
-        found = (path.name.split("_")[-1] for path in self.folder.glob("train_iter_*.curve.json"))
-        numbers = (int(name.partition(".")[0]) for name in found)
+        numbers = {number for number, _ in self._files()}
         whole = [n for n in numbers if all(self._stem(n, s).exists() for s in _PARTS)]
         return max(whole, default=None)
 
     def keep_only(self, iteration: int) -> None:
         """Removes all others."""
-        kept = self.curve(iteration).name.partition(".")[0]
         # curves first: what is left of a snapshot then is not taken for one
-        for path in sorted(self.folder.glob("train_iter_*"), key=lambda p: p.suffix != ".json"):
-            if path.name.partition(".")[0] != kept:
+        for number, path in sorted(self._files(), key=lambda pair: pair[1].suffix != ".json"):
+            if number != iteration:
                 path.unlink(missing_ok=True)
 
     def drop_states(self) -> None:
@@ -123,5 +125,7 @@ class Snapshots:
     def _stem(self, iteration: int, suffix: str) -> Path:
         return self.folder / f"train_iter_{iteration}.{suffix}"
 
-
-_PARTS = ("caffemodel", "solverstate", "runstate")
+    def _files(self) -> list[tuple[int, Path]]:
+        """Iteration and path of all that is a snapshot's, and nothing that only looks like it."""
+        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("train_iter_*"))
+        return [(int(match[1]), path) for match, path in found if match]

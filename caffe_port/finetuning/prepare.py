@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.figures import class_names
+from caffe_port.evaluation.cores import cores
+from caffe_port.evaluation.figures import read_class_names
 from caffe_port.finetuning.composed import Changes, Composed
 from caffe_port.finetuning.data import Images
 from caffe_port.finetuning.published import PUBLISHED
@@ -46,8 +46,7 @@ def make_setting(
         parameters = parse_parameters(crf)
     else:
         parameters = own_crf(variant, Composed(variant, images, changes).test)
-    each = threads or max(1, (os.cpu_count() or 1) // jobs)
-    return Setting(images, init.resolve(), changes, parameters, device, each)
+    return Setting(images, init.resolve(), changes, parameters, device, threads or cores(jobs))
 
 
 def own_crf(variant: Variant, test: caffe_pb2.NetParameter) -> CRFParameters | None:
@@ -69,12 +68,10 @@ def class_names_of(images: Images, path: Path | None) -> list[str] | None:
     Raises:
         DataError: the file cannot be read.
     """
-    path = path or images.root / "class_names.txt"
-    if not path.is_file():
+    own = images.root / "class_names.txt"
+    if path is None and not own.is_file():
         return None
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    count = sum(1 for line in lines if line.strip())
-    return class_names(count, path)
+    return read_class_names(path or own)
 
 
 def _check_device(device: str) -> None:

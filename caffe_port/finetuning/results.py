@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caffe_port.errors import FormatError
-from caffe_port.evaluation.figures import versions
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.evaluation.figures import class_names, versions
 from caffe_port.files import atomic_path
 from caffe_port.finetuning.composed import Composed
 from caffe_port.finetuning.curve import Curve, Snapshots
@@ -146,6 +146,8 @@ def gather(work: Sequence[Trial], names: Sequence[str] | None = None) -> Results
     Args:
         work: all runs.
         names: of the classes; numbers (VOC's for 21) when absent.
+    Raises:
+        UsageError: there are more or fewer names than classes.
     """
     setting = work[0].setting
     images = setting.images
@@ -182,10 +184,10 @@ def _add(
         result.steps, result.from_fillers = found["steps"], found["from_fillers"]
         path = Snapshots(trial.folder / "snapshots").curve(found["steps"])
         curves.setdefault(trial.variant.name, []).append(Curve.read(path))
-    if not result.names and score.iou_before:
-        from caffe_port.evaluation.figures import class_names
-
-        result.names = class_names(len(score.iou_before))
+    classes = len(score.iou_before)
+    result.names = result.names or class_names(classes)
+    if classes and len(result.names) != classes:
+        raise UsageError(f"{len(result.names)} class names for a network of {classes} classes")
 
 
 def _score(found: Mapping[str, Any]) -> Score:

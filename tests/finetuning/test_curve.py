@@ -38,6 +38,17 @@ def test_the_latest_is_one_with_all_its_files(tmp_path, missing):
     assert snapshots.latest() == 10
 
 
+def test_copies_that_a_user_made_are_no_snapshots_and_stay(tmp_path):
+    save(tmp_path, "9 (copy)")
+    save(tmp_path, "10_old")
+    snapshots, copies = Snapshots(tmp_path), sorted(tmp_path.iterdir())
+    assert snapshots.latest() is None
+    save(tmp_path, 9)
+    assert snapshots.latest() == 9
+    snapshots.keep_only(10)
+    assert sorted(tmp_path.iterdir()) == copies
+
+
 def test_a_snapshot_takes_the_place_of_earlier_ones(tmp_path):
     snapshots = Snapshots(tmp_path)
     save(tmp_path, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import queue
@@ -164,6 +165,25 @@ def test_a_run_waits_for_a_process_that_is_at_work_there(unbroken):
     assert "waiting for the process" in told[0]
     running.run(trial, control())
     assert outcome(trial) == expected
+
+
+def test_a_file_system_without_locks_is_no_hindrance(unbroken, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(stream, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    trial, expected = unbroken
+    running.run(trial, control())
+    assert outcome(trial) == expected
+
+
+def test_class_names_are_as_many_as_classes(finished):
+    trial, _ = finished
+    assert gather([trial], list("abcdef")).names == list("abcdef")
+    with pytest.raises(UsageError, match="5 class names for a network of 6 classes"):
+        gather([trial], list("abcde"))
 
 
 def test_weights_of_another_net(tmp_path, setup):
