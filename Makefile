@@ -65,10 +65,10 @@ $(VENV)/installed-for-docs: $(VENV)/installed
 	touch $@
 
 wheels:
-	$(PYTHON) tools/wheels.py
+	$(PYTHON) -m tools.matrix.wheels
 
 matrix:
-	$(PYTHON) tools/matrix.py
+	$(PYTHON) -m tools.matrix
 
 # caffe_pb2 runs on protobuf 4 to 7 only when made by a protoc of the 4.x time
 proto:
