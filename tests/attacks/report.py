@@ -80,11 +80,13 @@ def _lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
         entries = dict.fromkeys(o.entry for o in found)
         yield f"### {family[0].upper()}{family[1:]}\n"
         yield "Given to " + ", ".join(f"`{' '.join(e.split())[:90]}`" for e in entries) + ".\n"
+        lines = [_line(attack, list(group)) for attack, group in groupby(found, lambda o: o.attack)]
+        slowest = max(o.seconds for o in found)
+        yield f"<details><summary>{len(lines)} attacks, at most {slowest:.2f} s</summary>\n"
         yield "| attack | ends in | seconds | MB |"
         yield "|---|---|---|---|"
-        for attack, group in groupby(found, lambda o: o.attack):
-            yield _line(attack, list(group))
-        yield ""
+        yield from lines
+        yield "\n</details>\n"
 
 
 def _line(attack: str, group: Sequence[Outcome]) -> str:
