@@ -120,18 +120,13 @@ def _outputs(layers: Sequence[LayerSpec]) -> frozenset[str]:
     copies: dict[str, str] = {}
     unread: set[str] = set()
     for layer in layers:
-        if _is_inserted(layer):
+        if layer.is_inserted:
             copies.update(dict.fromkeys(layer.tops, layer.bottoms[0]))
             continue
         if layer.op.kind != "sink":
             unread.difference_update(copies.get(blob, blob) for blob in layer.bottoms)
         unread.update(layer.tops)
     return frozenset(unread)
-
-
-def _is_inserted(layer: LayerSpec) -> bool:
-    """Whether it is a Split that ``insert_splits`` made, not one of the prototxt."""
-    return layer.type == "Split" and layer.tops[0] == f"{layer.name}_0"
 
 
 def _with_frees(layers: Sequence[LayerSpec], kept: frozenset[str]) -> list[Step]:

@@ -110,7 +110,7 @@ class Trace:
         value = self._current[layer.bottoms[0]]
         for top in layer.tops:
             self._current[top] = value
-        if layer.tops[0] == f"{layer.name}_0":  # Caffe's own: nobody asked for these names
+        if layer.is_inserted:  # nobody asked for these names
             self._copies.update(layer.tops)
 
     def _write(self, layer: LayerSpec) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -162,10 +163,7 @@ class _Buffers:
 
     @staticmethod
     def _take(memory: Tensor, *shape: int) -> Tensor:
-        size = 1
-        for extent in shape:
-            size *= extent
-        return memory[:size].view(shape)
+        return memory[: math.prod(shape)].view(shape)
 
 
 def _subtract_and_add(d: list[Tensor], out: list[Tensor]) -> None:

@@ -59,10 +59,6 @@ class SourceLayer(Layer):
         """Opens the layer's files."""
         raise TypeError(f"{type(self).__name__} defines no open")
 
-    def needs_random(self, transform: Transform) -> bool:
-        """Whether Caffe's transformer draws: it mirrors, or crops in TRAIN."""
-        return transform.mirror or (self.in_training and transform.crop_size > 0)
-
     def transformer(self, transform: Transform) -> Transformer:
         """The layer's transformer, on the layer's generator."""
         return Transformer(transform, self.spec.phase, self.streams.transformer)

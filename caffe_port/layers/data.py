@@ -20,7 +20,7 @@ class Data(SourceLayer):
     def seeds(self, thread: CaffeRandom | None) -> Streams:
         op = self.spec.options(Options)
         return Streams(
-            thread, self.spec.dialect, transforms=self.needs_random(op.transform),
+            thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
             skips=self._skips, reads_apart=True,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ class ImageData(SourceLayer):
     def seeds(self, thread: CaffeRandom | None) -> Streams:
         op = self.spec.options(Options)
         return Streams(
-            thread, self.spec.dialect, transforms=self.needs_random(op.transform),
+            thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
             orders=op.shuffle, skips=op.rand_skip > 0,
         )  # fmt: skip
 

@@ -31,8 +31,8 @@ class MemoryData(Layer):
         super().__init__(spec)
         self.options = op = spec.options(Options)
         self.batch_size = op.batch_size
-        needed = op.transform.mirror or (self.in_training and op.transform.crop_size > 0)
-        self._streams = Streams(rng.current(), spec.dialect, transforms=needed, prefetches=False)
+        draws = op.transform.draws(spec.phase)
+        self._streams = Streams(rng.current(), spec.dialect, transforms=draws, prefetches=False)
         self._transformer: Transformer | None = None
         self._data: Floats | None = None
         self._labels: Floats = np.zeros(0, np.float32)

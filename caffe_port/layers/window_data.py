@@ -18,7 +18,7 @@ class WindowData(SourceLayer):
     """
 
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        transforms = self.needs_random(self.spec.options(Options).transform)
+        transforms = self.spec.options(Options).transform.draws(self.spec.phase)
         return Streams(thread, self.spec.dialect, transforms=transforms, orders=True)
 
     def open(self) -> WindowReader:

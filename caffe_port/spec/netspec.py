@@ -77,6 +77,11 @@ class LayerSpec:
         return self.op
 
     @property
+    def is_inserted(self) -> bool:
+        """Whether it is a Split that ``insert_splits`` made, not one of the prototxt."""
+        return self.type == "Split" and self.tops[0] == f"{self.name}_0"
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one forward pass at the net's own input shapes."""
         return self.op.multiply_adds(self.bottom_shapes, self.top_shapes)

@@ -44,6 +44,10 @@ class Transform:
         color = True if o.force_color else False if o.force_gray else None
         return cls(o.scale, o.mirror, o.crop_size, o.mean_file, tuple(o.mean_value), color)
 
+    def draws(self, phase: str) -> bool:
+        """Whether Caffe's transformer takes random numbers: it mirrors, or crops in TRAIN."""
+        return self.mirror or (phase == "TRAIN" and self.crop_size > 0)
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what an item of this size becomes."""
         crop = self.crop_size

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._labels import labels_of_items
 
 
 @register_op
@@ -47,9 +48,5 @@ class AdaptiveBiasChannel(Op):
             len(scores) == 4 and scores[1] > 1 and scores[2] * scores[3] > 0,
             f"scores of shape {scores}; expected (N, C, H, W) with two channels or more",
         )
-        fits = len(labels) in (2, 4) and labels[0] == scores[0] and labels[1] >= 1
-        expect(
-            fits and labels[2:] in ((), (1, 1)),
-            f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)",
-        )
+        labels_of_items(scores, labels)
         return [scores]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._labels import label_map, labels_of_items
 
 
 @register_op
@@ -48,14 +49,9 @@ class BiasChannel(Op):
         expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
         if self.label_type == "IMAGE":
             # v1 and v2 read the number of labels off the second axis
-            fits = len(labels) in (2, 4) and labels[0] == scores[0] and labels[1] >= 1
-            expect(
-                fits and labels[2:] in ((), (1, 1)),
-                f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)",
-            )
+            labels_of_items(scores, labels)
             return [scores]
-        wanted = (scores[0], 1, *scores[2:])
-        expect(labels == wanted, f"labels of shape {labels}; expected {wanted}")
+        label_map(scores, labels)
         expect(
             self.background is None or 0 <= self.background < scores[1],
             f"background_label is {self.background}; expected 0 to {scores[1] - 1}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops._loss import same_batch
+from caffe_port.spec.ops._labels import same_batch
 
 
 @register_op

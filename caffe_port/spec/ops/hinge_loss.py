@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, register_op
-from caffe_port.spec.ops._loss import one_label_each
+from caffe_port.spec.ops._labels import one_label_each
 
 
 @register_op

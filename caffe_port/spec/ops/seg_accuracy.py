@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, register_op
+from caffe_port.spec.ops._labels import label_map
 
 
 @register_op
@@ -34,7 +35,5 @@ class SegAccuracy(Op):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, labels = bottoms
-        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
-        wanted = (scores[0], 1, *scores[2:])
-        expect(labels == wanted, f"labels of shape {labels}; expected {wanted}")
+        label_map(scores, labels)
         return [(1, 1, 1, 3)]

@@ -1,4 +1,4 @@
-"""What the options of several loss layers share."""
+"""What layers that read labels share: how many there must be, and what losses divide by."""
 
 from __future__ import annotations
 
@@ -45,3 +45,19 @@ def one_label_per_position(scores: Shape, labels: Shape, axis: int) -> None:
         f"{math.prod(labels)} labels (shape {labels}) for scores of shape {scores}; expected "
         f"{wanted}, one per position",
     )
+
+
+def labels_of_items(scores: Shape, labels: Shape) -> None:
+    """Refuses labels other than a list (N, L, 1, 1) or (N, L), L not 0, per item of scores."""
+    fits = len(labels) in (2, 4) and labels[0] == scores[0] and labels[1] >= 1
+    expect(
+        fits and labels[2:] in ((), (1, 1)),
+        f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)",
+    )
+
+
+def label_map(scores: Shape, labels: Shape) -> None:
+    """Refuses labels that are not one plane over scores (N, C, H, W)."""
+    expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+    wanted = (scores[0], 1, *scores[2:])
+    expect(labels == wanted, f"labels of shape {labels}; expected {wanted}")
