@@ -81,7 +81,8 @@ def _verify(
 
 
 def _show(result: VerifyResult) -> None:
-    from caffe_port.parity.report import footnotes, headline, terminal_table
+    from caffe_port.parity.report import terminal_table
+    from caffe_port.parity.table import footnotes, headline
     from caffe_port.printing import console
 
     shown = console(width=None if sys.stdout.isatty() else 160)

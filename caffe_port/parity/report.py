@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from caffe_port.files import atomic_path
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row
+from caffe_port.parity.report_html import page_of
+from caffe_port.parity.table import HEADERS, WORDS, cells_of, environment, shown_rows, worst
 from caffe_port.parity.verify import VerifyResult
 from caffe_port.printing import printable
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 JSON_FORMAT, JSON_VERSION = "caffe_port parity", 1
-
-#: Columns of the parity table, in the terminal and on the page; these are left-aligned:
-WORDS = ("", "layer", "blob", "verdict", "reason")
-FIGURES = ("shape", "peak", "e_port", "of peak", "e_caffe", "of peak")
-HEADERS = (*WORDS[:3], *FIGURES, *WORDS[3:])
 
 STYLES = {
     Verdict.PASS: "green",
@@ -63,71 +58,11 @@ def write_json(result: VerifyResult, path: Path) -> None:
 
 def write_report(result: VerifyResult, folder: Path) -> tuple[Path, Path]:
     """Writes ``report.html`` and ``report.json`` into a folder; returns their paths."""
-    from caffe_port.parity.report_html import page_of
-
     html, data = folder / "report.html", folder / "report.json"
     with atomic_path(html) as temporary:
         temporary.write_text(page_of(result), encoding="utf-8")
     write_json(result, data)
     return html, data
-
-
-def worst(result: VerifyResult, figure: str) -> dict[str, Any] | None:
-    """The row with the largest relative ``e_port`` or ``e_caffe``; None when nothing has one."""
-    name = {"e_port": "port_relative", "e_caffe": "caffe_relative"}[figure]
-    found = [(getattr(row.comparison, name), row) for row in result.rows]
-    finite = [(value, row) for value, row in found if value is not None and math.isfinite(value)]
-    if not finite:
-        return None
-    value, row = max(finite, key=lambda pair: float(pair[0]))
-    return {"kind": row.kind, "name": row.name, "relative": value}
-
-
-def environment() -> dict[str, str]:
-    """Versions of what computed the port's numbers."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("torch", "numpy", "caffe-port"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def shown_rows(result: VerifyResult) -> list[Row]:
-    """Rows worth a line: parameters only when they differ, and no blobs nobody recorded."""
-    return [
-        row
-        for row in result.rows
-        if row.comparison.verdict is Verdict.FAIL
-        or (row.kind != "param" and row.comparison.verdict is not Verdict.NOT_RECORDED)
-    ]
-
-
-def headline(result: VerifyResult) -> str:
-    """The outcome in one sentence."""
-    passed, row = result.count(Verdict.PASS), result.first_bad
-    params = sum(r.kind == "param" for r in result.rows)
-    if row is None:
-        rest = f", {params} of them parameters equal bit for bit" if params else ""
-        return f"{result.net}: all {passed} compared arrays pass{rest}."
-    layers = ", ".join(f"'{name}'" for name in row.layers) or "none (an input)"
-    return (
-        f"{result.net}: {result.count(Verdict.FAIL)} arrays fail, {passed} pass. "
-        f"First bad layer: {layers}, by {row.kind} '{row.name}': {row.comparison.reason}."
-    )
-
-
-def footnotes(result: VerifyResult) -> list[str]:
-    """What the table leaves out, and ties."""
-    notes = []
-    if unrecorded := result.count(Verdict.NOT_RECORDED):
-        notes.append(f"{unrecorded} arrays were not recorded or cannot be held against anything.")
-    if random := result.count(Verdict.RANDOM):
-        notes.append(f"{random} arrays depend on random draws and were not compared.")
-    if ties := sum(row.comparison.ties for row in result.rows):
-        notes.append(f"{ties} labels were decided by scores that tie within Caffe's own error.")
-    return notes
 
 
 def terminal_table(result: VerifyResult) -> Table:
@@ -145,24 +80,6 @@ def terminal_table(result: VerifyResult) -> Table:
         cells = [Text(printable(cell)) for cell in cells_of(row)]
         table.add_row(*cells[:-2], Text(verdict.value, style=STYLES[verdict]), cells[-1])
     return table
-
-
-def cells_of(row: Row) -> list[str]:
-    """One row as text, in the order of ``HEADERS``."""
-    c = row.comparison
-    numbers = (c.peak, c.e_port, c.port_relative, c.e_caffe, c.caffe_relative)
-    figures = [_number(value) for value in numbers]
-    if c.differing is not None and c.verdict in (Verdict.PASS, Verdict.FAIL):
-        figures[1:] = [f"{c.differing} differ", "", "", ""]
-    shape = " x ".join(map(str, c.shape)) if c.shape else ""
-    layer = " + ".join(row.layers)
-    return [row.kind, layer, row.name, shape, *figures, c.verdict.value, c.reason]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "0" if value == 0 else f"{value:.3g}"
 
 
 def _row_dict(row: Row) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from caffe_port.html import Html
 from caffe_port.parity import tolerance
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.plot import error_plot
-from caffe_port.parity.report import (
+from caffe_port.parity.table import (
     HEADERS,
     WORDS,
     cells_of,
