@@ -1,7 +1,7 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
 # make lint, make docs (the book, into site/), make bench (all benchmarks),
-# make attacks (hostile files; docs/security.md), make fuzz (SECONDS each target),
+# make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
 # make matrix (all tests under old and new Pythons and libraries)
 PYTHON ?= python3
@@ -30,14 +30,13 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks
 
 attacks: $(VENV)/installed-for-tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attacks --jobs 2
 
-# atheris, where it can be had, and libFuzzer or g++ for the lattice
+# SECONDS for each target, and docs/fuzz.md; or so many RUNS, the same ones every time
 SECONDS ?= 240
-fuzz: $(VENV)/installed-for-tests
-	-$(BIN)/pip install --quiet --editable '.[test,fuzz]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS)
-	$(BIN)/python -m tests.fuzz.lattice --seconds $(SECONDS)
+fuzz: $(VENV)/installed-for-fuzz
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m tests.fuzz \
+		$(if $(RUNS),--runs $(RUNS) --jobs 2,--seconds $(SECONDS))
 
 # the lattice under AddressSanitizer and UndefinedBehaviorSanitizer; the usual build comes back after
 SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)
@@ -54,6 +53,11 @@ $(VENV)/installed: $(HAND_WRITTEN)
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,triton]'
+	touch $@
+
+# atheris has no wheels for some Pythons and machines; fuzzing then goes without
+$(VENV)/installed-for-fuzz: $(VENV)/installed-for-tests
+	-$(BIN)/pip install --quiet --only-binary atheris --editable '.[test,fuzz]'
 	touch $@
 
 $(VENV)/installed-for-lint: $(VENV)/installed-for-tests

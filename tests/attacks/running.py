@@ -1,7 +1,8 @@
 """Runs an attack in a process of its own, under limits, and says how it ended.
 
 The process is forked from one that has imported the package, so that what is measured is the
-attack and not the import. It runs in a scene's copy, whose files are compared before and after.
+attack and not the import. It runs in a scene's copy, whose files are compared before and after, and what it prints
+is looked through for codes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import resource
 import shutil
 import signal
@@ -20,7 +22,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,19 @@ SECONDS, MEGABYTES = 2.0, 200.0  # what the table promises
 PATIENCE = 20  # seconds until an attack is killed
 ADDRESS_SPACE = 6 * 2**30  # above what is mapped at the start
 CANARY = "EXECUTED"  # attacks that get code run make a file of this name
+MARKUP = "<s>EXECUTED"  # stands in names; a page must not hold it as it is
+#: What a terminal acts upon: control codes, marks of direction, halves of surrogate pairs.
+CODES = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+FORGED = re.compile(r"^F0101 |^forged", re.MULTILINE)  # begins a line in no name's place
 #: What no reader of a file has any business with.
 EXECUTING = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect"}
+
+
+_executed: list[str] = []  # in this process, since an attack began
+Start = Callable[[Entry, Path, Path, "Outcome"], None]
+Listing = dict[str, tuple[int, int, int]]
 
 
 @dataclass
@@ -50,6 +63,7 @@ class Outcome:
         megabytes: the process's peak of resident memory above its start and the files' size.
         written: files that are new or changed.
         executed: what ran that should not have.
+        shown: codes that reached the terminal, or codes and markup that reached a page.
     """
 
     family: str
@@ -62,11 +76,13 @@ class Outcome:
     megabytes: float = 0.0
     written: tuple[str, ...] = ()
     executed: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def safe(self, may_read: bool) -> bool:
         """Whether it ended as it must, figures aside."""
         ended = self.end == "refused" or (may_read and self.end == "read")
-        return ended and not self.executed and (self.end == "read" or not self.written)
+        quiet = not (self.executed or self.shown)
+        return ended and quiet and (self.end == "read" or not self.written)
 
     def within_bounds(self) -> bool:
         """Whether it was quick and small enough."""
@@ -98,33 +114,54 @@ class Runner:
 
     Args:
         folder: where scenes are built; emptied as attacks end.
+        start: runs one; by default in a process of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: Start | None = None) -> None:
+        self._start = start or fork
         self._good, self._here = folder / "good", folder / "scene"
+        self._terminal = folder / "terminal"
         self._good.mkdir(parents=True)
         scene.build(self._good)
 
     def run(self, attack: Attack) -> Iterator[Outcome]:
-        """The outcomes of all the attack's entries, each in a fresh scene."""
+        """The outcomes of all the attack's entries, each in a scene that is as at the start."""
+        before, made = self._make(attack)
+        # of what the attack brought, sparse files as their blocks
+        size = sum(made[n][2] for n in made if made[n] != before.get(n))
         for entry in attack.entries:
-            shutil.rmtree(self._here, ignore_errors=True)
-            shutil.copytree(self._good, self._here)
-            before = _listing(self._here)
-            attack.make(self._here)
-            made = _listing(self._here)
             outcome = Outcome(attack.family, attack.name, entry.name)
-            _fork(entry, self._here, outcome)
-            # of what the attack brought, sparse files as their blocks
-            size = sum(made[n][2] for n in made if made[n] != before.get(n))
+            self._start(entry, self._here, self._terminal, outcome)
             outcome.megabytes = max(0.0, outcome.megabytes - size / 2**20)
             after = _listing(self._here)
             changed = [n for n in after if n not in made or after[n][:2] != made[n][:2]]
             written = (n for n in changed if not _is_mark(n) and n not in attack.keeps)
             outcome.written = tuple(sorted(written))
+            outcome.shown = _codes(self._terminal.read_bytes(), FORGED)
+            for name in changed:
+                if name.endswith((".html", ".svg")):
+                    page = (self._here / name).read_bytes()
+                    outcome.shown += _codes(page, re.compile(re.escape(MARKUP)))
             if any(Path(n).name == CANARY for n in changed):
                 outcome.executed += (CANARY,)
             yield outcome
+            if changed or made.keys() - after.keys():
+                before, made = self._make(attack)
+
+    def _make(self, attack: Attack) -> tuple[Listing, Listing]:
+        """The scene's files before the attack has brought its own, and after."""
+        shutil.rmtree(self._here, ignore_errors=True)
+        shutil.copytree(self._good, self._here, symlinks=True)
+        before = _listing(self._here)
+        attack.make(self._here)
+        return before, _listing(self._here)
+
+
+def _codes(content: bytes, bad: re.Pattern[str]) -> tuple[str, ...]:
+    """What stands in a text that must not, with what is around it."""
+    text = content.decode(errors="surrogateescape")
+    found = (pattern.search(text) for pattern in (CODES, bad))
+    return tuple(ascii(text[max(0, m.start() - 30) : m.end() + 30]) for m in found if m)
 
 
 def _is_mark(name: str) -> bool:
@@ -137,7 +174,7 @@ def _is_mark(name: str) -> bool:
     )
 
 
-def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
+def _listing(folder: Path) -> Listing:
     """Every file and folder with its time of change, size and size on the disk."""
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -148,12 +185,13 @@ def _listing(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def _fork(entry: Entry, folder: Path, outcome: Outcome) -> None:
+def fork(entry: Entry, folder: Path, terminal: Path, outcome: Outcome) -> None:
+    """Runs an attack in a process of its own, until it ends or patience does."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(entry, folder, outcome, writing)
+        _child(entry, folder, terminal, outcome, writing)
     os.close(writing)
     start, status = time.monotonic(), None
     while status is None:
@@ -177,23 +215,39 @@ def _fork(entry: Entry, folder: Path, outcome: Outcome) -> None:
         outcome.error = signal.Signals(os.WTERMSIG(status)).name
 
 
-def _child(entry: Entry, folder: Path, outcome: Outcome, writing: int) -> None:
+def _child(entry: Entry, folder: Path, terminal: Path, outcome: Outcome, writing: int) -> None:
     """Never returns."""
     try:
-        os.chdir(folder)
-        os.environ.update(HOME=str(folder / "home"), TMPDIR=str(folder / "home"))
-        silent = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(silent, stream)
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        mapped = _status("VmSize")
-        resource.setrlimit(resource.RLIMIT_AS, (mapped * 1024 + ADDRESS_SPACE,) * 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
-        _watched(entry, outcome)
+        confine()
+        run_here(entry, folder, terminal, outcome)
         os.write(writing, json.dumps(asdict(outcome)).encode())
     finally:
         os._exit(0)
+
+
+def confine() -> None:
+    """Limits for this process, which is a child."""
+    mapped = _status("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (mapped * 1024 + ADDRESS_SPACE,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+    sys.addaudithook(lambda event, _: _executed.append(event) if event in EXECUTING else None)
+
+
+def run_here(entry: Entry, folder: Path, terminal: Path, outcome: Outcome) -> None:
+    """Runs an attack in this process, its output into a file."""
+    os.chdir(folder)
+    os.environ.update(HOME=str(folder / "home"), TMPDIR=str(folder / "home"))
+    shown = os.open(terminal, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(shown, stream)
+    os.close(shown)
+    sys.stdout = sys.stderr = open(  # noqa: SIM115
+        1, "w", encoding="utf-8", errors="surrogateescape", closefd=False
+    )
+    _watched(entry, outcome)
+    sys.stdout.flush()
+    os.chdir("/")
 
 
 def _watched(entry: Entry, outcome: Outcome) -> None:
@@ -207,8 +261,7 @@ def _watched(entry: Entry, outcome: Outcome) -> None:
         raised.append(f"{type(self).__name__}\n{self}")
 
     errors.CaffePortError.__init__ = noted  # type: ignore[method-assign]
-    executed: list[str] = []
-    sys.addaudithook(lambda event, _: executed.append(event) if event in EXECUTING else None)
+    _executed.clear()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     start, memory = time.process_time(), _status("VmRSS")
     try:
@@ -221,6 +274,7 @@ def _watched(entry: Entry, outcome: Outcome) -> None:
             outcome.error = "OSError" if status in (1, 2) else f"exit {status}"
     except errors.CaffePortError as error:
         outcome.end, outcome.error = "refused", f"{type(error).__name__}\n{error}"
+        print(error)  # as Python would
     except OSError as error:
         # documented, where the system says why a file cannot be opened
         outcome.end = "refused" if error.filename else "foreign error"
@@ -229,11 +283,13 @@ def _watched(entry: Entry, outcome: Outcome) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
         outcome.end = "foreign error"
         outcome.error = f"{type(error).__name__}\n{where.filename}:{where.lineno}: {error}"
+    finally:
+        errors.CaffePortError.__init__ = plain  # type: ignore[method-assign]
     outcome.seconds = round(time.process_time() - start, 3)
     outcome.megabytes = round((_status("VmHWM") - memory) / 1024, 1)
     outcome.error, _, message = outcome.error.partition("\n")
     outcome.message = message.replace(str(Path.cwd()), ".").strip()[:400]
-    outcome.executed = tuple(sorted(set(executed)))
+    outcome.executed = tuple(sorted(set(_executed)))
 
 
 def _status(field: str) -> int:

@@ -44,6 +44,7 @@ def test_ends_in_a_named_error(found: Found, attack: Any) -> None:
         assert outcome["end"] == "refused" or outcome["entry"] in attack.reads, outcome
         assert outcome["error"] or outcome["end"] == "read", outcome
         assert not outcome["executed"], outcome
+        assert not outcome["shown"], outcome
         assert outcome["end"] == "read" or not outcome["written"], outcome
 
 
