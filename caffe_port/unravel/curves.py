@@ -89,14 +89,11 @@ def _maps(
     (gradient,) = torch.autograd.grad(score, x)
     slope = gradient[0].abs().amax(0).cpu().numpy().astype(np.float64)
     return {
-        "traced points": heat_map(traces[label].get(source, _NONE), canvas),
+        "traced points": heat_map(traces.arrived(label, source), canvas),
         "gradient": _smoothed(slope, canvas),
         "own region": _smoothed(_enlarged(traces.label_map == label, canvas), canvas),
         "random": _smoothed(noise, canvas),
     }
-
-
-_NONE = np.empty((0, 3), np.int32)
 
 
 def _smoothed(values: Floats, canvas: Size) -> Floats:

@@ -17,8 +17,6 @@ from caffe_port.unravel.heatmap import Bytes, overlay
 from caffe_port.unravel.pictures import encoded, enlargement, resized, with_points
 from caffe_port.unravel.study import Plan, Seen, heat_of
 
-_NONE = np.empty((0, 3), np.int32)
-
 
 def image_section(
     each: Seen, spec: NetSpec, plan: Plan, names: Sequence[str], out: Path
@@ -51,7 +49,7 @@ def _overview(each: Seen) -> html.Html:
 def _label(each: Seen, spec: NetSpec, plan: Plan, label: int, name: str, out: Path) -> html.Html:
     source, figures = spec.sources[0], []
     for shift, traces in each.traces.items():
-        points = traces[label].get(source, _NONE)
+        points = traces.arrived(label, source)
         dots = with_points(each.picture, points[:, 1:].astype(np.float64), radius=4)
         heat = overlay(each.picture, heat_of(traces, label, source, plan.settings.crop))
         figures.append(html.figure(encoded(dots), f"{name}, {shift}: {len(points)} points"))

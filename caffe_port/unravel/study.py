@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from caffe_port.data.pictures import read_labels, read_rgb
-from caffe_port.errors import DataError
+from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.prediction import network_input
 from caffe_port.evaluation.settings import Settings
 from caffe_port.unravel.curves import Curves, curves
@@ -25,8 +25,8 @@ from caffe_port.unravel.trace import Traces, trace
 if TYPE_CHECKING:
     from caffe_port.net import Net
 
+MOST_LABELS = 255
 NOWHERE = -1  # marks places of the label map that are not to be traced
-_NONE = np.empty((0, 3), np.int32)
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,11 @@ def _label_maps(
     """The scores' label map without the padding, and its labels at the picture's own places."""
     with torch.no_grad():
         scores = net({net.spec.sources[0]: x}, keep=[top])[top]
+    if scores.dim() != 4 or scores.shape[1] > MOST_LABELS:
+        raise UsageError(
+            f"'{top}' has shape {tuple(scores.shape)}; expected (1, labels, H, W), of at most "
+            f"{MOST_LABELS} labels: a label map has 8 bits, and 255 stands for no label"
+        )
     own = scores[0].argmax(0).cpu().numpy()
     place = placements(net.spec, {top: tuple(scores.shape)})[top]
     near, inside = [], []
@@ -171,19 +176,19 @@ def _traced(
 
 def heat_of(traces: Traces, label: int, source: str, canvas: Size) -> Floats:
     """The heat map of a label over the input; zeros where nothing arrived."""
-    return heat_map(traces[label].get(source, _NONE), canvas)
+    return heat_map(traces.arrived(label, source), canvas)
 
 
 def _evidence(net: Net, traces: Traces, regions: Bytes, plan: Plan) -> list[Evidence]:
     source = net.spec.sources[0]
     return [
         evidence(
-            blobs.get(source, _NONE),
+            traces.arrived(label, source),
             heat_of(traces, label, source, plan.settings.crop),
             label,
             regions,
             ignore_label=plan.settings.ignore_label,
         )
-        for label, blobs in traces.items()
-        if len(blobs[traces.top])
+        for label in traces
+        if len(traces.arrived(label, traces.top))
     ]

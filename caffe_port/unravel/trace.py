@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from caffe_port.spec import LayerSpec
 
 SHIFTS: tuple[Shift, ...] = get_args(Shift)
+_NONE = np.empty((0, 3), np.int32)
 
 
 class Traces(dict[int, dict[str, Points]]):
@@ -41,6 +42,10 @@ class Traces(dict[int, dict[str, Points]]):
         super().__init__()
         self.top, self.label_map = top, label_map
         self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def arrived(self, label: int, blob: str) -> Points:
+        """(P, 3) the label's points in a blob; none where it has none there."""
+        return self[label].get(blob, _NONE)
 
 
 def trace(
