@@ -13,6 +13,8 @@ from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
 
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+# BVLC refuses a negative gamma for sigmoid too, where it lets the rate fall; DeepLab does not
+_POWERS_OF_GAMMA = ("step", "exp", "inv", "multistep")
 
 
 def learning_rate(
@@ -33,13 +35,8 @@ def learning_rate(
     Raises:
         UsageError: an unknown policy, or options that it refuses.
     """
-    policy, gamma = param.lr_policy, param.gamma
-    if policy not in POLICIES:
-        raise UsageError(f"lr_policy is '{policy}'; expected one of {', '.join(POLICIES)}")
-    if (gamma < 0 and policy != "sigmoid") or (
-        policy in ("step", "sigmoid") and param.stepsize <= 0
-    ):
-        raise UsageError(f"lr_policy '{policy}' with gamma {gamma}, stepsize {param.stepsize}")
+    _check(param)
+    policy = param.lr_policy
     if policy == "step":
         current_step = iteration // param.stepsize
     elif policy == "multistep":
@@ -49,6 +46,17 @@ def learning_rate(
     with np.errstate(over="ignore"):
         rate = np.float32(param.base_lr * _factor(param, iteration, current_step))
     return float(rate), current_step
+
+
+def _check(param: caffe_pb2.SolverParameter) -> None:
+    policy = param.lr_policy
+    if policy not in POLICIES:
+        raise UsageError(f"lr_policy is '{policy}'; expected one of {', '.join(POLICIES)}")
+    if policy in _POWERS_OF_GAMMA and param.gamma < 0:
+        raise UsageError(f"lr_policy '{policy}' with gamma {param.gamma:g}; expected 0 or more")
+    if policy in ("step", "sigmoid") and param.stepsize <= 0:
+        message = f"lr_policy '{policy}' with stepsize {param.stepsize}; expected 1 or more"
+        raise UsageError(message)
 
 
 def _factor(param: caffe_pb2.SolverParameter, iteration: int, current_step: int) -> float:

@@ -187,7 +187,11 @@ class Solver:
     def apply_update(self) -> None:
         """Turns the diffs into an update of the parameters; counts the iteration."""
         param = self.param
-        rate, self._current_step = learning_rate(param, self.iter, self._current_step)
+        before = self._current_step
+        rate, self._current_step = learning_rate(param, self.iter, before)
+        if param.lr_policy == "multistep" and self._current_step > before:
+            step = f"step = {self._current_step}"
+            log(f"MultiStep Status: Iteration {self.iter}, {step}", place="sgd_solver.cpp:1")
         if self._displays():
             log(f"Iteration {self.iter}, lr = {rate:g}", place="sgd_solver.cpp:1")
         clipped = clip([item.diff for item in self._learnable], param.clip_gradients)
@@ -245,7 +249,7 @@ class Solver:
                 loss += net._forward(0, len(net.layers) - 1)
                 for key, value in _outputs(net).items():
                     sums[key] += value
-            if self.param.test_compute_loss:
+            if self.param.test_compute_loss and passes:
                 log(f"Test loss: {loss / passes:g}")
             means = {key: value / passes for key, value in sums.items()}
             self._log_outputs("Test", net, means)
@@ -368,6 +372,6 @@ def get_solver(solver: _Path | caffe_pb2.SolverParameter) -> Solver:
         FormatError: it breaks its format.
         UsageError: its type is not known, or its nets are not as expected.
     """
-    type = nets.read_param(solver).type
-    find_rule(type, 0)  # refuses a type that is not known
-    return _BY_TYPE[type](solver)
+    param = nets.read_param(solver)
+    find_rule(param.type, 0)  # refuses a type that is not known
+    return _BY_TYPE[param.type](param)

@@ -23,6 +23,9 @@ def solver(policy: str, **options: object) -> caffe_pb2.SolverParameter:
         ({"policy": "poly", "power": 0.9, "max_iter": 4}, 4, 0.0),
         ({"policy": "poly", "power": 0.9, "max_iter": 4}, 5, 0.0),
         ({"policy": "sigmoid", "gamma": -0.1, "stepsize": 5}, 5, 0.25),
+        # gamma means nothing to these two, whatever it is
+        ({"policy": "fixed", "gamma": -1}, 7, 0.5),
+        ({"policy": "poly", "gamma": -1, "power": 2, "max_iter": 4}, 2, 0.125),
     ],
 )
 def test_rate(options: dict[str, object], iteration: int, rate: float) -> None:
@@ -46,8 +49,9 @@ def test_step_counts_from_the_iteration() -> None:
     ("options", "message"),
     [
         ({"policy": "cosine"}, "lr_policy is 'cosine'; expected one of fixed, step"),
-        ({"policy": "step", "gamma": 0.1}, "'step' with gamma 0.1.*stepsize 0"),
-        ({"policy": "exp", "gamma": -1}, "'exp' with gamma -1"),
+        ({"policy": "step", "gamma": 0.1}, "'step' with stepsize 0; expected 1 or more"),
+        ({"policy": "sigmoid", "gamma": 1}, "'sigmoid' with stepsize 0; expected 1 or more"),
+        ({"policy": "exp", "gamma": -1}, "'exp' with gamma -1; expected 0 or more"),
     ],
 )
 def test_refusals(options: dict[str, object], message: str) -> None:

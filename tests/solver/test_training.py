@@ -71,6 +71,25 @@ def test_test_loss_is_logged_where_it_is_wanted(tmp_path: Path, capsys: STDERR) 
     assert sum(m.startswith("Test loss: ") for m in said(capsys.readouterr().err)) == 3
 
 
+def test_a_test_of_no_batches_says_nothing(tmp_path: Path, capsys: STDERR) -> None:
+    training(tmp_path, "test_iter: 0 test_interval: 3 test_compute_loss: true ").solve()
+    messages = said(capsys.readouterr().err)
+    assert iterations(messages, "Testing net (#0)") == [0, 3, 6]
+    assert not [message for message in messages if "est loss" in message or "Test net" in message]
+
+
+def test_the_steps_of_multistep_are_logged(tmp_path: Path, capsys: STDERR) -> None:
+    rate = 'lr_policy: "multistep" gamma: 0.1 stepvalue: 2 stepvalue: 3 display: 4 '
+    training(tmp_path, rate).solve()
+    messages = said(capsys.readouterr().err, "sgd_solver.cpp")
+    assert messages[:4] == [
+        "Iteration 0, lr = 0.1",
+        "MultiStep Status: Iteration 2, step = 1",
+        "MultiStep Status: Iteration 3, step = 2",
+        "Iteration 4, lr = 0.001",
+    ]
+
+
 @pytest.mark.parametrize(
     ("display", "expected"), [(0, []), (1, [*range(7)]), (3, [0, 3, 6]), (4, [0, 4])]
 )
