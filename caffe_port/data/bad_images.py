@@ -39,7 +39,7 @@ _current: ContextVar[PassedOver | None] = ContextVar("passed_over", default=None
 
 @contextmanager
 def passing_over(tell: Callable[[str], None]) -> Iterator[PassedOver]:
-    """Lists that are opened inside take the next image in place of one that cannot be used."""
+    """Lists and window files opened inside take the next entry for one that cannot be used."""
     passed = PassedOver(tell)
     token = _current.set(passed)
     try:

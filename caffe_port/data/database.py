@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from caffe_port.data.datum import Datum, read_datum
-from caffe_port.data.lmdb import LmdbFile, PathLike
+from caffe_port.data.lmdb import LmdbFile
+from caffe_port.data.pictures import PathLike
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError
 

@@ -10,11 +10,12 @@ import h5py
 import numpy as np
 
 from caffe_port.data.c_library import CLibraryRandom
+from caffe_port.data.list_file import list_lines
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.transformer import Floats
-from caffe_port.data.voc import list_lines
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path, open_regular
+from caffe_port.files import open_regular
+from caffe_port.weights.hdf5 import new_file
 
 # What h5py raises on a broken file, depending on where libhdf5 notices.
 _BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
@@ -155,7 +156,7 @@ def write_pair(path: PathLike, data: Floats, label: Floats) -> None:
         OSError: the file cannot be written.
     Source: BVLC/caffe hdf5_output_layer.cpp, SaveBlobs.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         for name, blob in (("data", data), ("label", label)):
             shape = (*blob.shape, 1, 1, 1)[: max(4, blob.ndim)]
             file.create_dataset(name, data=blob.reshape(shape))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_port.data.listed import Listed
+from caffe_port.data.list_file import list_lines, whole_number
+from caffe_port.data.listed import Listed, named
 from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.resize import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, Transformer
-from caffe_port.data.voc import list_lines
 from caffe_port.errors import DataError
 
 
@@ -93,17 +93,16 @@ class ImageReader:
         return np.stack(items), labels
 
     def _image(self, line: Line) -> Bytes:
-        try:
+        with named(line.where):
             return read_image(self.root_folder + line.image, self.size, self.is_color)
-        except DataError as error:
-            raise DataError(f"{line.where}: {error}") from error
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a list: where it stands, an image's name and its class number."""
+    """One line of a list: its place for errors and its number, an image's name and its class."""
 
     where: str
+    number: int
     image: str
     label: int
 
@@ -118,11 +117,8 @@ def read_labelled(source: PathLike) -> list[Line]:
     for number, text in list_lines(source):
         where = f"{source}: line {number}"
         image, _, label = text.strip().rpartition(" ")
-        try:
-            value = int(label) if label.isascii() else None
-        except ValueError:
-            value = None
-        if not image or value is None or not -(2**31) <= value < 2**31:
+        value = whole_number(label)
+        if not image or value is None:
             raise DataError(f"{where}: expected 'image label', found {text.strip()[:80]!r}")
-        lines.append(Line(where, image.strip(), value))
+        lines.append(Line(where, number, image.strip(), value))
     return lines

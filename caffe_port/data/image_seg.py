@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.image import read_image
-from caffe_port.data.listed import Listed
+from caffe_port.data.list_file import list_words
+from caffe_port.data.listed import Listed, named
 from caffe_port.data.pictures import Bytes, PathLike, read_labels
 from caffe_port.data.resize import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.voc import list_words
 from caffe_port.errors import DataError, UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -160,14 +158,14 @@ class ImageSegReader:
 
     def _image(self, line: _Line) -> Bytes:
         path = self.root_folder + line.image
-        with line.named():
+        with named(line.where):
             return read_image(path, self._new_size, self.is_color)
 
     def _label(self, line: _Line, image: Bytes) -> Bytes:
         if self.label_type != "PIXEL":
             value = self.ignore_label if self.label_type == "NONE" else int(line.label)
             return np.full(image.shape[:2], value, np.uint8)
-        with line.named():
+        with named(line.where):
             label = read_labels(self.root_folder + line.label)
         if self._new_size:
             label = resize_nearest(label, *self._new_size)
@@ -219,19 +217,12 @@ class ImageSegReader:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of the list, with the place errors name."""
+    """One line of the list: its place for errors and its number, and the names on it."""
 
     where: str
+    number: int
     image: str
     label: str
-
-    @contextlib.contextmanager
-    def named(self) -> Iterator[None]:
-        """Puts the list's name and line before a DataError."""
-        try:
-            yield
-        except DataError as error:
-            raise DataError(f"{self.where}: {error}") from error
 
 
 def _read_lines(path: PathLike, label_type: LabelType) -> list[_Line]:
@@ -246,7 +237,7 @@ def _read_lines(path: PathLike, label_type: LabelType) -> list[_Line]:
                 f"{where}: label_type IMAGE needs a label from 0 to 255, found '{label}'; "
                 "label pictures need label_type: PIXEL"
             )
-        lines.append(_Line(where, words[0], label))
+        lines.append(_Line(where, number, words[0], label))
     return lines
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from caffe_port.data import bad_images
@@ -11,14 +12,14 @@ from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError
 
 
-class Placed(Protocol):
-    """A line that knows where it stands: ``where`` is 'list: line 12'."""
+class Numbered(Protocol):
+    """A line that knows its number in the list, from 1."""
 
     @property
-    def where(self) -> str: ...
+    def number(self) -> int: ...
 
 
-L = TypeVar("L", bound=Placed)
+L = TypeVar("L", bound=Numbered)
 T = TypeVar("T")
 
 
@@ -39,7 +40,7 @@ class Listed(Generic[L]):
     ) -> None:
         self._source, self._order, self._place = source, order, skip
         self._passed_over = bad_images.current()
-        self._lines = {_number(line): line for line in lines}
+        self._lines = {line.number: line for line in lines}
         self._numbers = list(self._lines)
         if order is not None:
             order.shuffle(self._numbers)
@@ -94,5 +95,10 @@ class Listed(Generic[L]):
         self._numbers, self._place = list(numbers), place
 
 
-def _number(line: Placed) -> int:
-    return int(line.where.rpartition(" ")[2])
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Puts the place that names a picture, such as a list and its line, before a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error

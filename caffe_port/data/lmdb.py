@@ -7,16 +7,14 @@ This reader checks every page against the file, and takes no lock.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
 from caffe_port.files import open_regular
-
-PathLike = str | os.PathLike[str]
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from caffe_port.data.lmdb import PathLike
+from caffe_port.data.pictures import PathLike
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path
 

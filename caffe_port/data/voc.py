@@ -8,14 +8,12 @@ images ("/JPEGImages/2007_000033.jpg") or of "image label" pairs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from caffe_port.data.list_file import list_words
+from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
-from caffe_port.files import read_text
-
-PathLike = str | os.PathLike[str]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
@@ -24,9 +22,6 @@ VOC_CLASSES = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
-
-
-_LONGEST_NAME = 4096  # what systems take at most
 
 
 @dataclass(frozen=True)
@@ -44,48 +39,6 @@ class VOCItem:
     image: Path
     label: Path | None
     where: str
-
-
-def list_lines(path: PathLike) -> Iterator[tuple[int, str]]:
-    """Every line that is not blank, with its 1-based number.
-
-    Raises:
-        DataError: the list is missing, not text, or empty.
-    """
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise DataError(f"{path}: the list cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start}: not a text file") from error
-    found = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if "\0" in line:
-            message = f"expected an id or 'image label', found {line[:80]!r}"
-            raise DataError(f"{path}: line {number}: {message}")
-        if line.strip():
-            found = True
-            yield number, line
-    if not found:
-        raise DataError(f"{path}: the list is empty")
-
-
-def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
-    """The words of every line that is not blank, with its 1-based number.
-
-    Raises:
-        DataError: as for ``list_lines``; a line of more than two words.
-    """
-    for number, line in list_lines(path):
-        words = line.split()
-        if len(words) > 2:
-            raise DataError(
-                f"{path}: line {number}: expected an id or 'image label' (names cannot hold "
-                f"blanks), found {line[:80]!r}"
-            )
-        if max(map(len, words)) > _LONGEST_NAME:
-            raise DataError(f"{path}: line {number}: a name of over {_LONGEST_NAME} characters")
-        yield number, words
 
 
 def voc_items(

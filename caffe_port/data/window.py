@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from caffe_port.data import bad_images
+from caffe_port.data.listed import named
 from caffe_port.data.pictures import read_bgr
 from caffe_port.data.resize import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats
-from caffe_port.data.window_file import Window, read_windows
+from caffe_port.data.window_file import Window, Windows, read_windows
 from caffe_port.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class WindowReader:
 
     def __init__(self, options: WindowData, mean: Floats | None, random: CaffeRandom) -> None:
         self.options, self.random = options, random
+        self._passed_over = bad_images.current()
         self._objects, self._background = read_windows(
             options.source, options.root_folder, options.fg_threshold, options.bg_threshold
         )
@@ -52,7 +55,8 @@ class WindowReader:
         """The next batch: data (N, 3, crop, crop), 0 beyond the image, and label (N,), float32.
 
         Raises:
-            DataError: an image is missing or broken, or a window lies outside of it.
+            DataError: an image is missing or broken, or a window lies outside of it; inside
+                ``passing_over``, all of them.
         """
         options = self.options
         crop, n = options.transform.crop_size, options.batch_size
@@ -60,18 +64,32 @@ class WindowReader:
         objects = int(np.float32(n) * np.float32(options.fg_fraction))
         for item in range(n):
             windows = self._background if item < n - objects else self._objects
-            window = windows[self.random.rand(len(windows))]
+            drawn = self.random.rand(len(windows))
             mirrored = options.transform.mirror and self.random.rand(2) == 1
-            self._place(data[item], window, mirrored)
-            label[item] = window.label
+            label[item] = self._place_one(data[item], windows, drawn, mirrored)
         return data, label
+
+    def _place_one(self, top: Floats, windows: Windows, drawn: int, mirrored: bool) -> int:
+        """Warps the window that was drawn into the crop, and returns its class.
+
+        Inside ``passing_over`` the next window that can be used stands in for a bad one.
+        """
+        for i in range(len(windows)):
+            window = windows[(drawn + i) % len(windows)]
+            try:
+                self._place(top, window, mirrored)
+            except DataError as error:
+                if self._passed_over is None:
+                    raise
+                self._passed_over.note(str(error))
+            else:
+                return window.label
+        raise DataError(f"{self.options.source}: none of {len(windows)} windows can be used")
 
     def _place(self, top: Floats, window: Window, mirrored: bool) -> None:
         """Warps a window into its place in the crop."""
-        try:
+        with named(window.where):
             image = read_bgr(window.image)
-        except DataError as error:
-            raise DataError(f"{window.where}: {error}") from error
         crop, (height, width, _) = self.options.transform.crop_size, image.shape
         fit = Fit((crop, crop), (0, 0), window.box)
         if self.options.context_pad > 0 or self.options.square:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data.list_file import whole_number
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
 from caffe_port.files import open_regular
@@ -149,11 +150,8 @@ class _Words:
     def number(self, what: str) -> int:
         """The next word as a whole number of 32 bits."""
         word = self.text(what)
-        try:
-            value = int(word)
-        except ValueError:
-            value = 2**31
-        if not -(2**31) <= value < 2**31:
+        value = whole_number(word)
+        if value is None:
             raise self.wrong(f"{what} is {word[:40]!r}; expected a whole number")
         return value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import h5py
 import numpy as np
 import pytest
@@ -153,3 +155,15 @@ def test_a_failed_writing_leaves_the_old_file(tmp_path):
         write_pair(tmp_path / "out.h5", np.zeros((1, 1, 1, 1), "f4"), np.array([object()]))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
     assert (tmp_path / "out.h5").read_text() == "old"
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path):
+    """libhdf5's own writing would raise what names no file, or end the process."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"out\.h5"):
+            write_pair(tmp_path / "out.h5", np.zeros((9, 9, 9, 9), "f4"), np.zeros(9, "f4"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

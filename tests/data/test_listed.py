@@ -11,18 +11,18 @@ from caffe_port.errors import UsageError
 
 @dataclass(frozen=True)
 class Line:
-    where: str
+    number: int
 
 
 def listed(seed: int | None, count: int = 4, skip: int = 0) -> Listed[Line]:
-    lines = [Line(f"list: line {2 * i + 1}") for i in range(count)]  # blank lines in between
+    lines = [Line(2 * i + 1) for i in range(count)]  # blank lines in between
     return Listed("list", lines, None if seed is None else CaffeRandom(seed), skip)
 
 
 def taken(list_: Listed[Line], count: int) -> list[str]:
     found = []
     for _ in range(count):
-        found.append(list_.current.where.rpartition(" ")[2])
+        found.append(str(list_.current.number))
         list_.advance()
     return found
 

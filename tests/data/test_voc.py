@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.voc import VOC_CLASSES, list_words, voc_items
+from caffe_port.data.list_file import list_words
+from caffe_port.data.voc import VOC_CLASSES, voc_items
 from caffe_port.errors import DataError
 from tests.goldens_dir import SHAPES
 

@@ -6,11 +6,12 @@ ICCV 2011.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffe_port.data.list_file import list_words
 from caffe_port.data.pictures import PathLike
-from caffe_port.data.voc import list_words
 from caffe_port.errors import DataError, UsageError
 
 # images in the lists that DeepLab published
@@ -83,12 +84,10 @@ def find_voc(path: PathLike) -> VOC:
         UsageError: there is none.
         DataError: a list is malformed.
     """
-    here = Path(path)
-    tried = (here, here / "VOC2012", here / "VOCdevkit" / "VOC2012")
-    root = next((p for p in tried if (p / "ImageSets/Segmentation/train.txt").is_file()), None)
+    root = _at_or_below(path, "VOCdevkit/VOC2012", ("ImageSets/Segmentation/train.txt",))
     if root is None:
         raise UsageError(
-            f"{here}: not VOC2012's folder; expected ImageSets/Segmentation/train.txt in it "
+            f"{path}: not VOC2012's folder; expected ImageSets/Segmentation/train.txt in it "
             "(unpack VOCtrainval_11-May-2012.tar and name VOCdevkit/VOC2012)"
         )
     folder = root / "ImageSets" / "Segmentation"
@@ -105,15 +104,20 @@ def find_sbd(path: PathLike) -> SBD:
         UsageError: there is none.
         DataError: a list is malformed.
     """
-    here = Path(path)
-    tried = (here, here / "dataset", here / "benchmark_RELEASE" / "dataset")
-    root = next((p for p in tried if (p / "cls").is_dir() and (p / "train.txt").is_file()), None)
+    root = _at_or_below(path, "benchmark_RELEASE/dataset", ("cls", "train.txt"))
     if root is None:
         raise UsageError(
-            f"{here}: not SBD's folder; expected cls, train.txt and val.txt in it "
+            f"{path}: not SBD's folder; expected cls, train.txt and val.txt in it "
             "(unpack benchmark.tgz and name benchmark_RELEASE/dataset)"
         )
     return SBD(root, read_ids(root / "train.txt"), read_ids(root / "val.txt"))
+
+
+def _at_or_below(path: PathLike, usual: str, inside: Sequence[str]) -> Path | None:
+    """The folder that holds what it should: the one named, or one on the usual way down from it."""
+    here = Path(path)
+    tried = (here, here / Path(usual).name, here / usual)
+    return next((at for at in tried if all((at / name).exists() for name in inside)), None)
 
 
 def read_ids(path: Path) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from caffe_port.data.list_file import list_words
 from caffe_port.data.pictures import PathLike
-from caffe_port.data.voc import IMAGE_SUFFIXES, list_words
+from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS
 from caffe_port.data.voc_prepare.items import Item
 from caffe_port.errors import DataError, UsageError
 
-_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
+_FOLDERS = LABEL_FOLDERS[::-1]  # what was prepared comes before what it was made of
 
 
 def layout_items(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from caffe_port import html
+from caffe_port.data.list_file import list_words
 from caffe_port.data.pictures import read_labels, read_rgb, voc_palette
-from caffe_port.data.voc import list_words
 from caffe_port.data.voc_prepare.folders import PUBLISHED
 from caffe_port.data.voc_prepare.outcome import Outcome
 from caffe_port.errors import DataError
