@@ -59,11 +59,14 @@ def get_layer_label(
 
     Args:
         layer: the layer.
-        rankdir: 'LR', 'TB' or 'BT'; only LR breaks lines.
+        rankdir: see ``get_pydot_graph``; those across break lines, TB and BT do not.
         display_lrm: whether lr_mult is shown.
     """
-    separator = " " if rankdir in ("TB", "BT") else r"\n"
-    return f'"{separator.join(_lines(layer, display_lrm))}"'
+    return f'"{_separator(rankdir).join(_lines(layer, display_lrm))}"'
+
+
+def _separator(rankdir: str) -> str:
+    return " " if rankdir in ("TB", "BT") else r"\n"
 
 
 def _lines(layer: caffe_pb2.LayerParameter, display_lrm: bool) -> list[str]:
@@ -143,7 +146,7 @@ def get_pydot_graph(
 
     Args:
         caffe_net: the net; its ``layer`` entries are drawn.
-        rankdir: direction of the graph, 'LR', 'TB' or 'BT'.
+        rankdir: direction of the graph, 'LR', 'RL', 'TB' or 'BT'.
         label_edges: whether edges to tops say how many channels they carry.
         phase: caffe.TRAIN or caffe.TEST, or None for all layers.
         display_lrm: whether lr_mult is shown.
@@ -156,7 +159,7 @@ def get_pydot_graph(
         raise UsageError("a pydot graph needs pydot: pip install pydot") from None
     boxes, edges = _graph(caffe_net, label_edges, phase, display_lrm)
     graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
-    separator = r"\n" if rankdir == "LR" else " "
+    separator = _separator(rankdir)
     for name, box in boxes.items():
         shape = "octagon" if box.blob else "record"
         label = f'"{separator.join(box.lines)}"'

@@ -63,18 +63,21 @@ def render(
     Args:
         boxes: by name.
         edges: (from, to, label).
-        rankdir: 'LR', 'TB' or 'BT'.
+        rankdir: where the data goes: 'LR' to the right, 'RL', 'TB' downwards or 'BT'.
         ext: a picture format that Pillow writes, such as 'png'.
     Returns:
         The file's content.
     Raises:
-        UsageError: Pillow has no such format, or the picture would be too large.
+        UsageError: Pillow has no such format, there is nothing to draw, or the picture would be
+            too large.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     format = Image.registered_extensions().get(f".{ext}")
     if format is None or format not in Image.SAVE:
         raise UsageError(f"drawing as '{ext}' needs pydot and the Graphviz program 'dot'")
+    if not boxes:
+        raise UsageError("there is no layer to draw, at least none of this phase")
     font = ImageFont.load_default(_FONT)
     sizes = {name: _size(box, font) for name, box in boxes.items()}
     places, width, height = _layout(boxes, sizes, rankdir)
@@ -100,14 +103,14 @@ def _size(box: Box, font: Any) -> tuple[int, int]:
 def _layout(
     boxes: Mapping[str, Box], sizes: Mapping[str, tuple[int, int]], rankdir: str
 ) -> tuple[dict[str, _Place], int, int]:
-    """Where boxes go: columns by depth (rows, unless LR), each centred across."""
-    along = 0 if rankdir == "LR" else 1
+    """Where boxes go: columns by depth (for TB and BT rows), each centred across."""
+    along = 0 if rankdir in ("LR", "RL") else 1
     columns: defaultdict[int, list[str]] = defaultdict(list)
     for name, box in boxes.items():
         columns[box.depth].append(name)
     across = max(_extent(names, sizes, 1 - along) for names in columns.values()) + 2 * _GAP
     places, position = {}, _GAP
-    for depth in sorted(columns, reverse=rankdir == "BT"):
+    for depth in sorted(columns, reverse=rankdir in ("BT", "RL")):
         names = columns[depth]
         thickness = max(sizes[name][along] for name in names)
         offset = (across - _extent(names, sizes, 1 - along)) / 2

@@ -53,14 +53,32 @@ def test_texts(net: caffe_pb2.NetParameter) -> None:
 
 
 @pytest.mark.usefixtures("_plain")
-@pytest.mark.parametrize("rankdir", ["LR", "TB", "BT"])
+@pytest.mark.parametrize("rankdir", ["LR", "RL", "TB", "BT"])
 def test_a_picture_without_graphviz(net: caffe_pb2.NetParameter, rankdir: str) -> None:
     picture = Image.open(io.BytesIO(draw.draw_net(net, rankdir)))
     assert picture.format == "PNG"
-    assert (picture.width > picture.height) is (rankdir == "LR")
+    assert (picture.width > picture.height) is (rankdir in ("LR", "RL"))
     colours = {colour for _, colour in picture.getcolors(1 << 20)}
     for name in ("#FF5050", "#FF9900", "#CC33FF", "#90EE90", "#6495ED", "#E0E0E0"):
         assert tuple(bytes.fromhex(name[1:])) in colours, name
+
+
+@pytest.mark.usefixtures("_plain")
+def test_a_net_without_a_layer_of_the_phase() -> None:
+    net = caffe_pb2.NetParameter(layer=[{"name": "in", "type": "Input", "include": [{"phase": 1}]}])
+    with pytest.raises(UsageError, match="no layer to draw"):
+        draw.draw_net(net, "LR", phase=TRAIN)
+
+
+def test_directions_mirror_one_another(net: caffe_pb2.NetParameter) -> None:
+    boxes, _ = draw._graph(net, True, TRAIN, False)
+    sizes = dict.fromkeys(boxes, (50, 20))
+    places = {d: draw_plain._layout(boxes, sizes, d)[0] for d in ("LR", "RL", "TB", "BT")}
+    first, last = "data_Data", "sum_blob"
+    assert places["LR"][first].right < places["LR"][last].left
+    assert places["RL"][last].right < places["RL"][first].left
+    assert places["TB"][first].bottom < places["TB"][last].top
+    assert places["BT"][last].bottom < places["BT"][first].top
 
 
 def test_boxes_do_not_overlap_and_follow_the_data(net: caffe_pb2.NetParameter) -> None:

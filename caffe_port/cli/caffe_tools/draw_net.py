@@ -13,8 +13,9 @@ from caffe_port.errors import UsageError
 
 _ABOUT = "draw_net NET_PROTOTXT OUTPUT_IMAGE [flags]"
 _PHASES = ("ALL", "TRAIN", "TEST")
+_DIRECTIONS = ("LR", "RL", "TB", "BT")
 FLAGS = {
-    "rankdir": Flag("LR", "Direction: LR, TB, BT or RL."),
+    "rankdir": Flag("LR", f"Where the data goes: {', '.join(_DIRECTIONS)}."),
     "phase": Flag("ALL", "Which layers are drawn: TRAIN, TEST or ALL."),
     "display_lrm": Flag(False, "Show lr_mult of layers that learn."),
 }
@@ -27,6 +28,8 @@ def _body(flags: Flags, others: list[str]) -> None:
     expect(others, 2, 2, _ABOUT)
     if flags.phase not in _PHASES:
         raise UsageError(f"-phase is '{flags.phase}'; expected one of {', '.join(_PHASES)}")
+    if flags.rankdir not in _DIRECTIONS:
+        raise UsageError(f"-rankdir is '{flags.rankdir}'; expected {', '.join(_DIRECTIONS)}")
     phase = None if flags.phase == "ALL" else caffe_pb2.Phase.Value(flags.phase)
     print(f"Drawing net to {others[1]}")
     try:
