@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from caffe_port.printing import echo
+
+if TYPE_CHECKING:
+    from caffe_port.crf.programs import Item, Kind
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -60,7 +63,7 @@ def command(
     iterations: int,
     images: int,
     crf_colours: str,
-    kind: Literal["bin", "mat"] | None,
+    kind: Kind | None,
     jobs: int | None,
     **axes: Any,
 ) -> None:
@@ -74,6 +77,25 @@ def command(
     """
     from caffe_port.crf.grid import Grid, mean_iou, search
     from caffe_port.crf.grid_report import write_report
+
+    which, chosen = _chosen(pictures, features, kind, images)
+    grid = Grid(**axes, iterations=iterations)
+    workers = jobs or os.cpu_count() or 1
+    total: Any = 0
+    counts = search(chosen, labels, which, grid, layer=crf_colours == "layer", jobs=workers)
+    for done, found in enumerate(counts, 1):
+        total = total + _same_classes(total, found)
+        echo(f"crf_grid: {done} of {len(chosen)} images", err=True)
+    scores = mean_iou(total)
+    write_report(out, grid, scores, len(chosen))
+    _show(grid, scores)
+    echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
+
+
+def _chosen(
+    pictures: Path, features: Path, kind: Kind | None, most: int
+) -> tuple[Kind, list[Item]]:
+    """The kind of features, and images evenly spread over the names of all that have some."""
     from caffe_port.crf.programs import find_items, find_kind
     from caffe_port.errors import UsageError
 
@@ -81,19 +103,8 @@ def command(
     items = find_items(pictures, features, which)
     if not items:
         raise UsageError(f"{features} holds no features of kind {which}")
-    count = min(images, len(items))
-    chosen = [items[i * len(items) // count] for i in range(count)]
-    grid = Grid(**axes, iterations=iterations)
-    workers = jobs or os.cpu_count() or 1
-    total: Any = 0
-    counts = search(chosen, labels, which, grid, layer=crf_colours == "layer", jobs=workers)
-    for done, found in enumerate(counts, 1):
-        total = total + _same_classes(total, found)
-        echo(f"crf_grid: {done} of {count} images", err=True)
-    scores = mean_iou(total)
-    write_report(out, grid, scores, count)
-    _show(grid, scores)
-    echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
+    count = min(most, len(items))
+    return which, [items[i * len(items) // count] for i in range(count)]
 
 
 def _same_classes(total: Any, found: Any) -> Any:

@@ -60,7 +60,6 @@ def command(
     differ, 2 nothing could be done, 130 interrupted.
     """
     from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
-    from caffe_port.data.voc_prepare.report import write_reports
 
     _expect_sensible(out, sbd, check_only, lists)
     workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
@@ -73,9 +72,7 @@ def command(
             outcome = prepare(
                 own, more, out, classes=classes, jobs=workers, fresh=fresh, progress=progress
             )
-    _show(outcome)
-    if out is not None:
-        echo(f"report: {write_reports(outcome, out)}")
+    _report(outcome, out)
     if outcome.problems or (strict and outcome.notes):
         raise click.exceptions.Exit(FAULTY)
 
@@ -119,6 +116,14 @@ def _line(title: str, done: int, total: int, wrong: Sequence[str]) -> None:
     every = max(1, total // 10)
     if done % every == 0 or done == total:
         echo(f"{title}: {done} of {total} images", err=True)
+
+
+def _report(outcome: Outcome, out: Path | None) -> None:
+    from caffe_port.data.voc_prepare.report import write_reports
+
+    _show(outcome)
+    if out is not None:
+        echo(f"report: {write_reports(outcome, out)}")
 
 
 def _show(outcome: Outcome) -> None:

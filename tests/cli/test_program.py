@@ -37,6 +37,13 @@ def test_errors(error: BaseException, status: int, letter: str, capsys: STDERR) 
     assert "tool.cpp:1] " in line
 
 
+def test_an_error_of_the_system_says_what_to_do(capsys: STDERR) -> None:
+    error = OSError(28, "No space left on device", "x.caffemodel")
+    assert run("tool", raising(error), {}, "tool X", []) == 1
+    line = capsys.readouterr().err
+    assert "] x.caffemodel: No space left on device; make room there and run it again" in line
+
+
 def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run("tool", raising(ZeroDivisionError()), {}, "tool X", [])

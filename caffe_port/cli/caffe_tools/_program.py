@@ -62,20 +62,15 @@ def run(
         flags, others = parse(sys.argv[1:] if arguments is None else arguments, everything)
         if flags.help:
             print(f"{program}: {about}\n\n  Flags:\n{usage(everything)}")
-            return 0
-        if flags.version:
+        elif flags.version:
             from caffe_port import __version__
 
             print(f"{program} version {__version__} (caffe_port)")
-            return 0
-        if flags.minloglevel:
-            set_min_level(flags.minloglevel)
-        # of several processes the first one writes the log
-        if (folder := flags.log_dir or log_dir()) and os.environ.get("RANK", "0") == "0":
-            _open_log(folder, program)
-        with warnings.catch_warnings():
-            warnings.showwarning = _log_warning
-            body(flags, others)
+        else:
+            _start_log(flags, program)
+            with warnings.catch_warnings():
+                warnings.showwarning = _log_warning
+                body(flags, others)
     except (CaffePortError, OSError) as error:
         words = described(error) if isinstance(error, OSError) else str(error)
         log(words, severity=FATAL, place=f"{program}.cpp:1")
@@ -88,6 +83,18 @@ def run(
     return 0
 
 
+def _start_log(flags: Flags, program: str) -> None:
+    if flags.minloglevel:
+        set_min_level(flags.minloglevel)
+    folder = flags.log_dir or log_dir()
+    # of several processes the first one writes the log
+    if folder and os.environ.get("RANK", "0") == "0":
+        try:
+            open_file(folder, program)
+        except OSError as error:  # as glog, which goes on without the file
+            log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
+
+
 def _log_warning(
     message: Warning | str,
     category: type[Warning],
@@ -98,13 +105,6 @@ def _log_warning(
 ) -> None:
     """Stands in for warnings.showwarning."""
     log(str(message), WARNING, place="net.cpp:1")
-
-
-def _open_log(folder: str, program: str) -> None:
-    try:
-        open_file(folder, program)
-    except OSError as error:  # as glog, which goes on without the file
-        log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
 
 
 def expect(arguments: Sequence[str], least: int, most: int, about: str) -> None:
