@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-SKIPPED = {"__init__", "__main__", "measure"}
+SKIPPED = {"__init__", "__main__", "measure", "nets"}
 
 
 def main() -> None:

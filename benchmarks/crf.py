@@ -9,7 +9,6 @@ enlarged.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -187,10 +186,9 @@ def _bandwidth_limit(crf: Any, case: Case) -> float:
 def peak_memory(run: str) -> int:
     """Megabytes one inference adds to a process of its own."""
     code = (
-        "import re, sys\n"
+        "import sys\n"
         "from benchmarks import crf\n"
-        "def peak():\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "from benchmarks.measure import peak\n"
         "case = crf.Case()\n"
         "data = crf.problem(case)\n"
         "small = crf.Case(8, 8)\n"
@@ -203,7 +201,7 @@ def peak_memory(run: str) -> int:
     )
     command = [sys.executable, "-c", code, run]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return int(re.findall(r"\d+", found)[0]) // 1024
+    return int(found.split()[-1]) // 2**20
 
 
 def main(repeats: int = 7) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import report, versions
+from benchmarks.nets import with_random_weights
 from caffe_port.crf import PRESETS, CRFParameters
 from caffe_port.data.voc import VOCItem, voc_items
 from caffe_port.evaluation.cores import cores
@@ -77,17 +78,7 @@ def shapes(folder: Path) -> Case:
 
 def largefov(folder: Path, pictures: Path, images: int = 6) -> Case:
     """LargeFOV with its published channels and random weights, on photographs given repeatedly."""
-    import torch
-
-    from caffe_port.loading import load
-
-    text = ROOT / "prototxt" / "deeplab_v2_vgg16_largefov" / "deploy.prototxt"
-    net = load(text, variables={"NUM_LABELS": "21", "EXP": "voc12", "NET_ID": "largefov"})
-    generator = torch.Generator().manual_seed(0)
-    for weight in (p for p in net.parameters() if p.dim() == 4):
-        fan_in = weight[0].numel()
-        with torch.no_grad():
-            weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+    net = with_random_weights("deeplab_v2_vgg16_largefov")
     net.save(folder / "largefov.pt")
     found = voc_items(pictures, "val", with_labels=False)
     items = []

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -30,10 +29,10 @@ import torch
 
 import caffe_port
 from benchmarks.measure import RESULTS, interleave, report, summary, versions
+from benchmarks.nets import with_random_weights
 from caffe_port.inference.options import has_type
 from caffe_port.net import Net
 
-ROOT = Path(__file__).parent.parent / "prototxt"
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "forward.svg"
 SIDE = 2048  # of the matrices
 
@@ -53,25 +52,6 @@ CASES = {
     "FCN-AlexNet 500 x 500": Case("fcn_alexnet", 500, "score", 7),
     "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp", 2),
 }
-
-
-def with_random_weights(folder: str) -> Net:
-    """Filters that keep the size of what passes; BatchNorm of mean 0 and variance 1."""
-    net = caffe_port.load(
-        ROOT / folder / "deploy.prototxt",
-        variables={"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": folder},
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for layer in net.spec.layers:
-            for i, blob in enumerate(net.layer_params(layer.name)):
-                if layer.type in ("Convolution", "Deconvolution") and i == 0:
-                    blob.normal_(0, (2 / blob[0].numel()) ** 0.5, generator=generator)
-                elif layer.type == "BatchNorm":
-                    blob.fill_(min(i, 1))
-                else:
-                    blob.fill_(0.5 if layer.type == "Scale" and i == 0 else 0)
-    return net
 
 
 def write_for_opencv(net: Net, folder: Path) -> tuple[str, str]:
@@ -215,25 +195,19 @@ def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
     """Megabytes that loading and one forward pass add."""
     code = (
         "import sys, torch, benchmarks.forward as f\n"
+        "from benchmarks.measure import peak\n"
         "name, way, threads, *files = sys.argv[1:]\n"
         "torch.set_num_threads(int(threads))\n"
         "if way == 'OpenCV': import cv2\n"
         "import caffe_port.inference.program, caffe_port.loading\n"
-        "before = f.peak()\n"
+        "before = peak()\n"
         "f.WAYS[way](f.CASES[name], *files)()\n"
-        "print(f.peak() - before)\n"
+        "print(peak() - before)\n"
     )
     (name,) = (known for known, each in CASES.items() if each == case)
     run = [sys.executable, "-c", code, name, way, str(torch.get_num_threads()), *files]
     found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    return int(found.split()[-1]) // 1024
-
-
-def peak() -> int:
-    """The most kilobytes that this process has had in memory."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
+    return int(found.split()[-1]) // 2**20
 
 
 def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

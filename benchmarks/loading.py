@@ -61,12 +61,10 @@ def _with_protobuf(path: Path) -> list[np.ndarray]:
 def _peak_memory(path: Path) -> float:
     """Memory above the start, as a multiple of the file, of reading it in a process of its own."""
     code = (
-        "import re, sys\n"
+        "import sys\n"
+        "from benchmarks.measure import peak\n"
         "from caffe_port.weights import read_weights\n"
         "import caffe_port.weights.caffemodel\n"
-        "def peak():\n"
-        "    status = open('/proc/self/status').read()\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) * 1024\n"
         "before = peak()\n"
         "kept = [b.aligned() for l in read_weights(sys.argv[1]).layers for b in l.blobs]\n"
         "print(peak() - before)\n"

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -51,6 +52,13 @@ def summary(seconds: Mapping[str, list[float]], base: str) -> dict[str, dict[str
         }
         for name, times in seconds.items()
     }
+
+
+def peak() -> int:
+    """The most bytes that this process has had in memory."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 def versions(*packages: str) -> dict[str, str]:

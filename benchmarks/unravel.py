@@ -6,18 +6,14 @@ all 21 labels, so that no label is spared. Run it with `python -m benchmarks unr
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-import caffe_port
 from benchmarks.measure import interleave, report, summary, versions
-from caffe_port.net import Net
+from benchmarks.nets import with_random_weights
 from caffe_port.unravel import trace
 
 SIZE = 513
-ROOT = Path(__file__).parent.parent / "prototxt"
 # network -> its folder, its scores, forward passes that tracing may take, repeats
 NETWORKS = {
     "LargeFOV": ("deeplab_v2_vgg16_largefov", "fc8_interp", 2, 5),
@@ -32,27 +28,8 @@ def _label_map() -> np.ndarray:
     return fine[0].argmax(0).numpy()
 
 
-def _with_random_weights(folder: str) -> Net:
-    """Filters that keep the size of what passes; BatchNorm of mean 0 and variance 1."""
-    net = caffe_port.load(
-        ROOT / folder / "deploy.prototxt",
-        variables={"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": folder},
-    )
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for layer in net.spec.layers:
-            for i, blob in enumerate(net.layer_params(layer.name)):
-                if layer.type == "Convolution" and i == 0:
-                    blob.normal_(0, (2 / blob[0].numel()) ** 0.5)
-                elif layer.type == "BatchNorm":
-                    blob.fill_(min(i, 1))
-                else:
-                    blob.fill_(0.5 if layer.type == "Scale" and i == 0 else 0)
-    return net
-
-
 def _measure(folder: str, top: str, repeats: int) -> dict[str, dict[str, float]]:
-    net = _with_random_weights(folder)
+    net = with_random_weights(folder)
     data = net.spec.sources[0]
     image = {data: torch.randn(1, 3, SIZE, SIZE) * 60}
     labels = _label_map()
