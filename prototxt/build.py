@@ -70,6 +70,10 @@ def largefov_v1() -> dict[str, str]:
     }
 
 
+def vgg16_aspp(dilations: tuple[int, ...]) -> dict[str, str]:
+    return vgg16_v2(vgg16.aspp(True, dilations), vgg16.aspp(False, dilations))
+
+
 def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
     return {
         "train.prototxt": prototxt(train_layers(learned, 10), name=NAME),
@@ -114,7 +118,8 @@ def files() -> dict[str, str]:
             **vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
             **feedback.recipes("poly", poly_solver(0.001), vgg16.JUDGED),
         },
-        "deeplab_v2_vgg16_aspp": vgg16_v2(vgg16.aspp(True), vgg16.aspp(False)),
+        "deeplab_v2_vgg16_aspp_s": vgg16_aspp(vgg16.ASPP_S),
+        "deeplab_v2_vgg16_aspp": vgg16_aspp(vgg16.ASPP_L),
         "deeplab_v2_resnet101_msc_aspp": resnet101_v2(),
         "fcn_alexnet": fcn_files("alexnet", fcn_solver(1e-4, 0.9, iter_size=20)),
         "fcn_32s": fcn_files("32s", fcn_solver(1e-10, 0.99)),

@@ -8,6 +8,7 @@ from writing import TEST, TRAIN, Fields, Word, layer, rates
 
 LABELS = Word("${NUM_LABELS}")
 SCORES = "fc8_${EXP}"
+ASPP_S, ASPP_L = (2, 4, 8, 12), (6, 12, 18, 24)  # dilations of fc6, small and large
 JUDGED = {"": (SCORES, "label_shrink")}
 MEAN = [104.008, 116.669, 122.675]
 _FRESH = {
@@ -115,8 +116,8 @@ def large_fov(learned: bool) -> list[Fields]:
     ]
 
 
-def aspp(learned: bool, dilations: Sequence[int] = (6, 12, 18, 24)) -> list[Fields]:
-    """ASPP-L: four branches over pool5, added."""
+def aspp(learned: bool, dilations: Sequence[int]) -> list[Fields]:
+    """Branches of several fields of view over pool5, added."""
     layers = trunk(learned)
     for i, dilation in enumerate(dilations, 1):
         layers += branch("pool5", dilation, learned, f"_{i}")

@@ -31,6 +31,7 @@ CLASSIFIER = (49 * 512 + 1) * 4096 + 4097 * 4096 + 4097 * 21
 PARAMETERS = {
     "deeplab_v1_largefov": VGG16 + BRANCH,
     "deeplab_v2_vgg16_largefov": VGG16 + BRANCH,
+    "deeplab_v2_vgg16_aspp_s": VGG16 + 4 * BRANCH,
     "deeplab_v2_vgg16_aspp": VGG16 + 4 * BRANCH,
     # ResNet-101 without its classifier, each BatchNorm with mean, variance and factor
     "deeplab_v2_resnet101_msc_aspp": 42_394_816 + 4 * 52_672 + 104 + 4 * (9 * 2048 + 1) * 21,
@@ -102,6 +103,9 @@ def test_builds_with_the_published_number_of_parameters(name: str) -> None:
         ("deeplab_v1_largefov/test.prototxt",
          {"data": (1, 3, 513, 513), "fc8_voc12": (1, 21, 65, 65), "fc8_interp": (1, 21, 513, 513)}),
         ("deeplab_v1_largefov/deploy.prototxt", {"fc8_interp": (1, 21, 513, 513)}),
+        ("deeplab_v2_vgg16_aspp_s/test.prototxt",
+         {"data": (1, 3, 513, 513), "fc6_1": (1, 1024, 65, 65), "fc8_voc12": (1, 21, 65, 65),
+          "fc8_interp": (1, 21, 513, 513)}),
         ("deeplab_v2_vgg16_aspp/train.prototxt",
          {"data": (10, 3, 321, 321), "fc8_voc12_4": (10, 21, 41, 41),
           "fc8_voc12": (10, 21, 41, 41)}),
@@ -141,6 +145,19 @@ def test_layers_with_weights_have_the_published_names(folder: str, names: list[s
     for phase in ("train", "deploy"):
         spec = read(f"{folder}/{phase}.prototxt")
         assert [layer.name for layer in spec.layers if layer.params] == names
+
+
+@pytest.mark.parametrize(
+    ("folder", "rates"),
+    [("deeplab_v2_vgg16_aspp_s", [2, 4, 8, 12]), ("deeplab_v2_vgg16_aspp", [6, 12, 18, 24])],
+)
+def test_the_pyramids_rates(folder: str, rates: list[int]) -> None:
+    """ASPP-S and ASPP-L as the TPAMI paper defines them."""
+    for phase in ("train", "test", "deploy"):
+        layers = {layer.name: layer.message for layer in read(f"{folder}/{phase}.prototxt").layers}
+        found = [layers[f"fc6_{i}"].convolution_param for i in (1, 2, 3, 4)]
+        assert [list(options.dilation) for options in found] == [[rate] for rate in rates]
+        assert [list(options.pad) for options in found] == [[rate] for rate in rates]
 
 
 def stored(layer_names: dict[str, list[tuple[int, ...]]]) -> list[StoredLayer]:

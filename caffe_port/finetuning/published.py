@@ -63,7 +63,7 @@ PUBLISHED = (
     Published("largefov-v2", "LargeFOV as the v2 baseline", _TPAMI, 65.76, 69.84,
               _V2, crf="v2_vgg16", operations=_POLY),
     Published("aspp-s", "VGG16 ASPP-S", _TPAMI, 66.98, 69.73,
-              note="prototxt/ has ASPP-L only"),
+              "deeplab_v2_vgg16_aspp_s", crf="v2_vgg16", operations=_ASPP),
     Published("aspp-l", "VGG16 ASPP-L", _TPAMI, 68.96, 71.57,
               "deeplab_v2_vgg16_aspp", crf="v2_vgg16", operations=_ASPP),
     Published("resnet101", "ResNet-101, MSC + COCO + Aug + ASPP", _TPAMI, 76.35, 77.69,

@@ -66,7 +66,7 @@ def test_what_is_missing_is_said(tmp_path):
     assert found["shapes"].kind == "score"
     assert found["largefov-step"].why == "no: needs --data, --init vgg16=FILE"
     assert found["resnet101"].why == "no: needs --data, --init resnet101=FILE"
-    assert found["aspp-s"].why == "no: prototxt/ has ASPP-L only"
+    assert found["msc-largefov"].why == "no: prototxt/ has no text of the multi-scale net"
     assert {plan.kind for key, plan in found.items() if key != "shapes"} == {""}
     found = by_key(Means(tmp_path, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
     assert found["resnet101"].kind == "score"
