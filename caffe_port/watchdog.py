@@ -29,6 +29,8 @@ _TOLD_AFTER, _GRACE, _TICK, _END = 15.0, 5.0, 0.5, 2.0  # seconds
 _INTERRUPTED = 130
 _UNKNOWN = "a file or folder"  # what a thread waits for that noted nothing
 _PROC = Path("/proc")
+# where Linux waits for a file's server, in sleeps that a signal could end: FUSE, NFS, SMB, 9P, Ceph
+_SERVERS = ("request_wait", "fuse", "rpc", "nfs", "wait_for_response", "cifs", "smb", "p9", "ceph")
 
 
 def patience() -> float:
@@ -169,8 +171,7 @@ class _Watch:
             now[note.thread, note.since, f"'{note.path}'"] = signs.get(note.thread, "")
         noted = {thread for thread, _, _ in now}
         for thread, sign in signs.items():
-            # a sleep that no signal ends is one for a disk or a network
-            if sign.startswith("D") and thread not in noted:
+            if thread not in noted and _waits_for_file(sign):
                 now[thread, 0.0, _UNKNOWN] = sign
         if signs and all(sign[0] in "Tt" for sign in signs.values()):
             return None  # stopped by its user
@@ -265,8 +266,14 @@ def _end(command: int, verdict: int, status: int) -> None:
             os.kill(process, signal.SIGKILL)
 
 
+def _waits_for_file(sign: str) -> bool:
+    """Whether a thread sleeps as no signal can end it, or as one does that waits for a server."""
+    state, where = sign.split(" ")[:2]
+    return state == "D" or (state == "S" and where.startswith(_SERVERS))
+
+
 def _signs(process: int) -> dict[int, str]:
-    """By thread, its state and how much it has done; empty where there is no /proc."""
+    """By thread, its state, where it sleeps and how much it has done; empty where there is no /proc."""
     found = {}
     with contextlib.suppress(OSError):
         for task in os.listdir(_PROC / str(process) / "task"):
@@ -275,7 +282,8 @@ def _signs(process: int) -> dict[int, str]:
                 words = (folder / "stat").read_text().rpartition(")")[2].split()
                 lines = (folder / "status").read_text().splitlines()
                 switches = [line.split()[1] for line in lines if "voluntary_ctxt" in line]
-                found[int(task)] = " ".join([words[0], words[11], words[12], *switches])
+                where = (folder / "wchan").read_text()
+                found[int(task)] = " ".join([words[0], where, words[11], words[12], *switches])
     return found
 
 

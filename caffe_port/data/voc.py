@@ -14,6 +14,7 @@ from pathlib import Path
 from caffe_port.data.list_file import list_words
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
+from caffe_port.stalls import Waiting
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
@@ -108,7 +109,8 @@ def _find_image(root: Path, word: str, where: str) -> Path:
 
 def _is_file(path: Path) -> bool:
     """Whether there is such a file; a name that is too long is none."""
-    return os.path.isfile(path)
+    with Waiting(path):
+        return os.path.isfile(path)
 
 
 class _LabelFinder:

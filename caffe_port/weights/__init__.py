@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
+from caffe_port.stalls import Waiting
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         FormatError: it is none of the formats, or a broken one.
         OSError: it cannot be opened.
     """
+    with Waiting(path):
+        return _read_any(path)
+
+
+def _read_any(path: str | os.PathLike[str]) -> WeightFile:
     from caffe_port.weights import sniff
 
     head = sniff.read_head(path)

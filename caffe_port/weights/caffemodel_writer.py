@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, create
 from caffe_port.proto import wire
 from caffe_port.proto.binary import encode_layer
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
@@ -70,7 +70,7 @@ def write_caffemodel(
             f"the caffemodel would be {total} bytes, protobuf's limit is {INT_MAX}: "
             "write .caffemodel.h5 instead"
         )
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path) as temporary, create(temporary) as stream:
         stream.write(head)
         for layer, size in zip(encoded, sizes, strict=True):
             stream.write(wire.encode_header(_NET_LAYER, size))
@@ -83,7 +83,7 @@ def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
     if mean.ndim != 3 or mean.dtype.kind != "f" or 0 in mean.shape:
         raise UsageError(f"a mean image is (C, H, W) floats, found {mean.dtype} {mean.shape}")
     blob = encode_blob(StoredBlob(mean[None].astype("f4"), legacy=True))
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path) as temporary, create(temporary) as stream:
         for part in blob.parts:
             stream.write(raw_bytes(part))
 

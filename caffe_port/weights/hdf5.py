@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, create
 from caffe_port.weights.blobproto import MAX_AXES
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
@@ -176,8 +176,8 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         yield file
         file.flush()
         image = file.id.get_file_image()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(image)
+    with atomic_path(path) as temporary, create(temporary) as stream:
+        stream.write(image)
 
 
 def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import wire
+from caffe_port.stalls import Waiting
 from caffe_port.weights.stored import Array
+
+_PART = 2**26  # bytes that are waited for at a time
 
 
 class MappedFile:
@@ -30,6 +33,10 @@ class MappedFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        with Waiting(path):
+            self._map(path)
+
+    def _map(self, path: str | os.PathLike[str]) -> None:
         # Asked before opening, because opening a named pipe would wait for its writer.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FormatError("not a regular file", path=path)
@@ -71,7 +78,8 @@ class MappedFile:
         target = values.view(np.uint8).data
         done = 0
         while done < len(target):
-            got = os.preadv(self._handle, [target[done:]], offset + done)
+            with Waiting(self.path):
+                got = os.preadv(self._handle, [target[done : done + _PART]], offset + done)
             if got == 0:
                 raise FormatError(
                     "the file became shorter while it was read", path=self.path, offset=offset

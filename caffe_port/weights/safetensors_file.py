@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, create
 from caffe_port.weights import state_dict
 from caffe_port.weights.blobproto import raw_bytes
 from caffe_port.weights.mapped import MappedFile
@@ -94,7 +94,7 @@ def write_safetensors(
     # The wider type first, so that every tensor starts at a multiple of its element's size.
     ordered = dict(sorted(blobs.items(), key=lambda item: -item[1].data.dtype.itemsize))
     header = _header(ordered, strings)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path) as temporary, create(temporary) as stream:
         stream.write(len(header).to_bytes(8, "little") + header)
         for blob in ordered.values():
             stream.write(raw_bytes(blob.data))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caffe_port.errors import FormatError
+from caffe_port.stalls import Waiting
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -27,10 +28,11 @@ _PICKLE_PROTOCOLS = range(2, 6)
 
 def read_head(path: str | os.PathLike[str]) -> bytes:
     """The first bytes of a regular file, b"" of anything else."""
-    if not Path(path).is_file():
-        return b""
-    with open(path, "rb") as stream:
-        return stream.read(HEAD)
+    with Waiting(path):
+        if not Path(path).is_file():
+            return b""
+        with open(path, "rb") as stream:
+            return stream.read(HEAD)
 
 
 def seems_to_be(head: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, create
 from caffe_port.proto import wire
 from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob
 from caffe_port.weights.mapped import MappedFile
@@ -120,7 +120,7 @@ def _write_binary(path: str | os.PathLike[str], state: SolverState) -> None:
     blobs = [encode_blob(StoredBlob(array)) for array in state.history]
     if len(head) + sum(blob.size + 11 for blob in blobs) > INT_MAX:
         raise UsageError(f"{os.fspath(path)}: over protobuf's limit of {INT_MAX} bytes; write .h5")
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path) as temporary, create(temporary) as stream:
         stream.write(head)
         for blob in blobs:
             stream.write(wire.encode_header(_HISTORY, blob.size))
