@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,11 @@ class ConfusionMatrix:
     def _union(self) -> Counts:
         union: Counts = self.counts.sum(axis=0) + self.counts.sum(axis=1) - np.diag(self.counts)
         return union
+
+
+def image_iou(counts: Counts | None) -> float:
+    """Mean IoU of one image alone, NaN without truth; only good for putting images in order."""
+    return math.nan if counts is None else ConfusionMatrix(len(counts), counts=counts).mean_iou()
 
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:

@@ -14,8 +14,7 @@ from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.changes import changes_json
-from caffe_port.evaluation.confusion import ConfusionMatrix
-from caffe_port.evaluation.gallery import image_iou
+from caffe_port.evaluation.confusion import ConfusionMatrix, image_iou
 from caffe_port.evaluation.pipeline import Result
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from caffe_port import html
 from caffe_port.data.pictures import Bytes, read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOCItem
-from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
+from caffe_port.evaluation.confusion import Counts, image_iou
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.worker import Outcome
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 LARGEST = 360  # pixels: sharp enough at the size a gallery shows, and a small file
 RIGHT, WRONG, IGNORED = (226, 229, 232), (200, 44, 36), (250, 250, 248)
 REPAIRED, BROKEN, NEITHER = (38, 138, 76), WRONG, (222, 160, 30)
-
-
-def image_iou(counts: Counts | None) -> float:
-    """Mean IoU of one image alone, NaN without truth; only good for putting images in order."""
-    return (
-        float("nan") if counts is None else ConfusionMatrix(len(counts), counts=counts).mean_iou()
-    )
 
 
 def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:

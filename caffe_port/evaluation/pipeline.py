@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from caffe_port.data.pictures import PathLike
@@ -18,9 +18,7 @@ from caffe_port.evaluation.ranks import Alone, Ranks
 from caffe_port.evaluation.score_cache import ScoreCache
 from caffe_port.evaluation.settings import NetworkMaker, RefinerMaker, Settings
 from caffe_port.evaluation.store import Store
-from caffe_port.evaluation.worker import Job, Outcome, Worker
-
-Progress = Callable[[int, int, Outcome], None]
+from caffe_port.evaluation.worker import Job, Outcome, Progress, Worker
 
 
 @dataclass

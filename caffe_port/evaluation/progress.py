@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from caffe_port.evaluation.worker import Outcome
+from caffe_port.evaluation.worker import Outcome, Progress
 from caffe_port.printing import console, echo
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-Shown = Callable[[int, int, Outcome], None]
+    from rich.progress import Progress as ProgressBar
 
 _WINDOW = 60.0  # seconds whose images give the speed, so that reused ones are soon forgotten
 _SILENT = 60.0  # seconds after which a log gets a line, whatever was done
@@ -56,9 +54,7 @@ class Pace:
 
 
 @contextmanager
-def shown_progress(
-    title: str, *, quiet: bool = False
-) -> Iterator[Callable[[int, int, Outcome], None]]:
+def shown_progress(title: str, *, quiet: bool = False) -> Iterator[Progress]:
     """Gives the ``progress`` argument of ``evaluate``.
 
     Args:
@@ -71,7 +67,8 @@ def shown_progress(
     if not sys.stderr.isatty():
         yield _Lines(title)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
 
     columns = (
         "{task.description}",
@@ -79,12 +76,12 @@ def shown_progress(
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
     )
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with ProgressBar(*columns, console=console(stderr=True), transient=True) as bar:
         yield _Bar(bar, title)
 
 
 class _Bar:
-    def __init__(self, bar: Progress, title: str) -> None:
+    def __init__(self, bar: ProgressBar, title: str) -> None:
         self._bar, self._pace = bar, Pace()
         self._task = bar.add_task(title, total=None, pace="")
 

@@ -63,6 +63,7 @@ class Outcome:
 
 
 Next = Step[Outcome] | Outcome
+Progress = Callable[[int, int, Outcome], None]  # images done by all, images, the latest outcome
 
 
 @dataclass(frozen=True)

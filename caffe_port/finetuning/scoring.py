@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_si
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.prediction import network_input
 from caffe_port.evaluation.settings import VOC_MEAN, Settings
-from caffe_port.evaluation.worker import Outcome
+from caffe_port.evaluation.worker import Progress
 from caffe_port.finetuning.templates import Similarities
 from caffe_port.finetuning.trial import Trial
 
@@ -43,7 +43,7 @@ def score(
     trial: Trial,
     weights: Path,
     said: Mapping[str, object],
-    progress: Callable[[int, int, Outcome], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Scores weights with the run's test net.
 
