@@ -58,6 +58,36 @@ class Bias(nn.Module):
         return x + self.bias.reshape(shape)
 
 
+class BN(nn.Module):
+    """SegNet's BN: scale and shift, first normalized by the batch's statistics where it learns."""
+
+    def __init__(self, channels: int, learn: bool) -> None:
+        super().__init__()
+        self.learn = learn
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.learn:
+            deviation = x - x.mean((0, 2, 3), keepdim=True)
+            variance = deviation.square().mean((0, 2, 3), keepdim=True)
+            x = deviation / (variance + 1e-9).sqrt()
+        return x * self.scale + self.shift
+
+
+class Embed(nn.Module):
+    """Rows of a table, looked up by index; may add a bias."""
+
+    def __init__(self, rows: int, length: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, length))
+        self.bias = nn.Parameter(torch.zeros(length)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = F.embedding(x.long(), self.weight)
+        return found if self.bias is None else found + self.bias
+
+
 class InnerProduct(nn.Module):
     """A fully connected layer whose weight is stored (in, out)."""
 
@@ -160,6 +190,48 @@ def ave_pool(
         start = torch.arange(top.shape[2 + i], device=x.device) * stride[i]
         areas.append((start + kernel[i]).clamp(max=x.shape[2 + i] + 2 * pad[i]) - start)
     return top / (areas[0][:, None] * areas[1]).to(x.dtype)
+
+
+def spp(x: Tensor, levels: int, average: bool) -> Tensor:
+    """Caffe's SPP: pools in 1 x 1, 2 x 2, 4 x 4, .. bins and joins the levels, flattened."""
+    pooled = []
+    for bins in [2**level for level in range(levels)]:
+        kernel = (-(-x.shape[2] // bins), -(-x.shape[3] // bins))
+        over = (kernel[0] * bins - x.shape[2], kernel[1] * bins - x.shape[3])
+        pad = ((over[0] + 1) // 2, (over[1] + 1) // 2)
+        whole = ave_pool(x, kernel, kernel, pad) if average else max_pool(x, kernel, kernel, pad)[0]
+        pooled.append(whole)
+    return pooled[0] if levels == 1 else torch.cat([p.flatten(1) for p in pooled], 1)
+
+
+def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
+    """Zeros, with x's values at the places a pooling's mask names; of several the last stays."""
+    values, index = x.flatten(0, 1).flatten(1), mask.long().flatten(0, 1).flatten(1)
+    position = torch.arange(values.shape[1], device=x.device).expand_as(index)
+    last = index.new_full((len(index), height * width), -1)
+    last.scatter_reduce_(1, index, position, "amax")
+    found = values.gather(1, last.clamp(min=0))
+    top = torch.where(last >= 0, found, torch.zeros_like(found))
+    return top.reshape(x.shape[0], x.shape[1], height, width)
+
+
+def im2col(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+    axis: int = 1,
+) -> Tensor:
+    """Each window's values laid out along the channel axis."""
+    axes = len(kernel)
+    columns = F.pad(x, [side for p in reversed(pad) for side in (p, p)])
+    for i in range(axes):
+        columns = columns.unfold(axis + 1 + i, dilation[i] * (kernel[i] - 1) + 1, stride[i])
+        columns = columns[..., :: dilation[i]]
+    windows = list(range(axis + 1 + axes, axis + 1 + 2 * axes))
+    columns = columns.movedim(windows, list(range(axis + 1, axis + 1 + axes)))
+    return columns.flatten(axis, axis + axes)
 
 
 def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:

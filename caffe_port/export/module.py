@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import keyword
 import os
 import re
 import warnings
@@ -133,6 +135,8 @@ def _module_names() -> set[str]:
 def _class_name(name: str) -> str:
     words = re.findall(r"[0-9A-Za-z]+", name)
     text = "".join(word[0].upper() + word[1:] for word in words)
+    if text in {*_helper_names(), *keyword.kwlist, *dir(builtins)}:
+        return f"{text}Net"
     return f"Net{text}" if text[:1].isdigit() else text
 
 

@@ -8,9 +8,12 @@ from caffe_port.export.python_text import sizes, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops._conv import Filtered
 from caffe_port.spec.ops.crop import Crop
+from caffe_port.spec.ops.im2col import Im2col
 from caffe_port.spec.ops.inner_product import InnerProduct
 from caffe_port.spec.ops.interp import Interp
 from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops.spp import SPP
+from caffe_port.spec.ops.upsample import Upsample
 
 
 @MODULE_RULES.add("Convolution", "Deconvolution")
@@ -78,6 +81,31 @@ def pooling(node: Node, code: ModuleCode) -> str:
     ceil = "" if op.ceil else ", ceil=False"
     call = f"{name}({code.x}, {tuple_of(kernel)}, {tuple_of(op.stride)}{pad}{ceil})"
     return call if masked or op.method == "AVE" else f"{call}[0]"
+
+
+@MODULE_RULES.add("SPP")
+def spp(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(SPP)
+    return f"{code.helper('spp')}({code.x}, {op.pyramid_height}, {op.method == 'AVE'})"
+
+
+@MODULE_RULES.add("Upsample")
+def upsample(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(Upsample)
+    sides = [str(side) for side in op.size or ()]
+    for i, (scale, less) in enumerate(zip(op.scale, op.less, strict=True)):
+        if op.size is None:
+            sides.append(f"{code.x}.shape[{2 + i}] * {scale}" + (f" - {less}" if less else ""))
+    return f"{code.helper('unpool')}({', '.join([*code.bottoms, *sides])})"
+
+
+@MODULE_RULES.add("Im2col")
+def im2col(node: Node, code: ModuleCode) -> str:
+    op, shape = node.layer.options(Im2col), node.layer.bottom_shapes[0]
+    w, axis = op.window(shape), op.channel_axis(shape)
+    numbers = [tuple_of(values) for values in (w.kernel, w.stride, w.pad, w.dilation)]
+    more = "" if axis == 1 else f", {axis}"
+    return f"{code.helper('im2col')}({code.x}, {', '.join(numbers)}{more})"
 
 
 @MODULE_RULES.add("Interp")

@@ -51,6 +51,11 @@ def without_options(node: Node, code: ModuleCode) -> str:
     return calls[node.layer.type].format(code.x)
 
 
+@MODULE_RULES.add("SpatialProduct")
+def spatial_product(node: Node, code: ModuleCode) -> str:
+    return " * ".join(code.bottoms)
+
+
 @MODULE_RULES.add("ELU")
 def elu(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(ELU)

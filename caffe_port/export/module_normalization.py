@@ -8,6 +8,7 @@ from caffe_port.export.python_text import exact, number, tuple_of
 from caffe_port.spec.ops._affine import Overlaid
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.batch_norm import BatchNorm
+from caffe_port.spec.ops.bn import BN
 from caffe_port.spec.ops.lrn import LRN
 from caffe_port.spec.ops.mvn import MVN
 from caffe_port.spec.ops.normalize import Normalize
@@ -30,6 +31,20 @@ def batch_norm(node: Node, code: ModuleCode) -> str:
     channels = node.layer.bottom_shapes[0][1]
     name = code.helper("BatchNorm")
     module = code.submodule(node, f"{name}({channels}, eps={number(op.eps)})")
+    return f"{module}({code.x})"
+
+
+def check_one_top(node: Node) -> None:
+    """Raises ValueError if a BN also gives the batch's mean and variance."""
+    if len(node.tops) > 1:
+        raise ValueError("tops for mean and variance; take them out, or run the net here")
+
+
+@MODULE_RULES.add("BN")
+def bn(node: Node, code: ModuleCode) -> str:
+    check_one_top(node)
+    channels, learn = node.layer.bottom_shapes[0][1], node.layer.options(BN).learn
+    module = code.submodule(node, f"{code.helper('BN')}({channels}, {learn})")
     return f"{module}({code.x})"
 
 

@@ -8,6 +8,7 @@ from caffe_port.export.python_text import exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.argmax import ArgMax
 from caffe_port.spec.ops.concat import Concat
+from caffe_port.spec.ops.embed import Embed
 from caffe_port.spec.ops.flatten import Flatten
 from caffe_port.spec.ops.permute import Permute
 from caffe_port.spec.ops.reduction import Reduction
@@ -62,6 +63,19 @@ def tile(node: Node, code: ModuleCode) -> str:
     axis = axis_index(op.axis, axes)
     times = tuple(op.tiles if i == axis else 1 for i in range(axes))
     return f"{code.x}.repeat({tuple_of(times)})"
+
+
+@MODULE_RULES.add("BatchReindex")
+def batch_reindex(node: Node, code: ModuleCode) -> str:
+    return f"{code.x}.index_select(0, {code.bottoms[1]}.long())"
+
+
+@MODULE_RULES.add("Embed")
+def embed(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(Embed)
+    bias = "" if op.bias else ", bias=False"
+    module = code.submodule(node, f"{code.helper('Embed')}({op.input_dim}, {op.num_output}{bias})")
+    return f"{module}({code.x})"
 
 
 @MODULE_RULES.add("Permute")

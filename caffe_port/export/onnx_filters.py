@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from caffe_port.export.graph import Node
@@ -10,10 +12,13 @@ from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops._conv import Filtered
 from caffe_port.spec.ops.crop import Crop
+from caffe_port.spec.ops.im2col import Im2col
 from caffe_port.spec.ops.inner_product import InnerProduct
 from caffe_port.spec.ops.interp import Interp
 from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops.spp import SPP
 
+_INT64 = 7  # onnx.TensorProto.INT64
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -106,6 +111,47 @@ def ave_pool(code: OnnxCode, x: str, shape: Shape, op: Pooling) -> str:
 def _pad(code: OnnxCode, x: str, pads: list[int], value: float) -> str:
     around = code.integers([0, 0, *pads[:2], 0, 0, *pads[2:]])
     return code.op("Pad", x, around, code.constant(value), mode="constant")
+
+
+@ONNX_RULES.add("SPP")
+def spp(node: Node, code: OnnxCode) -> list[str]:
+    """Its windows are those of the net's own input."""
+    op = node.layer.options(SPP)
+    pooled = [
+        ave_pool(code, code.x, code.shape, level) if op.method == "AVE"
+        else max_pool(code, level, masked=False)[0]
+        for level in op.levels(code.shape)
+    ]  # fmt: skip
+    if len(pooled) == 1:
+        return pooled
+    return [code.op("Concat", *(code.op("Flatten", level, axis=1) for level in pooled), axis=1)]
+
+
+@ONNX_RULES.add("Upsample")
+def upsample(node: Node, code: OnnxCode) -> list[str]:
+    """Of several values for one place, the runtime chooses which stays."""
+    top, plane = node.layer.top_shapes[0], math.prod(code.shape[2:])
+    values, mask = (code.reshape(bottom, [-1, plane]) for bottom in code.bottoms)
+    rows = code.op("Shape", values, start=0, end=1)
+    size = code.op("Concat", rows, code.integers([math.prod(top[2:])]), axis=0)
+    places = code.op("ConstantOfShape", size), code.op("Cast", mask, to=_INT64)
+    return [code.reshape(code.op("ScatterElements", *places, values, axis=1), code.sized(top))]
+
+
+@ONNX_RULES.add("Im2col")
+def im2col(node: Node, code: OnnxCode) -> list[str]:
+    """A convolution, each of whose filters takes one place of one channel."""
+    op, shape, top = node.layer.options(Im2col), code.shape, node.layer.top_shapes[0]
+    window, axis = op.window(shape), op.channel_axis(shape)
+    places, channels = math.prod(window.kernel), shape[axis]
+    filters = np.tile(np.eye(places, dtype=np.float32), (channels, 1))
+    x = code.x if axis == 1 else code.reshape(code.x, [-1, *shape[axis:]])
+    y = code.op(
+        "Conv", x, code.constant(filters.reshape(channels * places, 1, *window.kernel)),
+        kernel_shape=window.kernel, strides=window.stride, pads=window.pad * 2,
+        dilations=window.dilation, group=channels,
+    )  # fmt: skip
+    return [y if axis == 1 else code.reshape(y, code.sized(top))]
 
 
 @ONNX_RULES.add("Interp")

@@ -46,6 +46,11 @@ def without_options(node: Node, code: OnnxCode) -> list[str]:
     return [code.op(names[node.layer.type], code.x)]
 
 
+@ONNX_RULES.add("SpatialProduct")
+def spatial_product(node: Node, code: OnnxCode) -> list[str]:
+    return [code.op("Mul", *code.bottoms)]
+
+
 @ONNX_RULES.add("ELU")
 def elu(node: Node, code: OnnxCode) -> list[str]:
     op = node.layer.options(ELU)

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_normalization import check_stored_statistics
+from caffe_port.export.module_normalization import check_one_top, check_stored_statistics
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_filters import ave_pool
 from caffe_port.export.onnx_neurons import plus, times
 from caffe_port.spec.ops._affine import Overlaid
 from caffe_port.spec.ops.batch_norm import BatchNorm
+from caffe_port.spec.ops.bn import BN
 from caffe_port.spec.ops.lrn import LRN
 from caffe_port.spec.ops.mvn import MVN
 from caffe_port.spec.ops.normalize import Normalize
@@ -34,6 +35,19 @@ def batch_norm(node: Node, code: OnnxCode) -> list[str]:
         )
     ]  # fmt: skip
     return [code.op("BatchNormalization", code.x, *inputs, epsilon=op.eps)]
+
+
+@ONNX_RULES.add("BN")
+def bn(node: Node, code: OnnxCode) -> list[str]:
+    check_one_top(node)
+    x = code.x
+    if node.layer.options(BN).learn:
+        axes = code.integers([0, 2, 3])
+        deviation = code.op("Sub", x, code.op("ReduceMean", x, axes, keepdims=1))
+        squares = code.op("Mul", deviation, deviation)
+        variance = plus(code, code.op("ReduceMean", squares, axes, keepdims=1), 1e-9)
+        x = code.op("Div", deviation, code.op("Sqrt", variance))
+    return [code.op("Add", code.op("Mul", x, code.param(0)), code.param(1))]
 
 
 @ONNX_RULES.add("Scale", "Bias")

@@ -10,6 +10,7 @@ from caffe_port.export.onnx_neurons import times
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.argmax import ArgMax
 from caffe_port.spec.ops.concat import Concat
+from caffe_port.spec.ops.embed import Embed
 from caffe_port.spec.ops.permute import Permute
 from caffe_port.spec.ops.reduction import Reduction
 from caffe_port.spec.ops.shuffle_channel import ShuffleChannel
@@ -17,7 +18,7 @@ from caffe_port.spec.ops.slice import Slice
 from caffe_port.spec.ops.softmax import Softmax
 from caffe_port.spec.ops.tile import Tile
 
-_FLOAT = 1  # onnx.TensorProto.FLOAT
+_FLOAT, _INT64 = 1, 7  # onnx.TensorProto
 
 
 @ONNX_RULES.add("Concat")
@@ -45,6 +46,18 @@ def tile(node: Node, code: OnnxCode) -> list[str]:
     times = [1] * len(code.shape)
     times[op.axis] = op.tiles
     return [code.op("Tile", code.x, code.integers(times))]
+
+
+@ONNX_RULES.add("BatchReindex")
+def batch_reindex(node: Node, code: OnnxCode) -> list[str]:
+    return [code.op("Gather", code.x, code.op("Cast", code.bottoms[1], to=_INT64), axis=0)]
+
+
+@ONNX_RULES.add("Embed")
+def embed(node: Node, code: OnnxCode) -> list[str]:
+    found = code.op("Gather", code.param(0), code.op("Cast", code.x, to=_INT64), axis=0)
+    bias = node.layer.options(Embed).bias
+    return [code.op("Add", found, code.param(1)) if bias else found]
 
 
 @ONNX_RULES.add("Permute")

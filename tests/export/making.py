@@ -13,8 +13,7 @@ from tests.layers.helpers import net_of
 
 #: Types without a rule; what only trains or scores is left out, so nothing remains of such a case.
 NOT_EXPORTED = {
-    "AdaptiveBiasChannel", "BatchReindex", "BiasChannel", "DomainTransform", "Embed", "Filter",
-    "Im2col", "LSTM", "RNN", "SPP", "SpatialProduct", "UniqueLabel",
+    "AdaptiveBiasChannel", "BiasChannel", "DomainTransform", "Filter", "LSTM", "RNN", "UniqueLabel",
 }  # fmt: skip
 # MultinomialLogisticLoss is recorded behind a Softmax, which stays
 ONLY_TRAINS = re.compile(r'type: "((?!Multinomial)\w*Loss|\w*Accuracy)"')
@@ -41,13 +40,22 @@ def exportable(folder):
 
 
 def feed(net, inputs, seed=0):
-    """Random inputs; positive ones where a logarithm or a power reads them."""
+    """Random inputs; positive ones where a logarithm or a power reads them, indices for indices."""
     generator = torch.Generator().manual_seed(seed)
     positive = any(layer.type in ("Log", "Power") for layer in net.spec.layers)
     found = {}
     for blob in inputs:
         data = torch.randn(net.spec.shapes[blob], generator=generator)
         found[blob] = data.abs() + 0.1 if positive else data
+    for layer in net.spec.layers:
+        blob, end = layer.bottoms[-1:], None
+        if layer.type == "Embed":
+            end = layer.op.input_dim
+        elif layer.type == "BatchReindex":
+            end = layer.bottom_shapes[0][0]
+        if end is not None and blob[0] in found:
+            indices = torch.randint(end, found[blob[0]].shape, generator=generator)
+            found[blob[0]] = indices.float()
     return found
 
 
@@ -113,6 +121,21 @@ SNIPPETS = {
     "prelu": ('"PReLU"', (2, 3, 4)),
     "exp": ('"Exp" exp_param { base: 3 scale: 0.3 shift: 0.2 }', (2, 3)),
     "power_half": ('"Power" power_param { power: 0.6 scale: 0.3 shift: 0.1 }', (5, 7)),
+    "bn": (
+        '"BN" bn_param { bn_mode: INFERENCE scale_filler { value: 2 } shift_filler { value: 1 } }',
+        (2, 3, 4, 5),
+    ),
+    "bn_learns": ('"BN" bn_param { scale_filler { value: 2 } }', (2, 3, 4, 5)),
+    "spp_average": ('"SPP" spp_param { pyramid_height: 3 pool: AVE }', (2, 3, 7, 9)),
+    "spp_one_level": ('"SPP" spp_param { pyramid_height: 1 }', (2, 3, 7, 9)),
+    "embed_without_bias": (
+        '"Embed" embed_param { num_output: 3 input_dim: 5 bias_term: false '
+        'weight_filler { type: "gaussian" } }', (4, 2),
+    ),
+    "im2col_1d": (
+        '"Im2col" convolution_param { kernel_size: 3 stride: 2 pad: 1 dilation: 2 }', (2, 3, 9),
+    ),
+    "im2col_axis0": ('"Im2col" convolution_param { kernel_size: 2 axis: 0 }', (3, 6, 5)),
     "lrn_odd": ('"LRN" lrn_param { local_size: 3 alpha: 0.7 beta: 0.6 k: 1.3 }', (1, 5, 3, 3)),
 }  # fmt: skip
 

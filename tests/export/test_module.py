@@ -239,11 +239,9 @@ def test_a_copy_keeps_its_value_when_the_other_is_written_in_place(tmp_path):
 
 def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
     net = net_of(
-        'layer { name: "cols" type: "Im2col" bottom: "b0" top: "y" '
-        "convolution_param { kernel_size: 3 } }",
-        (1, 2, 5, 5),
+        'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }', (4, 2), (4,)
     )
-    with pytest.raises(UnsupportedLayerError, match=r"'cols' .Im2col.: .*PyTorch module.*Convert"):
+    with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .*PyTorch module.*Convert"):
         emit_module(net, tmp_path / "x.py")
 
 
@@ -263,3 +261,10 @@ def test_unknown_suffixes_are_refused(module, state, tmp_path):
     with pytest.raises(UsageError, match="written"):
         emit_module(net, tmp_path / module, state)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["scale", "none", "tensor", "F", "BatchNorm"])
+def test_a_nets_name_is_never_that_of_something_else(name, tmp_path):
+    layer = 'name: "s" type: "Scale" bottom: "b0" top: "y" scale_param { filler { value: 2 } }'
+    net = net_of(f'name: "{name}" layer {{ {layer} }}', (1, 3))
+    assert_equal_outputs(net, loaded(tmp_path / "net.py", emit(net, tmp_path / "net.py")))

@@ -151,11 +151,9 @@ def test_the_same_net_gives_the_same_bytes(tmp_path):
 
 def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
     net = net_of(
-        'layer { name: "cols" type: "Im2col" bottom: "b0" top: "y" '
-        "convolution_param { kernel_size: 3 } }",
-        (1, 2, 5, 5),
+        'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }', (4, 2), (4,)
     )
-    with pytest.raises(UnsupportedLayerError, match=r"'cols' .Im2col.: .* as ONNX.*Cut the layer"):
+    with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .* as ONNX.*Cut the layer"):
         write_onnx(net, tmp_path / "x.onnx")
 
 
