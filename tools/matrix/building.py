@@ -13,7 +13,7 @@ import re
 import shutil
 import stat
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
         ValueError: the sdist or the wheel is not what it must be.
         CalledProcessError: a build failed.
     """
-    files = sources(tracked())
-    state = fingerprint([*files, "tools/matrix/building.py"])
+    files = tracked()  # asked once: the checkout may go on meanwhile
+    state = fingerprint([*sources(files), "tools/matrix/building.py"])
     known = Wheel.known(work, python, arch)
     if known is not None and known.sources == state and (out / known.file).is_file():
         return known
@@ -89,8 +89,8 @@ def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
         raise LookupError(f"no Python {python} here")
     print(f"building for Python {python}, {arch}", flush=True)
     bin, folder = builders(program, python, work), work / "build"
-    path = compiled(bin, sdist(bin, folder, out), python, arch, folder)
-    glibc = examined(bin, path, arch)
+    path = compiled(bin, sdist(bin, files, folder, out), python, arch, folder)
+    glibc = examined(bin, path, files, arch)
     out.mkdir(parents=True, exist_ok=True)
     shutil.move(path, out / path.name)
     size = (out / path.name).stat().st_size
@@ -108,9 +108,8 @@ def builders(program: str, python: str, work: Path) -> Path:
     return bin
 
 
-def sdist(bin: Path, folder: Path, out: Path) -> Path:
+def sdist(bin: Path, files: Sequence[str], folder: Path, out: Path) -> Path:
     """Makes the sdist into ``out``, checks it, and unpacks it: the folder to build from."""
-    files = tracked()
     checkout, made, unpacked = folder / "checkout", folder / "sdist", folder / "unpacked"
     for old in (made, unpacked):
         shutil.rmtree(old, ignore_errors=True)
@@ -154,14 +153,14 @@ def written(path: Path, zig: Path, arch: str) -> Path:
     return path.resolve()
 
 
-def examined(bin: Path, wheel: Path, arch: str) -> str:
+def examined(bin: Path, wheel: Path, files: Sequence[str], arch: str) -> str:
     """The oldest glibc that a wheel runs with; auditwheel reads what its ELF files ask for.
 
     Raises:
         ValueError: wrong contents, processor or libraries, or a newer glibc than promised.
         CalledProcessError: auditwheel finds no code for this processor.
     """
-    check_wheel(wheel, tracked(), arch)
+    check_wheel(wheel, files, arch)
     found = json.loads(call([bin / "auditwheel", "show", "--json", wheel]))
     return glibc_of(found, wheel.name, arch)
 
