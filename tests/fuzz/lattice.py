@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz.effort import FOLDER, Effort
@@ -15,6 +17,7 @@ NAME = "lattice"
 FLAGS = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-fno-math-errno", "-D_GLIBCXX_ASSERTIONS"]
 CLANGS = ("clang++", *(f"clang++-{version}" for version in range(22, 12, -1)))
 PER_SECOND = 100  # random inputs, about
+LONGEST = 256  # bytes: all that a case draws
 
 
 def libfuzzer_compiler() -> str | None:
@@ -37,6 +40,12 @@ def build(folder: Path, compiler: str, *, libfuzzer: bool) -> Path:
     return program
 
 
+def _seeds() -> Iterator[bytes]:
+    chance = random.Random(0)
+    for _ in range(30):
+        yield chance.randbytes(LONGEST)
+
+
 def run_lattice(effort: Effort) -> Result:
     """Under libFuzzer, or on random inputs where there is no clang."""
     clang = libfuzzer_compiler()
@@ -48,7 +57,11 @@ def run_lattice(effort: Effort) -> Result:
         count = effort.runs or effort.seconds * PER_SECOND
         command = [program, str(count), str(effort.seed)]
     else:
-        command = [program, *effort.options(NAME), effort.corpus(NAME, work)]
+        corpus = effort.corpus(NAME, work)
+        for i, seed in enumerate(_seeds()):
+            (corpus / f"seed-{i}").write_bytes(seed)
+        limits = [f"-max_len={LONGEST}", "-len_control=0"]
+        command = [program, *effort.options(NAME), *limits, corpus]
     with log.open("w") as stream:
         code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
     result = from_log(NAME, "libFuzzer, C++", log, code)
