@@ -13,14 +13,15 @@ from caffe_port.printing import echo
 
 if TYPE_CHECKING:
     from caffe_port.crf.programs import Item, Kind
+    from caffe_port.evaluation.makers import Colours
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 def _values(ctx: click.Context, param: click.Parameter, text: str) -> Any:
-    from caffe_port.crf.grid import values
     from caffe_port.errors import UsageError
+    from caffe_port.evaluation.crf_grid import values
 
     try:
         return values(text)
@@ -62,7 +63,7 @@ def command(
     out: Path,
     iterations: int,
     images: int,
-    crf_colours: str,
+    crf_colours: Colours,
     kind: Kind | None,
     jobs: int | None,
     **axes: Any,
@@ -75,18 +76,18 @@ def command(
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
-    from caffe_port.crf.grid import Grid, mean_iou, search
-    from caffe_port.crf.grid_report import write_report
+    from caffe_port.evaluation.crf_grid import Grid, mean_ious, search
+    from caffe_port.evaluation.crf_grid_report import write_report
 
     which, chosen = _chosen(pictures, features, kind, images)
     grid = Grid(**axes, iterations=iterations)
     workers = jobs or os.cpu_count() or 1
     total: Any = 0
-    counts = search(chosen, labels, which, grid, layer=crf_colours == "layer", jobs=workers)
+    counts = search(chosen, labels, which, grid, colours=crf_colours, jobs=workers)
     for done, found in enumerate(counts, 1):
-        total = total + _same_classes(total, found)
+        total = total + found
         echo(f"crf_grid: {done} of {len(chosen)} images", err=True)
-    scores = mean_iou(total)
+    scores = mean_ious(total)
     write_report(out, grid, scores, len(chosen))
     _show(grid, scores)
     echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
@@ -107,19 +108,11 @@ def _chosen(
     return which, [items[i * len(items) // count] for i in range(count)]
 
 
-def _same_classes(total: Any, found: Any) -> Any:
-    from caffe_port.errors import DataError
-
-    if not isinstance(total, int) and total.shape != found.shape:
-        raise DataError(f"features of {total.shape[1]} and of {found.shape[1]} classes")
-    return found
-
-
 def _show(grid: Any, scores: Any) -> None:
     from rich.table import Table
 
-    from caffe_port.crf.grid import AXES
-    from caffe_port.crf.grid_report import best_first
+    from caffe_port.evaluation.crf_grid import AXES
+    from caffe_port.evaluation.crf_grid_report import best_first
     from caffe_port.printing import console
 
     table = Table(*AXES, "mean IoU, %", title="best settings")

@@ -123,12 +123,9 @@ class CRFMaker:
         """The refinement; it needs no loading."""
 
         def refiner(scores: Floats, image_bgr: Bytes) -> Bytes:
-            if self.colours == "rgb":
-                colours = np.ascontiguousarray(image_bgr[:, :, ::-1]).astype(np.float32)
-            else:
-                colours = image_bgr.astype(np.float32) - np.array(self.mean, np.float32)
             labels, height, width = scores.shape
-            crf = build(height, width, labels, colours, self.parameters, threads=threads)
+            image = coloured(image_bgr, self.colours, self.mean)
+            crf = build(height, width, labels, image, self.parameters, threads=threads)
             return crf.map(-scores, self.parameters.iterations).astype(np.uint8)
 
         return refiner
@@ -136,6 +133,20 @@ class CRFMaker:
     def describe(self) -> dict[str, object]:
         """Parameters and colours."""
         return {**self.parameters.as_dict(), "colours": self.colours}
+
+
+def coloured(image_bgr: Bytes, colours: Colours, mean: tuple[float, float, float]) -> Floats:
+    """What the bilateral kernels see of a picture, see ``CRFMaker``.
+
+    Args:
+        image_bgr: (h, w, 3) uint8, blue first.
+        mean: blue, green, red.
+    Returns:
+        (h, w, 3) float32.
+    """
+    if colours == "rgb":
+        return np.ascontiguousarray(image_bgr[:, :, ::-1]).astype(np.float32)
+    return image_bgr.astype(np.float32) - np.array(mean, np.float32)
 
 
 def read_crf_config(

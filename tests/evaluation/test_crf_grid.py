@@ -10,8 +10,9 @@ from PIL import Image
 from caffe_port.cli import main
 from caffe_port.crf import CRFParameters, DenseCRF, parse_parameters, refine
 from caffe_port.crf.files import write_scores
-from caffe_port.crf.grid import LAYER_MEAN, Grid, mean_iou, values
-from caffe_port.errors import UsageError
+from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.crf_grid import Grid, mean_ious, values
+from caffe_port.evaluation.settings import VOC_MEAN
 from tests.crf.making import problem
 
 AXES = "--pos-w 2,3 --pos-xy-std 2 --bi-w 1:5:2 --bi-xy-std 10,20 --bi-rgb-std 8 -i 3"
@@ -42,7 +43,7 @@ def by_hand(folders, parameters, colours):
     for seed in range(3):
         image, unary = problem(20, 25, labels=3, seed=seed)
         if colours == "layer":
-            image = image[:, :, ::-1].astype(np.float32) - np.array(LAYER_MEAN, np.float32)
+            image = image[:, :, ::-1].astype(np.float32) - np.array(VOC_MEAN, np.float32)
         found = refine(-unary, image, parameters).argmax(0)
         truth = np.array(Image.open(folders / "labels" / f"im{seed}.png"))
         np.add.at(counts, (truth[2:], found[2:]), 1)
@@ -81,7 +82,7 @@ def test_files_that_do_not_fit_are_errors(folders):
     Image.fromarray(np.full((20, 25), 7, np.uint8)).save(folders / "labels" / "im1.png")
     result = grid(folders)
     assert result.exit_code == 2
-    assert "label 7; features have 3 classes" in result.output
+    assert "im1.png: truth holds label 7, outside the 3 classes" in result.output.replace("\n", "")
     Image.fromarray(np.zeros((20, 24), np.uint8)).save(folders / "labels" / "im1.png")
     assert "its picture has (20, 25)" in grid(folders).output
     (folders / "labels" / "im1.png").unlink()
@@ -106,8 +107,20 @@ def test_values_that_are_none(text):
 
 
 def test_mean_iou_leaves_out_classes_that_do_not_occur():
-    counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
-    assert mean_iou(counts) == pytest.approx((6 / 8 + 4 / 6) / 2)
+    counts = np.array([[[6, 2, 0], [0, 4, 0], [0, 0, 0]]])
+    assert mean_ious(counts) == pytest.approx([(6 / 8 + 4 / 6) / 2])
+    with pytest.raises(DataError, match="nothing to rank by"):
+        mean_ious(np.zeros_like(counts))
+
+
+def test_features_of_different_classes_are_named(folders):
+    few = np.zeros((2, 20, 25), np.float32)
+    write_scores(folders / "features" / "im2_blob_0.mat", few)
+    (folders / "labels" / "im2.png").unlink()
+    Image.fromarray(np.zeros((20, 25), np.uint8)).save(folders / "labels" / "im2.png")
+    output = grid(folders).output.replace("\n", "")
+    assert "im2_blob_0.mat: 2 classes; " in output
+    assert "im0_blob_0.mat has 3" in output
 
 
 def test_the_grid_s_order_is_that_of_its_settings():

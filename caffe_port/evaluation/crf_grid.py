@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port.crf.dense_crf import DenseCRF
-from caffe_port.crf.params import CRFParameters, from_mapping
+from caffe_port.crf import CRFParameters, DenseCRF
+from caffe_port.crf.params import from_mapping
 from caffe_port.crf.programs import Item, Kind, read_picture, unary_of
+from caffe_port.data.pictures import read_labels
 from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
+from caffe_port.evaluation.makers import Colours, coloured
+from caffe_port.evaluation.settings import VOC_MEAN, Floats
 
-IGNORED = 255
 AXES = ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")
-Counts = NDArray[np.int64]
-# blue, green, red: what DeepLab's nets subtract before their DenseCRF layer sees the colours
-LAYER_MEAN = (104.008, 116.669, 122.675)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def values(text: str) -> tuple[float, ...]:
 
 
 def search(
-    items: Sequence[Item], labels: Path, kind: Kind, grid: Grid, *, layer: bool, jobs: int
+    items: Sequence[Item], labels: Path, kind: Kind, grid: Grid, *, colours: Colours, jobs: int
 ) -> Iterator[Counts]:
     """Confusion counts of every setting, image after image.
 
@@ -76,52 +76,51 @@ def search(
         labels: folder of the true label maps NAME.png; 255 is ignored.
         kind: of the features.
         grid: what to try.
-        layer: give the kernels blue, green, red minus DeepLab's mean, as its Caffe layer, instead
-            of red, green, blue.
+        colours: what the bilateral kernels see, as for ``makers.CRFMaker``.
         jobs: images refined at the same time.
     Yields:
         (settings, classes, classes) of one image: true labels by row, found ones by column.
     Raises:
         CaffePortError: a file is missing, broken or does not fit.
     """
+    classes = None
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_count, item, labels, kind, grid, layer) for item in items]
+        futures = [pool.submit(_count, item, labels, kind, grid, colours) for item in items]
         try:
-            for future in futures:
-                yield future.result()
+            for item, future in zip(items, futures, strict=True):
+                counts = future.result()
+                classes = classes or counts.shape[1]
+                if counts.shape[1] != classes:
+                    raise DataError(
+                        f"{item.features}: {counts.shape[1]} classes; {items[0].features} has "
+                        f"{classes}"
+                    )
+                yield counts
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _count(item: Item, labels: Path, kind: Kind, grid: Grid, layer: bool) -> Counts:
-    from caffe_port.data.pictures import read_labels
-
-    image: NDArray[np.uint8] | NDArray[np.float32] = read_picture(item)
-    unary = unary_of(item.features, kind, *image.shape[:2])
+def _count(item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours) -> Counts:
+    picture = read_picture(item)
+    unary = unary_of(item.features, kind, *picture.shape[:2])
     path = labels / f"{item.name}.png"
     truth = read_labels(path)
-    if truth.shape != image.shape[:2]:
-        raise DataError(f"{path}: shape {truth.shape}; its picture has {image.shape[:2]}")
-    known = truth != IGNORED
-    if known.any() and truth[known].max() >= len(unary):
-        raise DataError(f"{path}: label {truth[known].max()}; features have {len(unary)} classes")
-    if layer:
-        image = image[:, :, ::-1].astype(np.float32) - np.array(LAYER_MEAN, np.float32)
-    rows = len(unary) * truth[known].astype(np.int64)
-    shape = (-1, len(unary), len(unary))
+    if truth.shape != picture.shape[:2]:
+        raise DataError(f"{path}: shape {truth.shape}; its picture has {picture.shape[:2]}")
+    image = coloured(picture[:, :, ::-1], colours, VOC_MEAN)
+    matrices = []
     try:
-        counts = [
-            np.bincount(rows + found[known], minlength=len(unary) ** 2)
-            for found in _label_maps(unary, image, grid)
-        ]
+        for found in _label_maps(unary, image, grid):
+            matrices.append(ConfusionMatrix(len(unary)))
+            matrices[-1].add(truth, found)
     except UsageError as error:
         raise DataError(f"{item.features}: {error}") from error
-    return np.stack(counts).reshape(shape)
+    except DataError as error:
+        raise DataError(f"{item.features} and {path}: {error}") from error
+    return np.stack([matrix.counts for matrix in matrices])
 
 
-def _label_maps(
-    unary: NDArray[np.float32], image: NDArray[np.uint8] | NDArray[np.float32], grid: Grid
-) -> Iterator[NDArray[np.int32]]:
+def _label_maps(unary: Floats, image: Floats, grid: Grid) -> Iterator[NDArray[np.int32]]:
     """A label map for each of the grid's settings, in their order; one lattice for each width."""
     crfs: dict[tuple[float, ...], DenseCRF] = {}
     for p in grid.settings():
@@ -133,11 +132,12 @@ def _label_maps(
         yield crfs[widths].with_weights(p.pos_w[0], p.bi_w[0]).map(unary, p.iterations)
 
 
-def mean_iou(counts: Counts) -> NDArray[np.float64]:
-    """Mean over the classes that occur of intersection over union, of (..., C, C) counts."""
-    hit = np.diagonal(counts, axis1=-2, axis2=-1)
-    union = counts.sum(-1) + counts.sum(-2) - hit
-    iou = hit / np.maximum(union, 1)
-    there = union > 0
-    result: NDArray[np.float64] = iou.sum(-1) / np.maximum(there.sum(-1), 1)
-    return result
+def mean_ious(counts: Counts) -> NDArray[np.float64]:
+    """Each setting's mean IoU, of (settings, C, C) counts.
+
+    Raises:
+        DataError: no pixel was counted.
+    """
+    if not counts[0].any():
+        raise DataError("the label maps ignore every pixel: there is nothing to rank by")
+    return np.array([ConfusionMatrix(len(c), counts=c).mean_iou() for c in counts])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_port import html
-from caffe_port.crf.grid import AXES, Grid
+from caffe_port.evaluation.crf_grid import AXES, Grid
 from caffe_port.files import atomic_path
 
 Scores = NDArray[np.float64]  # mean IoU of each setting
