@@ -1,16 +1,16 @@
 """Tries a wheel away from the checkout: the tests of its compiled and generated parts, and a run.
 
-A wheel for this processor goes into the matrix's environment of its Python; then tests/crf and
-tests/proto run, and `caffe-port demo` converts, verifies and evaluates the bundled model. One for
-arm64 does the same under qemu-user, where --arm64-root names a Debian for arm64 with its Python
-(docs/matrix.md says how to make one); pip runs in there too, so the libraries are arm64's.
+A wheel for this processor goes into the matrix's environment of its Python; then `caffe-port`
+converts the bundled model, verifies it against real Caffe's recording and evaluates it on four
+images, and tests/crf and tests/proto run. A wheel for arm64 does the same under qemu-user, where
+--arm64-root names a Debian for arm64 with that Python (docs/matrix.md says how to make one); pip
+runs in there too, so the libraries are arm64's.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from tools.matrix.building import Wheel
@@ -25,6 +25,10 @@ from tools.matrix.environments import (
 )
 
 SHORT = ("tests/crf", "tests/proto")
+IMAGES = 4
+START = """from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="caffe-port")
+command.load()()"""  # the script's own first line starts no emulator
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 ARM64_PINS = ("torch==2.8.0",)  # the last that PyPI has for arm64 without CUDA's gigabytes
 
@@ -76,10 +80,24 @@ def _tried_under_qemu(wheel: Wheel, path: Path, work: Path, root: Path) -> None:
 
 def _run(wheel: Wheel, python: list[str | Path], folder: Path, environ: dict[str, str]) -> None:
     beside = tests_beside(folder)
-    demo = "from caffe_port.cli import main; main()"
     print(f"trying {wheel.file}", flush=True)
-    subprocess.run(
-        [*map(str, python), "-c", demo, "demo", "-o", str(folder / "demo"), "--jobs", "1"],
-        cwd=beside, env=environ, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    for words in _smoke(beside / "examples" / "shapes_voc", folder / "smoke"):
+        call([*python, "-c", START, *words], cwd=beside, env=environ)
     wheel.tests = tested([*python, "-m", "pytest", *SHORT], beside, environ)
+
+
+def _smoke(example: Path, out: Path) -> list[list[str | Path]]:
+    """What caffe-port is asked to do: the tutorial's commands, on a few images."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    caffe, model, few = example / "caffe_run", out / "shapes.pt", out / "few.txt"
+    names = (example / "val_id.txt").read_text(encoding="utf-8").split()[:IMAGES]
+    few.write_text("\n".join(names) + "\n", encoding="utf-8")
+    weights = caffe / "model" / "train_iter_2400.caffemodel"
+    return [
+        ["convert", caffe / "recording" / "net.prototxt", weights, "-o", model],
+        ["verify", model, caffe / "recording", "-o", out / "parity"],
+        ["evaluate", model, "--images", example, "--list", few, "--crf",
+         "bi_w=4,bi_xy_std=49,bi_rgb_std=13", "--names", example / "class_names.txt",
+         "-o", out / "voc"],
+    ]  # fmt: skip
