@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path
@@ -15,7 +14,7 @@ from caffe_port.solver.watching import Step
 
 
 class Curves:
-    """Remembers what happens; draws it at each snapshot and at the end.
+    """Remembers what happens; draws it at each snapshot, and at the end by ``close``.
 
     Args:
         path: the file, .html or .svg.
@@ -31,17 +30,6 @@ class Curves:
         self._rate: dict[str, Points] = defaultdict(list)
         self._others: dict[str, Points] = defaultdict(list)
 
-    def __enter__(self) -> Curves:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.saved()
-
     def step(self, step: Step) -> None:
         """Keeps loss and rate."""
         self._loss["train, smoothed"].append((step.iteration, step.loss))
@@ -50,8 +38,8 @@ class Curves:
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
         """Keeps the outputs of a net; those with 'loss' in their name are drawn as such."""
         for name, value in values.items():
-            chart = self._loss if "loss" in name else self._others
-            chart[f"{what} {name}"].append((iteration, value))
+            group = self._loss if "loss" in name else self._others
+            group[f"{what} {name}"].append((iteration, value))
 
     def saved(self) -> None:
         """Draws what there is."""
@@ -64,3 +52,7 @@ class Curves:
             text = page("Training", drawn)
         with atomic_path(self._path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+    def close(self) -> None:
+        """Draws everything, however the training ended."""
+        self.saved()

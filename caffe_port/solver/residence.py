@@ -6,14 +6,11 @@ takes them there and brings them back, not at every step but at the ends of ``st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from caffe_port.live.net import Net
-    from caffe_port.solver.solver import Learnable
+from caffe_port.live.net import Net
+from caffe_port.solver.learnable import Learnable
 
 
 class Residence:

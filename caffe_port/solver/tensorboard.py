@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from caffe_port.errors import UsageError
@@ -11,7 +10,7 @@ from caffe_port.solver.watching import Step
 
 
 class TensorBoard:
-    """Writes events as the training goes.
+    """Writes events as the training goes, until ``close``.
 
     Args:
         folder: where the event file is made.
@@ -29,17 +28,6 @@ class TensorBoard:
         make: Any = SummaryWriter
         self._writer = make(folder)
 
-    def __enter__(self) -> TensorBoard:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.close()
-
     def step(self, step: Step) -> None:
         """Loss and rate."""
         self._writer.add_scalar("train/smoothed_loss", step.loss, step.iteration)
@@ -53,3 +41,7 @@ class TensorBoard:
     def saved(self) -> None:
         """Puts what was written on the disk."""
         self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the event file."""
+        self._writer.close()

@@ -80,13 +80,8 @@ class Training(Solver):
         modes: Modes | None = None,
     ) -> None:
         param = nets.read_param(solver)
-        _log_param(param)
-        seed = param.random_seed
-        if seed < 0:
-            seed = secrets.randbelow(2**31)
-            seed = seed if ranks is None else ranks.roots(seed)
-            mode.set_random_seed(seed)
-            log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
+        log(f"Initializing solver from parameters: \n{print_text(param)}")
+        seed = _seed(param, ranks)
         if level:
             param.train_state.level = level
         param.train_state.stage.extend(stages)
@@ -111,11 +106,14 @@ class Training(Solver):
         self._log_nets()
         for net in self.test_nets:
             net.before_forward(self._heed_while_testing)
-        self._debug = []
-        if param.debug_info:
-            # upstream's condition: the train net only at displays, the test nets always
-            self._debug = [DebugInfo(self.net, self._displays)]
-            self._debug += [DebugInfo(net, lambda: True) for net in self.test_nets]
+        self._debug = self._debug_infos() if param.debug_info else []
+
+    def _debug_infos(self) -> list[DebugInfo]:
+        """The train net's, which logs only at displays as upstream's, then the test nets'."""
+        return [
+            DebugInfo(self.net, self._displays),
+            *(DebugInfo(net, lambda: True) for net in self.test_nets),
+        ]
 
     @property
     def _nets(self) -> list[Net]:
@@ -333,12 +331,19 @@ class Training(Solver):
     def _expect_all_weights(self, state_file: _Path) -> None:
         loaded = self.net._net.loaded
         if not self._restored_weights or loaded is None or loaded.missing:
-            missing = "all" if loaded is None else ", ".join(loaded.missing) or "all"
+            missing = "all" if loaded is None or not loaded.missing else ", ".join(loaded.missing)
             raise UsageError(
                 f"{os.fspath(state_file)}: the weights it names, '{self._restored_weights}', lack "
                 f"parameters of this net: {missing}; it is of another net"
             )
 
 
-def _log_param(param: caffe_pb2.SolverParameter) -> None:
-    log("Initializing solver from parameters: ", body=print_text(param))
+def _seed(param: caffe_pb2.SolverParameter, ranks: Ranks | None) -> int:
+    """The solver's seed; without one a drawn one, the root's, is set and logged."""
+    if param.random_seed >= 0:
+        return param.random_seed
+    seed = secrets.randbelow(2**31)
+    seed = seed if ranks is None else ranks.roots(seed)
+    mode.set_random_seed(seed)
+    log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
+    return seed

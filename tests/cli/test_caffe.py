@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from caffe_port.cli.caffe import main
+from caffe_port.cli.caffe_tools import _launch as launch
 from caffe_port.errors import UsageError
-from caffe_port.solver import launch
 from tests.goldens_dir import GOLDENS, SHAPES
 
 CLI = GOLDENS / "cli"

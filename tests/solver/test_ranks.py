@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe_port.cli.caffe_tools import _launch as launch
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
-from caffe_port.solver import launch, parted
+from caffe_port.solver import parted
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.ranks import PeerError, Ranks, is_one_of_several, joined, sum_together
 from caffe_port.weights import read_weights

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.solver import live, log
+from caffe_port.solver import live_line, log
 from caffe_port.solver.chart import chart, document
 from caffe_port.solver.curves import Curves
 from caffe_port.solver.tensorboard import TensorBoard
@@ -24,8 +25,8 @@ def test_elements_of_an_output_get_numbers() -> None:
 
 def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 11.0])
-    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
-    line = live.LiveLine()
+    monkeypatch.setattr(live_line.time, "monotonic", lambda: next(clock))
+    line = live_line.LiveLine()
     monkeypatch.setattr(line, "_drawn", math.inf)
     for i in range(3):
         line.step(Step(i, 103, 0.123456, 0.001))
@@ -37,7 +38,7 @@ def test_the_live_line_makes_way_for_log_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with live.shown_live() as line:
+    with live_line.shown_live() as line:
         assert line is not None
         line.step(Step(0, 5, 1.0, 0.1))
         log.log("hello")
@@ -51,12 +52,12 @@ def test_the_live_line_makes_way_for_log_lines(
 
 
 def test_there_is_no_live_line_where_nobody_looks() -> None:
-    with live.shown_live() as line:
+    with live_line.shown_live() as line:
         assert line is None
 
 
 def fed(path: Path, steps: int = 3) -> str:
-    with Curves(str(path)) as curves:
+    with closing(Curves(str(path))) as curves:
         for i in range(steps):
             curves.step(Step(i, steps, 1 / (i + 1), 0.1))
         curves.outputs("test", 0, {"accuracy": 0.5, "loss": 2.0, "a<b": 1.0})
@@ -91,7 +92,7 @@ def test_curves_of_another_suffix_are_refused() -> None:
 
 
 def test_curves_without_any_step(tmp_path: Path) -> None:
-    with Curves(str(tmp_path / "c.svg")):
+    with closing(Curves(str(tmp_path / "c.svg"))):
         pass
     assert ElementTree.fromstring((tmp_path / "c.svg").read_text()).tag.endswith("svg")
 
@@ -134,7 +135,7 @@ def test_tensorboard_gets_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     module = type(sys)("torch.utils.tensorboard")
     module.SummaryWriter = FakeWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    with TensorBoard("events") as board:
+    with closing(TensorBoard("events")) as board:
         board.step(Step(4, 9, 0.5, 0.1))
         board.outputs("test", 5, {"accuracy": 0.75})
         board.saved()

@@ -35,8 +35,8 @@ def use_device(flag: str) -> None:
     """
     import torch
 
+    from caffe_port.cli.caffe_tools._launch import own_gpu
     from caffe_port.live import mode
-    from caffe_port.solver.launch import own_gpu
     from caffe_port.solver.ranks import is_one_of_several
 
     wanted = gpu_ids(flag)

@@ -6,7 +6,7 @@ Source: BVLC/caffe tools/caffe.cpp, train.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from caffe_port.cli.caffe_tools._device import gpu_ids, use_device
@@ -81,7 +81,7 @@ def _gpu(flags: Flags) -> str:
     """The GPU to use; of several, each gets a process of its own, where there are any."""
     import torch
 
-    from caffe_port.solver.launch import run_on
+    from caffe_port.cli.caffe_tools._launch import run_on
     from caffe_port.solver.ranks import is_one_of_several
 
     flag: str = flags.gpu or _own_gpu(flags.solver)
@@ -104,14 +104,14 @@ def _own_gpu(solver: str) -> str:
 
 def _watchers(flags: Flags, stack: ExitStack) -> list[Watcher]:
     from caffe_port.solver.curves import Curves
-    from caffe_port.solver.live import shown_live
+    from caffe_port.solver.live_line import shown_live
     from caffe_port.solver.tensorboard import TensorBoard
 
     watchers: list[Watcher] = []
     if flags.plot:
-        watchers.append(stack.enter_context(Curves(flags.plot)))
+        watchers.append(stack.enter_context(closing(Curves(flags.plot))))
     if flags.tensorboard:
-        watchers.append(stack.enter_context(TensorBoard(flags.tensorboard)))
+        watchers.append(stack.enter_context(closing(TensorBoard(flags.tensorboard))))
     if (live := stack.enter_context(shown_live())) is not None:
         watchers.append(live)
     return watchers
