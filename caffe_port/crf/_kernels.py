@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,14 @@ from caffe_port.errors import UsageError
 
 Normalization = Literal["none", "before", "after", "symmetric"]
 
-# A lattice over the positions of 500 x 375 pixels takes 6 MB. VOC's images come in some dozens of
-# sizes, most of them in three or four.
+# A lattice over positions takes some 36 bytes a pixel, 6 MB for 500 x 375. VOC's images come in
+# some dozens of sizes, most of them in three or four.
 KEPT = 8
+MOST_KEPT = 2**23  # pixels of all that are kept, some 300 MB
+
+_Positions = tuple[int, int, tuple[float, ...], Normalization, bool]
+_kept: OrderedDict[_Positions, Kernel] = OrderedDict()  # the latest last
+_keeping = threading.Lock()
 
 
 def position_kernel(
@@ -31,19 +37,19 @@ def position_kernel(
     Raises:
         UsageError: the widths are too small for the size.
     """
-    return _built(lambda: _positions(height, width, widths, normalization, exact))
-
-
-@lru_cache(maxsize=KEPT)
-def _positions(
-    height: int,
-    width: int,
-    widths: tuple[float, ...],
-    normalization: Normalization,
-    exact: bool,
-) -> Kernel:
+    key = (height, width, widths, normalization, exact)
+    with _keeping:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
     sizes = np.array(widths, np.float32)
-    return Kernel.of_image(height, width, sizes, None, None, normalization, exact)
+    kernel = _built(lambda: Kernel.of_image(height, width, sizes, None, None, normalization, exact))
+    if height * width <= MOST_KEPT:
+        with _keeping:
+            _kept[key] = kernel
+            while len(_kept) > KEPT or sum(k.height * k.width for k in _kept.values()) > MOST_KEPT:
+                _kept.popitem(last=False)
+    return kernel
 
 
 def image_kernel(

@@ -1,11 +1,13 @@
 """DenseCRF as a user meets it: what it takes, what it refuses, what it leaves alone."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffe_port.crf import DenseCRF, map_labels
+from caffe_port.crf import DenseCRF, _kernels, map_labels
 from caffe_port.crf._lattice import Kernel, exponential, instructions, mean_field
 from caffe_port.errors import UsageError
 from tests.crf.making import problem
@@ -327,3 +329,23 @@ def test_weights_of_zero_leave_the_softmax():
 def test_a_width_beyond_the_image_sees_all_pixels_alike():
     mean = DenseCRF(9, 11, 4).add_gaussian(3e38, weight=1).filtered(UNARY, 0)
     assert np.abs(mean - UNARY.mean((1, 2), keepdims=True)).max() < 1e-5
+
+
+def test_kernels_over_positions_are_kept_while_they_are_small(monkeypatch):
+    def kernel(height, width):
+        return _kernels.position_kernel(height, width, (3.0, 3.0), "after", False)
+
+    monkeypatch.setattr(_kernels, "_kept", OrderedDict())
+    monkeypatch.setattr(_kernels, "MOST_KEPT", 500)
+    first = kernel(10, 20)
+    assert kernel(10, 20) is first
+    second = kernel(20, 10)
+    assert kernel(10, 20) is first
+    kernel(10, 15)  # 550 pixels: the one that was asked for longest ago goes
+    assert kernel(10, 20) is first
+    assert kernel(20, 10) is not second
+    assert kernel(30, 20) is not kernel(30, 20)
+    assert len(_kernels._kept) <= 3
+    for width in range(1, 20):
+        kernel(1, width)
+    assert len(_kernels._kept) == _kernels.KEPT
