@@ -54,11 +54,15 @@ def command(
 
     Exit status: 0 written, 2 a file cannot be read, does not fit or cannot be written.
     """  # fmt: skip
-    from caffe_port.loading import load
+    from caffe_port.files import expect_writable
 
     target = _target(out, module)
+    for path in [target] if module is None else [module, target]:
+        expect_writable(path)
     if weights is None and net.suffix not in (".pt", ".safetensors"):
         raise click.UsageError("a prototxt needs WEIGHTS")
+    from caffe_port.loading import load
+
     built = load(net, weights, strict=not lenient, **options)
     if lenient and built.loaded is not None:
         for name in built.loaded.missing:

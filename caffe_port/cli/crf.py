@@ -72,20 +72,21 @@ def command(
     """
     from caffe_port.crf.programs import DEFAULTS, find_items, find_kind, refine_items, unfinished
     from caffe_port.errors import UsageError
+    from caffe_port.locks import locked
 
     which: Kind = kind or find_kind(features)
     kernels = _kernels(DEFAULTS[which], settings)
     items = find_items(pictures, features, which)
     if not items:
         raise UsageError(f"{features} holds no features of kind {which}")
-    out.mkdir(parents=True, exist_ok=True)
-    left = unfinished(items, out, kernels, which, png=png)
-    if fresh:
-        left = items
-    if len(left) < len(items):
-        echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
-    workers = jobs or os.cpu_count() or 1
-    failed = _show(refine_items(left, out, which, kernels, jobs=workers, png=png), len(left))
+    with locked(out / ".crf.lock", str(out), "refining into this folder", "choose another folder"):
+        left = unfinished(items, out, kernels, which, png=png)
+        if fresh:
+            left = items
+        if len(left) < len(items):
+            echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
+        workers = jobs or os.cpu_count() or 1
+        failed = _show(refine_items(left, out, which, kernels, jobs=workers, png=png), len(left))
     if failed:
         echo(f"{failed} of {len(left)} images could not be refined", err=True)
         raise click.exceptions.Exit(SOME_FAILED)

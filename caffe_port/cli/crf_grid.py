@@ -78,7 +78,10 @@ def command(
     """
     from caffe_port.evaluation.crf_grid import Grid, mean_ious, search
     from caffe_port.evaluation.crf_grid_report import write_report
+    from caffe_port.files import expect_writable
 
+    for name in ("best.json", "grid.json", "report.html"):
+        expect_writable(out / name)
     which, chosen = _chosen(pictures, features, kind, images)
     grid = Grid(**axes, iterations=iterations)
     workers = jobs or os.cpu_count() or 1

@@ -126,6 +126,9 @@ def command(**options: Unpack[Options]) -> None:
 
     Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
     """
+    from caffe_port.files import expect_writable
+
+    expect_writable(options["out"] / "report.html")
     from caffe_port.evaluation.ranks import joined
 
     try:
@@ -144,16 +147,18 @@ def _evaluate(options: Options, ranks: Ranks) -> None:
     from caffe_port.evaluation.lock import locked
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.progress import shown_progress
+    from caffe_port.stalls import Waiting
 
     settings = _settings(options)
     if options["trimap"] and options["no_labels"]:
         raise click.UsageError("--trimap scores label maps; it cannot go with --no-labels")
-    items = voc_items(
-        options["images"],
-        options["image_list"],
-        options["labels"],
-        with_labels=not options["no_labels"],
-    )
+    with Waiting(options["images"]):
+        items = voc_items(
+            options["images"],
+            options["image_list"],
+            options["labels"],
+            with_labels=not options["no_labels"],
+        )
     reference = _reference(options["reference"])
     first = ranks.number == 0
     with shown_progress("evaluate", quiet=not first) as progress:

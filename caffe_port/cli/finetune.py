@@ -93,11 +93,14 @@ def command(**options: Unpack[Options]) -> None:
 
     Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
     """
+    from caffe_port.files import expect_writable
     from caffe_port.finetuning.results import Results
 
     if options["report"] is not None:
         _report(Results.read(options["report"]), options)
         return
+    for name in ("report.html", "results.json", "tables.md"):
+        expect_writable(options["out"] / name)
     work = _work(options)
     try:
         _run(work, options["jobs"])

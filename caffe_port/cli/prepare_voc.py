@@ -60,8 +60,11 @@ def command(
     differ, 2 nothing could be done, 130 interrupted.
     """
     from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
+    from caffe_port.files import expect_writable
 
     _expect_sensible(out, sbd, check_only, lists)
+    if out is not None:
+        expect_writable(out / "report.html")
     workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
     with _shown("prepare_voc") as progress:
         if check_only:

@@ -51,7 +51,10 @@ def command(
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.scoring import find_kind, score
+    from caffe_port.files import expect_writable
 
+    if report is not None:
+        expect_writable(report)
     known = class_names(classes, names)
     items = voc_items(images, image_list, labels)
     which = kind or find_kind(results, items)

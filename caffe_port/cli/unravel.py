@@ -90,6 +90,9 @@ def command(
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
+    from caffe_port.files import expect_writable
+
+    expect_writable(out / "index.html")
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.makers import image_size, score_blob
     from caffe_port.evaluation.settings import Settings

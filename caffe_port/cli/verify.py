@@ -56,6 +56,11 @@ def command(
 
     Exit status: 0 all passes, 1 something fails, 2 a file cannot be read or compared.
     """
+    from caffe_port.files import expect_writable
+
+    pages = [] if out is None else [out / "report.html", out / "report.json"]
+    for path in [*pages, *([] if json_file is None else [json_file])]:
+        expect_writable(path)
     from caffe_port.parity.report import write_json, write_report
 
     result = _verify(*paths, isolate, options)
