@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from caffe_port import html
 from caffe_port.errors import UsageError
+from caffe_port.printing import printable
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.branches import course
 from caffe_port.unravel.heatmap import Bytes
@@ -147,9 +148,10 @@ def _drawn(picture: Bytes, frame: Frame) -> Image.Image:
 
 
 def _caption(panel: Panel) -> str:
+    name = printable(panel.blob)
     if not panel.number:
-        return panel.blob
-    return f"{panel.blob}: {panel.number} point" + ("" if panel.number == 1 else "s")
+        return name
+    return f"{name}: {panel.number} point" + ("" if panel.number == 1 else "s")
 
 
 def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:

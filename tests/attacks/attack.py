@@ -23,6 +23,7 @@ class Attack:
         reads: names of those entries that may read the file and end well, because they never
             come to what is wrong with it.
         keeps: results that are finished before what is wrong is come to.
+        within: the folder of results, outside of which nothing may change even if all ends well.
     """
 
     family: str
@@ -31,6 +32,7 @@ class Attack:
     entries: tuple[Entry, ...]
     reads: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
+    within: str = ""
 
     def __str__(self) -> str:
         return f"{self.family}: {self.name}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.attacks import archives, hdf5, pictures, prototxts, weights
+from tests.attacks import archives, hdf5, names, outputs, pictures, prototxts, weights
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, pictures)
+_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs)
 _FAMILIES = {
     family.name: family
     for module in _MODULES

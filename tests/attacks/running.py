@@ -62,7 +62,7 @@ class Outcome:
         seconds: of the processor; nothing here waits for long, or it hangs.
         megabytes: the process's peak of resident memory above its start and the files' size.
         written: files that are new or changed.
-        executed: what ran that should not have.
+        executed: what ran, or was written outside of the folder of results, and should not have.
         shown: codes that reached the terminal, or codes and markup that reached a page.
     """
 
@@ -144,6 +144,9 @@ class Runner:
                     outcome.shown += _codes(page, re.compile(re.escape(MARKUP)))
             if any(Path(n).name == CANARY for n in changed):
                 outcome.executed += (CANARY,)
+            if attack.within:
+                strayed = (n for n in changed if n.split("/")[0] != attack.within)
+                outcome.executed += tuple(f"changed {name}" for name in strayed)
             yield outcome
             if changed or made.keys() - after.keys():
                 before, made = self._make(attack)
@@ -169,6 +172,7 @@ def _is_mark(name: str) -> bool:
     return name == "out" or Path(name).name in (
         CANARY,
         ".evaluation.lock",
+        ".crf.lock",
         "settings.json",
         "crf.json",
     )
