@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -74,6 +75,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path).decode()
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: as ``open_regular``.
+    """
+    found = hashlib.sha256()
+    with open_regular(path) as stream:
+        while part := stream.read(2**20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def create(path: str | os.PathLike[str]) -> BinaryIO:

@@ -1,12 +1,13 @@
 """A reader never sees half of a file."""
 
 import errno
+import hashlib
 import os
 import stat
 
 import pytest
 
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, digest
 
 
 def test_the_file_appears_whole_and_only_at_the_end(tmp_path):
@@ -63,3 +64,12 @@ def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_digest_is_of_all_bytes_and_of_files_that_end(tmp_path):
+    content = bytes(range(256)) * 2**13
+    (tmp_path / "a").write_bytes(content)
+    assert digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        digest(tmp_path / "pipe")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_text
 
 Kind = Literal["bin", "mat"]
 PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
@@ -148,7 +148,7 @@ def unfinished(
     settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
     record = folder / RECORD
     try:
-        same = json.loads(record.read_text(encoding="utf-8")) == settings
+        same = json.loads(read_text(record)) == settings
     except (OSError, ValueError, RecursionError):
         same = False
     if not same:

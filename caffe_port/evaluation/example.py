@@ -15,6 +15,7 @@ from caffe_port.data.pictures import PathLike, read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import Reference, class_names, read_reference
 from caffe_port.evaluation.pipeline import Result
+from caffe_port.files import read_text
 
 CROP = 161  # of the example's test net
 
@@ -105,7 +106,7 @@ def find_example() -> Path:
 
 
 def _crf_parameters(path: Path) -> CRFParameters:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(read_text(path))
     try:
         return from_mapping(values["crf_parameters"])
     except (KeyError, TypeError, AttributeError) as error:

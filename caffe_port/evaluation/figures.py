@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOC_CLASSES
@@ -16,6 +15,7 @@ from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.changes import changes_json
 from caffe_port.evaluation.confusion import ConfusionMatrix, image_iou
 from caffe_port.evaluation.pipeline import Result
+from caffe_port.files import read_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def read_reference(path: PathLike, name: str) -> Reference:
         DataError: the file is missing or of another form.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         parts = [values.get(old) or values.get(new) or {} for old, new in _PARTS]
         means = tuple(float(part["mean_iou"]) if part else None for part in parts)
         lists = tuple(
@@ -87,7 +87,7 @@ def read_class_names(path: PathLike) -> list[str]:
         DataError: the file cannot be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the class names cannot be read: {error}") from error
     return [line.strip() for line in lines if line.strip()]

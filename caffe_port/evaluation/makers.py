@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +17,7 @@ from caffe_port.crf.refinement import build
 from caffe_port.data.pictures import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner, Settings
-from caffe_port.files import open_regular
+from caffe_port.files import digest, read_text
 
 if TYPE_CHECKING:
     from caffe_port.spec import LayerSpec, NetSpec
@@ -163,7 +161,7 @@ def read_crf_config(
         UsageError: a setting is wrong, or the file was made for other colours.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -244,12 +242,8 @@ def _digest(path: str) -> str:
     from caffe_port.proto import read_file
     from caffe_port.weights import read_weights, sniff
 
-    found = hashlib.sha256()
     try:
         read_file(path) if sniff.is_text(sniff.read_head(path)) else read_weights(path)
-        with open_regular(path) as stream:
-            while part := stream.read(2**20):
-                found.update(part)
-        return found.hexdigest()
+        return digest(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

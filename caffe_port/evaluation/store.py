@@ -18,7 +18,7 @@ from pathlib import Path
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.prediction import Prediction
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_text
 
 COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
 _MARK = "caffe_port"
@@ -69,7 +69,7 @@ class Store:
     def is_open(self) -> bool:
         """Whether the folder is ready for these settings, as another process made it."""
         try:
-            return bool(json.loads((self.root / "settings.json").read_text()) == self.settings)
+            return bool(json.loads(read_text(self.root / "settings.json")) == self.settings)
         except (OSError, ValueError, RecursionError):
             return False
 
@@ -120,7 +120,7 @@ class Store:
         if not path.exists():
             return
         try:
-            old = json.loads(path.read_text())
+            old = json.loads(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path}: not the settings of an evaluation ({error}); choose another folder"

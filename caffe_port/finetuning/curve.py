@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_text
 from caffe_port.solver.watching import Step
 
 Points = list[tuple[int, float]]
@@ -43,7 +43,7 @@ class Curve:
             FormatError: it is something else.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_text(path))
             outputs = {str(name): _points(points) for name, points in values["outputs"].items()}
             return cls(_points(values["loss"]), outputs)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, read_text
 from caffe_port.finetuning.tables import Table
 
 _PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -40,7 +40,7 @@ def filled(text: str, tables: Mapping[str, Table]) -> str:
 def fill_document(path: Path, tables: Mapping[str, Table]) -> None:
     """Fills a file in place. Raises as ``filled``, naming the file."""
     try:
-        changed = filled(path.read_text(encoding="utf-8"), tables)
+        changed = filled(read_text(path), tables)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     with atomic_path(path) as temporary:

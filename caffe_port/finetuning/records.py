@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from caffe_port import files
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path
 
 
 def digest(path: Path) -> str:
@@ -18,24 +17,23 @@ def digest(path: Path) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    found = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while part := stream.read(2**20):
-                found.update(part)
+        return files.digest(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return found.hexdigest()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """An object.
 
     Raises:
-        FormatError: the file holds something else.
+        UsageError: the file cannot be read.
+        FormatError: it holds something else.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(files.read_text(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}", path=path) from error
     if not isinstance(values, dict):
@@ -45,5 +43,5 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes an object, all of it or nothing."""
-    with atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from caffe_port.errors import FormatError
+from caffe_port.files import read_text
 from caffe_port.parity.meta import DEFLATE_LIMIT, Array, Meta, parse_meta
 
 READ_ERRORS = (
@@ -52,7 +53,7 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"not a readable JSON file: {error}", path=path) from error
     if not isinstance(fields, dict):

@@ -7,7 +7,6 @@ batch to batch, and the losses that average_loss is taken over.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path, read_bytes
+from caffe_port.files import atomic_path, digest, read_bytes
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
 from caffe_port.solver.log import WARNING, log
@@ -90,8 +89,8 @@ class RunState:
         thread = _thread()
         content = {
             "format": _FORMAT,
-            "solverstate_sha256": _digest(state_file),
-            "weights_sha256": _digest(weights_file),
+            "solverstate_sha256": digest(state_file),
+            "weights_sha256": digest(weights_file),
             "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
             "smoothing": asdict(smoothing),
@@ -114,11 +113,11 @@ class RunState:
         """
         content = _parsed(path)
         try:
-            if content["solverstate_sha256"] != _digest(state_file):
+            if content["solverstate_sha256"] != digest(state_file):
                 message = f"{os.fspath(path)} is of another snapshot and is not used."
                 log(message, severity=WARNING)
                 return None
-            if content.get("weights_sha256") not in (None, _digest(weights_file)):
+            if content.get("weights_sha256") not in (None, digest(weights_file)):
                 raise UsageError(
                     f"{os.fspath(weights_file)}: not the weights that were saved with "
                     f"{os.fspath(state_file)}; give -norunstate to go on with them nevertheless"
@@ -190,14 +189,6 @@ def _parsed(path: _Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FormatError(f"expected the format '{_FORMAT}'", path=path)
     return content
-
-
-def _digest(path: _Path) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while part := stream.read(2**20):
-            found.update(part)
-    return found.hexdigest()
 
 
 def _thread() -> CaffeRandom | None:

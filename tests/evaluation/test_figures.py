@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
@@ -77,3 +78,11 @@ def test_json_holds_every_image_and_no_nan(voc, tmp_path):
     assert again["before"]["confusion"] == result.before.counts.tolist()
     assert again["settings"]["crop"] == [12, 10]
     assert set(again["versions"]) >= {"python", "numpy", "torch", "pillow"}
+
+
+def test_names_and_figures_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"class names cannot be read: .*not a regular file"):
+        class_names(3, tmp_path / "pipe")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_reference(tmp_path / "pipe", "theirs")
