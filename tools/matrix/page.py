@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def text(rows: Iterable[Record], wheels: Iterable[Record]) -> str:
     """The page."""
     rows, wheels = list(rows), list(wheels)
     before, between, after = HEAD.read_text(encoding="utf-8").split("TABLE\n")
-    return before + _rows(rows) + _skips(rows) + between + _wheels(wheels) + after
+    return before + _rows(rows) + _machine() + _skips(rows) + between + _wheels(wheels) + after
 
 
 def _rows(rows: list[Record]) -> str:
@@ -42,6 +44,11 @@ def _rows(rows: list[Record]) -> str:
         result = row["trouble"] or counted(row["tests"])
         lines.append(f"| {row['row']} | {' | '.join(found)} | {result} | `{row['commit']}` |")
     return "\n".join(lines) + "\n"
+
+
+def _machine() -> str:
+    libc = " ".join(platform.libc_ver())
+    return f"\nThe machine: Linux on {platform.machine()}, {libc}, {os.cpu_count()} cores.\n"
 
 
 def _skips(rows: list[Record]) -> str:

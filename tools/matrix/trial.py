@@ -74,7 +74,7 @@ def _tried_under_qemu(wheel: Wheel, path: Path, work: Path, root: Path) -> None:
         beside = ("pytest>=8", "hypothesis>=6.100")
         call([*install, *ARM64_PINS, path.resolve(), *beside], env=in_pip)
     call([*install, "--no-deps", path.resolve()], env=in_pip)
-    wheel.tried = "under qemu-user"
+    wheel.tried = f"under qemu-user, {' '.join(ARM64_PINS).replace('==', ' ')}"
     _run(wheel, emulated, folder, {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)})
 
 
