@@ -12,7 +12,7 @@ import numpy as np
 
 from caffe_port.data.pictures import MAX_FILE, Bytes, decode_picture, read_labels
 from caffe_port.data.voc import VOCItem
-from caffe_port.errors import CaffePortError, DataError
+from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.changes import count_changes
 from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
 from caffe_port.evaluation.cores import FINISH, NETWORK
@@ -165,7 +165,10 @@ class Worker:
         if job.cache and not image.cached:
             job.cache.save(image.digest, scores)
         real = enlarged(scores, self._built(), job.settings, image.size)
-        prediction = label_maps(real, image.pixels, job.refiner)
+        try:
+            prediction = label_maps(real, image.pixels, job.refiner)
+        except UsageError as error:  # such as widths too small for a picture of this size
+            raise UsageError(f"{image.item.image}: {error}") from error
         job.store.save(image.item.id, image.digest, prediction)
         return self._done(image, prediction)
 

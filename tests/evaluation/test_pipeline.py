@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.confusion import ConfusionMatrix
+from caffe_port.evaluation.makers import CRFMaker
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.store import COMP6
@@ -125,6 +127,12 @@ def test_a_large_image_and_a_label_of_another_size_are_bad_files(voc, tmp_path):
 def test_a_network_that_cannot_be_built_is_no_bad_file(voc, tmp_path, jobs):
     with pytest.raises(CaffePortError, match="these weights are not the net's"):
         run(voc[0], tmp_path / "out", network=Refuses(), jobs=jobs, skip_bad=True)
+
+
+def test_a_refinement_that_cannot_be_is_no_bad_file_but_names_one(voc, tmp_path):
+    refiner = CRFMaker(CRFParameters(pos_xy_std=1e-30))
+    with pytest.raises(CaffePortError, match=r"im0\.png: the widths are too small"):
+        run(voc[0], tmp_path / "out", make_refiner=refiner, jobs=1, skip_bad=True)
 
 
 def test_wrong_scores_are_no_bad_file(voc, tmp_path):
