@@ -23,7 +23,7 @@ _held: set[Path] = set()  # by this process, which may ask again
 
 @contextlib.contextmanager
 def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -> Iterator[None]:
-    """Keeps other processes out while the block lasts; the file stays.
+    """Keeps other processes out while the block lasts; the file goes with it.
 
     Args:
         file: the lock; it and its folder are made.
@@ -37,23 +37,38 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
     if fcntl is None or path in _held:
         yield
         return
-    try:
-        with Waiting(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = open(path, "a+", opener=never_through_link)  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(
-            f"{place}: cannot be written: {error.strerror or error}; check its permissions or "
-            f"{instead}"
-        ) from error
-    with stream:
-        with Waiting(path):
-            _take(stream, place, doing, instead)
+    with _taken(path, place, doing, instead):
         _held.add(path)
         try:
             yield
         finally:
             _held.discard(path)
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
+    """The lock's file, held until it is closed."""
+    while True:
+        try:
+            with Waiting(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stream = open(path, "a+", opener=never_through_link)  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(
+                f"{place}: cannot be written: {error.strerror or error}; check its permissions "
+                f"or {instead}"
+            ) from error
+        try:
+            with Waiting(path):
+                _take(stream, place, doing, instead)
+                # its last holder may have removed it between opening and taking
+                if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
 
 
 def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:

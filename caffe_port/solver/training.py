@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, expect_writable
 from caffe_port.layers.dropout import Dropout
 from caffe_port.live import mode
 from caffe_port.live.net import Net
+from caffe_port.locks import locked
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
 from caffe_port.solver import nets, run_state
@@ -95,9 +96,7 @@ class Training(Solver):
         if torch_dropout:
             self._use_torch_dropout(seed)
         self._pass: WholePass | None = None
-        self._residence: Residence | None = None
-        if mode.device().type != "cpu":
-            self._residence = Residence(self.net, self._learnable, self._history, mode.device())
+        self._residence = self._make_residence()
         self._resumed: run_state.Smoothing | None = None
         self._origin: int | None = None
         self._saved: int | None = None  # the iteration of the last snapshot
@@ -107,6 +106,11 @@ class Training(Solver):
         for net in self.test_nets:
             net.before_forward(self._heed_while_testing)
         self._debug = self._debug_infos() if param.debug_info else []
+
+    def _make_residence(self) -> Residence | None:
+        if mode.device().type == "cpu":
+            return None
+        return Residence(self.net, self._learnable, self._history, mode.device())
 
     def _debug_infos(self) -> list[DebugInfo]:
         """The train net's, which logs only at displays as upstream's, then the test nets'."""
@@ -148,13 +152,29 @@ class Training(Solver):
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter or until a signal asks for the end, then saves."""
         self.stopped = False
-        try:
-            super().solve(resume_file)
-        except StoppedEarlyError:
-            self.stopped = True
-            if self.param.snapshot_after_train and not self._saves_now():
-                self.snapshot()
-            log("Optimization stopped early.")
+        with self._alone_with_its_prefix():
+            try:
+                super().solve(resume_file)
+            except StoppedEarlyError:
+                self.stopped = True
+                if self.param.snapshot_after_train and not self._saves_now():
+                    self.snapshot()
+                log("Optimization stopped early.")
+
+    def _alone_with_its_prefix(self) -> contextlib.AbstractContextManager[None]:
+        """Another training to the same prefix would leave snapshots of which half is of each.
+
+        Raises:
+            OSError: no snapshot could be written, which is said before hours of training.
+        """
+        saves = self.param.snapshot or self.param.snapshot_after_train
+        if not saves or (self._ranks is not None and not self._ranks.is_root):
+            return contextlib.nullcontext()
+        prefix = self.param.snapshot_prefix
+        expect_writable(f"{prefix}_iter_{self.param.max_iter}.solverstate")
+        folder, name = os.path.split(prefix)
+        what, instead = "training to this prefix", "choose another one"
+        return locked(Path(folder, f".{name}.lock"), f"snapshot_prefix {prefix}", what, instead)
 
     def step(self, iters: int) -> None:
         """Makes ``iters`` updates. Raises StoppedEarlyError where a signal asks for the end."""
