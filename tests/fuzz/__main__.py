@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tests.fuzz.effort import Effort
 from tests.fuzz.engines import has_atheris, load_targets, plainly, with_atheris
-from tests.fuzz.lattice import NAME as LATTICE
 from tests.fuzz.lattice import run_lattice
-from tests.fuzz.report import PAGE, page, rows
+from tests.fuzz.report import HEAD, LATTICE, PAGE, page
 
 
 def main() -> int:
@@ -29,18 +28,20 @@ def main() -> int:
     if unknown := [name for name in names if name not in (*TARGETS, LATTICE)]:
         parser.error(f"no target {unknown[0]}; there are {', '.join(TARGETS)}, {LATTICE}")
     if given.replay:
+        if len(given.target) != 1 or names == [LATTICE]:
+            parser.error("--replay needs the name of one target, of those in Python")
         TARGETS[names[0]].check(given.replay.read_bytes())
         return 0
     effort, python = Effort(given.seconds, given.runs), [n for n in names if n != LATTICE]
     chosen = {name: TARGETS[name] for name in python}
+    print("\n".join(HEAD), flush=True)
     results = with_atheris(chosen, effort, given.jobs) if guided else plainly(chosen, effort)
     results += [run_lattice(effort) for name in names if name == LATTICE]
-    print("\n".join(rows(results)))
     if not given.target and given.runs is None:
         PAGE.write_text(page(results, given.seconds), encoding="utf-8")
     for result in results:
-        for file in result.found:
-            print(f"found: python -m tests.fuzz {result.target} --replay {file}")
+        for command in result.again():
+            print(f"found: {command}")
     return any(result.failed for result in results)
 
 

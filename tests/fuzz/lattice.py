@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz.effort import FOLDER, Effort
-from tests.fuzz.report import Result, from_log
+from tests.fuzz.report import LATTICE, Result, from_log
 from tests.goldens_dir import ROOT
 
-NAME = "lattice"
 FLAGS = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-fno-math-errno", "-D_GLIBCXX_ASSERTIONS"]
 CLANGS = ("clang++", *(f"clang++-{version}" for version in range(22, 12, -1)))
 PER_SECOND = 100  # random inputs, about
@@ -50,23 +49,23 @@ def run_lattice(effort: Effort) -> Result:
     """Under libFuzzer, or on random inputs where there is no clang."""
     clang = libfuzzer_compiler()
     program = build(FOLDER, clang or "g++", libfuzzer=clang is not None)
-    log = FOLDER / f"{NAME}.log"
-    work = FOLDER / "work" / NAME
+    log = FOLDER / f"{LATTICE}.log"
+    work = FOLDER / "work" / LATTICE
     shutil.rmtree(work, ignore_errors=True)
     if clang is None:
         count = effort.runs or effort.seconds * PER_SECOND
         command = [program, str(count), str(effort.seed)]
     else:
-        corpus = effort.corpus(NAME, work)
+        corpus = effort.corpus(LATTICE, work)
         for i, seed in enumerate(_seeds()):
             (corpus / f"seed-{i}").write_bytes(seed)
         limits = [f"-max_len={LONGEST}", "-len_control=0"]
-        command = [program, *effort.options(NAME), *limits, corpus]
+        command = [program, *effort.options(LATTICE), *limits, corpus]
     with log.open("w") as stream:
         code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
-    result = from_log(NAME, "libFuzzer, C++", log, code)
+    result = from_log(LATTICE, "libFuzzer, C++", log, code)
     if clang is None:
         tried = re.search(r"(\d+) inputs", log.read_text(errors="replace"))
-        result = Result(NAME, "random, C++", int(tried[1]) if tried else 0, failed=code != 0)
+        result = Result(LATTICE, "random, C++", int(tried[1]) if tried else 0, failed=code != 0)
     print(result.line(), flush=True)
     return result

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.goldens_dir import ROOT
 
 PAGE = ROOT / "docs" / "fuzz.md"
+LATTICE = "lattice"  # the target in C++
 _STATE = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+)", re.MULTILINE)
 _KEPT = re.compile(r"Test unit written to (\S+)")
 
@@ -39,6 +40,13 @@ class Result:
         edges, features = ("" if n is None else f"{n:,}" for n in (self.edges, self.features))
         bad = len(self.found) or ("failed" if self.failed else 0)
         return f"| {self.target} | {self.engine} | {self.runs:,} | {edges} | {features} | {bad} |"
+
+    def again(self) -> list[str]:
+        """The commands that run what was found again."""
+        run = f"python -m tests.fuzz {self.target} --replay"
+        if self.target == LATTICE:
+            run = "build/fuzz/lattice_fuzzer"
+        return [f"{run} {file}" for file in self.found]
 
 
 def from_log(target: str, engine: str, log: Path, code: int) -> Result:

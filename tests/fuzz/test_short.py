@@ -66,5 +66,6 @@ def test_a_find_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
     result = from_log("wire", "atheris", log, 77)
     assert result == Result("wire", "atheris", 77, 13, 14, True, (Path("a/crash-1"),))
     assert rows([result])[-1] == "| wire | atheris | 77 | 13 | 14 | 1 |"
+    assert result.again() == ["python -m tests.fuzz wire --replay a/crash-1"]
     log.write_text("")
     assert from_log("wire", "atheris", log, -9).line() == "| wire | atheris | 0 | 0 | 0 | failed |"
