@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -72,6 +71,7 @@ def command(
     """
     from caffe_port.crf.programs import DEFAULTS, find_items, find_kind, refine_items, unfinished
     from caffe_port.errors import UsageError
+    from caffe_port.evaluation.cores import cores
     from caffe_port.locks import locked
 
     which: Kind = kind or find_kind(features)
@@ -85,7 +85,7 @@ def command(
             left = items
         if len(left) < len(items):
             echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
-        workers = jobs or os.cpu_count() or 1
+        workers = jobs or cores()
         failed = _show(refine_items(left, out, which, kernels, jobs=workers, png=png), len(left))
     if failed:
         echo(f"{failed} of {len(left)} images could not be refined", err=True)

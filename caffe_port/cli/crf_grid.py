@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +75,7 @@ def command(
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
+    from caffe_port.evaluation.cores import cores
     from caffe_port.evaluation.crf_grid import Grid, mean_ious, search
     from caffe_port.evaluation.crf_grid_report import write_report
     from caffe_port.files import expect_writable
@@ -84,7 +84,7 @@ def command(
         expect_writable(out / name)
     which, chosen = _chosen(pictures, features, kind, images)
     grid = Grid(**axes, iterations=iterations)
-    workers = jobs or os.cpu_count() or 1
+    workers = jobs or cores()
     total: Any = 0
     counts = search(chosen, labels, which, grid, colours=crf_colours, jobs=workers)
     for done, found in enumerate(counts, 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +48,7 @@ def command(
     Exit status: 0 done, 1 some images could not be scored (they are named), 2 nothing could.
     """
     from caffe_port.data.voc import voc_items
+    from caffe_port.evaluation.cores import cores
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.scoring import find_kind, score
     from caffe_port.files import expect_writable
@@ -58,7 +58,7 @@ def command(
     known = class_names(classes, names)
     items = voc_items(images, image_list, labels)
     which = kind or find_kind(results, items)
-    scored = score(results, items, which, classes, jobs=jobs or os.cpu_count() or 1)
+    scored = score(results, items, which, classes, jobs=jobs or cores())
     _show(scored, known)
     if report is not None:
         _write(report, scored, known)
