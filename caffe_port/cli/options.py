@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,35 +11,50 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def named_value(value: str, expected: str) -> tuple[str, str]:
+    """The two sides of NAME=SOMETHING, neither of them empty.
+
+    Raises:
+        click.BadParameter: says what was ``expected``.
+    """
+    name, _, text = value.partition("=")
+    if not name or not text:
+        raise click.BadParameter(f"'{value}': expected {expected}")
+    return name, text
+
+
 def _variables(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
     result = {}
     for value in values:
         name, equals, text = value.partition("=")
-        if not name or not equals:
+        if not name or not equals:  # a variable may be empty
             raise click.BadParameter(f"'{value}': expected NAME=VALUE")
         result[name] = text
     return result
 
 
 def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    expected = "BLOB=1,3,513,513"
     result = {}
     for value in values:
-        name, _, sizes = value.partition("=")
-        try:
-            result[name] = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            raise click.BadParameter(f"'{value}': expected BLOB=1,3,513,513") from None
+        name, sizes = named_value(value, expected)
+        result[name] = tuple(_positive(size, value, expected) for size in sizes.split(","))
     return result
 
 
 def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
     if text is None:
         return None
+    expected = "N or HEIGHTxWIDTH, each 1 or more"
     height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise click.BadParameter(f"'{text}': expected N or HEIGHTxWIDTH") from None
+    return _positive(height, text, expected), _positive(width or height, text, expected)
+
+
+def _positive(word: str, value: str, expected: str) -> int:
+    number = int(word) if word.isascii() and word.isdigit() else 0
+    if number < 1:
+        raise click.BadParameter(f"'{value}': expected {expected}")
+    return number
 
 
 def _mean(ctx: click.Context, param: click.Parameter, text: str) -> Any:
@@ -46,6 +62,8 @@ def _mean(ctx: click.Context, param: click.Parameter, text: str) -> Any:
         blue, green, red = (float(value) for value in text.split(","))
     except ValueError:
         raise click.BadParameter(f"'{text}': expected three numbers B,G,R") from None
+    if not all(map(math.isfinite, (blue, green, red))):
+        raise click.BadParameter(f"'{text}': expected three finite numbers B,G,R")
     return blue, green, red
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from caffe_port.cli import INTERRUPTED
-from caffe_port.cli.options import set_option
+from caffe_port.cli.options import named_value, set_option
 from caffe_port.printing import echo
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class Options(TypedDict):
 def _files(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
     result = {}
     for value in values:
-        name, equals, path = value.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"'{value}': expected NAME=FILE")
+        name, path = named_value(value, "NAME=FILE")
         if not Path(path).is_file():
             raise click.BadParameter(f"'{path}': no such file")
         result[name] = Path(path)
