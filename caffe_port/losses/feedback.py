@@ -36,13 +36,11 @@ def feedback_loss(
         labels: (N, ...) or (N, 1, ...) whole numbers of any dtype, on the same grid.
         scores: (N, C, ...) of any such dtype, which say the best pixels; the features unless given.
             They get no gradient.
-        options: see FeedbackOptions.
-        path: 'torch', 'triton', or 'auto': Triton for CUDA tensors where it is installed.
+        options, path: see FeedbackOptions and ``paths.chosen_path``.
     Returns:
         A scalar: float64 for float64 features, else float32.
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit, or a label that is neither in [0, C)
-            nor ignored.
+        ValueError: shapes, dtypes or devices that do not fit; a label neither ignored nor below C.
         UsageError: the path cannot run here.
     Source: ours, after the thesis (docs/losses.md).
     """

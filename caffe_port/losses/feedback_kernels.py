@@ -56,6 +56,26 @@ def _of_class(label, right, first, pixels, c, start, BP: tl.constexpr):
 
 
 @triton.jit
+def _next_best(
+    own, label, right, first, pixels, c, rights, last, last_p, BP: tl.constexpr, ACC: tl.constexpr
+):
+    """The candidate that comes after ``last`` by score, then row order; ``pixels`` for none."""
+    best = tl.full([1], float("-inf"), ACC)
+    best_p = tl.full([1], 0, tl.int32) + pixels
+    for start in range(0, pixels, BP):
+        p, mine, good = _of_class(label, right, first, pixels, c, start, BP)
+        mine = tl.where(rights > 0, good, mine)
+        x = tl.load(own + first + p, mask=mine, other=float("-inf"))
+        mine = mine & ((x < last) | ((x == last) & (p > last_p)))
+        top = tl.max(tl.where(mine, x, float("-inf")), 0)
+        top_p = tl.min(tl.where(mine & (x == top), p, pixels), 0)
+        better = (top_p < pixels) & ((best_p == pixels) | (top > best))
+        best = tl.where(better, top, best)
+        best_p = tl.where(better, top_p, best_p)
+    return best, best_p
+
+
+@triton.jit
 def choose(
     own, right, label, share, counts, classes, pixels, most,
     BP: tl.constexpr, CORRECT_ONLY: tl.constexpr, MEAN: tl.constexpr, ACC: tl.constexpr,
@@ -84,20 +104,10 @@ def choose(
         last = tl.full([1], float("inf"), ACC)
         last_p = tl.full([1], -1, tl.int32)
         for _ in range(number):
-            best = tl.full([1], float("-inf"), ACC)
-            best_p = tl.full([1], 0, tl.int32) + pixels
-            for start in range(0, pixels, BP):
-                p, mine, good = _of_class(label, right, first, pixels, c, start, BP)
-                mine = tl.where(rights > 0, good, mine)
-                x = tl.load(own + first + p, mask=mine, other=float("-inf"))
-                mine = mine & ((x < last) | ((x == last) & (p > last_p)))
-                top = tl.max(tl.where(mine, x, float("-inf")), 0)
-                top_p = tl.min(tl.where(mine & (x == top), p, pixels), 0)
-                better = (top_p < pixels) & ((best_p == pixels) | (top > best))
-                best = tl.where(better, top, best)
-                best_p = tl.where(better, top_p, best_p)
-            tl.store(share + first + best_p, each, mask=best_p < pixels)
-            last, last_p = best, best_p
+            last, last_p = _next_best(
+                own, label, right, first, pixels, c, rights, last, last_p, BP, ACC
+            )
+            tl.store(share + first + last_p, each, mask=last_p < pixels)
 
 
 @triton.jit

@@ -67,10 +67,7 @@ def run(
 
             print(f"{program} version {__version__} (caffe_port)")
         else:
-            _start_log(flags, program)
-            with warnings.catch_warnings():
-                warnings.showwarning = _log_warning
-                body(flags, others)
+            _logged(program, body, flags, others)
     except (CaffePortError, OSError) as error:
         words = described(error) if isinstance(error, OSError) else str(error)
         log(words, severity=FATAL, place=f"{program}.cpp:1")
@@ -83,7 +80,8 @@ def run(
     return 0
 
 
-def _start_log(flags: Flags, program: str) -> None:
+def _logged(program: str, body: Body, flags: Flags, others: list[str]) -> None:
+    """Calls the body, whose lines and warnings go where the flags say."""
     if flags.minloglevel:
         set_min_level(flags.minloglevel)
     folder = flags.log_dir or log_dir()
@@ -93,6 +91,9 @@ def _start_log(flags: Flags, program: str) -> None:
             open_file(folder, program)
         except OSError as error:  # as glog, which goes on without the file
             log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
+    with warnings.catch_warnings():
+        warnings.showwarning = _log_warning
+        body(flags, others)
 
 
 def _log_warning(
