@@ -19,7 +19,7 @@ import numpy as np
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.settings import Floats
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, open_regular
 
 _LONGEST_HEADER = 1000
 _KIND = "caffe_port scores 1"
@@ -52,7 +52,7 @@ class ScoreCache:
         """
         path = self.path(image)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = file.readline(_LONGEST_HEADER)
                 data = file.read()
         except FileNotFoundError:
