@@ -5,11 +5,13 @@ import json
 import re
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
 from tests.goldens_dir import ROOT
-from tools.matrix import environments
+from tools.matrix import __main__ as matrix
+from tools.matrix import environments, trial
 from tools.matrix.__main__ import Outcome, keep
 from tools.matrix.archives import check_sdist, check_wheel, sources
 from tools.matrix.building import PYTHONS, Wheel, glibc_of
@@ -184,3 +186,55 @@ def test_failures_are_named_on_the_page(tmp_path):
     assert json.loads(record.read_text())["tests"]["failed"] == ["tests.a::one"]
     write(tmp_path, tmp_path / "page.md")
     assert "| 1 failed `tests.a::one` |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
+def test_a_run_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capsys):
+    ran, broken = [], {"numpy1"}
+
+    def run(row, folders, command, state):
+        ran.append(row.name)
+        if row.name in broken:
+            return Outcome(row.name, 1, state, "abc", trouble="no network")
+        return Outcome(row.name, 0, state, "abc", {}, Tally({"passed": 1}))
+
+    monkeypatch.setattr(matrix, "run", run)
+    monkeypatch.setattr(matrix, "tracked", lambda: ["pyproject.toml"])
+    monkeypatch.setattr(matrix, "write", lambda work: None)
+
+    def status(*arguments):
+        ran.clear()
+        monkeypatch.setattr("sys.argv", ["matrix", "--work", str(tmp_path), *arguments])
+        with pytest.raises(SystemExit) as end:
+            matrix.main()
+        return end.value.code
+
+    names = [row.name for row in ROWS]
+    assert (status(), ran) == (1, names)
+    assert "numpy1: no network, 0 s" in capsys.readouterr().out
+    broken.clear()
+    assert (status(), ran) == (0, ["numpy1"])
+    assert "oldest: passed already" in capsys.readouterr().out
+    assert (status(), ran) == (0, [])
+    assert (status("--only", "oldest"), ran) == (0, ["oldest"])
+    broken.add("oldest")
+    assert (status("--only", "oldest", "--", "tests/crf"), ran) == (1, ["oldest"])
+    assert (status(), ran) == (0, [])  # a part of the tests is not written down
+    monkeypatch.setattr(matrix, "tracked", lambda: ["setup.py"])
+    assert (status(), ran) == (1, names)
+
+
+@pytest.mark.parametrize(
+    ("root", "emulator", "told"),
+    [
+        (False, "qemu", "not run: another processor's"),
+        (True, None, "not run: no qemu-user"),
+        (True, "qemu", "not run: no such Python for arm64"),
+    ],
+)
+def test_an_arm64_wheel_that_cannot_be_tried(tmp_path, monkeypatch, root, emulator, told):
+    monkeypatch.setattr(trial.os, "uname", lambda: SimpleNamespace(machine="x86_64"))
+    monkeypatch.setattr(trial.shutil, "which", lambda name: emulator)
+    one = Wheel("3.12", "aarch64", "a.whl", 1, "2.17", "s", "abc")
+    trial.tried(one, tmp_path, tmp_path, tmp_path if root else None)
+    assert one.tried == told
+    assert one.tests == Tally()

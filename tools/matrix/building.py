@@ -48,7 +48,7 @@ class Wheel:
     glibc: str
     sources: str
     commit: str
-    tried: str = ""
+    tried: str = "-"
     tests: Tally = field(default_factory=Tally)
 
     @staticmethod
