@@ -1,15 +1,16 @@
 #!/bin/sh
 # Trains, tests, refines and scores, laid out as DeepLab's scripts are, with caffe_port's programs.
-# By default on the shapes of this repository; VOC needs EXP, NUM_LABELS, DATA_ROOT and its config.
+# By default on the shapes of this repository; VOC needs EXP, NET_ID, NUM_LABELS, DATA_ROOT (here or in
+# the environment) and its config.
 set -e
 
 CAFFE_BIN=${CAFFE_BIN:-caffe}
 CAFFE_PORT=${CAFFE_PORT:-caffe-port}
 DEV_ID=${DEV_ID:--1}
 
-EXP=shapes
-NET_ID=thin_largefov
-NUM_LABELS=6
+EXP=${EXP:-shapes}
+NET_ID=${NET_ID:-thin_largefov}
+NUM_LABELS=${NUM_LABELS:-6}
 DATA_ROOT=${DATA_ROOT:-../shapes_voc}
 
 RUN_TRAIN=${RUN_TRAIN:-1}
