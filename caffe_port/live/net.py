@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import caffe_port
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import batches, mode, saving, v1_methods
 from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
 from caffe_port.live.running import Runner
 from caffe_port.loading import load
+from caffe_port.net import Net as TorchNet
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec import LayerSpec
 
@@ -75,13 +75,13 @@ class Net:
             self.copy_from(given["weights"])
 
     @classmethod
-    def of(cls, net: caffe_port.Net) -> Net:
+    def of(cls, net: TorchNet) -> Net:
         """Shows a net that is built already, sharing its parameters."""
         made = cls.__new__(cls)
         made._start(net)
         return made
 
-    def _start(self, net: caffe_port.Net) -> None:
+    def _start(self, net: TorchNet) -> None:
         self._net = net
         net.write_files = True
         self._specs = net.spec.layers
@@ -302,7 +302,7 @@ class Net:
                     shapes = layer.op.top_shapes([tuple(blob.shape) for blob in bottoms])
                 except ValueError as error:
                     raise LayerError(layer.name, layer.type, str(error)) from error
-                for top, shape in zip(tops, shapes, strict=False):
+                for top, shape in zip(tops, shapes, strict=False):  # a layer may name fewer
                     top.reshape(*shape)
         self._set_loss_diffs()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import caffe_port
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.loading import load
+from caffe_port.net import Net as TorchNet
 from caffe_port.proto import caffe_pb2, read_file, read_net, read_solver
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.spec import NetSpec
@@ -116,7 +116,7 @@ def _own_state(source: _Source) -> caffe_pb2.NetState:
     return read_net(source).state if "state" in read_file(source) else caffe_pb2.NetState()
 
 
-def _build(source: _Source, state: caffe_pb2.NetState) -> caffe_port.Net:
+def _build(source: _Source, state: caffe_pb2.NetState) -> TorchNet:
     phase, allowed = caffe_pb2.Phase.Name(state.phase), mode.python_layers_allowed()
     if isinstance(source, str):
         return load(
@@ -128,4 +128,4 @@ def _build(source: _Source, state: caffe_pb2.NetState) -> caffe_port.Net:
     spec = NetSpec.build(
         message, phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed
     )
-    return caffe_port.Net(spec)
+    return TorchNet(spec)
