@@ -30,14 +30,11 @@ DIRECTIVES = {
 }
 
 SOURCES = ("buffer", "lattice", "line_blur", "mean_field", "path_avx2", "path_portable", "paths")
-HEADERS = ("buffer.h", "crew.h", "float_state.h", "key_table.h", "lattice.h")
-HEADERS += ("line_blur.h", "pixel_features.h", "pixel_order.h", "vertex_order.h")
-HEADERS += ("mean_field.h", "path_loops.h", "path_softmax.h", "path_table.h", "paths.h")
 
 LATTICE = Extension(
     "caffe_port.crf._lattice",
     ["ext/_lattice.pyx"] + [f"ext/{name}.cpp" for name in SOURCES],
-    depends=[f"ext/{name}" for name in HEADERS],
+    depends=sorted(map(str, Path("ext").glob("*.h"))),
     include_dirs=["ext", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     extra_compile_args=FLAGS + SANITIZE,

@@ -53,7 +53,8 @@ class DatabaseReader:
             item = self.transformer(datum.values, where)
             if items and item.shape != items[0].shape:
                 raise DataError(
-                    f"{where}: {item.shape}, the first one of its batch is {items[0].shape}"
+                    f"{where}: {item.shape}, the first one of its batch is {items[0].shape}; "
+                    "set crop_size"
                 )
             items.append(item)
             labels[i] = datum.label

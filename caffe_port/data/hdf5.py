@@ -143,7 +143,10 @@ def _read(file: h5py.File, name: str, where: str) -> Floats:
     packed = dataset.dtype.itemsize * count / (_TIGHTEST if filtered else 1)
     packed = 0 if filtered and stored and 4 * count <= _SMALL else packed
     if not dataset.shape or count == 0 or count > _MOST or packed > stored:
-        raise DataError(f"{where}: shape {dataset.shape}, of which {stored} bytes are stored")
+        found = f"shape {dataset.shape}, of which {stored} bytes are stored"
+        raise DataError(
+            f"{where}: {found}; expected 1 to {_MOST} numbers in rows, all of them there"
+        )
     return np.asarray(dataset[()], np.float32)
 
 

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
 
-_MATRIX, _COMPRESSED = 14, 15
+MATRIX, _COMPRESSED = 14, 15
 _DOUBLE, _SINGLE = 6, 7  # classes of arrays
-_COMPLEX = 0x0800
+COMPLEX = 0x0800
 # element types of numbers; small whole numbers of any class may be stored as integers
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
             13: "u8"}  # fmt: skip
 MOST = 2**31 - 1  # values of an array; Caffe's own limit on a blob
-_HEADER, _TAG, _HEAD = 128, 8, 4096
+_HEADER, TAG, _HEAD = 128, 8, 4096
 _SMALL, _TIGHTEST = 2**26, 8  # bytes that may inflate as they like; of more, how many times
 
 
@@ -112,12 +112,12 @@ def find_variable(path: str | os.PathLike[str], name: str) -> Variable | None:
         position = _HEADER
         while position < end:
             stream.seek(position)
-            kind, size = _tag(stream.read(_TAG), order, _Place(path, position))
-            start = position + _TAG
+            kind, size = _tag(stream.read(TAG), order, _Place(path, position))
+            start = position + TAG
             if size > end - start:
                 message = f"an element of {size} bytes in the {end - start} bytes that are left"
                 raise FormatError(message, path=path, offset=position)
-            if kind in (_MATRIX, _COMPRESSED):
+            if kind in (MATRIX, _COMPRESSED):
                 found = _variable(stream, order, kind, size, _Place(path, start))
                 if found.name == name:
                     return found
@@ -134,7 +134,7 @@ def _byte_order(header: bytes, path: str) -> str:
 
 
 def _tag(data: bytes, order: str, where: _Place) -> tuple[int, int]:
-    if len(data) < _TAG:
+    if len(data) < TAG:
         raise FormatError("the file ends in a tag", path=where.path, offset=where.start)
     kind, size = struct.unpack(f"{order}II", data)
     return kind, size
@@ -145,10 +145,10 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
     base = 0
     if kind == _COMPRESSED:
         head = _inflate(head, _HEAD, where)
-        inner, _ = _tag(head[:_TAG], order, where)
-        if inner != _MATRIX:
+        inner, _ = _tag(head[:TAG], order, where)
+        if inner != MATRIX:
             return Variable(where.path, "", (), 0, False, "u1", where.start, size, order, True, 0)
-        base = _TAG
+        base = TAG
     flags, base = _element(head, base, order, where)
     dims, base = _element(head, base, order, where)
     name, base = _element(head, base, order, where)
@@ -160,7 +160,7 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
     if min(shape, default=0) < 0 or math.prod(n for n in shape if n) > MOST:
         message = f"a variable of shape {shape}; expected at most {MOST} values"
         raise FormatError(message, path=where.path, offset=where.start)
-    real = flag & 0xFF in (_DOUBLE, _SINGLE) and not flag & _COMPLEX
+    real = flag & 0xFF in (_DOUBLE, _SINGLE) and not flag & COMPLEX
     dtype, offset = "u1", base
     if real:
         kind_of_values, _, offset = _split_tag(head, base, order, where)
@@ -176,10 +176,10 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
 
 def _split_tag(head: bytes, base: int, order: str, where: _Place) -> tuple[int, int, int]:
     """Type, number of bytes and start of the element at ``base``; small ones share their tag."""
-    kind, size = _tag(head[base : base + _TAG], order, where)
+    kind, size = _tag(head[base : base + TAG], order, where)
     if kind >> 16:
         return kind & 0xFFFF, kind >> 16, base + 4
-    return kind, size, base + _TAG
+    return kind, size, base + TAG
 
 
 def _element(head: bytes, base: int, order: str, where: _Place) -> tuple[bytes, int]:
@@ -187,4 +187,4 @@ def _element(head: bytes, base: int, order: str, where: _Place) -> tuple[bytes, 
     if start + size > len(head):
         raise FormatError("a variable's head is cut off", path=where.path, offset=where.start)
     end = start + size
-    return head[start:end], base + _TAG if start == base + 4 else -(-end // 8) * 8
+    return head[start:end], base + TAG if start == base + 4 else -(-end // 8) * 8

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.mat5 import MOST, NUMBERS, Variable, find_variable
+from caffe_port.data.mat5 import COMPLEX, MATRIX, MOST, NUMBERS, TAG, Variable, find_variable
 from caffe_port.errors import FormatError
 
-_MATRIX, _STRUCT = 14, 2
+_STRUCT = 2
 _NUMERIC = range(6, 16)  # classes: double, single, then int8 to uint64
-_COMPLEX = 0x0800
 _LARGEST = 2**27  # bytes of a variable once inflated: far above any label map
-_TAG = 8
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,15 @@ class _Content:
 
     def element(self, base: int) -> tuple[int, int, int, int]:
         """Type, start, end of an element's data, and where the next element's tag is."""
-        if base + _TAG > len(self.data):
+        if base + TAG > len(self.data):
             raise self.wrong("a variable ends in a tag", base)
         kind, size = struct.unpack_from(f"{self.order}II", self.data, base)
         if kind >> 16:  # a small element shares its tag
             kind, size, start = kind & 0xFFFF, kind >> 16, base + 4
             if size > 4:
                 raise self.wrong(f"a small element of {size} bytes; at most 4 fit", base)
-            return kind, start, start + size, base + _TAG
-        start = base + _TAG
+            return kind, start, start + size, base + TAG
+        start = base + TAG
         if start + size > len(self.data):
             left = len(self.data) - start
             raise self.wrong(f"an element of {size} bytes where {left} are left", base)
@@ -99,11 +97,11 @@ def _bytes(found: Variable) -> bytes:
         return data  # its size was checked against the file's
     inflater = zlib.decompressobj()
     try:
-        head = inflater.decompress(data, _TAG)
-        claimed = _TAG + struct.unpack(f"{found.order}II", head)[1]
+        head = inflater.decompress(data, TAG)
+        claimed = TAG + struct.unpack(f"{found.order}II", head)[1]
         _expect_small(found, claimed)
         # asked for one byte more, zlib comes to the end of a whole stream and checks its sum
-        data = head + inflater.decompress(inflater.unconsumed_tail, claimed - _TAG + 1)
+        data = head + inflater.decompress(inflater.unconsumed_tail, claimed - TAG + 1)
     except (zlib.error, struct.error) as error:
         message = f"broken zlib data: {error}"
         raise FormatError(message, path=found.path, offset=found.start) from error
@@ -131,7 +129,7 @@ def _field_names(content: _Content, base: int) -> tuple[list[str], int]:
 
 def _matrix(content: _Content, base: int, name: str) -> npt.NDArray[np.generic]:
     kind, start, end, _ = content.element(base)
-    if kind != _MATRIX or start == end:
+    if kind != MATRIX or start == end:
         raise content.wrong(f"{name} is empty; expected an array of numbers", base)
     flags, at = content.numbers(start, "u4")
     dims, at = content.numbers(at, "i4")
@@ -139,7 +137,7 @@ def _matrix(content: _Content, base: int, name: str) -> npt.NDArray[np.generic]:
     if not flags.size or not dims.size or int(dims.min()) < 0:
         raise content.wrong(f"{name} has no proper shape", start)
     flag, shape = int(flags[0]), tuple(int(n) for n in dims)
-    if flag & 0xFF not in _NUMERIC or flag & _COMPLEX:
+    if flag & 0xFF not in _NUMERIC or flag & COMPLEX:
         raise content.wrong(f"{name} is of class {flag & 0xFF}; expected real numbers", start)
     kind, first, last, after = content.element(at)
     if kind not in NUMBERS:
