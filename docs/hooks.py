@@ -6,6 +6,7 @@ In a checkout a link leads to the file (`../ext/README.md`); on the site to the 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ PAGES = {
     "examples/run_pascal/README.md": "run_pascal.md",
 }
 _LINK = re.compile(r"(\]\()([^)\s#]+)")
+_NAMED = re.compile(r"\[docs/([\w/]+\.md)\]")
 _HIDDEN = re.compile(r"^<!-- (?:sh|python|prototxt).*?^-->\n", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Adds the READMEs as pages."""
+    """Adds the READMEs as pages; where they name a file of docs/, its title stands instead."""
+    titles = dict(_titles(config.nav))
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         folder = Path(source).parent
@@ -35,12 +38,27 @@ def on_files(files: Files, *, config: Any) -> Files:
         def moved(match: re.Match[str], folder: Path = folder) -> str:
             return match[1] + _from_docs(folder / match[2], match[2])
 
-        files.append(File.generated(config, page, content=_LINK.sub(moved, text)))
+        text = _NAMED.sub(
+            lambda match: f"[{titles.get(match[1], match[1])}]", _LINK.sub(moved, text)
+        )
+        files.append(File.generated(config, page, content=text))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def _titles(nav: Any) -> Iterator[tuple[str, str]]:
+    """Page and title of everything in the navigation."""
+    for entry in nav:
+        for title, inside in entry.items():
+            if isinstance(inside, str):
+                yield inside, title
+            else:
+                yield from _titles(inside)
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Leads links out of docs/ to pages, and leaves out what only the tests read."""
+    if "\n## " not in markdown and "\n::: " not in markdown:
+        page.meta["hide"] = ["toc"]  # an empty one would take a table's room
 
     def moved(match: re.Match[str]) -> str:
         outward = match[2].startswith("../")

@@ -1,4 +1,4 @@
-"""Draws the book's figures from the bundled files: docs/pictures/parity.png, crf.png, widths.png.
+"""Draws the book's figures from the bundled files: docs/pictures/*.png but report.png.
 
 usage: python tools/book_pictures.py
 """
@@ -19,6 +19,7 @@ PICTURES = ROOT / "docs" / "pictures"
 EXAMPLE = ROOT / "examples" / "shapes_voc"
 RUN = EXAMPLE / "caffe_run"
 SEEN = "shape_val_0033"  # thin parts, which the network alone blurs
+TRACED = "shape_val_0007"  # a disc and a box, of the tutorial
 MEAN = (104.008, 116.669, 122.675)
 
 Floats = npt.NDArray[np.float32]
@@ -31,6 +32,7 @@ def main() -> None:
     photo, scores = scored(SEEN)
     draw_iterations(photo, scores)
     draw_widths(photo, scores)
+    draw_unravel()
 
 
 def errors() -> Iterator[tuple[str, float, float]]:
@@ -71,6 +73,15 @@ def scored(name: str) -> tuple[npt.NDArray[np.uint8], Floats]:
     """A validation image, and the bundled network's scores of it."""
     import torch
 
+    photo, x, net = prepared(name)
+    height, width = photo.shape[:2]
+    with torch.no_grad():
+        scores = net({"data": x})["fc8_interp"][0, :, :height, :width].numpy()
+    return photo, np.ascontiguousarray(scores)
+
+
+def prepared(name: str) -> tuple[npt.NDArray[np.uint8], Floats, Any]:
+    """A validation image, the bundled network's input made of it, and the network."""
     import caffe_port
 
     photo = np.asarray(Image.open(EXAMPLE / "JPEGImages" / f"{name}.jpg").convert("RGB"))
@@ -80,9 +91,7 @@ def scored(name: str) -> tuple[npt.NDArray[np.uint8], Floats]:
     net = caffe_port.load(
         RUN / "recording" / "net.prototxt", RUN / "model/train_iter_2400.caffemodel"
     )
-    with torch.no_grad():
-        scores = net({"data": x})["fc8_interp"][0, :, :height, :width].numpy()
-    return photo, np.ascontiguousarray(scores)
+    return photo, x, net
 
 
 def inferred(photo: npt.NDArray[np.uint8], scores: Floats, iterations: int, xy: float = 49,
@@ -113,6 +122,29 @@ def draw_widths(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
     draw_panels(panels, "widths.png")
 
 
+def draw_unravel() -> None:
+    """Of each label of an image: its region, the traced points, their heat map."""
+    from caffe_port.unravel import trace
+    from caffe_port.unravel.heatmap import heat_map, overlay
+    from caffe_port.unravel.pictures import with_points
+
+    photo, x, net = prepared(TRACED)
+    height, width = photo.shape[:2]
+    found = trace(net, {"data": x}, "fc8_interp")
+    names = (EXAMPLE / "class_names.txt").read_text(encoding="utf-8").split()
+    panels: dict[str, npt.NDArray[Any]] = {}
+    for label in (1, 2):
+        points = found[label]["data"]
+        heat = heat_map(points, (161, 161))[:height, :width]
+        region = found.label_map[:height, :width] == label
+        panels[f"said to be {names[label]}"] = np.where(region, label, 0)
+        panels[f"{len(points)} points that caused it"] = np.asarray(
+            with_points(photo, points[:, 1:].astype(float), radius=9)
+        )
+        panels[f"heat map of {names[label]}"] = overlay(photo, heat)
+    draw_panels(panels, "unravel.png")
+
+
 def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
     """Pictures and label maps, in rows of three."""
     from matplotlib import pyplot as plt
@@ -120,7 +152,7 @@ def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
     from caffe_port.data.pictures import voc_palette
 
     palette = np.asarray(voc_palette()).reshape(-1, 3)
-    figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=90)
+    figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=80)
     for place, (title, picture) in zip(axes.flat, panels.items(), strict=True):
         place.imshow(picture if picture.ndim == 3 else palette[picture], interpolation="nearest")
         place.set_title(title, fontsize=9)
@@ -133,7 +165,7 @@ def save(figure: Any, name: str) -> None:
     figure.tight_layout()
     figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    picture.quantize(64, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+    picture.quantize(48, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
 
 
 if __name__ == "__main__":

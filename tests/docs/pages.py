@@ -43,7 +43,13 @@ class Block:
 
 def pages() -> list[Path]:
     """Every document that has code blocks."""
-    found = [ROOT / "README.md", ROOT / "prototxt" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    rooms = ("ext", "prototxt", "examples/shapes_voc", "examples/run_pascal")
+    found = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / room / "README.md" for room in rooms),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
     return sorted(page for page in found if "```" in page.read_text(encoding="utf-8"))
 
 
