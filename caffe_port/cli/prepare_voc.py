@@ -60,11 +60,8 @@ def command(
     differ, 2 nothing could be done, 130 interrupted.
     """
     from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
-    from caffe_port.files import expect_writable
 
     _expect_sensible(out, sbd, check_only, lists)
-    if out is not None:
-        expect_writable(out / "report.html")
     workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
     with _shown("prepare_voc") as progress:
         if check_only:
@@ -89,6 +86,10 @@ def _expect_sensible(
         raise click.UsageError("give -o OUT, or --check-only")
     if lists and not check_only:
         raise click.UsageError("--list goes with --check-only")
+    if out is not None:
+        from caffe_port.files import expect_writable
+
+        expect_writable(out / "report.html")
 
 
 @contextmanager
