@@ -17,7 +17,7 @@ from caffe_port.errors import UsageError
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
 from caffe_port.export.module_code import GLOBALS, MODULE_RULES, ModuleCode, Variables
 from caffe_port.export.python_text import WIDTH, identifiers, plain, statement, string, tuple_of
-from caffe_port.files import atomic_path
+from caffe_port.files import atomic_path, create
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
@@ -263,16 +263,14 @@ def _state(net: Net, keys: dict[str, tuple[str, int, Shape]]) -> dict[str, Tenso
 
 
 def _write_state(path: Path, state: dict[str, Tensor]) -> None:
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, create(temporary) as stream:
         if path.suffix == ".safetensors":
             import safetensors.torch
 
             # the format has no sharing; the module shares again what it loads
             copies = {key: tensor.clone() for key, tensor in state.items()}
-            safetensors.torch.save_file(copies, temporary, {"format": "pt"})
+            stream.write(safetensors.torch.save(copies, {"format": "pt"}))
         else:
-            import torch
+            from caffe_port.weights.torch_file import save
 
-            # into a stream: given a name, torch writes that, here a random one, into the archive
-            with temporary.open("wb") as stream:
-                torch.save(state, stream)
+            save(state, stream)

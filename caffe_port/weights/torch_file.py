@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -98,13 +99,18 @@ def write_torch(
 def _save(content: object, path: Path) -> None:
     # into a stream: given a name, torch writes that name, here a random one, into the archive
     with path.open("wb") as stream:
-        try:
-            torch.save(content, stream)
-        except RuntimeError as error:
-            # torch closes its archive while the disk's error passes, and fails anew at that
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+        save(content, stream)
+
+
+def save(content: object, stream: BinaryIO) -> None:
+    """As torch.save, where the disk may be full. Raises OSError."""
+    try:
+        torch.save(content, stream)
+    except RuntimeError as error:
+        # torch closes its archive while the disk's error passes, and fails anew at that
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
