@@ -63,10 +63,11 @@ def normalize_across_channels(x: Tensor, op: lrn.LRN) -> Tensor:
     Source: BVLC/caffe lrn_layer.cpp, CrossChannelForward_cpu.
     """
     pixels = x.permute(0, 2, 3, 1)
-    reach, channels = op.local_size // 2, x.shape[1]
+    channels, width = x.shape[1], op.width(x.shape[1])
+    reach = width // 2
     squares = functional.pad(pixels.square(), (reach, reach))
     total = squares[..., :channels].clone()
-    for i in range(1, op.local_size):
+    for i in range(1, width):
         total += squares[..., i : i + channels]
     total.mul_(op.alpha / op.local_size).add_(op.k)
     if op.beta == 0.75:

@@ -15,6 +15,7 @@ from caffe_port.data import distributions
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.proto import caffe_pb2
 
+_FLT_MAX = torch.finfo(torch.float32).max
 _NORMS = caffe_pb2.FillerParameter
 
 
@@ -36,7 +37,7 @@ def fill(
         if filler is None or filler.type == "constant":
             blob.fill_(filler.value if filler is not None else 0.0)
         elif filler.type == "uniform":
-            if not filler.min <= filler.max:
+            if not 0 <= filler.max - filler.min <= _FLT_MAX:
                 raise ValueError(f"filler 'uniform' from {filler.min} to {filler.max}")
             _uniform(blob, filler.min, filler.max, random)
         elif filler.type == "gaussian":

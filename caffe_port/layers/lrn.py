@@ -38,4 +38,6 @@ class LRN(Layer):
         (x,) = bottoms
         if op.within:
             return (normalize_within_channel(x, op),)
-        return (functional.local_response_norm(x, op.local_size, op.alpha, op.beta, op.k),)
+        width = op.width(x.shape[1])
+        alpha = op.alpha * width / op.local_size
+        return (functional.local_response_norm(x, width, alpha, op.beta, op.k),)

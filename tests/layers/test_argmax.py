@@ -44,3 +44,8 @@ def test_no_diff():
 def test_what_it_refuses(options):
     with pytest.raises(LayerError, match=r"top_k is|axis 4"):
         run(options)
+
+
+def test_a_scalar_is_refused():
+    with pytest.raises(LayerError, match=r"'op' .*is a scalar"):
+        layer('type: "ArgMax" bottom: "b0" top: "y"', ())

@@ -144,3 +144,10 @@ def test_bottoms_of_two_shapes_are_refused():
     text = 'type: "Convolution" bottom: "b0" bottom: "b1" top: "y" top: "z" '
     with pytest.raises(LayerError, match="bottom 1 has shape"):
         layer(text + "convolution_param { num_output: 1 kernel_size: 1 }", (1, 2, 4), (1, 2, 5))
+
+
+@pytest.mark.parametrize("type", ["Convolution", "Deconvolution"])
+def test_each_bottom_has_its_top(type):
+    text = f'type: "{type}" bottom: "b0" bottom: "b1" top: "y" convolution_param'
+    with pytest.raises(LayerError, match="1 tops for 2 bottoms; expected one each"):
+        layer(text + " { num_output: 1 kernel_size: 1 }", (1, 2, 3, 3), (1, 2, 3, 3))

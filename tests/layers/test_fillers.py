@@ -89,6 +89,7 @@ def test_bilinear(size, ramp):
         ((1, 1, 2, 3), {"type": "bilinear"}, "square 4-D"),
         ((2,), {"type": "gaussian", "std": -1}, "std -1.0; expected 0 or more"),
         ((2,), {"type": "gaussian", "std": float("nan")}, "std nan"),
+        ((2,), {"type": "uniform", "min": float("-inf"), "max": 0}, "from -inf to 0.0"),
         ((2,), {"type": "uniform", "min": 1, "max": 0}, "from 1.0 to 0.0"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError
-from tests.layers.helpers import check_gradients, layer
+from tests.layers.helpers import check_gradients, layer, net_of
 
 TEXT = 'type: "LRN" bottom: "b0" top: "y" lrn_param {{ {} }}'
 
@@ -63,3 +63,13 @@ def test_an_even_size_is_refused(size):
 def test_other_than_four_axes_are_refused():
     with pytest.raises(LayerError, match=r"expected \(N, C, H, W\)"):
         layer(TEXT.format(""), (1, 4, 3))
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+def test_a_neighbourhood_beyond_all_channels_costs_no_more(optimized):
+    net = net_of('layer { name: "n" type: "LRN" bottom: "b0" top: "y" lrn_param { '
+                 "local_size: 2147483647 alpha: 4e9 k: 1 } }", (2, 3, 4, 5))  # fmt: skip
+    x = torch.rand(2, 3, 4, 5)
+    found = (net.optimized() if optimized else net)(x)["y"]
+    wanted = x * (1 + 4e9 / 2147483647 * x.square().sum(1, keepdim=True)).pow(-0.75)
+    torch.testing.assert_close(found, wanted)

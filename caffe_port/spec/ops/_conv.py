@@ -119,7 +119,8 @@ class Filtered(Windowed):
 
     @classmethod
     def parse(cls, layer: LayerParameter) -> Filtered:
-        o = layer.convolution_param
+        o, bottoms, tops = layer.convolution_param, len(layer.bottom), len(layer.top)
+        expect(bottoms == tops, f"{tops} tops for {bottoms} bottoms; expected one each")
         expect(o.num_output > 0, "num_output is missing or 0")
         expect(
             o.group > 0 and o.num_output % o.group == 0,

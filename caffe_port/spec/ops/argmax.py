@@ -37,6 +37,7 @@ class ArgMax(Op):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
+        expect(len(shape) > 0, "the bottom is a scalar; expected a batch")
         if self.axis is None:
             size = math.prod(shape[1:])
             top = [1] * max(len(shape), 3)

@@ -37,6 +37,10 @@ class LRN(Op):
         within = o.norm_region == caffe_pb2.LRNParameter.WITHIN_CHANNEL
         return cls(o.local_size, o.alpha, o.beta, o.k, within)
 
+    def width(self, channels: int) -> int:
+        """How many of so many channels a neighbourhood across them can hold: odd."""
+        return min(self.local_size, max(2 * channels - 1, 1))
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         expect(len(bottoms[0]) == 4, f"a bottom of shape {bottoms[0]}; expected (N, C, H, W)")
         return [bottoms[0]]
