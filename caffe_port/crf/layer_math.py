@@ -42,8 +42,7 @@ def dense_crf_forward(
     batch = checks.finite("scores", checks.floats("scores", scores, ("N", "C", "H", "W")))
     number, labels, height, width = batch.shape
     dims = checks.finite("data_dim", checks.floats("data_dim", data_dim, (number, 1, 1, 2)))
-    size = (number, 3, height, width)
-    colours = None if data is None else checks.floats("data", data, size)
+    colours = None if data is None else checks.floats("data", data, (number, 3, height, width))
     result = np.zeros_like(batch)
     for n in range(number):
         h, w = (min(int(dims[n, 0, 0, i]), batch.shape[2 + i]) for i in (0, 1))
