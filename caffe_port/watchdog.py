@@ -277,7 +277,7 @@ def _signs(process: int) -> dict[int, str]:
     found = {}
     with contextlib.suppress(OSError):
         for task in os.listdir(_PROC / str(process) / "task"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
                 folder = _PROC / str(process) / "task" / task
                 words = (folder / "stat").read_text().rpartition(")")[2].split()
                 lines = (folder / "status").read_text().splitlines()

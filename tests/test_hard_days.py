@@ -1,31 +1,62 @@
-"""Commands that are killed or run out of disk, in short; tools/hard_days.py does so at length."""
+"""Hard days in short; ``python -m tools.hard_days`` does the same at length."""
 
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 
-from tests.goldens_dir import ROOT
+from tools.hard_days import full_disk, interrupted, killed, page, permissions, together
+from tools.hard_days.__main__ import PARTS
+from tools.hard_days.results import unreadable
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ptys, /proc, mounts")
 
 
-@pytest.fixture
-def hard_days(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import hard_days
-
-    return hard_days
+def row(part, name, folder, times=1):
+    return part.row(name, folder, times, random.Random(name))
 
 
-@pytest.mark.parametrize("name", ["convert", "crf"])
-def test_a_killed_command_ends_as_if_nothing_had_happened(hard_days, name, tmp_path):
-    row = hard_days.hard_day(hard_days.JOBS[name], tmp_path, 1, random.Random(name))
-    _, broken, end, disk = row.strip("| ").split(" | ")[1:]
-    assert (broken, end) == ("0", "equal")
-    assert disk.endswith("told, nothing half-written")
+def test_a_killed_command_ends_as_if_nothing_had_happened(tmp_path):
+    assert row(killed, "crf", tmp_path) == ["`crf`", "1", "0", "equal"]
 
 
-def test_a_half_written_file_is_noticed(hard_days, tmp_path):
+@pytest.mark.parametrize("name", ["crf", "upgrade"])
+def test_a_full_disk_is_told_and_leaves_what_was_there(name, tmp_path):
+    found = row(full_disk, name, tmp_path)
+    assert full_disk.is_good(found), found
+
+
+@pytest.mark.parametrize("name", ["crf", "upgrade"])
+def test_what_may_not_be_read_or_written_is_named(name, tmp_path):
+    found = row(permissions, name, tmp_path)
+    assert permissions.is_good(found), found
+
+
+def test_ctrl_c_leaves_a_tidy_terminal(tmp_path):
+    found = row(interrupted, "crf", tmp_path, times=2)
+    assert interrupted.is_good(found), found
+
+
+def test_a_second_process_is_told_who_is_there(tmp_path):
+    found = row(together, "crf", tmp_path)
+    assert together.is_good(found), found
+
+
+def test_a_half_written_file_is_noticed(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"PK\x03\x04 cut off")
     (tmp_path / ".net.pt").write_bytes(b"a temporary one")
-    assert hard_days.unreadable(tmp_path) == [tmp_path / "net.pt"]
+    assert unreadable(tmp_path) == [tmp_path / "net.pt"]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_row_is_of_a_case(name):
+    for case, cells in page.read().get(name, {}).items():
+        assert case in PARTS[name].CASES
+        assert len(cells) == len(PARTS[name].HEAD)
+
+
+def test_the_page_is_made_of_the_rows():
+    shown = page.PAGE.read_text(encoding="utf-8")
+    assert shown == "\n".join([page.TOP, *page.sections(PARTS, page.read())])

@@ -1,0 +1,177 @@
+"""Files that give no answer: told of, given up, and never confused with slow work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from caffe_port import stalls, watchdog
+from caffe_port.errors import UsageError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="made for /proc and fork")
+START = """
+import subprocess, sys, threading, time
+from caffe_port import start, stalls, watchdog
+watchdog._TOLD_AFTER, watchdog._GRACE = 0.5, 0.5
+def stall():
+    with stalls.Waiting("/mnt/net/x.jpg"):
+        time.sleep(60)
+def main():
+    print("begun", flush=True)
+    {body}
+start.run("evaluate", main, status=2)
+"""
+
+
+def program(body, patience="1"):
+    code = START.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip())
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "CAFFE_PORT_PATIENCE": patience},
+    )  # fmt: skip
+
+
+def test_a_command_that_gets_no_answer_says_so_and_ends_with_its_children():
+    process = program("""
+        child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=-3)
+        print(child.pid, flush=True)
+        stall()
+    """)
+    said, wrong = process.communicate()
+    assert process.returncode == 2
+    told, ended = wrong.splitlines()
+    assert told.startswith("evaluate: no answer from '/mnt/net/x.jpg' for ")
+    assert "'/mnt/net/x.jpg' gave no answer for " in ended
+    state = Path("/proc", said.split()[1], "stat")
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+
+
+def test_one_that_holds_the_interpreter_is_ended_too():
+    process = program("""
+        import ctypes
+        with stalls.Waiting("a.pt"):
+            ctypes.PyDLL(None).sleep(60)
+    """)
+    _, wrong = process.communicate()
+    assert process.returncode in (2, -signal.SIGKILL)
+    assert "'a.pt' gave no answer" in wrong
+
+
+def test_work_is_not_taken_for_a_stall():
+    process = program("""
+        with stalls.Waiting("large.caffemodel"):
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                sum(range(1000))
+        time.sleep(1)
+    """)
+    _, wrong = process.communicate()
+    assert (process.returncode, wrong) == (0, "")
+
+
+def test_ctrl_c_ends_a_command_whose_workers_wait_for_ever():
+    process = program("threading.Thread(target=stall).start()", patience="0")
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, wrong = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted" in wrong
+    assert "Traceback" not in wrong
+
+
+class Looked(watchdog._Watch):
+    """One that keeps what it says."""
+
+    def __init__(self, patience=30.0, interrupts=1):
+        rule = watchdog._Rule(patience, 2, interrupts)
+        super().__init__("train", 1, stalls.Board(), rule)
+        self.said: list[str] = []
+
+    def _say(self, words):
+        self.said.append(words)
+
+
+@pytest.fixture
+def signs(monkeypatch):
+    found = {}
+    monkeypatch.setattr(watchdog, "_signs", lambda process: dict(found))
+    return found
+
+
+def test_it_is_told_once_and_the_answer_too(signs):
+    watch = Looked()
+    place = watch.board.begin("a.jpg")
+    assert [watch.tick(5, 0) for _ in range(6)] == [None] * 6
+    watch.board.end(place)
+    assert watch.tick(5, 0) is None
+    assert [words.split(":")[0] for words in watch.said] == [
+        "no answer from 'a.jpg' for 15 s", "'a.jpg' answers again",
+    ]  # fmt: skip
+
+
+def test_bytes_that_come_slowly_are_an_answer(signs):
+    watch = Looked()
+    (note,) = [watch.board.begin("a.jpg")] and watch.board.notes()
+    for i in range(20):
+        signs[note.thread] = f"D wait 0 0 {i}"
+        assert watch.tick(5, 0) is None
+    assert watch.said == []
+
+
+def test_a_wait_that_nobody_noted_is_seen_where_the_system_tells(signs):
+    watch = Looked()
+    signs.update({1: "S futex_wait 0 0 1", 2: "S request_wait_answer 0 0 1"})
+    assert [watch.tick(10, 0) for _ in range(4)] == [None, None, None, 2]
+    assert watch.said[0].startswith("no answer from a file or folder for")
+
+
+def test_a_program_that_its_user_stopped_waits_for_nothing(signs):
+    watch = Looked()
+    watch.board.begin("a.jpg")
+    signs[watch.board.notes()[0].thread] = "T do_signal_stop 0 0 1"
+    assert [watch.tick(100, 0) for _ in range(4)] == [None] * 4
+
+
+@pytest.mark.parametrize(("needed", "ends"), [(1, [None] * 5 + [130, 130]), (2, [None] * 7)])
+def test_a_training_is_ended_only_by_the_second_ctrl_c(signs, needed, ends):
+    watch = Looked(0.0, needed)
+    watch.board.begin("a.jpg")
+    assert [watch.tick(1, int(i > 0)) for i in range(7)] == ends
+    assert watch.tick(1, 2) == 130
+
+
+def test_nothing_is_noted_without_a_watchdog():
+    assert not stalls.is_watched()
+    with stalls.Waiting("a.jpg"):
+        assert not stalls.is_watched()
+
+
+def test_more_waits_than_there_is_room_for_are_passed_over():
+    board = stalls.Board()
+    places = [board.begin(f"{i}") for i in range(200)]
+    assert sum(place is not None for place in places) == len(board.notes()) == 128
+    for place in places:
+        board.end(place)
+    assert board.notes() == []
+
+
+def test_a_large_file_is_read_in_parts(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(256)) * 40000)
+    with stalls.NotedFile(path) as file:
+        assert file.readall() == path.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "inf", "nan"])
+def test_a_patience_that_is_no_number_is_refused(monkeypatch, text):
+    monkeypatch.setenv(watchdog.VARIABLE, text)
+    with pytest.raises(UsageError, match="expected seconds"):
+        watchdog.patience()

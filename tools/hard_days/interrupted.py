@@ -1,0 +1,152 @@
+"""Commands in a terminal of their own, in which Ctrl-C is pressed at random moments."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import random
+import re
+import select
+import shutil
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+from tools.hard_days.jobs import JOBS, Job
+from tools.hard_days.results import result, unreadable
+from tools.hard_days.running import LONGEST, finish
+
+TITLE = "Ctrl-C"
+TEXT = """Each command ran in a terminal of its own (a pty), in which Ctrl-C was pressed at random
+moments of its run, imports and the start of workers included; every second time twice, a tenth of
+a second apart. Each time it had to end with status 130, or with 0 where it was done or, in
+`train`, had saved and stopped as Caffe does; without a traceback, the cursor visible, the
+terminal's settings as they were, the last line ended, no process left, and no file half-written.
+A Ctrl-C in the first hundredths of a second, before Python has come to this package, is Python's
+own to answer, and is counted apart. At the end the command was begun again and its result
+compared with that of an undisturbed run."""
+HEAD = ("command", "Ctrl-C", "ended with 130", "with 0", "before this package", "untidy",
+        "half-written files", "result at the end")  # fmt: skip
+CASES = ("convert", "evaluate", "crf", "train", "finetune", "unravel", "crf-grid", "prepare-voc",
+         "demo")  # fmt: skip
+MAIN = ("convert", "evaluate", "crf", "train")
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+_CURSOR = re.compile(rb"\x1b\[\?25([lh])")
+
+
+def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str]:
+    """One command's row of the table."""
+    job, out = JOBS[name], folder / "interrupted"
+    began = time.monotonic()
+    finish(job, folder / "whole")
+    length = time.monotonic() - began
+    wanted = result(job.kept, folder / "whole")
+    ends = {"130": 0, "0": 0, "early": 0}
+    untidy: list[str] = []
+    broken = 0
+    count = times if name in MAIN else max(1, times // 5)
+    for number in range(count):
+        out.mkdir(exist_ok=True)
+        end, wrong = interrupted(job, out, numbers.uniform(0.02, length), twice=number % 2 == 1)
+        ends[end] += 1
+        untidy += wrong
+        broken += len(unreadable(out))
+        if set(result(job.kept, out)) >= set(wanted):
+            shutil.rmtree(out)
+    finish(job, out)
+    same = "equal" if result(job.kept, out) == wanted else "DIFFERENT"
+    counts = [str(ends[end]) for end in ("130", "0", "early")]
+    return [f"`{name}`", str(count), *counts, "; ".join(untidy) or "0", str(broken), same]
+
+
+def is_good(row: list[str]) -> bool:
+    """Whether it is as it should be."""
+    return row[5:] == ["0", "0", "equal"]
+
+
+def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str, list[str]]:
+    """Presses Ctrl-C after so many seconds.
+
+    Returns:
+        how it ended: "130", "0", or "early"; and what was not tidy.
+    """
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    process = subprocess.Popen(
+        job.command(out), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (one thread here)
+    )  # fmt: skip
+    try:
+        said = heard(process, master, after)
+        for _ in range(2 if twice else 1):
+            os.write(master, b"\x03")
+            said += heard(process, master, 0.1)
+        said += heard(process, master, LONGEST)
+        status = process.wait(1)
+        said += heard(process, master, 0.0)
+        wrong = untidiness(said)
+        if termios.tcgetattr(slave) != before:
+            wrong.append("termios")
+    finally:
+        os.close(slave)
+        os.close(master)
+    if left := left_running(process.pid):
+        wrong.append(f"{left} processes left")
+    # killed by the signal itself, or in Python's own first steps
+    if status == -2 or (b"Traceback" in said and b"caffe_port" not in said and status != 0):
+        return "early", []
+    if status not in (0, 130):
+        wrong.append(f"status {status}: {said[-300:].decode(errors='replace')}")
+    if status == 130 and not (b"nterrupted" in said or b"Aborted" in said):
+        wrong.append("nothing said")
+    return "0" if status == 0 else "130", wrong
+
+
+def heard(process: subprocess.Popen[bytes], master: int, seconds: float) -> bytes:
+    """What a terminal shows until the time is over or the process ends."""
+    said, until = b"", time.monotonic() + seconds
+    while True:
+        left = until - time.monotonic()
+        ready = select.select([master], [], [], min(max(left, 0), 0.05))[0]
+        if ready:
+            said += os.read(master, 65536)
+        elif left <= 0 or process.poll() is not None:
+            return said
+
+
+def untidiness(said: bytes) -> list[str]:
+    """What is wrong with a terminal that shows this at last."""
+    wrong = []
+    if b"Traceback" in said and b"caffe_port" in said:
+        wrong.append(f"traceback {said[-400:].decode(errors='replace')}")
+    if (_CURSOR.findall(said) or [b"h"])[-1] != b"h":
+        wrong.append("cursor hidden")
+    # a Ctrl-C that came too late is shown by the terminal itself, on the next line
+    shown = re.sub(rb"(?<=\n)(\^C)+$", b"", _ESCAPES.sub(b"", said))
+    # a bar that is wiped ends its line by going back to its start
+    if shown and not shown.endswith((b"\n", b"\r")):
+        wrong.append(f"last line open: {said[-80:]!r}")
+    return wrong
+
+
+def left_running(session: int) -> int:
+    """How many processes of a session are there after two seconds."""
+    until = time.monotonic() + 2
+    while (count := members(session)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return count
+
+
+def members(session: int) -> int:
+    """Processes of a session that have not ended."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        count += int(words[3]) == session and words[0] != "Z"
+    return count

@@ -1,0 +1,138 @@
+"""Commands whose network folder stops answering, is slow, or answers again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.hard_days.interrupted import left_running
+from tools.hard_days.jobs import JOBS, ROOT, Job
+from tools.hard_days.results import result, unreadable
+from tools.hard_days.running import ended, finish, started
+
+TITLE = "A network folder that stalls"
+TEXT = """A file system over FUSE showed the machine's files and stopped answering at a random
+moment of the run. The command's patience (`CAFFE_PORT_PATIENCE`, usually 300 s) was 20 s: it must
+name what it waits for after 15 s and end after 20 s by itself, leave no process and no
+half-written file, and when the folder answers again go on to the result of an undisturbed run.
+With Ctrl-C after a few seconds it must end soon. Where the folder answers again after 17 s, or is
+only slow (each read takes 0.3 s), it must end as if nothing had been."""
+HEAD = ("command, and what stalls", "told", "status", "ended after, s", "processes left",
+        "half-written files", "result at the end")  # fmt: skip
+CASES = ("convert: input", "convert: output", "evaluate: input", "evaluate: output", "crf: input",
+         "crf: output", "train: input", "train: output", "finetune: input", "prepare-voc: output",
+         "evaluate: input, Ctrl-C", "train: input, Ctrl-C twice", "evaluate: input, 17 s",
+         "train: output, 17 s", "convert: input, slow", "evaluate: input, slow")  # fmt: skip
+PATIENCE, AGAIN, PRESSED, LIMIT = 20, 17, 3, 60  # seconds
+TRIES = 10
+
+
+def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str]:
+    """One case's row of the table."""
+    if importlib.util.find_spec("mfusepy") is None or os.geteuid() != 0:
+        return [name, *["no FUSE here"] * (len(HEAD) - 1)]
+    command, _, rest = name.partition(": ")
+    what, _, event = rest.partition(", ")
+    job = JOBS[command]
+    out = folder / "out"
+    with answering(folder / "shown", 0.3 if event == "slow" else 0.0) as (shown, server):
+        moved = on_it(job, shown, what)
+        began = time.monotonic()
+        finish(moved, folder / "whole")
+        length, wanted = time.monotonic() - began, result(job.kept, folder / "whole")
+        for _ in range(TRIES):
+            out.mkdir()
+            process = started(moved, out, variables={"CAFFE_PORT_PATIENCE": str(PATIENCE)})
+            # reading and writing are spread over the run; importing comes first
+            time.sleep(numbers.uniform(0.4, 0.9) * length)
+            if event != "slow":
+                os.kill(server, signal.SIGSTOP)
+            answer = what_happens(process, event, server)
+            left = left_running(process.pid)
+            os.kill(server, signal.SIGCONT)
+            if answer[1] != "0" or event.endswith(("slow", " s")):
+                break
+            shutil.rmtree(out)  # it needed nothing of the folder any more
+        broken = len(unreadable(out))
+        finish(moved, out)
+    same = "equal" if result(job.kept, out) == wanted else "DIFFERENT"
+    return [name, *answer, str(left), str(broken), same]
+
+
+def is_good(row: list[str]) -> bool:
+    """Whether it is as it should be."""
+    harmless = row[0].endswith((" 17 s", " slow"))
+    told = row[1] == ("no" if row[0].endswith((" slow", "Ctrl-C", "twice")) else "yes")
+    status = row[2] == "0" if harmless else row[2] not in ("0", "-9", "none")
+    return row[1] == "no FUSE here" or (told and status and row[4:] == ["0", "0", "equal"])
+
+
+def what_happens(process: subprocess.Popen[bytes], event: str, server: int) -> list[str]:
+    """Whether the stall was told of, the status, and the seconds."""
+    began = time.monotonic()
+    if event.startswith("Ctrl-C"):
+        for _ in range(2 if event.endswith("twice") else 1):
+            time.sleep(PRESSED)
+            os.killpg(process.pid, signal.SIGINT)
+    if event.endswith(" s"):
+        time.sleep(AGAIN)
+        os.kill(server, signal.SIGCONT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LIMIT)
+    lasted = time.monotonic() - began
+    if process.poll() is None:
+        os.kill(server, signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGKILL)
+        ended(process)
+        return ["no", "none", f"{lasted:.0f}"]
+    status, said = ended(process)
+    told = any("no answer from " in line for line in said.splitlines())
+    return ["yes" if told else "no", str(status), f"{lasted:.0f}"]
+
+
+def on_it(job: Job, shown: Path, what: str) -> Job:
+    """The job with its inputs, or its output, in the folder that stalls."""
+
+    def command(out: Path) -> list[str]:
+        words = job.command(out)
+        if what == "output":
+            for text in out.parent.glob(f"{out.name}_*.prototxt"):
+                _replace(text, f'"{out}/', f'"{shown}{out}/')
+            return [word.replace(str(out), f"{shown}{out}") if word.startswith((str(out), "-"))
+                    and not word.startswith("--solver") else word for word in words]  # fmt: skip
+        if (net := out.parent / "train.prototxt").exists():
+            _replace(net, f'"{ROOT}', f'"{shown}{ROOT}')
+        return [word.replace(str(ROOT), f"{shown}{ROOT}") for word in words]
+
+    return Job(job.name, command, job.kept)
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+@contextlib.contextmanager
+def answering(folder: Path, delay: float) -> Iterator[tuple[Path, int]]:
+    """The folder that shows all files, and the process that answers for it."""
+    folder.mkdir()
+    words = [sys.executable, "-m", "tools.hard_days.answering", str(folder), str(delay)]
+    server = subprocess.Popen(words, cwd=ROOT)
+    try:
+        while not os.path.ismount(folder):
+            if server.poll() is not None:
+                sys.exit("the file system could not be mounted")
+            time.sleep(0.05)
+        yield folder, server.pid
+    finally:
+        server.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        server.wait()
