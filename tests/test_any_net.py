@@ -71,7 +71,8 @@ def survives(message: caffe_pb2.NetParameter, values: Values, *, conversion: boo
         folder = Path(name)
         torch.manual_seed(0)
         text = survives_text(message, folder)
-        net = Net(NetSpec.build(parse_net(text).message, phase="TEST", text=text))
+        read = parse_net(text)
+        net = Net(NetSpec.build(read.message, phase="TEST", text=text, dialect=read.dialect))
         wide = copy.deepcopy(net).double()  # now: a recurrent layer remembers where it was
         inputs = {n: values.get(n, torch.randn(net.spec.shapes[n])) for n in net.spec.inputs}
         wanted = net(inputs, keep="all")

@@ -13,7 +13,6 @@ from tests.any_net.draft import FILLED, Draft, Shape, block, has_axes
 @block(
     lambda shape: 2 <= len(shape) <= 4 and shape[1] > 1,
     "SoftmaxWithLoss",
-    "InfogainLoss",
     "Accuracy",
     "SegAccuracy",
     "FeedbackLoss",
@@ -27,9 +26,6 @@ def loss(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         options["loss_param"] = {**ignored, "normalization": draft.upto(3)}
         options["loss_weight"] = [options["loss_weight"], 0.0]
         draft.add(*L.SoftmaxWithLoss(top, labels, ntop=2, **options), open=False)
-    elif kind == "InfogainLoss":
-        gains = draft.input(1, 1, shape[1], shape[1], values=torch.eye(shape[1])[None, None] + 0.1)
-        draft.add(L.InfogainLoss(top, labels, gains, **options), open=False)
     elif kind == "SegAccuracy" and len(shape) == 4:
         draft.add(L.SegAccuracy(top, labels), open=False)
     elif kind == "FeedbackLoss":
@@ -45,6 +41,14 @@ def loss_of_values(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     else:
         targets = draft.labels(*shape, below=2)
         draft.add(L.SigmoidCrossEntropyLoss(top, targets), open=False)
+
+
+@block(lambda shape: len(shape) == 2 and shape[1] > 1, "InfogainLoss")
+def infogain_loss(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """In a form that all dialects take: DeepLab's has probabilities as its first bottom."""
+    labels = draft.labels(shape[0], below=shape[1])
+    gains = draft.input(1, 1, shape[1], shape[1], values=torch.eye(shape[1])[None, None] + 0.1)
+    draft.add(L.InfogainLoss(L.Softmax(top), labels, gains, loss_weight=0.5), open=False)
 
 
 @block(

@@ -13,7 +13,7 @@ NEURONS: dict[str, dict[str, Any]] = {
     "Power": {"power": 2.0, "scale": 0.5, "shift": 0.1}, "Dropout": {"dropout_ratio": 0.3},
     "Threshold": {"threshold": 0.1},
 }  # fmt: skip
-IN_PLACE = ("ReLU", "Sigmoid", "TanH", "ELU", "Dropout", "Power", "Clip")
+IN_PLACE = ("ReLU", "Sigmoid", "TanH", "ELU", "Dropout", "Clip")
 
 
 @block(has_axes(0), *NEURONS)
@@ -22,6 +22,10 @@ def neuron(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     options = dict(NEURONS[kind])
     if kind == "ReLU" and draft.flag():
         options["negative_slope"] = 0.25
+    if kind in ("Exp", "Power"):  # which grow beyond float32 when they follow one another
+        top = L.TanH(top)
+        draft.add(getattr(L, kind)(top, **options))
+        return
     in_place = kind in IN_PLACE and draft.unread(top) and draft.flag()
     draft.add(getattr(L, kind)(top, in_place=in_place, **options))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.mutate import inputs
-from tests.fuzz.report import Result, from_log, rows
+from tests.fuzz.report import PAGE, Result, from_log, page, rows
 from tests.fuzz.targets import TARGETS
 from tests.goldens_dir import ROOT
 
@@ -69,3 +69,15 @@ def test_a_find_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
     assert result.again() == ["python -m tests.fuzz wire --replay a/crash-1"]
     log.write_text("")
     assert from_log("wire", "atheris", log, -9).line() == "| wire | atheris | 0 | 0 | 0 | failed |"
+
+
+def test_the_page_is_what_the_command_makes() -> None:
+    """All targets are on it, and nothing else than the table and its figures differs."""
+    held = PAGE.read_text(encoding="utf-8")
+    names = [
+        line.split(" | ")[0].removeprefix("| ") for line in held.splitlines() if "| at" in line
+    ]
+    assert names == list(TARGETS)
+    seconds = int(held.split("SECONDS=")[1].split("`")[0])
+    table = held[held.index("| target |") : held.index("\n\n*Edges*")]
+    assert held == page([], seconds).replace("\n".join(rows([])), table)
