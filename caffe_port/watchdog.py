@@ -273,7 +273,7 @@ def _waits_for_file(sign: str) -> bool:
 
 
 def _signs(process: int) -> dict[int, str]:
-    """By thread, its state, where it sleeps and how much it has done; empty where there is no /proc."""
+    """By thread, its state, its sleep's place and what it has done; empty without /proc."""
     found = {}
     with contextlib.suppress(OSError):
         for task in os.listdir(_PROC / str(process) / "task"):
