@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,13 @@ def _scored(
     return score(trial, weights, said, progress)
 
 
+def _weights(path: Path) -> Path:
+    """The path of weights; what is no weight file is told before all its bytes are summed up."""
+    with suppress(OSError):  # what cannot be read is told by ``digest``
+        read_weights(path)
+    return path
+
+
 def _settings(trial: Trial) -> dict[str, Any]:
     setting = trial.setting
     composed = Composed(trial.variant, setting.images, setting.changes)
@@ -221,7 +228,7 @@ def _settings(trial: Trial) -> dict[str, Any]:
         "recipe": f"{trial.variant.net}/{trial.variant.name}",
         "seed": trial.seed,
         "texts": composed.describe(),
-        "init": digest(setting.init),
+        "init": digest(_weights(setting.init)),
         "images": setting.images.describe(),
         "crf": None if setting.crf is None else setting.crf.as_dict(),
     }

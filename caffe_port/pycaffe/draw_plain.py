@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MARGIN, _GAP, _SPREAD, _FONT = 8, 40, 14, 12
 MAX_PIXELS = 2**28
+MAX_BOXES = 4000  # layers and blobs; DeepLab's ResNet-101 on three scales has some 2,500
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ def render(
         raise UsageError(f"drawing as '{ext}' needs pydot and the Graphviz program 'dot'")
     if not boxes:
         raise UsageError("there is no layer to draw, at least none of this phase")
+    if len(boxes) > MAX_BOXES:
+        message = f"{len(boxes)} boxes, too many for one picture; pydot and Graphviz make a PDF"
+        raise UsageError(message)
     font = ImageFont.load_default(_FONT)
     sizes = {name: _size(box, font) for name, box in boxes.items()}
     places, width, height = _layout(boxes, sizes, rankdir)

@@ -34,6 +34,10 @@ class Attack:
     keeps: tuple[str, ...] = ()
     within: str = ""
 
+    def kept(self, name: str) -> bool:
+        """Whether a file belongs to what is finished before."""
+        return any(name == kept or name.startswith(f"{kept}/") for kept in self.keeps)
+
     def __str__(self) -> str:
         return f"{self.family}: {self.name}"
 

@@ -47,9 +47,12 @@ def program(name: str, line: str) -> Entry:
     def run() -> int:
         import importlib
 
+        upgrades = name.startswith("upgrade_")
+        file = "upgrade" if upgrades else name
         where = "" if name == "caffe" else "caffe_tools."
-        module = importlib.import_module(f"caffe_port.cli.{where}{name}")
-        status: int = module.main(shlex.split(line))
+        module = importlib.import_module(f"caffe_port.cli.{where}{file}")
+        main = getattr(module, name.removeprefix("upgrade_") if upgrades else "main")
+        status: int = main(shlex.split(line))
         return status
 
     return Entry(f"{name} {line}", run)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from tests.attacks import archives, hdf5, names, outputs, pictures, prototxts, weights
+from tests.attacks import (
+    archives,
+    hdf5,
+    names,
+    others,
+    outputs,
+    pictures,
+    prototxts,
+    weights,
+)
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs)
+_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs, others)
 _FAMILIES = {
     family.name: family
     for module in _MODULES

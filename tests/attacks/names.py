@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -70,7 +71,7 @@ TEXT_OF = {
 }  # fmt: skip
 
 
-def _recorded(make: Make, blob: str = "conv") -> Make:
+def recorded(make: Make, blob: str = "conv") -> Make:
     """Also a recording, whose blob is far from what the net computes."""
 
     def both(folder: Path) -> None:
@@ -81,15 +82,17 @@ def _recorded(make: Make, blob: str = "conv") -> Make:
                 np.bytes_("1"),
             )
             file.attrs["meta"] = np.bytes_('{"phase": "TEST"}')
-            file["data/data"] = np.zeros((1, 3, 9, 9), "f4")
-            file[f"data/{blob}"] = np.ones((1, 3, 9, 9), "f4")
+            for name, values in (("data", np.zeros), (blob, np.ones)):
+                file[f"data/{name}"] = found = values((1, 3, 9, 9), "f4")
+                digest = hashlib.sha256(found.tobytes()).hexdigest()
+                file[f"data/{name}"].attrs["sha256"] = np.bytes_(digest)
 
     return both
 
 
 for _what, _text in TEXT_OF.items():
     for _kind, _name in NAMES.items():
-        _make = _recorded(_file("net.prototxt", _text(_name)))
+        _make = recorded(_file("net.prototxt", _text(_name)))
         NET.add(f"a {_what}: {_kind}", _make, reads=NAMED)
 
 
@@ -169,13 +172,13 @@ for _kind, _name in NAMES.items():
               reads=archives.SAFETENSORS.entries)  # fmt: skip
 FILES.add("a group of HDF5: codes and forged lines", _hdf5(FORGED), *_HDF5, reads=_HDF5)
 FILES.add(
-    "a recording's blob", _recorded(_file("net.prototxt", _net()), FORGED), VERIFY, reads=(VERIFY,)
+    "a recording's blob", recorded(_file("net.prototxt", _net()), FORGED), VERIFY, reads=(VERIFY,)
 )
 FILES.add("a recording's head", lambda folder: _head(folder), VERIFY)
 
 
 def _head(folder: Path) -> None:
-    _recorded(_file("net.prototxt", _net()))(folder)
+    recorded(_file("net.prototxt", _net()))(folder)
     with h5py.File(folder / "recording.h5", "a") as file:
         file.attrs["meta"] = np.bytes_(json.dumps({"phase": FORGED}))
 

@@ -19,7 +19,7 @@ place, or in the system's own where a file cannot be opened.
 `make attacks` runs every attack below through the commands, `caffe train` and the Python face, each
 in a process of its own under limits, and writes this table. It is held to **{seconds:g} seconds** of
 processor time and **{megabytes:g} MB** above the file's own size (imports left out), nothing written,
-nothing executed. The tests run the same attacks without the clock.
+nothing executed, no code printed. The tests run the same attacks without the clock.
 
 ## What is allowed, and what is not
 
@@ -32,9 +32,16 @@ nothing executed. The tests run the same attacks without the clock.
 - **Pipes and devices** are refused wherever a file is read: a list can name `/dev/zero`.
 - **Lists** are joined to their root folder as Caffe joins them, so a list may name any file that you
   may read, by `../` or by an absolute path. All that happens to it is that it is decoded as a picture
-  or refused; results are named by the last part of its name, in your output folder.
+  or refused; results are named by the last part of its name, in your output folder, and two lines
+  with one last part are refused.
+- **Results stay in their folder.** A link that lies there in a file's place is replaced, or refused
+  where a lock or a log would be written through it; a folder that is a link is yours and followed.
 - **Layers that write** (MatWrite, HDF5Output) write where the prototxt says, as in Caffe, when you
   train or test the net; `inspect`, `convert`, `verify`, `evaluate` and `net(...)` write nothing.
+  The names in MatWrite's list cannot lead out of the folder of its prefix, as they can in Caffe.
+- **Names** of layers, blobs, types and files may hold anything and are kept as they are; errors,
+  tables, logs and pages show codes for terminals spelled out (`\\x1b`, `\\u202e`), markup as text,
+  words of over 1000 letters shortened, and a message's further lines indented.
 - **NaN in weights** loads, as in Caffe; `convert` names the layers that hold any. A mean image must
   be finite, because it would spoil every picture.
 - **Pictures** have at most 24.2 million pixels, and the formats that OpenCV reads.

@@ -135,7 +135,7 @@ class Runner:
             outcome.megabytes = max(0.0, outcome.megabytes - size / 2**20)
             after = _listing(self._here)
             changed = [n for n in after if n not in made or after[n][:2] != made[n][:2]]
-            written = (n for n in changed if not _is_mark(n) and n not in attack.keeps)
+            written = (n for n in changed if not _is_mark(n) and not attack.kept(n))
             outcome.written = tuple(sorted(written))
             outcome.shown = _codes(self._terminal.read_bytes(), FORGED)
             for name in changed:
