@@ -28,6 +28,7 @@ PathLike = str | os.PathLike[str]
 # What OpenCV, and so Caffe, decodes; of Pillow's other formats one even starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph: 200 MB while it is decoded
+MAX_SCANNED = 20 * MAX_PIXELS  # of a JPEG, in all its scans
 MAX_FILE = 256 * 2**20
 # Pillow reads comments byte by byte, for as long as there are any
 _PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
@@ -209,7 +210,16 @@ def _recognised(content: bytes, where: str) -> Image.Image:
         raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
     if picture.width * picture.height > MAX_PIXELS:
         raise DataError(f"{where}: {_TOO_LARGE}, found {picture.width} x {picture.height}")
+    if picture.format == "JPEG":
+        _check_scans(content, picture.width * picture.height, where)
     return picture
+
+
+def _check_scans(content: bytes, pixels: int, where: str) -> None:
+    """A progressive JPEG has some ten scans, each of which may touch every pixel."""
+    scans = content.count(b"\xff\xda")
+    if scans * pixels > MAX_SCANNED:
+        raise DataError(f"{where}: {scans} scans of {pixels} pixels, expected some 10 scans")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.attacks import (
     archives,
+    bombs,
     hdf5,
     names,
     others,
@@ -14,7 +15,7 @@ from tests.attacks import (
 )
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs, others)
+_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs, others, bombs)
 _FAMILIES = {
     family.name: family
     for module in _MODULES

@@ -44,7 +44,8 @@ nothing executed, no code printed. The tests run the same attacks without the cl
   words of over 1000 letters shortened, and a message's further lines indented.
 - **NaN in weights** loads, as in Caffe; `convert` names the layers that hold any. A mean image must
   be finite, because it would spoil every picture.
-- **Pictures** have at most 24.2 million pixels, and the formats that OpenCV reads.
+- **Pictures** have at most 24.2 million pixels, a JPEG no more scans than such a
+  one decodes in time, and the formats that OpenCV reads.
 - **A net** needs no more memory for its parameters than the machine has; its blobs take what its
   input shapes ask for. Set those yourself (`--input-shape`) for a net you do not know.
 

@@ -27,6 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.testing  # noqa: F401 - numpy 1.26 starts lscpu when it is first imported
+
 from tests.attacks import scene
 from tests.attacks.attack import Attack
 from tests.attacks.entries import Entry

@@ -194,3 +194,13 @@ def test_notes_of_missing_broken_and_foreign_files(tmp_path):
     assert read_note(tmp_path / "gone.png") is None
     assert read_note(tmp_path / "broken.png") is None
     assert read_note(tmp_path / "plain.png") == ""
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("L", (2000, 2000)).save(tmp_path / "a.jpg", progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert read_grey(tmp_path / "a.jpg").shape == (2000, 2000)
+    start = data.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data[:start] + data[start:-2] * 200 + data[-2:])
+    with pytest.raises(DataError, match="205 scans of 4000000 pixels"):
+        read_grey(tmp_path / "a.jpg")
