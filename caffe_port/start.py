@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit status: Ctrl-C as shells count it
 _came: list[int] = []  # a Ctrl-C
+_told: list[str] = []  # what was said of it
 
 
 def caffe_port() -> NoReturn:
     """The program ``caffe-port``."""
-    _guard_imports("caffe-port")
+    _end_at_once_from_now_on("caffe-port")
     from caffe_port.cli import main
 
     run("caffe-port", main.main, status=2)
@@ -31,7 +33,7 @@ def caffe_port() -> NoReturn:
 
 def caffe() -> NoReturn:
     """The program ``caffe``."""
-    _guard_imports("caffe")
+    _end_at_once_from_now_on("caffe")
     from caffe_port.cli.caffe import main
 
     # upstream's Ctrl-C asks a training to save and stop: only the second one ends it
@@ -49,7 +51,7 @@ def run(
         status: where its files give no answer any more.
         ends_on_first_interrupt: see ``watchdog.watched``.
     """
-    _guard_imports(program)
+    _end_at_once_from_now_on(program)
     from caffe_port.errors import UsageError
     from caffe_port.watchdog import name_of, watched
 
@@ -60,34 +62,38 @@ def run(
                 signal.signal(signal.SIGINT, _interrupt)
             sys.unraisablehook = _not_lost
             code = _code(main)
+            _end_at_once_from_now_on(program)
     except UsageError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = status
     except BaseException:
         if not _came:
             raise
-        _say(program)
     if _came and code:
-        _leave()
+        _leave(program)
     sys.exit(code)
+
+
+def told(words: str) -> None:
+    """Remembers that a Ctrl-C was spoken of, so that it is not done twice.
+
+    A command may say more than that it was interrupted, but what it says may be interrupted too.
+    """
+    _told.append(words)
 
 
 def _code(main: Callable[[], Any]) -> Any:
     try:
         return main()
     except SystemExit as end:
-        # click's own word for a Ctrl-C that it met is another
-        if _came and end.code == 1:
-            return INTERRUPTED
         return end.code
 
 
-def _guard_imports(program: str) -> None:
-    """Until there is something to tidy up, Ctrl-C ends the process at once."""
+def _end_at_once_from_now_on(program: str) -> None:
+    """While there is nothing to tidy up, Ctrl-C ends the process at once."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        _say(program)
-        os._exit(INTERRUPTED)
+        _leave(program)
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, end)
@@ -101,22 +107,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _not_lost(lost: UnraisableHookArgs) -> None:
     """A Ctrl-C that fell where nothing can be raised comes again."""
     if lost.exc_type is KeyboardInterrupt:
-        signal.raise_signal(signal.SIGINT)
+        # a moment later, or it would fall into this function and be lost again
+        again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
     else:
         sys.__unraisablehook__(lost)
 
 
-def _say(program: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"\n{program}: interrupted\n".encode())
-
-
-def _leave() -> NoReturn:
+def _leave(program: str) -> NoReturn:
     """Ends this process now: threads that wait for ever, or a Ctrl-C more, change nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        # a Ctrl-C may have come while one of them was being written
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             stream.flush()
-    if os.isatty(2):
-        os.write(2, b"\x1b[?25h")  # the cursor, where a bar's end was interrupted
+    with contextlib.suppress(OSError):
+        if not _told:
+            os.write(2, f"\n{program}: interrupted\n".encode())
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h")  # the cursor, where a bar's end was interrupted
     os._exit(INTERRUPTED)

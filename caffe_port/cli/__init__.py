@@ -66,6 +66,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from caffe_port.errors import CaffePortError
         from caffe_port.files import described
+        from caffe_port.start import told
 
         try:
             with warnings.catch_warnings():
@@ -80,6 +81,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt as error:
             words = str(error) or "interrupted"  # a command may say what is kept
             click.echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
+            told(words)
             raise click.exceptions.Exit(INTERRUPTED) from error
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from caffe_port.cli import INTERRUPTED
 from caffe_port.cli.options import set_option
 from caffe_port.printing import echo
 
@@ -106,9 +105,10 @@ def command(**options: Unpack[Options]) -> None:
         _run(work, options["jobs"])
     except KeyboardInterrupt as error:
         _write(work, options)
-        words = f"\ninterrupted: what was done is kept in {options['out']}"
-        echo(f"{words}; run the same command again to go on", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from error
+        raise KeyboardInterrupt(
+            f"interrupted: what was done is kept in {options['out']}; run the same command again "
+            "to go on"
+        ) from error
     _write(work, options)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from caffe_port.cli import INTERRUPTED
 from caffe_port.cli.options import named_value, set_option
 from caffe_port.printing import echo
 
@@ -93,8 +92,7 @@ def command(**options: Unpack[Options]) -> None:
                 found[i] = plan, _run(plan, means, options["out"])
     except KeyboardInterrupt as error:
         _show(found, None)
-        echo("\ninterrupted: run the same command again to go on", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from error
+        raise KeyboardInterrupt("interrupted: run the same command again to go on") from error
     _show(found, None if options["list_only"] else options["out"])
 
 

@@ -69,7 +69,8 @@ def solver(out: Path, steps: int = 12, every: int = 2, seed: int = 1712) -> Path
 
 def train(out: Path) -> list[str]:
     """Twelve steps with a snapshot every two, from the last one that is there."""
-    command = [sys.executable, "-m", "caffe_port.cli.caffe", "train", f"--solver={solver(out)}"]
+    program = "from caffe_port.start import caffe; caffe()"
+    command = [sys.executable, "-c", program, "train", f"--solver={solver(out)}"]
     states = sorted(
         out.glob("[!.]*.solverstate"), key=lambda path: int(path.stem.rpartition("_")[2])
     )

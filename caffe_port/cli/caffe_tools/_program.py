@@ -21,6 +21,7 @@ from caffe_port.solver.log import (
     open_file,
     set_min_level,
 )
+from caffe_port.start import told
 
 GLOG = {
     "log_dir": Flag("", "Also write the log into this folder; GLOG_log_dir does the same."),
@@ -74,6 +75,7 @@ def run(
         return 1
     except KeyboardInterrupt:
         log("Interrupted.", severity=ERROR, place=f"{program}.cpp:1")
+        told("Interrupted.")
         return 130
     finally:
         close_files()
