@@ -27,6 +27,9 @@ VARIABLE = "CAFFE_PORT_PATIENCE"
 PATIENCE = 300.0  # seconds
 _TOLD_AFTER, _GRACE, _TICK, _END = 15.0, 5.0, 0.5, 2.0  # seconds
 _INTERRUPTED = 130
+_CANNOT_END = (
+    "killed, but the system keeps it until its file answers or is unmounted by force (umount -f)"
+)
 _UNKNOWN = "a file or folder"  # what a thread waits for that noted nothing
 _PROC = Path("/proc")
 # where Linux waits for a file's server, in sleeps that a signal could end: FUSE, NFS, SMB, 9P, Ceph
@@ -81,7 +84,7 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
     os.close(verdict)
     os.set_blocking(lifeline, False)
     before = signal.set_wakeup_fd(lifeline, warn_on_full_buffer=False)
-    threading.Thread(target=_end_when_told, args=(ending,), daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(name, ending), daemon=True).start()
     stalls.note_on(board)
     try:
         yield
@@ -93,9 +96,11 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
             os.waitpid(watchdog, 0)
 
 
-def _end_when_told(ending: int) -> None:
+def _end_when_told(name: str, ending: int) -> None:
     if said := os.read(ending, 1):
         os._exit(said[0])
+    if stalls.is_watched():  # it was killed, or failed
+        _write(f"{name}: its watchdog has ended; files that give no answer will not be noticed")
 
 
 @dataclass(frozen=True)
@@ -152,10 +157,10 @@ class _Watch:
         if self._interrupted is not None and interrupts >= self.rule.interrupts:
             hurry = 1.0 if interrupts > 1 else _GRACE
             if min(lasted, self._interrupted) >= hurry:
-                self._say(f"interrupted; {path} gave no answer for {lasted:.0f} s")
+                self.say(f"interrupted; {path} gave no answer for {lasted:.0f} s")
                 return _INTERRUPTED
         if self.rule.patience and lasted >= self.rule.patience:
-            self._say(
+            self.say(
                 f"{path} gave no answer for {lasted:.0f} s: given up. What was finished is kept; "
                 f"run the same command again to go on ({VARIABLE}=SECONDS waits longer, 0 for "
                 "ever)"
@@ -189,19 +194,21 @@ class _Watch:
 
     def _say_what_answers(self, stuck: dict[str, float]) -> None:
         for path in [path for path in self._told if path not in stuck]:
-            self._say(f"{path} answers again")
+            self.say(f"{path} answers again")
             del self._told[path]
         for path, lasted in stuck.items():
             if lasted >= _TOLD_AFTER and path not in self._told:
                 self._told[path] = lasted
-                self._say(
+                self.say(
                     f"no answer from {path} for {lasted:.0f} s: does its folder (a network one?) "
                     "still answer?"
                 )
 
-    def _say(self, words: str) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, f"{self.name}: {words}\n".encode(errors="replace"))
+    def say(self, words: str) -> None:
+        # a log on a folder that stalls must not keep the watchdog
+        told = threading.Thread(target=_write, args=(f"{self.name}: {words}",), daemon=True)
+        told.start()
+        told.join(_END)
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,10 @@ def _watch(watch: _Watch, alive: int, verdict: int) -> NoReturn:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)  # or a pipe's reader would wait for this process too
-        _watch_on(watch, alive, verdict, seen)
+        try:
+            _watch_on(watch, alive, verdict, seen)
+        except Exception as error:
+            watch.say(f"its watchdog failed: {type(error).__name__}: {error}")
     os._exit(0)
 
 
@@ -247,23 +257,40 @@ def _watch_on(watch: _Watch, alive: int, verdict: int, seen: list[int]) -> None:
         status = watch.tick(min(now - last, 2 * _TICK), max(told, len(seen)))
         last = now
         if status is not None:
-            _end(watch.command, verdict, status)
+            if not _end(watch.command, verdict, status):
+                watch.say(_CANNOT_END)
             return
 
 
-def _end(command: int, verdict: int, status: int) -> None:
-    """Ends a command and all its children; by its own hand, if it has one left."""
+def _end(command: int, verdict: int, status: int) -> bool:
+    """Ends a command and all its children; by its own hand, if it has one left.
+
+    Returns:
+        Whether it is gone: in a FUSE folder whose server was stopped with a request in its hands,
+        not even SIGKILL ends the one who waits for it.
+    """
     children = _descendants(command) - {os.getpid()}
     if os.isatty(2):
         os.write(2, b"\x1b[?25h")  # the cursor, which a progress bar hides
     os.write(verdict, bytes([status]))
-    waited = 0.0
-    while os.getppid() == command and waited < _END:
-        time.sleep(0.05)
-        waited += 0.05
-    for process in {command, *children} if os.getppid() == command else children:
+    left = not _is_gone(command)
+    for process in {command, *children} if left else children:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
+    return _is_gone(command)
+
+
+def _is_gone(command: int) -> bool:
+    """Whether the parent of this process ends within a moment."""
+    until = time.monotonic() + _END
+    while os.getppid() == command and time.monotonic() < until:
+        time.sleep(0.05)
+    return os.getppid() != command
+
+
+def _write(line: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="replace"))
 
 
 def _waits_for_file(sign: str) -> bool:

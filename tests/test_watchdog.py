@@ -17,7 +17,7 @@ from caffe_port.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="made for /proc and fork")
 START = """
-import subprocess, sys, threading, time
+import os, signal, subprocess, sys, threading, time
 from caffe_port import start, stalls, watchdog
 watchdog._TOLD_AFTER, watchdog._GRACE = 0.5, 0.5
 def stall():
@@ -26,12 +26,13 @@ def stall():
 def main():
     print("begun", flush=True)
     {body}
+{before}
 start.run("evaluate", main, status=2)
 """
 
 
-def program(body, patience="1"):
-    code = START.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip())
+def program(body, patience="1", before=""):
+    code = START.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip(), before=before)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "CAFFE_PORT_PATIENCE": patience},
@@ -87,6 +88,39 @@ def test_ctrl_c_ends_a_command_whose_workers_wait_for_ever():
     assert "Traceback" not in wrong
 
 
+def test_it_does_not_die_unnoticed():
+    process = program("""
+        children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+        os.kill(int(open(children).read().split()[0]), signal.SIGKILL)
+        until = time.monotonic() + 20
+        while threading.active_count() > 1 and time.monotonic() < until:
+            time.sleep(0.01)
+    """)
+    _, wrong = process.communicate()
+    assert process.returncode == 0
+    assert wrong == (
+        "evaluate: its watchdog has ended; files that give no answer will not be noticed\n"
+    )
+
+
+def test_why_it_failed_is_told():
+    process = program("time.sleep(60)", before="watchdog._Watch.tick = None")
+    process.stdout.readline()
+    said = process.stderr.readline()
+    process.kill()
+    process.communicate()
+    assert said.startswith("evaluate: its watchdog failed: TypeError: ")
+
+
+def test_one_that_cannot_be_killed_is_told_of():
+    process = program("stall()", before="watchdog._end = lambda *words: False")
+    said = [process.stderr.readline() for _ in range(3)]
+    process.kill()
+    process.communicate()
+    assert "given up" in said[1]
+    assert "killed, but the system keeps it" in said[2]
+
+
 class Looked(watchdog._Watch):
     """One that keeps what it says."""
 
@@ -95,7 +129,7 @@ class Looked(watchdog._Watch):
         super().__init__("train", 1, stalls.Board(), rule)
         self.said: list[str] = []
 
-    def _say(self, words):
+    def say(self, words):
         self.said.append(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -26,10 +27,21 @@ def started(
         before: called in the new process.
         variables: of the environment, besides this one's.
     """
+
+    def begin() -> None:
+        heed_ctrl_c()
+        if before is not None:
+            before()
+
     return subprocess.Popen(
         job.command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}, preexec_fn=before,  # noqa: PLW1509  (one thread here)
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}, preexec_fn=begin,  # noqa: PLW1509  (one thread here)
     )  # fmt: skip
+
+
+def heed_ctrl_c() -> None:
+    """In a new process: shells have what runs in the background ignore Ctrl-C, and its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
