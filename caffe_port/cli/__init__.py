@@ -8,6 +8,8 @@ from typing import Any, TextIO
 
 import click
 
+from caffe_port.printing import echo
+
 _COMMANDS = {
     "convert": "Turn a Caffe model into a PyTorch file, or back.",
     "crf": "Refine a folder with the dense CRF, as DeepLab's programs do.",
@@ -36,7 +38,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Says only what is the matter; where in our code it was noticed helps no user."""
-    click.echo(f"warning: {message}", err=True)
+    echo(f"warning: {message}", err=True)
 
 
 class _Commands(click.Group):
@@ -76,11 +78,11 @@ class _Commands(click.Group):
             raise  # click ends quietly when the reader of a pipe goes away
         except (CaffePortError, OSError) as error:
             words = described(error) if isinstance(error, OSError) else error
-            click.echo(f"caffe-port {ctx.invoked_subcommand}: {words}", err=True)
+            echo(f"caffe-port {ctx.invoked_subcommand}: {words}", err=True)
             raise click.exceptions.Exit(UNUSABLE) from error
         except KeyboardInterrupt as error:
             words = str(error) or "interrupted"  # a command may say what is kept
-            click.echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
+            echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
             told(words)
             raise click.exceptions.Exit(INTERRUPTED) from error
 

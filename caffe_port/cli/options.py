@@ -51,6 +51,7 @@ def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
 
 
 def _positive(word: str, value: str, expected: str) -> int:
+    word = word.strip()
     number = int(word) if word.isascii() and word.isdigit() else 0
     if number < 1:
         raise click.BadParameter(f"'{value}': expected {expected}")

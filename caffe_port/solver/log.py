@@ -106,7 +106,7 @@ def log(
     for function in _before:
         function()
     line = f"{stamp} {place}] {printable(message)}"
-    line += "" if body is None else f"\n{escaped(body)}"
+    line += "" if body is None else f"\n{escaped(body).rstrip()}"
     print(line, file=sys.stderr)
     for stream in list(_files):
         try:

@@ -81,7 +81,7 @@ class Training(Solver):
         modes: Modes | None = None,
     ) -> None:
         param = nets.read_param(solver)
-        log(f"Initializing solver from parameters: \n{print_text(param)}")
+        log("Initializing solver from parameters: ", body=print_text(param))
         seed = _seed(param, ranks)
         if level:
             param.train_state.level = level

@@ -41,6 +41,13 @@ def assert_same(mine: str, golden: str) -> None:
         assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
 
 
+def solver_text(log: str) -> str:
+    """The solver's parameters between two lines of a log."""
+    return re.split(r"^I\S+ .*\n", log.partition("Initializing solver")[2], maxsplit=1, flags=re.M)[
+        0
+    ]
+
+
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recordings are of the CPU."""
@@ -63,7 +70,9 @@ def test_training_and_resuming_give_caffes_logs_and_numbers(
 ) -> None:
     weights = MODELS / "train_iter_1200.caffemodel"
     assert main(["train", "--solver=solver.prototxt", f"--weights={weights}"]) == 0
-    assert_same(capfd.readouterr().err, "train.log")
+    log = capfd.readouterr().err
+    assert_same(log, "train.log")
+    assert solver_text(log) == solver_text((CLI / "train.log").read_text())
     unbroken = {p.name: p.read_bytes() for p in work.glob("snap_iter_4.*")}
     assert sorted(unbroken) == [
         f"snap_iter_4.{s}" for s in ("caffemodel", "runstate", "solverstate")

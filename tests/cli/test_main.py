@@ -60,6 +60,7 @@ def test_wrong_usage_is_status_2(args):
             PermissionError(13, "Permission denied", "a.txt"),
             "a.txt: Permission denied; check the permissions of it and of its folder",
         ),
+        (OSError(5, "Input/output error", "a\x1b[2J"), r"a\x1b[2J: Input/output error"),
     ],
 )
 def test_errors_of_ours_and_of_the_system_are_one_line_and_status_2(monkeypatch, error, words):

@@ -34,6 +34,9 @@ def test_values() -> None:
     assert "'input_shapes': {'data': (1, 3, 9, 9)}" in text
     assert "'variables': {'EXP': ''}" in text
     assert "'crop': (7, 7)" in said("--crop", "7")[1]
+    spaced = said("--crop", "32 x 48", "--input-shape", "data=1, 3, 9, 9")[1]
+    assert "'crop': (32, 48)" in spaced
+    assert "'input_shapes': {'data': (1, 3, 9, 9)}" in spaced
 
 
 @pytest.mark.parametrize(
