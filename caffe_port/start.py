@@ -6,11 +6,11 @@ watchdog ends them where files no longer answer.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -52,6 +52,8 @@ def run(
         ends_on_first_interrupt: see ``watchdog.watched``.
     """
     _end_at_once_from_now_on(program)
+    # the last thing before Python's own end, in which nothing could be said of a Ctrl-C
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from caffe_port.errors import UsageError
     from caffe_port.watchdog import name_of, watched
 
@@ -107,6 +109,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _not_lost(lost: UnraisableHookArgs) -> None:
     """A Ctrl-C that fell where nothing can be raised comes again."""
     if lost.exc_type is KeyboardInterrupt:
+        import threading
+
         # a moment later, or it would fall into this function and be lost again
         again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True

@@ -24,15 +24,17 @@ moments of its run, imports and the start of workers included; every second time
 a second apart. Each time it had to end with status 130, or with 0 where it was done or, in
 `train`, had saved and stopped as Caffe does; without a traceback, the cursor visible, the
 terminal's settings as they were, the last line ended, no process left, and no file half-written.
-A Ctrl-C in the first hundredths of a second, before Python has come to this package, is Python's
-own to answer, and is counted apart. At the end the command was begun again and its result
-compared with that of an undisturbed run."""
+A Ctrl-C in the first hundredths of a second, before Python has read this package's first file, is
+Python's own to answer, and is counted apart. At the end the command was begun again and its
+result compared with that of an undisturbed run."""
 HEAD = ("command", "Ctrl-C", "ended with 130", "with 0", "before this package", "untidy",
         "half-written files", "result at the end")  # fmt: skip
 CASES = ("convert", "evaluate", "crf", "train", "finetune", "unravel", "crf-grid", "prepare-voc",
          "demo")  # fmt: skip
 MAIN = ("convert", "evaluate", "crf", "train")
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# a traceback's frame of this package, once its first file is imported
+_OURS = re.compile(rb'/caffe_port/(?!(?:__init__|start)\.py", line \d+, in <module>)[^"]*", line')
 _CURSOR = re.compile(rb"\x1b\[\?25([lh])")
 
 
@@ -82,6 +84,7 @@ def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
         preexec_fn=in_terminal,  # noqa: PLW1509  (one thread here)
     )  # fmt: skip
+    wrong = []
     try:
         said = heard(process, master, after)
         for _ in range(2 if twice else 1):
@@ -90,7 +93,6 @@ def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str,
         said += heard(process, master, LONGEST)
         status = process.wait(1)
         said += heard(process, master, 0.0)
-        wrong = untidiness(said)
         if termios.tcgetattr(slave) != before:
             wrong.append("termios")
     finally:
@@ -99,8 +101,9 @@ def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str,
     if left := left_running(process.pid):
         wrong.append(f"{left} processes left")
     # killed by the signal itself, or in Python's own first steps
-    if status == -2 or (b"Traceback" in said and b"caffe_port" not in said and status != 0):
-        return "early", []
+    if status == -2 or (status == 1 and b"KeyboardInterrupt" in said and not _OURS.search(said)):
+        return "early", wrong
+    wrong += untidiness(said)
     if status not in (0, 130):
         wrong.append(f"status {status}: {said[-300:].decode(errors='replace')}")
     if status == 130 and b"nterrupted" not in said:
@@ -129,7 +132,7 @@ def heard(process: subprocess.Popen[bytes], master: int, seconds: float) -> byte
 def untidiness(said: bytes) -> list[str]:
     """What is wrong with a terminal that shows this at last."""
     wrong = []
-    if b"Traceback" in said and b"caffe_port" in said:
+    if b"Traceback" in said:
         wrong.append(f"traceback {said[-400:].decode(errors='replace')}")
     if (_CURSOR.findall(said) or [b"h"])[-1] != b"h":
         wrong.append("cursor hidden")
