@@ -80,8 +80,7 @@ def render(
     if not boxes:
         raise UsageError("there is no layer to draw, at least none of this phase")
     if len(boxes) > MAX_BOXES:
-        message = f"{len(boxes)} boxes, too many for one picture; pydot and Graphviz make a PDF"
-        raise UsageError(message)
+        raise UsageError(f"{len(boxes)} boxes, too many for one picture; Graphviz makes a PDF")
     font = ImageFont.load_default(_FONT)
     sizes = {name: _size(box, font) for name, box in boxes.items()}
     places, width, height = _layout(boxes, sizes, rankdir)

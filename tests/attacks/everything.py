@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.attacks import (
     archives,
     bombs,
+    databases,
     hdf5,
     names,
     others,
@@ -15,7 +16,7 @@ from tests.attacks import (
 )
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, pictures, names, outputs, others, bombs)
+_MODULES = (prototxts, weights, hdf5, archives, pictures, databases, names, outputs, others, bombs)
 _FAMILIES = {
     family.name: family
     for module in _MODULES

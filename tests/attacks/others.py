@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.attacks import pictures, prototxts, weights
+from tests.attacks import databases, pictures, prototxts, weights
 from tests.attacks.attack import Attack, Family, Make
 from tests.attacks.entries import Entry, caffe_port, program, python
 from tests.attacks.names import TEXT_OF, recorded
@@ -146,7 +146,7 @@ _MEAN = program("compute_image_mean", "db mean.binaryproto")
 DATABASE = Family("LMDB, its mean")
 DATABASE.attacks = [
     replace(attack, family=DATABASE.name, entries=(_MEAN,), reads=())
-    for attack in pictures.DATABASE.attacks
+    for attack in databases.DATABASE.attacks
 ]
 
 EXPORT = Family("names in an exported module")
