@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="made for /proc 
 START = """
 import os, signal, subprocess, sys, threading, time
 from caffe_port import start, stalls, watchdog
-watchdog._TOLD_AFTER, watchdog._GRACE = 0.5, 0.5
+watchdog._TOLD_AFTER, watchdog._GRACE, watchdog._TICK, watchdog._END = 0.2, 0.2, 0.1, 0.3
 def stall():
     with stalls.Waiting("/mnt/net/x.jpg"):
         time.sleep(60)
@@ -31,7 +31,7 @@ start.run("evaluate", main, status=2)
 """
 
 
-def program(body, patience="1", before=""):
+def program(body, patience="0.5", before=""):
     code = START.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip(), before=before)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -69,10 +69,10 @@ def test_one_that_holds_the_interpreter_is_ended_too():
 def test_work_is_not_taken_for_a_stall():
     process = program("""
         with stalls.Waiting("large.caffemodel"):
-            until = time.monotonic() + 2
+            until = time.monotonic() + 1
             while time.monotonic() < until:
                 sum(range(1000))
-        time.sleep(1)
+        time.sleep(0.6)
     """)
     _, wrong = process.communicate()
     assert (process.returncode, wrong) == (0, "")
