@@ -21,6 +21,7 @@ import torch
 
 from caffe_port.errors import FormatError
 from caffe_port.files import atomic_path
+from caffe_port.interrupts import held_back
 from caffe_port.weights import state_dict
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import ZIP_SIGNATURE, explaining
@@ -105,7 +106,8 @@ def _save(content: object, path: Path) -> None:
 def save(content: object, stream: BinaryIO) -> None:
     """As torch.save, where the disk may be full. Raises OSError."""
     try:
-        torch.save(content, stream)
+        with held_back():
+            torch.save(content, stream)
     except RuntimeError as error:
         # torch closes its archive while the disk's error passes, and fails anew at that
         if isinstance(error.__context__, OSError):
