@@ -51,10 +51,18 @@ def test_a_half_written_file_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_every_row_is_of_a_case(name):
-    for case, cells in page.read().get(name, {}).items():
-        assert case in PARTS[name].CASES
+def test_every_case_has_a_row_and_every_row_is_good(name):
+    rows = page.read()[name]
+    assert set(rows) == set(PARTS[name].CASES)
+    for cells in rows.values():
         assert len(cells) == len(PARTS[name].HEAD)
+        assert PARTS[name].is_good(cells), cells
+
+
+@pytest.mark.parametrize("name", ["killed", "interrupted"])
+def test_the_rows_are_of_many_times(name):
+    for case, cells in page.read()[name].items():
+        assert int(cells[1]) >= (30 if case in killed.CASES else 10)
 
 
 def test_the_page_is_made_of_the_rows():

@@ -67,7 +67,7 @@ def is_good(row: list[str]) -> bool:
     """Whether it is as it should be."""
     name, count, stopped, done = row[0].strip("`"), *map(int, row[1:4])
     # in Caffe's training the first Ctrl-C asks for a snapshot and an end
-    heeded = stopped + done > 0 if name == "train" else stopped > count // 2
+    heeded = stopped + done > 0 if name == "train" else stopped >= max(1, count // 3)
     return heeded and row[5:] == ["0", "0", "equal"]
 
 
