@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -162,6 +164,13 @@ def wait_for_maps(process, out, count):
     assert process.poll() is None, "it ended before it could be interrupted"
 
 
+def listen(terminal, said):
+    """Takes what is written to a terminal until its other side is closed."""
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            said.write(piece)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind")
 def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
     import termios
@@ -169,17 +178,18 @@ def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
     master, slave = os.openpty()
     before = termios.tcgetattr(slave)
     out = tmp_path / "out"
+    said = io.BytesIO()
+    listener = threading.Thread(target=listen, args=(master, said))
     process = started(out, "-j", 2, stdin=slave, stdout=slave, stderr=slave)
+    listener.start()  # a terminal that nobody reads is full after some lines
     wait_for_maps(process, out, 4)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait(timeout=100) == 130
     assert termios.tcgetattr(slave) == before
     os.close(slave)
-    output = b""
-    with contextlib.suppress(OSError):  # the other side is closed
-        while piece := os.read(master, 65536):
-            output += piece
+    listener.join()
     os.close(master)
+    output = said.getvalue()
     assert b"run the same command again to go on" in output
     assert b"Traceback" not in output
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # the cursor is back

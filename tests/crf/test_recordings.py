@@ -42,6 +42,6 @@ def test_the_quick_order_gives_caffe_s_labels(recording):
 
 def test_the_cases_are_there():
     names = [folder.name for folder in cases("crf")]
-    assert len(names) >= 12, names
+    assert len(names) >= 10, names
     assert any("padded" in name for name in names)
     assert any("1iter" in name for name in names)
