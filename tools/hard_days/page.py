@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from tools.hard_days.jobs import ROOT
@@ -26,10 +27,17 @@ class Part(Protocol):
     CASES: tuple[str, ...]
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Parts may run at the same time: one reads or writes the rows."""
+    with ROWS.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def keep(part: str, case: str, row: list[str]) -> None:
     """Keeps a row in place of an older one."""
-    with ROWS.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # parts may run at the same time
+    with alone():
         rows = read()
         rows.setdefault(part, {})[case] = row
         ROWS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -37,15 +45,15 @@ def keep(part: str, case: str, row: list[str]) -> None:
 
 def read() -> dict[str, dict[str, list[str]]]:
     """All rows, by part and case."""
-    if not ROWS.exists():
-        return {}
-    rows: dict[str, dict[str, list[str]]] = json.loads(ROWS.read_text(encoding="utf-8"))
+    text = ROWS.read_text(encoding="utf-8") if ROWS.exists() else ""
+    rows: dict[str, dict[str, list[str]]] = json.loads(text or "{}")
     return rows
 
 
 def write(parts: Mapping[str, Part]) -> None:
     """Makes the page of all rows that there are."""
-    PAGE.write_text("\n".join([TOP, *sections(parts, read())]), encoding="utf-8")
+    with alone():
+        PAGE.write_text("\n".join([TOP, *sections(parts, read())]), encoding="utf-8")
 
 
 def sections(parts: Mapping[str, Part], rows: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
