@@ -29,6 +29,9 @@ PathLike = str | os.PathLike[str]
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph: 200 MB while it is decoded
 MAX_SCANNED = 20 * MAX_PIXELS  # of a JPEG, in all its scans
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # those with a length, and the ends
+_MOST_SEGMENTS = 10_000  # of a JPEG
 MAX_FILE = 256 * 2**20
 # Pillow reads comments byte by byte, for as long as there are any
 _PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
@@ -217,9 +220,21 @@ def _recognised(content: bytes, where: str) -> Image.Image:
 
 def _check_scans(content: bytes, pixels: int, where: str) -> None:
     """A progressive JPEG has some ten scans, each of which may touch every pixel."""
-    scans = content.count(b"\xff\xda")
-    if scans * pixels > MAX_SCANNED:
+    scans = content.count(_SCAN)
+    if scans * pixels > MAX_SCANNED and _scans(content) * pixels > MAX_SCANNED:
         raise DataError(f"{where}: {scans} scans of {pixels} pixels, expected some 10 scans")
+
+
+def _scans(content: bytes) -> int:
+    """A JPEG's scans, without what its notes hold or, as a phone's film, follows its end."""
+    scans, at = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(content, at)
+        if found is None or found[0] == _END:
+            return scans
+        scans += found[0] == _SCAN
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return content.count(_SCAN)
 
 
 @contextlib.contextmanager

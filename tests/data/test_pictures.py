@@ -204,3 +204,19 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data[:start] + data[start:-2] * 200 + data[-2:])
     with pytest.raises(DataError, match="205 scans of 4000000 pixels"):
         read_grey(tmp_path / "a.jpg")
+
+
+def test_what_a_jpeg_holds_beside_its_scans_is_not_counted(tmp_path):
+    Image.new("L", (2000, 2000)).save(tmp_path / "a.jpg", progressive=True)
+    data, path = (tmp_path / "a.jpg").read_bytes(), tmp_path / "b.jpg"
+    film = b"\xff\xda" * 500
+    note = b"\xff\xe1" + (len(film) + 2).to_bytes(2, "big") + film
+    path.write_bytes(data[:2] + note + data[2:] + film)
+    assert read_grey(path).shape == (2000, 2000)
+    # neither a marker without a length nor too many of them hide what would be decoded
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    hidden = data[:-2] + b"\xff\x01\x7f\xff" + scan * 200 + data[-2:]
+    for content in (hidden, data[:-2] + b"\xff\xfe\0\2" * 10_000 + scan * 200 + data[-2:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="scans of 4000000 pixels"):
+            read_grey(path)
