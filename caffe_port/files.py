@@ -125,7 +125,8 @@ def described(error: OSError) -> str:
     """A system's error as one line: the file, what failed, and what to do where that is known."""
     if error.errno is None or error.filename is None:
         return str(error)
-    words = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+    words = f"{name}: {error.strerror}"
     to_do = _TO_DO.get(error.errno)
     return words if to_do is None or ";" in words else f"{words}; {to_do}"
 
@@ -182,11 +183,16 @@ def _temporary(final: Path) -> Path:
 
 
 def _expect_replaceable(final: Path) -> None:
-    """Refuses a file that its owner protected: renaming would replace it all the same."""
+    """Refuses what renaming would replace all the same: a protected file, a device, a pipe."""
     with Waiting(final):
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(final))
-        if final.exists() and not os.access(final, os.W_OK):
+        if not final.exists():
+            return
+        if not final.is_file():  # /dev/null, say, which root could replace
+            message = "is there and no regular file; choose another name"
+            raise OSError(errno.EEXIST, message, os.fspath(final))
+        if not os.access(final, os.W_OK):
             os.close(os.open(final, os.O_WRONLY))  # the system says why
 
 

@@ -18,6 +18,7 @@ try:
 except ImportError:  # Windows: two at once are not noticed there
     fcntl = None  # type: ignore[assignment]
 
+_TRIES = 10  # some file systems never say twice that a file is the same
 _held: set[Path] = set()  # by this process, which may ask again
 
 
@@ -49,7 +50,9 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
 
 def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
     """The lock's file, held until it is closed."""
+    tries = 0
     while True:
+        tries += 1
         try:
             with Waiting(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +66,16 @@ def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
             with Waiting(path):
                 _take(stream, place, doing, instead)
                 # its last holder may have removed it between opening and taking
-                if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                if tries == _TRIES or _is_there(stream, path):
                     return stream
         except BaseException:
             stream.close()
             raise
         stream.close()
+
+
+def _is_there(stream: IO[str], path: Path) -> bool:
+    return path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
 
 
 def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:

@@ -35,6 +35,8 @@ _PROC = Path("/proc")
 # where Linux waits for a file's server, in sleeps that a signal could end: FUSE, NFS, SMB, 9P, Ceph
 _SERVERS = ("request_wait", "fuse", "rpc", "nfs", "wait_for_response", "cifs", "smb", "p9", "ceph")
 
+_lifelines: list[int] = []  # this process's, while it is watched
+
 
 def patience() -> float:
     """Seconds after which a command that gets no answer is ended; 0 for never.
@@ -84,6 +86,7 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
     os.close(verdict)
     os.set_blocking(lifeline, False)
     before = signal.set_wakeup_fd(lifeline, warn_on_full_buffer=False)
+    _lifelines.append(lifeline)
     threading.Thread(target=_end_when_told, args=(name, ending), daemon=True).start()
     stalls.note_on(board)
     try:
@@ -91,9 +94,22 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
     finally:
         stalls.note_on(None)
         signal.set_wakeup_fd(before)
+        _lifelines.remove(lifeline)
         os.close(lifeline)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(watchdog, 0)
+
+
+def _not_in_child() -> None:
+    """A forked child is not watched, and must not hold the line that tells of its parent's end."""
+    stalls.note_on(None)
+    while _lifelines:
+        signal.set_wakeup_fd(-1)
+        os.close(_lifelines.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_not_in_child)
 
 
 def _end_when_told(name: str, ending: int) -> None:

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from caffe_port.files import atomic_path, digest
+from caffe_port.files import atomic_path, described, digest
 
 
 def test_the_file_appears_whole_and_only_at_the_end(tmp_path):
@@ -73,3 +73,18 @@ def test_a_digest_is_of_all_bytes_and_of_files_that_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         digest(tmp_path / "pipe")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="no regular file"), atomic_path(tmp_path / name):
+            pass
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_system_error_about_a_handle_is_described_too():
+    assert described(OSError(errno.EBADF, "Bad file descriptor", 7)).startswith("7: Bad file")

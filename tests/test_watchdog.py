@@ -209,3 +209,24 @@ def test_a_patience_that_is_no_number_is_refused(monkeypatch, text):
     monkeypatch.setenv(watchdog.VARIABLE, text)
     with pytest.raises(UsageError, match="expected seconds"):
         watchdog.patience()
+
+
+def test_a_forked_child_is_not_watched_nor_waited_for():
+    program = textwrap.dedent("""
+        import os, time
+        from caffe_port import stalls, watchdog
+        with watchdog.watched("it", 2):
+            if os.fork() == 0:
+                os.write(1, b"watched " if stalls.is_watched() else b"alone ")
+                os.close(1), os.close(2)
+                time.sleep(60)
+                os._exit(0)
+            time.sleep(0.5)
+        os.write(1, b"ended")
+        os.kill(0, 9)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=False, timeout=50,
+        start_new_session=True,
+    )  # fmt: skip
+    assert done.stdout == b"alone ended"

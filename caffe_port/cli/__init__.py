@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import warnings
 from typing import Any, TextIO
 
@@ -43,7 +44,7 @@ def _show_warning(
 
 class _Commands(click.Group):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs:
+        if args or kwargs or threading.current_thread() is not threading.main_thread():
             return super().__call__(*args, **kwargs)
         from caffe_port.start import run
 

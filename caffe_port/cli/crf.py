@@ -48,7 +48,12 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-i", "iterations", type=click.IntRange(min=0), help="Iterations.  [default: 10]")
 @_kernel_options
 @click.option("--kind", type=click.Choice(["bin", "mat"]), help="Where -fd holds both.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Threads.  [default: OMP_NUM_THREADS or all]",
+)
 @click.option("--png/--no-png", default=True, help="Label maps as pictures, too.  [default: png]")
 @click.option("--fresh", is_flag=True, help="Also refine what is done already.")
 def command(

@@ -54,7 +54,12 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
     help="As evaluate sees them by default (BGR minus mean), or DeepLab's programs (RGB).",
 )
 @click.option("--kind", type=click.Choice(["bin", "mat"]), help="Where -fd holds both.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Threads.  [default: OMP_NUM_THREADS or all]",
+)
 def command(
     pictures: Path,
     features: Path,

@@ -26,7 +26,12 @@ FAULTY = 1  # exit status
 @click.option("--classes", type=click.IntRange(1, 255), default=21, show_default=True)
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option("--kind", type=click.Choice(["png", "bin", "mat"]), help="Where there are several.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: all cores]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Threads.  [default: OMP_NUM_THREADS or all]",
+)
 @click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Report.")
 def command(
     results: Path,

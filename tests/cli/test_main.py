@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
@@ -102,3 +103,19 @@ def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
+
+
+def test_it_runs_in_a_thread_too(capsys, monkeypatch):
+    statuses = []
+
+    def run():
+        try:
+            main()
+        except SystemExit as end:
+            statuses.append(end.code)
+
+    monkeypatch.setattr(sys, "argv", ["caffe-port", "--version"])
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert statuses == [0]

@@ -54,3 +54,10 @@ def test_a_link_as_lock_is_not_written_through(tmp_path):
     with pytest.raises(UsageError, match="cannot be written"), locked(tmp_path / "out"):
         pass
     assert (tmp_path / "other").read_text() == "kept"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+def test_a_file_system_that_never_knows_a_file_again_is_no_endless_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.samestat", lambda a, b: False)
+    with locked(tmp_path / "out"):
+        assert "is evaluating into this folder" in other(tmp_path / "out")
