@@ -37,15 +37,15 @@ TEXTS = ["", "x", "constant", "xavier", "gaussian", "uniform", "bilinear", "posi
 
 def value(field: FieldDescriptor, chance: random.Random) -> object:
     kind = field.cpp_type
-    if kind in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64):
+    if kind in (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64):
         return chance.choice([*WHOLE, 2**32 - 1])
-    if kind in (field.CPPTYPE_INT32, field.CPPTYPE_INT64):
+    if kind in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64):
         return chance.choice([*WHOLE, -1, -2, -(2**31)])
-    if kind in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+    if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
         return chance.choice(REAL)
-    if kind == field.CPPTYPE_ENUM:
+    if kind == FieldDescriptor.CPPTYPE_ENUM:
         return chance.choice([entry.number for entry in field.enum_type.values])
-    return chance.choice(TEXTS) if kind == field.CPPTYPE_STRING else chance.random() < 0.5
+    return chance.choice(TEXTS) if kind == FieldDescriptor.CPPTYPE_STRING else chance.random() < 0.5
 
 
 def scribble(message: Message, chance: random.Random, deeper: int = 2) -> None:
@@ -53,7 +53,7 @@ def scribble(message: Message, chance: random.Random, deeper: int = 2) -> None:
         if "source" in field.name or chance.random() > 0.3:
             continue
         given = getattr(message, field.name)
-        if field.cpp_type == field.CPPTYPE_MESSAGE:
+        if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
             if deeper:
                 scribble(given.add() if hasattr(given, "add") else given, chance, deeper - 1)
         elif hasattr(given, "extend"):
