@@ -135,5 +135,7 @@ def joined() -> Iterator[Ranks | None]:
         raise PeerError(f"the other processes cannot be met: {error}") from error
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        with _peers_named():
+            distributed.barrier()  # torch 2.4 may wait for ever to leave one that has left already
     finally:
         distributed.destroy_process_group()

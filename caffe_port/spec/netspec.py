@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from caffe_port.errors import NetError
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.ops import Op, Shape
@@ -168,7 +169,7 @@ class NetSpec:
             text: remembered with the spec.
             allow_python_layers: whether the code that Python layers name may be imported and run.
         Raises:
-            NetError: blobs or names that do not fit together.
+            NetError: blobs or names that do not fit together, or a required field that lacks.
             LayerError: a layer with wrong options or bottoms.
             UnsupportedLayerError: a type that is not known.
             UsageError: a phase other than TRAIN and TEST, input_shapes for blobs that are no input.
@@ -176,6 +177,9 @@ class NetSpec:
         from caffe_port.spec.build import Setting, build
         from caffe_port.spec.ops.python_layer import python_layers
 
+        typed: Any = message  # its stub lacks the method
+        if lacking := typed.FindInitializationErrors():
+            raise NetError(f"required fields are missing: {', '.join(lacking)}; set them")
         setting = Setting(phase, dialect, level, tuple(stages), dict(input_shapes or {}))
         with python_layers(allow_python_layers):
             return build(cls, message, setting, unknown, text)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from caffe_port import NetSpec
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, NetError
 from caffe_port.proto import caffe_pb2
 from tests.goldens_dir import GOLDENS
 from tests.spec.making import INPUT, LABEL, conv, layer, spec_of
@@ -107,3 +107,10 @@ def test_needs_no_torch():
         "assert 'torch' not in sys.modules and 'h5py' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_message_without_a_required_field_is_named():
+    net = caffe_pb2.NetParameter()
+    net.layer.add(name="c", type="Clip", bottom=["x"], top=["y"]).clip_param.max = 1
+    with pytest.raises(NetError, match=r"layer\[0\].clip_param.min"):
+        NetSpec.build(net)
