@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -10,3 +11,7 @@ settings.load_profile("repeatable")
 
 # Triton's kernels run in its interpreter, on the CPU; it reads this when it is first imported.
 os.environ["TRITON_INTERPRET"] = "1"
+
+# Begun in the background of a shell, this process ignores Ctrl-C, and so would those it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
