@@ -166,6 +166,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all.
+
+    Raises:
+        OSError: as ``atomic_path``.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _temporary(final: Path) -> Path:
     """A new file beside the final one."""
     _expect_replaceable(final)

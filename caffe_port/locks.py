@@ -78,17 +78,27 @@ def _is_there(stream: IO[str], path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
 
 
-def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:
+def is_ours(stream: IO[str]) -> bool:
+    """Takes the lock on an open file; False where another process has it.
+
+    It is held until the file is closed. Where there are no locks, everybody has it.
+    """
+    if fcntl is None:
+        return True
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:
+    if not is_ours(stream):
         stream.seek(0)
         holder = stream.read(200).strip() or "another process"
-        raise UsageError(
-            f"{place}: {holder} is {doing}: wait for it, end it, or {instead}"
-        ) from error
-    except OSError:
-        return  # a file system without locks
+        raise UsageError(f"{place}: {holder} is {doing}: wait for it, end it, or {instead}")
     with contextlib.suppress(OSError):  # its name helps others; a full disk is told of elsewhere
         os.ftruncate(stream.fileno(), 0)
         os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.proto import caffe_pb2, read_net_text, read_solver
 from caffe_port.proto.binary_tables import is_v1_only
 from caffe_port.proto.printer import print_text
@@ -47,8 +47,7 @@ def upgrade_file(
             )
         remarks = leave_v1(parsed.message)
         text = print_text(parsed.message)
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(target, text)
     return remarks
 
 

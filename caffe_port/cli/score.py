@@ -92,8 +92,7 @@ def _show(scored: Scored, names: list[str]) -> None:
 
 def _write(path: Path, scored: Scored, names: list[str]) -> None:
     from caffe_port.evaluation.figures import matrix_json
-    from caffe_port.files import atomic_path
+    from caffe_port.files import write_text
 
     values = {"classes": names, "after": matrix_json(scored.matrix), "not_scored": scored.failed}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.files import atomic_path, read_text
+from caffe_port.files import read_text, write_text
 
 Kind = Literal["bin", "mat"]
 PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
@@ -152,8 +152,7 @@ def unfinished(
     except (OSError, ValueError, RecursionError):
         same = False
     if not same:
-        with atomic_path(record) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        write_text(record, json.dumps(settings, indent=1) + "\n")
         return items
     done = (item for item in items if _is_done(item, folder, record))
     kept = {item.name for item in done if not (png and _lacks_png(folder, item.name))}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from caffe_port import html
 from caffe_port.evaluation.crf_grid import AXES, Grid
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 Scores = NDArray[np.float64]  # mean IoU of each setting
 
@@ -34,9 +34,9 @@ def write_report(folder: Path, grid: Grid, scores: Scores, images: int) -> None:
         "iterations": grid.iterations,
         "settings": [{**setting, "mean_iou": score} for setting, score in ranking],
     }
-    _write(folder / "best.json", json.dumps(best, indent=1) + "\n")
-    _write(folder / "grid.json", json.dumps(everything, indent=1) + "\n")
-    _write(folder / "report.html", _page(grid, scores, images))
+    write_text(folder / "best.json", json.dumps(best, indent=1) + "\n")
+    write_text(folder / "grid.json", json.dumps(everything, indent=1) + "\n")
+    write_text(folder / "report.html", _page(grid, scores, images))
 
 
 def _page(grid: Grid, scores: Scores, images: int) -> str:
@@ -76,8 +76,3 @@ def _cell(score: float, share: float) -> html.Cell:
     ink = "#000" if share > 0.5 else "#fff"
     style = f"background:rgb({red},{green},{blue});color:{ink};padding:.3rem .6rem;display:block"
     return html.raw(html.Html(f'<span style="{style}">{score:.2f}</span>'))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

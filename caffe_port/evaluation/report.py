@@ -15,7 +15,7 @@ from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.gallery import chosen, gallery
 from caffe_port.evaluation.pipeline import Result
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,10 +58,8 @@ def write_report(
         body.append(html.section(heading, _legend(names), picture))
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
-    with atomic_path(paths[0]) as temporary:
-        temporary.write_text(html.page(title, body, subtitle=subtitle), encoding="utf-8")
-    with atomic_path(paths[1]) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    write_text(paths[0], html.page(title, body, subtitle=subtitle))
+    write_text(paths[1], json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths
 
 

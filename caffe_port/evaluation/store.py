@@ -18,7 +18,7 @@ from pathlib import Path
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.prediction import Prediction
-from caffe_port.files import atomic_path, read_text
+from caffe_port.files import read_text, write_text
 
 COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
 _MARK = "caffe_port"
@@ -61,8 +61,10 @@ class Store:
         else:
             self._check_settings()
         try:
-            with atomic_path(self.root / "settings.json") as temporary:
-                temporary.write_text(json.dumps(self.settings, indent=1, sort_keys=True) + "\n")
+            write_text(
+                self.root / "settings.json",
+                json.dumps(self.settings, indent=1, sort_keys=True) + "\n",
+            )
         except OSError as error:
             raise UsageError(f"{self.root}: cannot be written: {error.strerror}") from error
 

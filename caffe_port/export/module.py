@@ -17,7 +17,7 @@ from caffe_port.errors import UsageError
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
 from caffe_port.export.module_code import GLOBALS, MODULE_RULES, ModuleCode, Variables
 from caffe_port.export.python_text import WIDTH, identifiers, plain, statement, string, tuple_of
-from caffe_port.files import atomic_path, create
+from caffe_port.files import atomic_path, create, write_text
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def emit_module(
     beside = state_path(target, state)
     module = module_text(make_graph(net.spec), target.stem, beside.name)
     _write_state(beside, _state(net, module.keys))
-    with atomic_path(target) as temporary:
-        temporary.write_text(module.text, encoding="utf-8")
+    write_text(target, module.text)
     for message in module.left_out:
         warnings.warn(message, ExportWarning, stacklevel=2)
     return beside

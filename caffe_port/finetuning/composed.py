@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.finetuning.data import Images
 from caffe_port.finetuning.variants import Variant
 from caffe_port.proto import caffe_pb2, parse_net
@@ -101,13 +101,13 @@ class Composed:
             self._images.write_list(folder / f"{kind}.txt", items)
         self._place(folder, self._images.root)
         for kind, net in self._nets.items():
-            _write(folder / f"{kind}.prototxt", print_text(net))
+            write_text(folder / f"{kind}.prototxt", print_text(net))
         solver = caffe_pb2.SolverParameter()
         solver.CopyFrom(self.solver)
         solver.train_net = str(folder / "train.prototxt")
         solver.snapshot_prefix = str(folder / "snapshots" / "train")
         solver.snapshot, solver.random_seed = self.save_every, seed
-        _write(folder / "solver.prototxt", print_text(solver))
+        write_text(folder / "solver.prototxt", print_text(solver))
         return folder / "solver.prototxt"
 
     def _place(self, folder: Path, root: Path) -> None:
@@ -155,8 +155,3 @@ def _save_every(solver: caffe_pb2.SolverParameter, changes: Changes) -> int:
     if changes.save_every is not None:
         return changes.save_every
     return min(solver.snapshot or _SNAPSHOTS, _SNAPSHOTS)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path, read_text
+from caffe_port.files import read_text, write_text
 from caffe_port.solver.watching import Step
 
 Points = list[tuple[int, float]]
@@ -32,8 +32,7 @@ class Curve:
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Curve:

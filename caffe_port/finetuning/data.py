@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caffe_port.data.voc import VOCItem, voc_items
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 _TRAIN_LISTS = ("train_aug", "train")
 
@@ -29,8 +29,7 @@ class Images:
 
     def write_list(self, path: Path, items: tuple[VOCItem, ...]) -> None:
         """Writes a list for an ImageSegData layer whose root_folder is ``root``."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(self._lines(items), encoding="utf-8")
+        write_text(path, self._lines(items))
 
     def describe(self) -> dict[str, object]:
         """Digests of the lists, as JSON."""

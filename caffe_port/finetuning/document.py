@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path, read_text
+from caffe_port.files import read_text, write_text
 from caffe_port.finetuning.tables import Table
 
 _PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -43,5 +43,4 @@ def fill_document(path: Path, tables: Mapping[str, Table]) -> None:
         changed = filled(read_text(path), tables)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    with atomic_path(path) as temporary:
-        temporary.write_text(changed, encoding="utf-8")
+    write_text(path, changed)

@@ -43,5 +43,4 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes an object, all of it or nothing."""
-    with files.atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")

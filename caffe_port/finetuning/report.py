@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe_port import html
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.finetuning import pictures, tables
 from caffe_port.finetuning.results import Results
 
@@ -22,7 +22,7 @@ def write_report(results: Results, out: Path) -> Path:
     """
     results.write(out / "results.json")
     found = tables.all_tables(results)
-    _write(out / "tables.md", tables.joined(found.values()))
+    write_text(out / "tables.md", tables.joined(found.values()))
     charts = {
         title: svg
         for policy in pictures.policies(results)
@@ -30,8 +30,8 @@ def write_report(results: Results, out: Path) -> Path:
     }
     heat = matrix_pictures(results)
     for title, svg in {**charts, **heat}.items():
-        _write(out / "pictures" / f"{title.replace(': ', '_').replace(' ', '_')}.svg", svg)
-    _write(out / "report.html", _page(results, found, charts, heat))
+        write_text(out / "pictures" / f"{title.replace(': ', '_').replace(' ', '_')}.svg", svg)
+    write_text(out / "report.html", _page(results, found, charts, heat))
     return out / "report.html"
 
 
@@ -136,8 +136,3 @@ def _cards(results: Results) -> html.Html:
 def _table(found: tables.Table) -> html.Html:
     parts = [html.paragraph(found.note, note=True)] if found.note else []
     return html.section(found.title, *parts, html.table(found.headers, found.rows))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Literal
 from caffe_port import html
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.finetuning.composed import Changes
 from caffe_port.finetuning.data import Images, find_images
 from caffe_port.finetuning.experiment import make_trials
@@ -238,6 +238,5 @@ def write_report(found: Sequence[tuple[Plan, Outcome | None]], out: Path) -> Pat
         ("report.html", html.page("Reproducing the published figures", [body])),
         ("rows.json", json.dumps(values, indent=1)),
     ):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(out / name, text + "\n")
     return out / "report.html"

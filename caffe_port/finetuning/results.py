@@ -11,7 +11,7 @@ from typing import Any
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.evaluation.figures import class_names, versions
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.finetuning.composed import Composed
 from caffe_port.finetuning.curve import Curve, Snapshots
 from caffe_port.finetuning.records import read_json
@@ -112,8 +112,7 @@ class Results:
     def write(self, path: Path) -> None:
         """Writes everything as JSON."""
         values = {"format": _FORMAT, **asdict(self)}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(values, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(values, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Results:

@@ -25,6 +25,7 @@ from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
 from caffe_port.finetuning.records import digest, read_json, write_json
 from caffe_port.finetuning.scoring import score
 from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.locks import is_ours
 from caffe_port.proto import read_net_text
 from caffe_port.solver.signals import Requests
 from caffe_port.solver.watching import Step
@@ -250,21 +251,10 @@ def _check_settings(folder: Path, wanted: dict[str, Any]) -> None:
 @contextmanager
 def _alone(folder: Path, control: Control) -> Iterator[None]:
     """Waits until no other process works on this run; one whose parent was killed may still."""
-    try:
-        import fcntl
-    except ImportError:  # Windows, where there is no such lock
-        yield
-        return
     with open(folder / "lock", "w", opener=never_through_link) as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if control.stopped():
-                    raise StoppedError from None
-                control.tell(f"waiting for the process that is at work in {folder}", 0)
-                time.sleep(0.2)
-            except OSError:
-                break  # a file system without locks
+        while not is_ours(stream):
+            if control.stopped():
+                raise StoppedError
+            control.tell(f"waiting for the process that is at work in {folder}", 0)
+            time.sleep(0.2)
         yield

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row
 from caffe_port.parity.report_html import page_of
@@ -52,15 +52,13 @@ def as_dict(result: VerifyResult) -> dict[str, Any]:
 def write_json(result: VerifyResult, path: Path) -> None:
     """Writes ``as_dict`` as UTF-8 JSON."""
     text = json.dumps(as_dict(result), indent=1, allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def write_report(result: VerifyResult, folder: Path) -> tuple[Path, Path]:
     """Writes ``report.html`` and ``report.json`` into a folder; returns their paths."""
     html, data = folder / "report.html", folder / "report.json"
-    with atomic_path(html) as temporary:
-        temporary.write_text(page_of(result), encoding="utf-8")
+    write_text(html, page_of(result))
     write_json(result, data)
     return html, data
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.html import Html, page, section
 from caffe_port.solver.chart import Points, chart, document
 from caffe_port.solver.watching import Step
@@ -50,8 +50,7 @@ class Curves:
         else:
             drawn = [section(title, Html(chart(group))) for title, group in charts.items()]
             text = page("Training", drawn)
-        with atomic_path(self._path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(self._path, text)
 
     def close(self) -> None:
         """Draws everything, however the training ended."""

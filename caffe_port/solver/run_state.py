@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.files import atomic_path, digest, read_bytes
+from caffe_port.files import digest, read_bytes, write_text
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
 from caffe_port.solver.log import WARNING, log
@@ -97,8 +97,7 @@ class RunState:
             "loss_scale": None if self._scale is None else self._scale.state(),
             "nets": [self._net_json(number) for number in range(len(self._nets))],
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content))
+        write_text(path, json.dumps(content))
 
     def read(self, path: _Path, state_file: _Path, weights_file: _Path) -> Smoothing | None:
         """Puts everything back as it was when the side file was written.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_port import html
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.animation import PLAYER_SCRIPT
 from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, mean_curves
@@ -51,8 +51,7 @@ def write_report(
         PLAYER_SCRIPT,
     ]
     path = out / "index.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(html.page(title, sections, subtitle=subtitle), encoding="utf-8")
+    write_text(path, html.page(title, sections, subtitle=subtitle))
     return path
 
 

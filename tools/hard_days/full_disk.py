@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.hard_days.jobs import JOBS, Job
+from tools.hard_days.jobs import JOBS
 from tools.hard_days.results import everything, final, unreadable
 from tools.hard_days.running import ended, finish, started
 
@@ -26,7 +26,6 @@ HEAD = ("command", "where", "status", "what it says", "files of before")
 CASES = ("convert", "convert --emit-module", "evaluate", "crf", "train", "finetune", "unravel",
          "crf-grid", "prepare-voc", "verify", "score", "upgrade")  # fmt: skip
 CAUSES = ("No space left on device", "File too large", "Disk quota exceeded")
-AGAIN = {"evaluate": ["--fresh"], "crf": ["--fresh"], "prepare-voc": ["--fresh"]}
 DROPPED = "dropped at its start, as `--fresh` asks; those made since are whole"
 ELSEWHERE = ("train", "finetune")  # what goes on where it stopped is begun in another folder
 
@@ -45,9 +44,7 @@ def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str
             (disk / "new").mkdir()
             out.symlink_to(disk / "new")
         limit = None if os.path.ismount(disk) else lambda: limited(largest // 2)
-        words = [*job.command(out), *AGAIN.get(name, [])]
-        again = Job(name, lambda _: words, job.kept)
-        status, said = ended(started(again, out, before=limit))
+        status, said = ended(started(job.again(), out, before=limit))
         line = next((line for line in said.splitlines() if any(c in line for c in CAUSES)), "")
         kept = "kept"
         if any(everything(disk).get(path) != content for path, content in before.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +21,11 @@ class Job:
     name: str
     command: Callable[[Path], list[str]]
     kept: str  # a pattern of the files that are its result
+    anew: tuple[str, ...] = ()  # words that have it write again what is there
+
+    def again(self) -> Job:
+        """The same, writing everything again."""
+        return replace(self, command=lambda out: [*self.command(out), *self.anew])
 
 
 def port(*words: str | Path) -> list[str]:
@@ -151,13 +156,13 @@ def export(out: Path) -> list[str]:
 JOBS = {
     job.name: job for job in (
         Job("convert", convert, "net.pt"),
-        Job("evaluate", evaluate, "*/*.png"),
-        Job("crf", crf, "*.bin"),
+        Job("evaluate", evaluate, "*/*.png", ("--fresh",)),
+        Job("crf", crf, "*.bin", ("--fresh",)),
         Job("train", train, "net_iter_12.caffemodel"),
         Job("finetune", finetune, "net_iter_2.caffemodel"),
         Job("unravel", unravel, "*.gif"),
         Job("crf-grid", crf_grid, "best.json"),
-        Job("prepare-voc", prepare_voc, "*/*.png"),
+        Job("prepare-voc", prepare_voc, "*/*.png", ("--fresh",)),
         Job("demo", demo, "*/*.png"),
         Job("verify", verify, "none"),
         Job("score", score, "score.json"),

@@ -7,9 +7,9 @@ import random
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from tools.hard_days.full_disk import AGAIN
 from tools.hard_days.jobs import JOBS, Job
 from tools.hard_days.results import everything, final
 from tools.hard_days.running import ended, finish, started
@@ -95,7 +95,7 @@ def inputs(job: Job, folder: Path) -> str:
         copy.chmod(0)
         words = job.command(out)
         words[number] = f"{flag}={copy}" if flag else str(copy)
-        _, told = tried(Job(job.name, lambda _, words=words: words, job.kept), out, copy)
+        _, told = tried(replace(job, command=lambda _, words=words: words), out, copy)
         copy.chmod(0o700)
         count += 1
         if told != "told":
@@ -133,13 +133,12 @@ def missing(job: Job, out: Path, whole: Path) -> tuple[float, str]:
         inner.parent.chmod(0o755)
 
 
-def protected(again: Job, out: Path, whole: Path) -> tuple[float, str]:
+def protected(job: Job, out: Path, whole: Path) -> tuple[float, str]:
     """An earlier output is there, and none of its files may be written."""
     shutil.copytree(whole, out, symlinks=True)
     for path in final(out):
         path.chmod(0o444)
-    job = Job(again.name, lambda out: [*again.command(out), *AGAIN.get(again.name, [])], again.kept)
-    return _unchanged(job, out, everything(out))
+    return _unchanged(job.again(), out, everything(out))
 
 
 def mounted(job: Job, out: Path, whole: Path) -> tuple[float, str]:

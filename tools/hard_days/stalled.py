@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tools.hard_days.interrupted import left_running
@@ -133,7 +134,7 @@ def on_it(job: Job, shown: Path, what: str) -> Job:
             _replace(net, f'"{ROOT}', f'"{shown}{ROOT}')
         return [word.replace(str(ROOT), f"{shown}{ROOT}") for word in words]
 
-    return Job(job.name, command, job.kept)
+    return replace(job, command=command)
 
 
 def _replace(path: Path, old: str, new: str) -> None:

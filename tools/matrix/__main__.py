@@ -39,9 +39,7 @@ from tools.matrix.environments import (
     tracked,
     versions,
 )
-from tools.matrix.page import counted, write
-
-PAGE = "docs/matrix.md"
+from tools.matrix.page import PAGE, counted, write
 
 
 @dataclass
@@ -82,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     folders = Folders(options.work.resolve(), options.out.resolve())
     command = ["--numprocesses", str(options.jobs), "--dist", "loadfile", *options.pytest]
-    state, passed = fingerprint(name for name in tracked() if name != PAGE), True
+    state, passed = fingerprint(name for name in tracked() if ROOT / name != PAGE), True
     for row in ROWS:
         if options.only is None or row.name in options.only:
             record = folders.work / "results" / f"{row.name}.json"
@@ -102,7 +100,8 @@ def _is_known(record: Path, state: str) -> bool:
     if not record.is_file():
         return False
     values = json.loads(record.read_text(encoding="utf-8"))
-    return values["state"] == state and not values["trouble"] and not values["tests"]["failed"]
+    known = Outcome(**{**values, "tests": Tally(**values["tests"])})
+    return known.state == state and known.passed
 
 
 def keep(outcome: Outcome, record: Path) -> None:

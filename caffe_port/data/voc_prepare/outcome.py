@@ -11,7 +11,7 @@ import numpy as np
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.data.voc_prepare.folders import PUBLISHED
 from caffe_port.data.voc_prepare.items import IGNORED, Counts
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 
 @dataclass(frozen=True)
@@ -77,5 +77,4 @@ class Outcome:
 
     def write_json(self, path: Path) -> None:
         """Writes ``to_json``, whole or not at all."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")

@@ -13,7 +13,7 @@ from caffe_port.data.pictures import read_labels, read_rgb, voc_palette
 from caffe_port.data.voc_prepare.folders import PUBLISHED
 from caffe_port.data.voc_prepare.outcome import Outcome
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 _PICTURES, _LARGEST = 10, 240  # how many, and pixels of the longer side
 
@@ -29,8 +29,7 @@ def write_reports(outcome: Outcome, out: Path) -> Path:
     ]
     masks = ", ".join(f"{count:,} masks of {source}" for source, count in outcome.masks.items())
     page = html.page("VOC as DeepLab trained on it", sections, subtitle=masks)
-    with atomic_path(out / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(out / "report.html", page)
     return out / "report.html"
 
 

@@ -14,7 +14,7 @@ from caffe_port.data.voc_prepare.items import Counts, Item, checked, counted
 from caffe_port.data.voc_prepare.layout import layout_items
 from caffe_port.data.voc_prepare.outcome import Outcome, Problem
 from caffe_port.errors import DataError, UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_text
 
 MASKS, IMAGES, LISTS = "SegmentationClassAug", "JPEGImages", "list"
 
@@ -169,5 +169,4 @@ def _link_images(images: Path, link: Path) -> None:
 
 
 def _write_list(path: Path, lines: Sequence[str]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))
