@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe_port.cli.caffe import main as caffe
 from caffe_port.crf import CRFParameters
+from caffe_port.data.mat import read_mat
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import voc_items
 from caffe_port.evaluation.makers import CRFMaker, NetMaker
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Settings
+from caffe_port.live.net import TEST, Net
 from caffe_port.weights import read_weights
 from tests.goldens_dir import ROOT, SHAPES
 
@@ -126,3 +130,42 @@ def test_the_variant_with_bin_files_gives_the_same_labels(flow: Path) -> None:
     for name, labels in before.items():
         assert (read_labels(result / name) != labels).mean() < 1e-3
     assert scored(flow, "after")["mean_iou"] == pytest.approx(mat, abs=1e-3)
+
+
+@pytest.mark.parametrize("second_word", [True, False])
+def test_deeplab_v1s_test_net_reads_lists_as_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second_word: bool
+) -> None:
+    """val.txt names image and label, test.txt the image alone; both begin with a slash."""
+    monkeypatch.chdir(tmp_path)
+    names = [line.split() for line in (SHAPES / "val.txt").read_text().splitlines()[:2]]
+    ids = [Path(image).stem for image, _ in names]
+    (tmp_path / "voc12" / "list").mkdir(parents=True)
+    (tmp_path / "features" / "val" / "fc8").mkdir(parents=True)
+    lines = [" ".join(pair if second_word else pair[:1]) + "\n" for pair in names]
+    (tmp_path / "voc12" / "list" / "val.txt").write_text("".join(lines))
+    (tmp_path / "voc12" / "list" / "val_id.txt").write_text("\n".join(ids) + "\n")
+    text = (ROOT / "prototxt" / "deeplab_v1_largefov" / "test_hole.prototxt").read_text()
+    values = {
+        "NET_ID": "net", "EXP": "voc12", "NUM_LABELS": "21", "DATA_ROOT": str(SHAPES),
+        "TEST_SET": "val", "FEATURE_DIR": "features",
+    }  # fmt: skip
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
+    thin = re.sub(r"num_output: (64|128|256|512|1024)\b", "num_output: 2", text)
+    (tmp_path / "test.prototxt").write_text(thin)
+    net = Net("test.prototxt", TEST)
+    for name, blobs in net.params.items():
+        blobs[0].data[...] = np.random.default_rng(len(name)).random(blobs[0].data.shape)
+    net.save("net.caffemodel")
+    arguments = ["--model=test.prototxt", "--weights=net.caffemodel", "--iterations=2"]
+    assert caffe(["test", *arguments]) == 0
+    folder = tmp_path / "features" / "val" / "fc8"
+    scores = [read_mat(folder / f"{name}_blob_0.mat") for name in ids]
+    again = []
+    for _ in ids:
+        net.forward()
+        again.append(net.blobs["fc8_interp"].data.copy())
+    assert np.array_equal(scores, again)
+    assert not np.array_equal(*scores)
+    assert set(np.unique(net.blobs["label"].data)) == {0, 255}  # the image, the padding

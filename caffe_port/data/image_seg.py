@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,12 +74,15 @@ class ImageSegReader:
     they are resized to the nearest label, where Caffe blends neighbouring labels into others.
 
     Args:
-        list_path: lines "image label"; blank ones are skipped.
+        list_path: lines "image label", or "image" alone; blank ones are skipped.
         root_folder: put before the names as it is, so without a slash of its own it needs
             names that start with one.
         batch_size: items per batch.
-        label_type: PIXEL reads the second word as a picture, IMAGE takes it as the number for
-            every pixel, NONE has no second word and fills in ``ignore_label``.
+        label_type: PIXEL reads the second word as an image, IMAGE takes it as the number for
+            every pixel (0 where there is no second word, as DeepLab does, with a warning), NONE
+            does not read it and fills in ``ignore_label``.
+        has_label: False, as in DeepLab v1's TEST nets, says that nobody reads the labels: with
+            IMAGE the second word may then be anything; a name counts as 0, as it does there.
         ignore_label: label of the padding, 0 to 255.
         transform: mean, scale, crop and so on.
         phase: TRAIN crops at random, TEST in the middle.
@@ -102,6 +107,7 @@ class ImageSegReader:
         *,
         batch_size: int = 1,
         label_type: LabelType = "IMAGE",
+        has_label: bool = True,
         ignore_label: int = 255,
         transform: Transform | None = None,
         phase: str = "TEST",
@@ -124,7 +130,7 @@ class ImageSegReader:
         self.transform = transform or Transform()
         self._new_size = (new_height, new_width) if new_height else None
         self._rng, order = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
-        lines = _read_lines(list_path, label_type)
+        lines = _read_lines(list_path, label_type, has_label)
         self.lines = Listed(list_path, lines, order if shuffle else None, skip)
         first = self.transform.crop or self.lines.read(self._read)[1][0].shape[:2]
         self._size: tuple[int, int] = (first[0], first[1])
@@ -225,20 +231,45 @@ class _Line:
     label: str
 
 
-def _read_lines(path: PathLike, label_type: LabelType) -> list[_Line]:
-    lines = []
+def _read_lines(path: PathLike, label_type: LabelType, has_label: bool) -> list[_Line]:
+    lines, unlabelled = [], []
     for number, words in list_words(path):
         where = f"{path}: line {number}"
         label = words[1] if len(words) > 1 and label_type != "NONE" else ""
-        if label_type != "NONE" and not label:
-            raise DataError(f"{where}: expected 'image label', found '{words[0]}' alone")
-        if label_type == "IMAGE" and not (label.isascii() and label.isdigit() and int(label) < 256):
+        if label_type == "PIXEL" and not label:
             raise DataError(
-                f"{where}: label_type IMAGE needs a label from 0 to 255, found '{label}'; "
-                "label pictures need label_type: PIXEL"
+                f"{where}: expected 'image label', found '{words[0]}' alone; a list without labels "
+                "needs label_type: NONE"
             )
+        if label_type == "IMAGE":
+            if not label:
+                unlabelled.append(number)
+            elif has_label:
+                _expect_class(where, label)
+            label = str(_as_class(label))
         lines.append(_Line(where, number, words[0], label))
+    if unlabelled and has_label:
+        warnings.warn(
+            f"{path}: {len(unlabelled)} of {len(lines)} lines have no label (the first is line "
+            f"{unlabelled[0]}); label_type IMAGE takes 0 for them, as DeepLab does. label_type: "
+            "NONE fills in ignore_label; has_label: false says that nobody reads the labels",
+            stacklevel=3,
+        )
     return lines
+
+
+def _expect_class(where: str, label: str) -> None:
+    if not (label.isascii() and label.isdigit() and int(label) < 256):
+        raise DataError(
+            f"{where}: label_type IMAGE needs a label from 0 to 255, found '{label}'; label images "
+            "need label_type: PIXEL, labels that nobody reads label_type: NONE or has_label: false"
+        )
+
+
+def _as_class(label: str) -> int:
+    """The number that C's atoi finds at the start of a word, limited to a byte, as upstream."""
+    found = re.match(r"[+-]?[0-9]+", label)
+    return min(max(int(found[0]), 0), 255) if found else 0
 
 
 def _rescaled(line: _Line, image: Bytes, label: Bytes, factor: float) -> tuple[Bytes, Bytes]:

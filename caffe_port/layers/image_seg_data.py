@@ -39,9 +39,10 @@ class ImageSegData(SourceLayer):
         )  # fmt: skip
         return ImageSegReader(
             op.source, op.root_folder, batch_size=op.batch_size,
-            label_type=cast("LabelType", op.label_type), ignore_label=op.ignore_label,
-            transform=transform, phase=self.spec.phase, new_height=op.new_height,
-            new_width=op.new_width, is_color=op.is_color, shuffle=op.shuffle,
+            label_type=cast("LabelType", op.label_type), has_label=op.has_label,
+            ignore_label=op.ignore_label, transform=transform, phase=self.spec.phase,
+            new_height=op.new_height, new_width=op.new_width, is_color=op.is_color,
+            shuffle=op.shuffle,
             rng=self.streams.transformer, shuffle_rng=self.streams.order,
             skip=self.streams.skipped % op.rand_skip if op.rand_skip else 0,
         )  # fmt: skip

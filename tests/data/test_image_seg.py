@@ -146,6 +146,28 @@ def test_image_labels_fill_the_picture(folder):
     assert (label == 7).all()
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("/a.png", 0), ("/a.png /a_label.png", 0), ("/a.png 7", 7), ("/a.png 9x", 9),
+     ("/a.png 300", 255), ("/a.png -3", 0)],
+)  # fmt: skip
+def test_labels_that_nobody_reads_are_what_deeplab_makes_of_the_line(folder, line, value):
+    """DeepLab v1 image_seg_data_layer.cpp: atoi of the second word, as the colour of a byte."""
+    (folder / "list.txt").write_text(line + "\n")
+    data, label, dim = read(folder, label_type="IMAGE", has_label=False).next_batch()
+    assert (label == value).all()
+    assert data.shape == (1, 3, 4, 6)
+    assert dim.ravel().tolist() == [4, 6]
+
+
+def test_a_list_without_labels_gives_0_with_a_warning(folder):
+    (folder / "list.txt").write_text("/a.png 7\n/a.png\n/a.png\n")
+    with pytest.warns(UserWarning, match=r"2 of 3 lines have no label \(the first is line 2\)"):
+        reader = read(folder, label_type="IMAGE", batch_size=3)
+    assert reader.next_batch()[1][:, 0, 0, 0].tolist() == [7, 0, 0]
+    assert (read(folder, label_type="NONE").next_batch()[1] == 255).all()
+
+
 def test_resizing_keeps_labels_whole(folder):
     reader = read(folder, new_height=8, new_width=12)
     data, label, dim = reader.next_batch()

@@ -19,7 +19,8 @@ class ImageSegData(Op):
     Attributes:
         source, root_folder, batch_size, shuffle: which pictures, how many at a time.
         rand_skip: at the start, fewer items than this are passed over; 0 for none.
-        label_type: 'NONE', 'IMAGE' (the list's second word is a number) or 'PIXEL' (a picture).
+        label_type: 'NONE', 'IMAGE' (the list's second word is a number) or 'PIXEL' (an image).
+        has_label: false where nobody reads the labels (DeepLab v1's TEST nets).
         new_height, new_width, is_color, ignore_label: how pictures are read.
         scale, mirror, mean_file, mean_values, scale_factors: the transformation.
         crop: (height, width), or (0, 0) for none.
@@ -38,6 +39,7 @@ class ImageSegData(Op):
     shuffle: bool
     rand_skip: int
     label_type: str
+    has_label: bool
     new_height: int
     new_width: int
     is_color: bool
@@ -62,8 +64,8 @@ class ImageSegData(Op):
         kind = _Image.LabelType.Name(o.label_type)
         crop = (t.crop_height, t.crop_width) if t.crop_height else (t.crop_size, t.crop_size)
         return cls(
-            o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, kind, o.new_height,
-            o.new_width, o.is_color, o.ignore_label, t.scale, t.mirror, t.mean_file,
+            o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, kind, o.has_label,
+            o.new_height, o.new_width, o.is_color, o.ignore_label, t.scale, t.mirror, t.mean_file,
             tuple(t.mean_value), tuple(t.scale_factors), crop,
         )  # fmt: skip
 
