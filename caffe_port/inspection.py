@@ -169,9 +169,8 @@ def _weights(path: str | os.PathLike[str]) -> Listing:
     for layer in stored.layers:
         for index, blob in layer.numbered():
             shape = " x ".join(map(str, blob.data.shape)) + (" (legacy)" if blob.legacy else "")
-            rows.append(
-                (layer.name, layer.type, index, shape, str(blob.data.dtype), blob.data.size)
-            )
+            dtype = "float16" if blob.half else str(blob.data.dtype)
+            rows.append((layer.name, layer.type, index, shape, dtype, blob.data.size))
     columns = ("layer", "type", "blob", "shape", "dtype", "count")
     totals: dict[str, Cell] = {
         "layers": len(stored.layers),

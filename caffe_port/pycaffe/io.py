@@ -30,20 +30,34 @@ __all__ = [
 ]
 
 _Array = npt.NDArray[Any]
+_RAW_DTYPES = {"DOUBLE": "<f8", "FLOAT": "<f4", "FLOAT16": "<f2"}
 _GREY = np.array([0.2125, 0.7154, 0.0721])  # luminance of linear RGB, as scikit-image weighs it
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> _Array:
-    """The values, or the diff, of a BlobProto.
+    """The values, or the diff, of a BlobProto; also doubles and NVCaffe's raw values.
 
     Raises:
-        ValueError: the values do not fill its shape.
+        ValueError: the values do not fill its shape, or raw ones are of a type without values.
     """
-    values = np.array(blob.diff if return_diff else blob.data)
+    values = _blob_values(blob, "diff" if return_diff else "data")
     legacy = ("num", "channels", "height", "width")
     if any(blob.HasField(name) for name in legacy):
         return values.reshape([getattr(blob, name) for name in legacy])
     return values.reshape(tuple(blob.shape.dim))
+
+
+def _blob_values(blob: caffe_pb2.BlobProto, field: str) -> _Array:
+    """The field's values as float64: of the doubles, the floats or the raw bytes that it has."""
+    for name in (f"double_{field}", field):
+        if len(getattr(blob, name)):
+            return np.array(getattr(blob, name))
+    if not blob.HasField(f"raw_{field}"):
+        return np.array([])
+    kind = caffe_pb2.Type.Name(getattr(blob, f"raw_{field}_type"))
+    if kind not in _RAW_DTYPES or not blob.HasField(f"raw_{field}_type"):
+        raise ValueError(f"raw_{field}_type is {kind}; expected one of {', '.join(_RAW_DTYPES)}")
+    return np.frombuffer(getattr(blob, f"raw_{field}"), _RAW_DTYPES[kind]).astype(float)
 
 
 def array_to_blobproto(arr: _Array, diff: _Array | None = None) -> caffe_pb2.BlobProto:

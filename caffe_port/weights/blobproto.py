@@ -1,6 +1,10 @@
 """Caffe's BlobProto: an array in protobuf, as caffemodels, solver states and mean files hold it.
 
-Source: BVLC/caffe caffe.proto, BlobProto; blob.cpp, FromProto and ToProto.
+NVCaffe (from 0.16 on) and OpenCV's shrinkCaffeModel store the values as raw bytes of a given type
+instead; these are read too, and never written.
+
+Source: BVLC/caffe caffe.proto, BlobProto; blob.cpp, FromProto and ToProto. NVIDIA/caffe
+caffe.proto, BlobProto and Type; blob.cpp, FromProto.
 """
 
 from __future__ import annotations
@@ -28,6 +32,10 @@ _NAMES = {
     _DATA: "data", _DIFF: "diff", _DOUBLE_DATA: "double_data", _DOUBLE_DIFF: "double_diff"
 }  # fmt: skip
 _FIXED = {4: wire.FIXED32, 8: wire.FIXED64}
+_RAW_DATA, _RAW_DIFF = 12, 13
+_RAW_TYPE_OF = {10: _RAW_DATA, 11: _RAW_DIFF}  # raw_data_type, raw_diff_type
+_RAW_NAMES = {_RAW_DATA: "raw_data", _RAW_DIFF: "raw_diff"}
+_RAW_DTYPES = ("<f8", "<f4", "<f2")  # DOUBLE, FLOAT, FLOAT16
 
 
 @dataclass
@@ -40,26 +48,61 @@ class _Piece:
 
 
 @dataclass
+class _Values:
+    """One field of values: where they are and as what they are encoded."""
+
+    name: str
+    dtype: str
+    pieces: list[_Piece]
+
+    @property
+    def count(self) -> int:
+        return sum(piece.count for piece in self.pieces)
+
+
+@dataclass
 class _Draft:
     """A BlobProto while it is read: where its values are, nothing of what they are."""
 
     legacy: dict[int, int] = field(default_factory=dict)
     dims: list[int] = field(default_factory=list)
     pieces: dict[int, list[_Piece]] = field(default_factory=lambda: {n: [] for n in _DTYPES})
+    raw: dict[int, wire.Field] = field(default_factory=dict)
+    raw_types: dict[int, int] = field(default_factory=dict)
 
-    def count(self, number: int) -> int:
-        return sum(piece.count for piece in self.pieces[number])
+    def values(self, double: int, single: int, raw: int) -> _Values:
+        """Where the values are: double wins over float, and float over raw bytes."""
+        for number in (double, single):
+            if self.pieces[number]:
+                return _Values(_NAMES[number], _DTYPES[number], self.pieces[number])
+        return self.raw_values(raw) if raw in self.raw else _Values(_NAMES[single], "<f4", [])
+
+    def raw_values(self, number: int) -> _Values:
+        """The values in raw bytes, whose type another field gives."""
+        item, name, kind = self.raw[number], _RAW_NAMES[number], self.raw_types.get(number)
+        if kind is None:
+            raise FormatError(
+                f"{name} without {name}_type, which gives its type", offset=item.offset
+            )
+        if not 0 <= kind < len(_RAW_DTYPES):
+            message = f"{name}_type is {kind}; expected 0 (double), 1 (float) or 2 (float16)"
+            raise FormatError(message, offset=item.offset)
+        dtype = _RAW_DTYPES[kind]
+        size = np.dtype(dtype).itemsize
+        length = _whole(item, size, name)
+        return _Values(name, dtype, [_Piece(item.start, length // size, size)] if length else [])
 
 
 def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
     """Reads the BlobProto in ``source.view[start:end]`` without copying its values.
 
     As in Caffe, double values win over float ones, and if any of num, channels, height and width
-    is present, ``shape`` is ignored. Values in several pieces are joined, which does copy.
+    is present, ``shape`` is ignored. Values in several pieces are joined, and float16 ones become
+    float32, which do copy.
 
     Raises:
-        FormatError: broken encoding, a negative or too large shape, or a number of values that
-            differs from what the shape needs.
+        FormatError: broken encoding, a negative or too large shape, a number of values that
+            differs from what the shape needs, or raw values of a type that has none.
     """
     draft = _Draft()
     pos = start
@@ -67,22 +110,20 @@ def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
         item = wire.read_field(source.view, pos, end, source.budget)
         pos = _take(source, draft, item, end)
     shape = _shape(draft, start)
-    data_number = _DOUBLE_DATA if draft.count(_DOUBLE_DATA) else _DATA
-    diff_number = _DOUBLE_DIFF if draft.count(_DOUBLE_DIFF) else _DIFF
-    data = _values(source, draft, data_number, shape, start)
-    diff = None
-    if draft.count(diff_number):
-        diff = _values(source, draft, diff_number, shape, start)
-    pieces = draft.pieces[data_number]
-    dtype = np.dtype(_DTYPES[data_number])
-    if len(pieces) != 1 or pieces[0].stride != dtype.itemsize:
-        return StoredBlob(data, bool(draft.legacy), diff)
-    offset, count = pieces[0].offset, pieces[0].count
+    values = draft.values(_DOUBLE_DATA, _DATA, _RAW_DATA)
+    data = _array(source, values, shape, start)
+    diffs = draft.values(_DOUBLE_DIFF, _DIFF, _RAW_DIFF)
+    diff = _array(source, diffs, shape, start) if diffs.count else None
+    legacy, half = bool(draft.legacy), values.dtype == "<f2"
+    size = np.dtype(values.dtype).itemsize
+    if len(values.pieces) != 1 or values.pieces[0].stride != size:
+        return StoredBlob(data, legacy, diff, half=half)
+    offset, count = values.pieces[0].offset, values.pieces[0].count
 
     def load() -> Array:
-        return source.load(offset, count, dtype.str).reshape(shape)
+        return _widened(source.load(offset, count, values.dtype)).reshape(shape)
 
-    return StoredBlob(data, bool(draft.legacy), diff, load=load)
+    return StoredBlob(data, legacy, diff, load=load, half=half)
 
 
 def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
@@ -96,6 +137,13 @@ def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
             draft.dims.append(dim)
             if len(draft.dims) > MAX_AXES:
                 raise FormatError(f"a blob has over {MAX_AXES} axes", offset=item.offset)
+    elif item.number in _RAW_TYPE_OF:
+        target = _RAW_TYPE_OF[item.number]
+        wire.expect(item, wire.VARINT, f"{_RAW_NAMES[target]}_type")
+        draft.raw_types[target] = wire.signed(item.value)
+    elif item.number in _RAW_NAMES:
+        wire.expect(item, wire.BYTES, _RAW_NAMES[item.number])
+        draft.raw[item.number] = item
     elif item.number in _DTYPES:
         return _take_values(source.view, draft, item, end)
     return item.next
@@ -124,15 +172,19 @@ def _take_values(view: memoryview, draft: _Draft, item: wire.Field, end: int) ->
         pieces.append(_Piece(item.start, count, size + 1))
         return item.next + (count - 1) * (size + 1)
     wire.expect(item, wire.BYTES, _NAMES[item.number])
-    length = item.end - item.start
-    if length % size:
-        raise FormatError(
-            f"{_NAMES[item.number]} is {length} bytes long, not a multiple of {size}",
-            offset=item.offset,
-        )
+    length = _whole(item, size, _NAMES[item.number])
     if length:
         pieces.append(_Piece(item.start, length // size, size))
     return item.next
+
+
+def _whole(item: wire.Field, size: int, name: str) -> int:
+    """The length of a payload in bytes, checked to hold whole values of ``size`` bytes."""
+    length = item.end - item.start
+    if length % size:
+        message = f"{name} is {length} bytes long, not a multiple of {size}"
+        raise FormatError(message, offset=item.offset)
+    return length
 
 
 def _run_length(view: memoryview, first: wire.Field, size: int, end: int) -> int:
@@ -167,24 +219,26 @@ def _shape(draft: _Draft, offset: int) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def _values(
-    source: MappedFile, draft: _Draft, number: int, shape: tuple[int, ...], offset: int
-) -> Array:
+def _array(source: MappedFile, values: _Values, shape: tuple[int, ...], offset: int) -> Array:
     """The values of one field in the blob's shape; a view where they are in one piece."""
-    count, needed = draft.count(number), math.prod(shape)
-    if count != needed:
+    needed = math.prod(shape)
+    if values.count != needed:
         raise FormatError(
-            f"a blob of shape {shape} needs {needed} values, {_NAMES[number]} holds {count}",
+            f"a blob of shape {shape} needs {needed} values, {values.name} holds {values.count}",
             offset=offset,
         )
     views = [
-        source.array(piece.offset, piece.count, _DTYPES[number], piece.stride)
-        for piece in draft.pieces[number]
+        source.array(piece.offset, piece.count, values.dtype, piece.stride)
+        for piece in values.pieces
     ]
     if not views:
-        return np.empty(shape, _DTYPES[number])
-    values = views[0] if len(views) == 1 else np.concatenate(views)
-    return values.reshape(shape)
+        return _widened(np.empty(shape, values.dtype))
+    return _widened(views[0] if len(views) == 1 else np.concatenate(views)).reshape(shape)
+
+
+def _widened(values: Array) -> Array:
+    """float16 values as float32, which is exact; others as they are."""
+    return values.astype(np.float32) if values.dtype.itemsize == 2 else values
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class StoredBlob:
         legacy: the shape is the old num, channels, height, width, left-padded with 1s.
         diff: the gradient stored with it, in the same shape, if there is one.
         name: the parameter's name in a state dict; "" stands for Caffe's usual one.
-        load: reads ``data`` afresh from its file, for ``aligned``; set by readers.
+        load: reads ``data`` from its file again, for ``aligned``; set by readers.
+        half: the file holds float16 values, which ``data`` holds as float32.
     """
 
     data: Array
@@ -40,6 +41,7 @@ class StoredBlob:
     diff: Array | None = None
     name: str = ""
     load: Callable[[], Array] | None = field(default=None, repr=False)
+    half: bool = False
 
     def aligned(self) -> Array:
         """A copy of ``data`` of its own: aligned, writable, contiguous, of native byte order.
