@@ -58,7 +58,7 @@ def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
 
     float64 is converted. Infinities and NaN are left for ``finite`` or ``unary_energies``.
     """
-    array = _array(name, value)
+    array = as_array(name, value)
     if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise UsageError(f"{name} has dtype {array.dtype}; expected float32 or float64")
     fits = array.ndim == len(shape) and all(
@@ -72,11 +72,12 @@ def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _array(name: str, value: object) -> NDArray[Any]:
+def as_array(name: str, value: object) -> NDArray[Any]:
+    """An array of any kind; UsageError where numpy cannot make one."""
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(f"{name} is no array: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{name} is not an array: {str(error).splitlines()[0]}") from error
 
 
 def finite(name: str, array: Floats) -> Floats:
@@ -105,7 +106,7 @@ def picture(
     name: str, value: ArrayLike, height: int, width: int
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Colours (H, W, 3), contiguous uint8 or finite float32; UsageError otherwise."""
-    array = _array(name, value)
+    array = as_array(name, value)
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float32):
         raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
     if array.shape != (height, width, 3):
@@ -136,7 +137,7 @@ def compatibility(name: str, value: object, labels: int) -> float | Floats:
     """A weight as compiled code takes it: a number, or a symmetric matrix of costs."""
     if isinstance(value, numbers.Real):
         return number(name, value)
-    array = _array(name, value)
+    array = as_array(name, value)
     if array.ndim == 0 and array.dtype.kind in "iuf":
         return number(name, array.item())
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":

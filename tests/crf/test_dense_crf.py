@@ -304,7 +304,7 @@ def test_numbers_may_come_as_numpy_s_and_absurd_ones_are_refused():
 
 
 def test_a_ragged_list_is_no_array():
-    with pytest.raises(UsageError, match="unary is no array"):
+    with pytest.raises(UsageError, match="unary is not an array"):
         DenseCRF(1, 2, 2).infer([[[1.0, 2.0]], [[1.0]]])
 
 

@@ -1,8 +1,9 @@
-"""caffe_port.crf.pydensecrf beside pydensecrf itself: same scripts, same labels, clear errors."""
+"""caffe_port.crf.pydensecrf compared with pydensecrf: same scripts, same labels, clear errors."""
 
 import numpy as np
 import pytest
 
+from caffe_port.crf import pydensecrf
 from caffe_port.crf.pydensecrf import densecrf as ours
 from caffe_port.crf.pydensecrf import utils
 from caffe_port.errors import UsageError
@@ -152,6 +153,127 @@ def read_only(array):
     return result
 
 
+def ruled_out(labels):
+    """The energies with +inf for some labels of the first pixels."""
+    energies = FLAT.copy()
+    energies[labels, :40] = np.inf
+    return energies
+
+
+@pytest.mark.parametrize("labels", [0, [1, 3], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize("rounds", [0, 1, 5])
+def test_energies_of_infinity_rule_labels_out(labels, rounds):
+    def script(module):
+        crf = module.DenseCRF2D(30, 21, 4)
+        crf.setUnaryEnergy(ruled_out(labels))
+        crf.addPairwiseGaussian(sxy=3, compat=3)
+        crf.addPairwiseBilateral(sxy=20, srgb=10, rgbim=IMAGE.copy(), compat=4)
+        return np.array(crf.inference(rounds))
+
+    got, want = both(script)
+    assert np.abs(got - want).max() < 1e-4
+    assert np.array_equal(got.argmax(0), want.argmax(0))
+    assert not got[labels, :40].any()
+
+
+def test_the_divergence_is_finite_where_labels_are_ruled_out():
+    crf = started()
+    crf.setUnaryEnergy(ruled_out([0, 2]))
+    crf.addPairwiseGaussian(3, 3)
+    q, tmp1, tmp2 = crf.startInference()
+    first = crf.klDivergence(q)
+    crf.stepInference(q, tmp1, tmp2)
+    assert np.isfinite(first)
+    assert crf.klDivergence(q) < first
+
+
+MASK = RANDOM.random((4, 5, 6)) < 0.5
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.7}, {"clip": 0.01}, {"clip": None}], ids=str)
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int32, np.int64, np.float16, np.float32])
+def test_masks_are_probabilities(kind, options):
+    got = utils.unary_from_softmax(MASK.astype(kind), **options)
+    with np.errstate(divide="ignore"):
+        want = their_utils.unary_from_softmax(MASK.astype(kind), **options)
+    assert got.dtype == np.float32
+    assert np.array_equal(got, want)
+
+
+def test_slightly_negative_probabilities_are_cut():
+    p = RANDOM.dirichlet(np.ones(4), 630).T.astype(np.float32)
+    p[0, :50], p[1, :50] = -1e-3, 1.002
+    got, want = (m.unary_from_softmax(p) for m in (utils, their_utils))
+    assert np.array_equal(got, want)
+    with pytest.warns(UserWarning, match=r"values from -3\.0 to 5\.0.*softmax"):
+        scores = utils.unary_from_softmax(np.array([[-3.0, 5.0]]))
+    assert np.array_equal(scores, their_utils.unary_from_softmax(np.array([[-3.0, 5.0]])))
+
+
+def test_boolean_labels():
+    labels = np.array([[True, False, True]])
+    assert np.array_equal(
+        utils.unary_from_labels(labels, 2, 0.7), their_utils.unary_from_labels(labels, 2, 0.7)
+    )
+    whole = their_utils.unary_from_labels(labels.astype(int), 2, 0.7, zero_unsure=False)
+    assert np.array_equal(utils.unary_from_labels(labels, 2, 0.7, zero_unsure=False), whole)
+
+
+@pytest.mark.parametrize("sizes", [(30.0, 21.0, 4.0), (30.7, np.float32(21.2), np.float64(4.9))])
+def test_sizes_lose_their_fraction(sizes):
+    def script(module):
+        crf = module.DenseCRF2D(*sizes)
+        crf.setUnaryEnergy(FLAT.copy())
+        crf.addPairwiseBilateral(sxy=20, srgb=10, rgbim=IMAGE > 128, compat=4)
+        return np.array(crf.inference(2.9))
+
+    got, want = both(script)
+    assert np.abs(got - want).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ours.DenseCRF2D(30.0, 21, 4), r"w is 30\.0"),
+        (lambda: started().inference(2.0), r"niter is 2\.0"),
+        (lambda: started().setUnaryEnergy(ruled_out(0)), "finite"),
+        (lambda: started().addPairwiseBilateral(3, 3, IMAGE > 9, 3), "image has dtype bool"),
+        (lambda: utils.unary_from_softmax(MASK), "finite floats"),
+        (lambda: utils.unary_from_softmax(np.array([[-1e-3], [1]])), "negative"),
+        (lambda: utils.unary_from_labels(np.array([True]), 2, 0.7), "integers"),
+    ],
+)
+def test_strictness_on_request(call, message):
+    pydensecrf.set_strict()
+    try:
+        with pytest.raises(UsageError, match=message):
+            call()
+    finally:
+        pydensecrf.set_strict(False)
+    call()
+
+
+def test_eigens_matrices_are_arrays():
+    their_eigen = pytest.importorskip("pydensecrf.eigen")
+    matrix = FLAT[:2, :3].copy()
+    for name, array in (("matrixXf", matrix), ("vectorXf", matrix[0])):
+        got, want = (getattr(module, name)(array) for module in (ours.eigen, their_eigen))
+        assert np.array_equal(got, np.array(want))
+        assert not np.shares_memory(got, array)
+    assert isinstance(started().inference(1), ours.eigen.MatrixXf)
+    crf = ours.DenseCRF(630, 4)
+    crf.setUnaryEnergy(ours.eigen.matrixXf(FLAT))
+    assert np.array_equal(crf.inference(0), started().inference(0))
+    with pytest.raises(UsageError, match="arr has shape"):
+        ours.eigen.vectorXf(matrix)
+
+
+def test_every_name_is_there():
+    for mine, original in ((ours, theirs), (utils, their_utils)):
+        public = {n for n in dir(original) if not n.startswith("_")} - {"Number", "np", "warning"}
+        assert public <= set(dir(mine))
+
+
 def test_what_the_original_refuses_needlessly_is_taken():
     crf = ours.DenseCRF2D(30, 21, 4)
     crf.setUnaryEnergy(read_only(np.asfortranarray(FLAT.astype(np.float64))))
@@ -171,8 +293,7 @@ def test_what_the_original_refuses_needlessly_is_taken():
         (lambda: started().setUnaryEnergy(FLAT[:, :0]), "nothing empty"),
         (lambda: started().setUnaryEnergy(FLAT * np.float32(np.nan)), "finite"),
         (lambda: started().setUnary(FLAT), "expected a Unary"),
-        (lambda: started().inference(-1), "iterations is -1"),
-        (lambda: started().inference(2.5), r"iterations is 2\.5"),
+        (lambda: started().inference(-1), "niter is -1"),
         (lambda: started().addPairwiseEnergy(np.zeros((2, 629), "f4"), 3), "features has shape"),
         (lambda: started().addPairwiseEnergy(np.zeros((17, 630), "f4"), 3), "17 dimensions"),
         (lambda: started().addPairwiseEnergy(np.full((2, 630), np.nan, "f4"), 3), "finite"),
@@ -192,7 +313,11 @@ def test_what_the_original_refuses_needlessly_is_taken():
         (lambda: utils.unary_from_labels(np.array([1]), 1, 0.5), "n_labels is 1"),
         (lambda: utils.unary_from_labels(np.array([1]), 4, 1.0), "gt_prob"),
         (lambda: utils.unary_from_softmax(np.zeros((0, 4))), "not empty"),
-        (lambda: utils.unary_from_softmax(-np.ones((2, 4))), "negative"),
+        (lambda: utils.unary_from_softmax(-np.ones((2, 4)), clip=None), "negative"),
+        (lambda: started().setUnaryEnergy(ruled_out(slice(None))), "every label of the pixel"),
+        (lambda: started().setUnaryEnergy(-ruled_out(0)), "is -inf"),
+        (lambda: ours.DenseCRF(float("nan"), 3), "nvar is nan"),
+        (lambda: ours.DenseCRF("5", 3), "nvar is '5'"),
         (lambda: utils.unary_from_softmax(np.full((2, 4), np.nan)), "finite"),
         (lambda: utils.unary_from_softmax(np.ones((2, 4)), scale=2), "scale is 2"),
         (lambda: utils.create_pairwise_gaussian((3,), (4, 5)), "sdims has 1"),

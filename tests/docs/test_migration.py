@@ -8,7 +8,7 @@ import re
 import pytest
 
 import caffe_port.pycaffe as caffe
-from caffe_port.crf.pydensecrf import densecrf, utils
+from caffe_port.crf.pydensecrf import densecrf, eigen, utils
 from caffe_port.pycaffe import coord_map, draw, io
 from tests.goldens_dir import ROOT
 
@@ -83,10 +83,13 @@ def test_pydensecrf():
     assert public(densecrf.DenseCRF2D) <= names
     assert own(densecrf) <= names
     assert listed("pydensecrf.md", "utils") == own(utils)
+    assert listed("pydensecrf.md", "eigen") == own(eigen) | {"MatrixXf", "VectorXf"}
 
 
 def test_nothing_of_pydensecrf_is_forgotten():
     theirs = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
     names = listed("pydensecrf.md", "densecrf")
     assert public(theirs) - {"Number", "eigen"} <= names
+    their_eigen = pytest.importorskip("pydensecrf.eigen")
+    assert public(their_eigen) <= listed("pydensecrf.md", "eigen")
     assert public(theirs.DenseCRF2D) <= names

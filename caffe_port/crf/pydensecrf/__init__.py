@@ -2,3 +2,19 @@
 
 ``from caffe_port.crf.pydensecrf import densecrf as dcrf`` and ``... import utils``.
 """
+
+_strict = [False]
+
+
+def set_strict(strict: bool = True) -> None:
+    """Whether what pydensecrf2 accepts by accident is an error from now on, in the whole process.
+
+    That is: energies of +inf, probabilities that are negative or integers, labels that are
+    booleans, sizes and iterations that are not whole numbers.
+    """
+    _strict[0] = strict
+
+
+def is_strict() -> bool:
+    """See ``set_strict``."""
+    return _strict[0]

@@ -1,14 +1,15 @@
 """pydensecrf.densecrf's names over ``caffe_port.crf.DenseCRF``.
 
-Arrays may be of any layout, read-only, float32 or float64 (pictures: uint8 or float32). What the
-original takes in silence and what is wrong (NaN, empty arrays, a compatibility of another size, an
-inference without a unary) raises UsageError. Results are numpy arrays where the original returns
-Eigen matrices, which ``np.array`` accepts alike.
+Arrays may be of any layout, read-only, float32 or float64 (images: uint8, bool or float32). What
+the original accepts without an error although its result is then meaningless (NaN, a pixel whose
+energies are all infinite, empty arrays, a compatibility of another size, an inference without a
+unary) raises UsageError. Results are numpy arrays where the original returns Eigen matrices.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,26 @@ from numpy.typing import ArrayLike, NDArray
 from caffe_port.crf import _checks as checks
 from caffe_port.crf._kernels import Normalization
 from caffe_port.crf.dense_crf import DenseCRF as Engine
+from caffe_port.crf.pydensecrf import eigen, is_strict
 from caffe_port.errors import UsageError
+
+__all__ = [
+    "CONST_KERNEL",
+    "DIAG_KERNEL",
+    "FULL_KERNEL",
+    "NORMALIZE_AFTER",
+    "NORMALIZE_BEFORE",
+    "NORMALIZE_SYMMETRIC",
+    "NO_NORMALIZATION",
+    "ConstUnary",
+    "DenseCRF",
+    "DenseCRF2D",
+    "KernelType",
+    "LogisticUnary",
+    "NormalizationType",
+    "Unary",
+    "eigen",
+]
 
 Floats = NDArray[np.float32]
 Weight = float | ArrayLike
@@ -47,10 +67,12 @@ _NAMES: tuple[Normalization, ...] = ("none", "before", "after", "symmetric")
 
 
 class Unary:
-    """Energies of labels (rows) and pixels (columns)."""
+    """Energies of labels (rows) and pixels (columns); +inf rules a label out for a pixel."""
 
     def __init__(self, energies: ArrayLike) -> None:
-        self.energies = checks.finite("unary", checks.floats("unary", energies, ("labels", "N")))
+        self.energies = checks.floats("unary", energies, ("labels", "N"))
+        if is_strict():
+            checks.finite("unary", self.energies)
 
 
 class ConstUnary(Unary):
@@ -74,10 +96,10 @@ class DenseCRF:
     """
 
     def __init__(self, nvar: int, nlabels: int, *, threads: int = 1) -> None:
-        self._setup(1, checks.count("nvar", nvar, 1), nlabels, threads)
+        self._setup(1, _whole("nvar", nvar, 1), nlabels, threads)
 
     def _setup(self, height: int, width: int, nlabels: int, threads: int) -> None:
-        labels = checks.count("nlabels", nlabels, 1)
+        labels = _whole("nlabels", nlabels, 1)
         self._crf = Engine(height, width, labels, flavour="krahenbuhl2013", threads=threads)
         self._unary: Floats | None = None
 
@@ -89,7 +111,10 @@ class DenseCRF:
         """Set energies."""
         if not isinstance(u, Unary):
             raise UsageError(f"unary is a {type(u).__name__}; expected a Unary")
-        self._unary = checks.floats("unary", u.energies, self._flat_shape)
+        energies = checks.floats("unary", u.energies, self._flat_shape)
+        labels, pixels = energies.shape
+        checks.unary_energies("unary", energies.reshape(labels, 1, pixels), (labels, 1, pixels))
+        self._unary = energies
 
     def addPairwiseEnergy(  # noqa: N802
         self,
@@ -106,7 +131,8 @@ class DenseCRF:
 
     def inference(self, niter: int) -> Floats:
         """Probabilities (nlabels, nvar) after niter iterations."""
-        return self._crf.infer(self._energies(), niter).reshape(self._flat_shape)
+        rounds = _whole("niter", niter, 0)
+        return self._crf.infer(self._energies(), rounds).reshape(self._flat_shape)
 
     def startInference(self) -> tuple[Floats, Floats, Floats]:  # noqa: N802
         """Q before the first step, and two arrays that ``stepInference`` wants back."""
@@ -123,8 +149,9 @@ class DenseCRF:
         """sum Q log Q + Q U - Q m, m being what the kernels make of Q: up to a constant the
         divergence of Q from the CRF's distribution."""
         q = self._image(Q).astype(np.float64)
-        messages = self._crf.messages(q)
-        return float((q * (np.log(np.maximum(q, 1e-20)) + self._energies() - messages)).sum())
+        energies = np.log(np.maximum(q, 1e-20)) + self._energies() - self._crf.messages(q)
+        # a label of energy +inf has the probability 0 and adds nothing
+        return float(np.multiply(q, energies, out=np.zeros_like(q), where=q != 0).sum())
 
     @property
     def _flat_shape(self) -> tuple[int, int]:
@@ -144,7 +171,7 @@ class DenseCRF2D(DenseCRF):
     """A CRF over an image of w x h pixels; nvar counts them row after row."""
 
     def __init__(self, w: int, h: int, nlabels: int, *, threads: int = 1) -> None:
-        self._setup(checks.count("h", h, 1), checks.count("w", w, 1), nlabels, threads)
+        self._setup(_whole("h", h, 1), _whole("w", w, 1), nlabels, threads)
 
     def addPairwiseGaussian(  # noqa: N802
         self,
@@ -169,7 +196,17 @@ class DenseCRF2D(DenseCRF):
         """Add a kernel over positions and the colours of rgbim (h, w, 3)."""
         _kernel_type(kernel)
         how = _normalization(normalization)
-        self._crf.add_bilateral(sxy, srgb, rgbim, weight=compat, normalization=how)
+        colours = checks.as_array("rgbim", rgbim)
+        if colours.dtype == bool and not is_strict():
+            colours = colours.view(np.uint8)
+        self._crf.add_bilateral(sxy, srgb, colours, weight=compat, normalization=how)
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    """A size as the original takes it: the fraction of a float is dropped."""
+    if isinstance(value, float | np.floating) and math.isfinite(value) and not is_strict():
+        value = int(value)
+    return checks.count(name, value, least)
 
 
 def _kernel_type(value: int) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caffe_port.crf import _checks as checks
+from caffe_port.crf.pydensecrf import is_strict
 from caffe_port.errors import UsageError
 
 Floats = NDArray[np.float32]
+_SLIGHTLY = 0.05  # by which probabilities may lie outside 0 to 1, as interpolated ones do
 
 
 def unary_from_labels(
@@ -20,8 +22,8 @@ def unary_from_labels(
     """Energies of an annotation that is right with probability gt_prob.
 
     Args:
-        labels: integers of any shape; with zero_unsure 0 means unknown and the labels are 1 to
-            n_labels, else they are 0 to n_labels - 1.
+        labels: integers or booleans of any shape; with zero_unsure 0 means unknown and the labels
+            are 1 to n_labels, else they are 0 to n_labels - 1.
         n_labels: at least 2.
         gt_prob: between 0 and 1.
     Returns:
@@ -34,6 +36,8 @@ def unary_from_labels(
     if certainty >= 1:
         raise UsageError(f"gt_prob is {gt_prob}; it must be between 0 and 1")
     flat = np.asarray(labels).ravel()
+    if flat.dtype == bool and not is_strict():
+        flat = flat.astype(np.uint8)
     highest = count if zero_unsure else count - 1
     if flat.size == 0 or flat.dtype.kind not in "iu" or flat.min() < 0 or flat.max() > highest:
         raise UsageError(f"labels must be integers from 0 to {highest}, and not empty")
@@ -58,24 +62,31 @@ def unary_from_softmax(
     """Energies -log of probabilities.
 
     Args:
-        sm: (labels, ...) probabilities.
+        sm: (labels, ...) probabilities; masks of integers or booleans too.
         scale: trust in them, above 0 and at most 1; the rest is uniform.
-        clip: the least probability; None for none.
+        clip: the least probability, which replaces smaller and negative ones; None for none.
     Returns:
-        (labels, N) float32.
+        (labels, N) float32; +inf where a probability is 0 and clip is None.
     Raises:
-        UsageError: an argument is not as described.
+        UsageError: an argument is not as described; a negative probability that is not clipped.
+    Warns:
+        UserWarning: values far from 0 to 1, which are scores rather than probabilities.
     """
     p = np.asarray(sm)
-    if p.ndim == 0 or p.size == 0 or p.dtype.kind != "f" or not np.isfinite(p).all():
+    kinds = "f" if is_strict() else "fiub"
+    if p.ndim == 0 or p.size == 0 or p.dtype.kind not in kinds or not np.isfinite(p).all():
         raise UsageError(f"sm {p.shape} {p.dtype} must be finite floats (labels, ...), not empty")
-    if p.min() < 0:
-        raise UsageError(f"sm holds a negative probability, {p.min()}")
+    least, most = p.min(), p.max()
     if scale is not None:
         if not 0 < checks.number("scale", scale) <= 1:
             raise UsageError(f"scale is {scale}; it must be above 0 and at most 1")
-        p = scale * p + (1 - scale) / len(p)
+        p = scale * p + (1 - scale) * np.full(p.shape, 1 / len(p))
+    if (is_strict() and least < 0) or (clip is None and p.min() < 0):
+        raise UsageError(f"sm holds a negative probability, {least}")
     if clip is not None:
+        if least < -_SLIGHTLY or most > 1 + _SLIGHTLY:
+            message = f"sm holds values from {least} to {most}, which are cut to probabilities"
+            warnings.warn(f"{message}; scores need a softmax first", stacklevel=2)
         p = np.clip(p, checks.number("clip", clip), 1.0)
     with np.errstate(divide="ignore"):
         energies: Floats = -np.log(p).reshape(len(p), -1).astype(np.float32)
