@@ -58,9 +58,10 @@ class Net(nn.Module):
     """A Caffe net as a torch module.
 
     Its parameters are named `<layer>.weight`, `<layer>.bias` and so on; shared ones are one
-    parameter. The phase is the spec's: torch's ``train()`` and ``eval()`` do not change it.
-    Built under ``caffe_port.data.rng.seeded``, it draws what Caffe's net would draw: fillers and
-    data layers now, dropout and dummy data whenever it runs.
+    parameter. Layers of one name get names of their own: see ``spec.names.unique_names``. The phase
+    is the spec's: torch's ``train()`` and ``eval()`` do not change it. Built under
+    ``caffe_port.data.rng.seeded``, it draws what Caffe's net would draw: fillers and data layers
+    now, dropout and dummy data whenever it runs.
 
     Args:
         spec: the net.
@@ -297,7 +298,7 @@ class Net(nn.Module):
 
         return [
             StoredLayer(
-                layer.name,
+                layer.prototxt_name,
                 layer.type,
                 tuple(
                     StoredBlob(

@@ -126,18 +126,18 @@ class Net:
 
     @property
     def layer_dict(self) -> OrderedDict[str, Any]:
-        """Layer name -> layer."""
+        """Layer name -> layer; of several layers of one name the last, as in Caffe."""
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """Layer name -> names of its bottoms."""
-        return OrderedDict((layer.name, list(layer.bottoms)) for layer in self._specs)
+        return OrderedDict((layer.prototxt_name, list(layer.bottoms)) for layer in self._specs)
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """Layer name -> names of its tops."""
-        return OrderedDict((layer.name, list(layer.tops)) for layer in self._specs)
+        return OrderedDict((layer.prototxt_name, list(layer.tops)) for layer in self._specs)
 
     @property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
@@ -151,7 +151,7 @@ class Net:
 
     @property
     def _layer_names(self) -> list[str]:
-        return [layer.name for layer in self._specs]
+        return [layer.prototxt_name for layer in self._specs]
 
     @property
     def _blob_names(self) -> list[str]:

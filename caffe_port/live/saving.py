@@ -42,7 +42,7 @@ def write(net: Net, path: _Path, format: str, diffs: bool = False) -> None:
     spec = net._net.spec
     layers = [
         StoredLayer(
-            layer.name,
+            layer.prototxt_name,
             layer.type,
             tuple(
                 _stored(blob, param, diffs)

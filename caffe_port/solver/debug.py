@@ -37,9 +37,11 @@ class DebugInfo:
             return
         layer = self._specs[index]
         for top in layer.tops:
-            self._line("Forward", layer.name, f"top blob {top} data", self._net.blobs[top].data)
+            self._line(
+                "Forward", layer.prototxt_name, f"top blob {top} data", self._net.blobs[top].data
+            )
         for name, blob in zip(self._names(index), self._blobs(index), strict=True):
-            self._line("Forward", layer.name, f"param blob {name} data", blob.data)
+            self._line("Forward", layer.prototxt_name, f"param blob {name} data", blob.data)
 
     def _backward(self, index: int) -> None:
         layer = self._specs[index]
@@ -47,10 +49,10 @@ class DebugInfo:
             for bottom, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True):
                 if needed:
                     diff = self._net.blobs[bottom].diff
-                    self._line("Backward", layer.name, f"bottom blob {bottom} diff", diff)
+                    self._line("Backward", layer.prototxt_name, f"bottom blob {bottom} diff", diff)
             for i, (param, blob) in enumerate(zip(layer.params, self._blobs(index), strict=True)):
                 if param.lr_mult:
-                    self._line("Backward", layer.name, f"param blob {i} diff", blob.diff)
+                    self._line("Backward", layer.prototxt_name, f"param blob {i} diff", blob.diff)
         if self._wanted() and index == 0:
             self._norms()
 
@@ -87,7 +89,7 @@ class DebugInfo:
                     what = (
                         f"param blob {name} (owned by layer {owner}, param {place}) diff: {diff:g}"
                     )
-                log(f"    [Update] Layer {layer.name}, {what}", place=_PLACE)
+                log(f"    [Update] Layer {layer.prototxt_name}, {what}", place=_PLACE)
 
     def _names(self, index: int) -> list[str]:
         given = [param.name for param in self._specs[index].message.param]

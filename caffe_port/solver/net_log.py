@@ -27,7 +27,7 @@ def log_net(spec: NetSpec) -> None:
         memory = _log_layer(layer, memory)
     for layer in reversed(spec.layers):
         needs = "needs" if layer.needs_backward else "does not need"
-        log(f"{layer.name} {needs} backward computation.", place=_PLACE)
+        log(f"{layer.prototxt_name} {needs} backward computation.", place=_PLACE)
     for name in spec.outputs:
         log(f"This network produces output {name}", place=_PLACE)
     log("Network initialization done.", place=_PLACE)
@@ -66,13 +66,13 @@ def _put_in(layer: caffe_pb2.LayerParameter) -> bool:
 
 def _log_layer(layer: LayerSpec, memory: int) -> int:
     """Returns the memory that the tops of all layers so far need."""
-    log(f"Creating Layer {layer.name}", place=_PLACE)
+    log(f"Creating Layer {layer.prototxt_name}", place=_PLACE)
     for name in layer.bottoms:
-        log(f"{layer.name} <- {name}", place=_PLACE)
+        log(f"{layer.prototxt_name} <- {name}", place=_PLACE)
     for name in layer.tops:
         note = " (in-place)" if name in layer.bottoms else ""
-        log(f"{layer.name} -> {name}{note}", place=_PLACE)
-    log(f"Setting up {layer.name}", place=_PLACE)
+        log(f"{layer.prototxt_name} -> {name}{note}", place=_PLACE)
+    log(f"Setting up {layer.prototxt_name}", place=_PLACE)
     for shape, weight in zip(layer.top_shapes, layer.loss_weights, strict=True):
         sizes = "".join(f"{size} " for size in shape)
         log(f"Top shape: {sizes}({math.prod(shape)})", place=_PLACE)

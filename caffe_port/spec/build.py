@@ -6,12 +6,13 @@ Source: BVLC/caffe net.cpp, Init.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caffe_port.errors import LayerError, NetError, UsageError
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
+from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
 from caffe_port.spec.rules import filter_layers, places
@@ -52,7 +53,6 @@ def build(
     setting.check()
     chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
     connected = insert_splits(chosen)
-    _refuse_duplicates(connected)
     where = places(message, setting.phase, setting.level, setting.stages)
     connector = _Connector(setting, unknown, where)
     for layer in connected:
@@ -60,7 +60,7 @@ def build(
     if connector.unused_shapes:
         names = ", ".join(sorted(connector.unused_shapes))
         raise UsageError(f"input_shapes names {names}, which no Input or data layer makes")
-    shared = connector.sharing.settled(connector.layers)
+    shared = connector.sharing.settled(_named(connector.layers))
     layers = mark_backward(shared, message.force_backward)
     sources = [layer for layer in layers if layer.op.kind == "source"]
     return cls(
@@ -81,24 +81,33 @@ def build(
     )
 
 
-def _refuse_duplicates(layers: Sequence[caffe_pb2.LayerParameter]) -> None:
-    seen: set[str] = set()
+def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
+    """The layers with names of their own; see ``unique_names``.
+
+    Raises:
+        NetError: two layers of one name own parameters, which files of weights tell apart by name.
+    """
+    owners: set[str] = set()
     for layer in layers:
-        if layer.name in seen:
-            raise NetError(
-                f"two layers are named '{layer.name}'; names tie weights to layers and must differ"
-            )
-        seen.add(layer.name)
+        if any(param.owner is None for param in layer.params):
+            if layer.name in owners:
+                raise NetError(
+                    f"two layers with parameters are named '{layer.name}'; files of weights tell "
+                    "layers apart by name: rename one of the two"
+                )
+            owners.add(layer.name)
+    names = unique_names([la.name for la in layers], [bool(la.params) for la in layers])
+    return [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
 
 
 class _Connector:
     """Adds layers one by one, as Caffe's Init does."""
 
     def __init__(
-        self, setting: Setting, unknown: Sequence[UnknownField], places: Mapping[str, int]
+        self, setting: Setting, unknown: Sequence[UnknownField], places: Mapping[str, list[int]]
     ) -> None:
         self.setting = setting
-        self.places = places
+        self.places = {name: iter(taken) for name, taken in places.items()}
         self.layers: list[LayerSpec] = []
         self.shapes: dict[str, Shape] = {}
         self.available: set[str] = set()
@@ -120,7 +129,9 @@ class _Connector:
             op = kind.read(message, extra)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
-            params = self.sharing.params(message, _params(op, bottom_shapes), kind.frozen_params)
+            params = self.sharing.params(
+                message, len(self.layers), _params(op, bottom_shapes), kind.frozen_params
+            )
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
         except ValueError as error:
@@ -158,7 +169,7 @@ class _Connector:
 
     def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
         given: dict[str, list[Plain]] = {}
-        for field in self.unknown.get((layer, self.places.get(layer, 0)), ()):
+        for field in self.unknown.get((layer, next(self.places.get(layer, iter(())), 0)), ()):
             given.setdefault(field.field, []).append(field.value)
         return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
 

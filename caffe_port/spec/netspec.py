@@ -42,7 +42,8 @@ class LayerSpec:
     """One layer, connected.
 
     Attributes:
-        name, type, phase: as in the prototxt; phase is 'TRAIN' or 'TEST'.
+        name: the prototxt's, unless another layer of the net has that one: see ``unique_names``.
+        type, phase: as in the prototxt; phase is 'TRAIN' or 'TEST'.
         dialect: 'bvlc', 'deeplab1' or 'deeplab2', for the few layers that differ between them.
         bottoms, tops: blob names after splits; a top equal to a bottom is in place.
         op: its options.
@@ -80,7 +81,12 @@ class LayerSpec:
     @property
     def is_inserted(self) -> bool:
         """Whether it is a Split that ``insert_splits`` made, not one of the prototxt."""
-        return self.type == "Split" and self.tops[0] == f"{self.name}_0"
+        return self.type == "Split" and self.tops[0] == f"{self.prototxt_name}_0"
+
+    @property
+    def prototxt_name(self) -> str:
+        """The name in the prototxt, in Caffe's log and in its files; other layers may share it."""
+        return self.message.name
 
     @property
     def multiply_adds(self) -> int:

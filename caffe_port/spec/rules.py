@@ -5,7 +5,7 @@ Source: BVLC/caffe net.cpp, FilterNet and StateMeetsRule.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from caffe_port.errors import LayerError
@@ -40,16 +40,16 @@ def included(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> bool
 
 def places(
     net: caffe_pb2.NetParameter, phase: str, level: int, stages: Iterable[str]
-) -> dict[str, int]:
-    """Of the layers of ``net`` that share a name, which one the state takes, from 0."""
+) -> dict[str, list[int]]:
+    """Of the layers of ``net`` that share a name, which ones the state takes, from 0."""
     state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
     met: Counter[str] = Counter()
-    found: dict[str, int] = {}
+    found: defaultdict[str, list[int]] = defaultdict(list)
     for layer in net.layer:
         if included(state, layer):
-            found.setdefault(layer.name, met[layer.name])
+            found[layer.name].append(met[layer.name])
         met[layer.name] += 1
-    return found
+    return dict(found)
 
 
 def filter_layers(

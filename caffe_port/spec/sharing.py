@@ -19,6 +19,7 @@ _MULTIPLIERS = ("lr_mult", "decay_mult")
 @dataclass
 class _Owner:
     layer: str
+    place: int  # of the layer in the net
     index: int
     shape: Shape
     given: dict[str, float]
@@ -29,15 +30,20 @@ class Sharing:
 
     def __init__(self) -> None:
         self._owners: dict[str, _Owner] = {}
-        self._uses: dict[tuple[str, int], _Owner] = {}
+        self._uses: dict[tuple[int, int], _Owner] = {}  # by (place of a layer, index)
 
     def params(
-        self, layer: caffe_pb2.LayerParameter, shapes: Sequence[ParamShape], frozen: bool = False
+        self,
+        layer: caffe_pb2.LayerParameter,
+        place: int,
+        shapes: Sequence[ParamShape],
+        frozen: bool = False,
     ) -> tuple[ParamSpec, ...]:
         """The parameters of a layer with their factors and owners.
 
         Args:
             layer: its message.
+            place: which layer of the net it is.
             shapes: its parameter blobs.
             frozen: whether they are never learned, so that lr_mult is 0.
         Raises:
@@ -48,7 +54,7 @@ class Sharing:
         result = []
         for i, shape in enumerate(shapes):
             spec = layer.param[i] if i < len(layer.param) else caffe_pb2.ParamSpec()
-            owner = self._share(layer.name, i, spec, shape.shape) if spec.name else None
+            owner = self._share((layer.name, place, i), spec, shape.shape) if spec.name else None
             rate = 0.0 if frozen else spec.lr_mult
             result.append(
                 ParamSpec(shape.name, shape.shape, rate, spec.decay_mult, shape.filler, owner)
@@ -56,12 +62,12 @@ class Sharing:
         return tuple(result)
 
     def _share(
-        self, layer: str, index: int, spec: caffe_pb2.ParamSpec, shape: Shape
+        self, user: tuple[str, int, int], spec: caffe_pb2.ParamSpec, shape: Shape
     ) -> tuple[str, int] | None:
         given = {m: getattr(spec, m) for m in _MULTIPLIERS if spec.HasField(m)}
         owner = self._owners.get(spec.name)
         if owner is None:
-            self._owners[spec.name] = self._uses[layer, index] = _Owner(layer, index, shape, given)
+            self._owners[spec.name] = self._uses[user[1:]] = _Owner(*user, shape, given)
             return None
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
         fits = math.prod(shape) == math.prod(owner.shape) if permissive else shape == owner.shape
@@ -76,32 +82,33 @@ class Sharing:
                     f"param '{spec.name}' is shared with layer '{owner.layer}' and has {name} "
                     f"{value} here, {owner.given[name]} there; expected the same"
                 )
-        self._uses[layer, index] = owner
+        self._uses[user[1:]] = owner
         return (owner.layer, owner.index)
 
     def settled(self, layers: Sequence[LayerSpec]) -> list[LayerSpec]:
         """The layers with the factors that hold for a shared parameter, whichever layer gave them.
 
         Args:
-            layers: all layers of the net, whose ``params`` this made.
+            layers: all layers of the net, whose ``params`` this made, under their final names.
         """
+
+        def settled(place: int, index: int, param: ParamSpec) -> ParamSpec:
+            owner = self._uses.get((place, index))
+            return param if owner is None else _settled(layers[place], param, owner, layers)
+
         return [
-            replace(
-                layer,
-                params=tuple(
-                    self._settled(layer, i, param) for i, param in enumerate(layer.params)
-                ),
-            )
-            for layer in layers
+            replace(layer, params=tuple(settled(place, i, p) for i, p in enumerate(layer.params)))
+            for place, layer in enumerate(layers)
         ]
 
-    def _settled(self, layer: LayerSpec, index: int, param: ParamSpec) -> ParamSpec:
-        owner = self._uses.get((layer.name, index))
-        if owner is None:
-            return param
-        rate = owner.given.get("lr_mult", param.lr_mult)
-        return replace(
-            param,
-            lr_mult=param.lr_mult if layer.op.frozen_params else rate,
-            decay_mult=owner.given.get("decay_mult", param.decay_mult),
-        )
+
+def _settled(
+    layer: LayerSpec, param: ParamSpec, owner: _Owner, layers: Sequence[LayerSpec]
+) -> ParamSpec:
+    rate = owner.given.get("lr_mult", param.lr_mult)
+    return replace(
+        param,
+        owner=param.owner and (layers[owner.place].name, owner.index),
+        lr_mult=param.lr_mult if layer.op.frozen_params else rate,
+        decay_mult=owner.given.get("decay_mult", param.decay_mult),
+    )

@@ -53,8 +53,9 @@ def write_caffemodel(
         layers: the weights. A legacy blob is written with num, channels, height and width.
         name: the net's name, used without ``net_message``.
         net_message: a V2 NetParameter without blobs, whose fields are written too. Its layers
-            give the order; each of ``layers`` that has blobs must be one of them, by name. A
-            fork's options go out under the numbers that fork gave them.
+            give the order; each of ``layers`` that has blobs must be one of them, by name, and
+            layers of one name have the same order in both. A fork's options go out under the
+            numbers that fork gave them.
     Raises:
         UsageError: the file would pass protobuf's limit of 2 GB, a blob is not float32 or
             float64, a layer lacks a shared blob, or ``net_message`` does not fit ``layers``.
@@ -118,9 +119,9 @@ def _with_message(
     message: Message, layers: Sequence[StoredLayer]
 ) -> tuple[bytes, list[_EncodedLayer]]:
     """The net's own fields, and its layers with the stored blobs put where Caffe puts them."""
-    stored = {layer.name: layer for layer in layers if layer.blobs}
-    if len(stored) != sum(1 for layer in layers if layer.blobs):
-        raise UsageError("two layers with blobs have the same name: a net's message takes one")
+    stored: dict[str, list[StoredLayer]] = {}
+    for layer in layers:
+        stored.setdefault(layer.name, []).append(layer)
     described = list(message.layer)  # type: ignore[attr-defined]
     head = type(message)()
     head.CopyFrom(message)
@@ -129,11 +130,11 @@ def _with_message(
     for layer in described:
         if len(layer.blobs):
             raise UsageError(f"layer '{layer.name}' of the net's message holds blobs of its own")
-        blobs = stored.pop(layer.name, StoredLayer(layer.name)).blobs
+        blobs = same.pop(0).blobs if (same := stored.get(layer.name)) else ()
         before, after = _split(encode_layer(layer))
         encoded.append(_EncodedLayer(before, tuple(map(encode_blob, blobs)), after))
-    if stored:
-        raise UsageError(f"the net's message has no layer {', '.join(map(repr, stored))}")
+    if left := [name for name, same in stored.items() if any(layer.blobs for layer in same)]:
+        raise UsageError(f"the net's message has no layer for the blobs of {', '.join(left)}")
     return head.SerializeToString(deterministic=True), encoded
 
 

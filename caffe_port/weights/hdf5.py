@@ -184,11 +184,12 @@ def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> N
     """Writes Caffe's HDF5 weights, all of it or nothing.
 
     Of blobs over the very same memory only the first is written, as Caffe does for a shared
-    parameter. Diffs, where there are any, go to ``/diff``.
+    parameter. Layers of one name share a group, which at most one of them may have blobs for; Caffe
+    itself writes no such file. Diffs, where there are any, go to ``/diff``.
 
     Raises:
         UsageError: a blob is neither float32 nor float64, or is legacy, whose 4-D shape HDF5
-            readers refuse; a layer's name is no name of one HDF5 group, or occurs twice.
+            readers refuse; a layer's name is no name of one HDF5 group, or two with blobs have it.
         OSError: the file cannot be written.
     """
     check_writable(layers)
@@ -200,29 +201,34 @@ def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> N
         if any(blob.diff is not None for layer in layers for blob in layer.blobs):
             diffs = file.create_group("diff")
         for layer in layers:
-            group = data.create_group(layer.name)
-            group_diffs = None if diffs is None else diffs.create_group(layer.name)
+            group = data.require_group(layer.name)
+            group_diffs = None if diffs is None else diffs.require_group(layer.name)
             for index, blob in layer.numbered():
                 same = identity(blob.data)
                 if same not in owned:
+                    if str(index) in group:
+                        raise UsageError(
+                            f"two layers with blobs of their own are named '{layer.name}', and "
+                            "HDF5 holds each name once; write .caffemodel"
+                        )
                     group.create_dataset(str(index), data=blob.data)
                 if same is not None:
                     owned.add(same)
-                if group_diffs is not None and blob.diff is not None:
+                if (
+                    group_diffs is not None
+                    and blob.diff is not None
+                    and (str(index) not in group_diffs)
+                ):
                     group_diffs.create_dataset(str(index), data=blob.diff)
 
 
 def _check_names(layers: Sequence[StoredLayer]) -> None:
-    seen: set[str] = set()
     for layer in layers:
         name = layer.name
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise UsageError(
                 f"layer {name!r} cannot be a group of Caffe's HDF5 layout; write .caffemodel"
             )
-        if name in seen:
-            raise UsageError(f"two layers are named '{name}'; HDF5 holds each name once")
-        seen.add(name)
         if any(blob.legacy for blob in layer.blobs):
             raise UsageError(
                 f"layer '{name}' has blobs in the legacy 4-D shape, which HDF5 cannot mark: load "

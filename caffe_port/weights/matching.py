@@ -6,11 +6,12 @@ Source: BVLC/caffe net.cpp, CopyTrainedLayersFrom; blob.cpp, ShapeEquals.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from caffe_port.errors import WeightMismatchError
-from caffe_port.spec import NetSpec
+from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
 from caffe_port.weights.stored import StoredBlob, StoredLayer
 
@@ -73,16 +74,18 @@ def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
 
 
 def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
-    """Matches by layer name and position."""
+    """Matches by layer name and position.
+
+    Layers of one name are matched in their order; those without parameters take no part.
+    """
     result = Match()
-    wanted = {layer.name: layer for layer in spec.layers}
     filled: set[tuple[str, int]] = set()
-    for stored in layers:
-        if stored.name not in wanted:
+    for stored, layer in _partners(spec, layers):
+        if layer is None:
             if stored.blobs:
                 result.extra.append(f"layer '{stored.name}' with {len(stored.blobs)} blobs")
             continue
-        params, message = wanted[stored.name].params, wanted[stored.name].message
+        params, message = layer.params, layer.message
         strict_dim = message.strict_dim or not message.HasField("strict_dim")
         blobs = list(stored.numbered())
         complete = [i for i, _ in blobs] == list(range(len(params)))
@@ -100,10 +103,30 @@ def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
                     f"{params[i].shape} expected"
                 )
                 continue
-            result.pairs.append((stored.name, i, blob))
-            filled.add((stored.name, i))
+            result.pairs.append((layer.name, i, blob))
+            filled.add((layer.name, i))
     result.missing = _missing(spec, filled)
     return result
+
+
+def _partners(
+    spec: NetSpec, layers: Sequence[StoredLayer]
+) -> Iterator[tuple[StoredLayer, LayerSpec | None]]:
+    """Each stored layer with the layer of the net that it belongs to, if there is one."""
+    wanted: defaultdict[str, list[LayerSpec]] = defaultdict(list)
+    for layer in sorted(spec.layers, key=lambda layer: not layer.params):
+        same = wanted[layer.prototxt_name]
+        if layer.params or not same:
+            same.append(layer)
+    with_blobs = {stored.name for stored in layers if stored.blobs}
+    met: Counter[str] = Counter()
+    for stored in layers:
+        if not stored.blobs and stored.name in with_blobs:
+            continue
+        same = wanted.get(stored.name, [])
+        # a TRAIN and a TEST layer of one name may both be stored: the last one counts
+        yield stored, same[min(met[stored.name], len(same) - 1)] if same else None
+        met[stored.name] += 1
 
 
 def _missing(spec: NetSpec, filled: set[tuple[str, int]]) -> list[str]:

@@ -1,6 +1,7 @@
 """Layers as a flat state dict and back: what .pt and .safetensors have in common.
 
-The dict's keys are those of the Net, ``<layer>.<parameter>``; a list beside it says which layers
+The dict's keys are those of the Net, ``<layer>.<parameter>``, where layers of one
+name get names of their own (``spec.names``); a list beside it says which layers
 there are, in order, so that Caffe's layers come back from a flat dict.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from caffe_port.errors import FormatError, UsageError
+from caffe_port.spec.names import unique_names
 from caffe_port.weights.stored import (
     Identity,
     StoredBlob,
@@ -55,8 +57,9 @@ def flatten(layers: Sequence[StoredLayer], format: str) -> FlatState:
     check_complete(layers, format)
     state = FlatState({}, [], {}, [])
     owners: dict[Identity, str] = {}
-    for layer in layers:
-        keys = [f"{layer.name}.{name}" for name in layer.parameter_names()]
+    names = unique_names([layer.name for layer in layers], [bool(la.blobs) for la in layers])
+    for layer, unique in zip(layers, names, strict=True):
+        keys = [f"{unique}.{name}" for name in layer.parameter_names()]
         state.layers.append([layer.name, layer.type, keys])
         for key, blob in zip(keys, layer.blobs, strict=True):
             if key in state.blobs:
@@ -104,15 +107,16 @@ def unflatten(
     marked = frozenset(legacy)
     used: set[str] = set()
     result = []
-    for entry in layers:
-        name, type, keys = _entry(entry)
+    entries = [_entry(entry) for entry in layers]
+    names = unique_names([name for name, _, _ in entries], [bool(keys) for _, _, keys in entries])
+    for (name, type, keys), unique in zip(entries, names, strict=True):
         stored = []
         for key in keys:
-            if key not in blobs or not key.startswith(f"{name}."):
+            if key not in blobs or not key.startswith(f"{unique}."):
                 raise FormatError(f"layer '{name}' lists the tensor '{key}', which is not its own")
             if key in marked and blobs[key].data.ndim != 4:
                 raise FormatError(f"'{key}' is marked legacy but has not four axes")
-            blob, short = blobs[key], key[len(name) + 1 :]
+            blob, short = blobs[key], key[len(unique) + 1 :]
             stored.append(StoredBlob(blob.data, key in marked, name=short, load=blob.load))
         before = len(used)
         used.update(keys)

@@ -259,8 +259,8 @@ def test_names_that_are_no_group(path: Path, name: str) -> None:
 
 
 def test_what_cannot_be_written(path: Path) -> None:
-    with pytest.raises(UsageError, match="two layers are named 'a'"):
-        write_hdf5(path, [layer("a"), layer("a")])
+    with pytest.raises(UsageError, match="two layers with blobs of their own are named 'a'"):
+        write_hdf5(path, [layer("a", array(1)), layer("a", array(1))])
     legacy = StoredLayer("a", "", (StoredBlob(array(1, 1, 1, 3), legacy=True),))
     with pytest.raises(UsageError, match="legacy 4-D shape"):
         write_hdf5(path, [legacy])

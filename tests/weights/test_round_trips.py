@@ -125,9 +125,13 @@ def test_parameter_names_are_kept(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["pt", "safetensors"])
-def test_two_parameters_of_one_key_are_refused(tmp_path: Path, format: str) -> None:
-    with pytest.raises(UsageError, match=r"two parameters are named 'x.weight'"):
-        write_weights(tmp_path / f"x.{format}", [layer("x", array(1))] * 2)
+def test_layers_of_one_name_keep_their_blobs(tmp_path: Path, format: str) -> None:
+    write_weights(tmp_path / f"x.{format}", [layer("x", array(1)), layer("x", array(2))])
+    found = read_weights(tmp_path / f"x.{format}").layers
+    assert [(one.name, one.blobs[0].data.size) for one in found] == [("x", 1), ("x", 2)]
+    keys = [layer("x", array(1)), layer("x#2", array(1)), layer("x", array(1))]
+    write_weights(tmp_path / f"x.{format}", keys)
+    assert len(read_weights(tmp_path / f"x.{format}").layers) == 3
     twice = [layer("data", type="Data")] * 2  # one for TRAIN, one for TEST
     write_weights(tmp_path / f"x.{format}", twice)
     assert len(read_weights(tmp_path / f"x.{format}").layers) == 2

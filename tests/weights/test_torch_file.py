@@ -90,7 +90,7 @@ def test_sharing_is_kept(path: Path) -> None:
         ({"layers": []}, "'a.weight' belongs to no layer"),
         ({"layers": [["a", "", ["a.bias"]]]}, "lists the tensor 'a.bias'"),
         ({"layers": [["b", "", ["a.weight"]]]}, "which is not its own"),
-        ({"layers": [["a", "", ["a.weight"]]] * 2}, "listed before"),
+        ({"layers": [["a", "", ["a.weight"]]] * 2}, "which is not its own"),
         ({"layers": [["a", "", ["a.weight"] * 2]]}, "listed before"),
         ({"legacy": ["a.weight"]}, "has not four axes"),
         ({"state_dict": {"a.weight": 1}}, "'a.weight' is not a dense tensor"),

@@ -67,7 +67,7 @@ class _Watch:
     """Times the layers of a net from now on."""
 
     def __init__(self, net: Net) -> None:
-        self._names = [layer.name for layer in net._net.spec.layers]
+        self._names = [layer.prototxt_name for layer in net._net.spec.layers]
         self._sums: defaultdict[tuple[str, int], float] = defaultdict(float)
         self._begin = 0.0
         net.before_forward(self._start)
