@@ -6,9 +6,48 @@ Each says where, what was found, what was expected and, where it can, what to do
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from typing import Literal
 
 from caffe_port.printing import printable
+
+Interface = Literal["python", "caffe-port", "caffe"]
+_interfaces: list[Interface] = ["python"]
+# how caffe-port and caffe spell an option of Python; "" where the program has none
+_SPELLINGS = {
+    "allow_python_layers": ("--allow-python-layers", "-allow_python_layers"),
+    "level": ("--level {}", "-level {}"),
+    "phase": ("--phase {}", ""),
+    "stages": ("--stage {}", "-stage {}"),
+}
+
+
+@contextlib.contextmanager
+def speaking(interface: Interface) -> Iterator[None]:
+    """While a command of that program runs, messages name its options; see ``option``."""
+    _interfaces.append(interface)
+    try:
+        yield
+    finally:
+        _interfaces.remove(interface)
+
+
+def option(name: str, value: object) -> str:
+    """An option of ``caffe_port.load`` as whoever reads the message writes it.
+
+    Args:
+        name: its name in Python.
+        value: what to set it to.
+    Returns:
+        Such as ``stages=['deploy']`` or ``--stage deploy``; "" where the running program has no
+        such option.
+    """
+    if _interfaces[-1] == "python":
+        return f"{name}={value!r}"
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    return _SPELLINGS[name][_interfaces[-1] == "caffe"].format(text)
 
 
 class _Shown(BaseException):

@@ -18,6 +18,7 @@ from caffe_port.weights.sniff import is_text, read_head
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
 
 Cell = str | int
+_STATE = {"phase": "TEST", "level": 0, "stages": ()}  # where an option is not given
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listi
     if not parsed.message.layer and parsed.unknown:
         return _solver(path, variables)
     given = {k: v for k, v in options.items() if k not in ("variables", "dialect")}
-    given["phase"] = options.get("phase") or "TEST"
+    given |= {name: options.get(name) or default for name, default in _STATE.items()}
     spec = NetSpec.build(
         parsed.message, dialect=parsed.dialect, unknown=parsed.unknown, text=parsed.text, **given
     )

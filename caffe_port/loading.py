@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.net import Net
@@ -25,8 +26,8 @@ def load(
     variables: Mapping[str, str] | None = None,
     dialect: str | None = None,
     strict: bool = True,
-    level: int = 0,
-    stages: Sequence[str] = (),
+    level: int | None = None,
+    stages: Sequence[str] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python_layers: bool = False,
 ) -> Net:
@@ -40,7 +41,8 @@ def load(
         variables: values for `${NAME}` in the prototxt.
         dialect: 'bvlc', 'deeplab1' or 'deeplab2' where the text alone does not tell.
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
-        level, stages: NetState besides the phase; a converted model remembers its own.
+        level, stages: NetState besides the phase; the default is what a converted model
+            remembers, else 0 and none. The stages of a prototxt's own `state` are added.
         input_shapes: shapes that replace those of Input and data layers, by top.
         allow_python_layers: whether layers of type Python may import and run the code they name;
             say yes only to a model that you trust.
@@ -66,18 +68,18 @@ def _built(spec: NetSpec, stored: WeightFile | None, strict: bool) -> Net:
     return net
 
 
-def read_spec(net: _Path, *, variables: Mapping[str, str] | None = None) -> NetSpec:
+def read_spec(net: _Path, **options: Any) -> NetSpec:
     """What ``load`` would build, without building it.
 
     Args:
         net: as for ``load``.
-        variables: values for `${NAME}` in the prototxt.
+        options: those of ``load`` that choose the net: phase, variables and so on.
     Raises:
         CaffePortError: as ``load`` does for this file.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownFieldWarning)  # load will say it
-        return _spec_of(net, variables=variables)[0]
+        return _spec_of(net, **options)[0]
 
 
 def _spec_of(
@@ -85,8 +87,8 @@ def _spec_of(
     phase: str | None = None,
     variables: Mapping[str, str] | None = None,
     dialect: str | None = None,
-    level: int = 0,
-    stages: Sequence[str] = (),
+    level: int | None = None,
+    stages: Sequence[str] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python_layers: bool = False,
 ) -> tuple[NetSpec, WeightFile | None]:
@@ -94,7 +96,9 @@ def _spec_of(
     stored: WeightFile | None = None
     if _is_converted(net):
         stored = read_weights(net)
-        text, level, stages, shapes = _remembered(stored, net)
+        text, own_level, own_stages, shapes = _remembered(stored, net)
+        level = own_level if level is None else level
+        stages = own_stages if stages is None else stages
         phase, input_shapes = phase or stored.metadata.get("phase"), input_shapes or shapes
         dialect = dialect or stored.metadata.get("dialect")
     else:
@@ -105,8 +109,8 @@ def _spec_of(
         message = f"{os.fspath(net)}:\n  {found}"
         warnings.warn(message, UnknownFieldWarning, stacklevel=3)
     spec = NetSpec.build(
-        parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level,
-        stages=stages, input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
+        parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level or 0,
+        stages=stages or (), input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
         allow_python_layers=allow_python_layers,
     )  # fmt: skip
     return spec, stored

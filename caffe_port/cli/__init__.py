@@ -67,12 +67,12 @@ class _Commands(click.Group):
             formatter.write_dl(sorted(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        from caffe_port.errors import CaffePortError
+        from caffe_port.errors import CaffePortError, speaking
         from caffe_port.files import described
         from caffe_port.start import told
 
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), speaking("caffe-port"):
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except BrokenPipeError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from caffe_port.cli.options import crop_option, mean_option, set_option
+from caffe_port.cli.options import NetOptions, crop_option, mean_option, net_options, of_net
 from caffe_port.printing import echo
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-class Options(TypedDict):
+class Options(NetOptions):
     """The command's arguments."""
 
     net: Path
@@ -39,7 +39,6 @@ class Options(TypedDict):
     crop: tuple[int, int] | None
     mean: tuple[float, float, float]
     blob: str | None
-    variables: dict[str, str]
     device: str
     optimized: bool
     jobs: int | None
@@ -76,7 +75,6 @@ class Options(TypedDict):
 @crop_option
 @mean_option
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
-@set_option
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
 @click.option(
@@ -115,6 +113,7 @@ class Options(TypedDict):
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
 )
+@net_options
 def command(**options: Unpack[Options]) -> None:
     """Run NET over images and score it: mean IoU before and after the dense CRF.
 
@@ -219,22 +218,23 @@ def _settings(options: Options) -> Settings:
     from caffe_port.evaluation.settings import Settings
     from caffe_port.loading import read_spec
 
-    net, variables = options["net"], options["variables"]
-    crop = options["crop"] or image_size(read_spec(net, variables=variables))
+    chosen = {"phase": "TEST"} | of_net(options)
+    crop = options["crop"] or image_size(read_spec(options["net"], **chosen))
     return Settings(crop, options["mean"], unknown_labels=options["unknown_labels"])
 
 
 def _network(options: Options) -> NetMaker:
     from caffe_port.evaluation.makers import NetMaker
 
-    weights = options["weights"]
+    weights, chosen = options["weights"], of_net(options)
     return NetMaker(
         str(options["net"]),
         None if weights is None else str(weights),
         options["blob"],
-        options["variables"],
+        chosen.pop("variables", {}),
         options["device"],
         options["optimized"],
+        chosen,
     )
 
 

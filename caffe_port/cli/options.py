@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict, TypeVar
 
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class NetOptions(TypedDict):
+    """What ``net_options`` adds to a command's arguments; ``caffe_port.load`` takes them all."""
+
+    phase: str | None
+    stages: tuple[str, ...] | None
+    level: int | None
+    variables: dict[str, str]
+    dialect: str | None
+    input_shapes: dict[str, tuple[int, ...]]
+    allow_python_layers: bool
 
 
 def named_value(value: str, expected: str) -> tuple[str, str]:
@@ -40,6 +52,13 @@ def _shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
         name, sizes = named_value(value, expected)
         result[name] = tuple(_positive(size, value, expected) for size in sizes.split(","))
     return result
+
+
+def _stages(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    names = [name.strip() for value in values for name in value.split(",")]
+    if "" in names:
+        raise click.BadParameter("an empty stage; expected a name, or names such as A,B")
+    return tuple(names) or None
 
 
 def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
@@ -87,7 +106,18 @@ _TEXT_OPTIONS = (
     ),
 )  # fmt: skip
 _NET_OPTIONS = (
-    click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), help="Which layers are in."),
+    click.option(
+        "--phase", type=click.Choice(["TEST", "TRAIN"]),
+        help="The phase whose layers are in.  [default: TEST, or what the model remembers]",
+    ),
+    click.option(
+        "--stage", "stages", multiple=True, metavar="NAME", callback=_stages,
+        help="A stage of the net, for layers with rules about stages; repeat for each.",
+    ),
+    click.option(
+        "--level", type=click.IntRange(-(2**31), 2**31 - 1),
+        help="The net's level, for layers with min_level or max_level.  [default: 0]",
+    ),
     *_TEXT_OPTIONS,
     click.option(
         "--input-shape", "input_shapes", multiple=True, metavar="BLOB=N,C,H,W", callback=_shapes,
@@ -107,8 +137,14 @@ def text_options(function: Function) -> Function:
     return function
 
 
+def of_net(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's arguments those that ``net_options`` added and the user gave."""
+    given = {name: options[name] for name in NetOptions.__annotations__}
+    return {k: v for k, v in given.items() if v is not None and v is not False and v != {}}
+
+
 def net_options(function: Function) -> Function:
-    """Adds what every command that builds a net takes: phase, variables and so on."""
+    """Adds what every command that builds a net takes: phase, stages, shapes and so on."""
     for option in reversed(_NET_OPTIONS):
         function = option(function)
     return function

@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class NetMaker:
         device: where it runs, as torch names it.
         optimized: run it by an inference plan, see ``Net.optimized``: faster, the same within the
             parity rule.
+        options: what else ``load`` takes to choose the net: phase ('TEST' where it is not given),
+            level, stages, dialect, input_shapes and allow_python_layers.
     """
 
     net: str
@@ -45,6 +48,11 @@ class NetMaker:
     variables: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     optimized: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"phase": "TEST", "variables": self.variables, **self.options}
 
     @property
     def on_cpu(self) -> bool:
@@ -61,7 +69,7 @@ class NetMaker:
 
         from caffe_port.loading import load
 
-        net = load(self.net, self.weights, phase="TEST", variables=self.variables)
+        net = load(self.net, self.weights, **self._options)
         net = net.to(self.device).eval()
         blob, data = self.blob or score_blob(net.spec), data_blob(net.spec)
         resizes = resizing(net.spec, blob)
@@ -90,7 +98,7 @@ class NetMaker:
         return Network(classify, enlarge if resizes else None)
 
     def describe(self) -> dict[str, object]:
-        """Digests of the files, the variables and the blob; the device changes no label.
+        """Digests of the files, the options and the blob; the device changes no label.
 
         Raises:
             CaffePortError: a file is broken, which is said before there is a folder of results.
@@ -98,7 +106,8 @@ class NetMaker:
         files = {"net": self.net, "weights": self.weights}
         digests = {name: _digest(path) if path else None for name, path in files.items()}
         plan = {"optimized": True} if self.optimized else {}
-        return {**digests, "blob": self.blob or "found", "variables": dict(self.variables), **plan}
+        options = {**self.options, "variables": dict(self.variables)}
+        return {**digests, "blob": self.blob or "found", **options, **plan}
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
-from caffe_port.spec.rules import filter_layers, places
+from caffe_port.spec.rules import filter_layers, included, left_out, places
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
 
 AUTOMATIC = "(automatic)"
+_SHOWN = 3  # layers in one message
 MAX_ELEMENTS = 2**31 - 1  # Caffe's own limits on a blob: its counts are 32-bit,
 MAX_AXES = 32  # and blob.hpp, kMaxBlobAxes
 
@@ -33,6 +34,11 @@ class Setting:
     level: int
     stages: tuple[str, ...]
     input_shapes: Mapping[str, Sequence[int]]
+
+    @property
+    def state(self) -> caffe_pb2.NetState:
+        """As rules see it."""
+        return caffe_pb2.NetState(phase=self.phase, level=self.level, stage=self.stages)
 
     def check(self) -> None:
         """Raises UsageError for a phase or a level that Caffe cannot have."""
@@ -51,10 +57,11 @@ def build(
 ) -> NetSpec:
     """Does the work of ``NetSpec.build``."""
     setting.check()
-    chosen = filter_layers(message, setting.phase, setting.level, setting.stages)
-    connected = insert_splits(chosen)
-    where = places(message, setting.phase, setting.level, setting.stages)
-    connector = _Connector(setting, unknown, where)
+    state = setting.state
+    connected = insert_splits(
+        filter_layers(message, state), lambda blob: _made_elsewhere(message, state, blob)
+    )
+    connector = _Connector(setting, unknown, places(message, state))
     for layer in connected:
         connector.add(layer)
     if connector.unused_shapes:
@@ -79,6 +86,18 @@ def build(
         unknown=tuple(unknown),
         text=text,
     )
+
+
+def _made_elsewhere(message: caffe_pb2.NetParameter, state: caffe_pb2.NetState, blob: str) -> str:
+    """For a message: the layers that make a blob in another state, and how to get them."""
+    makers = [
+        f"layer '{layer.name}' ({layer.type}) has {left_out(state, layer)}"
+        for layer in message.layer
+        if blob in layer.top and not included(state, layer)
+    ]
+    stages = "".join(f", stage '{stage}'" for stage in state.stage)
+    where = f" in phase {caffe_pb2.Phase.Name(state.phase)}{stages}" if makers else ""
+    return where + "".join(f"; {maker}" for maker in makers[:_SHOWN])
 
 
 def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:

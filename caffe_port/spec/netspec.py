@@ -169,7 +169,8 @@ class NetSpec:
             message: of generation V2 (``caffe_port.proto.read_net`` upgrades).
             phase: 'TRAIN' or 'TEST'.
             dialect: 'bvlc', 'deeplab1' or 'deeplab2'.
-            level, stages: what NetState holds besides the phase.
+            level, stages: what NetState holds besides the phase. As in Caffe, the stages of the
+                net's own `state` are added, its phase and level are not.
             input_shapes: shapes that replace those of Input and data layers, by top.
             unknown: what the reader did not know, given to the layers as ``extra``.
             text: remembered with the spec.
@@ -186,7 +187,8 @@ class NetSpec:
         typed: Any = message  # its stub lacks the method
         if lacking := typed.FindInitializationErrors():
             raise NetError(f"required fields are missing: {', '.join(lacking)}; set them")
-        setting = Setting(phase, dialect, level, tuple(stages), dict(input_shapes or {}))
+        every_stage = tuple(dict.fromkeys((*message.state.stage, *stages)))
+        setting = Setting(phase, dialect, level, every_stage, dict(input_shapes or {}))
         with python_layers(allow_python_layers):
             return build(cls, message, setting, unknown, text)
 

@@ -6,10 +6,10 @@ Source: BVLC/caffe net.cpp, FilterNet and StateMeetsRule.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 
-from caffe_port.errors import LayerError
+from caffe_port.errors import LayerError, option
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.printer import print_text
 
 
 def meets(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> bool:
@@ -38,11 +38,48 @@ def included(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> bool
     return not any(meets(state, rule) for rule in layer.exclude)
 
 
-def places(
-    net: caffe_pb2.NetParameter, phase: str, level: int, stages: Iterable[str]
-) -> dict[str, list[int]]:
+def left_out(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> str:
+    """Why a layer is not in the net, for a message: its rules, and the options that include it.
+
+    Args:
+        state: one that does not include the layer.
+        layer: it.
+    Returns:
+        Such as "include { phase: TRAIN }: give --phase TRAIN".
+    """
+    kind, rules = ("include", layer.include) if layer.include else ("exclude", layer.exclude)
+    shown = " ".join(f"{kind} {{ {_rule(rule)} }}" for rule in rules)
+    if layer.include:
+        options = _options(state, layer.include[0])
+    else:
+        by_phase = all(rule.HasField("phase") for rule in layer.exclude if meets(state, rule))
+        other = "TRAIN" if state.phase == caffe_pb2.TEST else "TEST"
+        options = [option("phase", other)] if by_phase else []
+    options = [] if "" in options else options
+    return shown + (f": give {' '.join(options)}" if options else "")
+
+
+def _rule(rule: caffe_pb2.NetStateRule) -> str:
+    return " ".join(print_text(rule).split())
+
+
+def _options(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> list[str]:
+    """What has to be given to meet an include rule; nothing where no option can."""
+    if not set(state.stage).isdisjoint(rule.not_stage):
+        return []
+    wanted = []
+    if rule.HasField("phase") and rule.phase != state.phase:
+        wanted.append(option("phase", caffe_pb2.Phase.Name(rule.phase)))
+    if rule.HasField("min_level") and state.level < rule.min_level:
+        wanted.append(option("level", rule.min_level))
+    if rule.HasField("max_level") and state.level > rule.max_level:
+        wanted.append(option("level", rule.max_level))
+    stages = [name for name in rule.stage if name not in state.stage]
+    return [*wanted, option("stages", stages)] if stages else wanted
+
+
+def places(net: caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> dict[str, list[int]]:
     """Of the layers of ``net`` that share a name, which ones the state takes, from 0."""
-    state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
     met: Counter[str] = Counter()
     found: defaultdict[str, list[int]] = defaultdict(list)
     for layer in net.layer:
@@ -53,8 +90,7 @@ def places(
 
 
 def filter_layers(
-    net: caffe_pb2.NetParameter, phase: str, level: int, stages: Iterable[str]
+    net: caffe_pb2.NetParameter, state: caffe_pb2.NetState
 ) -> list[caffe_pb2.LayerParameter]:
-    """The layers of ``net`` in phase 'TRAIN' or 'TEST'."""
-    state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
+    """The layers of ``net`` in a state."""
     return [layer for layer in net.layer if included(state, layer)]

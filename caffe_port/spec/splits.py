@@ -8,7 +8,7 @@ Source: BVLC/caffe insert_splits.cpp.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from caffe_port.errors import NetError
 from caffe_port.proto import caffe_pb2
@@ -18,15 +18,19 @@ _Top = tuple[int, int]  # layer index, top index
 
 def insert_splits(
     layers: Sequence[caffe_pb2.LayerParameter],
+    made_elsewhere: Callable[[str], str] = lambda blob: "",
 ) -> list[caffe_pb2.LayerParameter]:
     """Gives every layer its own copy of a blob that several layers read.
 
     A non-zero explicit loss_weight on a blob counts as a reader and moves to the first copy.
 
+    Args:
+        layers: of one phase.
+        made_elsewhere: of a blob that none of them makes, where it is made, for the error.
     Raises:
         NetError: a bottom that no layer before makes.
     """
-    sources, readers, weights = _trace(layers)
+    sources, readers, weights = _trace(layers, made_elsewhere)
     used: Counter[_Top] = Counter()
     result: list[caffe_pb2.LayerParameter] = []
     for i, original in enumerate(layers):
@@ -49,7 +53,7 @@ def insert_splits(
 
 
 def _trace(
-    layers: Sequence[caffe_pb2.LayerParameter],
+    layers: Sequence[caffe_pb2.LayerParameter], made_elsewhere: Callable[[str], str]
 ) -> tuple[dict[tuple[int, int], _Top], Counter[_Top], dict[_Top, float]]:
     """For each (layer, bottom) the top it reads; how often each top is read; loss weights."""
     last: dict[str, _Top] = {}
@@ -59,7 +63,7 @@ def _trace(
     for i, layer in enumerate(layers):
         for j, blob in enumerate(layer.bottom):
             if blob not in last:
-                raise NetError(_missing(layers, i, j))
+                raise NetError(_missing(layers, i, j, made_elsewhere(blob)))
             sources[i, j] = last[blob]
             readers[last[blob]] += 1
         for j, blob in enumerate(layer.top):
@@ -71,14 +75,14 @@ def _trace(
     return sources, readers, weights
 
 
-def _missing(layers: Sequence[caffe_pb2.LayerParameter], i: int, j: int) -> str:
+def _missing(layers: Sequence[caffe_pb2.LayerParameter], i: int, j: int, elsewhere: str) -> str:
     layer, blob = layers[i], layers[i].bottom[j]
     where = f"layer '{layer.name}' ({layer.type}): bottom {j} is '{blob}', "
     for later in layers[i:]:
-        if blob in later.top:
+        if blob in later.top and not elsewhere:
             order = "itself" if later is layer else f"the later layer '{later.name}'"
             return where + f"made by {order}: a cycle, or layers out of order"
-    return where + "which no layer makes"
+    return where + "which no layer makes" + elsewhere
 
 
 def _split_name(layers: Sequence[caffe_pb2.LayerParameter], top: _Top, blob: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 from caffe_port.cli.gflags import Flag, Flags, parse, usage
-from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.errors import CaffePortError, UsageError, speaking
 from caffe_port.files import described
 from caffe_port.solver.log import (
     ERROR,
@@ -93,7 +93,7 @@ def _logged(program: str, body: Body, flags: Flags, others: list[str]) -> None:
             open_file(folder, program)
         except OSError as error:  # as glog, which goes on without the file
             log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), speaking("caffe"):
         warnings.showwarning = _log_warning
         body(flags, others)
 
