@@ -3,10 +3,13 @@
 import os
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The same examples in every run: a failure is the change's doing, and can be had again.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+# How long they take depends on the machine, and fails nothing.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 # Triton's kernels run in its interpreter, on the CPU; it reads this when it is first imported.

@@ -57,7 +57,8 @@ CASES = {
         def main():
             going = Going()
             del going
-            time.sleep(60)
+            while True:
+                time.sleep(60)
     """,
     "with threads that wait for ever": """
         def main():
@@ -66,7 +67,8 @@ CASES = {
     """,
     "after its end": """
         def main():
-            threading.Thread(target=lambda: (time.sleep(0.2), os.kill(os.getpid(), 2))).start()
+            ended = threading.main_thread().join
+            threading.Thread(target=lambda: (ended(), os.kill(os.getpid(), 2))).start()
             return 0
     """,
 }

@@ -7,22 +7,22 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from caffe_port import stalls, watchdog
 from caffe_port.errors import UsageError
+from tests.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="made for /proc and fork")
 START = """
 import os, signal, subprocess, sys, threading, time
 from caffe_port import start, stalls, watchdog
-watchdog._TOLD_AFTER, watchdog._GRACE, watchdog._TICK, watchdog._END = 0.2, 0.2, 0.1, 0.3
+watchdog._TOLD_AFTER, watchdog._GRACE, watchdog._TICK, watchdog._END = 0.2, 0.2, 0.1, {end}
 def stall():
     with stalls.Waiting("/mnt/net/x.jpg"):
-        time.sleep(60)
+        threading.Event().wait()
 def main():
     print("begun", flush=True)
     {body}
@@ -31,8 +31,14 @@ start.run("evaluate", main, status=2)
 """
 
 
-def program(body, patience="0.5", before=""):
-    code = START.format(body=textwrap.indent(textwrap.dedent(body), "    ").strip(), before=before)
+def program(body, patience="0.5", before="", end=LIMIT):
+    """A watched command.
+
+    Args:
+        end: seconds that it has to end by itself before it is killed.
+    """
+    body = textwrap.indent(textwrap.dedent(body), "    ").strip()
+    code = START.format(body=body, before=before, end=end)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "CAFFE_PORT_PATIENCE": patience},
@@ -41,7 +47,7 @@ def program(body, patience="0.5", before=""):
 
 def test_a_command_that_gets_no_answer_says_so_and_ends_with_its_children():
     process = program("""
-        child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=-3)
+        child = subprocess.Popen(["sleep", "infinity"], stdout=subprocess.DEVNULL, stderr=-3)
         print(child.pid, flush=True)
         stall()
     """)
@@ -51,16 +57,18 @@ def test_a_command_that_gets_no_answer_says_so_and_ends_with_its_children():
     assert told.startswith("evaluate: no answer from '/mnt/net/x.jpg' for ")
     assert "'/mnt/net/x.jpg' gave no answer for " in ended
     state = Path("/proc", said.split()[1], "stat")
-    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.01)
+    wait_until(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_one_that_holds_the_interpreter_is_ended_too():
-    process = program("""
+    process = program(
+        """
         import ctypes
         with stalls.Waiting("a.pt"):
-            ctypes.PyDLL(None).sleep(60)
-    """)
+            ctypes.PyDLL(None).pause()
+    """,
+        end=0.3,
+    )
     _, wrong = process.communicate()
     assert process.returncode in (2, -signal.SIGKILL)
     assert "'a.pt' gave no answer" in wrong
@@ -92,8 +100,7 @@ def test_it_does_not_die_unnoticed():
     process = program("""
         children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
         os.kill(int(open(children).read().split()[0]), signal.SIGKILL)
-        until = time.monotonic() + 20
-        while threading.active_count() > 1 and time.monotonic() < until:
+        while threading.active_count() > 1:
             time.sleep(0.01)
     """)
     _, wrong = process.communicate()
@@ -104,7 +111,7 @@ def test_it_does_not_die_unnoticed():
 
 
 def test_why_it_failed_is_told():
-    process = program("time.sleep(60)", before="watchdog._Watch.tick = None")
+    process = program("threading.Event().wait()", before="watchdog._Watch.tick = None")
     process.stdout.readline()
     said = process.stderr.readline()
     process.kill()
@@ -215,18 +222,20 @@ def test_a_forked_child_is_not_watched_nor_waited_for():
     program = textwrap.dedent("""
         import os, time
         from caffe_port import stalls, watchdog
+        told, telling = os.pipe()
         with watchdog.watched("it", 2):
             if os.fork() == 0:
                 os.write(1, b"watched " if stalls.is_watched() else b"alone ")
                 os.close(1), os.close(2)
-                time.sleep(60)
-                os._exit(0)
-            time.sleep(0.5)
+                os.write(telling, b"x")
+                while True:
+                    time.sleep(60)
+            os.read(told, 1)
         os.write(1, b"ended")
         os.kill(0, 9)
     """)
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=False, timeout=50,
+        [sys.executable, "-c", program], capture_output=True, check=False, timeout=LIMIT,
         start_new_session=True,
     )  # fmt: skip
     assert done.stdout == b"alone ended"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ NAMES = {"codes and forged lines": FORGED, "a million letters": LONG}
 
 def quoted(name: str) -> str:
     """A string of prototxt."""
-    spelled = (chr(b) if chr(b).isalnum() and b < 128 else f"\\{b:03o}" for b in name.encode())
-    return '"' + "".join(spelled) + '"'
+    spelled = re.sub(rb"[^0-9A-Za-z]", lambda found: b"\\%03o" % ord(found[0]), name.encode())
+    return f'"{spelled.decode()}"'
 
 
 def _net(

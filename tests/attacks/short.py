@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.attacks import running
 from tests.attacks.attack import Attack
 from tests.attacks.running import Outcome
+from tests.waiting import LIMIT
 
 
 def main(results: Path) -> None:
@@ -42,7 +43,7 @@ def _together(attacks: Sequence[Attack]) -> list[Outcome]:
     os.close(writing)
     outcomes = []
     with os.fdopen(reading, "rb", buffering=0) as stream:
-        while select.select([stream], [], [], running.PATIENCE)[0] and (line := stream.readline()):
+        while select.select([stream], [], [], LIMIT)[0] and (line := stream.readline()):
             outcomes += [Outcome(**found) for found in json.loads(line)]
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]

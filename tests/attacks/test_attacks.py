@@ -13,6 +13,7 @@ import pytest
 
 from tests.attacks.everything import ATTACKS
 from tests.goldens_dir import ROOT
+from tests.waiting import LIMIT
 
 #: Built or fought for longer than a second; the command runs them.
 LONG = ("million", "billion", "MB", "GB", "gigabyte", "10,000", "20,000", "100,000")
@@ -28,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(script), str(results)], check=False, capture_output=True, text=True,
-        env=environment, timeout=280,
+        env=environment, timeout=LIMIT,
     )  # fmt: skip
     assert results.is_file(), done.stderr[-2000:]
     outcomes: Found = {}

@@ -306,7 +306,7 @@ STATE.add(
 )
 STATE.add(
     "10 million blobs of history",
-    raw(state(1, b"good.caffemodel", *[b""] * 10_000_000), "net.solverstate"),
+    raw(state(1, b"good.caffemodel") + field(3, b"") * 10_000_000, "net.solverstate"),
 )
 STATE.add("no iteration", raw(field(2, b"good.caffemodel"), "net.solverstate"))
 STATE.add(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,9 @@ from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state
 from tests.goldens_dir import SHAPES
 from tests.solver.making import solver_file, training
+from tests.waiting import LIMIT, wait_until
 
 EVERY = 3  # steps between snapshots
-WAIT = 60  # seconds that no process needs
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +43,6 @@ def step_of(state: Path) -> int:
 
 def states(folder: Path) -> list[Path]:
     return sorted(folder.glob("snap_iter_*.solverstate"), key=step_of)
-
-
-def wait_until(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + WAIT
-    while not what():
-        assert process.poll() is None, process.communicate()[1][-2000:]
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_killed_at_random_moments_it_loses_only_the_steps_since_its_last_snapshot(
@@ -101,7 +92,7 @@ def test_a_hang_up_saves_and_ctrl_c_saves_and_stops(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: states(tmp_path), process)
         process.send_signal(signal.SIGINT)
-        log = process.communicate(timeout=WAIT)[1]
+        log = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == 0
     assert "Optimization stopped early." in log
     assert "Optimization Done." in log

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from caffe_port.cli import main
 from caffe_port.data.pictures import read_labels
 from tests.evaluation.standins import make_voc
 from tests.goldens_dir import SHAPES, VOC_SAMPLE
+from tests.waiting import LIMIT, wait_until
 
 RUN = SHAPES / "caffe_run"
 MODEL = [str(RUN / "test.prototxt"), str(RUN / "model" / "train_iter_2400.caffemodel")]
@@ -159,8 +159,7 @@ def started(out, *options, **how):
 
 
 def wait_for_maps(process, out, count):
-    while process.poll() is None and len(list(out.glob("after/[!.]*.png"))) < count:
-        time.sleep(0.02)
+    wait_until(lambda: len(list(out.glob("after/[!.]*.png"))) >= count, process)
     assert process.poll() is None, "it ended before it could be interrupted"
 
 
@@ -184,7 +183,7 @@ def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
     listener.start()  # a terminal that nobody reads is full after some lines
     wait_for_maps(process, out, 4)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=100) == 130
+    assert process.wait(timeout=LIMIT) == 130
     assert termios.tcgetattr(slave) == before
     os.close(slave)
     listener.join()

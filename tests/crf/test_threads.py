@@ -13,6 +13,7 @@ import torch
 from caffe_port.crf import DenseCRF
 from caffe_port.crf._lattice import Kernel, instructions, mean_field
 from tests.crf.making import problem
+from tests.waiting import LIMIT
 
 
 def build(image, labels, **options):
@@ -151,7 +152,8 @@ def test_others_run_while_it_computes(make):
 
     sys.setswitchinterval(1000)
     try:
-        assert any(seen_unfinished() for _ in range(20))
+        # on a busy machine this thread may often get its turn too late
+        assert any(seen_unfinished() for _ in range(200))
     finally:
         sys.setswitchinterval(before)
 
@@ -238,7 +240,7 @@ def test_too_few_threads_of_the_system_are_an_error_and_not_the_end():
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("ask for fewer") == 2

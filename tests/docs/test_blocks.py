@@ -16,6 +16,7 @@ from caffe_port.cli import main
 from caffe_port.proto import parse_net
 from tests.docs.pages import LANGUAGES, blocks, pages, script
 from tests.goldens_dir import ROOT, SHAPES
+from tests.waiting import LIMIT
 
 PAGES = pages()
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -39,7 +40,7 @@ def test_a_page_can_be_copied_line_by_line(page, tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", script(page)],
         cwd=tmp_path, env={**os.environ, "PATH": path, "MPLBACKEND": "Agg"},
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
     assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
 

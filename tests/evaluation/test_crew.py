@@ -8,7 +8,8 @@ import pytest
 
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.cores import Threads, cores, divide
-from caffe_port.evaluation.crew import FIRST, Role, Step, work
+from caffe_port.evaluation.crew import FIRST, Role, Step, _Floor, work
+from tests.waiting import LIMIT
 
 LAST = 2
 ALL = frozenset({FIRST, 1, LAST})
@@ -95,23 +96,23 @@ def test_an_unexpected_error_ends_it(where):
     assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
 
 
-def test_closing_begins_nothing_more():
-    held = threading.Event()
+def test_closing_begins_nothing_more(monkeypatch):
+    held, close = threading.Event(), _Floor.close
+    monkeypatch.setattr(_Floor, "close", lambda floor: (close(floor), held.set()))
 
     def begin(item):
-        return item if item == 0 else held.wait(60)
+        return item if item == 0 else held.wait(LIMIT)
 
     items = iter(range(10**9))
     results = work(items, begin, [role(2)], ahead=2)
     assert next(results) == 0
-    threading.Timer(0.01, held.set).start()
     results.close()
     assert next(items) <= 3
     assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
 
 
 def test_two_are_at_work_at_once():
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=LIMIT)
     assert len(list(work(iter(range(2)), lambda i: both.wait() >= 0, [role(2)], ahead=2))) == 2
 
 

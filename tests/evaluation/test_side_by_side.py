@@ -13,8 +13,7 @@ from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Network
 from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps
-
-WAIT = 60  # seconds until a test that would hang fails instead
+from tests.waiting import LIMIT
 
 
 @pytest.mark.parametrize("threads", [1, 2, 9])
@@ -60,7 +59,7 @@ class Waiting(Swaps):
 
     def __call__(self, threads):
         def refiner(scores, image):
-            assert self.second.wait(WAIT), "the network waited for the refinement"
+            assert self.second.wait(LIMIT), "the network waited for the refinement"
             return scores.argmax(0).astype(np.uint8)
 
         return refiner

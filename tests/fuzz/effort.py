@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import LIMIT, slowness
+
 FOLDER = Path("build/fuzz")
-SLOWEST = 10  # seconds for one input
+SLOWEST = 10  # seconds for one input, on an idle machine of the usual speed
 MEGABYTES = 2048
 LONGEST = 40_000  # bytes of an input
 
@@ -43,11 +45,11 @@ class Effort:
 
     def options(self, name: str) -> list[str]:
         """For libFuzzer."""
-        how_long = f"-max_total_time={self.seconds}"
-        if self.runs is not None:
-            how_long = f"-runs={self.runs}"
+        how_long, slowest = f"-max_total_time={self.seconds}", SLOWEST * slowness()
+        if self.runs is not None:  # a check, which may run on a busy machine
+            how_long, slowest = f"-runs={self.runs}", LIMIT
         return [
             how_long, f"-seed={self.seed}", f"-artifact_prefix={self.found(name).resolve()}/",
-            f"-timeout={SLOWEST}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}",
+            f"-timeout={slowest:.0f}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LONGEST}",
             "-print_final_stats=1",
         ]  # fmt: skip

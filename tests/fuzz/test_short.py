@@ -15,6 +15,7 @@ from tests.fuzz.mutate import inputs
 from tests.fuzz.report import PAGE, Result, from_log, page, rows
 from tests.fuzz.targets import TARGETS
 from tests.goldens_dir import ROOT
+from tests.waiting import LIMIT
 
 CHANGED = 150
 
@@ -47,7 +48,7 @@ def test_atheris_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-        timeout=200,
+        timeout=LIMIT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     row = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from caffe_port.weights import read_weights
 from tests.goldens_dir import SHAPES
 from tests.layers.helpers import layer
 from tests.solver.making import NET, said, solver_file, training
+from tests.waiting import LIMIT, wait_until
 
 SMALL = f"""
 name: "small"
@@ -82,7 +82,7 @@ def started(solver: Path, count: int, *arguments: str) -> list[subprocess.Popen[
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit status and log of each."""
     try:
-        logs = [process.communicate(timeout=100)[1] for process in processes]
+        logs = [process.communicate(timeout=LIMIT)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -138,9 +138,7 @@ def test_a_signal_to_one_stops_all_and_a_snapshot_of_one_process_serves_several(
     training(tmp_path, "max_iter: 3 snapshot: 3 display: 0 ").solve()
     solver = solver_file(tmp_path, "max_iter: 1000000 display: 0 snapshot: 4 ")
     processes = started(solver, 2, f"-snapshot={tmp_path}/snap_iter_3.solverstate")
-    deadline = time.monotonic() + 100
-    while not (tmp_path / "snap_iter_8.solverstate").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((tmp_path / "snap_iter_8.solverstate").exists, processes[0])
     processes[1].send_signal(signal.SIGINT)
     (status, log), (other_status, _) = ended(processes)
     assert (status, other_status) == (0, 0), log
@@ -153,9 +151,7 @@ def test_a_signal_to_one_stops_all_and_a_snapshot_of_one_process_serves_several(
 def test_one_that_dies_ends_the_others(tmp_path: Path) -> None:
     solver = solver_file(tmp_path, "max_iter: 1000000 display: 0 snapshot: 4 ")
     processes = started(solver, 2)
-    deadline = time.monotonic() + 100
-    while not (tmp_path / "snap_iter_4.solverstate").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((tmp_path / "snap_iter_4.solverstate").exists, processes[0])
     processes[1].kill()
     (status, log), _ = ended(processes)
     assert status == 1

@@ -49,7 +49,9 @@ def test_through_two_formats(tmp_path: Path, first: str, second: str) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     bits=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12),

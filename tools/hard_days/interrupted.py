@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import random
 import re
+import resource
 import select
 import shutil
 import subprocess
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.waiting import LIMIT
 from tools.hard_days.jobs import JOBS, Job
 from tools.hard_days.results import result, unreadable
-from tools.hard_days.running import LONGEST, finish, heed_ctrl_c
+from tools.hard_days.running import finish, heed_ctrl_c
 
 TITLE = "Ctrl-C"
 TEXT = """Each command ran in a terminal of its own (a pty), in which Ctrl-C was pressed at random
@@ -41,9 +45,9 @@ _CURSOR = re.compile(rb"\x1b\[\?25([lh])")
 def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str]:
     """One command's row of the table."""
     job, out = JOBS[name], folder / "interrupted"
-    began = time.monotonic()
+    length = -_of_children()
     finish(job, folder / "whole")
-    length = time.monotonic() - began
+    length += _of_children()
     wanted = result(job.kept, folder / "whole")
     ends = {"130": 0, "0": 0, "early": 0}
     untidy: list[str] = []
@@ -51,7 +55,8 @@ def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str
     count = times if name in MAIN else max(1, times // 5)
     for number in range(count):
         out.mkdir(exist_ok=True)
-        end, wrong = interrupted(job, out, numbers.uniform(0.02, length), twice=number % 2 == 1)
+        moment = numbers.uniform(0.02, length)
+        end, wrong = interrupted(job, out, moment, twice=number % 2 == 1)
         ends[end] += 1
         untidy += wrong
         broken += len(unreadable(out))
@@ -72,7 +77,7 @@ def is_good(row: list[str]) -> bool:
 
 
 def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str, list[str]]:
-    """Presses Ctrl-C after so many seconds.
+    """Presses Ctrl-C after so many seconds of processor time, which a busy machine does not change.
 
     Returns:
         how it ended: "130", "0", or "early"; and what was not tidy.
@@ -86,13 +91,13 @@ def interrupted(job: Job, out: Path, after: float, *, twice: bool) -> tuple[str,
     )  # fmt: skip
     wrong = []
     try:
-        said = heard(process, master, after)
+        said = heard(process, master, lambda: used(process.pid) >= after)
         for _ in range(2 if twice else 1):
             os.write(master, b"\x03")
-            said += heard(process, master, 0.1)
-        said += heard(process, master, LONGEST)
-        status = process.wait(1)
-        said += heard(process, master, 0.0)
+            said += heard(process, master, _over(0.1))
+        said += heard(process, master, _over(LIMIT))
+        status = process.wait(LIMIT)
+        said += heard(process, master, lambda: True)
         if termios.tcgetattr(slave) != before:
             wrong.append("termios")
     finally:
@@ -117,16 +122,27 @@ def in_terminal() -> None:
     heed_ctrl_c()
 
 
-def heard(process: subprocess.Popen[bytes], master: int, seconds: float) -> bytes:
-    """What a terminal shows until the time is over or the process ends."""
-    said, until = b"", time.monotonic() + seconds
+def heard(process: subprocess.Popen[bytes], master: int, enough: Callable[[], bool]) -> bytes:
+    """What a terminal shows until it is enough, or the process ends."""
+    said = b""
     while True:
-        left = until - time.monotonic()
-        ready = select.select([master], [], [], min(max(left, 0), 0.05))[0]
-        if ready:
+        over = enough() or process.poll() is not None
+        if select.select([master], [], [], 0 if over else 0.02)[0]:
             said += os.read(master, 65536)
-        elif left <= 0 or process.poll() is not None:
+        elif over:
             return said
+
+
+def _over(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds are over."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() >= until
+
+
+def _of_children() -> float:
+    """Seconds of processor time of all that this process started and waited for."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 def untidiness(said: bytes) -> list[str]:
@@ -145,20 +161,25 @@ def untidiness(said: bytes) -> list[str]:
 
 
 def left_running(session: int) -> int:
-    """How many processes of a session are there after two seconds."""
-    until = time.monotonic() + 2
-    while (count := members(session)) and time.monotonic() < until:
+    """How many processes of a session are there after a minute."""
+    over = _over(LIMIT / 60)
+    while (left := [words for words in members(session) if words[0] != "Z"]) and not over():
         time.sleep(0.02)
-    return count
+    return len(left)
 
 
-def members(session: int) -> int:
-    """Processes of a session that have not ended."""
-    count = 0
+def used(session: int) -> float:
+    """Seconds of processor time of a session's processes and of those they waited for."""
+    ticks = sum(int(number) for words in members(session) for number in words[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def members(session: int) -> list[list[str]]:
+    """What /proc says of each process of a session, from its state on."""
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with contextlib.suppress(OSError):  # it ended meanwhile
             words = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        count += int(words[3]) == session and words[0] != "Z"
-    return count
+            if int(words[3]) == session:
+                found.append(words)
+    return found

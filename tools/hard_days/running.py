@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.waiting import LIMIT
 from tools.hard_days.jobs import Job
-
-LONGEST = 600  # seconds for a command that must end by itself
 
 
 def started(
@@ -46,7 +45,7 @@ def heed_ctrl_c() -> None:
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Waits for a job; its status and what it said."""
-    _, said = process.communicate(timeout=LONGEST)
+    _, said = process.communicate(timeout=LIMIT)
     return process.returncode, said.decode(errors="replace")
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
+from tests.waiting import wait_until
 from tools.hard_days.jobs import JOBS
 from tools.hard_days.results import result, unreadable
-from tools.hard_days.running import LONGEST, ended, finish, started
+from tools.hard_days.running import ended, finish, started
 
 TITLE = "Two at once"
 TEXT = """The same command was started twice, the second a moment after the first, both to write
@@ -29,7 +30,7 @@ def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str
     out.mkdir()
     first = started(job, out)
     if name in REFUSES:
-        wait_for_lock(out)
+        wait_until(lambda: is_locked(out), first)
         os.killpg(first.pid, signal.SIGSTOP)  # or it might be done before the second one begins
     second = described(*ended(started(job, out)))
     os.killpg(first.pid, signal.SIGCONT)
@@ -38,11 +39,11 @@ def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str
     return [f"`{name}`", answers[1], answers[0], str(len(unreadable(out))), same]
 
 
-def wait_for_lock(out: Path) -> None:
-    """Until the first process has taken its place."""
-    until = time.monotonic() + LONGEST
-    while time.monotonic() < until and not list(out.glob(".*lock")):
-        time.sleep(0.02)
+def is_locked(out: Path) -> bool:
+    """Whether a process has taken its place there, and written who it is."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.stat().st_size > 0 for path in out.glob(".*lock"))
+    return False
 
 
 def described(status: int, said: str) -> str:
