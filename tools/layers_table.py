@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from caffe_port.proto import caffe_pb2, read_net
-from caffe_port.proto.dialects import FORK_NUMBERS
+from caffe_port.proto.dialects import LAST_BVLC_V1_TYPE
 from caffe_port.proto.upgrade import v1_type_name
 from caffe_port.spec.ops import BUILTIN, op_class
 
@@ -45,7 +45,7 @@ def _source(*modules: str) -> str:
 def _v1_names() -> dict[str, str]:
     values = caffe_pb2.V1LayerParameter.LayerType.items()
     return {
-        v1_type_name(number): name + ("*" if number >= FORK_NUMBERS else "")
+        v1_type_name(number): name + ("*" if number > LAST_BVLC_V1_TYPE else "")
         for name, number in values
         if name != "NONE"
     }

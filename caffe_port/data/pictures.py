@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -168,15 +168,31 @@ def read_note(path: PathLike) -> str | None:
     return note if isinstance(note, str) else ""
 
 
-def open_picture(path: PathLike, *, draft: str | None = None) -> Image.Image:
-    """Reads and decodes the whole picture, so that nothing can fail later.
+def open_picture(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image.Image:
+    """Reads and decodes the whole image, so that nothing can fail later.
 
     Args:
+        path: a path, or an open binary file.
         draft: the mode that a JPEG decodes to by itself, where it can.
     Raises:
         DataError: missing, broken or too large.
     """
-    return _decoded(_content(path), os.fspath(path), draft)
+    if isinstance(path, str | os.PathLike):
+        return _decoded(_content(path), os.fspath(path), draft)
+    return _decoded(_rest(path), str(getattr(path, "name", type(path).__name__)), draft)
+
+
+def _rest(stream: IO[bytes]) -> bytes:
+    """What an open file holds from where it is."""
+    try:
+        content = stream.read(MAX_FILE + 1)
+    except (AttributeError, OSError, ValueError) as error:
+        raise DataError(f"{stream!r}: cannot be read: {error}") from error
+    if not isinstance(content, bytes | bytearray):
+        raise DataError(f"{stream!r}: gives text; expected a file that is open in binary mode")
+    if len(content) > MAX_FILE:
+        raise DataError(f"{stream!r}: over {MAX_FILE} bytes")
+    return bytes(content)
 
 
 def _content(path: PathLike) -> bytes:

@@ -31,9 +31,9 @@ def forward_all(net: Net, blobs: Iterable[str] | None = None, **kwargs: Floats) 
         Blob name -> values of all items.
     """
     found: dict[str, list[Floats]] = defaultdict(list)
-    for batch in _batch(net, kwargs):
-        for name, values in net.forward(blobs, None, None, **batch).items():
-            found[name].extend(values.copy())
+    for values in batch(net, kwargs):
+        for name, array in net.forward(blobs, None, None, **values).items():
+            found[name].extend(array.copy())
     return _without_padding(net, found, kwargs)
 
 
@@ -53,8 +53,8 @@ def forward_backward_all(
     """
     data: dict[str, list[Floats]] = defaultdict(list)
     back: dict[str, list[Floats]] = defaultdict(list)
-    forwards = _batch(net, {n: kwargs[n] for n in net.inputs if n in kwargs})
-    backwards = _batch(net, {n: kwargs[n] for n in net.outputs if n in kwargs})
+    forwards = batch(net, {n: kwargs[n] for n in net.inputs if n in kwargs})
+    backwards = batch(net, {n: kwargs[n] for n in net.outputs if n in kwargs})
     for values, top_diffs in zip_longest(forwards, backwards, fillvalue=_NOTHING):
         for name, array in net.forward(blobs, None, None, **values).items():
             data[name].extend(array.copy())
@@ -67,7 +67,7 @@ def _batch_size(net: Net) -> int:
     return next(iter(net.blobs.values())).shape[0]
 
 
-def _batch(net: Net, arrays: Mapping[str, Floats]) -> Iterator[_Arrays]:
+def batch(net: Net, arrays: Mapping[str, Floats]) -> Iterator[_Arrays]:
     """Cuts arrays into batches, the last one filled up with zeros."""
     size = _batch_size(net)
     for start in range(0, len(next(iter(arrays.values()), ())), size):

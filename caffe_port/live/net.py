@@ -12,6 +12,7 @@ from caffe_port.layers.python_layer import Python
 from caffe_port.live import batches, mode, saving, v1_methods
 from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
 from caffe_port.live.running import Runner
+from caffe_port.live.transformer import Transformer
 from caffe_port.loading import load
 from caffe_port.net import Net as TorchNet
 from caffe_port.proto import caffe_pb2
@@ -173,6 +174,14 @@ class Net:
     def _outputs(self) -> list[int]:
         return self._ids(self.outputs)
 
+    @property
+    def _input_list(self) -> list[str]:
+        return self.inputs
+
+    @property
+    def _output_list(self) -> list[str]:
+        return self.outputs
+
     def _bottom_ids(self, layer: int) -> list[int]:
         return self._ids(self._specs[layer].bottoms)
 
@@ -282,6 +291,7 @@ class Net:
 
     forward_all = batches.forward_all
     forward_backward_all = batches.forward_backward_all
+    _batch = batches.batch
 
     def clear_param_diffs(self) -> None:
         """Sets all parameters' diffs to 0."""
@@ -349,6 +359,17 @@ class Net:
     set_mode_cpu = v1_methods.set_mode_cpu
     set_mode_gpu = v1_methods.set_mode_gpu
     set_device = v1_methods.set_device
+    set_mean = v1_methods.set_mean
+    set_input_scale = v1_methods.set_input_scale
+    set_raw_scale = v1_methods.set_raw_scale
+    set_channel_swap = v1_methods.set_channel_swap
+    preprocess = v1_methods.preprocess
+    deprocess = v1_methods.deprocess
+    mean = property(v1_methods.mean)
+    input_scale = property(v1_methods.input_scale)
+    raw_scale = property(v1_methods.raw_scale)
+    channel_swap = property(v1_methods.channel_swap)
+    transformer: Transformer  # made when one of these methods first needs it
 
 
 def _positional(args: Sequence[Any]) -> dict[str, Any]:

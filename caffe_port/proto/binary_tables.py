@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
-from caffe_port.proto.dialects import FORK_NUMBERS
+from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
 
 V1_ONLY = FORK_NUMBERS + 1000  # from here on: what no V2 layer of any fork had
 # Where the fork's numbers hold. DeepLab v1 has no V2 layers; we write its nets with v2's numbers.
@@ -59,10 +59,12 @@ def v1_type(number: int, dialect: str) -> int:
         FormatError: the dialect has no such type.
     """
     known = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_number
-    forks = "LayerType" in _OVERLAID[dialect] and number + FORK_NUMBERS in known
-    if not forks and number not in known:
+    forks = "LayerType" in _OVERLAID[dialect]
+    if forks and number + FORK_NUMBERS in known:
+        return number + FORK_NUMBERS
+    if number not in known or not (forks or number <= LAST_BVLC_V1_TYPE):
         raise FormatError(f"V1 type {number}, which {dialect} does not have; try another dialect")
-    return number + FORK_NUMBERS if forks else number
+    return number
 
 
 def wire_number(number: int) -> int:

@@ -14,7 +14,8 @@ from caffe_port.proto import caffe_pb2
 
 DIALECTS = ("bvlc", "deeplab1", "deeplab2")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
-FORK_NUMBERS = 10000  # fields and enum values of the forks have their number plus this, or more
+FORK_NUMBERS = 10000  # fields of the forks have their number plus this, or more
+LAST_BVLC_V1_TYPE = 39  # DECONVOLUTION
 
 V2_TYPES = {
     "AdaptiveBiasChannel", "BiasChannel", "DenseCRF", "DomainTransform", "ImageSegData", "Interp",
@@ -58,7 +59,7 @@ def detect_dialect(message: caffe_pb2.NetParameter) -> str:
 def _is_v1_fork(layer: caffe_pb2.V1LayerParameter) -> bool:
     holes = ("hole", "hole_h", "hole_w")
     return (
-        layer.type >= FORK_NUMBERS
+        layer.type > LAST_BVLC_V1_TYPE
         or layer.HasField("strict_dim")
         or any(field.number >= FORK_NUMBERS for field, _ in layer.ListFields())
         or any(layer.convolution_param.HasField(hole) for hole in holes)

@@ -24,7 +24,15 @@ from caffe_port.pycaffe.classifier import Classifier
 from caffe_port.pycaffe.detector import Detector
 from caffe_port.pycaffe.layer import Layer
 from caffe_port.pycaffe.net_spec import NetSpec, layers, params, to_proto
-from caffe_port.pycaffe.tools import NCCL, Timer, has_nccl, init_log, layer_type_list, log
+from caffe_port.pycaffe.tools import (
+    NCCL,
+    Timer,
+    has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_logging_disabled,
+)
 from caffe_port.solver.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -67,6 +75,7 @@ __all__ = [
     "params",
     "proto",
     "set_device",
+    "set_logging_disabled",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_multiprocess",

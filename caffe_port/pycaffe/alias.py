@@ -15,7 +15,6 @@ from caffe_port.errors import UsageError
 _HERE = "caffe_port.pycaffe"
 _HOMES = {
     "caffe": _HERE,
-    "caffe._caffe": _HERE,
     "caffe.pycaffe": _HERE,
     "caffe.proto": "caffe_port.proto",
     "caffe.proto.caffe_pb2": "caffe_port.proto.caffe_pb2",

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.live.mode import set_mode_cpu, set_mode_gpu
 from caffe_port.live.net import TEST, Net
+from caffe_port.live.transformer import Transformer, resize_image
 from caffe_port.pycaffe.io import oversample as ten_crops
-from caffe_port.pycaffe.transformer import Transformer, resize_image
 
 _Array = npt.NDArray[Any]
 
@@ -49,6 +50,7 @@ class Classifier(Net):
         image_dims: (height, width) that pictures are scaled to before cropping; the net's input
             size by default.
         mean, input_scale, raw_scale, channel_swap: see ``caffe.io.Transformer``.
+        gpu: sets the mode, as in DeepLab v1's pycaffe; None leaves it.
     """
 
     def __init__(
@@ -60,8 +62,12 @@ class Classifier(Net):
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
+        *,
+        gpu: bool | None = None,
     ) -> None:
         super().__init__(model_file, TEST, weights=pretrained_file)
+        if gpu is not None:
+            (set_mode_gpu if gpu else set_mode_cpu)()
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
         self.image_dims = self.crop_dims if image_dims is None else np.array(image_dims)

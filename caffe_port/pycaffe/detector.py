@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import UsageError
+from caffe_port.live.mode import set_mode_cpu, set_mode_gpu
 from caffe_port.live.net import TEST, Net
+from caffe_port.live.transformer import resize_image
 from caffe_port.pycaffe.classifier import make_transformer
 from caffe_port.pycaffe.io import load_image
-from caffe_port.pycaffe.transformer import resize_image
 
 _Array = npt.NDArray[Any]
 _Path = str | os.PathLike[str]
@@ -29,6 +30,7 @@ class Detector(Net):
         model_file, pretrained_file: prototxt and weights.
         mean, input_scale, raw_scale, channel_swap: see ``caffe.io.Transformer``.
         context_pad: pixels on each side of the net's input that show what surrounds the window.
+        gpu: sets the mode, as in DeepLab v1's pycaffe; None leaves it.
     """
 
     def __init__(
@@ -40,8 +42,12 @@ class Detector(Net):
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
         context_pad: int | None = None,
+        *,
+        gpu: bool | None = None,
     ) -> None:
         super().__init__(model_file, TEST, weights=pretrained_file)
+        if gpu is not None:
+            (set_mode_gpu if gpu else set_mode_cpu)()
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
 

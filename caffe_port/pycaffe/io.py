@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.live.transformer import Transformer, resize_image
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe.transformer import Transformer, resize_image
 
 __all__ = [
     "Transformer",
     "array_to_blobproto",
     "array_to_datum",
+    "arraylist_to_blobprotovecor_str",
     "arraylist_to_blobprotovector_str",
     "blobproto_to_array",
     "blobprotovector_str_to_arraylist",
     "caffe_pb2",
     "datum_to_array",
+    "flip_image",
     "load_image",
     "oversample",
     "resize_image",
@@ -76,6 +78,9 @@ def arraylist_to_blobprotovector_str(arraylist: Iterable[_Array]) -> bytes:
     return vector.SerializeToString()
 
 
+arraylist_to_blobprotovecor_str = arraylist_to_blobprotovector_str  # DeepLab v1's spelling
+
+
 def blobprotovector_str_to_arraylist(str: bytes) -> list[_Array]:
     """The arrays of a serialized BlobProtoVector."""
     vector = caffe_pb2.BlobProtoVector.FromString(str)
@@ -109,11 +114,14 @@ def datum_to_array(datum: caffe_pb2.Datum) -> _Array:
     return np.array(datum.float_data).astype(float).reshape(shape)
 
 
-def load_image(filename: str | os.PathLike[str], color: bool = True) -> npt.NDArray[np.float32]:
-    """Reads a picture.
+def load_image(
+    filename: str | os.PathLike[str] | IO[bytes], color: bool = True
+) -> npt.NDArray[np.float32]:
+    """Reads an image.
 
     Args:
-        filename: of a format that OpenCV reads.
+        filename: of a format that OpenCV reads; or an open binary file, such as an io.BytesIO,
+            which is read from where it is to its end and left open.
         color: whether as RGB; False gives one channel of grey.
     Returns:
         (H, W, 3) or (H, W, 1), float32, 0 to 1. Transparency is left out.
@@ -134,6 +142,24 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> npt.NDAr
     elif not color:
         values = values @ _GREY[:, None]
     return values.astype(np.float32)
+
+
+def flip_image(im: _Array, axis: int = 1, flow: bool = False) -> _Array:
+    """Mirrors an image, as the pycaffe of LRCN has it.
+
+    Args:
+        im: (H, W, K), 0 to 1.
+        axis: 1 for left to right, 0 for top to bottom.
+        flow: whether it holds optical flow (x, y, ...) around 0.5: the component along the axis
+            then changes its sign, v -> 1 - v.
+    Returns:
+        A new array.
+    """
+    flipped = np.flip(im, axis).copy()
+    if flow:
+        component = 0 if axis == 1 else 1
+        flipped[..., component] = 1 - flipped[..., component]
+    return flipped
 
 
 def oversample(

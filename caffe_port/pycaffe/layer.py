@@ -17,11 +17,13 @@ class Layer:
     Attributes:
         blobs: parameters; ``setup`` declares each with ``self.blobs.add_blob(*shape)``.
         param_str: the prototxt's string; set before ``setup``, as is phase.
+        param_str_: the same, as it was called in 2015.
         phase: caffe.TRAIN or caffe.TEST.
     Source: BVLC/caffe python_layer.hpp, _caffe.cpp.
     """
 
     param_str: str
+    param_str_: str
     phase: int
 
     def __init__(self, param: caffe_pb2.LayerParameter) -> None:

@@ -8,6 +8,11 @@ from caffe_port.errors import UsageError
 from caffe_port.solver import log as glog
 from caffe_port.spec.ops import known_types
 
+_NO_NCCL = (
+    "caffe.NCCL does not exist here (has_nccl() is False); train in one process, or start several "
+    "with 'caffe train --gpu=0,1' or torchrun"
+)
+
 
 def layer_type_list() -> list[str]:
     """The layer types that nets can have."""
@@ -24,20 +29,30 @@ def log(message: str) -> None:
     glog.log(message, place="_caffe.cpp:1")
 
 
+def set_logging_disabled() -> None:
+    """Leaves out all log lines, as the pycaffe of FlowNet 2 has it."""
+    glog.set_min_level(glog.FATAL)
+
+
 def has_nccl() -> bool:
     """Whether ``NCCL`` can be used: no."""
     return False
 
 
 class NCCL:
-    """Takes the name of upstream's gradient exchange between GPUs, which is not here.
+    """Has the name of upstream's gradient exchange between GPUs, which does not exist here.
 
     Raises:
         UsageError: always.
     """
 
-    def __init__(self, solver: object, uid: str) -> None:
-        raise UsageError("caffe.NCCL is not there: has_nccl() is False; train in one process")
+    def __init__(self, solver: object, uid: bytes) -> None:
+        raise UsageError(_NO_NCCL)
+
+    @staticmethod
+    def new_uid() -> bytes:
+        """Raises UsageError: there is nothing to exchange."""
+        raise UsageError(_NO_NCCL)
 
 
 class Timer:

@@ -81,6 +81,15 @@ class Solver:
         """The learning rate of this iteration."""
         return learning_rate(self.param, self.iter, self._current_step)[0]
 
+    @property
+    def display(self) -> int:
+        """Every how many iterations the loss is logged, 0 for never; may be set."""
+        return int(self.param.display)
+
+    @display.setter
+    def display(self, iterations: int) -> None:
+        self.param.display = iterations
+
     def add_callback(self, on_start: _Callback, on_gradients_ready: _Callback) -> None:
         """Adds functions called in each step: before the first forward, and before the update."""
         self._callbacks.append((on_start, on_gradients_ready))

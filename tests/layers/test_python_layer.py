@@ -35,6 +35,7 @@ class Times(caffe.Layer):
     def setup(self, bottom: list[caffe.Blob], top: list[caffe.Blob]) -> None:
         type(self).setups += 1
         self.factor = float(self.param_str)
+        assert self.param_str_ == self.param_str
         self.blobs.add_blob(1)
         self.blobs[0].data[...] = 2
 

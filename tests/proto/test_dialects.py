@@ -2,8 +2,9 @@
 
 import pytest
 
-from caffe_port.errors import UsageError
-from caffe_port.proto import parse_net
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.proto import caffe_pb2, parse_net
+from caffe_port.proto.binary_tables import v1_type
 from caffe_port.proto.dialects import DIALECTS, ENVIRONMENT
 from tests.goldens_dir import cases
 
@@ -56,3 +57,20 @@ def test_recorded_v1_nets_show_theirs():
         if folder.name.startswith("deeplab1_")
     }
     assert set(found.values()) == {"deeplab1"}
+
+
+def test_v1_types_have_the_numbers_that_scripts_compare():
+    """Seg-Unravel's seg_fix.py looks for 4, 17 and 41."""
+    types = caffe_pb2.V1LayerParameter.LayerType
+    assert [types.Value(name) for name in ("CONVOLUTION", "POOLING", "DECONVOLUTION")] == [
+        4,
+        17,
+        39,
+    ]
+    forks = ("SEG_ACCURACY", "INTERP", "MAT_WRITE", "DENSE_CRF", "ONEHOT")
+    assert [types.Value(name) for name in forks] == [40, 41, 43, 45, 56]
+    assert v1_type(39, "bvlc") == types.Value("DECONVOLUTION")
+    assert v1_type(39, "deeplab1") == types.Value("IMAGE_SEG_DATA")
+    for dialect in ("bvlc", "deeplab2"):
+        with pytest.raises(FormatError, match=f"V1 type 41, which {dialect} does not have"):
+            v1_type(41, dialect)

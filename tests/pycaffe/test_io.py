@@ -1,5 +1,6 @@
 """caffe.io: protobufs, pictures, crops."""
 
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def test_blobprotovector_there_and_back() -> None:
     assert isinstance(text, bytes)
     for array, back in zip(arrays, io.blobprotovector_str_to_arraylist(text), strict=True):
         np.testing.assert_array_equal(array, back)
+    assert io.arraylist_to_blobprotovecor_str(arrays) == text
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -87,6 +89,44 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     with pytest.raises(DataError, match=r"no\.png: not a picture"):
         io.load_image(path)
+
+
+def test_load_open_files(tmp_path: Path) -> None:
+    """As scikit-image's imread, which web demos give io.BytesIO."""
+    red = np.zeros((2, 3, 3), np.uint8)
+    red[..., 0] = 255
+    path = save(tmp_path, red)
+    stream = BytesIO(b"head" + path.read_bytes())
+    stream.seek(4)
+    np.testing.assert_array_equal(io.load_image(stream), red / 255)
+    assert not stream.closed
+    with path.open("rb") as file:
+        np.testing.assert_allclose(io.load_image(file, color=False), np.full((2, 3, 1), 0.2125))
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (BytesIO(b"text"), "BytesIO: not a picture"),
+        (BytesIO(b""), "BytesIO: not a picture"),
+        (StringIO("text"), "gives text; expected a file that is open in binary mode"),
+        (7, "cannot be read"),
+    ],
+)
+def test_open_files_that_are_not_images(stream: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        io.load_image(stream)
+
+
+@pytest.mark.parametrize(("axis", "component"), [(1, 0), (0, 1)])
+def test_flip_image(axis: int, component: int) -> None:
+    image = np.arange(12, dtype=np.float32).reshape(2, 2, 3) / 16
+    flipped = io.flip_image(image, axis)
+    np.testing.assert_array_equal(flipped, image[:, ::-1] if axis else image[::-1])
+    flow = io.flip_image(image, axis, True)
+    np.testing.assert_array_equal(flow[..., component], 1 - flipped[..., component])
+    others = [i for i in range(3) if i != component]
+    np.testing.assert_array_equal(flow[..., others], flipped[..., others])
 
 
 def test_oversample() -> None:

@@ -10,7 +10,10 @@ import torch
 
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import LayerError, UsageError
+from caffe_port.pycaffe import _caffe
+from caffe_port.solver import log as glog
 from tests.pycaffe.nets import IMAGES, SMALL, write
+from tests.pycaffe.nets import solver as make_solver
 
 
 @pytest.fixture
@@ -185,3 +188,92 @@ def test_copies_of_the_parameters_on_another_device(tmp_path: Path) -> None:
     # a second pass of the same batch: 0.999 of the first, and the batch again
     np.testing.assert_allclose(net.params["bn"][0].data, statistics * 1.999, rtol=1e-5)
     assert net.params["bn"][2].data[0] == pytest.approx(1.999)
+
+
+def test_private_names_that_scripts_read(path: Path) -> None:
+    net = caffe.Net(path, caffe.TEST)
+    assert (net._input_list, net._output_list) == (net.inputs, net.outputs)
+    given = {"x": np.ones((5, 3), np.float32)}
+    first, last = net._batch(given)
+    assert first["x"].shape == last["x"].shape == (4, 3)
+    assert last["x"].sum() == 3
+
+
+@pytest.mark.parametrize("mode", ["elementwise", "channel"])
+def test_deeplab_v1s_preprocessing(tmp_path: Path, mode: str) -> None:
+    """DeepLab v1 pycaffe.py, Net.preprocess: resize, swap, transpose, scale, mean, scale."""
+    net = caffe.Net(write(tmp_path / "n.prototxt", IMAGES), caffe.TEST)
+    random = np.random.default_rng(0)
+    image, mean = random.random((8, 8, 3)), random.random((3, 8, 8)) * 100
+    net.set_mean("data", mean, mode=mode)
+    net.set_raw_scale("data", 255)
+    net.set_channel_swap("data", (2, 0, 1))
+    net.set_input_scale("data", 0.5)
+    wanted = mean if mode == "elementwise" else mean.mean(1).mean(1)[:, None, None]
+    found = net.preprocess("data", image)
+    swapped = image.astype(np.float32)[:, :, (2, 0, 1)].transpose(2, 0, 1)
+    np.testing.assert_allclose(found, (swapped * 255 - wanted) * 0.5, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(net.deprocess("data", found), image, atol=1e-6)
+    assert net.raw_scale == {"data": 255}
+    assert net.channel_swap == {"data": (2, 0, 1)}
+    assert net.input_scale == {"data": 0.5}
+    np.testing.assert_array_equal(net.mean["data"].ravel(), wanted.ravel())
+    net.blobs["data"].reshape(1, 3, 4, 6)
+    assert net.deprocess("data", np.zeros((3, 8, 8))).shape == (8, 8, 3)
+    net.set_mean("data", mean, mode=mode)
+    assert net.preprocess("data", image).shape == (3, 4, 6)
+    with pytest.raises(UsageError, match="mode is 'pixel'"):
+        net.set_mean("data", mean, mode="pixel")
+    with pytest.raises(ValueError, match="not one of the net inputs"):
+        net.set_raw_scale("label", 1)
+
+
+def test_a_classifier_of_2014(tmp_path: Path) -> None:
+    """Its methods set what predict uses, and gpu= sets the mode."""
+    path = write(tmp_path / "n.prototxt", IMAGES)
+    weights = tmp_path / "w"
+    caffe.Net(path, caffe.TEST).save(weights)
+    swap, mean = (2, 1, 0), np.full((3, 8, 8), 9.0)
+    now = caffe.Classifier(path, weights, mean=mean, raw_scale=255, channel_swap=swap)
+    old = caffe.Classifier(path, weights, gpu=False)
+    old.set_phase_test()
+    old.set_mean("data", mean)
+    old.set_raw_scale("data", 255)
+    old.set_channel_swap("data", swap)
+    image = np.random.default_rng(0).random((9, 10, 3))
+    np.testing.assert_array_equal(old.predict([image]), now.predict([image]))
+
+
+def test_the_compiled_modules_names(path: Path, tmp_path: Path) -> None:
+    net = caffe.Net(path, caffe.TEST)
+    assert isinstance(net.params["ip"], _caffe.BlobVec)
+    assert isinstance(net.blobs["x"], _caffe.Blob)
+    assert isinstance(net._layer_names, _caffe.StringVec)
+    assert isinstance(net.layers, _caffe.LayerVec)
+    solver = caffe.get_solver(make_solver(tmp_path, "display: 3"))
+    assert isinstance(solver, _caffe.Solver)
+    assert isinstance(solver.param, _caffe.SolverParameter)
+    assert solver.display == 3
+    solver.display = 7
+    assert solver.param.display == 7
+    blobs = _caffe.BlobVec()
+    blobs.add_blob(2, 3)
+    assert blobs[0].data.shape == (2, 3)
+
+
+def test_what_says_that_it_is_not_there() -> None:
+    for call in (caffe.NCCL.new_uid, lambda: caffe.NCCL(None, b"")):
+        with pytest.raises(UsageError, match="torchrun"):
+            call()
+
+
+def test_logging_disabled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glog, "_level", [])
+    caffe.log("seen")
+    caffe.set_logging_disabled()
+    caffe.log("left out")
+    glog.log("left out", glog.ERROR)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("] ")[2] for line in lines] == ["seen"]

@@ -54,7 +54,8 @@ class Code:
         options = self.message.python_param
         module = importlib.import_module(options.module)
         layer = getattr(module, options.layer)(self.message)
-        layer.param_str, layer.phase = options.param_str, int(self.message.phase)
+        layer.param_str = layer.param_str_ = options.param_str
+        layer.phase = int(self.message.phase)
         layer.setup(bottoms, tops)
         layer.reshape(bottoms, tops)
         return layer
