@@ -125,3 +125,7 @@ class UsageError(CaffePortError):
 
 class UnknownFieldWarning(_Shown, UserWarning):
     """A prototxt has fields that no dialect knows; they were kept but nothing reads them."""
+
+
+class DialectWarning(_Shown, UserWarning):
+    """A net means one thing in the dialect it was read in and another in a fork's."""

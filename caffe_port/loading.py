@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caffe_port.errors import FormatError, UnknownFieldWarning
+from caffe_port.errors import DialectWarning, FormatError, UnknownFieldWarning
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec
@@ -39,7 +39,7 @@ def load(
             leaves a prototxt's net as its fillers make it.
         phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
         variables: values for `${NAME}` in the prototxt.
-        dialect: 'bvlc', 'deeplab1' or 'deeplab2' where the text alone does not tell.
+        dialect: one of ``proto.dialects.DIALECTS``, where the text alone does not tell.
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
         level, stages: NetState besides the phase; the default is what a converted model
             remembers, else 0 and none. The stages of a prototxt's own `state` are added.
@@ -53,6 +53,7 @@ def load(
         CaffePortError: the net cannot be built, or the weights do not fit.
     Warns:
         UnknownFieldWarning: the prototxt has fields that no dialect knows.
+        DialectWarning: a fork would run the net differently.
     """
     spec, converted = _spec_of(
         net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers
@@ -78,7 +79,8 @@ def read_spec(net: _Path, **options: Any) -> NetSpec:
         CaffePortError: as ``load`` does for this file.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownFieldWarning)  # load will say it
+        for category in (UnknownFieldWarning, DialectWarning):  # load will say it
+            warnings.simplefilter("ignore", category)
         return _spec_of(net, **options)[0]
 
 

@@ -101,7 +101,7 @@ set_option = click.option(
 _TEXT_OPTIONS = (
     set_option,
     click.option(
-        "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2"]),
+        "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2", "longjon"]),
         help="Whose Caffe the file is for, where it does not tell itself.",
     ),
 )  # fmt: skip

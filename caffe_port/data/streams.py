@@ -10,7 +10,7 @@ class Streams:
 
     Args:
         thread: the generator the net is built under; None seeds all from the operating system.
-        dialect: 'bvlc', 'deeplab1' or 'deeplab2'; DeepLab v1 draws in another order.
+        dialect: one of ``DIALECTS``; DeepLab v1 draws in another order.
         transforms: whether the transformer needs a generator: it mirrors, or crops in TRAIN.
         orders: whether the layer draws an order, or windows.
         skips: whether rand_skip is set.

@@ -35,7 +35,7 @@ class NetText:
         unknown: fields that no dialect of the schema has.
         text: the prototxt with its variables filled in.
         generation: 'V0', 'V1' or 'V2', as it was written.
-        dialect: 'bvlc', 'deeplab1' or 'deeplab2'; see ``dialects``.
+        dialect: one of ``DIALECTS`` of ``dialects``.
         path: where it came from, or ''.
     """
 

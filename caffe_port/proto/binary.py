@@ -59,7 +59,7 @@ def read_net_binary(path: str | os.PathLike[str], dialect: str | None = None) ->
 
     Args:
         path: a .caffemodel of any generation.
-        dialect: 'bvlc', 'deeplab1' or 'deeplab2'; None looks at the layers.
+        dialect: one of ``DIALECTS``; None looks at the layers.
     Returns:
         The net; its ``text`` is the upgraded message printed, its ``unknown`` the fields whose
         numbers the dialect does not have, by number.

@@ -21,6 +21,7 @@ _OVERLAID = {
     "bvlc": (),
     "deeplab1": ("ConvolutionParameter", "LayerParameter", "LayerType", "V1LayerParameter"),
     "deeplab2": ("LayerParameter",),
+    "longjon": (),
 }
 _COPIES_OF_V2 = {153: 143}  # merges of DeepLab v2 into a later Caffe moved interp_param
 _BVLC_OWNERS = {"Clip", "Crop", "Input", "LSTM", "LSTMUnit", "Parameter", "RNN", "Swish"}

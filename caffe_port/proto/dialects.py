@@ -1,6 +1,7 @@
 """Whose Caffe a text was written for, where that changes what the same text means.
 
-Three dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2'. A
+Four dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2', and
+'longjon' (longjon/caffe and what came of it: HED, DSS, CRF-RNN, U-Net), which is never detected. A
 text that uses what only one fork has is that fork's; all else is taken as BVLC's unless the caller
 or the environment variable CAFFE_PORT_DIALECT (for scripts that cannot pass it) says otherwise.
 """
@@ -12,7 +13,7 @@ import os
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
 
-DIALECTS = ("bvlc", "deeplab1", "deeplab2")
+DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
 FORK_NUMBERS = 10000  # fields of the forks have their number plus this, or more
 LAST_BVLC_V1_TYPE = 39  # DECONVOLUTION

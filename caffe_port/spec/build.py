@@ -5,13 +5,15 @@ Source: BVLC/caffe net.cpp, Init.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caffe_port.errors import LayerError, NetError, UsageError
+from caffe_port.errors import DialectWarning, LayerError, NetError, UsageError
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
+from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
@@ -67,6 +69,7 @@ def build(
     if connector.unused_shapes:
         names = ", ".join(sorted(connector.unused_shapes))
         raise UsageError(f"input_shapes names {names}, which no Input or data layer makes")
+    _warn_of_crops(connector.alignment.doubtful)
     shared = connector.sharing.settled(_named(connector.layers))
     layers = mark_backward(shared, message.force_backward)
     sources = [layer for layer in layers if layer.op.kind == "source"]
@@ -100,6 +103,17 @@ def _made_elsewhere(message: caffe_pb2.NetParameter, state: caffe_pb2.NetState, 
     return where + "".join(f"; {maker}" for maker in makers[:_SHOWN])
 
 
+def _warn_of_crops(doubtful: Sequence[tuple[str, Sequence[int]]]) -> None:
+    if doubtful:
+        found = ", ".join(f"'{name}' {' x '.join(map(str, offset))}" for name, offset in doubtful)
+        message = (
+            f"Crop layers without crop_param are cut at 0, as BVLC's Caffe does. The forks of HED, "
+            f"DSS, CRF-RNN and U-Net cut them where the layers before say: {found}. For a net of "
+            "those choose the dialect 'longjon'; crop_param {} says that 0 is meant"
+        )
+        warnings.warn(message, DialectWarning, stacklevel=4)
+
+
 def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
     """The layers with names of their own; see ``unique_names``.
 
@@ -131,6 +145,7 @@ class _Connector:
         self.shapes: dict[str, Shape] = {}
         self.available: set[str] = set()
         self.sharing = Sharing()
+        self.alignment = Alignment(setting.dialect)
         self.input_shapes = {k: tuple(int(d) for d in v) for k, v in setting.input_shapes.items()}
         self.unused_shapes = set(self.input_shapes)
         self.unknown: dict[tuple[str, int], list[UnknownField]] = {}
@@ -145,8 +160,9 @@ class _Connector:
         extra = self._extra(message.name)
         try:
             _check_counts(kind, len(bottoms), len(tops))
-            op = kind.read(message, extra)
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
+            placed = list(zip(bottoms, bottom_shapes, strict=True))
+            op = self.alignment.settled(message, kind.read(message, extra), placed)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
             params = self.sharing.params(
                 message, len(self.layers), _params(op, bottom_shapes), kind.frozen_params
@@ -155,6 +171,7 @@ class _Connector:
             propagate = _propagate_down(message)
         except ValueError as error:
             raise LayerError(message.name, message.type, str(error)) from error
+        self.alignment.add(op, placed, tops)
         self._connect(message, bottoms, tops, top_shapes)
         self.layers.append(
             LayerSpec(

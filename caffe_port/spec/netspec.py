@@ -44,7 +44,7 @@ class LayerSpec:
     Attributes:
         name: the prototxt's, unless another layer of the net has that one: see ``unique_names``.
         type, phase: as in the prototxt; phase is 'TRAIN' or 'TEST'.
-        dialect: 'bvlc', 'deeplab1' or 'deeplab2', for the few layers that differ between them.
+        dialect: one of ``DIALECTS``, for the few layers that differ between them.
         bottoms, tops: blob names after splits; a top equal to a bottom is in place.
         op: its options.
         params: its parameter blobs.
@@ -168,7 +168,7 @@ class NetSpec:
         Args:
             message: of generation V2 (``caffe_port.proto.read_net`` upgrades).
             phase: 'TRAIN' or 'TEST'.
-            dialect: 'bvlc', 'deeplab1' or 'deeplab2'.
+            dialect: one of ``DIALECTS``.
             level, stages: what NetState holds besides the phase. As in Caffe, the stages of the
                 net's own `state` are added, its phase and level are not.
             input_shapes: shapes that replace those of Input and data layers, by top.

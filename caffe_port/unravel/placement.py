@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.spec import LayerSpec, NetSpec
-from caffe_port.spec.ops._conv import Windowed
-from caffe_port.spec.ops.crop import Crop
+from caffe_port.spec.coordinates import axis_map
 from caffe_port.spec.ops.interp import Interp
-from caffe_port.spec.ops.pooling import Pooling
 from caffe_port.unravel.points import Points
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -78,16 +76,8 @@ def _axis(
     layer: LayerSpec, bottom: tuple[int, ...], top: tuple[int, ...], i: int
 ) -> tuple[float, float]:
     op = layer.op
-    if isinstance(op, Windowed):
-        window = op.window(bottom)
-        middle = (window.extent(i) - 1) / 2 - window.pad[i]
-        if layer.type == "Deconvolution":
-            return 1 / window.stride[i], -middle / window.stride[i]
-        return float(window.stride[i]), middle
-    if isinstance(op, Pooling):
-        return float(op.stride[i]), (op.window(bottom)[i] - 1) / 2 - op.pad[i]
-    if isinstance(op, Crop):
-        return 1.0, float(op.ranges(bottom, (*bottom[:2], *top[2:]))[2 + i][0])
+    if (found := axis_map(op, bottom, i)) is not None:
+        return float(found[0]), float(found[1])
     if isinstance(op, Interp):
         cropped = bottom[2 + i] + op.pad_beg + op.pad_end
         return (cropped - 1) / max(1, top[2 + i] - 1), float(-op.pad_beg)

@@ -20,6 +20,9 @@ class Crop(Op):
     """
 
     type = "Crop"
+    remark = (
+        "Without crop_param it cuts from 0 on; in the dialect longjon where the layers before say."
+    )
     bottoms = (2, 2)
     fixed_bottoms = frozenset({1})
 
