@@ -3,14 +3,15 @@
 # make lint, make docs (the book, into site/), make bench (all benchmarks),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
-# make matrix (all tests under old and new Pythons and libraries)
+# make matrix (all tests under old and new Pythons and libraries),
+# make processors (tests that compare numbers, under several instruction sets)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint docs bench attacks fuzz sanitize wheels matrix proto clean
+.PHONY: demo test lint docs bench attacks fuzz sanitize wheels matrix processors proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -73,6 +74,10 @@ wheels:
 
 matrix:
 	$(PYTHON) -m tools.matrix
+
+# ONLY some settings, and only some TESTS; docs/matrix.md then stays as it is
+processors: $(VENV)/installed-for-tests
+	$(BIN)/python -m tools.matrix.processors $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))
 
 # caffe_pb2 runs on protobuf 4 to 7 only when made by a protoc of the 4.x time
 proto:

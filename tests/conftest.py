@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +19,27 @@ os.environ["TRITON_INTERPRET"] = "1"
 # Begun in the background of a shell, this process ignores Ctrl-C, and so would those it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What `make processors` sets, next to the variables that torch, oneDNN and MKL read themselves.
+if os.environ.get("CAFFE_PORT_TEST_ONEDNN") == "off":
+    import torch
+
+    torch.backends.mkldnn.set_flags(False)
+if path := os.environ.get("CAFFE_PORT_TEST_CRF"):
+    from caffe_port.crf._lattice import instructions
+
+    instructions(path)
+
+# Folders and files whose tests compare numbers that were computed here: with Caffe's recordings,
+# with a reference, or with those of other code. `make processors` runs them.
+PARITY = {
+    "crf", "export", "inference", "layers", "live", "losses", "parity", "pycaffe",
+    "solver", "test_any_net.py", "test_net.py", "test_nets.py", "test_pascal_flow.py", "unravel",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of those folders and files; any other test may have the mark itself."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in PARITY:
+            item.add_marker("parity")

@@ -1,7 +1,8 @@
-"""What make wheels and make matrix hold wheels against, and the page they make; no network."""
+"""What wheels are compared with, how rows of tests are run, and the page of them; no network."""
 
 import io
-import json
+import os
+import platform
 import re
 import tarfile
 import zipfile
@@ -10,13 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from tests.goldens_dir import ROOT
-from tools.matrix import __main__ as matrix
-from tools.matrix import environments, trial
-from tools.matrix.__main__ import Outcome, keep
+from tools.matrix import environments, outcomes, processors, trial
 from tools.matrix.archives import check_sdist, check_wheel, sources
 from tools.matrix.building import PYTHONS, Wheel, glibc_of
 from tools.matrix.environments import ROWS, Tally, fingerprint, read_report
-from tools.matrix.page import write
+from tools.matrix.outcomes import PAGE, Outcome, keep, read, run_all
+from tools.matrix.page import CHOSEN, write
 
 TRACKED = (
     "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "ext/lattice.cpp",
@@ -150,21 +150,27 @@ def test_a_change_is_noticed(tmp_path, monkeypatch):
     assert fingerprint(["a", "b"]) != before
 
 
+def lines_of(page):
+    return [line for line in page.read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+
+
 def test_the_page(tmp_path):
-    records, page = tmp_path / "results", tmp_path / "matrix.md"
+    records, page = tmp_path / "matrix.json", tmp_path / "matrix.md"
     tests = Tally({"passed": 6800, "skipped": 3}, {"no a | b": 1, "no GPU": 2})
     versions = {"python": "3.13.0", "torch": "2.13.0"}
-    keep(Outcome("newest", 4, "s", "abc", versions, tests), records / "newest.json")
-    keep(Outcome("oldest", 0, "s", "abc", trouble="no Python 3.10 here"), records / "oldest.json")
-    Wheel("3.13", "aarch64", "a.whl", 912_345, "2.17", "s", "abc", "not run").keep(tmp_path)
-    Wheel("3.9", "aarch64", "b.whl", 1, "2.17", "s", "abc", "not run").keep(tmp_path)
+    keep("environments", "newest", Outcome("s", "abc", "a PC", versions, tests), records)
+    failed = Outcome("s", "abc", "a PC", trouble="no Python 3.10 here")
+    keep("environments", "oldest", failed, records)
+    keep("environments", "no row any more", failed, records)
+    for arch, python in (("aarch64", "3.13"), ("aarch64", "3.9")):
+        wheel = Wheel(python, arch, "a.whl", 912_345, "2.17", "s", "abc", "not run")
+        keep("wheels", wheel.name, wheel, records)
     here = Wheel("3.13", "x86_64", "c.whl", 1_000_000, "2.28", "s", "abc", "here", tests)
-    here.keep(tmp_path)
-    assert Wheel.known(tmp_path, "3.13", "x86_64") == here
-    assert Wheel.known(tmp_path, "3.12", "x86_64") is None
-    write(tmp_path, page)
-    text = page.read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    keep("wheels", here.name, here, records)
+    assert Wheel.known("3.13", "x86_64", records) == here
+    assert Wheel.known("3.12", "x86_64", records) is None
+    write(records, page)
+    lines = lines_of(page)
     assert lines[1:3] == [
         "| oldest |  |  |  |  |  |  |  | no Python 3.10 here | `abc` |",
         "| newest | 3.13.0 |  |  | 2.13.0 |  |  |  | 6,800 passed, 3 skipped | `abc` |",
@@ -172,55 +178,120 @@ def test_the_page(tmp_path):
     assert lines[4:6] == ["| no GPU | newest 2 |", "| no a \\| b | newest 1 |"]
     assert lines[7:] == [
         "| 3.13 | x86_64 | 1.00 MB | 2.28 | here | 6,800 passed, 3 skipped | `abc` |",
-        "| 3.9 | aarch64 | 0.00 MB | 2.17 | not run | - | `abc` |",
+        "| 3.9 | aarch64 | 0.91 MB | 2.17 | not run | - | `abc` |",
         "| 3.13 | aarch64 | 0.91 MB | 2.17 | not run | - | `abc` |",
     ]
+    text = page.read_text(encoding="utf-8")
+    assert "The machine: a PC." in text
     assert "TABLE" not in text
 
 
+def test_each_processor_has_a_table_of_its_settings(tmp_path):
+    records, page = tmp_path / "matrix.json", tmp_path / "matrix.md"
+    chosen = {"torch": "AVX2", "oneDNN": "off", "CRF": "avx2", "threads": "2"}
+    passed, failed = Tally({"passed": 5}), Tally({"failed": 1}, {}, ["a::b"])
+    for setting, machine, tests in (
+        ("best", "B, 2 cores", passed),
+        ("lowest", "B, 2 cores", failed),
+        ("best", "A, 8 cores", passed),
+    ):
+        outcome = Outcome("s", "abc", machine, chosen, tests)
+        keep(processors.KIND, f"{setting} on {machine}", outcome, records)
+    write(records, page)
+    text = page.read_text(encoding="utf-8")
+    assert text.index("A, 8 cores:\n\n| setting |") < text.index("B, 2 cores:\n\n| setting |")
+    assert [line for line in lines_of(page) if "AVX2" in line] == [
+        "| best | AVX2 | off | avx2 | 2 | 5 passed | `abc` |",
+        "| lowest | AVX2 | off | avx2 | 2 | 1 failed `a::b` | `abc` |",
+        "| best | AVX2 | off | avx2 | 2 | 5 passed | `abc` |",
+    ]
+
+
+def test_the_page_of_this_project_is_made_of_its_records(tmp_path):
+    write(page=tmp_path / "matrix.md")
+    assert (tmp_path / "matrix.md").read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("lowest", {"torch": "DEFAULT", "oneDNN": "SSE4.1", "CRF": "portable", "threads": "1"}),
+        ("lowest-without-oneDNN", {"torch": "DEFAULT", "oneDNN": "off", "threads": "2"}),
+        ("best-2-threads", {"threads": "2"}),
+    ],
+)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64's instruction sets")
+def test_a_setting_is_what_the_libraries_choose(name, wanted):
+    setting = next(setting for setting in processors.SETTINGS if setting.name == name)
+    found = processors.chosen({**os.environ, **setting.environ})
+    assert set(found) == set(CHOSEN)
+    assert {key: found[key] for key in wanted} == wanted
+
+
+def test_settings_that_a_processor_does_not_have_are_left_out(tmp_path, monkeypatch):
+    info, ran = tmp_path / "cpuinfo", []
+    info.write_text("model name\t: Old\ncpu family\t: 6\nmodel\t\t: 42\nflags\t\t: sse4_1 avx\n\n")
+    monkeypatch.setattr(processors, "_CPUINFO", info)
+    monkeypatch.setattr(processors.os, "cpu_count", lambda: 4)
+    assert processors.processor() == ("Old, family 6, model 42, 4 cores", {"sse4_1", "avx"})
+    monkeypatch.setattr(processors, "write", lambda: None)
+
+    def run_all(kind, rows, run, **options):
+        ran.extend(row.name for row in rows)
+        return True
+
+    monkeypatch.setattr(processors, "run_all", run_all)
+    monkeypatch.setattr("sys.argv", ["processors"])
+    with pytest.raises(SystemExit) as end:
+        processors.main()
+    assert end.value.code == 0
+    assert "lowest" in ran
+    assert "best" in ran
+    assert not [name for name in ran if name.startswith("avx2")]
+
+
 def test_failures_are_named_on_the_page(tmp_path):
-    record = tmp_path / "results" / "newest.json"
-    outcome = Outcome("newest", 4, "s", "abc", {}, Tally({"failed": 1}, {}, ["tests.a::one"]))
-    keep(outcome, record)
+    records, page = tmp_path / "matrix.json", tmp_path / "page.md"
+    outcome = Outcome("s", "abc", "a PC", {}, Tally({"failed": 1}, {}, ["tests.a::one"]))
     assert not outcome.passed
-    assert json.loads(record.read_text())["tests"]["failed"] == ["tests.a::one"]
-    write(tmp_path, tmp_path / "page.md")
-    assert "| 1 failed `tests.a::one` |" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    keep("environments", "newest", outcome, records)
+    assert read(records)["environments"]["newest"]["tests"]["failed"] == ["tests.a::one"]
+    write(records, page)
+    assert "| 1 failed `tests.a::one` |" in page.read_text(encoding="utf-8")
 
 
-def test_a_run_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capsys):
-    ran, broken = [], {"numpy1"}
+def test_an_interrupted_run_resumes(tmp_path, monkeypatch, capsys):
+    ran, broken, files = [], {"numpy1"}, ["pyproject.toml"]
+    records = tmp_path / "matrix.json"
+    monkeypatch.setattr(outcomes, "tracked", lambda: [*files, "docs/matrix.md", "docs/matrix.json"])
 
-    def run(row, folders, command, state):
+    def run(row):
         ran.append(row.name)
+        outcome = outcomes.new_outcome("a PC")
         if row.name in broken:
-            return Outcome(row.name, 1, state, "abc", trouble="no network")
-        return Outcome(row.name, 0, state, "abc", {}, Tally({"passed": 1}))
+            outcome.trouble = "no network"
+        outcome.tests = Tally({"passed": 1})
+        return outcome
 
-    monkeypatch.setattr(matrix, "run", run)
-    monkeypatch.setattr(matrix, "tracked", lambda: ["pyproject.toml"])
-    monkeypatch.setattr(matrix, "write", lambda work: None)
-
-    def status(*arguments):
+    def passed(**options):
         ran.clear()
-        monkeypatch.setattr("sys.argv", ["matrix", "--work", str(tmp_path), *arguments])
-        with pytest.raises(SystemExit) as end:
-            matrix.main()
-        return end.value.code
+        return run_all("environments", ROWS, run, path=records, **options)
 
     names = [row.name for row in ROWS]
-    assert (status(), ran) == (1, names)
+    assert (passed(), ran) == (False, names)
     assert "numpy1: no network, 0 s" in capsys.readouterr().out
     broken.clear()
-    assert (status(), ran) == (0, ["numpy1"])
+    assert (passed(), ran) == (True, ["numpy1"])
     assert "oldest: passed already" in capsys.readouterr().out
-    assert (status(), ran) == (0, [])
-    assert (status("--only", "oldest"), ran) == (0, ["oldest"])
+    assert (passed(), ran) == (True, [])
+    assert (passed(only=["oldest"]), ran) == (True, ["oldest"])
     broken.add("oldest")
-    assert (status("--only", "oldest", "--", "tests/crf"), ran) == (1, ["oldest"])
-    assert (status(), ran) == (0, [])  # a part of the tests is not written down
-    monkeypatch.setattr(matrix, "tracked", lambda: ["setup.py"])
-    assert (status(), ran) == (1, names)
+    assert (passed(only=["oldest"], part=True), ran) == (False, ["oldest"])
+    assert (passed(), ran) == (True, [])  # a part of the tests is not written down
+    assert (passed(suffix=" on another"), ran) == (False, names)
+    files[0] = "setup.py"
+    broken.clear()
+    assert (passed(), ran) == (True, names)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe_port.crf import DenseCRF, _kernels, map_labels
-from caffe_port.crf._lattice import Kernel, exponential, instructions, mean_field
+from caffe_port.crf._lattice import Kernel, exponential, mean_field
 from caffe_port.errors import UsageError
 from tests.crf.making import problem
 
@@ -120,14 +120,14 @@ def test_probabilities_below_e_to_the_minus_twenty_are_exactly_zero():
 
 
 @pytest.mark.parametrize(("kind", "bound"), [("exact", 5e-6), ("cut off", 2e-7), ("clamped", 2e-7)])
-def test_the_exponential_s_error_is_bounded(kind, bound):
+def test_the_exponential_s_error_is_bounded(kind, bound, choose_instructions):
     x = -np.concatenate([np.linspace(0, 20, 200_001), np.logspace(-30, 1, 10_000)])
     x = x.astype(np.float32)
     if kind == "clamped":
         x = np.concatenate([x, -np.linspace(20, 87, 100_001, dtype=np.float32)])
     y = np.empty_like(x)
     for choice in ("portable", "best"):
-        instructions(choice)
+        choose_instructions(choice)
         exponential(x, y, kind)
         error = np.abs(y / np.exp(x.astype(np.float64)) - 1)
         assert (error <= bound * (1 + np.abs(x))).all()

@@ -91,16 +91,14 @@ def test_random_configurations_are_finite_and_equal_for_any_threads(first):
 
 
 @pytest.mark.parametrize("labels", [2, 5, 13, 21, 30, 60, 97])
-def test_instruction_sets_agree(labels):
+def test_instruction_sets_agree(labels, choose_instructions):
+    choose_instructions("best")
     image, unary = problem(30, 70, labels=labels)
     crfs = [build(image, labels, exact=exact) for exact in (False, True)]
     best = [crf.infer(unary, 5) for crf in crfs]
-    assert instructions("portable") == "portable"
-    try:
-        portable = [crf.infer(unary, 5) for crf in crfs]
-        assert np.array_equal(build(image, labels, exact=True).infer(unary, 5), best[1])
-    finally:
-        instructions("best")
+    assert choose_instructions("portable") == "portable"
+    portable = [crf.infer(unary, 5) for crf in crfs]
+    assert np.array_equal(build(image, labels, exact=True).infer(unary, 5), best[1])
     assert np.array_equal(portable[1], best[1])
     assert np.abs(portable[0] - best[0]).max() < 2e-5
     assert np.abs(best[0] - best[1]).max() < 2e-5

@@ -14,7 +14,7 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tools.matrix.environments import (
     interpreter,
     tracked,
 )
+from tools.matrix.outcomes import RECORDS, read
 
 GLIBC = (2, 28)
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -39,7 +40,7 @@ ZIG = "ziglang>=0.13"
 
 @dataclass
 class Wheel:
-    """A wheel, what it asks for, and what came of trying it; kept as JSON beside the matrix."""
+    """A wheel, what it asks for, and what came of trying it; a row of docs/matrix.json."""
 
     python: str
     arch: str
@@ -51,24 +52,18 @@ class Wheel:
     tried: str = "-"
     tests: Tally = field(default_factory=Tally)
 
+    @property
+    def name(self) -> str:
+        """In the records."""
+        return f"{self.python} {self.arch}"
+
     @staticmethod
-    def known(work: Path, python: str, arch: str) -> Wheel | None:
+    def known(python: str, arch: str, path: Path = RECORDS) -> Wheel | None:
         """What was last found out about a wheel."""
-        kept = _record(work, python, arch)
-        if not kept.is_file():
+        values = read(path).get("wheels", {}).get(f"{python} {arch}")
+        if values is None:
             return None
-        values = json.loads(kept.read_text(encoding="utf-8"))
         return Wheel(**{**values, "tests": Tally(**values["tests"])})
-
-    def keep(self, work: Path) -> None:
-        """Writes it down."""
-        kept = _record(work, self.python, self.arch)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-
-def _record(work: Path, python: str, arch: str) -> Path:
-    return work / "results" / f"wheel-{python}-{arch}.json"
 
 
 def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
@@ -81,7 +76,7 @@ def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
     """
     files = tracked()  # asked once: the checkout may go on meanwhile
     state = fingerprint([*sources(files), "tools/matrix/building.py"])
-    known = Wheel.known(work, python, arch)
+    known = Wheel.known(python, arch)
     if known is not None and known.sources == state and (out / known.file).is_file():
         return known
     program = interpreter(python)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 from collections import Counter
@@ -94,6 +95,12 @@ def fingerprint(names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def machine() -> str:
+    """Where this runs."""
+    libc = " ".join(platform.libc_ver())
+    return f"Linux on {platform.machine()}, {libc}, {os.cpu_count()} cores"
+
+
 def copied(target: Path, names: Iterable[str]) -> Path:
     """A copy of some of the checkout's files."""
     shutil.rmtree(target, ignore_errors=True)
@@ -143,14 +150,21 @@ def tests_beside(folder: Path) -> Path:
     return copied(folder / "beside", [n for n in tracked() if not n.startswith("caffe_port/")])
 
 
-def tested(command: Iterable[str | Path], beside: Path, environ: Mapping[str, str]) -> Tally:
-    """Runs pytest in a folder, its dots going to the terminal and all it says to pytest.log."""
-    report = beside.parent / "pytest.xml"
+def tested(
+    command: Iterable[str | Path], place: Path, environ: Mapping[str, str], logs: Path
+) -> Tally:
+    """Runs pytest in a folder; its dots go to the terminal, and all its output to logs/pytest.log.
+
+    Raises:
+        CalledProcessError: it ended without a report, or ran no test.
+    """
+    report, log_file = logs.resolve() / "pytest.xml", logs / "pytest.log"
+    logs.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    words = [*map(str, command), f"--junitxml={report.resolve()}"]
+    words = [*map(str, command), f"--junitxml={report}"]
     with (
-        (beside.parent / "pytest.log").open("w", encoding="utf-8") as log,
-        subprocess.Popen(words, cwd=beside, env=environ, text=True, errors="replace",
+        log_file.open("w", encoding="utf-8") as log,
+        subprocess.Popen(words, cwd=place, env=environ, text=True, errors="replace",
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running,
     ):  # fmt: skip
         for line in running.stdout or ():
@@ -158,7 +172,7 @@ def tested(command: Iterable[str | Path], beside: Path, environ: Mapping[str, st
             if line.rstrip().endswith("%]"):
                 print(f"  {line.rstrip()}", flush=True)
     if not report.exists():
-        log_says = (beside.parent / "pytest.log").read_text(encoding="utf-8")
+        log_says = log_file.read_text(encoding="utf-8")
         raise subprocess.CalledProcessError(running.returncode, words, log_says)
     return read_report(report)
 

@@ -1,70 +1,85 @@
-"""docs/matrix.md: what the matrix and the wheels came to, from the records they keep."""
+"""docs/matrix.md: what the rows of docs/matrix.json came to."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.matrix.environments import ROOT, SHOWN
+from tools.matrix.environments import ROWS, SHOWN
+from tools.matrix.outcomes import PAGE, RECORDS, counted, read
 
-PAGE = ROOT / "docs" / "matrix.md"
 HEAD = Path(__file__).with_name("page.md")
 Record = Mapping[str, Any]
+CHOSEN = ("torch", "oneDNN", "CRF", "threads")
 
 
-def write(work: Path, page: Path = PAGE) -> None:
-    """Writes the page from all rows and wheels that are known."""
-    records = sorted((work / "results").glob("*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in records]
-    rows = sorted((one for one in found if "row" in one), key=lambda one: one["place"])
-    wheels = sorted((one for one in found if "arch" in one), key=_by_arch)
-    page.write_text(text(rows, wheels), encoding="utf-8")
+def write(path: Path = RECORDS, page: Path = PAGE) -> None:
+    """Writes the page from all rows that are known."""
+    records = read(path)
+    tables = (
+        _environments(records.get("environments", {})),
+        _processors(records.get("processors", {})),
+        _wheels(records.get("wheels", {})),
+    )
+    text = HEAD.read_text(encoding="utf-8")
+    for table in tables:
+        text = text.replace("TABLE\n", table, 1)
+    page.write_text(text, encoding="utf-8")
 
 
-def _by_arch(wheel: Record) -> tuple[bool, int]:
-    return wheel["arch"] != "x86_64", int(wheel["python"].partition(".")[2])
+def _environments(found: Mapping[str, Record]) -> str:
+    names = [row.name for row in ROWS if row.name in found]
+    rows = [(name, found[name], ("python", *SHOWN)) for name in names]
+    machines = sorted({found[name]["machine"] for name in names})
+    lines = [f"\nThe machine: {machine}.\n" for machine in machines]
+    return _tested(("environment", "Python", *SHOWN), rows) + "".join(lines) + _skips(rows)
 
 
-def text(rows: Iterable[Record], wheels: Iterable[Record]) -> str:
-    """The page."""
-    rows, wheels = list(rows), list(wheels)
-    before, between, after = HEAD.read_text(encoding="utf-8").split("TABLE\n")
-    return before + _rows(rows) + _machine() + _skips(rows) + between + _wheels(wheels) + after
+def _processors(found: Mapping[str, Record]) -> str:
+    from tools.matrix.processors import SETTINGS
+
+    order = [setting.name for setting in SETTINGS]
+    named = [(name.partition(" on ")[0], record) for name, record in found.items()]
+    rows = sorted(((name, record, CHOSEN) for name, record in named if name in order),
+                  key=lambda row: (row[1]["machine"], order.index(row[0])))  # fmt: skip
+    tables = []
+    for machine in dict.fromkeys(record["machine"] for _, record, _ in rows):
+        here = [row for row in rows if row[1]["machine"] == machine]
+        tables.append(f"{machine}:\n\n{_tested(('setting', *CHOSEN), here)}")
+    return "\n".join(tables)
 
 
-def _rows(rows: list[Record]) -> str:
-    lines = ["| environment | Python | " + " | ".join(SHOWN) + " | tests | commit |"]
-    lines.append("|---|---|" + "---|" * (len(SHOWN) + 2))
-    for row in rows:
-        found = [row["versions"].get(name, "") for name in ("python", *SHOWN)]
-        result = row["trouble"] or counted(row["tests"])
-        lines.append(f"| {row['row']} | {' | '.join(found)} | {result} | `{row['commit']}` |")
+def _tested(head: Iterable[str], rows: Iterable[tuple[str, Record, Iterable[str]]]) -> str:
+    """A table of outcomes: name, what the tests ran with, their result."""
+    lines = [f"| {' | '.join([*head, 'tests', 'commit'])} |"]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for name, record, shown in rows:
+        cells = [name, *(record["found"].get(key, "") for key in shown)]
+        result = record["trouble"] or counted(record["tests"])
+        lines.append(f"| {' | '.join(cells)} | {result} | `{record['commit']}` |")
     return "\n".join(lines) + "\n"
 
 
-def _machine() -> str:
-    libc = " ".join(platform.libc_ver())
-    return f"\nThe machine: Linux on {platform.machine()}, {libc}, {os.cpu_count()} cores.\n"
-
-
-def _skips(rows: list[Record]) -> str:
+def _skips(rows: Iterable[tuple[str, Record, Iterable[str]]]) -> str:
     """Which rows left tests out, and why: a line for each reason."""
     where: dict[str, list[str]] = {}
-    for row in rows:
-        for reason, count in row["tests"]["skipped"].items():
-            where.setdefault(reason.replace("|", "\\|"), []).append(f"{row['row']} {count}")
+    for name, record, _ in rows:
+        for reason, count in record["tests"]["skipped"].items():
+            where.setdefault(reason.replace("|", "\\|"), []).append(f"{name} {count}")
     lines = ["", "| left out because | in |", "|---|---|"]
     lines += [f"| {reason} | {', '.join(places)} |" for reason, places in sorted(where.items())]
     return "\n".join(lines) + "\n"
 
 
-def _wheels(wheels: list[Record]) -> str:
+def _wheels(found: Mapping[str, Record]) -> str:
+    wheels = sorted(found.values(), key=_by_arch)
     lines = ["| Python | processor | size | needs glibc | tried | tests | commit |"]
     return "\n".join([*lines, "|---|---|---|---|---|---|---|", *map(wheel_line, wheels)]) + "\n"
+
+
+def _by_arch(wheel: Record) -> tuple[bool, int]:
+    return wheel["arch"] != "x86_64", int(wheel["python"].partition(".")[2])
 
 
 def wheel_line(wheel: Record) -> str:
@@ -73,10 +88,3 @@ def wheel_line(wheel: Record) -> str:
     size = f"{wheel['bytes'] / 1e6:.2f} MB"
     cells = (wheel["python"], wheel["arch"], size, wheel["glibc"], wheel["tried"], tests)
     return f"| {' | '.join(cells)} | `{wheel['commit']}` |"
-
-
-def counted(tests: Record) -> str:
-    """Such as '6,813 passed, 3 skipped'; failures are named."""
-    kinds = ("passed", "skipped", "failed")
-    said = ", ".join(f"{tests['counts'][k]:,} {k}" for k in kinds if tests["counts"].get(k))
-    return " ".join([said, *(f"`{name}`" for name in tests["failed"][:5])])

@@ -83,7 +83,7 @@ def _run(wheel: Wheel, python: list[str | Path], folder: Path, environ: dict[str
     print(f"trying {wheel.file}", flush=True)
     for words in _smoke(beside / "examples" / "shapes_voc", folder / "smoke"):
         call([*python, "-c", START, *words], cwd=beside, env=environ)
-    wheel.tests = tested([*python, "-m", "pytest", *SHORT], beside, environ)
+    wheel.tests = tested([*python, "-m", "pytest", *SHORT], beside, environ, folder)
 
 
 def _smoke(example: Path, out: Path) -> list[list[str | Path]]:

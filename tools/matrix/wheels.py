@@ -4,7 +4,8 @@ usage: python -m tools.matrix.wheels [--python 3.11 ...] [--arch x86_64 aarch64]
                                      [--work DIR] [--arm64-root DIR]
 
 First an sdist is made, then every wheel from that sdist, none from the checkout; a wheel of the
-same sources is not built again. The wheels go to DIR (dist), what was found to docs/matrix.md.
+same sources is not built again. The wheels go to DIR (dist), what was found to docs/matrix.json and
+docs/matrix.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from tools.matrix.building import ARCHES, PYTHONS, built
 from tools.matrix.environments import ROOT, WORK, said
+from tools.matrix.outcomes import keep
 from tools.matrix.page import wheel_line, write
 from tools.matrix.trial import tried
 
@@ -41,10 +43,10 @@ def main() -> None:
                 print(f"Python {python}, {arch}: {why}", flush=True)
                 failed = True
                 continue
-            wheel.keep(options.work)
+            keep("wheels", wheel.name, wheel)
             failed |= bool(wheel.tests.failed)
             print(f"  {wheel_line(asdict(wheel))}", flush=True)
-    write(options.work)
+    write()
     sys.exit(1 if failed else 0)
 
 
