@@ -67,11 +67,14 @@ class _Finder(MetaPathFinder):
 def install() -> None:
     """From now on ``import caffe``, ``caffe.io``, ``caffe.proto`` and so on give this package.
 
+    Errors of google.protobuf.text_format on Caffe's messages say what can be done about them.
+
     Raises:
         UsageError: another module called caffe is imported already.
     """
     ours = importlib.import_module(_HERE)
     if sys.modules.get("caffe", ours) is not ours:
         raise UsageError("another module 'caffe' is imported already; install() comes first")
+    importlib.import_module(f"{_HERE}.text_errors").install()
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
