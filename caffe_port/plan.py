@@ -66,7 +66,7 @@ def make_plan(
         blob
         for layer in layers
         for blob, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True)
-        if needed
+        if needed and layer.needs_backward
     }
     steps = _with_frees(layers, kept)
     return Plan(tuple(steps), kept, keep == "all", frozenset(needs & fed))

@@ -12,7 +12,11 @@ from caffe_port.spec.ops.clip import Clip as Options
 
 @register_layer("Clip")
 class Clip(Layer):
-    """The diff passes where the bottom is in range; in place it always passes.
+    """The diff passes where the bottom is in range.
+
+    In place, backward looks at the top where the bottom was: that is in range, unless min is above
+    max and nothing is.
+
 
     Source: BVLC/caffe clip_layer.cpp.
     """
@@ -22,4 +26,6 @@ class Clip(Layer):
         (x,) = bottoms
         # two steps, because torch's clamp lets max win over min
         top = x.clamp(max=op.high).clamp(min=op.low)
-        return (with_diff(x, top, torch.ones_like(x)) if self.in_place else top,)
+        if not self.in_place:
+            return (top,)
+        return (with_diff(x, top, torch.full_like(x, float(op.low <= op.high))),)

@@ -35,4 +35,5 @@ class LSTMUnit(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         cell, gates, cont = bottoms
-        return lstm_step(cell, gates, cont.detach())
+        c, h = lstm_step(cell, gates, cont.detach())
+        return c.view_as(c), h  # in Caffe the diff of top c is its readers', without h's part

@@ -65,4 +65,6 @@ def _forced(layer: LayerSpec) -> LayerSpec:
     bottoms = tuple(
         needed or i not in fixed for i, needed in enumerate(layer.bottom_needs_backward)
     )
-    return replace(layer, bottom_needs_backward=bottoms, needs_backward=True)
+    # it also overrides propagate_down: false
+    down = tuple(given or i not in fixed for i, given in enumerate(layer.propagate_down))
+    return replace(layer, bottom_needs_backward=bottoms, needs_backward=True, propagate_down=down)

@@ -55,6 +55,13 @@ def axis_map(op: Op, bottom: Shape, i: int) -> AxisMap | None:
     return None
 
 
+def _moves(op: Op, bottom: Shape) -> bool:
+    """Whether a layer moves or scales places in height and width."""
+    if isinstance(op, Windowed):
+        return op.channel_axis(bottom) == 1  # behind another axis only the width is spatial
+    return isinstance(op, (Pooling, Crop))
+
+
 class Alignment:
     """Follows a net layer by layer and finds the offset of a Crop that has no options.
 
@@ -102,8 +109,7 @@ class Alignment:
         if not bottoms:
             return
         name, shape = bottoms[0]
-        moves = len(shape) == 4 and isinstance(op, (Windowed, Pooling, Crop))
-        if moves:
+        if len(shape) == 4 and _moves(op, shape):
             steps = tuple(axis_map(op, shape, i) or _IDENTITY for i in _SPATIAL)
         elif op.type in _KEEP_PLACES:
             steps = (_IDENTITY,) * len(_SPATIAL)

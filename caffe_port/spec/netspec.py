@@ -50,7 +50,8 @@ class LayerSpec:
         params: its parameter blobs.
         bottom_shapes, top_shapes: for the net's own input shapes.
         loss_weights: per top, 0 where it is no loss.
-        propagate_down: per bottom, what the prototxt says (True where it says nothing).
+        propagate_down: per bottom, what the prototxt says (True where it says nothing, or where
+            force_backward overrides it).
         bottom_needs_backward, needs_backward: what Caffe would propagate.
         extra: fields the schema does not have, by name; one given several times is a list.
         message: its prototxt.

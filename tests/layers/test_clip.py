@@ -28,6 +28,14 @@ def test_in_place_every_diff_passes():
     assert x.grad.tolist() == [[7, 8]]
 
 
+def test_in_place_no_diff_passes_where_min_is_above_max():
+    x = torch.tensor([[-3.0, 0.5, 9.0]], requires_grad=True)
+    (y,) = layer(TEXT.format("b0", 2, -1), (1, 3))(x)
+    y.sum().backward()
+    assert y.tolist() == [[2, 2, 2]]
+    assert x.grad.tolist() == [[0, 0, 0]]
+
+
 def test_gradients():
     check_gradients(layer(TEXT.format("y", -1, 2), (1, 3)), torch.tensor([[-3.0, 0.5, 4.0]]))
 

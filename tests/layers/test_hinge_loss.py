@@ -40,6 +40,11 @@ def test_all_axes_after_the_first_are_classes():
     assert loss.item() == 7.25 / 2
 
 
+def test_items_without_an_axis_of_classes_have_one_class():
+    (loss,) = layer(TEXT, (2,), (2,))(torch.tensor([0.5, 3]), torch.zeros(2))
+    assert loss.item() == 0.5 / 2
+
+
 def test_what_it_refuses():
     with pytest.raises(LayerError, match="label 3; expected 0 to 2"):
         layer(TEXT, (2, 3), (2,))(X, torch.tensor([0.0, 3]))

@@ -39,6 +39,13 @@ def test_gradients_of_both_tops(cont):
     check_gradients(layer(TEXT, *SHAPES), CELL, GATES, cont, wrt=(0, 1))
 
 
+def test_the_diff_of_top_c_is_what_its_readers_gave():
+    c, h = layer(TEXT, *SHAPES)(CELL.clone().requires_grad_(), GATES, torch.ones(1, 3))
+    c.retain_grad()
+    torch.autograd.backward([c, h], [torch.full_like(c, 2.0), torch.ones_like(h)])
+    assert c.grad.eq(2).all()
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

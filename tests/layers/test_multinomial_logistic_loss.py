@@ -28,6 +28,11 @@ def test_a_probability_of_0_is_floored_in_loss_and_diff():
     assert p.grad[0, 1].item() == 0
 
 
+def test_items_without_an_axis_of_classes_have_one_class():
+    (loss,) = layer(TEXT, (2,), (2,))(torch.tensor([0.25, 1]), torch.zeros(2))
+    assert loss.item() == pytest.approx(math.log(4) / 2)
+
+
 def test_gradients():
     check_gradients(layer(TEXT, (2, 2), (2,)), P, LABELS)
 

@@ -180,6 +180,8 @@ def test_multiply_adds():
         (text("RNN", 2, 2), (X, CONT), "2 top blobs; expected 1"),
         (text("RNN"), (X, (STEPS, 2)), "cont of shape"),
         (text("RNN"), ((4,), (4,)), "x of shape"),
+        (text("LSTM"), (X[:2], CONT), "x of shape"),
+        (text("LSTM", 3), (X, CONT, (STREAMS,)), "static input"),
         (text("RNN", 3), (X, CONT, (2, 2)), "static input"),
         (text("RNN", 3, 2, "expose_hidden: true"), (X, CONT, (STREAMS, HIDDEN)), "hidden state"),
     ],

@@ -39,6 +39,13 @@ def test_axes_of_a_learned_scale(options, shape, equation):
     check_gradients(module, x)
 
 
+def test_a_scalar_scale_needs_the_axis_only_for_its_bias():
+    scaled = layer(TWO.format("axis: 1"), (2,), ())
+    assert scaled(torch.ones(2), torch.tensor(3.0))[0].tolist() == [3, 3]
+    with pytest.raises(LayerError, match="axis 1 is outside"):
+        layer(TWO.format("axis: 1 bias_term: true"), (2,), ())
+
+
 def test_the_bias_has_the_scales_shape_and_starts_at_zero():
     module = layer(ONE.format("axis: 1 num_axes: 2 bias_term: true"), (2, 3, 4))
     assert [(p.name, p.shape) for p in module.spec.params] == [("weight", (3, 4)), ("bias", (3, 4))]

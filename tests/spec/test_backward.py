@@ -59,6 +59,13 @@ def test_propagate_down_false_ends_a_branch():
     assert spec.layer("r").bottom_needs_backward == (False,)
 
 
+def test_force_backward_overrides_propagate_down():
+    text = INPUT + layer("r", "ReLU", "x", "r", "propagate_down: false")
+    spec = spec_of("force_backward: true\n" + text)
+    assert spec.layer("r").bottom_needs_backward == (True,)
+    assert spec.layer("r").propagate_down == (True,)
+
+
 def test_propagate_down_true_asks_for_the_diff_of_an_input():
     text = INPUT + LABEL + conv("c", "x", more="propagate_down: true") + loss("c")
     spec = spec_of(text)

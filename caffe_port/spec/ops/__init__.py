@@ -5,9 +5,18 @@ from __future__ import annotations
 import importlib
 
 from caffe_port.errors import UnsupportedLayerError
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, register_op, registered_ops
+from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, register_op, registered_ops
 
-__all__ = ["BUILTIN", "Op", "ParamShape", "Shape", "known_types", "op_class", "register_op"]
+__all__ = [
+    "BUILTIN",
+    "Op",
+    "ParamShape",
+    "Shape",
+    "Values",
+    "known_types",
+    "op_class",
+    "register_op",
+]
 
 # type -> name of its file, here and in caffe_port.layers
 BUILTIN = {

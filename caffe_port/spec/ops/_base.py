@@ -12,6 +12,22 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Values:
+    """Which values of a blob make sense to the layer that reads it.
+
+    Attributes:
+        low, high: the range, both ends included; None is no limit.
+        whole: whether only whole numbers are meant (labels, indices, sizes).
+        also: single values besides, such as an ignored label.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    whole: bool = False
+    also: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class ParamShape:
     """A parameter blob that a layer of given bottoms has.
 
@@ -19,11 +35,13 @@ class ParamShape:
         name: its name in the state dict, such as 'weight'.
         shape: its axes as Caffe stores them.
         filler: how it starts; None is all zeros.
+        values: what it may hold.
     """
 
     name: str
     shape: Shape
     filler: caffe_pb2.FillerParameter | None = None
+    values: Values = Values()
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,9 @@ class Op:
         fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
         remark: what is refused here, or differs from upstream; shown in docs/LAYERS.md.
         frozen_params: the parameters are never learned: lr_mult is 0 whatever the prototxt says.
+        in_place: whether Caffe's layer works when its top is its bottom.
+        option_ranges: option -> (low, high), where `parse` accepts numbers with which the layer's
+            formula has no value or overflows; random tests draw from this range.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
     """
@@ -54,6 +75,8 @@ class Op:
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
     remark: ClassVar[str] = ""
     frozen_params: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False
+    option_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @classmethod
     def has_backward(cls) -> bool:
@@ -86,9 +109,21 @@ class Op:
         """Parameter blobs, in Caffe's order."""
         return []
 
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        """Which values bottom ``index`` may hold; by default 0 and 1 for one without a diff."""
+        return Values(0, 1, whole=True) if index and index in self.fixed_bottoms else Values()
+
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-adds of one forward pass."""
         return 0
+
+
+def above_zero(scale: float, shift: float) -> Values:
+    """Values x for which shift + scale x is well above 0."""
+    if scale == 0:
+        return Values()
+    edge = (0.05 - shift) / scale
+    return Values(low=edge) if scale > 0 else Values(high=edge)
 
 
 OpType = TypeVar("OpType", bound=type[Op])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Shape, expect
+from caffe_port.spec.ops._base import Shape, Values, expect
 
 
 def normalization(loss: caffe_pb2.LossParameter, default: str) -> str:
@@ -15,6 +16,11 @@ def normalization(loss: caffe_pb2.LossParameter, default: str) -> str:
     if loss.HasField("normalize"):
         return "VALID" if loss.normalize else "BATCH_SIZE"
     return default
+
+
+def class_indices(classes: int, ignored: Iterable[int] = ()) -> Values:
+    """Labels of so many classes, and those that do not count."""
+    return Values(0, classes - 1, whole=True, also=tuple(ignored))
 
 
 def same_batch(bottoms: list[Shape]) -> None:

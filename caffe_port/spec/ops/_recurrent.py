@@ -60,14 +60,14 @@ class Recurrent(Op):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         x, cont = bottoms[:2]
-        expect(len(x) >= 2, f"x of shape {x}; expected (steps, streams, ...)")
+        expect(len(x) >= 3, f"x of shape {x}; expected (steps, streams, values, ...)")
         expect(x[0] >= 1, "x has no steps")
         expect(cont == x[:2], f"cont of shape {cont}; expected {x[:2]}")
         if self.static:
             shape = bottoms[2]
             expect(
-                len(shape) >= 1 and shape[0] == x[1],
-                f"a static input of shape {shape}; expected {x[1]} streams first",
+                len(shape) >= 2 and shape[0] == x[1],
+                f"a static input of shape {shape}; expected ({x[1]} streams, values, ...)",
             )
         state = (1, x[1], self.hidden)
         for shape in bottoms[2 + self.static :]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
-from caffe_port.spec.ops._labels import one_label_per_position
+from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._labels import class_indices, one_label_per_position
 
 
 @register_op
@@ -45,3 +45,9 @@ class Accuracy(Op):
         expect(self.top_k <= classes, f"top_k is {self.top_k}, more than the {classes} classes")
         one_label_per_position(scores, labels, axis)
         return [(), (classes,)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        if index == 0:
+            return Values()
+        ignored = () if self.ignore_label is None else (self.ignore_label,)
+        return class_indices(bottoms[0][axis_index(self.axis, len(bottoms[0]))], ignored)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops._labels import labels_of_items
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._labels import class_indices, labels_of_items
 
 
 @register_op
@@ -50,3 +50,6 @@ class AdaptiveBiasChannel(Op):
         )
         labels_of_items(scores, labels)
         return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], (-1,)) if index else Values()

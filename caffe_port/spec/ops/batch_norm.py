@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, expect, register_op
 
 
 @register_op
@@ -25,6 +25,8 @@ class BatchNorm(Op):
     """
 
     type = "BatchNorm"
+    in_place = True
+    option_ranges = {"eps": (1e-05, 0.1), "moving_average_fraction": (0, 1)}
     frozen_params = True
 
     use_global_stats: bool | None
@@ -51,6 +53,7 @@ class BatchNorm(Op):
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         channels = bottoms[0][1:2]
         return [
-            ParamShape("mean", channels), ParamShape("variance", channels),
-            ParamShape("factor", (1,)),
+            ParamShape("mean", channels),
+            ParamShape("variance", channels, values=Values(0.05, 4)),
+            ParamShape("factor", (1,), values=Values(0.5, 2, also=(0,))),
         ]  # fmt: skip

@@ -16,6 +16,7 @@ class Bias(Overlaid):
     """Options of Bias. Source: BVLC/caffe bias_layer.cpp."""
 
     type = "Bias"
+    in_place = True
 
     filler: caffe_pb2.FillerParameter
 

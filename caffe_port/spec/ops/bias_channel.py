@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops._labels import label_map, labels_of_items
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._labels import class_indices, label_map, labels_of_items
 
 
 @register_op
@@ -57,3 +57,6 @@ class BiasChannel(Op):
             f"background_label is {self.background}; expected 0 to {scores[1] - 1}",
         )
         return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], self.ignore_labels) if index else Values()

@@ -13,3 +13,4 @@ class BNLL(Op):
     """BNLL has no options. Source: BVLC/caffe bnll_layer.cpp."""
 
     type = "BNLL"
+    in_place = True

@@ -18,6 +18,7 @@ class Clip(Op):
     """
 
     type = "Clip"
+    in_place = True
 
     low: float
     high: float

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 
 
 @register_op
@@ -22,6 +22,14 @@ class DenseCRF(Op):
     """
 
     type = "DenseCRF"
+    option_ranges = {
+        "max_iter": (0, 3),
+        "pos_xy_std": (1, 20),
+        "bi_xy_std": (1, 20),
+        "bi_rgb_std": (1, 20),
+        "pos_w": (0, 5),
+        "bi_w": (0, 5),
+    }
     remark = "Each item of a batch has its own colours; upstream takes the first item's."
     bottoms = (2, 3)
     fixed_bottoms = frozenset({0, 1, 2})
@@ -61,3 +69,7 @@ class DenseCRF(Op):
             not self.bi_w or len(bottoms) == 3, "bilateral kernels need the data as third bottom"
         )
         return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        height, width = bottoms[0][2:]
+        return Values(1, min(height, width), whole=True) if index == 1 else Values()

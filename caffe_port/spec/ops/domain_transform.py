@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 
 
 @register_op
@@ -54,3 +54,7 @@ class DomainTransform(Op):
             f"sizes of shape {sizes}; expected ({x[0]}, 1, 1, 2)",
         )
         return [x]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        height, width = bottoms[0][2:]
+        return Values(1, min(height, width), whole=True) if index == 2 else Values()

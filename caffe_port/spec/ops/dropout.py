@@ -18,6 +18,7 @@ class Dropout(Op):
     """
 
     type = "Dropout"
+    in_place = True
 
     ratio: float
 

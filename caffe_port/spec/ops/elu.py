@@ -18,6 +18,7 @@ class ELU(Op):
     """
 
     type = "ELU"
+    in_place = True
 
     alpha: float
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, expect, register_op
 
 
 @register_op
@@ -43,3 +43,6 @@ class Embed(Op):
         weight = ParamShape("weight", (self.input_dim, self.num_output), self.weight_filler)
         bias = ParamShape("bias", (self.num_output,), self.bias_filler)
         return [weight, bias] if self.bias else [weight]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, self.input_dim - 1, whole=True)

@@ -20,6 +20,8 @@ class Exp(Op):
     """
 
     type = "Exp"
+    in_place = True
+    option_ranges = {"base": (0.2, 3), "scale": (-1, 1), "shift": (-1, 1)}
 
     inner: float
     outer: float

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops._labels import one_label_per_position
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._labels import class_indices, one_label_per_position
 
 
 @register_op
@@ -82,3 +82,6 @@ class FeedbackLoss(Op):
         )
         one_label_per_position(features, labels, 1)
         return [()]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], self.ignore_labels) if index == 1 else Values()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 
 
 @register_op
@@ -44,3 +44,6 @@ class Filter(Op):
                 f"bottom {i} has shape {shape}; expected {selector[0]} items, as the selector has",
             )
         return list(data)
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, 1, whole=True) if index == len(bottoms) - 1 else Values()

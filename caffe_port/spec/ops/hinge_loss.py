@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, register_op
-from caffe_port.spec.ops._labels import one_label_each
+from caffe_port.spec.ops._base import Op, Shape, Values, register_op
+from caffe_port.spec.ops._labels import class_indices, one_label_each
 
 
 @register_op
@@ -29,3 +30,6 @@ class HingeLoss(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         one_label_each(*bottoms)
         return [()]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(math.prod(bottoms[0][1:])) if index else Values()

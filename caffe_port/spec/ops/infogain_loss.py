@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
-from caffe_port.spec.ops._labels import normalization, one_label_per_position, same_batch
+from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._labels import (
+    class_indices,
+    normalization,
+    one_label_per_position,
+    same_batch,
+)
 
 
 @register_op
@@ -58,3 +63,9 @@ class InfogainLoss(Op):
                 f"a matrix of shape {gains}; expected {classes} x {classes} values",
             )
         return [(), scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        if index == 1:
+            ignored = () if self.ignore_label is None else (self.ignore_label,)
+            return class_indices(bottoms[0][axis_index(self.axis, len(bottoms[0]))], ignored)
+        return Values(0, 1) if index == 2 else Values()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, above_zero, expect, register_op
 from caffe_port.spec.ops.exp import read_log_base
 
 
@@ -20,6 +21,8 @@ class Log(Op):
     """
 
     type = "Log"
+    in_place = True
+    option_ranges = {"base": (1.5, 10)}
 
     log_base: float
     scale: float
@@ -30,3 +33,6 @@ class Log(Op):
         o = layer.log_param
         expect(o.base != 1, "base is 1, which no logarithm has")
         return cls(read_log_base(o.base), o.scale, o.shift)
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return above_zero(self.scale, self.shift)

@@ -23,6 +23,7 @@ class LRN(Op):
     """
 
     type = "LRN"
+    option_ranges = {"alpha": (0, 2), "beta": (0.2, 1.5), "k": (0.5, 2)}
 
     local_size: int
     alpha: float

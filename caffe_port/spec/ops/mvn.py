@@ -21,6 +21,7 @@ class MVN(Op):
     """
 
     type = "MVN"
+    option_ranges = {"eps": (1e-09, 0.1)}
 
     normalize_variance: bool
     across_channels: bool

@@ -22,6 +22,7 @@ class Normalize(Op):
     """
 
     type = "Normalize"
+    option_ranges = {"eps": (1e-10, 0.1)}
 
     across_spatial: bool
     channel_shared: bool

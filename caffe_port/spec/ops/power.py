@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, above_zero, register_op
 
 
 @register_op
@@ -18,6 +19,8 @@ class Power(Op):
     """
 
     type = "Power"
+    in_place = True
+    option_ranges = {"power": (-2, 3)}
 
     power: float
     scale: float
@@ -27,3 +30,6 @@ class Power(Op):
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Power:
         o = layer.power_param
         return cls(o.power, o.scale, o.shift)
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values() if self.power in (0, 1, 2, 3) else above_zero(self.scale, self.shift)

@@ -20,6 +20,7 @@ class PReLU(Op):
     """
 
     type = "PReLU"
+    in_place = True
 
     channel_shared: bool
     filler: caffe_pb2.FillerParameter

@@ -14,6 +14,7 @@ class ReLU(Op):
     """Options of ReLU. Source: BVLC/caffe relu_layer.cpp."""
 
     type = "ReLU"
+    in_place = True
 
     negative_slope: float
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._affine import Overlaid
-from caffe_port.spec.ops._base import ParamShape, Shape, register_op
+from caffe_port.spec.ops._base import ParamShape, Shape, axis_index, register_op
 
 
 @register_op
@@ -22,6 +22,7 @@ class Scale(Overlaid):
     """
 
     type = "Scale"
+    in_place = True
 
     bias: bool
     filler: caffe_pb2.FillerParameter
@@ -33,6 +34,11 @@ class Scale(Overlaid):
         one = caffe_pb2.FillerParameter(type="constant", value=1)
         filler = o.filler if o.HasField("filler") else one
         return cls(o.axis, o.num_axes, o.bias_term, filler, o.bias_filler)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if self.bias:  # Caffe's inner Bias layer wants the axis, also where a scalar scales
+            axis_index(self.axis, len(bottoms[0]))
+        return super().top_shapes(bottoms)
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         given = len(bottoms) > 1

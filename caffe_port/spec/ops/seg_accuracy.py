@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, register_op
-from caffe_port.spec.ops._labels import label_map
+from caffe_port.spec.ops._base import Op, Shape, Values, register_op
+from caffe_port.spec.ops._labels import class_indices, label_map
 
 
 @register_op
@@ -37,3 +37,6 @@ class SegAccuracy(Op):
         scores, labels = bottoms
         label_map(scores, labels)
         return [(1, 1, 1, 3)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], self.ignore_labels) if index else Values()

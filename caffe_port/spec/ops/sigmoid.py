@@ -13,3 +13,4 @@ class Sigmoid(Op):
     """Sigmoid has no options. Source: BVLC/caffe sigmoid_layer.cpp."""
 
     type = "Sigmoid"
+    in_place = True

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 from caffe_port.spec.ops._labels import normalization, same_batch
 
 
@@ -44,3 +44,7 @@ class SigmoidCrossEntropyLoss(Op):
             f"targets of shape {targets} for scores of shape {scores}; expected as many",
         )
         return [()]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        ignored = () if self.ignore_label is None else (self.ignore_label,)
+        return Values(0, 1, also=ignored) if index else Values()

@@ -15,6 +15,7 @@ class Softmax(Op):
     """Options of Softmax. Source: BVLC/caffe softmax_layer.cpp."""
 
     type = "Softmax"
+    in_place = True
 
     axis: int
 

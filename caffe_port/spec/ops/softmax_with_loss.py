@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, register_op
-from caffe_port.spec.ops._labels import normalization, one_label_per_position
+from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, register_op
+from caffe_port.spec.ops._labels import class_indices, normalization, one_label_per_position
 
 
 @register_op
@@ -52,3 +52,8 @@ class SoftmaxWithLoss(Op):
         axis = axis_index(self.axis, len(scores))
         one_label_per_position(scores, labels, axis)
         return [(), scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        scores = bottoms[0]
+        classes = scores[axis_index(self.axis, len(scores))]
+        return class_indices(classes, self.ignore_labels) if index else Values()

@@ -18,6 +18,7 @@ class Swish(Op):
     """
 
     type = "Swish"
+    in_place = True
 
     beta: float
 

@@ -13,3 +13,4 @@ class TanH(Op):
     """TanH has no options. Source: BVLC/caffe tanh_layer.cpp."""
 
     type = "TanH"
+    in_place = True

@@ -18,6 +18,7 @@ class Threshold(Op):
     """
 
     type = "Threshold"
+    in_place = True
     fixed_bottoms = frozenset({0})
 
     threshold: float

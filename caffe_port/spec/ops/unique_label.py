@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._labels import class_indices
 
 
 @register_op
@@ -44,3 +45,6 @@ class UniqueLabel(Op):
             f"labels of shape {labels}; expected (N, 1, H, W)",
         )
         return [(labels[0], self.max_labels, 1, 1)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(self.max_labels, self.ignore_labels)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 
 
 @register_op
@@ -56,3 +56,7 @@ class Upsample(Op):
             shape[3] * self.scale[1] - self.less[1],
         )
         return [(*shape[:2], height, width)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        height, width = self.top_shapes(bottoms)[0][2:]
+        return Values(0, height * width - 1, whole=True) if index else Values()
