@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from caffe_port.printing import printable
@@ -34,6 +34,11 @@ def speaking(interface: Interface) -> Iterator[None]:
         _interfaces.remove(interface)
 
 
+def in_command() -> bool:
+    """Whether a command of ours runs, whose user sees one line and no traceback."""
+    return _interfaces[-1] != "python"
+
+
 def option(name: str, value: object) -> str:
     """An option of ``caffe_port.load`` as whoever reads the message writes it.
 
@@ -48,6 +53,15 @@ def option(name: str, value: object) -> str:
         return f"{name}={value!r}"
     text = ",".join(value) if isinstance(value, list) else str(value)
     return _SPELLINGS[name][_interfaces[-1] == "caffe"].format(text)
+
+
+def shapes_option(blobs: Sequence[str]) -> str:
+    """``option`` for the shapes of these blobs, which the reader fills in."""
+    if _interfaces[-1] == "python":
+        return f"input_shapes={{{', '.join(f'{blob!r}: (N, C, H, W)' for blob in blobs)}}}"
+    if _interfaces[-1] == "caffe":
+        return ""
+    return " ".join(f"--input-shape {blob}=N,C,H,W" for blob in blobs)
 
 
 class _Shown(BaseException):

@@ -63,7 +63,7 @@ def table() -> str:
     v1, recorded = _v1_names(), _recorded()
     rows = []
     for name in sorted(BUILTIN, key=str.lower):
-        op = op_class(name, name)
+        op = op_class(name)
         file = BUILTIN[name]
         source = _source(f"caffe_port.spec.ops.{file}", f"caffe_port.layers.{file}")
         text = f"V2, V1 `{v1[name]}`" if name in v1 else "V2"

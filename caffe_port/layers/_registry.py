@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from caffe_port.errors import LayerError, UnsupportedLayerError
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import BUILTIN, Shape
+from caffe_port.spec.ops.fed_data import FedData as Fed
 
 
 @contextlib.contextmanager
@@ -118,6 +119,10 @@ def make_layer(spec: LayerSpec) -> Layer:
     Raises:
         UnsupportedLayerError: the type has an op but no layer.
     """
+    if isinstance(spec.op, Fed):
+        from caffe_port.layers.fed_data import FedData
+
+        return FedData(spec)
     if spec.type not in _layers and spec.type in BUILTIN:
         importlib.import_module(f"caffe_port.layers.{BUILTIN[spec.type]}")
     if spec.type not in _layers:

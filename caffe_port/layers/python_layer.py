@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.python_layer import Python as Options
+from caffe_port.spec.ops.python_layer import users_code
 
 if TYPE_CHECKING:
     from caffe_port.live.blob import Blob, BlobVec
@@ -25,8 +26,9 @@ class _Call(torch.autograd.Function):
         ctx.layer, ctx.like = layer, values
         ctx.bottoms = [_blob(value) for value in values[count:]]
         ctx.tops = layer.make_tops(ctx.bottoms)
-        layer.code.reshape(ctx.bottoms, ctx.tops)
-        layer.code.forward(ctx.bottoms, ctx.tops)
+        with users_code(layer.what):
+            layer.code.reshape(ctx.bottoms, ctx.tops)
+            layer.code.forward(ctx.bottoms, ctx.tops)
         device = values[0].device if values else torch.device("cpu")
         # copies: the blobs stay as they are for backward
         return tuple(torch.from_numpy(top.data.copy()).to(device) for top in ctx.tops)
@@ -40,7 +42,8 @@ class _Call(torch.autograd.Function):
         for top, diff in zip(ctx.tops, diffs, strict=True):
             top.diff[...] = diff.cpu().numpy()
         needed = ctx.needs_input_grad[1:]
-        layer.code.backward(ctx.tops, list(needed[len(params) :]), ctx.bottoms)
+        with named(layer.spec), users_code(layer.what):
+            layer.code.backward(ctx.tops, list(needed[len(params) :]), ctx.bottoms)
         found = [blob.diff for blob in (*params, *ctx.bottoms)]
         return None, *(
             torch.from_numpy(diff.copy()).to(value) if wanted else None
@@ -65,6 +68,7 @@ class Python(Layer):
 
     Attributes:
         code: the user's object.
+        what: it, for messages.
     Source: BVLC/caffe python_layer.hpp.
     """
 
@@ -72,7 +76,9 @@ class Python(Layer):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
-        self.code: Any = spec.options(Options).code.take(spec.bottom_shapes)
+        options = spec.options(Options)
+        self.what = f"class '{options.layer}' of module '{options.module}'"
+        self.code: Any = options.code.take(spec.bottom_shapes)
         with torch.no_grad():
             for param, blob in zip(self.parameters(), self.code.blobs, strict=True):
                 param.copy_(torch.from_numpy(blob.data))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caffe_port.errors import DialectWarning, LayerError, NetError, UsageError
+from caffe_port.errors import DialectWarning, LayerError, NetError, UsageError, shapes_option
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
@@ -17,9 +17,11 @@ from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
+from caffe_port.spec.ops.fed_data import FedData
 from caffe_port.spec.rules import filter_layers, included, left_out, places
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits
+from caffe_port.spec.unknown_types import is_fed, refuse_unknown
 
 AUTOMATIC = "(automatic)"
 _SHOWN = 3  # layers in one message
@@ -63,12 +65,13 @@ def build(
     connected = insert_splits(
         filter_layers(message, state), lambda blob: _made_elsewhere(message, state, blob)
     )
+    refuse_unknown(connected, setting.input_shapes)
     connector = _Connector(setting, unknown, places(message, state))
     for layer in connected:
         connector.add(layer)
     if connector.unused_shapes:
         names = ", ".join(sorted(connector.unused_shapes))
-        raise UsageError(f"input_shapes names {names}, which no Input or data layer makes")
+        raise UsageError(f"a shape is given for {names}, which no Input or data layer makes")
     _warn_of_crops(connector.alignment.doubtful)
     shared = connector.sharing.settled(_named(connector.layers))
     layers = mark_backward(shared, message.force_backward)
@@ -155,7 +158,7 @@ class _Connector:
     def add(self, message: caffe_pb2.LayerParameter) -> None:
         if not message.HasField("phase"):
             message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
-        kind = op_class(message.name, message.type)
+        kind = self._kind(message)
         bottoms, tops = tuple(message.bottom), self._tops(message, kind)
         extra = self._extra(message.name)
         try:
@@ -194,6 +197,9 @@ class _Connector:
             )
         )
 
+    def _kind(self, message: caffe_pb2.LayerParameter) -> type[Op]:
+        return FedData if is_fed(message, self.input_shapes) else op_class(message.type)
+
     def _tops(self, message: caffe_pb2.LayerParameter, kind: type[Op]) -> list[str]:
         """Its tops, with those that Caffe adds to a loss or to ImageSegData."""
         tops = list(message.top)
@@ -213,13 +219,22 @@ class _Connector:
         if op.kind == "source" and all(top in self.input_shapes for top in tops):
             shapes = [self.input_shapes[top] for top in tops]
         else:
-            shapes = op.top_shapes(bottoms)[: len(tops)]
+            try:
+                shapes = op.top_shapes(bottoms)[: len(tops)]
+            except ValueError as error:
+                raise ValueError(f"{error}{self._or_shapes(op, tops)}") from error
             if op.kind == "source":
                 shapes = [self.input_shapes.get(t, s) for t, s in zip(tops, shapes, strict=True)]
         self.unused_shapes.difference_update(tops if op.kind == "source" else ())
         for top, shape in zip(tops, shapes, strict=True):
             _check_size(f"top '{top}'", shape)
         return shapes
+
+    def _or_shapes(self, op: Op, tops: Sequence[str]) -> str:
+        """For a message about a data layer: the option that gives the shapes that it lacks."""
+        names = [top for top in tops if top not in self.input_shapes and top[:1] != AUTOMATIC[:1]]
+        given = shapes_option(names) if op.kind == "source" and names else ""
+        return f"; or give shapes: {given}" if given else ""
 
     def _connect(
         self,

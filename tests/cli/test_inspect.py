@@ -57,7 +57,7 @@ def test_options_reach_the_net(tmp_path):
         (["--set", "=1"], "expected NAME=VALUE"),
         (["--input-shape", "x=1,a"], "'x=1,a': expected BLOB=1,3,513,513"),
         (["--input-shape", "x"], "expected BLOB=1,3,513,513"),
-        (["--input-shape", "q=1"], "input_shapes names q"),
+        (["--input-shape", "q=1"], "a shape is given for q, which no"),
         (["--input-shape", "x=-1"], "'x=-1': expected BLOB=1,3,513,513"),
         (["--phase", "test"], "'test' is not"),
         (["--dialect", "caffe2"], "'caffe2' is not"),

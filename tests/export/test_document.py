@@ -18,7 +18,7 @@ def row(title):
 
 
 def stays_in_caffe(type):
-    kind = op_class("", type)
+    kind = op_class(type)
     return kind.auto_top or kind.kind != "plain" or type == "DenseCRF"
 
 

@@ -63,7 +63,7 @@ def scribble(message: Message, chance: random.Random, deeper: int = 2) -> None:
 
 
 def one_layer(type: str, chance: random.Random) -> caffe_pb2.NetParameter:
-    net, op = caffe_pb2.NetParameter(), op_class("op", type)
+    net, op = caffe_pb2.NetParameter(), op_class(type)
     counts = [low + chance.randrange((high or low + 2) - low + 1) for low, high in
               (op.bottoms, (op.tops[0], op.tops[1]))]  # fmt: skip
     first = [chance.choice([0, 1, 2, 3, 5]) for _ in range(chance.choice([0, 1, 2, 3, 4, 4, 4, 5]))]

@@ -70,6 +70,6 @@ def test_what_it_refuses(folder, options, message):
 
 def test_a_missing_list(folder):
     (folder / "list.txt").unlink()
-    with pytest.raises(LayerError, match=r"shape follows from the first picture: .*list\.txt: the"):
+    with pytest.raises(LayerError, match=r"shape follows from the first image: .*list\.txt: the"):
         net_of(text(folder))
     assert net_of(text(folder, transform="crop_size: 3")).spec.shapes["data"] == (1, 3, 3, 3)

@@ -66,5 +66,5 @@ def test_options_it_refuses(folder, data, transform, message):
 
 
 def test_a_missing_list_without_a_crop(tmp_path):
-    with pytest.raises(LayerError, match="set crop_size, or pass input_shapes"):
+    with pytest.raises(LayerError, match="set crop_size; or give shapes: input_shapes="):
         layer(text(tmp_path, transform=""))

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import caffe_port
 import caffe_port.pycaffe as caffe
+from caffe_port.cli import main
 from caffe_port.cli.options import net_options
-from caffe_port.errors import LayerError
+from caffe_port.errors import LayerError, speaking
 from tests.goldens_dir import ROOT
 
 NET = """
@@ -112,7 +114,7 @@ def test_nothing_is_imported_without_permission(tmp_path: Path) -> None:
 def test_permission_ends_with_the_load(tmp_path: Path) -> None:
     path = write(tmp_path)
     caffe_port.load(path, allow_python_layers=True)
-    with pytest.raises(LayerError, match="--allow-python-layers"):
+    with pytest.raises(LayerError, match="allow_python_layers=True"):
         caffe_port.load(path)
 
 
@@ -241,3 +243,48 @@ def test_a_class_must_be_named(tmp_path: Path) -> None:
             write(tmp_path, 'layer { type: "Python" name: "n" python_param { module: "m" } }'),
             caffe.TEST,
         )
+
+
+DATA = """layer { name: "n" type: "Python" top: "x" top: "phase"
+            python_param { module: "users_layers" layer: "Numbers" } }
+          layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { shift: 1 } }"""
+
+
+def test_a_data_layer_with_given_shapes_still_runs_when_it_may(tmp_path: Path) -> None:
+    shapes = {"x": (1, 7), "phase": ()}
+    net = caffe_port.load(write(tmp_path, DATA), input_shapes=shapes, allow_python_layers=True)
+    assert net.spec.shapes["y"] == (1, 7)
+    assert net({})["y"].tolist() == [[1.0]]  # its own reshape decides when it runs
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DATA.replace("users_layers", "no_such_module"),
+         "module 'no_such_module': ModuleNotFoundError: No module named 'no_such_module': "
+         "put its folder into PYTHONPATH, or install it"),
+        (DATA.replace("Numbers", "Letters"),
+         "class 'Letters' of module 'users_layers': AttributeError: module 'users_layers' has no"),
+        (DATA.replace('top: "phase"', ""), "RuntimeError in "),
+        (DATA.replace('top: "phase"', ""), "test_python_layer.py, line "),
+        (DATA.replace('top: "phase"', ""), ": two tops wanted"),
+        (DATA.replace("Numbers", "Shapeless"), "TypeError"),
+    ],
+)  # fmt: skip
+def test_in_a_command_users_errors_are_one_line_with_their_place(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = write(tmp_path, text)
+    result = CliRunner().invoke(main, ["inspect", str(path), "--allow-python-layers"])
+    assert result.exit_code == 2
+    assert "layer 'n' (Python): " in result.output
+    assert words in result.output
+
+
+def test_in_a_command_so_are_those_of_forward(tmp_path: Path) -> None:
+    net = caffe_port.load(write(tmp_path), allow_python_layers=True)
+    net.module("ten").code.factor = "ten"
+    with speaking("caffe"), pytest.raises(LayerError) as caught:
+        net({"data": torch.ones(2, 3)})
+    assert "layer 'ten' (Python): " in str(caught.value)
+    assert f"in {__file__}, line" in str(caught.value)

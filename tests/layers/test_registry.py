@@ -33,7 +33,7 @@ def make_op(name):
 
 @pytest.mark.parametrize("type", sorted(BUILTIN))
 def test_every_built_in_type_has_an_op_and_a_layer(type):
-    op = op_class("l", type)
+    op = op_class(type)
     assert op.type == type
     importlib.import_module(f"caffe_port.layers.{BUILTIN[type]}")
     layer = _registry._layers[type]

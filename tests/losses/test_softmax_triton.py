@@ -147,7 +147,7 @@ RECORDED = [path for path in cases("layers") if "softmaxloss" in path.name]
 def test_the_kernel_against_real_caffe(path):
     """Within 8 ulp of what Caffe recorded, loss and diff."""
     message = read_net(path / "net.prototxt").layer[-1]
-    op = op_class("loss", "SoftmaxWithLoss").parse(message)
+    op = op_class("SoftmaxWithLoss").parse(message)
     recorded = np.load(path / "case.npz")
     scores = torch.from_numpy(recorded["input/x"]).requires_grad_()
     labels = torch.from_numpy(recorded["input/label"])

@@ -14,7 +14,7 @@ LABELS = 'type: "{}" bottom: "s" bottom: "l" top: "t" {}'
 def op_of(text):
     layer, unknown = parse_text(text, caffe_pb2.LayerParameter())
     assert not unknown
-    return op_class("", layer.type).read(layer, {})
+    return op_class(layer.type).read(layer, {})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_ranges_name_options_of_the_type():
         for kind in caffe_pb2.DESCRIPTOR.message_types_by_name.values()
         for field in kind.fields
     }
-    ranged = [op_class("", type) for type in known_types() if op_class("", type).option_ranges]
+    ranged = [op_class(type) for type in known_types() if op_class(type).option_ranges]
     assert ranged
     for kind in ranged:
         for name, (low, high) in kind.option_ranges.items():
@@ -64,8 +64,8 @@ def test_ranges_name_options_of_the_type():
 
 
 def test_layers_that_work_in_place_have_one_top_of_the_bottoms_shape():
-    in_place = {type for type in known_types() if op_class("", type).in_place}
+    in_place = {type for type in known_types() if op_class(type).in_place}
     assert {"ReLU", "Dropout", "BatchNorm", "Scale", "Softmax"} <= in_place
     for type in in_place - {"Clip"}:  # which needs options
-        assert op_class("", type).tops == (1, 1)
+        assert op_class(type).tops == (1, 1)
         assert op_of(f'type: "{type}"').top_shapes([(2, 3, 4, 4)]) == [(2, 3, 4, 4)]

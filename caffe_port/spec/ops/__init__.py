@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-from caffe_port.errors import UnsupportedLayerError
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, register_op, registered_ops
 
 __all__ = [
@@ -13,6 +12,7 @@ __all__ = [
     "ParamShape",
     "Shape",
     "Values",
+    "is_known",
     "known_types",
     "op_class",
     "register_op",
@@ -106,19 +106,13 @@ def known_types() -> list[str]:
     return sorted(set(BUILTIN) | set(registered_ops()))
 
 
-def op_class(layer: str, type: str) -> type[Op]:
-    """The op of a layer type.
+def is_known(type: str) -> bool:
+    """Whether a layer type can be built."""
+    return type in BUILTIN or type in registered_ops()
 
-    Raises:
-        UnsupportedLayerError: no such type; lists the known ones.
-    """
-    if type not in registered_ops() and type in BUILTIN:
-        importlib.import_module(f"caffe_port.spec.ops.{BUILTIN[type]}")
+
+def op_class(type: str) -> type[Op]:
+    """The op of a known layer type. Raises KeyError for another."""
     if type not in registered_ops():
-        raise UnsupportedLayerError(
-            layer,
-            type,
-            "this type is not known. Known are: " + ", ".join(known_types()) + ". A layer of "
-            "your fork can be added with caffe_port.register_op and caffe_port.register_layer",
-        )
+        importlib.import_module(f"caffe_port.spec.ops.{BUILTIN[type]}")
     return registered_ops()[type]

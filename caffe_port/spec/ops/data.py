@@ -60,7 +60,7 @@ class Data(Op):
         try:
             channels, height, width = first_datum(self.source, self.transform.color).values.shape
         except DataError as error:
-            message = f"the shape follows from the first record: {error}; or pass input_shapes"
+            message = f"the shape follows from the first record: {error}"
             raise ValueError(message) from error
         n = self.batch_size
         return [(n, channels, *self.transform.size(height, width)), (n,)]

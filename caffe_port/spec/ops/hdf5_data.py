@@ -49,6 +49,6 @@ class HDF5Data(Op):
         try:
             shapes = item_shapes(self.source, self.names)
         except DataError as error:
-            message = f"the shapes follow from the first file: {error}; or pass input_shapes"
+            message = f"the shapes follow from the first file: {error}"
             raise ValueError(message) from error
         return [(self.batch_size, *shape) for shape in shapes]

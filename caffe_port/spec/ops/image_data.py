@@ -66,5 +66,5 @@ class ImageData(Op):
             line = read_labelled(self.source)[0]
             return picture_size(self.root_folder + line.image)
         except DataError as error:
-            message = f"the shape follows from the first picture: {error}; or pass input_shapes"
+            message = f"the shape follows from the first image: {error}"
             raise ValueError(message) from error

@@ -83,7 +83,7 @@ class ImageSegData(Op):
         from caffe_port.errors import DataError
         from caffe_port.files import read_text
 
-        advice = "set crop_size, or pass input_shapes"
+        advice = "set crop_size"
         try:
             name = read_text(self.source).split(maxsplit=1)[0]
             # joined as text, as upstream does: names in the lists start with a slash

@@ -36,6 +36,6 @@ class Input(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         expect(
             bool(self.shapes),
-            "no shape is given; write input_param { shape { dim: .. } } or pass input_shapes",
+            "no shape is given: write input_param { shape { dim: .. } }",
         )
         return list(self.shapes)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from caffe_port.errors import CaffePortError, in_command, option, shapes_option
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
 
 if TYPE_CHECKING:
     from caffe_port.live.blob import Blob
 
+_NOT_THEIRS = ("importlib", __file__)  # files whose code calls theirs
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 
 
@@ -30,6 +33,11 @@ def python_layers(allowed: bool) -> Iterator[None]:
         yield
     finally:
         _allowed.reset(token)
+
+
+def is_allowed() -> bool:
+    """Whether the code that Python layers name may be imported and run."""
+    return _allowed.get()
 
 
 class Code:
@@ -52,12 +60,14 @@ class Code:
 
         alias.install()  # the module says "import caffe"
         options = self.message.python_param
-        module = importlib.import_module(options.module)
-        layer = getattr(module, options.layer)(self.message)
-        layer.param_str = layer.param_str_ = options.param_str
-        layer.phase = int(self.message.phase)
-        layer.setup(bottoms, tops)
-        layer.reshape(bottoms, tops)
+        with users_code(f"module '{options.module}'"):
+            module = importlib.import_module(options.module)
+        with users_code(f"class '{options.layer}' of module '{options.module}'"):
+            layer = getattr(module, options.layer)(self.message)
+            layer.param_str = layer.param_str_ = options.param_str
+            layer.phase = int(self.message.phase)
+            layer.setup(bottoms, tops)
+            layer.reshape(bottoms, tops)
         return layer
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -69,8 +79,10 @@ class Code:
             self._waiting.reshape(given, made)
         return [tuple(top.shape) for top in made]
 
-    def params(self) -> list[Shape]:
+    def params(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the blobs that ``setup`` added."""
+        if self._waiting is None:  # the shapes of its tops were given
+            self.shapes(bottoms)
         return [tuple(blob.shape) for blob in self._waiting.blobs]
 
     def take(self, bottoms: Sequence[Shape]) -> Any:
@@ -79,6 +91,30 @@ class Code:
             self.shapes(bottoms)
         layer, self._waiting = self._waiting, None
         return layer
+
+
+@contextlib.contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Where a command runs, an exception of the user's own code becomes one that says where it is.
+
+    In Python it stays what it is, as in pycaffe.
+
+    Args:
+        what: the module or class whose code runs inside.
+    Raises:
+        ValueError: with the place in the user's file.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, CaffePortError) or not in_command():
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if not any(own in f.filename for own in _NOT_THEIRS)]
+        where = f" in {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
+        missing = isinstance(error, ModuleNotFoundError)
+        advice = ": put its folder into PYTHONPATH, or install it" if missing else ""
+        raise ValueError(f"{what}: {type(error).__name__}{where}: {error}{advice}") from error
 
 
 def scratch(shapes: Sequence[Shape]) -> list[Blob]:
@@ -115,11 +151,14 @@ class Python(Op):
         options = layer.python_param
         where = f"python_param names class '{options.layer}' of module '{options.module}'"
         expect(bool(options.module and options.layer), f"{where}; expected both names")
+        # without bottoms it makes data, and then its shapes do instead of its code
+        shapes = "" if layer.bottom else shapes_option(layer.top)
+        or_shapes = f". If it need not run: {shapes}" if shapes else ""
         expect(
-            _allowed.get(),
+            is_allowed(),
             f"{where}, and a model file alone must not make code run. If you trust it: "
-            "allow_python_layers=True, --allow-python-layers, or run your script with "
-            "python -m caffe_port.pycaffe",
+            f"{option('allow_python_layers', True)}, for a script python -m caffe_port.pycaffe"
+            f"{or_shapes}",
         )
         kind = cls if layer.bottom else PythonData
         return kind(options.module, options.layer, options.param_str, Code(layer))
@@ -128,7 +167,7 @@ class Python(Op):
         return self.code.shapes(bottoms)
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
-        return [ParamShape(f"blob{i}", shape) for i, shape in enumerate(self.code.params())]
+        return [ParamShape(f"blob{i}", shape) for i, shape in enumerate(self.code.params(bottoms))]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Types that nothing here knows: all named at once; data layers of forks need only shapes."""
+
+from __future__ import annotations
+
+import pytest
+
+from caffe_port.errors import LayerError, UnsupportedLayerError, speaking
+from caffe_port.spec.ops.fed_data import FedData
+from tests.spec.making import INPUT, layer, spec_of
+
+FOREIGN = layer("d", "AnnotatedData", "", "data label", "data_param { batch_size: 4 }")
+PYTHON = layer(
+    "d", "Python", "", "data label", 'python_param { module: "voc" layer: "VOCData" }'
+)  # fmt: skip
+REST = layer("p", "Power", "data", "p") + layer("s", "Silence", "label", "")
+SHAPES = {"data": (2, 3, 5, 5), "label": (2,)}
+
+
+def refused(text: str, **options: object) -> str:
+    with pytest.raises(LayerError) as caught:
+        spec_of(text, **options)
+    return str(caught.value)
+
+
+def test_all_unknown_types_are_counted_in_one_message() -> None:
+    text = INPUT + "".join(layer(f"w{i}", "Warp", "x") for i in range(6)) + layer("q", "Quilt", "x")
+    with pytest.raises(UnsupportedLayerError) as caught:
+        spec_of(text + layer("r", "ReLU", "w0"))
+    assert (caught.value.layer, caught.value.type) == ("w0", "Warp")
+    message = str(caught.value)
+    assert "layer 'w0' (Warp): this type is not known" in message
+    assert "Types of this net that are not known, with their layers: Warp (6), Quilt (1)" in message
+    assert "register_op" in message
+    assert "docs/LAYERS.md" in message
+    assert "Convolution" not in message
+    assert "input_shapes" not in message
+    many = INPUT + "".join(layer(f"w{i}", f"Warp{i}", "x") for i in range(25))
+    assert "and 5 more" in refused(many)
+
+
+@pytest.mark.parametrize(
+    ("type", "known"),
+    [("Relu", "ReLU"), ("Convolutional", "Convolution"), ("SoftmaxLoss", "SoftmaxWithLoss")],
+)
+def test_a_misspelled_type_is_recognised(type: str, known: str) -> None:
+    assert f"did you mean {known}?" in refused(INPUT + layer("a", type, "x"))
+    assert "did you mean" not in refused(INPUT + layer("a", "Warp", "x"))
+
+
+@pytest.mark.parametrize("data", [FOREIGN, PYTHON])
+def test_a_data_layer_whose_code_is_not_here_needs_shapes_only(data: str) -> None:
+    spec = spec_of(data + REST, input_shapes=SHAPES)
+    assert spec.sources == ("data", "label")
+    assert spec.shapes["p"] == (2, 3, 5, 5)
+    assert isinstance(spec.layers[0].op, FedData)
+    assert spec.layers[0].type in ("AnnotatedData", "Python")
+
+
+@pytest.mark.parametrize("data", [FOREIGN, PYTHON])
+def test_without_the_shapes_the_message_names_the_option(data: str) -> None:
+    assert "input_shapes={'data': (N, C, H, W), 'label': (N, C, H, W)}" in refused(data + REST)
+    with speaking("caffe-port"):
+        message = refused(data + REST)
+        assert message.endswith("--input-shape data=N,C,H,W --input-shape label=N,C,H,W")
+        one = refused(FOREIGN + REST, input_shapes={"data": (2, 3, 5, 5)})
+        assert one.endswith("shapes only: --input-shape label=N,C,H,W")
+    with speaking("caffe"):
+        assert "shape" not in refused(data + REST)
+
+
+def test_a_layer_with_bottoms_is_not_data() -> None:
+    message = refused(INPUT + layer("a", "Warp", "x", "y"), input_shapes={"y": (1,)})
+    assert "this type is not known" in message
+
+
+@pytest.mark.parametrize(
+    ("type", "options", "reason"),
+    [
+        ("Data", 'data_param { source: "s" batch_size: 2 }', "is a LevelDB"),
+        ("Data", 'data_param { source: "s" batch_size: 2 backend: LMDB }', "the first record"),
+        ("ImageData", 'image_data_param { source: "s" batch_size: 2 }', "the first image"),
+        ("ImageSegData", 'image_data_param { source: "s" batch_size: 2 }', "set crop_size"),
+        ("HDF5Data", 'hdf5_data_param { source: "s" batch_size: 2 }', "the first file"),
+        ("MatRead", 'mat_read_param { prefix: "p" batch_size: 2 }', "the first file"),
+        ("Input", "", "no shape is given"),
+    ],
+)
+def test_known_data_layers_without_their_files_name_it_too(
+    type: str, options: str, reason: str
+) -> None:
+    shapes = {"data": (2, 3, 5, 5), "label": (2,), "dim": (2, 1, 1, 2)}
+    count = {"ImageData": 2, "ImageSegData": 3}.get(type, 1)
+    given = dict(list(shapes.items())[:count])
+    text = layer("d", type, "", " ".join(given), options)
+    with speaking("caffe-port"):
+        message = refused(text)
+    assert reason in message
+    wanted = " ".join(f"--input-shape {top}=N,C,H,W" for top in given)
+    assert message.endswith(f"; or give shapes: {wanted}")
+    assert dict(spec_of(text, input_shapes=given).shapes) == given
