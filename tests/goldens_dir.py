@@ -20,9 +20,11 @@ FULL_SHAPES = _beside("shapes_voc")
 
 
 def cases(kind: str) -> list[Path]:
-    """Folders of the recorded cases of a kind: all where they are there, else the bundled ones."""
-    root = FULL_GOLDENS if FULL_GOLDENS is not None else GOLDENS
-    return sorted(path.parent for path in (root / kind).glob("*/case.json"))
+    """Folders of the recorded cases of a kind: the bundled ones and, where they are, all others."""
+    roots = [GOLDENS, FULL_GOLDENS] if FULL_GOLDENS is not None else [GOLDENS]
+    found = {path.parent.name: path.parent
+             for root in roots for path in (root / kind).glob("*/case.json")}  # fmt: skip
+    return [found[name] for name in sorted(found)]
 
 
 def dialect_of(case: Path) -> str:

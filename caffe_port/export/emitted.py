@@ -215,6 +215,17 @@ def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
     return top.reshape(x.shape[0], x.shape[1], height, width)
 
 
+def cover(
+    x: Tensor, kernel: tuple[int, ...], pad: tuple[int, ...], dilation: tuple[int, ...]
+) -> Tensor:
+    """Appends the zeros that a window of Caffe's reads where it is larger than the padded x."""
+    behind: list[int] = []
+    for i in range(1, len(kernel) + 1):
+        extent = dilation[-i] * (kernel[-i] - 1) + 1
+        behind += [0, max(extent - x.shape[-i] - 2 * pad[-i], 0)]
+    return F.pad(x, behind)
+
+
 def im2col(
     x: Tensor,
     kernel: tuple[int, ...],
@@ -225,7 +236,8 @@ def im2col(
 ) -> Tensor:
     """Each window's values laid out along the channel axis."""
     axes = len(kernel)
-    columns = F.pad(x, [side for p in reversed(pad) for side in (p, p)])
+    columns = cover(x, kernel, pad, dilation)
+    columns = F.pad(columns, [side for p in reversed(pad) for side in (p, p)])
     for i in range(axes):
         columns = columns.unfold(axis + 1 + i, dilation[i] * (kernel[i] - 1) + 1, stride[i])
         columns = columns[..., :: dilation[i]]

@@ -36,7 +36,12 @@ def filtered(node: Node, code: ModuleCode) -> str:
         arguments.append("bias=False")
     kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
     module = code.submodule(node, f"nn.{kind}{axes}d({', '.join(arguments)})")
-    return ", ".join(_run(module, bottom, axis) for bottom in code.bottoms)
+    bottoms = code.bottoms
+    over = any(window.overhang(size, i) for i, size in enumerate(shape[axis + 1 :]))
+    if over and kind == "Conv":
+        numbers = ", ".join(tuple_of(n) for n in (window.kernel, window.pad, window.dilation))
+        bottoms = [f"{code.helper('cover')}({bottom}, {numbers})" for bottom in bottoms]
+    return ", ".join(_run(module, bottom, axis) for bottom in bottoms)
 
 
 def _run(module: str, x: str, axis: int) -> str:

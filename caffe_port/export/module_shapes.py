@@ -118,7 +118,9 @@ def argmax(node: Node, code: ModuleCode) -> str:
     top_k = code.helper("top_k")
     if op.axis is not None:
         return f"{top_k}({code.x}, {op.top_k}, {op.axis})[{0 if op.out_max_val else 1}]"
-    found = f"{top_k}({code.x}.flatten(1), {op.top_k}, 1)"
+    one_axis = len(node.layer.bottom_shapes[0]) == 1
+    items = f"{code.x}[:, None]" if one_axis else f"{code.x}.flatten(1)"
+    found = f"{top_k}({items}, {op.top_k}, 1)"
     # as Caffe's top has it: (N, 1 or 2, k, 1, ...); indices come before values
     shape = (-1, *node.layer.top_shapes[0][1:])
     picked = f"torch.stack({found}[::-1], 1)" if op.out_max_val else f"{found}[1]"

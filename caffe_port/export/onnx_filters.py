@@ -10,7 +10,7 @@ from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops._conv import Filtered
+from caffe_port.spec.ops._conv import Filtered, Window
 from caffe_port.spec.ops.crop import Crop
 from caffe_port.spec.ops.im2col import Im2col
 from caffe_port.spec.ops.inner_product import InnerProduct
@@ -30,16 +30,23 @@ def filtered(node: Node, code: OnnxCode) -> list[str]:
     if not window.kernel:
         raise ValueError("no spatial axes; an InnerProduct computes the same")
     kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
+    pads = _pads(window, shape[axis + 1 :]) if kind == "Conv" else window.pad * 2
     params = [code.param(i) for i in range(len(node.layer.params))]
     results = []
     for bottom in code.bottoms:
         x = bottom if axis == 1 else code.reshape(bottom, [-1, *shape[axis:]])
         y = code.op(
             kind, x, *params, kernel_shape=window.kernel, strides=window.stride,
-            pads=window.pad * 2, dilations=window.dilation, group=op.group,
+            pads=pads, dilations=window.dilation, group=op.group,
         )  # fmt: skip
         results.append(y if axis == 1 else code.reshape(y, code.sized(top)))
     return results
+
+
+def _pads(window: Window, sizes: Shape) -> list[int]:
+    """Zeros before and behind each spatial axis, so that a window larger than it fits."""
+    behind = [pad + window.overhang(sizes[i], i) for i, pad in enumerate(window.pad)]
+    return [*window.pad, *behind]
 
 
 @ONNX_RULES.add("InnerProduct")
@@ -95,7 +102,10 @@ def max_pool(code: OnnxCode, op: Pooling, masked: bool) -> list[str]:
 
 
 def ave_pool(code: OnnxCode, x: str, shape: Shape, op: Pooling) -> str:
-    """Pad and pool, then the divisor: ONNX divides by the kernel, Caffe by the part that counts."""
+    """Pad and pool, then the divisor: ONNX divides by the kernel, Caffe by the part that counts.
+
+    The part of a window wholly outside is below 0, its sum is 0.
+    """
     kernel, out, pads = op.window(shape), op.top_shapes([shape])[0][2:], frame(op, shape)
     if any(pads):
         x = _pad(code, x, pads, 0.0)
@@ -148,7 +158,7 @@ def im2col(node: Node, code: OnnxCode) -> list[str]:
     x = code.x if axis == 1 else code.reshape(code.x, [-1, *shape[axis:]])
     y = code.op(
         "Conv", x, code.constant(filters.reshape(channels * places, 1, *window.kernel)),
-        kernel_shape=window.kernel, strides=window.stride, pads=window.pad * 2,
+        kernel_shape=window.kernel, strides=window.stride, pads=_pads(window, shape[axis + 1 :]),
         dilations=window.dilation, group=channels,
     )  # fmt: skip
     return [y if axis == 1 else code.reshape(y, code.sized(top))]

@@ -118,7 +118,8 @@ class _Convolution:
         op, options = self._layer.spec.options(Filtered), self._options
         window = op.window(tuple(x.shape))
         (expected,) = op.top_shapes([tuple(x.shape)])
-        if options.compile is not None or not can_pack(x) or 0 in expected:
+        over = any(window.overhang(size, i) for i, size in enumerate(x.shape[2:]))
+        if options.compile is not None or not can_pack(x) or 0 in expected or over:
             return self._plain(x, window, op.group)
         if options.winograd and self._suits_winograd(x, window, op):
             return self._winograd(window)

@@ -1,10 +1,15 @@
-"""Scores by class, as the losses over labelled positions take them."""
+"""Scores as the losses and Accuracy take them: by class, or one vector per item."""
 
 from __future__ import annotations
 
 import math
 
 from torch import Tensor
+
+
+def by_item(x: Tensor) -> Tensor:
+    """(N, values of an item), also of a blob with one axis, whose items have one value."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def by_class(scores: Tensor, axis: int) -> Tensor:

@@ -6,12 +6,28 @@ import math
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.nn import functional
 
 from caffe_port.layers._registry import Layer
 from caffe_port.spec.ops._conv import Filtered, Window
 
 # (x, weight, bias, window, groups) -> result, with x of one batch axis
 Apply = Callable[[Tensor, Tensor, Tensor | None, Window, int], Tensor]
+
+
+def cover(x: Tensor, window: Window) -> Tensor:
+    """Appends the zeros that a window larger than the padded axis reads behind it.
+
+    Args:
+        x: (..., *sizes), the spatial axes last.
+        window: one number per spatial axis.
+    Source: BVLC/caffe util/im2col.cpp, im2col_cpu: every place outside of the image reads 0.
+    """
+    axes = len(window.kernel)
+    behind = [window.overhang(x.shape[x.dim() - axes + i], i) for i in range(axes)]
+    if not any(behind):
+        return x
+    return functional.pad(x, [side for zeros in reversed(behind) for side in (0, zeros)])
 
 
 class FilterLayer(Layer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from caffe_port.layers._classes import by_item
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.argmax import ArgMax as Options
 
@@ -37,6 +38,6 @@ class ArgMax(Layer):
         if op.axis is not None:
             values, index = top_k(x, op.top_k, op.axis)
             return (values if op.out_max_val else index.to(x.dtype),)
-        values, index = top_k(x.flatten(1), op.top_k, 1)
+        values, index = top_k(by_item(x), op.top_k, 1)
         both = [index.to(x.dtype), values] if op.out_max_val else [index.to(x.dtype)]
         return (torch.stack(both, 1).reshape(shape),)

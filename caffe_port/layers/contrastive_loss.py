@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from caffe_port.layers._classes import by_item
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops.contrastive_loss import ContrastiveLoss as Options
 
@@ -60,6 +61,6 @@ class ContrastiveLoss(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
-        a, b = (x.flatten(1) for x in bottoms[:2])
+        a, b = (by_item(x) for x in bottoms[:2])
         similar = bottoms[2].detach().flatten().long() != 0
         return (contrastive_loss(a, b, similar, op.margin, op.legacy_version),)

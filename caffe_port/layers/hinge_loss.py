@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.labels import checked
-from caffe_port.layers._classes import by_class
+from caffe_port.layers._classes import by_item
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec.ops.hinge_loss import HingeLoss as Options
 
@@ -32,7 +32,7 @@ class HingeLoss(Layer):
     """All axes after the first together are the classes."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        scores = by_class(bottoms[0], 0)[0]
+        scores = by_item(bottoms[0])
         with named(self.spec):
             label, _ = checked(bottoms[1].flatten(), scores.shape[1])
         return (hinge_loss(scores, label, self.spec.options(Options).norm),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from caffe_port.layers._conv import cover
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec.ops._conv import Window
 from caffe_port.spec.ops.im2col import Im2col as Options
@@ -23,7 +24,8 @@ def im2col(x: Tensor, window: Window, axis: int) -> Tensor:
     """
     axes = len(window.kernel)
     frame = [p for pad in reversed(window.pad) for p in (pad, pad)]
-    columns = functional.pad(x, frame) if any(frame) else x
+    columns = cover(x, window)
+    columns = functional.pad(columns, frame) if any(frame) else columns
     for i in range(axes):
         columns = columns.unfold(axis + 1 + i, window.extent(i), window.stride[i])
         columns = columns[..., :: window.dilation[i]]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from caffe_port.labels import checked
-from caffe_port.layers._classes import by_class
+from caffe_port.layers._classes import by_item
 from caffe_port.layers._registry import Layer, named, register_layer
 
 # Caffe's kLOG_THRESHOLD
@@ -55,7 +55,7 @@ class MultinomialLogisticLoss(Layer):
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        prob = by_class(bottoms[0], 0)[0]
+        prob = by_item(bottoms[0])
         with named(self.spec):
             label, _ = checked(bottoms[1].flatten(), prob.shape[1])
         one_hot = torch.zeros_like(prob).scatter_(1, label[:, None], 1.0)

@@ -50,6 +50,8 @@ def max_pool(x: Tensor, op: Options) -> tuple[Tensor, Tensor]:
 def ave_pool(x: Tensor, op: Options) -> Tensor:
     """Average of each window: padding counts, what hangs over beyond the padding does not.
 
+    A window that starts behind the padding has an area below 0 and the sum 0, which gives 0 or -0.
+
     Args:
         x: (N, C, H, W).
         op: options.

@@ -135,6 +135,18 @@ SNIPPETS = {
     "im2col_1d": (
         '"Im2col" convolution_param { kernel_size: 3 stride: 2 pad: 1 dilation: 2 }', (2, 3, 9),
     ),
+    "im2col_larger": (
+        '"Im2col" convolution_param { kernel_size: 3 dilation: 2 stride: 3 pad: 1 axis: 0 }',
+        (3, 2, 7),
+    ),
+    "conv_larger": (
+        '"Convolution" convolution_param { num_output: 4 kernel_size: 4 dilation: 3 stride: 3 '
+        'group: 2 pad: 1 axis: 2 weight_filler { type: "gaussian" } }', (2, 3, 4, 9, 6),
+    ),
+    "ave_outside": (
+        '"Pooling" pooling_param { pool: AVE kernel_size: 1 stride: 3 }', (2, 3, 5, 8),
+    ),
+    "argmax_one_axis": ('"ArgMax"', (4,)),
     "im2col_axis0": ('"Im2col" convolution_param { kernel_size: 2 axis: 0 }', (3, 6, 5)),
     "lrn_odd": ('"LRN" lrn_param { local_size: 3 alpha: 0.7 beta: 0.6 k: 1.3 }', (1, 5, 3, 3)),
 }  # fmt: skip

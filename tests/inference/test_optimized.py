@@ -45,6 +45,12 @@ FUSED = {
         conv("c", "b0", options=WIDE) + layer("s", "Eltwise", "c c"), ["c", "s"]
     ),
     "dropout": (CHAIN + layer("o", "Dropout", "c", "c") + layer("t", "TanH", "c"), ["c", "t"]),
+    "larger than its input": (
+        conv("c", "b0", options=WIDE.replace("kernel_size: 3", "kernel_size: 6 dilation: 2 "
+                                             "stride: 3"))
+        + NORM + layer("r", "ReLU", "c", "c", SLOPE),
+        ["c"],
+    ),
     "groups and strides": (
         conv("c", "b0", options=WIDE.replace("num_output: 4", "num_output: 6 group: 3 stride: 2")),
         ["c"],

@@ -60,8 +60,8 @@ def test_gradients_of_far_pairs_agree_but_for_the_1e4th():
     ("shapes", "message"),
     [
         (((3, 2, 2, 1), (3, 2), (3,)), "bottom 0 has shape"),
-        (((3, 2), (3, 4), (3,)), "expected equal shapes"),
-        (((3, 2), (3, 2), (3, 2)), "one per item"),
+        (((3, 2), (3, 4), (3,)), "expected vectors of equal length"),
+        (((3, 2), (3, 2), (3, 2)), "one label per pair"),
     ],
 )
 def test_what_it_refuses(shapes, message):

@@ -22,16 +22,14 @@ def built(options, *shape, text=TEXT):
 
 
 def by_hand(x, weight, bias, stride, pad, dilation, group):
-    """Correlation of (N, C, ...), a sum over the kernel's places."""
-    axes = x.dim() - 2
-    padded = torch.zeros(*x.shape[:2], *(s + 2 * p for s, p in zip(x.shape[2:], pad, strict=True)),
-                         dtype=x.dtype)  # fmt: skip
+    """Correlation of (N, C, ...), a sum over the kernel's places; zeros all around."""
+    axes, kernel = x.dim() - 2, weight.shape[2:]
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    size = [s + 2 * p for s, p in zip(x.shape[2:], pad, strict=True)]
+    padded = x.new_zeros(*x.shape[:2], *(s + e for s, e in zip(size, extent, strict=True)))
     padded[(..., *(slice(p, p + s) for s, p in zip(x.shape[2:], pad, strict=True)))] = x
-    kernel = weight.shape[2:]
-    sizes = [
-        (padded.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
-        for i in range(axes)
-    ]
+    # as in C, towards zero
+    sizes = [int((size[i] - extent[i]) / stride[i]) + 1 for i in range(axes)]
     top = torch.zeros(len(x), len(weight), *sizes, dtype=x.dtype)
     ins, outs = x.shape[1] // group, len(weight) // group
     for g, place in itertools.product(range(group), itertools.product(*map(range, kernel))):
@@ -57,6 +55,13 @@ CASES = [
     ("kernel_size: 2 force_nd_im2col: true", (1, 2, 3, 4), (1, 1), (0, 0), (1, 1), 1),
     ("kernel_size: 1 kernel_size: 2 kernel_size: 3 pad: 1", (1, 2, 2, 3, 4),
      (1, 1, 1), (1, 1, 1), (1, 1, 1), 1),
+    # larger than the padded input by less than the stride: one window, with zeros behind
+    ("kernel_h: 2 kernel_w: 4 dilation: 2 stride: 2", (2, 2, 6, 6), (2, 2), (0, 0), (2, 2), 1),
+    ("kernel_size: 5 dilation: 3 pad: 2 stride: 3", (1, 2, 11, 8), (3, 3), (2, 2), (3, 3), 1),
+    ("kernel_size: 5 dilation: 3 pad: 2 stride: 2 group: 2", (1, 4, 11, 8),
+     (2, 2), (2, 2), (3, 3), 2),
+    ("kernel_size: 4 stride: 4", (2, 2, 1), (4,), (0,), (1,), 1),
+    ("kernel_size: 3 dilation: 2 stride: 3", (1, 2, 4, 3, 9), (3, 3, 3), (0, 0, 0), (2, 2, 2), 1),
 ]  # fmt: skip
 
 
@@ -126,8 +131,9 @@ def test_multiply_adds():
         ("kernel_size: 2 stride: 1 stride: 1 stride: 1", (1, 2, 4, 4), "stride is given 3 times"),
         ("kernel_size: 2 stride: 0", (1, 2, 4, 4), "stride is"),
         ("kernel_size: 2 dilation: 0", (1, 2, 4, 4), "dilation is"),
-        ("kernel_size: 5", (1, 2, 4, 4), "below the kernel 5"),
+        ("kernel_size: 5", (1, 2, 4, 4), "below the kernel 5 by the stride 1"),
         ("kernel_size: 3 dilation: 2", (1, 2, 4, 4), "below the kernel 5"),
+        ("kernel_size: 6 stride: 2", (1, 2, 4, 4), "below the kernel 6 by the stride 2"),
         ("kernel_size: 1", (1, 2, 1, 1, 1, 1), "4 spatial axes after axis 1; at most 3"),
         ("kernel_size: 1 axis: 5", (1, 2, 4, 4), "axis 5"),
         ("kernel_size: 1 group: 3", (1, 2, 4, 4), "multiple of group 3"),

@@ -35,6 +35,32 @@ def test_one_axis():
     assert y.tolist() == [[[0, 1, 2, 3], [1, 2, 3, 0], [0, 4, 5, 6], [4, 5, 6, 0]]]
 
 
+def test_a_window_larger_than_the_axis_reads_zeros():
+    """One window where the kernel is larger by less than the stride."""
+    module = layer(TEXT.format("kernel_size: 3 dilation: 2 stride: 3 pad: 1"), (1, 1, 2))
+    x = torch.tensor([[[1.0, 2.0]]], requires_grad=True)
+    (y,) = module(x)  # of 0 1 2 0, and zeros behind
+    assert y.tolist() == [[[0], [2], [0]]]
+    y.backward(torch.tensor([[[3.0], [4.0], [5.0]]]))
+    assert x.grad.tolist() == [[[0, 4]]]
+
+
+@pytest.mark.parametrize(("options", "size"), [
+    ("kernel_size: 4 dilation: 2 stride: 2", (6, 6)),
+    ("kernel_h: 4 kernel_w: 2 stride_h: 3 stride_w: 1", (2, 5)),
+])  # fmt: skip
+def test_larger_windows_on_two_axes_are_torchs_unfold_of_a_padded_input(options, size):
+    module, x = layer(TEXT.format(options), (2, 3, *size)), sample(2, 3, *size)
+    window = module.spec.op.window((2, 3, *size))
+    behind = [max(window.extent(i) - size[i], 0) for i in (0, 1)]
+    padded = functional.pad(x, (0, behind[1], 0, behind[0]))
+    expected = functional.unfold(
+        padded, window.kernel, dilation=window.dilation, stride=window.stride
+    )
+    assert torch.equal(module(x)[0].flatten(2), expected)
+    check_gradients(module, x)
+
+
 def test_three_axes_and_a_channel_axis_in_front():
     module, x = layer(TEXT.format("kernel_size: 2 axis: 0"), (2, 3, 2, 2)), sample(2, 3, 2, 2)
     (y,) = module(x)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError
-from tests.layers.helpers import check_gradients, layer
+from tests.layers.helpers import check_gradients, layer, net_of
 
 TEXT = 'type: "Pooling" bottom: "b0" top: "y" pooling_param {{ {} }}'
 MASKED = 'type: "Pooling" bottom: "b0" top: "y" top: "mask" pooling_param {{ {} }}'
@@ -36,8 +36,7 @@ def test_output_sizes(options, size, expected):
 
 def test_padding_of_one_axis_clips_the_other_too():
     options = "kernel_size: 1 stride: 3 pool: AVE "
-    with pytest.raises(LayerError, match="wholly outside"):
-        layer(TEXT.format(options), (1, 1, 5, 5))
+    assert layer(TEXT.format(options), (1, 1, 5, 5)).spec.top_shapes == ((1, 1, 3, 3),)
     module = layer(
         TEXT.format("kernel_h: 2 kernel_w: 1 stride: 3 pad_h: 1 pad_w: 0 pool: AVE"), (1, 1, 4, 5)
     )
@@ -115,6 +114,28 @@ def test_a_window_wholly_outside_gives_the_lowest_float_and_no_diff():
     assert mask[0, 0].tolist() == [[0, 3, -1], [15, 18, -1], [-1, -1, -1]]
     y.sum().backward()
     assert x.grad.sum() == 4
+
+
+def test_an_average_of_a_window_wholly_outside_is_0():
+    """Caffe divides a sum of 0 by the area, which is below 0 there; it goes into no diff."""
+    x = torch.arange(35.0).reshape(1, 1, 5, 7).requires_grad_()
+    options = "pool: AVE kernel_h: 1 kernel_w: 2 stride_h: 3 stride_w: 4"
+    (y,) = layer(TEXT.format(options), (1, 1, 5, 7))(x)
+    assert y.tolist() == [[[[0.5, 4.5, 0], [21.5, 25.5, 0], [0, 0, 0]]]]
+    y.sum().backward()
+    assert x.grad.sum() == 4
+    assert x.grad[0, 0, 3].tolist() == [0.5, 0.5, 0, 0, 0.5, 0.5, 0]
+
+
+def test_an_average_of_a_window_that_starts_at_the_end_is_refused():
+    """Caffe gives 0 / 0 there."""
+    text = TEXT.format("pool: AVE kernel_size: 1 stride: 3 ")
+    with pytest.raises(LayerError, match="of 6 starts at its end, where Caffe divides 0 by 0"):
+        layer(text, (1, 1, 5, 6))
+    net = net_of(f'layer {{ name: "op" {text} }}', (1, 1, 5, 5))
+    with pytest.raises(LayerError, match="'op' .* of 3 starts at its end"):
+        net({"b0": torch.ones(1, 1, 5, 3)})
+    layer(TEXT.format("pool: AVE kernel_size: 1 stride: 3 round_mode: FLOOR"), (1, 1, 6, 6))
 
 
 def test_global_pooling_follows_the_bottoms_size():

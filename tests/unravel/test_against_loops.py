@@ -117,6 +117,16 @@ def test_filters(type, reference, seed, sparse):
     check(text, seed, lambda x, w, at, k: reference(x, w, at, options, k), sparse)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_filters_larger_than_the_padded_blob(seed):
+    """Caffe has one window there; what it reads behind the blob is 0."""
+    options = {"stride": 4, "pad": seed, "dilation": 4 + seed, "group": 2}  # spans 9, 11, 13
+    words = " ".join(f"{name}: {value}" for name, value in options.items())
+    text = data(1, 4, 7, 6) + layer("Convolution", FILTERS.format(words))
+    assert make(text).spec.shapes["out"] == (1, 4, 1, 1)
+    check(text, seed, lambda x, w, at, k: convolved(x, w, at, options, k), False)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_pooling(method, seed):

@@ -183,6 +183,16 @@ class TestPooling:
         assert self.pooled(options, x, (0, 0, 0)) == [(0, 0, 0)]
         assert self.pooled(options, x, (0, 1, 1)) == [(0, 0, 0)]
 
+    @pytest.mark.parametrize("method", ["MAX", "AVE"])
+    def test_a_point_whose_window_is_wholly_outside_ends(self, method):
+        net = make(
+            data(1, 1, 1, 5)
+            + layer("Pooling", f"pooling_param {{ pool: {method} kernel_size: 1 stride: 3 }}")
+        )
+        x = np.ones((1, 1, 1, 5))
+        assert follow(net, x, (0, 0, 2)) == {"out": [(0, 0, 2)]}
+        assert follow(net, x, (0, 0, 1))["data"] == [(0, 0, 3)]
+
     def test_global(self):
         assert self.pooled("pool: AVE global_pooling: true", X, (1, 0, 0)) == [(1, 2, 1)]
 

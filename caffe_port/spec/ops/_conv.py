@@ -28,14 +28,24 @@ class Window:
         """What the kernel spans along spatial axis i, holes included."""
         return self.dilation[i] * (self.kernel[i] - 1) + 1
 
+    def overhang(self, size: int, i: int) -> int:
+        """Zeros that the window reads behind the padding of spatial axis i of that size."""
+        return max(self.extent(i) - size - 2 * self.pad[i], 0)
+
     def count(self, size: int, i: int) -> int:
-        """Positions of the window along spatial axis i of that size; rounded down."""
-        padded = size + 2 * self.pad[i]
+        """Positions of the window along spatial axis i of that size.
+
+        (padded size - extent) / stride + 1, rounded down. Where the window is larger than the
+        padded axis, but by less than the stride, there is one position: C's division rounds
+        towards zero.
+        """
+        overhang, padded = self.overhang(size, i), size + 2 * self.pad[i]
         expect(
-            padded >= self.extent(i),
-            f"an axis of {size} (padded {padded}) is below the kernel {self.extent(i)}",
+            overhang < self.stride[i],
+            f"an axis of {size} (padded {padded}) is below the kernel {self.extent(i)} by the "
+            f"stride {self.stride[i]} or more",
         )
-        return (padded - self.extent(i)) // self.stride[i] + 1
+        return (padded + overhang - self.extent(i)) // self.stride[i] + 1
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,12 @@ def class_indices(classes: int, ignored: Iterable[int] = ()) -> Values:
 
 
 def same_batch(bottoms: list[Shape]) -> None:
-    """Refuses bottoms whose first axes differ (loss_layer.cpp, Reshape)."""
+    """Refuses bottoms whose first axes differ, as every loss layer of Caffe does.
+
+    Accuracy and SegAccuracy are not loss layers in Caffe and compare the number of values only.
+
+    Source: BVLC/caffe loss_layer.cpp, Reshape.
+    """
     for i, shape in enumerate(bottoms):
         expect(len(shape) > 0, f"bottom {i} is a scalar; expected one item per row")
         expect(

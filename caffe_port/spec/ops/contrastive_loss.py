@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops._labels import one_label_each
+from caffe_port.spec.ops._labels import same_batch
 
 
 @register_op
@@ -22,6 +22,10 @@ class ContrastiveLoss(Op):
     """
 
     type = "ContrastiveLoss"
+    remark = (
+        "One label per pair is expected; Caffe reads the first N values, or beyond the blob. Also "
+        "takes more than 4 axes, which Caffe refuses."
+    )
     bottoms = (3, 3)
     auto_top = True
     fixed_bottoms = frozenset({2})
@@ -38,9 +42,16 @@ class ContrastiveLoss(Op):
         a, b, similar = bottoms
         for i, shape in enumerate((a, b)):
             expect(
-                len(shape) >= 2 and math.prod(shape[2:]) == 1,
-                f"bottom {i} has shape {shape}; expected (N, C) or (N, C, 1, 1)",
+                math.prod(shape[2:]) == 1,
+                f"bottom {i} has shape {shape}; expected (N, C), (N, C, 1, 1) or (N)",
             )
-        expect(a[:2] == b[:2], f"bottom 0 has shape {a}, bottom 1 {b}; expected equal shapes")
-        one_label_each(a, similar)
+        same_batch([a, b])
+        expect(
+            math.prod(a) == math.prod(b),
+            f"bottom 0 has shape {a}, bottom 1 {b}; expected vectors of equal length",
+        )
+        expect(
+            math.prod(similar[:1]) == math.prod(similar) == a[0],
+            f"bottom 2 has shape {similar}; expected ({a[0]}), one label per pair",
+        )
         return [()]

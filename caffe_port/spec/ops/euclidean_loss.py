@@ -23,6 +23,7 @@ class EuclideanLoss(Op):
     """
 
     type = "EuclideanLoss"
+    remark = "Also takes more than 4 axes, which Caffe refuses."
     bottoms = (2, 2)
     auto_top = True
 

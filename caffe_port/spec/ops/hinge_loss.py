@@ -17,6 +17,7 @@ class HingeLoss(Op):
     """Options of HingeLoss: norm 'L1' or 'L2'. Source: BVLC/caffe hinge_loss_layer.cpp."""
 
     type = "HingeLoss"
+    remark = "One label per item is expected; of more, Caffe reads the first N values."
     bottoms = (2, 2)
     auto_top = True
     fixed_bottoms = frozenset({1})

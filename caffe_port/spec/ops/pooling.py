@@ -24,8 +24,10 @@ class Pooling(Op):
 
     type = "Pooling"
     remark = (
-        "STOCHASTIC is refused (Caffe has it on GPUs only), and AVE windows "
-        "wholly outside, where Caffe divides by 0."
+        "STOCHASTIC is refused (Caffe has it on GPUs only). A last window wholly outside of the "
+        "bottom, which needs a stride above the kernel, is as in Caffe: MAX gives -FLT_MAX, AVE "
+        "gives 0. An AVE window that starts at the bottom's end is refused: Caffe divides 0 by 0 "
+        "and gives NaN. No diff comes from windows outside; Caffe's MAX writes it out of bounds."
     )
     tops = (1, 2)
 
@@ -80,8 +82,9 @@ class Pooling(Op):
             out -= 1
         if self.method == "AVE":
             expect(
-                (out - 1) * stride < size + pad,
-                f"the last AVE window of an axis of {size} lies wholly outside; Caffe divides by 0",
+                (out - 1) * stride != size + pad,
+                f"the last AVE window of an axis of {size} starts at its end, where Caffe divides "
+                "0 by 0 and gives NaN; round_mode: FLOOR leaves this window out",
             )
         return out
 

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, register_op
-from caffe_port.spec.ops._labels import class_indices, normalization, one_label_per_position
+from caffe_port.spec.ops._labels import (
+    class_indices,
+    normalization,
+    one_label_per_position,
+    same_batch,
+)
 
 
 @register_op
@@ -50,6 +55,7 @@ class SoftmaxWithLoss(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, labels = bottoms
         axis = axis_index(self.axis, len(scores))
+        same_batch([scores, labels])
         one_label_per_position(scores, labels, axis)
         return [(), scores]
 

@@ -18,7 +18,8 @@ def pooling(passage: Passage, points: Tensor) -> list[Link]:
     """The largest value of the window, in the same channel, for MAX and for AVE.
 
     Padding counts as zeros, and a place in it is moved to the blob's edge; what hangs over beyond
-    the padding is no part of the window. A mask top's points go the same way.
+    the padding is no part of the window, and a point whose window lies wholly there ends. A mask
+    top's points go the same way.
 
     Source: Seg-Unravel.
     """
@@ -39,4 +40,6 @@ def pooling(passage: Passage, points: Tensor) -> list[Link]:
     found = [
         (start + move).clamp(0, n - 1) for start, move, n in zip(starts, moves, size, strict=True)
     ]
-    return [Link(0, every(points), flat([image, channel, *found], x.shape))]
+    covered = ~over.all(1)
+    target = flat([image, channel, *found], x.shape)
+    return [Link(0, every(points)[covered], target[covered])]
