@@ -26,7 +26,7 @@ def init_log(level: int = 0, stderr: bool = True) -> None:
 
 def log(message: str) -> None:
     """Writes a line to the log."""
-    glog.log(message, place="_caffe.cpp:1")
+    glog.log(message, place="_caffe.cpp:68")
 
 
 def set_logging_disabled() -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.solver.log import log
+from caffe_port.solver.log import ERROR, log
+from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.live.blob import Blob, Floats
     from caffe_port.live.net import Net
-
-_PLACE = "net.cpp:1"
+    from caffe_port.spec import LayerSpec
 
 
 class DebugInfo:
@@ -37,22 +37,22 @@ class DebugInfo:
             return
         layer = self._specs[index]
         for top in layer.tops:
-            self._line(
-                "Forward", layer.prototxt_name, f"top blob {top} data", self._net.blobs[top].data
-            )
+            what, values = f"top blob {top} data", self._net.blobs[top].data
+            self._line(Place.DEBUG_TOP, "Forward", layer, what, values)
         for name, blob in zip(self._names(index), self._blobs(index), strict=True):
-            self._line("Forward", layer.prototxt_name, f"param blob {name} data", blob.data)
+            self._line(Place.DEBUG_PARAM, "Forward", layer, f"param blob {name} data", blob.data)
 
     def _backward(self, index: int) -> None:
         layer = self._specs[index]
         if self._wanted() and layer.needs_backward:
             for bottom, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True):
                 if needed:
-                    diff = self._net.blobs[bottom].diff
-                    self._line("Backward", layer.prototxt_name, f"bottom blob {bottom} diff", diff)
+                    what, diff = f"bottom blob {bottom} diff", self._net.blobs[bottom].diff
+                    self._line(Place.DEBUG_BOTTOM, "Backward", layer, what, diff)
             for i, (param, blob) in enumerate(zip(layer.params, self._blobs(index), strict=True)):
                 if param.lr_mult:
-                    self._line("Backward", layer.prototxt_name, f"param blob {i} diff", blob.diff)
+                    what = f"param blob {i} diff"
+                    self._line(Place.DEBUG_PARAM_DIFF, "Backward", layer, what, blob.diff)
         if self._wanted() and index == 0:
             self._norms()
 
@@ -69,8 +69,8 @@ class DebugInfo:
         log(
             f"    [Backward] All net params (data, diff): L1 norm = ({l1_data:g}, {l1_diff:g}); "
             f"L2 norm = ({l2_data:g}, {l2_diff:g})",
-            severity=2,
-            place=_PLACE,
+            ERROR,
+            self._at(Place.DEBUG_NORMS),
         )
 
     def update(self) -> None:
@@ -83,13 +83,13 @@ class DebugInfo:
                 diff = _mean(blob.diff)
                 if param.owner is None:
                     before = _mean(blob.data + blob.diff)
-                    what = f"param {name} data: {before:g}; diff: {diff:g}"
+                    place, what = Place.DEBUG_UPDATE, f"param {name} data: {before:g};"
                 else:
-                    owner, place = param.owner
-                    what = (
-                        f"param blob {name} (owned by layer {owner}, param {place}) diff: {diff:g}"
-                    )
-                log(f"    [Update] Layer {layer.prototxt_name}, {what}", place=_PLACE)
+                    owner, index_there = param.owner
+                    place = Place.DEBUG_UPDATE_SHARED
+                    what = f"param blob {name} (owned by layer {owner}, param {index_there})"
+                words = f"    [Update] Layer {layer.prototxt_name}, {what} diff: {diff:g}"
+                log(words, place=self._at(place))
 
     def _names(self, index: int) -> list[str]:
         given = [param.name for param in self._specs[index].message.param]
@@ -99,8 +99,12 @@ class DebugInfo:
     def _blobs(self, index: int) -> list[Blob]:
         return list(self._net.params.get(self._specs[index].name, ()))
 
-    def _line(self, way: str, layer: str, what: str, values: Floats) -> None:
-        log(f"    [{way}] Layer {layer}, {what}: {_mean(values):g}", place=_PLACE)
+    def _line(self, place: Place, way: str, layer: LayerSpec, what: str, values: Floats) -> None:
+        words = f"    [{way}] Layer {layer.prototxt_name}, {what}: {_mean(values):g}"
+        log(words, place=self._at(place))
+
+    def _at(self, place: Place) -> str:
+        return place.of(self._net._net.spec.dialect)
 
 
 def _mean(values: Floats) -> float:

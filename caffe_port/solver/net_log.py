@@ -11,35 +11,42 @@ from typing import TYPE_CHECKING
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
 from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.places import Place
 from caffe_port.spec import LayerSpec, NetSpec
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
 
-_PLACE = "net.cpp:1"
-
 
 def log_net(spec: NetSpec) -> None:
     """Writes a net's text, its layers' blobs with their shapes, and what they need in memory."""
-    log("Initializing net from parameters: ", place=_PLACE, body=print_text(written(spec)))
+    text = print_text(written(spec))
+    _log(spec, Place.INITIALIZING_NET, "Initializing net from parameters: ", body=text)
     memory = 0
     for layer in spec.layers:
-        memory = _log_layer(layer, memory)
+        memory = _log_layer(spec, layer, memory)
     for layer in reversed(spec.layers):
-        needs = "needs" if layer.needs_backward else "does not need"
-        log(f"{layer.prototxt_name} {needs} backward computation.", place=_PLACE)
+        name = layer.prototxt_name
+        if layer.needs_backward:
+            _log(spec, Place.BACKWARD, f"{name} needs backward computation.")
+        else:
+            _log(spec, Place.NO_BACKWARD, f"{name} does not need backward computation.")
     for name in spec.outputs:
-        log(f"This network produces output {name}", place=_PLACE)
-    log("Network initialization done.", place=_PLACE)
+        _log(spec, Place.OUTPUT, f"This network produces output {name}")
+    _log(spec, Place.INITIALIZED, "Network initialization done.")
 
 
 def log_loaded(net: Net) -> None:
     """Writes what weights that were just loaded had too much, and what they lacked."""
     assert net.loaded is not None
     for layer in net.loaded.extra:
-        log(f"Ignoring source layer {layer}", place=_PLACE)
+        _log(net.spec, Place.IGNORING_LAYER, f"Ignoring source layer {layer}")
     for param in net.loaded.missing:
-        log(f"{param} is not in the weights and keeps its filler", WARNING, place=_PLACE)
+        log(f"{param} is not in the weights and keeps its filler", WARNING, place="net.cpp:1")
+
+
+def _log(spec: NetSpec, place: Place, message: str, body: str | None = None) -> None:
+    log(message, place=place.of(spec.dialect), body=body)
 
 
 def written(spec: NetSpec) -> caffe_pb2.NetParameter:
@@ -64,20 +71,25 @@ def _put_in(layer: caffe_pb2.LayerParameter) -> bool:
     return layer.type == "Split" and layer.name.endswith("_split")
 
 
-def _log_layer(layer: LayerSpec, memory: int) -> int:
+def _log_layer(spec: NetSpec, layer: LayerSpec, memory: int) -> int:
     """Returns the memory that the tops of all layers so far need."""
-    log(f"Creating Layer {layer.prototxt_name}", place=_PLACE)
-    for name in layer.bottoms:
-        log(f"{layer.prototxt_name} <- {name}", place=_PLACE)
-    for name in layer.tops:
-        note = " (in-place)" if name in layer.bottoms else ""
-        log(f"{layer.prototxt_name} -> {name}{note}", place=_PLACE)
-    log(f"Setting up {layer.prototxt_name}", place=_PLACE)
+    name = layer.prototxt_name
+    if not spec.dialect.startswith("deeplab"):
+        log(f"Creating layer {name}", place="layer_factory.hpp:77")
+    _log(spec, Place.CREATING_LAYER, f"Creating Layer {name}")
+    for bottom in layer.bottoms:
+        _log(spec, Place.BOTTOM, f"{name} <- {bottom}")
+    for top in layer.tops:
+        if top in layer.bottoms:
+            _log(spec, Place.IN_PLACE, f"{name} -> {top} (in-place)")
+        else:
+            _log(spec, Place.TOP, f"{name} -> {top}")
+    _log(spec, Place.SETTING_UP, f"Setting up {name}")
     for shape, weight in zip(layer.top_shapes, layer.loss_weights, strict=True):
         sizes = "".join(f"{size} " for size in shape)
-        log(f"Top shape: {sizes}({math.prod(shape)})", place=_PLACE)
+        _log(spec, Place.TOP_SHAPE, f"Top shape: {sizes}({math.prod(shape)})")
         if weight:
-            log(f"    with loss weight {weight:g}", place=_PLACE)
+            _log(spec, Place.LOSS_WEIGHT, f"    with loss weight {weight:g}")
         memory += 4 * math.prod(shape)
-    log(f"Memory required for data: {memory}", place=_PLACE)
+    _log(spec, Place.MEMORY, f"Memory required for data: {memory}")
     return memory

@@ -6,6 +6,7 @@ UpgradeSnapshotPrefixProperty.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.loading import load
 from caffe_port.net import Net as TorchNet
-from caffe_port.proto import caffe_pb2, read_file, read_net, read_solver
+from caffe_port.proto import caffe_pb2, read_file, read_net, read_net_text, read_solver
+from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.spec import NetSpec
 
@@ -60,34 +62,74 @@ def train_net(param: caffe_pb2.SolverParameter) -> Net:
     Raises:
         UsageError: not exactly one of net, net_param, train_net, train_net_param.
     """
+    state = caffe_pb2.NetState(phase=caffe_pb2.TRAIN)
+    return _make(param, getattr(param, train_net_field(param)), state, param.train_state)
+
+
+def train_net_field(param: caffe_pb2.SolverParameter) -> str:
+    """Which field names the train net.
+
+    Raises:
+        UsageError: not exactly one of net, net_param, train_net, train_net_param.
+    """
     fields = ("net", "net_param", "train_net", "train_net_param")
     given = [name for name in fields if param.HasField(name)]
     if len(given) != 1:
         found = ", ".join(given) or "none"
         raise UsageError(f"a solver names one train net by {', '.join(fields)}; found {found}")
-    state = caffe_pb2.NetState(phase=caffe_pb2.TRAIN)
-    return _make(param, getattr(param, given[0]), state, param.train_state)
+    return given[0]
+
+
+def dialect(param: caffe_pb2.SolverParameter) -> str:
+    """Whose Caffe the train net was written for, which the places of the log's lines follow."""
+    source = getattr(param, train_net_field(param))
+    if not isinstance(source, str):
+        return choose_dialect(source, None)
+    state = os.stat(source) if os.path.exists(source) else None
+    return _dialect_of_file(source, state and (state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _dialect_of_file(path: str, version: tuple[int, int] | None) -> str:
+    """A program asks more than once, and parsing a deep net takes a while."""
+    return read_net_text(path).dialect
+
+
+def test_sources(param: caffe_pb2.SolverParameter) -> list[tuple[str, _Source]]:
+    """What test nets are made of, each with the words by which the log names it.
+
+    ``net`` serves for every test_iter that no test net is named for.
+
+    Raises:
+        UsageError: more or fewer test_iter than that.
+    """
+    sources: list[tuple[str, _Source]] = [("test_net_param", net) for net in param.test_net_param]
+    sources += [(f"test_net file: {net}", net) for net in param.test_net]
+    generic: tuple[str, _Source] | None = None
+    if param.HasField("net_param"):
+        generic = ("net_param", param.net_param)
+    elif param.HasField("net"):
+        generic = (f"net file: {param.net}", param.net)
+    missing = len(param.test_iter) - len(sources)
+    if missing < 0 or (missing and generic is None):
+        raise UsageError(f"{len(param.test_iter)} test_iter for {len(sources)} test nets")
+    return sources if generic is None else sources + [generic] * missing
 
 
 def test_nets(param: caffe_pb2.SolverParameter) -> list[Net]:
-    """The nets that are tested; ``net`` serves for every test_iter that no test net is named for.
+    """The nets that are tested, one for each of ``test_sources``.
 
     Raises:
         UsageError: test_iter, test_state or test_interval do not go with them.
     """
-    sources: list[_Source] = [*param.test_net_param, *param.test_net]
-    generic = [getattr(param, name) for name in ("net_param", "net") if param.HasField(name)]
-    missing = len(param.test_iter) - len(sources)
-    if missing < 0 or (missing and not generic):
-        raise UsageError(f"{len(param.test_iter)} test_iter for {len(sources)} test nets")
-    sources += generic[:1] * missing
+    sources = test_sources(param)
     if param.test_state and len(param.test_state) != len(sources):
         raise UsageError(f"{len(param.test_state)} test_state for {len(sources)} test nets")
     if sources and param.test_interval <= 0:
         raise UsageError("test nets need a test_interval above 0")
     states = param.test_state or [caffe_pb2.NetState()] * len(sources)
     nets = []
-    for source, own in zip(sources, states, strict=True):
+    for (_, source), own in zip(sources, states, strict=True):
         nets.append(_make(param, source, caffe_pb2.NetState(phase=caffe_pb2.TEST), own))
     return nets
 

@@ -20,10 +20,13 @@ from caffe_port.live import mode, saving
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
 from caffe_port.solver import nets
+from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.gradients import clip, in_pieces, regularize
 from caffe_port.solver.learnable import Learnable, learnable
-from caffe_port.solver.log import log
+from caffe_port.solver.net_log import log_net
+from caffe_port.solver.places import Place
 from caffe_port.solver.rates import learning_rate
+from caffe_port.solver.solver_log import SolverLog, is_root
 from caffe_port.solver.updates import Setting, find_rule
 from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
 
@@ -55,10 +58,10 @@ class Solver:
             raise UsageError(f"average_loss is {param.average_loss}; expected 1 or more")
         if param.snapshot:
             self._check_folder()
-        if param.random_seed >= 0:
-            mode.set_random_seed(param.random_seed + mode.solver_rank())
-        self.net = nets.train_net(param)
-        self.test_nets = nets.test_nets(param)
+        self._log = SolverLog(nets.dialect(param))
+        self._log.initializing(param)
+        self._seed()
+        self._make_nets()
         self.iter, self._current_step = 0, 0
         self._learnable = learnable(self.net)
         self._history = [
@@ -70,6 +73,33 @@ class Solver:
         self._losses: list[float] = []
         self._smoothed = 0.0
         self._restored_weights = ""  # the file that the last solver state named
+        self._debug = self._debug_infos() if param.debug_info else []
+
+    def _seed(self) -> None:
+        """Seeds the generator that the nets draw from, where the solver says so."""
+        if self.param.random_seed >= 0:
+            mode.set_random_seed(self.param.random_seed + mode.solver_rank())
+
+    def _make_nets(self) -> None:
+        field = nets.train_net_field(self.param)
+        self._log.creating_train_net(field, getattr(self.param, field))
+        self.net = nets.train_net(self.param)
+        self.test_nets = nets.test_nets(self.param)
+        if is_root():
+            log_net(self.net._net.spec)
+            names = [name for name, _ in nets.test_sources(self.param)]
+            for i, (net, name) in enumerate(zip(self.test_nets, names, strict=True)):
+                message = f"Creating test net (#{i}) specified by {name}"
+                self._log.line(Place.TEST_NET, message)
+                log_net(net._net.spec)
+        self._log.line(Place.SCAFFOLDING_DONE, "Solver scaffolding done.")
+
+    def _debug_infos(self) -> list[DebugInfo]:
+        """The train net's, which logs only at displays as upstream's, then the test nets'."""
+        return [
+            DebugInfo(self.net, self._displays),
+            *(DebugInfo(net, is_root) for net in self.test_nets),
+        ]
 
     def _check_folder(self) -> None:
         folder = Path(self.param.snapshot_prefix).parent
@@ -102,6 +132,7 @@ class Solver:
         """Makes ``iters`` updates, testing, logging and writing snapshots when due."""
         start, param = self.iter, self.param
         self._losses, self._smoothed = [], 0.0
+        self._log.start_lap(start)
         while self.iter < start + iters:
             self._clear_diffs()
             if self._tests_now() and (self.iter > 0 or param.test_initialization):
@@ -113,12 +144,12 @@ class Solver:
                 loss += self._forward_backward()
             self._smooth(loss / param.iter_size, start)
             if self._displays():
-                log(f"Iteration {self.iter}, loss = {self._smoothed:g}")
+                self._log.loss(self.iter, self._smoothed, param.display)
                 self._log_outputs("Train", self.net, _outputs(self.net))
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            if param.snapshot and self.iter % param.snapshot == 0 and _is_root():
+            if param.snapshot and self.iter % param.snapshot == 0 and is_root():
                 self.snapshot()
 
     def _clear_diffs(self) -> None:
@@ -132,11 +163,11 @@ class Solver:
 
     def _tests_now(self) -> bool:
         interval = self.param.test_interval
-        return bool(interval) and self.iter % interval == 0 and _is_root()
+        return bool(interval) and self.iter % interval == 0 and is_root()
 
     def _displays(self) -> bool:
         display = self.param.display
-        return bool(display) and self.iter % display == 0 and _is_root()
+        return bool(display) and self.iter % display == 0 and is_root()
 
     def _smooth(self, loss: float, start: int) -> None:
         """The running mean over the last average_loss losses."""
@@ -156,20 +187,18 @@ class Solver:
         rate, self._current_step = learning_rate(param, self.iter, before)
         if param.lr_policy == "multistep" and self._current_step > before:
             step = f"step = {self._current_step}"
-            log(f"MultiStep Status: Iteration {self.iter}, {step}", place="sgd_solver.cpp:1")
+            self._log.line(Place.MULTISTEP, f"MultiStep Status: Iteration {self.iter}, {step}")
         if self._displays():
-            log(f"Iteration {self.iter}, lr = {rate:g}", place="sgd_solver.cpp:1")
+            self._log.line(Place.RATE, f"Iteration {self.iter}, lr = {rate:g}")
         clipped = clip([item.diff for item in self._learnable], param.clip_gradients)
         if clipped:
             norm, factor = clipped
-            log(
-                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > "
-                f"{param.clip_gradients:g}) by scale factor {factor:g}",
-                place="sgd_solver.cpp:1",
-            )
+            self._log.clipping(norm, param.clip_gradients, factor)
         for i, item in enumerate(self._learnable):
             self._update(item, self._history[i :: len(self._learnable)], rate)
         self.iter += 1
+        for debug in self._debug[:1]:
+            debug.update()
 
     def _update(self, item: Learnable, history: Sequence[Tensor], rate: float) -> None:
         param = self.param
@@ -188,10 +217,13 @@ class Solver:
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter, from a solver state if one is given; then logs, tests and saves."""
         param = self.param
-        log(f"Solving {self.net._net.spec.name}")
-        log(f"Learning Rate Policy: {param.lr_policy}")
+        self._log.line(Place.SOLVING, f"Solving {self.net._net.spec.name}")
+        self._log.line(Place.POLICY, f"Learning Rate Policy: {param.lr_policy}")
         if resume_file is not None:
-            log(f"Restoring previous solver status from {os.fspath(resume_file)}")
+            self._log.line(
+                Place.RESTORING,
+                f"Restoring previous solver status from {os.fspath(resume_file)}",
+            )
             self.restore(resume_file)
         start = self.iter
         self.step(param.max_iter - self.iter)
@@ -199,14 +231,14 @@ class Solver:
             self.snapshot()
         if self._displays():
             self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)
-            log(f"Iteration {self.iter}, loss = {self._smoothed:g}")
+            self._log.line(Place.FINAL_LOSS, f"Iteration {self.iter}, loss = {self._smoothed:g}")
         if self._tests_now():
             self._test_all()
-        log("Optimization Done.")
+        self._log.line(Place.OPTIMIZATION_DONE, "Optimization Done.")
 
     def _test_all(self) -> None:
         for index, net in enumerate(self.test_nets):
-            log(f"Iteration {self.iter}, Testing net (#{index})")
+            self._log.line(Place.TESTING, f"Iteration {self.iter}, Testing net (#{index})")
             net.share_with(self.net)
             passes, loss = self.param.test_iter[index], 0.0
             sums: defaultdict[tuple[str, int], float] = defaultdict(float)
@@ -215,16 +247,12 @@ class Solver:
                 for key, value in _outputs(net).items():
                     sums[key] += value
             if self.param.test_compute_loss and passes:
-                log(f"Test loss: {loss / passes:g}")
+                self._log.line(Place.TEST_LOSS, f"Test loss: {loss / passes:g}")
             means = {key: value / passes for key, value in sums.items()}
             self._log_outputs("Test", net, means)
 
     def _log_outputs(self, what: str, net: Net, values: dict[tuple[str, int], Any]) -> None:
-        weights = net.blob_loss_weights
-        for i, ((name, _), value) in enumerate(values.items()):
-            weight = weights[name]
-            part = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
-            log(f"    {what} net output #{i}: {name} = {value:g}{part}")
+        self._log.outputs(what, net.blob_loss_weights, values)
 
     def snapshot(self) -> None:
         """Writes the weights and the solver's state as `<prefix>_iter_<iter>.*`."""
@@ -232,10 +260,11 @@ class Solver:
         suffix = ".h5" if hdf5 else ""
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
-        log(f"Snapshotting to {'HDF5' if hdf5 else 'binary proto'} file {model}")
+        self._log.snapshot(model, hdf5)
         saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
         history = tuple(tensor.cpu().numpy() for tensor in self._history)
         self._write_state(state, SolverState(self.iter, model, self._current_step, history))
+        self._log.state(state, hdf5)
 
     def _write_state(self, path: str, state: SolverState) -> None:
         """Writes the solver's state; the weights are written already."""
@@ -263,13 +292,10 @@ class Solver:
         if state.learned_net:
             self._restored_weights = _existing(state.learned_net, Path(state_file).parent)
             self.net.copy_from(self._restored_weights)
+        self._log.line(Place.HISTORY, "SGDSolver: restoring history")
         self.iter, self._current_step = state.iter, state.current_step
         for tensor, array in zip(self._history, state.history, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).view(tensor.shape))
-
-
-def _is_root() -> bool:
-    return mode.solver_rank() == 0
 
 
 def _existing(name: str, folder: Path) -> str:

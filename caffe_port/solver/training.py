@@ -22,12 +22,11 @@ from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.locks import locked
 from caffe_port.proto import caffe_pb2
-from caffe_port.proto.printer import print_text
 from caffe_port.solver import nets, run_state
-from caffe_port.solver.debug import DebugInfo
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale, Modes
-from caffe_port.solver.net_log import log_loaded, log_net
+from caffe_port.solver.net_log import log_loaded
+from caffe_port.solver.places import Place
 from caffe_port.solver.ranks import Ranks, sum_together
 from caffe_port.solver.residence import Residence
 from caffe_port.solver.signals import EFFECTS, Requests
@@ -37,7 +36,6 @@ from caffe_port.solver.whole_pass import WholePass, obstacle
 from caffe_port.weights.solver_state import SolverState
 
 _Path = str | os.PathLike[str]
-_NET_FIELDS = ("train_net_param", "train_net", "net_param", "net")
 
 
 class StoppedEarlyError(Exception):
@@ -81,20 +79,19 @@ class Training(Solver):
         modes: Modes | None = None,
     ) -> None:
         param = nets.read_param(solver)
-        log("Initializing solver from parameters: ", body=print_text(param))
-        seed = _seed(param, ranks)
         if level:
             param.train_state.level = level
-        param.train_state.stage.extend(stages)
-        super().__init__(param)
+        if stages:
+            param.train_state.stage.extend(stages)
         self.stopped, self._ranks = False, ranks
+        super().__init__(param)
         self._modes = modes or Modes()
         for remark in self._modes.remarks():
             log(remark)
         self._requests, self._watchers = requests or Requests("none", "none"), watchers
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
-            self._use_torch_dropout(seed)
+            self._use_torch_dropout()
         self._pass: WholePass | None = None
         self._residence = self._make_residence()
         self._resumed: run_state.Smoothing | None = None
@@ -102,41 +99,30 @@ class Training(Solver):
         self._saved: int | None = None  # the iteration of the last snapshot
         self._scale = LossScale() if self._modes.amp == "fp16" else None
         self._run_state = run_state.RunState(self._nets, self._scale)
-        self._log_nets()
         for net in self.test_nets:
             net.before_forward(self._heed_while_testing)
-        self._debug = self._debug_infos() if param.debug_info else []
+
+    def _seed(self) -> None:
+        """Without a seed a drawn one, the root's, is set and logged."""
+        seed = self.param.random_seed
+        if seed < 0:
+            seed = secrets.randbelow(2**31)
+            seed = seed if self._ranks is None else self._ranks.roots(seed)
+            log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
+        mode.set_random_seed(seed)
+        self._drawn = seed
 
     def _make_residence(self) -> Residence | None:
         if mode.device().type == "cpu":
             return None
         return Residence(self.net, self._learnable, self._history, mode.device())
 
-    def _debug_infos(self) -> list[DebugInfo]:
-        """The train net's, which logs only at displays as upstream's, then the test nets'."""
-        return [
-            DebugInfo(self.net, self._displays),
-            *(DebugInfo(net, lambda: True) for net in self.test_nets),
-        ]
-
     @property
     def _nets(self) -> list[Net]:
         return [self.net, *self.test_nets]
 
-    def _log_nets(self) -> None:
-        field = next(name for name in _NET_FIELDS if self.param.HasField(name))
-        if field.endswith("_param"):
-            log(f"Creating training net specified in {field}.")
-        else:
-            log(f"Creating training net from {field} file: {getattr(self.param, field)}")
-        log_net(self.net._net.spec)
-        for i, net in enumerate(self.test_nets):
-            log(f"Creating test net (#{i})")
-            log_net(net._net.spec)
-        log("Solver scaffolding done.")
-
-    def _use_torch_dropout(self, seed: int) -> None:
-        torch.manual_seed(seed)
+    def _use_torch_dropout(self) -> None:
+        torch.manual_seed(self._drawn)
         for module in self.net._net.modules():
             if isinstance(module, Dropout):
                 module.random = None
@@ -144,7 +130,7 @@ class Training(Solver):
 
     def finetune(self, weights: _Path) -> None:
         """Loads weights into the train net and the test nets, by Caffe's lenient rule."""
-        log(f"Finetuning from {os.fspath(weights)}", place="caffe.cpp:1")
+        self._log.line(Place.FINETUNING, f"Finetuning from {os.fspath(weights)}")
         for net in self._nets:
             net.copy_from(weights)
             log_loaded(net._net)
@@ -159,7 +145,7 @@ class Training(Solver):
                 self.stopped = True
                 if self.param.snapshot_after_train and not self._saves_now():
                     self.snapshot()
-                log("Optimization stopped early.")
+                self._log.line(Place.STOPPED_EARLY, "Optimization stopped early.")
 
     def _alone_with_its_prefix(self) -> contextlib.AbstractContextManager[None]:
         """Another training to the same prefix would leave snapshots of which half is of each.
@@ -248,8 +234,6 @@ class Training(Solver):
             log(f"Iteration {self.iter}: diffs beyond fp16; no update. "
                 f"Loss scale {self._scale.scale:g}")  # fmt: skip
             self.iter += 1
-        for debug in self._debug[:1]:
-            debug.update()
         step = Step(iteration, self.param.max_iter, self._smoothed, rate)
         for watcher in self._watchers:
             watcher.step(step)
@@ -275,7 +259,7 @@ class Training(Solver):
             if request == "snapshot":
                 self.snapshot()
             else:
-                log("Test interrupted.")
+                self._log.line(Place.TEST_INTERRUPTED, "Test interrupted.")
                 raise StoppedEarlyError
 
     def _log_outputs(self, what: str, net: Net, values: dict[tuple[str, int], Any]) -> None:
@@ -306,11 +290,6 @@ class Training(Solver):
             )
             raise OSError(error.errno, message, self.param.snapshot_prefix) from error
         self._saved = self.iter
-        hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
-        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
-        state = f"{stem}.solverstate" + (".h5" if hdf5 else "")
-        kind = "HDF5" if hdf5 else "binary proto"
-        log(f"Snapshotting solver state to {kind} file {state}", place="sgd_solver.cpp:1")
         for watcher in self._watchers:
             watcher.saved()
 
@@ -336,7 +315,6 @@ class Training(Solver):
         super().restore(state_file)
         self._expect_all_weights(state_file)
         self._saved = self.iter
-        log("SGDSolver: restoring history", place="sgd_solver.cpp:1")
         side = run_state.path_of(state_file)
         if not self._keeps_run_state:
             return
@@ -356,14 +334,3 @@ class Training(Solver):
                 f"{os.fspath(state_file)}: the weights it names, '{self._restored_weights}', lack "
                 f"parameters of this net: {missing}; it is of another net"
             )
-
-
-def _seed(param: caffe_pb2.SolverParameter, ranks: Ranks | None) -> int:
-    """The solver's seed; without one a drawn one, the root's, is set and logged."""
-    if param.random_seed >= 0:
-        return param.random_seed
-    seed = secrets.randbelow(2**31)
-    seed = seed if ranks is None else ranks.roots(seed)
-    mode.set_random_seed(seed)
-    log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
-    return seed

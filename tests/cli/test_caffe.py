@@ -16,16 +16,16 @@ from tests.goldens_dir import GOLDENS, SHAPES
 
 CLI = GOLDENS / "cli"
 MODELS = SHAPES / "caffe_run" / "model"
-LINE = re.compile(r"[IWEF]\d{4,8} \d\d:\d\d:\d\d\.\d{6} +\d+ ([a-z_]+\.[a-z]+):\d+\] (.*)")
+LINE = re.compile(r"[IWEF]\d{4,8} \d\d:\d\d:\d\d\.\d{6} +\d+ (([a-z_]+\.[a-z]+):\d+\]) (.*)")
 NUMBER = re.compile(r"(?<![\w#])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?!\w)")
 PLACES = ("solver.cpp", "sgd_solver.cpp", "caffe.cpp")
 
 
 def messages(log: str, *places: str) -> list[str]:
-    """What a log says at some places, without folders."""
+    """What a log says in some files, with the line of each, without folders."""
     found = (LINE.fullmatch(line) for line in log.splitlines())
     wanted = places or PLACES
-    said = [match[2] for match in found if match and match[1] in wanted]
+    said = [f"{match[1]} {match[3]}" for match in found if match and match[2] in wanted]
     return [re.sub(r"\S*/(?=\w+\.caffemodel)", "", message) for message in said]
 
 
@@ -87,7 +87,7 @@ def test_training_and_resuming_give_caffes_logs_and_numbers(
     for name, content in unbroken.items():
         assert (work / name).read_bytes() == content, name
     whole, rest = messages((CLI / "train.log").read_text()), messages(log)
-    begin, mine = (said.index(next(m for m in said if m.startswith("Iteration 2")))
+    begin, mine = (said.index(next(m for m in said if "] Iteration 2" in m))
                    for said in (whole, rest))  # fmt: skip
     for our, their in zip(rest[mine:], whole[begin:], strict=True):
         assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
@@ -116,6 +116,7 @@ def test_timing_has_caffes_words(work: Path, capfd: pytest.CaptureFixture[str]) 
     ours = messages(capfd.readouterr().err)
     theirs = messages((CLI / "time.log").read_text())
     assert [NUMBER.sub("#", m) for m in ours] == [NUMBER.sub("#", m) for m in theirs]
+    assert [m.split("]")[0] for m in ours] == [m.split("]")[0] for m in theirs]
 
 
 def test_a_nets_set_up_is_logged_as_caffe_does(
@@ -206,14 +207,14 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_gpu_is_the_cpu(work: Path, gpu: str, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["time", "-model=train.prototxt", "-iterations=1", "-phase=TRAIN", "-v=1", gpu]
     assert main(arguments) == 0
-    assert messages(capfd.readouterr().err, "caffe.cpp")[0] == "Use CPU."
+    assert messages(capfd.readouterr().err, "caffe.cpp")[0] == "caffe.cpp:313] Use CPU."
 
 
 def test_a_gpu_that_is_not_there_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "-model=train.prototxt", "-iterations=1", "-gpu=0"]) == 0
     assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
-        "GPU 0 is asked for, but torch finds none here.",
-        "Use CPU.",
+        "caffe.cpp:1] GPU 0 is asked for, but torch finds none here.",
+        "caffe.cpp:313] Use CPU.",
     ]
 
 
@@ -222,10 +223,8 @@ def test_several_gpus_to_train_on(
 ) -> None:
     """A process for each, which upstream's threads were; without any, one process on the CPU."""
     assert main(["train", "-solver=gone.prototxt", "-gpu=0,1"]) == 1
-    assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
-        "GPU 0 is asked for, but torch finds none here.",
-        "Use CPU.",
-    ]
+    said = messages(capfd.readouterr().err, "caffe.cpp")
+    assert said[0] == "caffe.cpp:1] GPU 0 is asked for, but torch finds none here."
     started: list[list[int]] = []
 
     def run_on(gpus: list[int]) -> NoReturn:
@@ -240,7 +239,7 @@ def test_several_gpus_to_train_on(
 
 def test_device_query(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["device_query", "-gpu", "all"]) == 0
-    assert messages(capfd.readouterr().err, "caffe.cpp") == ["Querying GPUs all"]
+    assert messages(capfd.readouterr().err, "caffe.cpp") == ["caffe.cpp:138] Querying GPUs all"]
 
 
 def test_a_log_folder_that_is_not_there_does_not_stop_the_run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -58,8 +59,7 @@ def test_killed_at_random_moments_it_loses_only_the_steps_since_its_last_snapsho
             time.sleep(random.random() * 0.1)
             process.send_signal(signal.SIGKILL)
             log = process.communicate()[1]
-        done = [int(line.rpartition("Iteration ")[2].partition(",")[0])
-                for line in log.splitlines() if ", loss = " in line]  # fmt: skip
+        done = [int(step) for step in re.findall(r"Iteration (\d+)[^,]*, [^,]*, loss = ", log)]
         last = states(tmp_path)[-1]
         assert done[-1] - step_of(last) <= EVERY
         for state in states(tmp_path):

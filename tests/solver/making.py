@@ -40,7 +40,8 @@ def training(folder: Path, more: str = "", net: str = NET, **options: object) ->
 
 
 def said(log: str, *places: str) -> list[str]:
-    """The messages of a log."""
+    """The messages of a log, without the speed that BVLC's line of the loss has."""
     lines = (line.partition("] ") for line in log.splitlines() if "] " in line)
     wanted = places or ("solver.cpp", "sgd_solver.cpp")
-    return [message for head, _, message in lines if head.split()[-1].partition(":")[0] in wanted]
+    found = [message for head, _, message in lines if head.split()[-1].partition(":")[0] in wanted]
+    return [re.sub(r" \([^)]* iters\), loss", ", loss", message) for message in found]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import WARNING, log
-
-_PLACE = "caffe.cpp:1"
+from caffe_port.solver.places import Place
 
 
 def gpu_ids(flag: str) -> list[int]:
@@ -25,10 +24,13 @@ def gpu_ids(flag: str) -> list[int]:
     return [] if wanted == [-1] else wanted
 
 
-def use_device(flag: str) -> None:
-    """Computes on the GPU that -gpu names, else on the CPU, and says so.
+def use_device(flag: str) -> int | None:
+    """Computes on the GPU that -gpu names, else on the CPU.
 
     One of several processes takes its own of the GPUs.
+
+    Returns:
+        The GPU's number, None for the CPU.
 
     Raises:
         UsageError: several GPUs, or one that is not there while others are.
@@ -45,13 +47,35 @@ def use_device(flag: str) -> None:
     if len(wanted) > 1:
         raise UsageError(f"-gpu {flag}: one process computes on one GPU; give one number")
     if wanted and not torch.cuda.is_available():
-        log(f"GPU {wanted[0]} is asked for, but torch finds none here.", WARNING, _PLACE)
+        message = f"GPU {wanted[0]} is asked for, but torch finds none here."
+        log(message, WARNING, "caffe.cpp:1")
         wanted = []
     if not wanted:
         mode.set_mode_cpu()
-        log("Use CPU.", place=_PLACE)
-        return
+        return None
     mode.set_device(wanted[0])
     mode.set_mode_gpu()
-    log(f"Using GPUs {wanted[0]}", place=_PLACE)
-    log(f"GPU {wanted[0]}: {torch.cuda.get_device_name(wanted[0])}", place=_PLACE)
+    return wanted[0]
+
+
+def log_device(gpu: int | None, command: str, dialect: str) -> None:
+    """Says where a command computes, as Caffe says it.
+
+    Args:
+        gpu: what ``use_device`` returned.
+        command: 'TRAIN', 'TEST' or 'TIME', each of which has its own lines.
+        dialect: of the net.
+    """
+    if gpu is None:
+        log("Use CPU.", place=Place[f"CPU_{command}"].of(dialect))
+        return
+    import torch
+
+    place, name = Place[f"GPU_{command}"].of(dialect), torch.cuda.get_device_name(gpu)
+    if command == "TRAIN" and dialect != "deeplab1":
+        log(f"Using GPUs {gpu}", place=place)
+        log(f"GPU {gpu}: {name}", place=Place.GPU_NAME_TRAIN.of(dialect))
+        return
+    log(f"Use GPU with device ID {gpu}", place=place)
+    if command == "TEST":
+        log(f"GPU device name: {name}", place=Place.GPU_NAME_TEST.of(dialect))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from caffe_port.cli.caffe_tools._device import log_device, use_device
 from caffe_port.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ def stages(flags: Flags) -> tuple[str, ...]:
     return tuple(name for name in flags.stage.split(",") if name)
 
 
-def build_net(flags: Flags, phase: str) -> Net:
-    """The net of -model, logged as Caffe logs it.
+def build_net(flags: Flags, phase: str, command: str) -> Net:
+    """The net of -model, on the device of -gpu; both are logged as Caffe logs them.
 
+    Args:
+        flags: of the command line.
+        phase: of the net.
+        command: 'TEST' or 'TIME'.
     Raises:
         UsageError: the phase is neither TRAIN nor TEST.
         CaffePortError: the net is not as expected.
@@ -31,7 +36,9 @@ def build_net(flags: Flags, phase: str) -> Net:
     if phase not in ("TRAIN", "TEST"):
         raise UsageError(f"-phase is '{phase}'; expected TRAIN or TEST")
     mode.allow_python_layers(flags.allow_python_layers)
+    gpu = use_device(flags.gpu)
     number = caffe_pb2.Phase.Value(phase)
     net = Net(flags.model, phase=number, level=flags.level, stages=stages(flags))
+    log_device(gpu, command, net._net.spec.dialect)
     log_net(net._net.spec)
     return net

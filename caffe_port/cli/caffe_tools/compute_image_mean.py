@@ -18,8 +18,8 @@ _ABOUT = "compute_image_mean [flags] INPUT_DB [OUTPUT_FILE]"
 BACKEND = Flag("lmdb", "The kind of database; LMDB is the only one here.")
 
 
-def _log(message: str) -> None:
-    write(message, place="compute_image_mean.cpp:1")
+def _log(message: str, line: int) -> None:
+    write(message, place=f"compute_image_mean.cpp:{line}")
 
 
 def check_backend(name: str) -> None:
@@ -36,7 +36,7 @@ def _body(flags: Flags, others: list[str]) -> None:
     expect(others, 1, 2, _ABOUT)
     check_backend(flags.backend)
     database = LmdbFile(others[0])
-    _log("Starting iteration")
+    _log("Starting iteration", 70)
     # float32 as upstream, so that the sums are rounded as Caffe's
     total, count = np.zeros(0, np.float32), 0
     for key, record in database:
@@ -49,16 +49,16 @@ def _body(flags: Flags, others: list[str]) -> None:
         total += values.astype(np.float32)
         count += 1
         if count % 10000 == 0:
-            _log(f"Processed {count} files.")
+            _log(f"Processed {count} files.", 95)
     if count % 10000:
-        _log(f"Processed {count} files.")
+        _log(f"Processed {count} files.", 101)
     mean = total / np.float32(count)
     if len(others) == 2:
-        _log(f"Write to {others[1]}")
+        _log(f"Write to {others[1]}", 108)
         write_mean(others[1], mean)
-    _log(f"Number of channels: {len(mean)}")
+    _log(f"Number of channels: {len(mean)}", 114)
     for c, channel in enumerate(mean):
-        _log(f"mean_value channel [{c}]: {channel.mean(dtype=np.float64):g}")
+        _log(f"mean_value channel [{c}]: {channel.mean(dtype=np.float64):g}", 119)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

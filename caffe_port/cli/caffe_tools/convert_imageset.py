@@ -38,8 +38,9 @@ FLAGS = {
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP"}
 
 
-def _log(message: str, severity: int = 0) -> None:
-    write(message, severity, place="convert_imageset.cpp:1")
+def _log(message: str, line: int, severity: int = 0) -> None:
+    """Writes a line of the log with the line that it has in Caffe's source; 1 for our own."""
+    write(message, severity, place=f"convert_imageset.cpp:{line}")
 
 
 def _body(flags: Flags, others: list[str]) -> None:
@@ -54,13 +55,13 @@ def _body(flags: Flags, others: list[str]) -> None:
     root, listed, database = others
     lines = read_labelled(listed)
     if flags.shuffle:
-        _log("Shuffling data")
+        _log("Shuffling data", 86)
         CaffeRandom().shuffle(lines)
-    _log(f"A total of {len(lines)} images.")
+    _log(f"A total of {len(lines)} images.", 89)
     if flags.encode_type and not flags.encoded:
-        _log("encode_type specified, assuming encoded=true.")
+        _log("encode_type specified, assuming encoded=true.", 92)
     count = write_lmdb(database, _records(root, lines, flags))
-    _log(f"Processed {count} files.")
+    _log(f"Processed {count} files.", 153)
 
 
 def _records(root: str, lines: Sequence[Line], flags: Flags) -> Iterator[tuple[bytes, bytes]]:
@@ -71,7 +72,7 @@ def _records(root: str, lines: Sequence[Line], flags: Flags) -> Iterator[tuple[b
         try:
             datum, shape = _datum(root, line, flags)
         except DataError as error:
-            _log(f"{line.where}: {error}", ERROR)
+            _log(f"{line.where}: {error}", 1, ERROR)
             missed += 1
             continue
         first = first or shape
@@ -80,9 +81,9 @@ def _records(root: str, lines: Sequence[Line], flags: Flags) -> Iterator[tuple[b
         yield f"{number:08d}_{line.image}".encode(), datum.SerializeToString()
         done += 1
         if done % 1000 == 0 and number + 1 < len(lines):
-            _log(f"Processed {done} files.")
+            _log(f"Processed {done} files.", 147)
     if missed:
-        _log(f"{missed} of {len(lines)} images could not be read and are left out.", ERROR)
+        _log(f"{missed} of {len(lines)} images could not be read and are left out.", 1, ERROR)
 
 
 def _datum(root: str, line: Line, flags: Flags) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:

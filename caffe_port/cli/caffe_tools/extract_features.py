@@ -16,6 +16,7 @@ from caffe_port.cli.caffe_tools._device import use_device
 from caffe_port.cli.caffe_tools._program import PYTHON_LAYERS, expect, run
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
+from caffe_port.solver.log import ERROR
 from caffe_port.solver.log import log as write
 
 if TYPE_CHECKING:
@@ -27,8 +28,16 @@ _ABOUT = (
 )
 
 
-def _log(message: str) -> None:
-    write(message, place="extract_features.cpp:1")
+def _log(message: str, line: int) -> None:
+    write(message, ERROR, place=f"extract_features.cpp:{line}")  # upstream's severity, too
+
+
+def _log_device(gpu: int | None) -> None:
+    if gpu is None:
+        _log("Using CPU", 62)
+        return
+    _log("Using GPU", 52)
+    _log(f"Using Device_id={gpu}", 58)
 
 
 def _body(flags: Flags, others: list[str]) -> None:
@@ -41,7 +50,8 @@ def _body(flags: Flags, others: list[str]) -> None:
     expect(others, 6, 8, _ABOUT)
     weights, prototxt, blobs, databases, batches, backend, *device = others
     check_backend(backend)
-    use_device((device[1] if len(device) > 1 else "0") if device[:1] == ["GPU"] else "")
+    gpu = use_device((device[1] if len(device) > 1 else "0") if device[:1] == ["GPU"] else "")
+    _log_device(gpu)
     names, folders = blobs.split(","), databases.split(",")
     if len(names) != len(folders):
         raise UsageError(f"{len(names)} blobs for {len(folders)} databases")
@@ -52,14 +62,14 @@ def _body(flags: Flags, others: list[str]) -> None:
     for name in names:
         if name not in net.blobs:
             raise UsageError(f"{prototxt}: no blob '{name}'; there are {', '.join(net.blobs)}")
-    _log("Extracting Features")
+    _log("Extracting Features", 133)
     with ExitStack() as stack:
         files = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
         shapes = _extract(net, files, int(batches))
         for name, folder in zip(names, folders, strict=True):
             count = write_lmdb(folder, _records(files[name], shapes.get(name, [])))
-            _log(f"Extracted features of {count} query images for feature blob {name}")
-    _log("Successfully extracted the features!")
+            _log(f"Extracted features of {count} query images for feature blob {name}", 176)
+    _log("Successfully extracted the features!", 181)
 
 
 def _extract(

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.cli.caffe_tools._device import use_device
 from caffe_port.cli.caffe_tools._net import build_net
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import log
+from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.live.net import Net
-
-_PLACE = "caffe.cpp:1"
 
 
 def test(flags: Flags) -> None:
@@ -31,17 +29,17 @@ def test(flags: Flags) -> None:
         raise UsageError(f"-iterations is {flags.iterations}; expected 1 or more")
     from caffe_port.solver.net_log import log_loaded
 
-    use_device(flags.gpu)
-    net = build_net(flags, "TEST")
+    net = build_net(flags, "TEST", "TEST")
     for weights in flags.weights.split(","):
         net.copy_from(weights)
         log_loaded(net._net)
-    log(f"Running for {flags.iterations} iterations.", place=_PLACE)
+    dialect = net._net.spec.dialect
+    log(f"Running for {flags.iterations} iterations.", place=Place.RUNNING.of(dialect))
     _score(net, flags.iterations)
 
 
 def _score(net: Net, iterations: int) -> None:
-    count = len(net.layers)
+    count, dialect = len(net.layers), net._net.spec.dialect
     names: list[str] = []
     scores, loss = np.zeros(1, np.float32), np.float32(0)
     for i in range(iterations):
@@ -50,11 +48,11 @@ def _score(net: Net, iterations: int) -> None:
         names = [name for name, values in outputs.items() for _ in values]
         batch = np.concatenate(list(outputs.values())) if outputs else np.zeros(0, np.float32)
         for name, score in zip(names, batch, strict=True):
-            log(f"Batch {i}, {name} = {score:g}", place=_PLACE)
+            log(f"Batch {i}, {name} = {score:g}", place=Place.BATCH.of(dialect))
         scores = scores + batch
-    log(f"Loss: {loss / np.float32(iterations):g}", place=_PLACE)
+    log(f"Loss: {loss / np.float32(iterations):g}", place=Place.TESTED_LOSS.of(dialect))
     weights = net.blob_loss_weights
     for name, mean in zip(names, scores / np.float32(iterations), strict=True):
         weight = weights[name]
         part = f" (* {weight:g} = {weight * mean:g} loss)" if weight else ""
-        log(f"{name} = {mean:g}{part}", place=_PLACE)
+        log(f"{name} = {mean:g}{part}", place=Place.TESTED_OUTPUT.of(dialect))

@@ -10,18 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from caffe_port.cli.caffe_tools._device import use_device
 from caffe_port.cli.caffe_tools._net import build_net
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
-from caffe_port.solver.log import log as write
+from caffe_port.solver.log import log
+from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.live.net import Net
-
-
-def _log(message: str) -> None:
-    write(message, place="caffe.cpp:1")
 
 
 def time(flags: Flags) -> None:
@@ -30,30 +26,57 @@ def time(flags: Flags) -> None:
         raise UsageError("Need a model definition to time: give -model")
     if flags.iterations < 1:
         raise UsageError(f"-iterations is {flags.iterations}; expected 1 or more")
-    use_device(flags.gpu)
-    net = build_net(flags, flags.phase or "TRAIN")
-    last = len(net.layers) - 1
-    _log("Performing Forward")
-    _log(f"Initial loss: {net._forward(0, last):g}")
-    _log("Performing Backward")
-    net._backward(last, 0)
-    _log("*** Benchmark begins ***")
-    _log(f"Testing for {flags.iterations} iterations.")
-    watch = _Watch(net)
-    forward = backward = 0.0
-    begin = clock.perf_counter()
-    for i in range(flags.iterations):
-        one = _took(lambda: net._forward(0, last))
-        other = _took(lambda: net._backward(last, 0))
-        forward, backward = forward + one, backward + other
-        _log(f"Iteration: {i + 1} forward-backward time: {round(one + other)} ms.")
-    total = 1000 * (clock.perf_counter() - begin)
-    watch.log(flags.iterations)
-    _log(f"Average Forward pass: {forward / flags.iterations:g} ms.")
-    _log(f"Average Backward pass: {backward / flags.iterations:g} ms.")
-    _log(f"Average Forward-Backward: {total / flags.iterations:g} ms.")
-    _log(f"Total Time: {total:g} ms.")
-    _log("*** Benchmark ends ***")
+    _Timing(build_net(flags, flags.phase or "TRAIN", "TIME")).run(flags.iterations)
+
+
+class _Timing:
+    """Times the passes of a net, and says what Caffe says of them."""
+
+    def __init__(self, net: Net) -> None:
+        self._net, self._dialect = net, net._net.spec.dialect
+        self._last = len(net.layers) - 1
+
+    def _log(self, place: Place, message: str) -> None:
+        log(message, place=place.of(self._dialect))
+
+    def _forward(self) -> float:
+        return self._net._forward(0, self._last)
+
+    def _backward(self) -> None:
+        self._net._backward(self._last, 0)
+
+    def run(self, iterations: int) -> None:
+        """Runs the net once, then so many times with the watch."""
+        self._log(Place.PERFORMING_FORWARD, "Performing Forward")
+        self._log(Place.INITIAL_LOSS, f"Initial loss: {self._forward():g}")
+        self._log(Place.PERFORMING_BACKWARD, "Performing Backward")
+        self._backward()
+        self._log(Place.BENCHMARK_BEGINS, "*** Benchmark begins ***")
+        self._log(Place.TIMING, f"Testing for {iterations} iterations.")
+        watch = _Watch(self._net)
+        forward = backward = 0.0
+        begin = clock.perf_counter()
+        for i in range(iterations):
+            one, other = _took(self._forward), _took(self._backward)
+            forward, backward = forward + one, backward + other
+            took = f"Iteration: {i + 1} forward-backward time: {round(one + other)} ms."
+            self._log(Place.TIMED_ITERATION, took)
+        total = 1000 * (clock.perf_counter() - begin)
+        self._per_layer(watch, iterations)
+        self._log(Place.AVERAGE_FORWARD, f"Average Forward pass: {forward / iterations:g} ms.")
+        self._log(Place.AVERAGE_BACKWARD, f"Average Backward pass: {backward / iterations:g} ms.")
+        self._log(Place.AVERAGE_BOTH, f"Average Forward-Backward: {total / iterations:g} ms.")
+        self._log(Place.TOTAL_TIME, f"Total Time: {total:g} ms.")
+        self._log(Place.BENCHMARK_ENDS, "*** Benchmark ends ***")
+
+    def _per_layer(self, watch: _Watch, passes: int) -> None:
+        self._log(Place.TIME_PER_LAYER, "Average time per layer: ")
+        for i, layer in enumerate(self._net._net.spec.layers):
+            for way, place in (
+                ("forward", Place.LAYER_FORWARD), ("backward", Place.LAYER_BACKWARD)
+            ):  # fmt: skip
+                average = watch.sums[way, i] / passes
+                self._log(place, f"{layer.prototxt_name:>10}\t{way}: {average:g} ms.")
 
 
 def _took(work: Callable[[], object]) -> float:
@@ -64,11 +87,14 @@ def _took(work: Callable[[], object]) -> float:
 
 
 class _Watch:
-    """Times the layers of a net from now on."""
+    """Times the layers of a net from now on.
+
+    Attributes:
+        sums: (forward or backward, layer's index) -> milliseconds in all.
+    """
 
     def __init__(self, net: Net) -> None:
-        self._names = [layer.prototxt_name for layer in net._net.spec.layers]
-        self._sums: defaultdict[tuple[str, int], float] = defaultdict(float)
+        self.sums: defaultdict[tuple[str, int], float] = defaultdict(float)
         self._begin = 0.0
         net.before_forward(self._start)
         net.after_forward(lambda layer: self._stop("forward", layer))
@@ -79,11 +105,4 @@ class _Watch:
         self._begin = clock.perf_counter()
 
     def _stop(self, way: str, layer: int) -> None:
-        self._sums[way, layer] += 1000 * (clock.perf_counter() - self._begin)
-
-    def log(self, passes: int) -> None:
-        """Writes each layer's averages."""
-        _log("Average time per layer: ")
-        for i, name in enumerate(self._names):
-            for way in ("forward", "backward"):
-                _log(f"{name:>10}\t{way}: {self._sums[way, i] / passes:g} ms.")
+        self.sums[way, layer] += 1000 * (clock.perf_counter() - self._begin)

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from caffe_port.cli.caffe_tools._device import gpu_ids, use_device
+from caffe_port.cli.caffe_tools._device import gpu_ids, log_device, use_device
 from caffe_port.cli.caffe_tools._net import stages
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import ERROR, WARNING, log, set_min_level
+from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.solver.modes import Modes
     from caffe_port.solver.watching import Watcher
-
-_PLACE = "caffe.cpp:1"
 
 
 def train(flags: Flags) -> None:
@@ -29,12 +28,14 @@ def train(flags: Flags) -> None:
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     from caffe_port.live import mode
+    from caffe_port.solver import nets
     from caffe_port.solver.ranks import joined
     from caffe_port.solver.signals import Requests
     from caffe_port.solver.training import Training
 
     requests = Requests(flags.sigint_effect, flags.sighup_effect)
-    use_device(_gpu(flags))
+    modes = _modes(flags)
+    gpu = use_device(_gpu(flags))
     mode.allow_python_layers(flags.allow_python_layers)
     with ExitStack() as stack:
         ranks = stack.enter_context(joined())
@@ -44,19 +45,22 @@ def train(flags: Flags) -> None:
         if flags.skip_bad_images:
             stack.enter_context(_passing_over())
         stack.enter_context(requests.listening())
+        param = nets.read_param(flags.solver)
+        dialect = nets.dialect(param)
+        log_device(gpu, "TRAIN", dialect)
         training = Training(
-            flags.solver, level=flags.level, stages=stages(flags), requests=requests,
+            param, level=flags.level, stages=stages(flags), requests=requests,
             watchers=watchers, keeps_run_state=flags.runstate, torch_dropout=flags.torch_dropout,
-            ranks=ranks, modes=_modes(flags),
+            ranks=ranks, modes=modes,
         )  # fmt: skip
         if flags.snapshot:
-            log(f"Resuming from {flags.snapshot}", place=_PLACE)
+            log(f"Resuming from {flags.snapshot}", place=Place.RESUMING.of(dialect))
             training.restore(flags.snapshot)
         for weights in flags.weights.split(",") if flags.weights else ():
             training.finetune(weights)
-        log("Starting Optimization", place=_PLACE)
+        log("Starting Optimization", place=Place.STARTING.of(dialect))
         training.solve()
-        log("Optimization Done.", place=_PLACE)
+        log("Optimization Done.", place=Place.TRAINED.of(dialect))
 
 
 def _modes(flags: Flags) -> Modes:
@@ -74,7 +78,7 @@ def _passing_over() -> Iterator[None]:
         try:
             yield
         finally:
-            log(passed.summary(), place=_PLACE)
+            log(passed.summary(), place="caffe.cpp:1")
 
 
 def _gpu(flags: Flags) -> str:

@@ -13,6 +13,13 @@ from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import WARNING, log
 
+# what each program says that it wrote, and the line of Caffe's source that says it
+_WRITTEN = {
+    "upgrade_net_proto_text": ("NetParameter text", 49),
+    "upgrade_net_proto_binary": ("NetParameter binary", 48),
+    "upgrade_solver_proto_text": ("SolverParameter text", 49),
+}
+
 
 def _run(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
     about = f"{program} INPUT OUTPUT"
@@ -27,7 +34,8 @@ def _run(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
             raise UsageError(f"{source}: expected a {'prototxt' if is_text else '.caffemodel'}")
         for remark in upgrade_file(source, target):
             log(remark, WARNING, place=f"{program}.cpp:1")
-        log(f"Wrote upgraded file to {target}", place=f"{program}.cpp:1")
+        what, line = _WRITTEN[program]
+        log(f"Wrote upgraded {what} proto to {target}", place=f"{program}.cpp:{line}")
 
     return run(program, body, {}, about, arguments)
 
