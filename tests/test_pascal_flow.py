@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Settings
 from caffe_port.live.net import TEST, Net
 from caffe_port.weights import read_weights
+from tests import preloaded
 from tests.goldens_dir import ROOT, SHAPES
 
 IMAGES = 3
@@ -34,11 +34,11 @@ pytestmark = pytest.mark.skipif(shutil.which("sh") is None, reason="the flow is 
 
 def run(work: Path, **variables: str) -> str:
     """Runs the script; returns what it printed."""
-    for name, module in (("caffe", "caffe_port.cli.caffe"), ("caffe-port", "caffe_port.cli")):
-        call = f"import sys; from {module} import main; sys.exit(main())"
-        program = work / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "{call}" "$@"\n')
-        program.chmod(0o755)
+    call = "import sys; from {} import main; sys.exit(main())"
+    modules = {"caffe": "caffe_port.cli.caffe", "caffe-port": "caffe_port.cli"}
+    preloaded.write_commands(
+        work, {name: ["-W", "error", "-c", call.format(module)] for name, module in modules.items()}
+    )
     known = {
         "CAFFE_BIN": str(work / "caffe"), "CAFFE_PORT": str(work / "caffe-port"),
         "DATA_ROOT": str(SHAPES), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1",

@@ -7,19 +7,26 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 LIMIT = float(os.environ.get("CAFFE_PORT_TEST_LIMIT", "3600"))  # seconds
 _REFERENCE = 0.0025  # processor seconds of the loop in slowness() where limits were set
 
 
-def wait_until(
-    happened: Callable[[], object], process: subprocess.Popen[Any] | None = None
-) -> None:
+class Process(Protocol):
+    """One that subprocess or tests.preloaded started."""
+
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def communicate(self) -> tuple[Any, Any]: ...
+
+
+def wait_until(happened: Callable[[], object], process: Process | None = None) -> None:
     """Waits for something, which may need a process that must not end before.
 
     Raises:

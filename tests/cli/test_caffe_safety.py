@@ -18,6 +18,7 @@ from caffe_port.cli.caffe import main
 from caffe_port.live import mode
 from caffe_port.weights import read_weights
 from caffe_port.weights.solver_state import read_solver_state
+from tests import preloaded
 from tests.goldens_dir import SHAPES
 from tests.solver.making import solver_file, training
 from tests.waiting import LIMIT, wait_until
@@ -31,11 +32,9 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode._process, "random", None)
 
 
-def started(solver: Path, *flags: str) -> subprocess.Popen[str]:
+def started(solver: Path, *flags: str) -> preloaded.Process:
     command = [sys.executable, "-W", "error", "-m", "caffe_port.cli.caffe", "train"]
-    return subprocess.Popen(
-        [*command, f"-solver={solver}", *flags], stderr=subprocess.PIPE, text=True
-    )
+    return preloaded.start([*command, f"-solver={solver}", *flags], stderr=subprocess.PIPE)
 
 
 def step_of(state: Path) -> int:

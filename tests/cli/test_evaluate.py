@@ -18,6 +18,7 @@ from PIL import Image
 
 from caffe_port.cli import main
 from caffe_port.data.pictures import read_labels
+from tests import preloaded
 from tests.evaluation.standins import make_voc
 from tests.goldens_dir import SHAPES, VOC_SAMPLE
 from tests.waiting import LIMIT, wait_until
@@ -155,7 +156,7 @@ def started(out, *options, **how):
     """A process of its own that evaluates the example's train list."""
     words = [*PROGRAM, *MODEL, *SHAPES_OPTIONS, *CRF, "--images", SHAPES, "-o", out, *options]
     words = [*map(str, words), "--list", "train"]
-    return subprocess.Popen(words, env=ENVIRONMENT, start_new_session=True, **how)
+    return preloaded.start(words, env=ENVIRONMENT, **how)
 
 
 def wait_for_maps(process, out, count):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -14,9 +14,9 @@ import pytest
 
 from caffe_port.cli import main
 from caffe_port.proto import parse_net
+from tests import preloaded
 from tests.docs.pages import LANGUAGES, blocks, pages, script
 from tests.goldens_dir import ROOT, SHAPES
-from tests.waiting import LIMIT
 
 PAGES = pages()
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -31,16 +31,26 @@ def test_every_block_says_what_it_is(page):
 RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """A folder with the commands that the pages call, which need not import torch each time."""
+    commands = entry_points(group="console_scripts")
+    names = {command.name for command in commands if command.value.startswith("caffe_port.")}
+    ours = {name: [str(Path(sys.executable).with_name(name))] for name in names}
+    folder = tmp_path_factory.mktemp("programs")
+    preloaded.write_commands(folder, {"python": [], "python3": [], **ours})
+    return folder
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT)) for page in RUNNABLE])
-def test_a_page_can_be_copied_line_by_line(page, tmp_path):
+def test_a_page_can_be_copied_line_by_line(page, tmp_path, programs):
     shutil.copytree(SHAPES, tmp_path / "examples" / "shapes_voc")
     for name in ("prototxt", "tools", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    run = subprocess.run(
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    run = preloaded.run(
         [sys.executable, "-c", script(page)],
         cwd=tmp_path, env={**os.environ, "PATH": path, "MPLBACKEND": "Agg"},
-        capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
     assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 
@@ -16,6 +15,7 @@ from caffe_port.errors import UsageError
 from caffe_port.evaluation import ranks as module
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.ranks import Alone, RankError, TorchRanks, joined
+from tests import preloaded
 from tests.evaluation.standins import CROP, Brightest, Swaps, make_voc
 from tests.goldens_dir import ROOT
 
@@ -131,6 +131,7 @@ from caffe_port.data.voc import voc_items
 from caffe_port.errors import CaffePortError
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.ranks import joined
+from tests import preloaded
 from tests.evaluation.standins import CROP, Brightest, Swaps
 
 out = Path(sys.argv[2])
@@ -154,14 +155,11 @@ except CaffePortError as error:
 def run(tmp_path, what, size):
     """The script in ``size`` processes, on 60 images."""
     make_voc(tmp_path / "voc", 60)
-    (tmp_path / "run.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", size,
-               tmp_path / "run.py", tmp_path / "voc", tmp_path, what]  # fmt: skip
+    preloaded.write_commands(tmp_path, {"rank": ["-c", SCRIPT]})
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size),
+               "--no-python", tmp_path / "rank", tmp_path / "voc", tmp_path, what]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    return subprocess.run(
-        [str(word) for word in command],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return preloaded.run(command, env=environment)
 
 
 def test_two_processes_give_what_one_gives(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import caffe_port.pycaffe as caffe
 from caffe_port.cli import main
 from caffe_port.cli.options import net_options
 from caffe_port.errors import LayerError, speaking
+from tests import preloaded
 from tests.goldens_dir import ROOT
 
 NET = """
@@ -169,10 +169,9 @@ def test_an_allowed_module_may_import_caffe(tmp_path: Path) -> None:
     )
     write(tmp_path, text)
     # a process of its own: there "import caffe" has not been heard of
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    done = preloaded.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == 0, done.stderr
 
 

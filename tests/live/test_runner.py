@@ -12,6 +12,7 @@ import pytest
 
 from caffe_port.errors import UsageError
 from caffe_port.pycaffe import __main__, alias
+from tests import preloaded
 from tests.goldens_dir import ROOT
 
 SCRIPT = """
@@ -53,12 +54,15 @@ class Plus(caffe.Layer):
 """
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, whole: bool = False) -> subprocess.CompletedProcess[str]:
+    """What the command does; ``whole``: in a Python that has imported nothing before."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "caffe_port.pycaffe", *arguments],
-        cwd=cwd, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = [sys.executable, "-m", "caffe_port.pycaffe", *arguments]
+    if whole:
+        return subprocess.run(
+            words, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+    return preloaded.run(words, cwd=cwd, env=environment)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def test_a_script(scripts: Path) -> None:
-    done = run("scripts/job.py", "-x", "1", cwd=scripts)
+    done = run("scripts/job.py", "-x", "1", cwd=scripts, whole=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "__main__ ['scripts/job.py', '-x', '1'] scripts [1.0, 1.0]\n"
 

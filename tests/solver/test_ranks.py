@@ -19,6 +19,7 @@ from caffe_port.solver import parted
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.ranks import PeerError, Ranks, is_one_of_several, joined, sum_together
 from caffe_port.weights import read_weights
+from tests import preloaded
 from tests.goldens_dir import SHAPES
 from tests.layers.helpers import layer
 from tests.solver.making import NET, said, solver_file, training
@@ -62,7 +63,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mode._process, "random", None)
 
 
-def started(solver: Path, count: int, *arguments: str) -> list[subprocess.Popen[str]]:
+def started(solver: Path, count: int, *arguments: str) -> list[preloaded.Process]:
     """The processes of a training, as torchrun would start them."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -70,8 +71,8 @@ def started(solver: Path, count: int, *arguments: str) -> list[subprocess.Popen[
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     command = [sys.executable, "-m", "caffe_port.cli.caffe", "train", f"-solver={solver}"]
     return [
-        subprocess.Popen(
-            [*command, *arguments], stderr=subprocess.PIPE, text=True,
+        preloaded.start(
+            [*command, *arguments], stderr=subprocess.PIPE,
             env={**os.environ, **common, "RANK": str(i), "LOCAL_RANK": str(i),
                  "OMP_NUM_THREADS": "1"},
         )
@@ -79,7 +80,7 @@ def started(solver: Path, count: int, *arguments: str) -> list[subprocess.Popen[
     ]  # fmt: skip
 
 
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def ended(processes: list[preloaded.Process]) -> list[tuple[int, str]]:
     """Exit status and log of each."""
     try:
         logs = [process.communicate(timeout=LIMIT)[1] for process in processes]

@@ -1,6 +1,5 @@
 """What a layer's own fields, factors and phases come to in the spec."""
 
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from caffe_port.spec import NetSpec
 from caffe_port.spec.ops import Op
 from caffe_port.spec.ops._base import registered_ops
 from caffe_port.weights import StoredBlob, StoredLayer, write_weights
+from tests import preloaded
 from tests.goldens_dir import ROOT
 
 INPUT = 'input: "x" input_shape { dim: 1 dim: 2 dim: 5 dim: 5 } '
@@ -108,7 +108,8 @@ def test_commands_warn_of_unknown_fields_in_one_line(tmp_path):
     write_weights(weights, [StoredLayer("r", "ReLU")])
     code = "from caffe_port.cli import main; main()"
     command = [sys.executable, "-c", code, "convert", net, weights, "-o", tmp_path / "o.pt"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    run = preloaded.run(command, cwd=ROOT)
+    assert run.returncode == 0
     assert "unknown field 'mine'" in run.stderr
     assert run.stderr.startswith("warning: ")
     assert "warnings.warn" not in run.stderr
