@@ -10,6 +10,7 @@ from caffe_port.files import write_text
 from caffe_port.proto import caffe_pb2, read_net_text, read_solver
 from caffe_port.proto.binary_tables import is_v1_only
 from caffe_port.proto.printer import print_text
+from caffe_port.proto.text import UnknownWord
 from caffe_port.weights.sniff import is_text, read_head
 
 _Path = str | os.PathLike[str]
@@ -30,7 +31,8 @@ def upgrade_file(
         variables: values for ``${NAME}`` in a prototxt.
         dialect: whose Caffe the file was written for; None looks at it.
     Returns:
-        Remarks: fields that only DeepLab v1 has, which no other Caffe reads.
+        Remarks: fields that only DeepLab v1 has, which no other Caffe reads, and words of other
+        forks that have no effect and are left out.
     Raises:
         FormatError: the file is neither, is broken, or has fields that would be lost.
         OSError: it cannot be read, or the target not written.
@@ -41,11 +43,10 @@ def upgrade_file(
     if not parsed.message.layer and parsed.unknown:
         text, remarks = print_text(read_solver(source, variables)), []
     else:
-        if parsed.unknown:
-            raise FormatError(
-                f"{parsed.unknown[0]}; it would be lost: remove it first", path=source
-            )
-        remarks = leave_v1(parsed.message)
+        lost = [field for field in parsed.unknown if not isinstance(field, UnknownWord)]
+        if lost:
+            raise FormatError(f"{lost[0]}; it would be lost: remove it first", path=source)
+        remarks = leave_v1(parsed.message) + [str(field) for field in parsed.unknown]
         text = print_text(parsed.message)
     write_text(target, text)
     return remarks

@@ -15,6 +15,7 @@ from caffe_port.proto import caffe_pb2
 
 DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
+OTHER_FORKS = 20001  # from here on fields that no dialect has a number for
 FORK_NUMBERS = 10000  # fields of the forks have their number plus this, or more
 LAST_BVLC_V1_TYPE = 39  # DECONVOLUTION
 
@@ -62,6 +63,6 @@ def _is_v1_fork(layer: caffe_pb2.V1LayerParameter) -> bool:
     return (
         layer.type > LAST_BVLC_V1_TYPE
         or layer.HasField("strict_dim")
-        or any(field.number >= FORK_NUMBERS for field, _ in layer.ListFields())
+        or any(FORK_NUMBERS <= field.number < OTHER_FORKS for field, _ in layer.ListFields())
         or any(layer.convolution_param.HasField(hole) for hole in holes)
     )

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
+from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
@@ -34,7 +35,16 @@ _INTEGERS = {
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_V1_TYPES = V1LayerParameter.LayerType.keys()
 _GENERATIONS = {"layer": "layers", "layers": "layer"}
+_WITHOUT_EFFECT = {"engine"}  # options that choose how, not what
+# words of forks for what has another spelling in Caffe
+_OTHER_WORDS = {
+    ("normalization", "PRE_FIXED"): (
+        "is of other forks (R-FCN's, Intel's): the loss is divided by pre_fixed_normalizer, N. "
+        "Write 'normalization: NONE' and give the layer the loss_weight 1 / N"
+    ),
+}
 _TYPE_NAMES = {
     FieldDescriptor.TYPE_FLOAT: "a number",
     FieldDescriptor.TYPE_DOUBLE: "a number",
@@ -67,6 +77,15 @@ class UnknownField:
         where = f"layer '{self.layer}'" if self.layer else "the net"
         line = f"line {self.line}: " if self.line else ""
         return f"{line}{where}: unknown field '{self.field}'"
+
+
+class UnknownWord(UnknownField):
+    """A word that no dialect has, for an option that changes no result: `engine: MKL2017`."""
+
+    def __str__(self) -> str:
+        line = f"line {self.line}: " if self.line else ""
+        where = f"layer '{self.layer}'" if self.layer else "the net"
+        return f"{line}{where}: '{self.field}: {self.value}' is of another Caffe; it has no effect"
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
@@ -128,14 +147,40 @@ class _Filler:
         fields = cast("Mapping[str, FieldDescriptor]", message.DESCRIPTOR.fields_by_name)
         for entry in entries:
             field = fields.get(entry.name)
+            if self.fork(message, field, entry, layer, prefix):
+                continue
             if field is None:
                 name = prefix + entry.name
                 value, nth = self.plain(entry.value), max(self.layers[layer] - 1, 0)
                 self.unknown.append(UnknownField(layer, name, value, entry.line, nth))
             elif field.type == FieldDescriptor.TYPE_MESSAGE:
                 self.block(message, field, entry, layer, prefix)
-            else:
+            elif not self.without_effect(field, entry, layer, prefix):
                 self.scalar(message, field, entry)
+
+    def fork(
+        self,
+        message: Message,
+        field: FieldDescriptor | None,
+        entry: Entry,
+        layer: str,
+        prefix: str,
+    ) -> bool:
+        """Takes what only forks have in V1 layers: other types, and options that V2 layers have."""
+        if not isinstance(message, V1LayerParameter):
+            return False
+        value = entry.value
+        if field is None and entry.name in LayerParameter.DESCRIPTOR.fields_by_name:
+            self.fill(message.fork_layer, (entry,), layer, prefix)
+            return True
+        if field is None or field.name != "type" or not isinstance(value, Scalar):
+            return False
+        if message.HasField("type") or message.fork_layer.HasField("type"):
+            self.fail("'type' is given more than once", entry)
+        if value.kind != "word" or value.text in _V1_TYPES:
+            return False
+        message.fork_layer.type = value.text
+        return True
 
     def block(
         self, message: Message, field: FieldDescriptor, entry: Entry, layer: str, prefix: str
@@ -165,6 +210,17 @@ class _Filler:
         if not inner.IsInitialized():
             lacking = ", ".join(inner.FindInitializationErrors())
             self.fail(f"'{entry.name}' lacks {lacking}", entry)
+
+    def without_effect(self, field: FieldDescriptor, entry: Entry, layer: str, prefix: str) -> bool:
+        """Notes a fork's word for how something is computed, which changes no result."""
+        value, kind = entry.value, field.enum_type
+        if field.name not in _WITHOUT_EFFECT or kind is None or not isinstance(value, Scalar):
+            return False
+        if value.kind == "number" or value.text in kind.values_by_name:
+            return False
+        nth = max(self.layers[layer] - 1, 0)
+        self.unknown.append(UnknownWord(layer, prefix + field.name, value.text, entry.line, nth))
+        return True
 
     def scalar(self, message: Message, field: FieldDescriptor, entry: Entry) -> None:
         if not isinstance(entry.value, Scalar):
@@ -230,6 +286,8 @@ class _Filler:
             return int(values[scalar.text].number)
         number = _integer(scalar.text) if scalar.kind == "number" else None
         if number is None or number not in kind.values_by_number:
+            if meaning := _OTHER_WORDS.get((field.name, scalar.text)):
+                self.fail(f"'{field.name}: {scalar.text}' {meaning}", scalar)
             choices = ", ".join(values)
             self.fail(f"'{field.name}' takes one of {choices}; found {scalar.text[:40]!r}", scalar)
         return number

@@ -17,21 +17,29 @@ from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.upgrade_v0 import upgrade_v0
 
-# Types whose V2 name is not the V1 name with each word capitalised.
+# Types, also of forks' V1 text, whose V2 name is not the V1 name with each word capitalised.
 _V1_NAMES = {
     "NONE": "",
     "ABSVAL": "AbsVal",
     "ARGMAX": "ArgMax",
+    "BATCHNORM": "BatchNorm",
+    "BN": "BN",
     "BNLL": "BNLL",
     "DENSE_CRF": "DenseCRF",
+    "ELU": "ELU",
     "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output",
     "IM2COL": "Im2col",
     "LRN": "LRN",
+    "LSTM": "LSTM",
     "MVN": "MVN",
     "ONEHOT": "OneHot",
+    "PRELU": "PReLU",
     "RELU": "ReLU",
+    "RNN": "RNN",
+    "ROI_POOLING": "ROIPooling",
     "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "SPP": "SPP",
     "TANH": "TanH",
 }
 # V1 data layers that kept the transformation among their own options.
@@ -42,14 +50,17 @@ _TRANSFORMING = {
 }
 _V1_OWN = {
     "layer", "bottom", "top", "name", "include", "exclude", "type", "blobs", "param",
-    "blob_share_mode", "blobs_lr", "weight_decay", "loss_weight", "strict_dim",
+    "blob_share_mode", "blobs_lr", "weight_decay", "loss_weight", "strict_dim", "fork_layer",
 }  # fmt: skip
 
 
 def v1_type_name(number: int) -> str:
     """The V2 type name of a V1 `type`, such as 'SoftmaxWithLoss' for SOFTMAX_LOSS."""
-    name = caffe_pb2.V1LayerParameter.LayerType.Name(number)
-    return _V1_NAMES.get(name, "".join(word.capitalize() for word in name.split("_")))
+    return _v2_name(caffe_pb2.V1LayerParameter.LayerType.Name(number))
+
+
+def _v2_name(word: str) -> str:
+    return _V1_NAMES.get(word, "".join(part.capitalize() for part in word.split("_")))
 
 
 def upgrade_net(
@@ -115,6 +126,10 @@ def _upgrade_v1_layer(
         new.strict_dim = old.strict_dim
     if old.HasField("type"):
         new.type = v1_type_name(old.type)
+    if old.HasField("fork_layer"):
+        new.MergeFrom(old.fork_layer)
+        if old.fork_layer.HasField("type"):
+            new.type = _v2_name(old.fork_layer.type)
     new.blobs.MergeFrom(old.blobs)
     new.loss_weight.extend(old.loss_weight)
     _upgrade_params(old, new)

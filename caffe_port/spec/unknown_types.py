@@ -14,6 +14,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops import is_known, known_types
 from caffe_port.spec.ops.python_layer import is_allowed
 
+_OTHER_NAMES = {"softmaxloss": "SoftmaxWithLoss"}
 _SHOWN = 20  # types in one message
 
 
@@ -62,6 +63,6 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
 
 
 def _similar(type: str) -> str:
-    known = {name.lower(): name for name in known_types()}
-    found = difflib.get_close_matches(type.lower(), known, n=1, cutoff=0.8)
-    return f"; did you mean {known[found[0]]}?" if found else ""
+    known = {name.lower(): name for name in known_types()} | _OTHER_NAMES
+    found = difflib.get_close_matches(type.lower(), known, n=1, cutoff=0.9)
+    return f" (did you mean {known[found[0]]}?)" if found else ""

@@ -251,3 +251,33 @@ def test_random_messages_come_back_as_they_were_printed(data, as_utf8, one_line)
             continue
         text = text_format.MessageToString(message, as_utf8=as_utf8, as_one_line=one_line)
         assert parse(text, make()) == (message, ())
+
+
+@pytest.mark.parametrize(
+    ("type", "options"), [("Convolution", "convolution_param"), ("ReLU", "relu_param"),
+                          ("Pooling", "pooling_param"), ("SPP", "spp_param"), ("LRN", "lrn_param")]
+)  # fmt: skip
+@pytest.mark.parametrize("word", ["MKL2017", "MKLDNN", "FFT", '"MKL2017"'])
+def test_an_unknown_engine_has_no_effect_and_is_noted(type, options, word):
+    text = f'layer {{ name: "l" type: "{type}"\n {options} {{ engine: {word} }} }}'
+    net, (noted,) = parse(text)
+    assert net == parse(f'layer {{ name: "l" type: "{type}" {options} {{ }} }}')[0]
+    found = word.strip('"')
+    message = (
+        f"line 2: layer 'l': '{options}.engine: {found}' is of another Caffe; it has no effect"
+    )
+    assert str(noted) == message
+    assert parse(text.replace(word, "CUDNN"))[1] == ()
+    assert "'engine' takes one of DEFAULT" in str(refused(text.replace(word, "7")))
+
+
+def test_unknown_words_that_change_results_are_errors():
+    for text, words in {
+        "pooling_param { pool: MEDIAN }": "'pool' takes one of MAX, AVE, STOCHASTIC; found",
+        "data_param { backend: IMAGES }": "'backend' takes one of LEVELDB, LMDB; found",
+        "loss_param { normalization: PRE_FIXED }":
+            "'normalization: PRE_FIXED' is of other forks (R-FCN's, Intel's): the loss is divided "
+            "by pre_fixed_normalizer, N. Write 'normalization: NONE' and give the layer the "
+            "loss_weight 1 / N",
+    }.items():  # fmt: skip
+        assert words in str(refused(f"layer {{ {text} }}"))

@@ -64,6 +64,55 @@ def test_every_v1_type_has_its_v2_name():
             "SegAccuracy", "MatWrite", "DenseCRF", "EuclideanLoss"} <= names  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("CROP", "Crop"), ("BN", "BN"), ("UNPOOLING", "Unpooling"), ("PRELU", "PReLU"),
+        ("MULTI_STAGE_MEANFIELD", "MultiStageMeanfield"), ("WINDOW_SEG_DATA", "WindowSegData"),
+        ("BATCH_NORM", "BatchNorm"), ("ROI_POOLING", "ROIPooling"), ("SPP", "SPP"),
+        ("SMOOTH_L1_LOSS", "SmoothL1Loss"), ("Reshape", "Reshape"),
+    ],
+)  # fmt: skip
+def test_v1_types_of_forks_become_v2_names(word, name):
+    (layer,) = upgraded(f'layers {{ name: "l" type: {word} bottom: "x" top: "y" }}').layer
+    assert (layer.name, layer.type, list(layer.bottom), list(layer.top)) == (
+        "l",
+        name,
+        ["x"],
+        ["y"],
+    )
+
+
+def test_v1_layers_of_forks_have_the_options_of_v2_layers():
+    net = parse_net("""layers { name: "c" type: CROP crop_param { axis: 1 offset: 2 } mine: 1 }
+        layers { name: "b" bn_param { bn_mode: INFERENCE } type: BN propagate_down: false }
+        layers { type: CONVOLUTION name: "d" convolution_param { hole: 2 } prelu_param { } }""")
+    crop, bn, conv = net.message.layer
+    assert (crop.type, crop.crop_param.axis, list(crop.crop_param.offset)) == ("Crop", 1, [2])
+    assert (bn.type, bn.bn_param.bn_mode) == ("BN", caffe_pb2.BNParameter.INFERENCE)
+    assert list(bn.propagate_down) == [False]
+    assert (conv.type, conv.HasField("prelu_param")) == ("Convolution", True)
+    assert [str(field) for field in net.unknown] == ["line 1: layer 'c': unknown field 'mine'"]
+    assert net.dialect == "deeplab1"
+    assert parse_net("layers { type: CROP crop_param { axis: 1 } }").dialect == "bvlc"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("type: CROP type: RELU", "'type' is given more than once"),
+        ("type: RELU type: CROP", "'type' is given more than once"),
+        ("type: CROP type: BN", "'type' is given more than once"),
+        ('type: "CROP"', "'type' takes one of NONE, ACCURACY"),
+        ("type: 99", "'type' takes one of NONE, ACCURACY"),
+        ("type: CROP crop_param { } crop_param { }", "'crop_param' is given more than once"),
+        ("crop_param: 3", "'crop_param' takes a block"),
+    ],
+)
+def test_broken_v1_layers_of_forks(text, message):
+    assert message in refused(f"layers {{ {text} }}")
+
+
 def test_v1_parallel_lists_become_param():
     (layer,) = upgraded("""layers { name: "c" type: CONVOLUTION bottom: "x" top: "y"
         param: "w" blobs_lr: 1 blobs_lr: 2 weight_decay: 0.5 blob_share_mode: PERMISSIVE

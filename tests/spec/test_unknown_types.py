@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from caffe_port.errors import LayerError, UnsupportedLayerError, speaking
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops import Op, _base, register_op
 from caffe_port.spec.ops.fed_data import FedData
 from tests.spec.making import INPUT, layer, spec_of
 
@@ -44,7 +48,8 @@ def test_all_unknown_types_are_counted_in_one_message() -> None:
 )
 def test_a_misspelled_type_is_recognised(type: str, known: str) -> None:
     assert f"did you mean {known}?" in refused(INPUT + layer("a", type, "x"))
-    assert "did you mean" not in refused(INPUT + layer("a", "Warp", "x"))
+    for other in ("Warp", "Unpooling"):
+        assert "did you mean" not in refused(INPUT + layer("a", other, "x"))
 
 
 @pytest.mark.parametrize("data", [FOREIGN, PYTHON])
@@ -66,6 +71,37 @@ def test_without_the_shapes_the_message_names_the_option(data: str) -> None:
         assert one.endswith("shapes only: --input-shape label=N,C,H,W")
     with speaking("caffe"):
         assert "shape" not in refused(data + REST)
+
+
+def test_a_v1_type_of_a_fork_goes_through_the_registry() -> None:
+    text = INPUT + 'layers { name: "u" type: UNPOOLING bottom: "x" top: "u" up_param { by: 2 } }'
+    assert "layer 'u' (Unpooling): this type is not known" in refused(text)
+
+    class Unpooling(Op):
+        type = "Unpooling"
+
+        @classmethod
+        def read(cls, layer: caffe_pb2.LayerParameter, extra: Mapping[str, object]) -> Op:
+            assert extra == {"up_param": {"by": [2]}}
+            return cls()
+
+    register_op(Unpooling)
+    try:
+        assert spec_of(text).layers[1].type == "Unpooling"
+    finally:
+        del _base.registered_ops()["Unpooling"]
+
+
+def test_a_v1_data_type_of_a_fork_needs_shapes_only() -> None:
+    text = 'layers { name: "d" type: WINDOW_SEG_DATA top: "data" }' + layer("r", "ReLU", "data")
+    text = text.replace('layer { name: "r" type: "ReLU"', 'layers { name: "r" type: RELU')
+    assert "--input-shape data=N,C,H,W" in _said(text)
+    assert spec_of(text, input_shapes={"data": (1, 3, 4, 4)}).shapes["r"] == (1, 3, 4, 4)
+
+
+def _said(text: str) -> str:
+    with speaking("caffe-port"):
+        return refused(text)
 
 
 def test_a_layer_with_bottoms_is_not_data() -> None:
