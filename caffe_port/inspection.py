@@ -14,7 +14,7 @@ from caffe_port.proto import read_net_text, read_solver
 from caffe_port.proto.printer import print_text
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_mean, read_weights
-from caffe_port.weights.sniff import is_text, read_head
+from caffe_port.weights.sniff import is_blob, is_text, read_head
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
 
 Cell = str | int
@@ -52,17 +52,18 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
     """Lists a prototxt (net or solver), a weight file, a solver state or a mean image.
 
     Args:
-        path: the file, told by content; a mean image by its suffix, .binaryproto.
+        path: the file, recognised by its content.
         options: phase, variables and other options of ``NetSpec.read``, for a prototxt.
     Raises:
         FormatError: the file is none of these, or broken.
         CaffePortError: the net cannot be built.
     """
-    if is_text(read_head(path)):
+    head = read_head(path)
+    if is_text(head):
         return _prototxt(path, options)
     if is_solver_state(path):
         return _state(path)
-    if Path(path).suffix == ".binaryproto":
+    if is_blob(head, os.stat(path).st_size) or Path(path).suffix == ".binaryproto":
         return _mean(path)
     return _weights(path)
 

@@ -86,10 +86,26 @@ def test_a_converted_model(tmp_path):
     assert "phase: TEST" in listing.notes
 
 
-def test_a_mean_image(tmp_path):
-    blob = caffe_pb2.BlobProto(num=1, channels=3, height=2, width=2)
-    blob.data.extend(np.repeat([104.0, 117.0, 123.0], 4).tolist())
-    listing = inspect_file(write(tmp_path, blob.SerializeToString(), "mean.binaryproto"))
+VALUES = np.repeat([104.0, 117.0, 123.0], 4)
+LEGACY = {"num": 1, "channels": 3, "height": 2, "width": 2}
+SHAPE = {"shape": {"dim": [3, 2, 2]}}
+
+
+@pytest.mark.parametrize("name", ["mean.binaryproto", "mean", "imagenet_mean.bin"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {**LEGACY, "data": VALUES},
+        {**SHAPE, "data": VALUES},
+        {**SHAPE, "double_data": VALUES},
+        {**SHAPE, "raw_data_type": 2, "raw_data": VALUES.astype("f2").tobytes()},
+    ],
+    ids=["legacy", "shape", "double", "raw"],
+)
+def test_a_mean_image_under_any_name(tmp_path, name, fields):
+    content = caffe_pb2.BlobProto(**fields).SerializeToString()
+    listing = inspect_file(write(tmp_path, content, name))
+    assert listing.title.endswith("mean image, 3 x 2 x 2")
     assert listing.rows == [("0", "104.0000"), ("1", "117.0000"), ("2", "123.0000")]
 
 

@@ -5,9 +5,11 @@ Source: BVLC/caffe upgrade_proto.cpp, UpgradeV0PaddingLayers and UpgradeV0LayerP
 
 from __future__ import annotations
 
+import warnings
+
 from google.protobuf.message import Message
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2
 
 _PADDING = "padding"
@@ -59,7 +61,12 @@ _FIELDS = {
 _TRANSFORM = {
     "scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"
 }  # fmt: skip
-_UNUSED = ("new_num", "new_channels")  # of a reshaping layer that Caffe never upgraded
+_TYPES_WITH: dict[str, tuple[str, ...]] = {
+    **{field: types for field, (_, types) in _FIELDS.items()},
+    "hdf5_output_param": ("hdf5_output",),
+    "new_num": (),  # of a reshaping layer that Caffe never upgraded
+    "new_channels": (),
+}
 
 
 def upgrade_v0(message: caffe_pb2.NetParameter, path: str | None = None) -> None:
@@ -69,11 +76,15 @@ def upgrade_v0(message: caffe_pb2.NetParameter, path: str | None = None) -> None
         message: a net whose `layers` hold a V0 `layer` each.
         path: named in errors.
     Raises:
-        FormatError: a type Caffe never upgraded, a field that its layer's type does not have, a
-            padding layer before anything but one convolution or pooling, or V0 and V1 mixed.
+        FormatError: a type Caffe never upgraded, a padding layer before anything but one
+            convolution or pooling, or V0 and V1 mixed.
+    Warns:
+        UnknownFieldWarning: a field that its layer's type does not have is left out, as in Caffe.
     """
     try:
         old = _fold_padding(message)
+        for layer in old:
+            _drop_misplaced(layer, path)
         upgraded = [_upgrade_layer(layer) for layer in old]
     except ValueError as error:
         raise FormatError(str(error), path=path) from error
@@ -134,21 +145,23 @@ def _upgrade_layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.V1LayerParamete
         if field.name in _TRANSFORM:
             setattr(new.transform_param, _TRANSFORM[field.name], value)
         elif field.name in _FIELDS:
-            name, types = _FIELDS[field.name]
-            _expect_type(old, field.name, types)
-            _put(getattr(new, _OPTIONS[source.type]), name, value)
+            _put(getattr(new, _OPTIONS[source.type]), _FIELDS[field.name][0], value)
         elif field.name == "hdf5_output_param":
-            _expect_type(old, field.name, ("hdf5_output",))
             new.hdf5_output_param.CopyFrom(value)
-        elif field.name in _UNUSED:
-            _expect_type(old, field.name, ())
     return new
 
 
-def _expect_type(layer: caffe_pb2.V1LayerParameter, field: str, types: tuple[str, ...]) -> None:
-    if layer.layer.type not in types:
-        belongs = " or ".join(types) or "no type that Caffe upgrades"
-        raise ValueError(f"{_where(layer)}: '{field}' belongs to {belongs}")
+def _drop_misplaced(layer: caffe_pb2.V1LayerParameter, path: str | None) -> None:
+    """Leaves out the fields that the layer's type does not have; Caffe says so and goes on."""
+    type = layer.layer.type
+    for field, _ in layer.layer.ListFields():
+        types = _TYPES_WITH.get(field.name, (type,))
+        if type in _TYPES and type not in types:
+            belongs = " or ".join(types) or "no type that Caffe upgrades"
+            where = f"{path}: {_where(layer)}" if path else _where(layer)
+            message = f"{where}: '{field.name}' belongs to {belongs}; it is left out, as in Caffe"
+            warnings.warn(message, UnknownFieldWarning, stacklevel=2)
+            layer.layer.ClearField(field.name)
 
 
 def _put(options: Message, name: str, value: object) -> None:

@@ -1,5 +1,7 @@
 """Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
 
+A layer called conv/bn has its group inside that of the layer conv.
+
 A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
 gradients, for every user.
 
@@ -20,7 +22,9 @@ import numpy as np
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import atomic_path, create
+from caffe_port.proto.wire import MAX_NESTING
 from caffe_port.weights.blobproto import MAX_AXES
+from caffe_port.weights.caffemodel import MAX_LAYERS
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.stored import (
@@ -113,14 +117,32 @@ def _layers(file: h5py.File, reader: Reader) -> Iterator[StoredLayer]:
     if len(data) == 0:
         raise FormatError("the group /data holds no layers")
     for name in data:
-        group = subgroup(data, name)
-        if group is None:
+        if subgroup(data, name) is None:
             raise FormatError(f"/data/{name} is not a group, as each layer has")
-        group_diffs = None if diffs is None else subgroup(diffs, name)
-        indices = sorted(blob_index(group, key) for key in group)
+    found = _nested(reader, data, diffs, "")
+    for count, layer in enumerate(found):
+        if count >= MAX_LAYERS:
+            raise FormatError(f"the group /data holds over {MAX_LAYERS} layers")
+        yield layer
+
+
+def _nested(
+    reader: Reader, data: h5py.Group, diffs: h5py.Group | None, prefix: str
+) -> Iterator[StoredLayer]:
+    """The layers of the groups in ``data``; that of conv/bn is inside that of conv."""
+    if prefix.count("/") > MAX_NESTING:
+        raise FormatError(f"groups are nested over {MAX_NESTING} deep")
+    for key in data:
+        group = subgroup(data, key)
+        if group is None:
+            continue  # a blob of the layer around it
+        group_diffs = None if diffs is None else subgroup(diffs, key)
+        keys = [key for key in group if subgroup(group, key) is None]
+        indices = sorted(blob_index(group, key) for key in keys)
         blobs = tuple(_blob(reader, group, group_diffs, index) for index in indices)
         dense = indices == list(range(len(indices)))
-        yield StoredLayer(name, "", blobs, () if dense else tuple(indices))
+        yield StoredLayer(prefix + key, "", blobs, () if dense else tuple(indices))
+        yield from _nested(reader, group, group_diffs, f"{prefix}{key}/")
 
 
 def _blob(reader: Reader, group: h5py.Group, diffs: h5py.Group | None, index: int) -> StoredBlob:

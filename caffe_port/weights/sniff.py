@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caffe_port.errors import FormatError
+from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -23,6 +24,12 @@ _STARTS = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run git lfs pull"),
 )
+# field and wire type: num to width, data, shape; a net's 5 and 7 are flags
+_BLOB_STARTS = {
+    *((number, wire.VARINT) for number in (1, 2, 3, 4)),
+    *((number, wire.BYTES) for number in (5, 7)),
+    (5, wire.FIXED32),
+}
 _PICKLE_PROTOCOLS = range(2, 6)
 
 
@@ -60,6 +67,17 @@ def is_text(head: bytes) -> bool:
 def is_safetensors(head: bytes, size: int) -> bool:
     """Whether a file starts like safetensors: the length of a JSON object, then the object."""
     return head[8:9] == b"{" and 8 + int.from_bytes(head[:8], "little") <= size
+
+
+def is_blob(head: bytes, size: int) -> bool:
+    """Whether a file of that size starts like one BlobProto, as mean images are stored."""
+    if is_safetensors(head, size):
+        return False
+    try:
+        tag, _ = wire.read_varint(memoryview(head), 0, len(head))
+    except FormatError:
+        return False
+    return (tag >> 3, tag & 7) in _BLOB_STARTS
 
 
 @contextlib.contextmanager

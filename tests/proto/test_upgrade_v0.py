@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from google.protobuf import text_format
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2, parse_net, read_net, read_net_text
 from tests.goldens_dir import GOLDENS
 
@@ -89,12 +91,28 @@ def test_a_blob_written_again_is_no_longer_the_padding_layers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            'type: "relu" stride: 2',
+            "layer 'x' (relu): 'stride' belongs to conv or pool; it",
+        ),
+        ('type: "relu" num_output: 3', "'num_output' belongs to conv or innerproduct"),
+        ('type: "relu" weight_filler { }', "'weight_filler' belongs to conv or innerproduct"),
+        ('type: "relu" hdf5_output_param { file_name: "f" }', "belongs to hdf5_output"),
+        ('type: "relu" new_num: 3', "'new_num' belongs to no type that Caffe upgrades"),
+    ],
+)
+def test_an_option_of_another_type_is_left_out_with_a_warning(options: str, message: str) -> None:
+    """As real Caffe's upgrade_net_proto_text: it logs an error and writes the layer without it."""
+    with pytest.warns(UnknownFieldWarning, match=re.escape(message)):
+        (relu,) = upgraded(v0(options))
+    assert relu == upgraded(v0('type: "relu"'))[0]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        (v0('type: "pool" num_output: 3'),
-         "layer 'x' (pool): 'num_output' belongs to conv or innerproduct"),
-        (v0('type: "relu" hdf5_output_param { file_name: "f" }'), "belongs to hdf5_output"),
-        (v0('type: "relu" new_num: 3'), "'new_num' belongs to no type that Caffe upgrades"),
         (v0('type: "warp"'), "layer 'x' (warp): unknown V0 type; known are accuracy, bnll"),
         (v0('type: "relu"', bottom="none"), "bottom 'none' is no input and no earlier top"),
         (v0('type: "padding" pad: 1', top="p") + v0('type: "relu"', "p"),

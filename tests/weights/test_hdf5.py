@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+import caffe_port
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.weights import StoredBlob, StoredLayer
+from caffe_port.weights import StoredBlob, StoredLayer, read_weights
 from caffe_port.weights.hdf5 import read_hdf5, write_hdf5
+from tests.goldens_dir import ROOT
 from tests.weights.making import array, assert_same_layers, layer, same_bits
 
 
@@ -158,10 +160,6 @@ def named_oddly(file: h5py.File) -> None:
     conv(file)["00"] = array(3)
 
 
-def group_as_blob(file: h5py.File) -> None:
-    conv(file).create_group("0")
-
-
 def blob_as_layer(file: h5py.File) -> None:
     file.create_group("data")["conv"] = array(3)
 
@@ -198,7 +196,6 @@ def wrong_diff(file: h5py.File) -> None:
         (null, "has no shape"),
         (named_by_word, "/data/conv/weight is not named by a number"),
         (named_oddly, "/data/conv/00 is not named by a number"),
-        (group_as_blob, "/data/conv/0 is not a dataset"),
         (blob_as_layer, "/data/conv is not a group"),
         (no_data, r"no group /data.*found \['model_weights'\]"),
         (no_layers, "holds no layers"),
@@ -265,3 +262,31 @@ def test_what_cannot_be_written(path: Path) -> None:
     with pytest.raises(UsageError, match="legacy 4-D shape"):
         write_hdf5(path, [legacy])
     assert not path.exists()
+
+
+def test_layers_inside_one_another_as_caffe_wrote_them() -> None:
+    """Real Caffe wrote both files for layers named conv, conv/bn, conv/bn/scale, conv/relu.
+
+    Caffe itself cannot read the HDF5 one again: it takes the groups in conv for blobs.
+    """
+    folder = ROOT / "tests" / "weights" / "nested_hdf5"
+    stored = {layer.name: layer for layer in read_hdf5(folder / "net.caffemodel.h5").layers}
+    binary = read_weights(folder / "net.caffemodel").layers
+    assert sorted(stored) == sorted(one.name for one in binary)
+    for one in binary:
+        for wanted, found in zip(one.blobs, stored[one.name].blobs, strict=True):
+            assert same_bits(wanted.data, found.data)
+    net = caffe_port.load(folder / "net.prototxt", folder / "net.caffemodel.h5")
+    assert net.get_parameter("conv/bn/scale.bias").tolist() == [22, 22]
+
+
+def test_groups_inside_one_another_have_an_end(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data/conv")
+        group["again"] = group
+    with pytest.raises(FormatError, match="groups are nested over 100 deep"):
+        read_hdf5(path)
+    with h5py.File(path, "w") as file:
+        file.create_group("data/conv")["bn"] = h5py.SoftLink("/data")
+    with pytest.raises(FormatError, match="/data/conv/bn is a soft or external link"):
+        read_hdf5(path)
