@@ -21,6 +21,12 @@ _SPELLINGS = {
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
     "stages": ("--stage {}", "-stage {}"),
+    "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
+    "strict_text": ("", "; -allow_unknown_fields only warns of it"),
+}
+_IN_PYTHON = {
+    "strict_text": "; strict_text=False, or for scripts the environment variable "
+    "CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1, only warns of it"
 }
 
 
@@ -50,7 +56,7 @@ def option(name: str, value: object) -> str:
         such option.
     """
     if _interfaces[-1] == "python":
-        return f"{name}={value!r}"
+        return _IN_PYTHON.get(name, f"{name}={value!r}")
     text = ",".join(value) if isinstance(value, list) else str(value)
     return _SPELLINGS[name][_interfaces[-1] == "caffe"].format(text)
 

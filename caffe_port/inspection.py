@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import read_net_text, read_solver
 from caffe_port.proto.printer import print_text
 from caffe_port.spec import NetSpec
+from caffe_port.spec.fields import check_fields
 from caffe_port.weights import read_mean, read_weights
 from caffe_port.weights.sniff import is_blob, is_text, read_head
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
@@ -93,7 +95,10 @@ def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listi
     parsed = read_net_text(path, variables, options.get("dialect"))
     if not parsed.message.layer and parsed.unknown:
         return _solver(path, variables)
-    given = {k: v for k, v in options.items() if k not in ("variables", "dialect")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownFieldWarning)  # its notes name them
+        check_fields(parsed, strict=options.get("strict_text", False))
+    given = {k: v for k, v in options.items() if k not in ("variables", "dialect", "strict_text")}
     given |= {name: options.get(name) or default for name, default in _STATE.items()}
     spec = NetSpec.build(
         parsed.message, dialect=parsed.dialect, unknown=parsed.unknown, text=parsed.text, **given

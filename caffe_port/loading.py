@@ -12,6 +12,7 @@ from caffe_port.errors import DialectWarning, FormatError, UnknownFieldWarning
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec
+from caffe_port.spec.fields import check_fields
 from caffe_port.weights import WeightFile, read_weights
 from caffe_port.weights.sniff import ZIP_SIGNATURE, is_safetensors, read_head
 
@@ -30,6 +31,7 @@ def load(
     stages: Sequence[str] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python_layers: bool = False,
+    strict_text: bool = False,
 ) -> Net:
     """Builds a net from a prototxt, or from a converted model, and loads its weights.
 
@@ -46,6 +48,8 @@ def load(
         input_shapes: shapes that replace those of Input and data layers, by top.
         allow_python_layers: whether layers of type Python may import and run the code they name;
             say yes only to a model that you trust.
+        strict_text: whether fields that are not known are errors, as in Caffe; False warns of
+            them. Options of forks that change results are errors in either case.
     Returns:
         The net, on the CPU, in float32.
     Raises:
@@ -56,8 +60,9 @@ def load(
         DialectWarning: a fork would run the net differently.
     """
     spec, converted = _spec_of(
-        net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers
-    )
+        net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers,
+        strict_text,
+    )  # fmt: skip
     return _built(spec, converted if weights is None else read_weights(weights), strict)
 
 
@@ -93,6 +98,7 @@ def _spec_of(
     stages: Sequence[str] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python_layers: bool = False,
+    strict_text: bool = False,
 ) -> tuple[NetSpec, WeightFile | None]:
     """The spec, and a converted model's file."""
     stored: WeightFile | None = None
@@ -106,10 +112,7 @@ def _spec_of(
     else:
         text = read_file(net)
     parsed = parse_net(text, variables=variables, dialect=dialect, path=os.fspath(net))
-    if parsed.unknown:
-        found = "\n  ".join(str(field) for field in parsed.unknown)
-        message = f"{os.fspath(net)}:\n  {found}"
-        warnings.warn(message, UnknownFieldWarning, stacklevel=3)
+    check_fields(parsed, strict=strict_text, stacklevel=4)
     spec = NetSpec.build(
         parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level or 0,
         stages=stages or (), input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from caffe_port import start
-from caffe_port.cli.caffe_tools._program import GPU, PYTHON_LAYERS, run
+from caffe_port.cli.caffe_tools._program import GPU, NET_FLAGS, run
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import UsageError
 
@@ -50,7 +50,7 @@ FLAGS = {
     "skip_bad_images": Flag(
         False, "train: take the next image of the list for one that is missing or broken."
     ),
-    "allow_python_layers": PYTHON_LAYERS,
+    **NET_FLAGS,
 }
 
 

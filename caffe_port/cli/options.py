@@ -21,6 +21,7 @@ class NetOptions(TypedDict):
     dialect: str | None
     input_shapes: dict[str, tuple[int, ...]]
     allow_python_layers: bool
+    strict_text: bool
 
 
 def named_value(value: str, expected: str) -> tuple[str, str]:
@@ -122,6 +123,10 @@ _NET_OPTIONS = (
     click.option(
         "--input-shape", "input_shapes", multiple=True, metavar="BLOB=N,C,H,W", callback=_shapes,
         help="Replaces the shape of an input or of a data layer's top.",
+    ),
+    click.option(
+        "--strict-text", is_flag=True,
+        help="Refuse fields of the prototxt that are not known, as Caffe does.",
     ),
     click.option(
         "--allow-python-layers", is_flag=True,

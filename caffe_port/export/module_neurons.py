@@ -37,7 +37,10 @@ def prelu(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("Dropout")
 def dropout(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Dropout)
-    return f"F.dropout({code.x}, {number(op.ratio)}, self.training)"
+    training = "True" if op.in_test else "self.training"
+    dropped = f"F.dropout({code.x}, {number(op.ratio)}, {training})"
+    # torch scales up what it keeps; Faster R-CNN's option scales everything down instead
+    return dropped if op.scale_train else f"{dropped} * {number(1.0 / op.scale)}"
 
 
 @MODULE_RULES.add("Sigmoid", "TanH", "AbsVal", "BNLL")

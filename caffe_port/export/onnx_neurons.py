@@ -7,6 +7,7 @@ import math
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.spec.ops.clip import Clip
+from caffe_port.spec.ops.dropout import Dropout
 from caffe_port.spec.ops.eltwise import Eltwise
 from caffe_port.spec.ops.elu import ELU
 from caffe_port.spec.ops.exp import Exp
@@ -36,8 +37,11 @@ def prelu(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Dropout")
 def dropout(node: Node, code: OnnxCode) -> list[str]:
-    """The identity, which needs no node."""
-    return [code.x]
+    """The identity, which needs no node, unless options of forks say otherwise."""
+    op = node.layer.options(Dropout)
+    if op.in_test:
+        raise ValueError("sample_weights_test drops elements at random while it predicts")
+    return [code.x if op.scale_train else times(code, code.x, 1.0 / op.scale)]
 
 
 @ONNX_RULES.add("Sigmoid", "TanH", "AbsVal", "BNLL")

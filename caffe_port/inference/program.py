@@ -15,6 +15,7 @@ from caffe_port.inference.planner import Planner, Step, has_hooks
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops.dropout import Dropout
 
 
 class Program:
@@ -32,7 +33,7 @@ class Program:
         self, net: Net, plan: Plan, fed: Sequence[str], options: Options, store: Store
     ) -> None:
         def is_identity(layer: LayerSpec) -> bool:
-            still = layer.type == "Dropout" and layer.phase == "TEST"
+            still = isinstance(layer.op, Dropout) and layer.op.keeps_values(layer.phase)
             return (still or layer.type == "Split") and not has_hooks(net, layer.name)
 
         self._graph = make_graph(plan, fed, is_identity)

@@ -14,7 +14,9 @@ from caffe_port.spec.ops.dropout import Dropout as Options
 
 @register_layer("Dropout")
 class Dropout(Layer):
-    """In TRAIN, keeps an element with probability 1 - ratio and scales it by 1 / (1 - ratio).
+    """Keeps an element with probability 1 - ratio and scales it by 1 / (1 - ratio).
+
+    Elements are dropped in TRAIN, and where the options say so in TEST.
 
     ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from Caffe's generator if
     the net was built under one (caffe_port.data.rng), else from torch's.
@@ -32,11 +34,12 @@ class Dropout(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,) = bottoms
-        if not self.in_training:
-            return (x.view_as(x),)
-        keep = 1.0 - self.spec.options(Options).ratio
-        mask = self._mask(x, keep)
-        return (x * mask * (1.0 / keep),)
+        op = self.spec.options(Options)
+        keep = 1.0 - op.ratio
+        if not op.drops(self.spec.phase):
+            return (x.view_as(x) if op.scale_train else x * (1.0 / op.scale),)
+        dropped = x * self._mask(x, keep)
+        return (dropped * (1.0 / keep) if op.scale_train else dropped,)
 
     def _mask(self, x: Tensor, keep: float) -> Tensor:
         which, count = self.part or (0, 1)

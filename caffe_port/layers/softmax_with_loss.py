@@ -43,6 +43,8 @@ class SoftmaxWithLoss(Layer):
         if op.weight_source:
             classes = spec.bottom_shapes[0][op.axis]
             weights = _read_weights(spec, op.weight_source, classes)
+        elif op.class_weights:
+            weights = torch.tensor(op.class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

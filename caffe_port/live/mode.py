@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class _Process:
     solver_rank: int = 0
     multiprocess: bool = False
     python_layers: bool = False
+    unknown_fields: bool = False
 
 
 _process = _Process()
@@ -119,6 +121,21 @@ def allow_python_layers(allowed: bool = True) -> None:
     ``python -m caffe_port.pycaffe`` allows it; say yes only where you trust the model files.
     """
     _process.python_layers = allowed
+
+
+def allow_unknown_fields(allowed: bool = True) -> None:
+    """Whether nets made from now on may have fields that are not known, which then are warned of.
+
+    In Caffe such a field ends the program. The environment variable
+    CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1 allows them too, for scripts that are not to be edited.
+    """
+    _process.unknown_fields = allowed
+
+
+def strict_text() -> bool:
+    """Whether fields that are not known are errors; see ``allow_unknown_fields``."""
+    asked = os.environ.get("CAFFE_PORT_ALLOW_UNKNOWN_FIELDS", "") not in ("", "0")
+    return not (asked or _process.unknown_fields)
 
 
 def python_layers_allowed() -> bool:

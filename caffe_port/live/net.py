@@ -69,7 +69,7 @@ class Net:
             net = load(
                 network_file, phase=caffe_pb2.Phase.Name(given["phase"]), level=given["level"],
                 stages=tuple(given["stages"] or ()),
-                allow_python_layers=mode.python_layers_allowed(),
+                allow_python_layers=mode.python_layers_allowed(), strict_text=mode.strict_text(),
             )  # fmt: skip
         self._start(net)
         if given["weights"] is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from caffe_port.spec.ops.dropout import Dropout
+
 #: Layers that only hand blobs around: a net of one other layer counts as a single layer.
 PLUMBING = frozenset({"Input", "Split", "Silence", "ImageSegData", "DummyData"})
 
@@ -105,8 +107,7 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
 def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
     # with ratio 0 every element is kept, whatever is drawn
-    keeps_all = getattr(layer.op, "ratio", None) == 0
-    return layer.type == "Dropout" and phase == "TRAIN" and not keeps_all
+    return isinstance(layer.op, Dropout) and layer.op.drops(phase) and layer.op.ratio != 0
 
 
 def _runnable(spec: Plan, fed: frozenset[str]) -> tuple[Layer, ...]:

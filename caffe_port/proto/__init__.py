@@ -112,5 +112,6 @@ def read_solver(
     for field in unknown:
         from caffe_port.errors import FormatError
 
-        raise FormatError(f"unknown field '{field.field}'", path=path, line=field.line)
+        wrong = field.described().removeprefix("the net: ")
+        raise FormatError(wrong, path=path, line=field.line, column=field.column)
     return upgrade_solver(message, os.fspath(path))

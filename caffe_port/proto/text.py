@@ -7,12 +7,14 @@ and can be read by a layer that its user registers.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -20,9 +22,11 @@ from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
+from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 
+_LONG_NAME = 64  # no field's name is as long; comparing names takes the square of their length
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
 
 Plain = str | int | float | bool | dict[str, "list[Plain]"]
@@ -63,8 +67,10 @@ class UnknownField:
         field: its path inside the layer or the net, such as 'my_param' or 'pooling_param.my_flag'.
         value: a str, int, float or bool, or a dict of lists for a block.
         line: where it stands; 0 in a binary file.
-        nth: which of the layers of that name it stands in, from 0: a TRAIN and a TEST layer often
+        nth: which of the layers of that name it is in, from 0: a TRAIN and a TEST layer often
             share one name.
+        column: where it is in the line; 0 in a binary file.
+        message: the schema's name of the message it is in, such as 'PoolingParameter'.
     """
 
     layer: str
@@ -72,11 +78,18 @@ class UnknownField:
     value: Plain
     line: int
     nth: int = 0
+    column: int = 0
+    message: str = ""
 
     def __str__(self) -> str:
-        where = f"layer '{self.layer}'" if self.layer else "the net"
         line = f"line {self.line}: " if self.line else ""
-        return f"{line}{where}: unknown field '{self.field}'"
+        return f"{line}{self.described()}"
+
+    def described(self) -> str:
+        """What it is, without its line; names the field that may have been meant."""
+        where = f"layer '{self.layer}'" if self.layer else "the net"
+        meant = _meant(self.field.rpartition(".")[2], self.message)
+        return f"{where}: unknown field '{self.field}'{meant}"
 
 
 class UnknownWord(UnknownField):
@@ -152,7 +165,10 @@ class _Filler:
             if field is None:
                 name = prefix + entry.name
                 value, nth = self.plain(entry.value), max(self.layers[layer] - 1, 0)
-                self.unknown.append(UnknownField(layer, name, value, entry.line, nth))
+                kind = message.DESCRIPTOR.name
+                self.unknown.append(
+                    UnknownField(layer, name, value, entry.line, nth, entry.column, kind)
+                )
             elif field.type == FieldDescriptor.TYPE_MESSAGE:
                 self.block(message, field, entry, layer, prefix)
             elif not self.without_effect(field, entry, layer, prefix):
@@ -303,6 +319,20 @@ def _plain_value(type: int, scalar: Scalar) -> str | bytes | float | None:
     if type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
         return _number(text)
     return _BOOLS.get(text.lower()) if type == FieldDescriptor.TYPE_BOOL else None
+
+
+@functools.lru_cache(1024)
+def _meant(name: str, message: str) -> str:
+    """A question for a name that is close to a field's."""
+    known = field_names(message) if len(name) < _LONG_NAME else []
+    close = get_close_matches(name, known, 1, 0.75)
+    return f"; is '{close[0]}' meant?" if close else ""
+
+
+def field_names(message: str) -> list[str]:
+    """The fields of a message of the schema, by the message's name; none where it has no such."""
+    kind = getattr(caffe_pb2, message, None)
+    return [] if kind is None else list(kind.DESCRIPTOR.fields_by_name)
 
 
 def is_repeated(field: FieldDescriptor) -> bool:

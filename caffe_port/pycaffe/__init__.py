@@ -7,6 +7,7 @@ from caffe_port import proto
 from caffe_port.live.blob import Blob
 from caffe_port.live.mode import (
     allow_python_layers,
+    allow_unknown_fields,
     set_device,
     set_mode_cpu,
     set_mode_gpu,
@@ -64,6 +65,7 @@ __all__ = [
     "Timer",
     "__version__",
     "allow_python_layers",
+    "allow_unknown_fields",
     "caffe_pb2",
     "get_solver",
     "has_nccl",

@@ -144,10 +144,22 @@ def _make(
     state.MergeFrom(_own_state(source))
     state.MergeFrom(own)
     with mode.building():
-        net = Net.of(_build(source, state))
+        net = expect_layers(Net.of(_build(source, state)))
     for names in param.weights:
         for name in names.split(","):
             net.copy_from(name.strip())
+    return net
+
+
+def expect_layers(net: Net) -> Net:
+    """The net, which must not be empty.
+
+    Raises:
+        UsageError: it has no layers in its phase.
+    """
+    spec = net._net.spec
+    if not spec.layers:
+        raise UsageError(f"the net '{spec.name}' has no layers in phase {spec.phase}")
     return net
 
 
@@ -162,12 +174,15 @@ def _build(source: _Source, state: caffe_pb2.NetState) -> TorchNet:
     phase, allowed = caffe_pb2.Phase.Name(state.phase), mode.python_layers_allowed()
     if isinstance(source, str):
         return load(
-            source, phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed
-        )
+            source, phase=phase, level=state.level, stages=state.stage,
+            allow_python_layers=allowed, strict_text=mode.strict_text(),
+        )  # fmt: skip
     message = caffe_pb2.NetParameter()
     message.CopyFrom(source)
-    upgrade_net(message)
+    dialect = choose_dialect(message, None)
+    upgrade_net(message, dialect=dialect)
     spec = NetSpec.build(
-        message, phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed
-    )
+        message, phase=phase, dialect=dialect, level=state.level, stages=state.stage,
+        allow_python_layers=allowed,
+    )  # fmt: skip
     return TorchNet(spec)

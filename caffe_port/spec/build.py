@@ -9,14 +9,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caffe_port.errors import DialectWarning, LayerError, NetError, UsageError, shapes_option
+from caffe_port.errors import (
+    DialectWarning,
+    LayerError,
+    NetError,
+    UsageError,
+    option,
+    shapes_option,
+)
 from caffe_port.proto import UnknownField, caffe_pb2
+from caffe_port.proto.fork_fields import why_refused
 from caffe_port.proto.text import Plain
 from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
-from caffe_port.spec.ops import Op, ParamShape, Shape, op_class
+from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.fed_data import FedData
 from caffe_port.spec.rules import filter_layers, included, left_out, places
 from caffe_port.spec.sharing import Sharing
@@ -65,6 +73,10 @@ def build(
     connected = insert_splits(
         filter_layers(message, state), lambda blob: _made_elsewhere(message, state, blob)
     )
+    try:
+        _refuse_fork_fields([field for field in unknown if not field.layer])
+    except ValueError as error:
+        raise NetError(str(error)) from error
     refuse_unknown(connected, setting.input_shapes)
     connector = _Connector(setting, unknown, places(message, state))
     for layer in connected:
@@ -112,7 +124,7 @@ def _warn_of_crops(doubtful: Sequence[tuple[str, Sequence[int]]]) -> None:
         message = (
             f"Crop layers without crop_param are cut at 0, as BVLC's Caffe does. The forks of HED, "
             f"DSS, CRF-RNN and U-Net cut them where the layers before say: {found}. For a net of "
-            "those choose the dialect 'longjon'; crop_param {} says that 0 is meant"
+            f"those give {option('dialect', 'longjon')}; crop_param {{}} says that 0 is meant"
         )
         warnings.warn(message, DialectWarning, stacklevel=4)
 
@@ -160,8 +172,11 @@ class _Connector:
             message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
         kind = self._kind(message)
         bottoms, tops = tuple(message.bottom), self._tops(message, kind)
-        extra = self._extra(message.name)
+        fields = self._fields(message.name)
+        extra = _plain(fields)
         try:
+            if message.type in BUILTIN:
+                _refuse_fork_fields(fields)
             _check_counts(kind, len(bottoms), len(tops))
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             placed = list(zip(bottoms, bottom_shapes, strict=True))
@@ -209,11 +224,9 @@ class _Connector:
             tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
         return tops
 
-    def _extra(self, layer: str) -> dict[str, Plain | list[Plain]]:
-        given: dict[str, list[Plain]] = {}
-        for field in self.unknown.get((layer, next(self.places.get(layer, iter(())), 0)), ()):
-            given.setdefault(field.field, []).append(field.value)
-        return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
+    def _fields(self, layer: str) -> list[UnknownField]:
+        """The fields of the next layer of that name that the schema does not have."""
+        return self.unknown.get((layer, next(self.places.get(layer, iter(())), 0)), [])
 
     def _top_shapes(self, op: Op, tops: Sequence[str], bottoms: Sequence[Shape]) -> list[Shape]:
         if op.kind == "source" and all(top in self.input_shapes for top in tops):
@@ -254,6 +267,20 @@ class _Connector:
             self.shapes[top] = shape
             if not top.startswith(AUTOMATIC):  # Caffe does not list it as an output
                 self.available.add(top)
+
+
+def _plain(fields: Sequence[UnknownField]) -> dict[str, Plain | list[Plain]]:
+    """Fields by name; one given several times is a list."""
+    given: dict[str, list[Plain]] = {}
+    for field in fields:
+        given.setdefault(field.field, []).append(field.value)
+    return {name: found[0] if len(found) == 1 else found for name, found in given.items()}
+
+
+def _refuse_fork_fields(fields: Sequence[UnknownField]) -> None:
+    for field in fields:
+        if (why := why_refused(field)) is not None:
+            raise ValueError(f"line {field.line}: {why}" if field.line else why)
 
 
 def _params(op: Op, bottoms: Sequence[Shape]) -> list[ParamShape]:

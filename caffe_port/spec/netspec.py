@@ -139,11 +139,14 @@ class NetSpec:
         stages: Sequence[str] = (),
         input_shapes: Mapping[str, Sequence[int]] | None = None,
         allow_python_layers: bool = False,
+        strict_text: bool = False,
     ) -> NetSpec:
-        """Reads a prototxt; see ``build``."""
+        """Reads a prototxt; see ``build``, and ``caffe_port.load`` for ``strict_text``."""
         from caffe_port.proto import read_net_text
+        from caffe_port.spec.fields import check_fields
 
         net = read_net_text(path, variables, dialect)
+        check_fields(net, strict=strict_text, stacklevel=3)
         return cls.build(
             net.message, phase=phase, dialect=net.dialect, level=level, stages=stages,
             input_shapes=input_shapes, unknown=net.unknown, text=net.text,

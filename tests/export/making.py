@@ -70,6 +70,9 @@ def imported(path):
 
 #: layers and options that no recording has: (type and options, shapes of the bottoms)
 SNIPPETS = {
+    "dropout_scaled_in_test": (
+        '"Dropout" dropout_param { dropout_ratio: 0.3 scale_train: false }', (2, 3, 4),
+    ),
     "normalize": ('"Normalize" norm_param { scale_filler { value: 3 } }', (2, 3, 4, 5)),
     "normalize_pixels": (
         '"Normalize" norm_param { across_spatial: false channel_shared: false }', (2, 3, 4, 5),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_port.data import rng
 from caffe_port.errors import LayerError
-from tests.layers.helpers import layer
+from tests.layers.helpers import layer, net_of
 
 TEXT = 'type: "Dropout" bottom: "b0" top: "y" dropout_param {{ dropout_ratio: {} }}'
 
@@ -40,3 +41,42 @@ def test_each_pass_draws_again_and_the_diff_has_the_same_mask():
 def test_what_it_refuses(ratio):
     with pytest.raises(LayerError, match="dropout_ratio"):
         layer(TEXT.format(ratio), (2, 2))
+
+
+SAMPLED = TEXT.replace("}}", "sample_weights_test: true }}")
+UNSCALED = TEXT.replace("}}", "scale_train: false }}")
+
+
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_bayesian_segnet_drops_in_both_phases(phase):
+    """caffe-segnet dropout_layer.cpp: the mask of training wherever sample_weights_test is set."""
+    x = torch.rand(50, 50) + 0.5
+    with rng.seeded(rng.CaffeRandom(3)):
+        module = layer(SAMPLED.format(0.25), x.shape, phase=phase)
+    with rng.seeded(rng.CaffeRandom(3)):
+        plain = layer(TEXT.format(0.25), x.shape, phase="TRAIN")
+    first, second = module(x)[0], module(x)[0]
+    assert torch.equal(first, plain(x)[0])
+    assert torch.equal(second, plain(x)[0])
+    assert not torch.equal(first, second)
+
+
+def test_faster_rcnn_scales_in_testing():
+    """caffe-fast-rcnn dropout_layer.cpp: TEST multiplies by 1 / scale_, scale_ in float32."""
+    x = torch.rand(40, 50)
+    (y,) = layer(UNSCALED.format(0.3), x.shape)(x)
+    scale = np.float32(1 / (1 - float(np.float32(0.3))))
+    assert torch.equal(y, x * torch.tensor(np.float32(1.0 / float(scale))))
+    with rng.seeded(rng.CaffeRandom(5)):
+        module = layer(UNSCALED.format(0.3), x.shape, phase="TRAIN")
+    (y,) = module(x)
+    kept = y != 0
+    assert 0.6 < kept.float().mean() < 0.8
+    assert torch.equal(y[kept], x[kept])
+
+
+@pytest.mark.parametrize("text", [SAMPLED, UNSCALED])
+def test_the_fast_net_keeps_the_options(text):
+    net = net_of(f'layer {{ name: "op" {text.format(0.5)} }}', (20, 20))
+    found = net.optimized()({"b0": torch.ones(20, 20)})["y"]
+    assert sorted(found.unique().tolist()) == ([0.0, 2.0] if text is SAMPLED else [0.5])

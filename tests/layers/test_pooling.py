@@ -17,6 +17,9 @@ def sample(*shape):
     [
         ("kernel_size: 2 stride: 2", 5, 3),  # rounded up
         ("kernel_size: 2 stride: 2 round_mode: FLOOR", 5, 2),
+        ("kernel_size: 2 stride: 2 ceil_mode: false", 5, 2),  # several forks' round_mode
+        ("kernel_size: 2 stride: 2 ceil_mode: true", 5, 3),
+        ("kernel_size: 2 stride: 2 ceil_mode: false round_mode: FLOOR", 5, 2),
         ("kernel_size: 3 stride: 2", 7, 3),
         ("kernel_size: 3 stride: 2 pad: 1", 6, 4),
         ("kernel_size: 2 stride: 2 pad: 1", 4, 3),  # 3 + 1 windows; the last starts in the padding
@@ -78,6 +81,11 @@ def test_the_mask_holds_places_in_the_plane_and_the_first_of_equals():
     assert mask.tolist() == [[[[1, 2]]]]
     y.sum().backward()
     assert x.grad.tolist() == [[[[0, 1, 1], [0, 0, 0]]]]
+
+
+def test_rounding_that_contradicts_itself():
+    with pytest.raises(LayerError, match="round_mode and ceil_mode that contradict each other"):
+        layer(TEXT.format("kernel_size: 2 ceil_mode: true round_mode: FLOOR"), (1, 1, 5, 5))
 
 
 @pytest.mark.parametrize(

@@ -175,3 +175,51 @@ def test_a_label_outside_is_refused(label):
 def test_shapes_it_refuses():
     with pytest.raises(LayerError, match="one per position"):
         layer(TEXT, (2, 3, 2, 2), (2, 3, 2, 2))
+
+
+SEGNET = "loss_param { weight_by_label_freqs: true ignore_label: 255 "
+WEIGHTS = torch.tensor([0.5, 10.0, 2.25])
+
+
+def segnet(options="", weights=WEIGHTS):
+    given = " ".join(f"class_weighting: {weight}" for weight in weights.tolist())
+    return made(f"{SEGNET} {given} {options} }}")
+
+
+@pytest.mark.parametrize(("options", "divisor"), [("", 5), ("normalize: false", 2)])
+def test_segnets_class_weights(options, divisor):
+    """caffe-segnet softmax_loss_layer.cpp: weights on each pixel's loss, the count as divisor."""
+    weight = WEIGHTS.double()[LABELS[:, 0].long().masked_fill(~COUNTED, 0)]
+    expected = (each() * weight)[COUNTED].sum().item() / divisor
+    module = segnet(options)
+    assert module(X, LABELS)[0].item() == pytest.approx(expected, rel=1e-6)
+    check_gradients(module, X, LABELS)
+    x = X.clone().requires_grad_()
+    segnet(options)(x, LABELS)[0].backward()
+    one = torch.nn.functional.one_hot(LABELS[:, 0].long() % 255, 3).movedim(-1, 1)
+    wanted = (X.softmax(1) - one) * (weight * COUNTED / divisor)[:, None]
+    assert torch.allclose(x.grad, wanted.float(), atol=1e-6)
+
+
+def test_segnets_own_example():
+    """Two pixels, weights 10 and 1: (10 * log(1 + e) + log(1 + e^2)) / 2."""
+    scores = torch.tensor([[[[0.0, 2.0]], [[1.0, 0.0]]]])
+    labels = torch.tensor([[[[0.0, 1.0]]]])
+    options = "loss_param { weight_by_label_freqs: true class_weighting: 10 class_weighting: 1 }"
+    (loss,) = made(options, scores, labels)(scores, labels)
+    expected = (10 * math.log(1 + math.e) + math.log(1 + math.e**2)) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_segnets_weights_count_only_where_asked_for():
+    (loss,) = made("loss_param { ignore_label: 255 class_weighting: 9 }")(X, LABELS)
+    assert loss.item() == made("loss_param { ignore_label: 255 }")(X, LABELS)[0].item()
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [("", "without class_weighting"), ("class_weighting: 1", "1 class_weighting for 3 classes")],
+)
+def test_segnets_weights_that_do_not_fit(weights, match):
+    with pytest.raises(LayerError, match=match):
+        made(f"{SEGNET} {weights} }}")

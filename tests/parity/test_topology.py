@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from caffe_port.parity.topology import study
+from caffe_port.spec.ops.dropout import Dropout
 from tests.parity.fake import LAYERS, FakeLayer
 
 
@@ -47,7 +48,7 @@ def test_layers_that_lack_a_bottom_do_not_run():
 def test_dropout_in_training_makes_what_follows_random():
     layers = (
         FakeLayer("a", "Convolution", ("data",), ("a",)),
-        FakeLayer("drop", "Dropout", ("a",), ("a",)),
+        FakeLayer("drop", "Dropout", ("a",), ("a",), op=Dropout(0.5)),
         FakeLayer("b", "Convolution", ("a",), ("b",)),
         FakeLayer("c", "Convolution", ("data",), ("c",)),
     )
@@ -55,6 +56,13 @@ def test_dropout_in_training_makes_what_follows_random():
     assert found.random_data == {"a", "b"}
     assert found.random_diffs == {"a", "data"}
     assert study(spec(*layers), frozenset({"data"})).random_data == frozenset()
+
+
+def test_dropout_that_samples_in_testing_is_random_too():
+    drop = FakeLayer("drop", "Dropout", ("data",), ("a",), op=Dropout(0.5, in_test=True))
+    assert study(spec(drop), frozenset({"data"})).random_data == {"a"}
+    keeps_all = FakeLayer("drop", "Dropout", ("data",), ("a",), op=Dropout(0.0, in_test=True))
+    assert study(spec(keeps_all), frozenset({"data"})).random_data == frozenset()
 
 
 def test_a_net_of_one_layer_and_plumbing_is_a_single_layer():

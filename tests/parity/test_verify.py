@@ -11,6 +11,7 @@ from caffe_port.errors import ParityError
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.recording import read_recording
 from caffe_port.parity.verify import verify
+from caffe_port.spec.ops.dropout import Dropout
 from tests.goldens_dir import SHAPES
 from tests.parity.fake import LAYERS, FakeLayer, FakeNet, record, recorded_arrays, write_folder
 
@@ -182,7 +183,11 @@ def test_loss_weights_start_the_backward_pass_where_no_diff_was_set(tmp_path):
 
 
 def test_random_layers_are_not_compared(tmp_path):
-    layers = (*LAYERS[:3], FakeLayer("drop", "Dropout", ("pool1",), ("pool1",)), *LAYERS[3:])
+    layers = (
+        *LAYERS[:3],
+        FakeLayer("drop", "Dropout", ("pool1",), ("pool1",), op=Dropout(0.5)),
+        *LAYERS[3:],
+    )
     net = FakeNet(layers=layers, phase="TRAIN")
     folder = record(tmp_path / "r", FakeNet(layers=layers, phase="TRAIN"), phase="TRAIN")
     result = verify(net, read_recording(folder))
@@ -253,7 +258,7 @@ def test_diff_set_on_a_blob_that_is_not_there_or_of_another_size(tmp_path):
 
 
 def test_a_recording_with_nothing_to_compare_does_not_pass(tmp_path):
-    layers = (FakeLayer("drop", "Dropout", ("data",), ("drop",)),)
+    layers = (FakeLayer("drop", "Dropout", ("data",), ("drop",), op=Dropout(0.5)),)
     net = FakeNet(layers=layers, phase="TRAIN")
     arrays = {
         "input/data": np.ones((1, 1), np.float32),

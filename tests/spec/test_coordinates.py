@@ -64,7 +64,9 @@ def test_the_offsets_of_hed() -> None:
     """34 to 42: what HED's prototxts for BVLC's Caffe write as crop_param."""
     found = offsets(hed(), "longjon")
     assert found == [(34, 34), (35, 35), (36, 36), (38, 38), (42, 42)]
-    expected = r"'crop' 34 x 34, 'crop' 35 x 35, .* 42 x 42\. .* dialect 'longjon'; crop_param \{\}"
+    expected = (
+        r"'crop' 34 x 34, 'crop' 35 x 35, .* 42 x 42\. .* give dialect='longjon'; crop_param \{\}"
+    )
     with pytest.warns(DialectWarning, match=expected):
         assert offsets(hed(), "bvlc") == [()] * 5
 

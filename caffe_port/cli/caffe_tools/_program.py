@@ -35,7 +35,14 @@ GLOG = {
     "version": Flag(False, "Show the version and end."),
 }
 GPU = Flag("", "Compute on this GPU; without one here, a warning and the CPU.")
-PYTHON_LAYERS = Flag(False, "Let layers of type Python import and run the code they name.")
+NET_FLAGS = {
+    "allow_python_layers": Flag(
+        False, "Let layers of type Python import and run the code they name."
+    ),
+    "allow_unknown_fields": Flag(
+        False, "Only warn of fields of the prototxt that are not known; for nets of forks."
+    ),
+}
 
 Body = Callable[[Flags, list[str]], None]
 

@@ -22,8 +22,9 @@ FLAGS = {
 
 
 def _body(flags: Flags, others: list[str]) -> None:
-    from caffe_port.proto import caffe_pb2, read_net
+    from caffe_port.proto import caffe_pb2, read_net_text
     from caffe_port.pycaffe.draw import draw_net_to_file
+    from caffe_port.spec.fields import check_fields
 
     expect(others, 2, 2, _ABOUT)
     if flags.phase not in _PHASES:
@@ -32,8 +33,10 @@ def _body(flags: Flags, others: list[str]) -> None:
         raise UsageError(f"-rankdir is '{flags.rankdir}'; expected {', '.join(_DIRECTIONS)}")
     phase = None if flags.phase == "ALL" else caffe_pb2.Phase.Value(flags.phase)
     print(f"Drawing net to {others[1]}")
+    net = read_net_text(others[0])
+    check_fields(net, strict=True)
     try:
-        draw_net_to_file(read_net(others[0]), others[1], flags.rankdir, phase, flags.display_lrm)
+        draw_net_to_file(net.message, others[1], flags.rankdir, phase, flags.display_lrm)
     except ValueError as error:  # pycaffe's own for layers that cannot be drawn
         raise UsageError(f"{others[0]}: {error}") from error
 

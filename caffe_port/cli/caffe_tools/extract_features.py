@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from caffe_port.cli.caffe_tools._device import use_device
-from caffe_port.cli.caffe_tools._program import PYTHON_LAYERS, expect, run
+from caffe_port.cli.caffe_tools._net import allow
+from caffe_port.cli.caffe_tools._program import NET_FLAGS, expect, run
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import ERROR
@@ -43,7 +44,6 @@ def _log_device(gpu: int | None) -> None:
 def _body(flags: Flags, others: list[str]) -> None:
     from caffe_port.cli.caffe_tools.compute_image_mean import check_backend
     from caffe_port.data.lmdb_writer import write_lmdb
-    from caffe_port.live import mode
     from caffe_port.live.net import Net
     from caffe_port.proto import caffe_pb2
 
@@ -57,7 +57,7 @@ def _body(flags: Flags, others: list[str]) -> None:
         raise UsageError(f"{len(names)} blobs for {len(folders)} databases")
     if not (batches.isascii() and batches.isdigit()):
         raise UsageError(f"the number of batches is '{batches}'; expected a whole number")
-    mode.allow_python_layers(flags.allow_python_layers)
+    allow(flags)
     net = Net(prototxt, phase=caffe_pb2.TEST, weights=weights)
     for name in names:
         if name not in net.blobs:
@@ -100,5 +100,4 @@ def _records(file: IO[bytes], shapes: Sequence[tuple[int, ...]]) -> Iterator[tup
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program; see ``run`` for the exit status."""
-    known = {"allow_python_layers": PYTHON_LAYERS}
-    return run("extract_features", _body, known, _ABOUT, arguments)
+    return run("extract_features", _body, NET_FLAGS, _ABOUT, arguments)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from caffe_port.cli.caffe_tools._device import gpu_ids, log_device, use_device
-from caffe_port.cli.caffe_tools._net import stages
+from caffe_port.cli.caffe_tools._net import allow, stages
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import ERROR, WARNING, log, set_min_level
@@ -27,7 +27,6 @@ def train(flags: Flags) -> None:
         raise UsageError("Need a solver definition to train: give -solver")
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
-    from caffe_port.live import mode
     from caffe_port.solver import nets
     from caffe_port.solver.ranks import joined
     from caffe_port.solver.signals import Requests
@@ -36,7 +35,7 @@ def train(flags: Flags) -> None:
     requests = Requests(flags.sigint_effect, flags.sighup_effect)
     modes = _modes(flags)
     gpu = use_device(_gpu(flags))
-    mode.allow_python_layers(flags.allow_python_layers)
+    allow(flags)
     with ExitStack() as stack:
         ranks = stack.enter_context(joined())
         if ranks is not None and not ranks.is_root:

@@ -46,7 +46,7 @@ class Pooling(Op):
         pad = _two(o, "pad", "pad_h", "pad_w", 0)
         stride = _two(o, "stride", "stride_h", "stride_w", 1)
         expect(min(stride) > 0, f"stride is {stride}; expected 1 or more")
-        ceil = o.round_mode == PoolingParameter.CEIL
+        ceil = _rounds_up(o)
         if o.global_pooling:
             sizes = any(o.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w"))
             expect(not sizes, "global_pooling with a kernel size; they exclude one another")
@@ -90,6 +90,14 @@ class Pooling(Op):
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return math.prod(tops[0]) * math.prod(self.window(bottoms[0])) if tops else 0
+
+
+def _rounds_up(o: PoolingParameter) -> bool:
+    """BVLC's round_mode, or ceil_mode, as several forks call it."""
+    ceil = o.round_mode == PoolingParameter.CEIL
+    both = o.HasField("round_mode") and o.HasField("ceil_mode")
+    expect(not both or ceil == o.ceil_mode, "round_mode and ceil_mode that contradict each other")
+    return o.ceil_mode if o.HasField("ceil_mode") else ceil
 
 
 def _two(o: PoolingParameter, one: str, height: str, width: str, default: int) -> tuple[int, int]:
