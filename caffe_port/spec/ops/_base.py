@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -63,6 +64,10 @@ class Op:
         in_place: whether Caffe's layer works when its top is its bottom.
         option_ranges: option -> (low, high), where `parse` accepts numbers with which the layer's
             formula has no value or overflows; random tests draw from this range.
+        sums_products: each top element is a sum of products of one bottom's and one parameter's
+            elements (plus a bias); the verification bounds its rounding by these products.
+        discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
+        chooses: the diffs go where a comparison of the bottoms' values sends them.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
     """
@@ -77,6 +82,9 @@ class Op:
     frozen_params: ClassVar[bool] = False
     in_place: ClassVar[bool] = False
     option_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    sums_products: ClassVar[bool] = False
+    discrete: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
 
     @classmethod
     def has_backward(cls) -> bool:
@@ -116,6 +124,15 @@ class Op:
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-adds of one forward pass."""
         return 0
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        """How many numbers are added for one top element, outside of sums of products.
+
+        A loss adds one number for each label, or for each score where it has no labels.
+        """
+        if self.auto_top and bottoms:
+            return math.prod(bottoms[1] if len(bottoms) > 1 else bottoms[0])
+        return 1
 
 
 def above_zero(scale: float, shift: float) -> Values:

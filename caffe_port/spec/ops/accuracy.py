@@ -22,6 +22,7 @@ class Accuracy(Op):
     """
 
     type = "Accuracy"
+    discrete = True
     bottoms = (2, 2)
     tops = (1, 2)
     kind = "sink"

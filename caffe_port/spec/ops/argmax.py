@@ -22,6 +22,7 @@ class ArgMax(Op):
     """
 
     type = "ArgMax"
+    discrete = True
     fixed_bottoms = frozenset({0})
 
     axis: int | None

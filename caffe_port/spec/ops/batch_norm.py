@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,3 +58,6 @@ class BatchNorm(Op):
             ParamShape("variance", channels, values=Values(0.05, 4)),
             ParamShape("factor", (1,), values=Values(0.5, 2, also=(0,))),
         ]  # fmt: skip
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0]) // max(bottoms[0][1], 1)

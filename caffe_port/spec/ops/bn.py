@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,3 +45,6 @@ class BN(Op):
             ParamShape("scale", shape, self.scale_filler),
             ParamShape("shift", shape, self.shift_filler),
         ]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0]) // max(bottoms[0][1], 1)

@@ -19,6 +19,7 @@ class Clip(Op):
 
     type = "Clip"
     in_place = True
+    chooses = True
 
     low: float
     high: float

@@ -26,6 +26,7 @@ class ContrastiveLoss(Op):
         "One label per pair is expected; Caffe reads the first N values, or beyond the blob. Also "
         "takes more than 4 axes, which Caffe refuses."
     )
+    chooses = True
     bottoms = (3, 3)
     auto_top = True
     fixed_bottoms = frozenset({2})

@@ -16,6 +16,7 @@ class Convolution(Filtered):
     """Options of Convolution. Source: BVLC/caffe base_conv_layer.cpp, conv_layer.cpp."""
 
     type = "Convolution"
+    sums_products = True
     bottoms = (1, None)
     tops = (1, None)
 

@@ -16,6 +16,7 @@ class Deconvolution(Filtered):
     """Options of Deconvolution. Source: BVLC/caffe base_conv_layer.cpp, deconv_layer.cpp."""
 
     type = "Deconvolution"
+    sums_products = True
     bottoms = (1, None)
     tops = (1, None)
 

@@ -58,3 +58,6 @@ class DomainTransform(Op):
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         height, width = bottoms[0][2:]
         return Values(1, min(height, width), whole=True) if index == 2 else Values()
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return self.num_iter * sum(bottoms[0][2:])

@@ -22,6 +22,7 @@ class Eltwise(Op):
     """
 
     type = "Eltwise"
+    chooses = True
     bottoms = (2, None)
 
     operation: str

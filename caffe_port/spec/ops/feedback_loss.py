@@ -31,6 +31,7 @@ class FeedbackLoss(Op):
     """
 
     type = "FeedbackLoss"
+    chooses = True
     remark = "Not Caffe's: feedback_loss_param is defined here (docs/losses.md)."
     bottoms = (2, 3)
     auto_top = True

@@ -18,6 +18,7 @@ class HingeLoss(Op):
 
     type = "HingeLoss"
     remark = "One label per item is expected; of more, Caffe reads the first N values."
+    chooses = True
     bottoms = (2, 2)
     auto_top = True
     fixed_bottoms = frozenset({1})

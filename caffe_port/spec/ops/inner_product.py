@@ -23,6 +23,7 @@ class InnerProduct(Op):
     """
 
     type = "InnerProduct"
+    sums_products = True
 
     num_output: int
     axis: int

@@ -48,3 +48,7 @@ class LRN(Op):
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return math.prod(bottoms[0]) * self.local_size ** (2 if self.within else 1)
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        # across channels Caffe keeps one running sum, which every channel enters and leaves
+        return self.local_size**2 if self.within else 2 * bottoms[0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,3 +36,6 @@ class MVN(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         expect(len(bottoms[0]) <= 4, f"a bottom of shape {bottoms[0]}; expected at most 4 axes")
         return [(bottoms[0] + (1, 1, 1, 1))[:4]]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0][1 if self.across_channels else 2 :])

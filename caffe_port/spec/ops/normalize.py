@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,3 +44,6 @@ class Normalize(Op):
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         shape = () if self.channel_shared else bottoms[0][1:2]
         return [ParamShape("weight", shape, self.filler)]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0][1:]) if self.across_spatial else bottoms[0][1]

@@ -23,6 +23,7 @@ class Pooling(Op):
     """
 
     type = "Pooling"
+    chooses = True
     remark = (
         "STOCHASTIC is refused (Caffe has it on GPUs only). A last window wholly outside of the "
         "bottom, which needs a stride above the kernel, is as in Caffe: MAX gives -FLT_MAX, AVE "
@@ -90,6 +91,9 @@ class Pooling(Op):
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return math.prod(tops[0]) * math.prod(self.window(bottoms[0])) if tops else 0
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(self.window(bottoms[0]))
 
 
 def _rounds_up(o: PoolingParameter) -> bool:

@@ -21,6 +21,7 @@ class SegAccuracy(Op):
     """
 
     type = "SegAccuracy"
+    discrete = True
     bottoms = (2, 2)
     kind = "sink"
     fixed_bottoms = frozenset({0, 1})

@@ -26,3 +26,6 @@ class Softmax(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         axis_index(self.axis, len(bottoms[0]))
         return [bottoms[0]]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return bottoms[0][self.axis]

@@ -22,6 +22,7 @@ class SPP(Op):
     """
 
     type = "SPP"
+    chooses = True
 
     pyramid_height: int
     method: str
@@ -63,3 +64,6 @@ class SPP(Op):
         if len(shapes) == 1:  # a single level stays as it is pooled
             return shapes
         return [(bottoms[0][0], sum(math.prod(shape[1:]) for shape in shapes))]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0][2:])

@@ -19,6 +19,7 @@ class Threshold(Op):
 
     type = "Threshold"
     in_place = True
+    discrete = True
     fixed_bottoms = frozenset({0})
 
     threshold: float

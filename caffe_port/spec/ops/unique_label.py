@@ -22,6 +22,7 @@ class UniqueLabel(Op):
     """
 
     type = "UniqueLabel"
+    discrete = True
     fixed_bottoms = frozenset({0})
 
     max_labels: int

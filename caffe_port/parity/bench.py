@@ -1,0 +1,139 @@
+"""Runs single layers of a net on given tensors, forward and backward, and leaves the net as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from caffe_port.parity.topology import Layer, Plan
+
+
+class Blobs(Protocol):
+    """What a forward pass returns: tensors by name, and their diffs after a backward pass."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def diff(self, name: str, /) -> Tensor | None: ...
+
+
+class Net(Protocol):
+    """What verification needs of a net; ``caffe_port.Net`` has it."""
+
+    @property
+    def spec(self) -> Plan: ...
+    def __call__(
+        self, inputs: Mapping[str, Tensor], /, *, keep: Literal["outputs", "all"] | list[str]
+    ) -> Blobs: ...
+    def run_layer(self, name: str, bottoms: list[Tensor], /) -> tuple[Tensor, ...]: ...
+    def layer_params(self, name: str, /) -> Sequence[Tensor]: ...
+    def module(self, name: str, /) -> torch.nn.Module: ...
+    def to(self, dtype: torch.dtype, /) -> Any: ...
+
+
+def copy_as(net: Net, dtype: torch.dtype) -> Net:
+    """A copy of the net with parameters of that type; a run of it leaves the net as it was."""
+    duplicate: Net = copy.deepcopy(net).to(dtype)
+    return duplicate
+
+
+class Bench:
+    """One copy of a net, whose layers are run one at a time.
+
+    Args:
+        net: it is copied.
+        dtype: float32 or float64, of all that is computed.
+    """
+
+    def __init__(self, net: Net, dtype: torch.dtype) -> None:
+        self.net = copy_as(net, dtype)
+        self.dtype = dtype
+
+    def params(self, layer: Layer) -> list[Tensor]:
+        """Copies of nothing: the layer's parameters, detached."""
+        return [param.detach() for param in self.net.layer_params(layer.name)]
+
+    def forward(
+        self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        """All tops, without gradients. ``params`` replace the layer's own for this run."""
+        with torch.no_grad(), self._unchanged(layer, params):
+            return self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
+
+    def state(
+        self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Copies of the parameters as a forward pass leaves them (BatchNorm's statistics)."""
+        with torch.no_grad(), self._unchanged(layer, params):
+            self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
+            return [param.detach().clone() for param in self.net.layer_params(layer.name)]
+
+    def backward(
+        self,
+        layer: Layer,
+        bottoms: Sequence[Tensor],
+        diffs: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        params: Sequence[Tensor] | None = None,
+    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """Diffs of the bottoms and of the parameters.
+
+        Args:
+            layer: the layer.
+            bottoms: what it reads.
+            diffs: of its tops; None where there is none.
+            wanted: the bottoms whose diffs are computed.
+            params: replace the layer's own for this run.
+        Returns:
+            None for what has no diff.
+        """
+        leaves = [
+            bottom.detach().requires_grad_(want)
+            for bottom, want in zip(bottoms, wanted, strict=True)
+        ]
+        with torch.enable_grad(), self._unchanged(layer, params):
+            tops = self.net.run_layer(layer.name, list(leaves))
+            own = list(self.net.layer_params(layer.name))
+            pairs = [
+                (top, diff.reshape(top.shape).to(top.dtype))
+                for top, diff in zip(tops, diffs, strict=True)
+                if diff is not None and top.requires_grad
+            ]
+            sources = [leaf for leaf in (*leaves, *own) if leaf.requires_grad]
+            if not pairs or not sources:
+                return [None] * len(leaves), [None] * len(own)
+            found = torch.autograd.grad(
+                [top for top, _ in pairs], sources, [diff for _, diff in pairs], allow_unused=True
+            )
+        by_id = {id(source): gradient for source, gradient in zip(sources, found, strict=True)}
+        return [by_id.get(id(leaf)) for leaf in leaves], [by_id.get(id(param)) for param in own]
+
+    @contextlib.contextmanager
+    def _unchanged(self, layer: Layer, params: Sequence[Tensor] | None) -> Iterator[None]:
+        """Puts ``params`` in place of the layer's own; takes back what the run changes."""
+        own = list(self.net.layer_params(layer.name))
+        buffers = self.net.module(layer.name)._buffers
+        kept_buffers = {name: None if b is None else b.clone() for name, b in buffers.items()}
+        # of its parameters a layer itself changes statistics only, which no solver learns
+        fixed = getattr(layer.op, "frozen_params", False)
+        state = [param for param in own if fixed or not param.requires_grad]
+        kept = [(tensor, tensor.detach().clone()) for tensor in state]
+        originals = [param.data for param in own]
+        if params is not None:
+            for param, replacement in zip(own, params, strict=True):
+                param.data = replacement.clone() if fixed else replacement
+        try:
+            yield
+        finally:
+            if params is not None:
+                for param, original in zip(own, originals, strict=True):
+                    param.data = original
+            with torch.no_grad():
+                for tensor, value in kept:
+                    tensor.copy_(value)
+            buffers.clear()
+            buffers.update(kept_buffers)

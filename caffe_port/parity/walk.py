@@ -1,0 +1,370 @@
+"""Walks through a net layer by layer, each layer on what a run gave it, so errors do not add up.
+
+A layer gets the bottoms of the run, and on the way back the run's diffs of its tops. Layers that
+work in place share one array in Caffe, so the blobs between them were never kept: they are computed
+here from the blob's first writer. Where a run did not keep a blob, the port fills it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from caffe_port.parity import rounding
+from caffe_port.parity.bench import Bench
+from caffe_port.parity.rounding import Term
+from caffe_port.parity.tolerance import FILLED, TIE_OF_PEAK
+from caffe_port.parity.topology import Layer, Topology, is_random
+from caffe_port.parity.values import Floats, Values, tensor
+
+Kind: TypeAlias = Literal["data", "after", "diff", "pdiff"]
+Key: TypeAlias = "str | tuple[str, int]"
+
+
+class UnknownBlobError(Exception):
+    """A blob that is needed is not known, or depends on a random draw."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one blob or parameter should be.
+
+    Args:
+        kind, key: which one.
+        term: its value and error; None where nothing computes it, which leaves zeros.
+        missing: why it is not known; "" where it is.
+        random: it is a random draw.
+    """
+
+    kind: Kind
+    key: Key
+    term: Term | None
+    missing: str = ""
+    random: bool = False
+
+
+class Calculator(Protocol):
+    """How a layer is computed."""
+
+    bench: Bench
+
+    def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
+    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
+    def backward(
+        self,
+        layer: Layer,
+        bottoms: list[Term],
+        diffs: list[Term | None],
+        wanted: list[bool],
+    ) -> tuple[list[Term | None], list[Term | None]]: ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """In float64, with the error that a float32 computation may have."""
+
+    bench: Bench
+
+    def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
+        return rounding.forward(self.bench, layer, bottoms)
+
+    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
+        return rounding.state(self.bench, layer, bottoms)
+
+    def backward(
+        self,
+        layer: Layer,
+        bottoms: list[Term],
+        diffs: list[Term | None],
+        wanted: list[bool],
+    ) -> tuple[list[Term | None], list[Term | None]]:
+        return rounding.backward(self.bench, layer, bottoms, diffs, wanted)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """As the port computes it, without errors."""
+
+    bench: Bench
+
+    def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
+        return [Term(top) for top in self.bench.forward(layer, [b.value for b in bottoms])]
+
+    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
+        return [Term(p) for p in self.bench.state(layer, [b.value for b in bottoms])]
+
+    def backward(
+        self,
+        layer: Layer,
+        bottoms: list[Term],
+        diffs: list[Term | None],
+        wanted: list[bool],
+    ) -> tuple[list[Term | None], list[Term | None]]:
+        given = [None if diff is None else diff.value for diff in diffs]
+        found = self.bench.backward(layer, [b.value for b in bottoms], given, wanted)
+        first, second = ([None if g is None else Term(g) for g in part] for part in found)
+        return first, second
+
+
+@dataclass
+class Walk:
+    """One way through the net.
+
+    Args:
+        calculator: what computes the layers.
+        filler: what fills in blobs that the run did not keep; None for the calculator itself.
+        topology: of the net.
+        phase: of the net.
+        inputs: blobs that were fed.
+        values: the run; unknown blobs are added to it.
+        seeds: diffs set on outputs.
+        changed: layers whose parameters the forward pass changes.
+        without_diff: blobs for which Caffe computed no diff.
+    """
+
+    calculator: Calculator
+    filler: Calculator | None
+    topology: Topology
+    phase: str
+    inputs: Mapping[str, Floats]
+    values: Values
+    seeds: dict[str, Floats]
+    changed: frozenset[str]
+    without_diff: frozenset[str]
+    _sums: dict[str, list[Term]] = field(default_factory=dict)
+    _users: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    _gradients: dict[int, tuple[int, Term | None, str]] = field(default_factory=dict)
+    _blocked: dict[str, str] = field(default_factory=dict)
+
+    # forward
+
+    def forward(self) -> Iterator[Result]:
+        """Every blob that a layer writes, and the parameters that the pass changes."""
+        for blob in self.topology.blobs:
+            writers = self.topology.writers[blob]
+            if not writers:
+                continue
+            try:
+                terms, states = self._written(blob)
+            except UnknownBlobError as error:
+                drawn = any(is_random(layer, self.phase) for layer in writers)
+                yield Result("data", blob, None, str(error), drawn)
+                continue
+            yield Result("data", blob, terms[-1])
+            for layer, params in states:
+                for index, term in enumerate(params):
+                    yield Result("after", (layer, index), term)
+            if blob not in self.values.data:
+                self._fill(blob, terms[-1])
+
+    def _written(self, blob: str) -> tuple[list[Term], list[tuple[str, list[Term]]]]:
+        """The blob after each of its writers; for a fed blob it begins with what was fed."""
+        terms: list[Term] = []
+        states: list[tuple[str, list[Term]]] = []
+        writers = self.topology.writers[blob]
+        if blob in writers[0].bottoms:
+            terms.append(Term(self._tensor(self.inputs[blob])))
+        for layer in writers:
+            if is_random(layer, self.phase):
+                raise UnknownBlobError(f"layer '{layer.name}' draws random numbers")
+            bottoms = [terms[-1] if b == blob else self.seen(b) for b in layer.bottoms]
+            terms.append(self.calculator.forward(layer, bottoms)[layer.tops.index(blob)])
+            if layer.name in self.changed and blob == layer.tops[0]:
+                states.append((layer.name, self.calculator.state(layer, bottoms)))
+        return terms, states
+
+    def _fill(self, blob: str, term: Term) -> None:
+        if self.filler is None:
+            self.values.filled[blob] = term.value
+            return
+        value: Term | None = None
+        for layer in self.topology.writers[blob]:
+            bottoms = [
+                value if b == blob and value is not None else Term(self.seen(b).value.float())
+                for b in layer.bottoms
+            ]
+            value = self.filler.forward(layer, bottoms)[layer.tops.index(blob)]
+        assert value is not None
+        self.values.filled[blob] = value.value
+        if term.variance is not None:
+            self.values.variance[blob] = FILLED**2 * term.variance
+
+    def _tensor(self, values: Floats) -> Tensor:
+        return tensor(values, self.calculator.bench.dtype)
+
+    def seen(self, blob: str) -> Term:
+        """The blob as its readers see it."""
+        if blob in self.values.data:
+            return Term(self._tensor(self.values.data[blob]))
+        if blob in self.values.filled:
+            value = self.values.filled[blob].to(self.calculator.bench.dtype)
+            return Term(value, self.values.variance.get(blob))
+        raise UnknownBlobError(f"blob '{blob}' was not recorded and cannot be computed")
+
+    # backward
+
+    def backward(self) -> Iterator[Result]:
+        """The diff of every blob, from the outputs back, and the parameters' gradients."""
+        self._find_users()
+        for layer in reversed(self.topology.layers):
+            if set(layer.tops) & set(layer.bottoms):
+                continue  # with its blob
+            for top in dict.fromkeys(layer.tops):
+                yield from self._finish(top)
+            try:
+                self._pass_back(layer)
+            except UnknownBlobError as error:
+                yield from self._unknown(layer, str(error))
+            yield from self._done(layer)
+        for blob in self.topology.blobs:
+            first = self.topology.writers[blob][:1]
+            if not first or blob in first[0].bottoms:
+                yield from self._finish(blob)
+
+    def _pass_back(self, layer: Layer) -> None:
+        wanted = [self._wants(layer, i) for i in range(len(layer.bottoms))]
+        diffs = [self._known_diff(top) for top in layer.tops]
+        for top, diff in zip(layer.tops, diffs, strict=True):
+            if diff is None and top in self._blocked:
+                raise UnknownBlobError(self._blocked[top])
+        if all(diff is None for diff in diffs):
+            return
+        if is_random(layer, self.phase):
+            raise UnknownBlobError(f"layer '{layer.name}' draws random numbers")
+        bottoms = [self.seen(bottom) for bottom in layer.bottoms]
+        found, gradients = self.calculator.backward(layer, bottoms, diffs, wanted)
+        for bottom, term in zip(layer.bottoms, found, strict=True):
+            if term is not None:
+                self._sums.setdefault(bottom, []).append(term)
+        self._add_gradients(layer, gradients)
+
+    def _finish(self, blob: str) -> Iterator[Result]:
+        """The blob's diff: the sum of its readers', passed back through in-place layers."""
+        terms = self._sums.pop(blob, [])
+        if blob in self.seeds:
+            terms.append(Term(self._tensor(self.seeds[blob])))
+        chain = self._chain(blob)
+        total = _sum(terms)
+        try:
+            if blob in self._blocked:
+                raise UnknownBlobError(self._blocked[blob])
+            if blob in self.without_diff:
+                total = None
+            elif total is not None and chain:
+                total = self._through(blob, chain, total)
+        except UnknownBlobError as error:
+            drawn = any(is_random(layer, self.phase) for layer in chain)
+            yield Result("diff", blob, None, str(error), drawn)
+            for layer in chain:
+                yield from self._unknown(layer, str(error))
+                yield from self._done(layer)
+            return
+        yield Result("diff", blob, total)
+        for layer in chain:
+            yield from self._done(layer)
+        if blob not in self.values.diffs and total is not None:
+            self.values.filled_diffs[blob] = total.value.float()
+            if total.variance is not None:
+                self.values.diff_variance[blob] = FILLED**2 * total.variance
+
+    def _through(self, blob: str, chain: tuple[Layer, ...], diff: Term) -> Term | None:
+        terms = self._written(blob)[0][-len(chain) - 1 : -1]
+        seen = self.seen(blob).value
+        found: Term | None = diff
+        for place, (layer, before) in reversed(list(enumerate(zip(chain, terms, strict=True)))):
+            if found is None:
+                return None
+            decides = getattr(layer.op, "kink_at_zero", False)
+            last = all(later.type == "Dropout" for later in chain[place + 1 :])
+            value = _on_side_of(before.value, seen.reshape(before.value.shape)) if (
+                decides and last
+            ) else before.value
+            own = Term(value, None if decides else before.variance)
+            bottoms = [own if b == blob else self.seen(b) for b in layer.bottoms]
+            diffs: list[Term | None] = [found if top == blob else None for top in layer.tops]
+            wanted = [b == blob or self._wants(layer, i) for i, b in enumerate(layer.bottoms)]
+            back, gradients = self.calculator.backward(layer, bottoms, diffs, wanted)
+            self._add_gradients(layer, gradients)
+            found = None
+            for bottom, term in zip(layer.bottoms, back, strict=True):
+                if bottom == blob:
+                    found = term
+                elif term is not None:
+                    self._sums.setdefault(bottom, []).append(term)
+        return found
+
+    def _chain(self, blob: str) -> tuple[Layer, ...]:
+        writers = self.topology.writers[blob]
+        return writers[0 if writers and blob in writers[0].bottoms else 1 :]
+
+    def _wants(self, layer: Layer, index: int) -> bool:
+        needed = getattr(layer, "bottom_needs_backward", None)
+        bottom = layer.bottoms[index]
+        if bottom in self.without_diff:
+            return False
+        return True if needed is None or bottom in self.values.diffs else bool(needed[index])
+
+    def _known_diff(self, blob: str) -> Term | None:
+        if blob in self.without_diff:
+            return None
+        if blob in self.values.diffs:
+            return Term(self._tensor(self.values.diffs[blob]))
+        if blob in self.values.filled_diffs:
+            value = self.values.filled_diffs[blob].to(self.calculator.bench.dtype)
+            return Term(value, self.values.diff_variance.get(blob))
+        return None
+
+    # parameters
+
+    def _find_users(self) -> None:
+        for layer in self.topology.layers:
+            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
+                self._users.setdefault(id(param), []).append((layer.name, index))
+        self._gradients = {key: (len(users), None, "") for key, users in self._users.items()}
+
+    def _add_gradients(self, layer: Layer, gradients: list[Term | None]) -> None:
+        own = self.calculator.bench.net.layer_params(layer.name)
+        for param, term in zip(own, gradients, strict=True):
+            left, known, missing = self._gradients[id(param)]
+            total = _sum([t for t in (known, term) if t is not None])
+            self._gradients[id(param)] = (left, total, missing)
+
+    def _unknown(self, layer: Layer, reason: str) -> Iterator[Result]:
+        for bottom in layer.bottoms:
+            self._blocked.setdefault(bottom, reason)
+        for param in self.calculator.bench.net.layer_params(layer.name):
+            left, known, _ = self._gradients[id(param)]
+            self._gradients[id(param)] = (left, known, reason)
+        return iter(())
+
+    def _done(self, layer: Layer) -> Iterator[Result]:
+        """Gradients to which no further layer adds."""
+        for param in self.calculator.bench.net.layer_params(layer.name):
+            left, total, missing = self._gradients[id(param)]
+            self._gradients[id(param)] = (left - 1, total, missing)
+            if left == 1:
+                for key in self._users[id(param)]:
+                    yield Result("pdiff", key, None if missing else total, missing)
+
+
+def _sum(terms: list[Term]) -> Term | None:
+    if not terms:
+        return None
+    value, variance = terms[0].value, terms[0].variance
+    for term in terms[1:]:
+        value = value + term.value.reshape(value.shape)
+        if term.variance is not None:
+            added = term.sigma.reshape(value.shape) ** 2
+            variance = added if variance is None else variance + added
+    return Term(value, variance)
+
+
+def _on_side_of(value: Tensor, seen: Tensor) -> Tensor:
+    """The value, moved to the side of 0 on which the run saw it; only where it is nearly 0."""
+    differs = (value > 0) != (seen > 0)
+    near = value.abs() <= TIE_OF_PEAK * value.abs().max() if value.numel() else differs
+    return torch.where(differs & near, seen, value)
