@@ -1,4 +1,4 @@
-"""Runs single layers of a net on given tensors, forward and backward, and leaves the net as it was."""
+"""Runs single layers of a net on given tensors, forward and backward, without changing the net."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class Bench:
         self.dtype = dtype
 
     def params(self, layer: Layer) -> list[Tensor]:
-        """Copies of nothing: the layer's parameters, detached."""
+        """The layer's parameters, detached."""
         return [param.detach() for param in self.net.layer_params(layer.name)]
 
     def forward(
         self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
         """All tops, without gradients. ``params`` replace the layer's own for this run."""
-        with torch.no_grad(), self._unchanged(layer, params):
+        with torch.no_grad(), self.unchanged(layer, params):
             return self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
 
     def state(
         self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """Copies of the parameters as a forward pass leaves them (BatchNorm's statistics)."""
-        with torch.no_grad(), self._unchanged(layer, params):
+        with torch.no_grad(), self.unchanged(layer, params):
             self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
             return [param.detach().clone() for param in self.net.layer_params(layer.name)]
 
@@ -95,7 +95,7 @@ class Bench:
             bottom.detach().requires_grad_(want)
             for bottom, want in zip(bottoms, wanted, strict=True)
         ]
-        with torch.enable_grad(), self._unchanged(layer, params):
+        with torch.enable_grad(), self.unchanged(layer, params):
             tops = self.net.run_layer(layer.name, list(leaves))
             own = list(self.net.layer_params(layer.name))
             pairs = [
@@ -113,7 +113,7 @@ class Bench:
         return [by_id.get(id(leaf)) for leaf in leaves], [by_id.get(id(param)) for param in own]
 
     @contextlib.contextmanager
-    def _unchanged(self, layer: Layer, params: Sequence[Tensor] | None) -> Iterator[None]:
+    def unchanged(self, layer: Layer, params: Sequence[Tensor] | None = None) -> Iterator[None]:
         """Puts ``params`` in place of the layer's own; takes back what the run changes."""
         own = list(self.net.layer_params(layer.name))
         buffers = self.net.module(layer.name)._buffers

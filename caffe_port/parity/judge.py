@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import torch
 
 from caffe_port.parity import ties
-from caffe_port.parity.compare import Comparison, Verdict, compare, compare_equal
-from caffe_port.parity.isolate import run_isolated
+from caffe_port.parity.bench import Bench, Net, copy_as
+from caffe_port.parity.compare import Comparison, Exact, Verdict, compare, compare_equal
 from caffe_port.parity.meta import Array
 from caffe_port.parity.recording import Recording
-from caffe_port.parity.run import Net, Run, array, copy_as, run, tensor
-from caffe_port.parity.tolerance import (
-    LAYER,
-    LAYER_PARAMETER_GRADIENT,
-    NET,
-    NET_PARAMETER_GRADIENT,
-    TIE,
+from caffe_port.parity.tolerance import PER_ELEMENT
+from caffe_port.parity.topology import Layer, Topology
+from caffe_port.parity.values import (
+    Floats,
+    PortRun,
+    Values,
+    array,
+    check_inputs,
+    has_backward,
+    recorded_values,
+    run_port,
+    seeds,
 )
-from caffe_port.parity.topology import Layer, Topology, is_random
-
-Kind = Literal["param", "data", "after", "diff", "pdiff"]
+from caffe_port.parity.walk import Calculator, ExactCalculator, PlainCalculator, Result, Walk
 
 
 @dataclass(frozen=True)
@@ -37,39 +41,64 @@ class Row:
         comparison: the verdict and its figures.
     """
 
-    kind: Kind
+    kind: str
     name: str
     layers: tuple[str, ...]
     comparison: Comparison
 
 
 class Judge:
-    """Makes the rows, one kind after the other."""
+    """Makes the rows, one kind after the other.
+
+    Caffe's run and the port's are each compared with the exact results of every layer on the
+    numbers that the layer was given in that run.
+
+    Args:
+        net: the port; it is copied.
+        recording: Caffe's run.
+        topology: of the net.
+        isolate: the port's run is one of single layers on Caffe's bottoms, not of the whole net.
+    """
 
     def __init__(self, net: Net, recording: Recording, topology: Topology, isolate: bool) -> None:
-        runner = run_isolated if isolate else run
-        self.net = copy_as(net, torch.float32)
-        self.phase = net.spec.phase
-        self.recording, self.topology, self.isolate = recording, topology, isolate
-        self.port: Run
-        self.exact: Run
-        self.runner = runner
-        single = isolate or topology.is_single_layer
-        self.tolerance = LAYER if single else NET
-        self.gradient_tolerance = LAYER_PARAMETER_GRADIENT if single else NET_PARAMETER_GRADIENT
-        self.e_caffe: dict[str, float] = {}
+        check_inputs(net, recording)
+        self.net, self.recording = net, recording
+        self.topology, self.isolate = topology, isolate
+        self.backward = has_backward(recording)
+        self.exact = Bench(net, torch.float64)
+        self.plain = PlainCalculator(Bench(net, torch.float32))
+        self.caffe = recorded_values(recording)
+        self.port: PortRun | None = None
 
     def rows(self) -> Iterator[Row]:
         yield from self.param_rows()
-        runs = [
-            self.runner(copy_as(self.net, dtype), self.recording, self.topology, dtype)
-            for dtype in (torch.float32, torch.float64)
-        ]
-        self.port, self.exact = runs
-        yield from self.data_rows()
-        yield from self.after_rows()
-        yield from self.diff_rows()
-        yield from self.pdiff_rows()
+        if not self.isolate:
+            self.port = run_port(copy_as(self.net, torch.float32), self.recording, self.topology)
+        caffe = self.walk(ExactCalculator(self.exact), self.caffe, self.plain)
+        if self.port is not None:
+            port = self.walk(ExactCalculator(self.exact), self.port.values, None)
+        else:
+            port = self.walk(self.plain, recorded_values(self.recording), None)
+        yield from self._of_walks(zip(caffe.forward(), port.forward(), strict=True))
+        yield from self.unknown_data_rows()
+        if self.backward:
+            yield from self._of_walks(zip(caffe.backward(), port.backward(), strict=True))
+            yield from self.unknown_diff_rows()
+
+    def walk(self, calculator: Calculator, values: Values, filler: Calculator | None) -> Walk:
+        diffs = self.recording.diffs
+        none = frozenset(blob for blob in diffs if self.backward and not diffs[blob].any())
+        return Walk(
+            calculator,
+            filler,
+            self.topology,
+            self.net.spec.phase,
+            self.recording.inputs,
+            values,
+            seeds(self.recording, self.topology) if self.backward else {},
+            frozenset(layer for layer, _ in self.recording.after),
+            none,
+        )
 
     def param_rows(self) -> Iterator[Row]:
         """Weights must be Caffe's, bit for bit, or nothing else means anything."""
@@ -79,132 +108,165 @@ class Judge:
             port = array(params[index]) if index < len(params) else None
             yield Row("param", f"{layer}/{index}", (layer,), compare_equal(port, caffe))
 
-    def data_rows(self) -> Iterator[Row]:
-        for blob in self.topology.blobs:
-            layers = self.topology.writers[blob]
-            names = tuple(layer.name for layer in layers)
-            yield Row("data", blob, names, self.judge_data(blob, layers))
+    def unknown_data_rows(self) -> Iterator[Row]:
+        """What was fed, and what Caffe recorded but the net does not have."""
         for blob in self.recording.data:
+            if not self.topology.writers.get(blob):
+                port = self.recording.inputs.get(blob) if blob in self.topology.writers else None
+                yield Row("data", blob, (), compare_equal(port, self.recording.data[blob]))
+
+    def unknown_diff_rows(self) -> Iterator[Row]:
+        for blob in self.recording.diffs:
             if blob not in self.topology.writers:
-                comparison = compare_equal(None, self.recording.data[blob])
-                yield Row("data", blob, (), comparison)
+                reason = "the port has no such blob"
+                yield Row("diff", blob, (), Comparison(Verdict.FAIL, reason))
+        used = {(layer.name) for layer in self.topology.layers}
+        for layer, index in self.recording.param_diffs:
+            if layer not in used:
+                failed = Comparison(Verdict.FAIL, "the port has no such parameter")
+                yield Row("pdiff", f"{layer}/{index}", (layer,), failed)
 
-    def judge_data(self, blob: str, layers: tuple[Layer, ...]) -> Comparison:
-        if unjudged := self.unjudged(blob, layers):
-            return unjudged
-        port, caffe = self.port.data.get(blob), self.recording.data[blob]
-        if not layers:
-            return compare_equal(port, caffe)
-        maker = layers[0]
-        if ties.is_choice(maker, maker.tops.index(blob)):
-            plain = compare_equal(port, caffe)
-            if port is None or plain.differing in (None, 0):
-                return plain
-            return compare_equal(
-                port, caffe, tied=self.tied_choices(maker, port.reshape(caffe.shape), caffe)
-            )
-        result = compare(port, self.exact.data.get(blob), caffe, self.tolerance)
-        if result.verdict is Verdict.PASS:
-            self.e_caffe[blob] = result.e_caffe or 0.0
-        if result.verdict is Verdict.FAIL and maker.type in ties.COUNTING:
-            return self.forgive_counts(maker, blob, result)
-        return result
+    def _of_walks(self, results: Iterator[tuple[Result, Result]]) -> Iterator[Row]:
+        for caffe, port in results:
+            assert (caffe.kind, caffe.key) == (port.kind, port.key)
+            name = caffe.key if isinstance(caffe.key, str) else "/".join(map(str, caffe.key))
+            recorded = self._recorded(caffe)
+            if recorded is None:
+                comparison = self._not_recorded(caffe)
+                if comparison is None:
+                    continue
+            else:
+                comparison = self._comparison(caffe, port, recorded)
+            yield Row(caffe.kind, name, self._layers(caffe), comparison)
 
-    def unjudged(self, blob: str, layers: tuple[Layer, ...]) -> Comparison | None:
-        drawn = [layer.name for layer in layers if is_random(layer, self.phase)]
-        if drawn or (not self.isolate and blob in self.topology.random_data):
-            return Comparison(Verdict.RANDOM, _random_reason(drawn))
-        if blob not in self.recording.data:
-            if layers and layers[0].type == "Split":
-                return Comparison(Verdict.NOT_RECORDED, "a copy for readers Caffe's net had not")
-            if self.recording.meta.complete:
-                return Comparison(Verdict.FAIL, "Caffe, which kept every blob, has no such blob")
-            return Comparison(Verdict.NOT_RECORDED, "not among the blobs chosen to be recorded")
-        if ("data", blob) in self.port.skipped:
-            return Comparison(Verdict.NOT_RECORDED, self.port.skipped["data", blob])
-        return None
+    def _recorded(self, result: Result) -> Array | None:
+        sources: dict[str, Mapping[Any, Array]] = {
+            "data": self.recording.data, "diff": self.recording.diffs,
+            "after": self.recording.after, "pdiff": self.recording.param_diffs,
+        }  # fmt: skip
+        return sources[result.kind].get(result.key)
 
-    def tied_choices(self, layer: Layer, port: Array, caffe: Array) -> ties.Places | None:
-        scores = layer.bottoms[0]
-        if scores not in self.recording.data:
+    def _layers(self, result: Result) -> tuple[str, ...]:
+        if not isinstance(result.key, str):
+            return (result.key[0],)
+        writers = self.topology.writers[result.key]
+        if result.kind == "data":
+            return tuple(layer.name for layer in writers)
+        readers = self.topology.readers.get(result.key, ()) + writers[1:]
+        return tuple(layer.name for layer in readers)
+
+    def _not_recorded(self, result: Result) -> Comparison | None:
+        if result.kind != "data" or not isinstance(result.key, str):
             return None
-        error = 0.0 if self.isolate else TIE * self.e_caffe.get(scores, 0.0)
-        return ties.choice_ties(layer, self.recording.data[scores], port, caffe, error)
+        if self.topology.writers[result.key][0].type == "Split":
+            return Comparison(Verdict.NOT_RECORDED, "a copy for readers Caffe's net had not")
+        if self.recording.meta.complete:
+            return Comparison(Verdict.FAIL, "Caffe, which kept every blob, has no such blob")
+        return Comparison(Verdict.NOT_RECORDED, "not among the blobs chosen to be recorded")
 
-    def forgive_counts(self, layer: Layer, blob: str, failed: Comparison) -> Comparison:
-        """An accuracy may differ by scores that tie, if the layer itself counts as Caffe does."""
-        scores, labels = layer.bottoms[:2]
-        if self.isolate or scores not in self.recording.data or labels not in self.recording.data:
-            return failed
-        bottoms = [tensor(self.recording.data[b], torch.float32) for b in layer.bottoms]
-        alone = array(self.net.run_layer(layer.name, bottoms)[layer.tops.index(blob)])
-        tied = ties.count_ties(
-            self.recording.data[scores],
-            self.recording.data[labels],
-            TIE * self.e_caffe.get(scores, 0.0),
-        )
-        if tied == 0 or compare_equal(alone, self.recording.data[blob]).differing != 0:
-            return failed
-        reason = f"differs by ties of Caffe's scores ({tied}); equal on Caffe's own bottoms"
-        return replace(failed, verdict=Verdict.PASS, reason=reason, ties=tied, where=None)
+    def _comparison(self, caffe: Result, port: Result, recorded: Array) -> Comparison:
+        if caffe.missing:
+            verdict = Verdict.RANDOM if caffe.random else Verdict.NOT_RECORDED
+            return Comparison(verdict, caffe.missing)
+        found = self._found(port, recorded)
+        if caffe.kind == "diff" and caffe.term is None:
+            return self._without_diff(found, recorded)
+        exact = _exact(caffe, recorded)
+        port_exact = exact
+        if self.port is not None:
+            port_exact = _exact(port, recorded)
+        choice = self._choice(caffe)
+        if choice is not None:
+            result = self._compare_choice(choice, found, port_exact, recorded, exact)
+        else:
+            result = compare(found, port_exact, recorded, exact)
+        return self._with_distance(caffe, result, found, recorded)
 
-    def after_rows(self) -> Iterator[Row]:
-        for (layer, index), caffe in self.recording.after.items():
-            key = (layer, index)
-            if self.isolate:
-                reason = "only a run of the whole net changes it as Caffe's did"
-                result = Comparison(Verdict.NOT_RECORDED, reason)
-            elif self.touches_random(layer):
-                result = Comparison(Verdict.RANDOM, _random_reason([]))
-            else:
-                port, exact = self.port.after.get(key), self.exact.after.get(key)
-                result = compare(port, exact, caffe, self.tolerance)
-            yield Row("after", f"{layer}/{index}", (layer,), result)
+    def _found(self, result: Result, recorded: Array) -> Floats | None:
+        """What the port has."""
+        if self.port is None:
+            if result.term is None:
+                return np.zeros_like(recorded)
+            return array(result.term.value)
+        run = self.port
+        if isinstance(result.key, str):
+            known = run.values.data if result.kind == "data" else run.values.diffs
+            return known.get(result.key)
+        return (run.after if result.kind == "after" else run.param_diffs).get(result.key)
 
-    def diff_rows(self) -> Iterator[Row]:
-        known = [blob for blob in reversed(self.topology.blobs) if blob in self.recording.diffs]
-        extra = [blob for blob in self.recording.diffs if blob not in self.topology.writers]
-        for blob in known + extra:
-            readers = self.topology.readers.get(blob, ()) + self.topology.writers.get(blob, ())[1:]
-            names = tuple(layer.name for layer in readers)
-            yield Row("diff", blob, names, self.judge_diff(blob))
+    def _without_diff(self, found: Floats | None, recorded: Array) -> Comparison:
+        if recorded.any():
+            return Comparison(Verdict.FAIL, "the port computes no diff here, Caffe does")
+        if self.isolate:
+            return Comparison(Verdict.NOT_RECORDED, "Caffe computed no diff for it")
+        if found is not None and found.any():
+            reason = "Caffe computes no diff here (all 0), the port does"
+            return Comparison(Verdict.FAIL, reason, recorded.shape)
+        return compare_equal(found, recorded)
 
-    def judge_diff(self, blob: str) -> Comparison:
-        if not self.isolate and blob in self.topology.random_diffs:
-            return Comparison(Verdict.RANDOM, _random_reason([]))
-        if ("diff", blob) in self.port.skipped:
-            return Comparison(Verdict.NOT_RECORDED, self.port.skipped["diff", blob])
-        port, caffe = self.port.diffs.get(blob), self.recording.diffs[blob]
-        if self.isolate and port is None and blob in self.topology.outputs:
-            return Comparison(Verdict.NOT_RECORDED, "an output: its diff is set, not computed")
-        result = compare(port, self.exact.diffs.get(blob), caffe, self.tolerance)
-        if result.verdict is Verdict.FAIL and port is not None and port.any() and not caffe.any():
-            return replace(result, reason="Caffe computes no diff here (all 0), the port does")
+    def _choice(self, result: Result) -> Layer | None:
+        """The layer, where the blob holds indices that it chose."""
+        if result.kind != "data" or not isinstance(result.key, str):
+            return None
+        maker = self.topology.writers[result.key][0]
+        return maker if ties.is_choice(maker, maker.tops.index(result.key)) else None
+
+    def _compare_choice(
+        self, layer: Layer, found: Floats | None, port_exact: Exact, caffe: Array, exact: Exact
+    ) -> Comparison:
+        """Indices must be right for the very scores that they were chosen from."""
+        scores = layer.bottoms[0]
+        right = exact.value.astype(np.float32)
+        tied = None
+        if scores in self.caffe.variance:
+            error = 2 * PER_ELEMENT * float(self.caffe.variance[scores].max().sqrt())
+            chosen_from = array(self.caffe.filled[scores])
+            tied = ties.choice_ties(layer, chosen_from, right.reshape(caffe.shape), caffe, error)
+        result = compare_equal(right, caffe, tied=tied)
+        own = compare_equal(found, port_exact.value.astype(np.float32))
+        if result.verdict is Verdict.PASS and own.verdict is Verdict.FAIL:
+            result = own
         return result
 
-    def pdiff_rows(self) -> Iterator[Row]:
-        for (layer, index), caffe in self.recording.param_diffs.items():
-            name, key = f"{layer}/{index}", (layer, index)
-            if ("pdiff", name) in self.port.skipped:
-                result = Comparison(Verdict.NOT_RECORDED, self.port.skipped["pdiff", name])
-            elif not self.isolate and self.touches_random(layer):
-                result = Comparison(Verdict.RANDOM, _random_reason([]))
-            else:
-                port, exact = self.port.param_diffs.get(key), self.exact.param_diffs.get(key)
-                result = compare(port, exact, caffe, self.gradient_tolerance)
-            yield Row("pdiff", name, (layer,), result)
+    def _with_distance(
+        self, result: Result, comparison: Comparison, found: Floats | None, recorded: Array
+    ) -> Comparison:
+        """Adds how far the port's blob is from Caffe's, and places that ties decided."""
+        if found is None or found.size != recorded.size:
+            return comparison
+        found = found.reshape(recorded.shape)
+        if self._choice(result) is not None:
+            differing = int((found != recorded).sum())
+            reason = comparison.reason
+            if comparison.verdict is Verdict.PASS and differing:
+                reason = f"{differing} places differ, all by scores equal within rounding"
+                return replace(comparison, reason=reason, differing=differing, ties=differing)
+            return comparison
+        if isinstance(result.key, str) and result.key in self.topology.random_blobs(result.kind):
+            return comparison
+        finite = np.abs(recorded) < np.float32(1e37)
+        gaps = np.abs(found.astype(np.float64) - recorded)[finite]
+        comparison = replace(comparison, distance=float(gaps.max(initial=0.0)))
+        if result.kind == "diff" and self.port is not None:
+            return self._with_ties(str(result.key), comparison)
+        return comparison
 
-    def touches_random(self, name: str) -> bool:
-        """A blob of the layer, or the diff of one of its tops, depends on a random draw."""
-        for layer in self.topology.layers:
-            if layer.name == name:
-                blobs = {*layer.bottoms, *layer.tops}
-                found = blobs & self.topology.random_data
-                return bool(found or set(layer.tops) & self.topology.random_diffs)
-        return False
+    def _with_ties(self, blob: str, comparison: Comparison) -> Comparison:
+        """Counts places where a layer takes another route in the port's run than in Caffe's."""
+        assert self.port is not None
+        found = ties.routes_that_differ(
+            self.plain.bench, self.topology, blob, self.caffe, self.port.values
+        )
+        if not found:
+            return comparison
+        words = f"{found.count} places decided by values equal within rounding, as {found.first}"
+        reason = f"{comparison.reason}; {words}" if comparison.reason else words
+        return replace(comparison, ties=found.count, reason=reason)
 
 
-def _random_reason(drawn: list[str]) -> str:
-    if drawn:
-        return f"layer '{drawn[0]}' draws random numbers"
-    return "depends on a layer that draws random numbers"
+def _exact(result: Result, recorded: Array) -> Exact:
+    term = result.term
+    if term is None:
+        zeros = np.zeros(recorded.shape)
+        return Exact(zeros, zeros)
+    return Exact(array(term.value), array(term.sigma), term.refine)

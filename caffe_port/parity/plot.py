@@ -11,23 +11,22 @@ from caffe_port.parity.verify import VerifyResult
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 280, 56, 26, 14
 
 #: Decades shown. Smaller errors, 0 among them, are drawn on the lower edge.
-LOWEST, HIGHEST = -9, 0
+LOWEST, HIGHEST = -5, 4
 
 
 def error_plot(result: VerifyResult) -> Html:
-    """e_port and e_caffe as parts of the peak, one step per row, in the order of the table."""
+    """Errors as parts of what correct rounding may reach, in the order of the table."""
     rows = [row for row in result.rows if row.comparison.e_port is not None]
     series = (
-        ("e_caffe", "var(--warn)", [row.comparison.caffe_relative for row in rows]),
-        ("e_port", "var(--accent)", [row.comparison.port_relative for row in rows]),
+        ("Caffe", "var(--warn)", [row.comparison.caffe_share for row in rows]),
+        ("port", "var(--accent)", [row.comparison.port_share for row in rows]),
     )
     parts = [_decade(power) for power in range(LOWEST, HIGHEST + 1)]
-    parts.append(_limit(result.caffe_limit))
     for number, (name, colour, values) in enumerate(series):
         known = [value for value in values if value is not None]
         parts.append(_line(known, colour))
         parts += [
-            _dot(i, len(rows), value, colour, f"{_title(row)}: {name} {value:.2e} of the peak")
+            _dot(i, len(rows), value, colour, f"{_title(row)}: {name} {value:.2g} of the bound")
             for i, (row, value) in enumerate(zip(rows, known, strict=True))
         ]
         x = LEFT + 8 + 90 * number
@@ -53,18 +52,10 @@ def _x(index: int, count: int) -> float:
 
 def _decade(power: int) -> str:
     y = _y(10.0**power)
+    look = 'var(--fail)" stroke-dasharray="6 4' if power == 0 else "var(--line)"
     return (
-        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}" stroke="var(--line)"/>'
+        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}" stroke="{look}"/>'
         f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end" fill="var(--soft)">1e{power}</text>'
-    )
-
-
-def _limit(value: float) -> str:
-    y = _y(value)
-    return (
-        f'<line x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}" stroke="var(--fail)" '
-        f'stroke-dasharray="6 4"/><text x="{WIDTH}" y="{y - 5}" text-anchor="end" '
-        f'fill="var(--fail)">limit of e_caffe</text>'
     )
 
 

@@ -18,7 +18,7 @@ from caffe_port.printing import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-JSON_FORMAT, JSON_VERSION = "caffe_port parity", 1
+JSON_FORMAT, JSON_VERSION = "caffe_port parity", 2
 
 STYLES = {
     Verdict.PASS: "green",
@@ -39,7 +39,6 @@ def as_dict(result: VerifyResult) -> dict[str, Any]:
         "oracle": recording.meta.oracle,
         "phase": recording.meta.phase,
         "isolated": result.isolated,
-        "caffe_limit": result.caffe_limit,
         "passed": result.passed,
         "first_bad": None if first is None else _row_dict(first),
         "counts": {verdict.value: result.count(verdict) for verdict in Verdict},
@@ -92,6 +91,10 @@ def _row_dict(row: Row) -> dict[str, Any]:
         "e_port_relative": _finite(c.port_relative),
         "e_caffe": _finite(c.e_caffe),
         "e_caffe_relative": _finite(c.caffe_relative),
+        "ratio": _finite(c.ratio),
+        "port_share_of_bound": _finite(c.port_share),
+        "caffe_share_of_bound": _finite(c.caffe_share),
+        "distance": _finite(c.distance),
         "ulps": _finite(c.ulps),
         "verdict": c.verdict.value,
         "reason": c.reason,

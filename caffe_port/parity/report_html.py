@@ -26,20 +26,24 @@ KINDS = {
     Verdict.NOT_RECORDED: "info",
 }
 
-MEANING = f"""Three runs are compared: real Caffe's recording (float32), the port in float32, and
-the port in float64, which stands for the exact answer. e_caffe and e_port are the largest distances
-of the first two from the third; beside each stands its part of the blob's peak.
+MEANING = f"""Every layer is computed in float64 on the very numbers that it was given: once on
+those that Caffe recorded, once on those of the port's own float32 run. These results are exact but
+for float64. e_caffe and e_port are the largest distances of Caffe's and the port's float32 results
+from them, as parts of the blob's peak; errors of earlier layers take no part.
 
-A row passes when e_port is at most {tolerance.PORT_TO_CAFFE:g} times e_caffe, or within
-{tolerance.ULPS_OF_PEAK:g} float32 units in the last place of the peak (for a parameter's gradient
-also {tolerance.PARAMETER_GRADIENT:g} of it): the port rounds as well as Caffe.
+A row passes when no element of either is further from the exact result than correct float32
+arithmetic can bring it: {tolerance.PER_ELEMENT:g} standard errors, which follow from the magnitudes
+that were summed for that element; and {tolerance.ROOT_MEAN_SQUARE:g} in the root mean square of a
+large blob. "port" and "Caffe" show the errors as parts of this bound: above 100 % it is no rounding
+but another computation. The ratio of the two errors is shown for information; it depends on the
+BLAS that Caffe used.
 
-And e_caffe may be at most {tolerance.CAFFE_LAYER:g} of the peak for one layer,
-{tolerance.CAFFE_NET:g} for a whole net: more is no rounding but another computation. A wrong layer
-shows here.
+"distance" is that of the port's blob, in a run of the whole net, from Caffe's: rounding of all
+layers before it, added up.
 
-Labels and masks must be equal, except where Caffe's own scores tie within its error; such places
-are counted. 'random' marks blobs that depend on a random draw."""
+Labels and masks must be equal to those that the recorded scores give. Places where the port's run
+and Caffe's decide differently between values that are equal within rounding are counted. 'random'
+marks blobs that are a random draw."""
 
 
 def page_of(result: VerifyResult) -> str:
@@ -48,12 +52,12 @@ def page_of(result: VerifyResult) -> str:
     how = "each layer alone on Caffe's bottoms" if result.isolated else "the whole net"
     sections = [
         html.section("Result", *_result(result)),
-        html.section("Errors along the net", error_plot(result)),
+        html.section("Errors along the net, as parts of the bound", error_plot(result)),
         html.section("Blob by blob", parity_table(result)),
         html.section("What the verdicts mean", *map(html.paragraph, MEANING.split("\n\n"))),
         html.section("Versions", _versions(result)),
     ]
-    subtitle = f"held against {recording.name}, phase {recording.meta.phase}, {how}"
+    subtitle = f"compared with {recording.name}, phase {recording.meta.phase}, {how}"
     return html.page(f"Parity of {result.net}", sections, subtitle=subtitle)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from caffe_port.parity import partial_sums
 from caffe_port.parity.bench import Bench
+from caffe_port.parity.partial_sums import Refine
 from caffe_port.parity.tolerance import OPERATIONS, UNIT, sum_variance
 from caffe_port.parity.topology import Layer
 
@@ -29,10 +30,12 @@ class Term:
         value: what it is.
         variance: sigma^2 of a float32 computation of it, in a shape that broadcasts to the
             value's; None where the value is given.
+        refine: better standard errors of chosen elements, for sums of products.
     """
 
     value: Tensor
     variance: Tensor | None = None
+    refine: Refine | None = None
 
     @property
     def sigma(self) -> Tensor:
@@ -73,7 +76,9 @@ def forward(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
         amplitudes = [*_amplitudes(layer, bottoms), *(torch.zeros_like(p) for p in params)]
         spread = _responses(run, inputs, amplitudes, tops, whole=False)
         own = [a if b is None else a + b**2 for a, b in zip(own, spread, strict=True)]
-    return [Term(top, variance) for top, variance in zip(tops, own, strict=True)]
+    # what only bends at 0 leaves the errors of a sum as they are
+    refine = bottoms[0].refine if bottoms and _fact(layer, "kink_at_zero") else None
+    return [Term(top, variance, refine) for top, variance in zip(tops, own, strict=True)]
 
 
 def state(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
@@ -115,9 +120,7 @@ def backward(
     def run(inputs: Sequence[Tensor]) -> Tensors:
         some = iter(inputs[split[1] :])
         tops = [None if diff is None else next(some) for diff in given]
-        found = bench.backward(
-            layer, inputs[: split[0]], tops, wanted, inputs[split[0] : split[1]]
-        )
+        found = bench.backward(layer, inputs[: split[0]], tops, wanted, inputs[split[0] : split[1]])
         return [*found[0], *found[1]]
 
     present = [diff for diff in diffs if diff is not None]
@@ -141,13 +144,13 @@ def backward(
         amplitudes += [torch.zeros_like(param) for param in params]
         amplitudes += [term.sigma for term in present]
         spread = _responses(run, inputs, amplitudes, base, whole=False)
-        own = [
-            a if a is None or b is None else a + b**2 for a, b in zip(own, spread, strict=True)
-        ]
+        own = [a if a is None or b is None else a + b**2 for a, b in zip(own, spread, strict=True)]
     terms = [
         None if value is None else Term(value, variance)
         for value, variance in zip(base, own, strict=True)
     ]
+    if _fact(layer, "kink_at_zero") and terms[0] is not None:
+        terms[0] = replace(terms[0], refine=present[0].refine)
     return terms[: split[0]], terms[split[0] :]
 
 
@@ -183,7 +186,7 @@ def _linear_top(
     if bottoms[0].variance is not None:
         no_bias = [weights[0], *(torch.zeros_like(weight) for weight in weights[1:])]
         variance = variance + bench.forward(layer, [bottoms[0].sigma ** 2], no_bias)[0]
-    return Term(top, variance)
+    return Term(top, variance, partial_sums.of_top(bench, layer, bottoms[0].value))
 
 
 def _linear_backward(
@@ -217,7 +220,9 @@ def _linear_backward(
         for extra in ([*spread[0], *spread[1]][index], [None, *moved][index]):
             if extra is not None:
                 variance = variance + extra
-        terms.append(Term(value, variance))
+        param = None if index == 0 else index - 1
+        refine = partial_sums.of_diff(bench, layer, bottom, diff.value, param)
+        terms.append(Term(value, variance, refine))
     return terms[: len(found[0])], terms[len(found[0]) :]
 
 

@@ -11,9 +11,11 @@ from caffe_port.parity.compare import Verdict
 from caffe_port.parity.judge import Row
 from caffe_port.parity.verify import VerifyResult
 
-#: Columns of the parity table, in the terminal and on the page; these are left-aligned:
+#: Columns of the parity table, in the terminal and on the page. e_port and e_caffe are parts of the
+#: peak, "ratio" is e_port / e_caffe, "port" and "Caffe" the errors as parts of the bound, and
+#: "distance" is that of the port's blob from Caffe's, of the peak. These are left-aligned:
 WORDS = ("", "layer", "blob", "verdict", "reason")
-FIGURES = ("shape", "peak", "e_port", "of peak", "e_caffe", "of peak")
+FIGURES = ("shape", "peak", "e_port", "e_caffe", "ratio", "port", "Caffe", "distance")
 HEADERS = (*WORDS[:3], *FIGURES, *WORDS[3:])
 
 
@@ -67,24 +69,32 @@ def footnotes(result: VerifyResult) -> list[str]:
     """What the table leaves out, and ties."""
     notes = []
     if unrecorded := result.count(Verdict.NOT_RECORDED):
-        notes.append(f"{unrecorded} arrays were not recorded or cannot be held against anything.")
+        notes.append(f"{unrecorded} arrays were not recorded or cannot be compared.")
     if random := result.count(Verdict.RANDOM):
         notes.append(f"{random} arrays depend on random draws and were not compared.")
     if ties := sum(row.comparison.ties for row in result.rows):
-        notes.append(f"{ties} labels were decided by scores that tie within Caffe's own error.")
+        notes.append(f"{ties} places were decided by values that are equal within rounding.")
     return notes
 
 
 def cells_of(row: Row) -> list[str]:
     """One row as text, in the order of ``HEADERS``."""
     c = row.comparison
-    numbers = (c.peak, c.e_port, c.port_relative, c.e_caffe, c.caffe_relative)
-    figures = [_number(value) for value in numbers]
+    peak = c.peak or 0.0
+    apart = c.distance / peak if c.distance is not None and peak else c.distance
+    figures = [_number(c.peak), _number(c.port_relative), _number(c.caffe_relative)]
+    figures += [_number(c.ratio), _percent(c.port_share), _percent(c.caffe_share), _number(apart)]
     if c.differing is not None and c.verdict in (Verdict.PASS, Verdict.FAIL):
-        figures[1:] = [f"{c.differing} differ", "", "", ""]
+        figures[1:] = [f"{c.differing} differ", *[""] * 5]
     shape = " x ".join(map(str, c.shape)) if c.shape else ""
     layer = " + ".join(row.layers)
     return [row.kind, layer, row.name, shape, *figures, c.verdict.value, c.reason]
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f"{share:.0%}" if share < 10 else f"{share:.3g} x"
 
 
 def _number(value: float | None) -> str:

@@ -1,22 +1,25 @@
-"""Results that must be equal, and the only excuse for a difference: a tie of Caffe's own scores.
+"""Choices between values that are equal within rounding.
 
-A label is decided by which of two scores is larger. Where the two differ by no more than Caffe's
-own distance to the exact scores, either label is right, and the place is counted instead of
-failed.
+A label is decided by which of two scores is larger, max pooling by which element of a window is.
+Caffe's run and the port's may decide differently where the values are equal within rounding. Each
+run is compared with what is exact for its own numbers, so neither is wrong; the places are counted.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
-from caffe_port.parity.topology import Layer
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caffe_port.parity.bench import Bench
+from caffe_port.parity.topology import Layer, Topology
+from caffe_port.parity.values import Values, array, tensor
 
 Scores = NDArray[np.float32]
 Places = NDArray[np.bool_]
-
-#: Top ratios of counts over labels decided by scores.
-COUNTING = frozenset({"Accuracy", "SegAccuracy"})
 
 
 def is_choice(layer: Layer, top: int) -> bool:
@@ -55,24 +58,61 @@ def choice_ties(
     return (np.abs(picked[0] - picked[1]) <= error).reshape(caffe.shape)
 
 
-def count_ties(scores: Scores, labels: Scores, error: float) -> int:
-    """Positions where a class's score ties with the label's, or the two best tie.
+@dataclass(frozen=True)
+class Routes:
+    """Places of a blob that a layer treats differently in two runs.
 
     Args:
-        scores: (N, C, ...) as Caffe recorded them.
-        labels: as many labels as positions; those outside [0, C) are skipped.
-        error: two scores that differ by at most this tie.
+        count: how many; a window of max pooling that chooses another element counts twice.
+        first: the index of the first, in Caffe's axis order.
     """
-    by_class = np.moveaxis(scores, 1, -1).reshape(-1, scores.shape[1]).astype(np.float64)
-    flat = labels.reshape(-1)
-    if scores.shape[1] < 2 or len(flat) != len(by_class):
-        return 0
-    valid = (flat >= 0) & (flat < scores.shape[1])
-    by_class, index = by_class[valid], flat[valid].astype(np.int64)
-    own = np.take_along_axis(by_class, index[:, None], 1)
-    near_label = (np.abs(by_class - own) <= error).sum(1) > 1
-    best = np.sort(by_class, 1)
-    return int((near_label | (best[:, -1] - best[:, -2] <= error)).sum())
+
+    count: int
+    first: tuple[int, ...]
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+def routes_that_differ(
+    bench: Bench, topology: Topology, blob: str, caffe: Values, port: Values
+) -> Routes:
+    """Where the readers of a blob that choose (max pooling, ReLU, ...) choose differently.
+
+    Both runs' data are right within rounding, so the values between which they choose are equal
+    within it. The route is read off the diff of the blob when all diffs of the tops are 1.
+
+    Args:
+        bench: a float32 copy of the net.
+        topology: of the net.
+        blob: which blob.
+        caffe, port: the two runs.
+    """
+    readers = [*topology.readers.get(blob, ()), *topology.writers[blob][1:]]
+    differ: Places | None = None
+    for layer in readers:
+        if not (getattr(layer.op, "chooses", False) or getattr(layer.op, "kink_at_zero", False)):
+            continue
+        sides = [_route(bench, layer, blob, run) for run in (caffe, port)]
+        if sides[0] is None or sides[1] is None:
+            continue
+        places = sides[0] != sides[1].reshape(sides[0].shape)
+        differ = places if differ is None else differ | places
+    if differ is None or not differ.any():
+        return Routes(0, ())
+    first = tuple(int(i) for i in np.unravel_index(int(differ.argmax()), differ.shape))
+    return Routes(int(differ.sum()), first)
+
+
+def _route(bench: Bench, layer: Layer, blob: str, run: Values) -> NDArray[np.floating] | None:
+    if any(bottom not in run.data for bottom in layer.bottoms):
+        return None
+    bottoms = [tensor(run.data[bottom], torch.float32) for bottom in layer.bottoms]
+    tops = bench.forward(layer, bottoms)
+    ones: list[Tensor | None] = [torch.ones_like(top) for top in tops]
+    wanted = [bottom == blob for bottom in layer.bottoms]
+    diffs, _ = bench.backward(layer, bottoms, ones, wanted)
+    return next((array(diff) for diff in diffs if diff is not None), None)
 
 
 def _pick(table: Scores, index: NDArray[np.floating], axis: int) -> NDArray[np.float64] | None:

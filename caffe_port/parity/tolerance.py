@@ -28,6 +28,8 @@ The bounds below are multiples of sigma.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 #: Unit roundoff of float32.
@@ -41,8 +43,13 @@ OPERATIONS = 4.0
 #: uniform or worse correlated; over all recordings the largest seen is stated in docs/verify.md.
 PER_ELEMENT = 8.0
 
-#: The largest root mean square, over a blob, of error / sigma. Recursive summation gives 1/sqrt(3).
+#: The largest root mean square, over a large blob, of error / sigma. Recursive summation in an
+#: order unrelated to the values gives 1/sqrt(3).
 ROOT_MEAN_SQUARE = 1.5
+
+#: Where an element exceeds its bound, it may still be this many times as far off as recursive
+#: summation in float32, carried out on its own products, is.
+PLAIN_SUM = 2.0
 
 #: Blobs that were not recorded are filled in by the port, which rounds as Caffe did: two roundings.
 FILLED = 2.0**0.5
@@ -65,3 +72,11 @@ def sum_variance(total: Tensor, squares: Tensor, length: float) -> Tensor:
     """
     sequential = length * (total * total / 9 + squares / 6)
     return UNIT**2 * (sequential + (total * total + squares) / 3)
+
+
+def mean_square_limit(count: int) -> float:
+    """The largest root mean square of error / sigma over a blob of ``count`` elements.
+
+    A blob of one element may have the error of one element.
+    """
+    return ROOT_MEAN_SQUARE + PER_ELEMENT / math.sqrt(max(count, 1))

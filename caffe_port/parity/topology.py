@@ -68,6 +68,10 @@ class Topology:
         """Only one layer computes anything."""
         return sum(layer.type not in PLUMBING for layer in self.layers) <= 1
 
+    def random_blobs(self, kind: str) -> frozenset[str]:
+        """Blobs whose data ("data") or diff ("diff") depends on a random draw."""
+        return self.random_data if kind == "data" else self.random_diffs
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Blobs no layer reads."""

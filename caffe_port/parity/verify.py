@@ -1,14 +1,14 @@
-"""Holds a net against a recording of real Caffe, blob by blob, and names the first bad layer."""
+"""Compares a net with a recording of real Caffe, blob by blob, and names the first bad layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from caffe_port.errors import ParityError
+from caffe_port.parity.bench import Net
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.judge import Judge, Row
 from caffe_port.parity.recording import Recording
-from caffe_port.parity.run import Net
 from caffe_port.parity.topology import study
 
 
@@ -18,16 +18,14 @@ class VerifyResult:
 
     Args:
         net: its name.
-        recording: what it was held against.
-        isolated: each layer ran alone on Caffe's bottoms.
-        caffe_limit: largest e_caffe, as a part of the peak, that was accepted.
+        recording: what it was compared with.
+        isolated: the port ran single layers on Caffe's bottoms, not the whole net.
         rows: parameters, blobs in net order, changed parameters, diffs from the outputs back.
     """
 
     net: str
     recording: Recording
     isolated: bool
-    caffe_limit: float
     rows: tuple[Row, ...]
 
     @property
@@ -52,13 +50,17 @@ def verify(
     isolate: bool = False,
     keep_going: bool = True,
 ) -> VerifyResult:
-    """Runs the port in float32 and in float64 on Caffe's inputs and judges every recorded blob.
+    """Compares every recorded blob, of Caffe and of the port, with the exact result of its layer.
+
+    Exact is the port's layer in float64 on the very numbers that the layer was given: by Caffe, as
+    recorded, and in the port's own run of the whole net. Both must be within the bound of
+    ``parity.tolerance``. See docs/verify.md.
 
     Args:
         net: the port; it is copied, not changed.
         recording: of the same net.
-        isolate: run each layer alone on Caffe's bottoms.
-        keep_going: judge everything; otherwise stop at the first bad row.
+        isolate: the port runs each layer alone on Caffe's bottoms, instead of the whole net.
+        keep_going: compare everything; otherwise stop at the first bad row.
     Raises:
         ParityError: the recording is of another phase, lacks an input, or holds nothing that can
             be compared.
@@ -76,8 +78,7 @@ def verify(
         rows.append(row)
         if row.comparison.verdict is Verdict.FAIL and not keep_going:
             break
-    limit = judge.tolerance.caffe
-    result = VerifyResult(net.spec.name, recording, isolate, limit, tuple(rows))
+    result = VerifyResult(net.spec.name, recording, isolate, tuple(rows))
     # Inputs and weights alone prove nothing.
     work = (row for row in rows if row.layers and row.kind != "param")
     if result.passed and not any(row.comparison.verdict is Verdict.PASS for row in work):

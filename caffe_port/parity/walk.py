@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from caffe_port.parity import rounding
-from caffe_port.parity.bench import Bench
+from caffe_port.parity.bench import Bench, Net
 from caffe_port.parity.rounding import Term
 from caffe_port.parity.tolerance import FILLED, TIE_OF_PEAK
-from caffe_port.parity.topology import Layer, Topology, is_random
+from caffe_port.parity.topology import Layer, Topology, is_random, study
 from caffe_port.parity.values import Floats, Values, tensor
 
 Kind: TypeAlias = Literal["data", "after", "diff", "pdiff"]
@@ -50,8 +50,8 @@ class Result:
 class Calculator(Protocol):
     """How a layer is computed."""
 
-    bench: Bench
-
+    @property
+    def bench(self) -> Bench: ...
     def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
     def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
     def backward(
@@ -64,7 +64,7 @@ class Calculator(Protocol):
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactCalculator:
     """In float64, with the error that a float32 computation may have."""
 
     bench: Bench
@@ -86,7 +86,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Plain:
+class PlainCalculator:
     """As the port computes it, without errors."""
 
     bench: Bench
@@ -139,6 +139,8 @@ class Walk:
     _users: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
     _gradients: dict[int, tuple[int, Term | None, str]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
+    _unfit: dict[str, str] = field(default_factory=dict)
+    _sizes: dict[str, int] = field(default_factory=dict)
 
     # forward
 
@@ -154,6 +156,7 @@ class Walk:
                 drawn = any(is_random(layer, self.phase) for layer in writers)
                 yield Result("data", blob, None, str(error), drawn)
                 continue
+            self._check_size(blob, terms[-1].value)
             yield Result("data", blob, terms[-1])
             for layer, params in states:
                 for index, term in enumerate(params):
@@ -177,6 +180,13 @@ class Walk:
                 states.append((layer.name, self.calculator.state(layer, bottoms)))
         return terms, states
 
+    def _check_size(self, blob: str, computed: Tensor) -> None:
+        """What the run has in another size cannot be given to a layer."""
+        self._sizes[blob] = computed.numel()
+        if blob in self.values.data and self.values.data[blob].size != computed.numel():
+            found, wanted = list(self.values.data[blob].shape), list(computed.shape)
+            self._unfit[blob] = f"blob '{blob}' has shape {found}, expected {wanted}"
+
     def _fill(self, blob: str, term: Term) -> None:
         if self.filler is None:
             self.values.filled[blob] = term.value
@@ -198,6 +208,8 @@ class Walk:
 
     def seen(self, blob: str) -> Term:
         """The blob as its readers see it."""
+        if blob in self._unfit:
+            raise UnknownBlobError(self._unfit[blob])
         if blob in self.values.data:
             return Term(self._tensor(self.values.data[blob]))
         if blob in self.values.filled:
@@ -280,9 +292,11 @@ class Walk:
                 return None
             decides = getattr(layer.op, "kink_at_zero", False)
             last = all(later.type == "Dropout" for later in chain[place + 1 :])
-            value = _on_side_of(before.value, seen.reshape(before.value.shape)) if (
-                decides and last
-            ) else before.value
+            value = (
+                _on_side_of(before.value, seen.reshape(before.value.shape))
+                if (decides and last)
+                else before.value
+            )
             own = Term(value, None if decides else before.variance)
             bottoms = [own if b == blob else self.seen(b) for b in layer.bottoms]
             diffs: list[Term | None] = [found if top == blob else None for top in layer.tops]
@@ -312,7 +326,10 @@ class Walk:
         if blob in self.without_diff:
             return None
         if blob in self.values.diffs:
-            return Term(self._tensor(self.values.diffs[blob]))
+            known = self.values.diffs[blob]
+            if known.size != self._sizes.get(blob, known.size):
+                raise UnknownBlobError(f"the diff of '{blob}' has another size than the blob")
+            return Term(self._tensor(known))
         if blob in self.values.filled_diffs:
             value = self.values.filled_diffs[blob].to(self.calculator.bench.dtype)
             return Term(value, self.values.diff_variance.get(blob))
@@ -352,8 +369,8 @@ class Walk:
 
 
 def _sum(terms: list[Term]) -> Term | None:
-    if not terms:
-        return None
+    if len(terms) < 2:
+        return terms[0] if terms else None
     value, variance = terms[0].value, terms[0].variance
     for term in terms[1:]:
         value = value + term.value.reshape(value.shape)
@@ -368,3 +385,22 @@ def _on_side_of(value: Tensor, seen: Tensor) -> Tensor:
     differs = (value > 0) != (seen > 0)
     near = value.abs() <= TIE_OF_PEAK * value.abs().max() if value.numel() else differs
     return torch.where(differs & near, seen, value)
+
+
+def of_whole_net(net: Net, inputs: Mapping[str, Floats]) -> dict[str, Term]:
+    """Every blob with the error that a float32 run of the whole net may have there.
+
+    For a run that cannot be looked into, such as another engine's. Errors add up layer by layer:
+    each blob is filled in by the port, whose own rounding counts too. The values are exact results
+    on filled-in numbers; compare with the net in float64 instead.
+
+    Args:
+        net: it is copied.
+        inputs: blob name -> float32 array.
+    """
+    topology = study(net.spec, frozenset(inputs))
+    exact = ExactCalculator(Bench(net, torch.float64))
+    plain = PlainCalculator(Bench(net, torch.float32))
+    values, phase = Values(dict(inputs), {}), net.spec.phase
+    walk = Walk(exact, plain, topology, phase, inputs, values, {}, frozenset(), frozenset())
+    return {str(result.key): result.term for result in walk.forward() if result.term is not None}

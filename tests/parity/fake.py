@@ -76,6 +76,9 @@ class FakeNet(torch.nn.Module):
             )
         self.change, self.permuted = change or {}, permuted
 
+    def module(self, name: str) -> torch.nn.Module:
+        return torch.nn.Module()  # no layer has buffers
+
     def layer_params(self, name: str) -> list[Tensor]:
         return [self.weights[key] for key in (f"{name}_0", f"{name}_1") if key in self.weights]
 

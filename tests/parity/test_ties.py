@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from caffe_port.parity.ties import choice_ties, count_ties, is_choice
+from caffe_port.parity.ties import choice_ties, is_choice
 from tests.parity.fake import FakeLayer
 
 
@@ -59,15 +59,3 @@ def test_what_is_a_choice():
     assert not is_choice(values, 0)
     pooling = FakeLayer("p", "Pooling", ("x",), ("p", "mask"))
     assert [is_choice(pooling, top) for top in (0, 1)] == [False, True]
-
-
-def test_count_ties_looks_at_the_label_and_at_the_best_two():
-    scores = np.zeros((1, 3, 1, 4), np.float32)
-    scores[0, :, 0, 0] = [1, 1, 0]  # the best two tie
-    scores[0, :, 0, 1] = [2, 1, 1]  # the label's score ties with another
-    scores[0, :, 0, 2] = [2, 1, 0]
-    scores[0, :, 0, 3] = [1, 1, 1]  # ignored
-    labels = np.array([2, 2, 2, 255], np.float32).reshape(1, 1, 1, 4)
-    assert count_ties(scores, labels, 0.0) == 2
-    assert count_ties(scores, labels, 1.0) == 3
-    assert count_ties(scores, labels[..., :3], 1.0) == 0

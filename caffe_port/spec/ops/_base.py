@@ -67,6 +67,7 @@ class Op:
         sums_products: each top element is a sum of products of one bottom's and one parameter's
             elements (plus a bias); the verification bounds its rounding by these products.
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
+        kink_at_zero: elementwise, keeps the sign, and its slope changes at 0.
         chooses: the diffs go where a comparison of the bottoms' values sends them.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
@@ -85,6 +86,7 @@ class Op:
     sums_products: ClassVar[bool] = False
     discrete: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
+    kink_at_zero: ClassVar[bool] = False
 
     @classmethod
     def has_backward(cls) -> bool:

@@ -19,6 +19,7 @@ class ELU(Op):
 
     type = "ELU"
     in_place = True
+    kink_at_zero = True
 
     alpha: float
 

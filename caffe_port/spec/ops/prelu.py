@@ -21,6 +21,7 @@ class PReLU(Op):
 
     type = "PReLU"
     in_place = True
+    kink_at_zero = True
 
     channel_shared: bool
     filler: caffe_pb2.FillerParameter

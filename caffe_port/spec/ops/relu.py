@@ -15,6 +15,7 @@ class ReLU(Op):
 
     type = "ReLU"
     in_place = True
+    kink_at_zero = True
 
     negative_slope: float
 
