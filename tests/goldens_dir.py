@@ -15,6 +15,7 @@ def _beside(name: str) -> Path | None:
 
 
 FULL_GOLDENS = _beside("goldens")
+FULL_WIDE = _beside("goldens_wide")
 VOC_SAMPLE = _beside("voc_sample")
 FULL_SHAPES = _beside("shapes_voc")
 
@@ -27,7 +28,13 @@ def cases(kind: str) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
+def wide_cases() -> list[Path]:
+    """Layers of published width, each recorded with one of two BLAS libraries."""
+    beside = [] if FULL_WIDE is None else sorted(p.parent for p in FULL_WIDE.glob("*/*/case.json"))
+    return beside or sorted(path.parent for path in (GOLDENS / "wide").glob("*/case.json"))
+
+
 def dialect_of(case: Path) -> str:
     """Whose Caffe made a recording; the same text can mean two things (Accuracy's ties)."""
-    oracles = {"bvlc": "bvlc", "deeplab": "deeplab2", "deeplab1": "deeplab1"}
-    return oracles[case.name.partition("_")[0]]
+    oracles = {"deeplab": "deeplab2", "deeplab1": "deeplab1"}
+    return oracles.get(case.name.partition("_")[0], "bvlc")

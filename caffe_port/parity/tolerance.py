@@ -45,7 +45,7 @@ PER_ELEMENT = 8.0
 
 #: The largest root mean square, over a large blob, of error / sigma. Recursive summation in an
 #: order unrelated to the values gives 1/sqrt(3).
-ROOT_MEAN_SQUARE = 1.5
+ROOT_MEAN_SQUARE = 1.2
 
 #: Where an element exceeds its bound, it may still be this many times as far off as recursive
 #: summation in float32, carried out on its own products, is.
@@ -79,4 +79,4 @@ def mean_square_limit(count: int) -> float:
 
     A blob of one element may have the error of one element.
     """
-    return ROOT_MEAN_SQUARE + PER_ELEMENT / math.sqrt(max(count, 1))
+    return ROOT_MEAN_SQUARE + (PER_ELEMENT - ROOT_MEAN_SQUARE) / math.sqrt(max(count, 1))

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from caffe_port.inference.winograd import Winograd, transform_filters
-from caffe_port.parity.tolerance import PORT_TO_CAFFE
 
 
 def _problem(images, channels, tops, height, width, seed=0):
@@ -49,4 +48,4 @@ def test_rounds_as_well_as_the_direct_sum(channels):
     columns = functional.unfold(x.float(), 3, padding=1)[0]
     product = (w.float().flatten(1) @ columns + bias.float()[:, None]).relu().view(exact.shape)
     error, plain = ((y - exact).abs().max() for y in (found, product))
-    assert error <= PORT_TO_CAFFE * plain
+    assert error <= 3 * plain

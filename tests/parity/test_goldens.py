@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from caffe_port import load
-from caffe_port.parity import read_recording, tolerance
+from caffe_port.parity import read_recording
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.table import worst
 from caffe_port.parity.verify import verify
@@ -30,10 +30,8 @@ def test_every_recorded_net_equals_caffe(folder, isolate):
     bad = [(r.kind, r.name, r.comparison.reason) for r in result.rows
            if r.comparison.verdict is Verdict.FAIL]  # fmt: skip
     assert bad == []
-    limit = tolerance.CAFFE_LAYER  # far below what a whole net may show
-    assert 0 < worst(result, "e_caffe")["relative"] < limit
-    # some keep chosen blobs only, of which few have all their bottoms recorded too
-    assert result.count(Verdict.PASS) >= (5 if isolate else 13)
+    assert 0 < worst(result, "e_caffe")["relative"] < 1e-5
+    assert result.count(Verdict.PASS) >= 13
 
 
 @pytest.mark.parametrize("layer", ["conv1_2", "conv3_1", "fc6"])

@@ -22,12 +22,14 @@ ROW = {
     "kind": str, "name": str, "layers": list, "shape": list, "peak": (float, type(None)),
     "e_port": (float, type(None)), "e_port_relative": (float, type(None)),
     "e_caffe": (float, type(None)), "e_caffe_relative": (float, type(None)),
+    "ratio": (float, type(None)), "distance": (float, type(None)),
+    "port_share_of_bound": (float, type(None)), "caffe_share_of_bound": (float, type(None)),
     "ulps": (float, type(None)), "verdict": str, "reason": str, "where": (list, type(None)),
     "differing": (int, type(None)), "ties": int,
 }  # fmt: skip
 TOP = {
     "format": str, "version": int, "net": str, "recording": str, "oracle": str, "phase": str,
-    "isolated": bool, "caffe_limit": float, "passed": bool,
+    "isolated": bool, "passed": bool,
     "first_bad": (dict, type(None)), "counts": dict, "worst": dict, "versions": dict, "rows": list,
 }  # fmt: skip
 

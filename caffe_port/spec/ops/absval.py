@@ -14,6 +14,7 @@ class AbsVal(Op):
     """AbsVal has no options. Source: BVLC/caffe absval_layer.cpp, LayerSetUp."""
 
     type = "AbsVal"
+    chooses = True
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> AbsVal:
