@@ -1,4 +1,4 @@
-"""The two ways in which verification computes a layer: exactly with errors, and as the port does."""
+"""How verification computes a layer: exactly with errors, or as the port does."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_an_average_of_a_window_that_starts_at_the_end_is_refused():
     with pytest.raises(LayerError, match="of 6 starts at its end, where Caffe divides 0 by 0"):
         layer(text, (1, 1, 5, 6))
     net = net_of(f'layer {{ name: "op" {text} }}', (1, 1, 5, 5))
-    with pytest.raises(LayerError, match="'op' .* of 3 starts at its end"):
+    with pytest.raises(LayerError, match=r"'op' .* of 3 starts at its end"):
         net({"b0": torch.ones(1, 1, 5, 3)})
     layer(TEXT.format("pool: AVE kernel_size: 1 stride: 3 round_mode: FLOOR"), (1, 1, 6, 6))
 
