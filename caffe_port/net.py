@@ -31,15 +31,24 @@ Array: TypeAlias = "Tensor | npt.NDArray[np.floating]"
 
 
 class Blobs(dict[str, Tensor]):
-    """Blob name -> data of its last writer, after a forward pass."""
+    """Blob name -> data of its last writer, after a forward pass.
 
-    def __init__(self) -> None:
+    Args:
+        plan: of the pass; without one, or where it does not keep all blobs, no diffs are kept.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
         super().__init__()
         self._first: dict[str, Tensor] = {}
+        self._keeps = plan is not None and plan.keep_all
+        wanted = plan is not None and self._keeps and torch.is_grad_enabled()
+        self._needed = plan.needs_diff if plan is not None and wanted else frozenset()
 
-    def write(self, name: str, data: Tensor, track: bool) -> None:
-        """Sets a blob; with ``track`` its diff is kept after a backward pass."""
-        if track and data.requires_grad and name not in self._first:
+    def write(self, name: str, data: Tensor) -> None:
+        """Sets a blob; it gets a diff where Caffe computes one, also if nothing before it does."""
+        if name in self._needed and data.is_floating_point() and not data.requires_grad:
+            data = data.detach().requires_grad_()
+        if self._keeps and data.requires_grad and name not in self._first:
             data.retain_grad()
             self._first[name] = data
         self[name] = data
@@ -185,7 +194,9 @@ class Net(nn.Module):
         """
         fed = self.fed(inputs)
         plan = self.planned(frozenset(fed), keep)
-        blobs = _first_blobs(fed, plan)
+        blobs = Blobs(plan)
+        for name, data in fed.items():
+            blobs.write(name, data)
         for step in plan.steps:
             bottoms = [
                 blobs[blob] if down else blobs[blob].detach()
@@ -194,7 +205,7 @@ class Net(nn.Module):
             tops = self.run_layer(step.layer.name, bottoms)
             del bottoms
             for name, data in zip(step.layer.tops, tops, strict=True):
-                blobs.write(name, self.placed(data, step.layer.op.kind), plan.keep_all)
+                blobs.write(name, self.placed(data, step.layer.op.kind))
             for name in step.free:
                 del blobs[name]
         for name in fed.keys() - plan.kept:
@@ -328,18 +339,6 @@ class Net(nn.Module):
         from google.protobuf import text_format
 
         return self.spec.text or text_format.MessageToString(self.spec.message())
-
-
-def _first_blobs(fed: Mapping[str, Tensor], plan: Plan) -> Blobs:
-    """What is fed, made to get diffs where Caffe computes some and all blobs are kept."""
-    blobs = Blobs()
-    for name, data in fed.items():
-        wanted = plan.keep_all and torch.is_grad_enabled() and name in plan.needs_diff
-        if wanted and data.is_floating_point() and not data.requires_grad:
-            blobs.write(name, data.detach().requires_grad_(), True)
-        else:
-            blobs.write(name, data, plan.keep_all)
-    return blobs
 
 
 def run_guarded(

@@ -25,7 +25,7 @@ class Plan:
         steps: in order.
         kept: blobs that are returned.
         keep_all: whether these are all blobs, and diffs are kept too.
-        needs_diff: fed blobs that Caffe computes a diff for.
+        needs_diff: blobs that a layer gives a diff to in Caffe.
     """
 
     steps: tuple[Step, ...]
@@ -69,7 +69,7 @@ def make_plan(
         if needed and layer.needs_backward
     }
     steps = _with_frees(layers, kept)
-    return Plan(tuple(steps), kept, keep == "all", frozenset(needs & fed))
+    return Plan(tuple(steps), kept, keep == "all", frozenset(needs))
 
 
 def _runnable(spec: NetSpec, fed: frozenset[str]) -> list[LayerSpec]:

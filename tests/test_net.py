@@ -123,6 +123,20 @@ def test_propagate_down_false_stops_the_gradient():
     assert net.layer_params("b")[0].grad is not None
 
 
+def test_the_diff_of_a_top_is_kept_where_nothing_before_it_gets_one():
+    text = (
+        conv("a", "b0") + 'layer { name: "t" type: "TanH" bottom: "a" top: "t" '
+        'propagate_down: false } layer { name: "s" type: "Reduction" bottom: "t" top: "s" '
+        "loss_weight: 1 }"
+    )
+    net = net_of(text, X)
+    blobs = net(x(), keep="all")
+    blobs["s"].backward()
+    assert blobs.diff("t").eq(1).all()
+    assert blobs.diff("a") is None
+    assert net.layer_params("a")[0].grad is None
+
+
 def test_lr_mult_0_freezes_unless_backward_is_forced():
     text = conv("a", "b0", more="param { lr_mult: 0 }")
     assert [p.requires_grad for p in net_of(text, X).layer_params("a")] == [False, True]

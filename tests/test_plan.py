@@ -54,9 +54,11 @@ def test_chosen_blobs_leave_out_what_they_do_not_need():
     assert names(plan(frozenset({"c"}))) == ["c", "r"]
 
 
-def test_diffs_of_fed_blobs():
-    assert plan("all").needs_diff == frozenset()
-    assert plan("all", text="force_backward: true " + NET).needs_diff == {"x"}
+def test_blobs_that_get_diffs():
+    walked = {"c", "c_r_0_split_0"}  # t leads to no loss, y is a label
+    assert plan("all").needs_diff == walked
+    forced = plan("all", text="force_backward: true " + NET)
+    assert forced.needs_diff == walked | {"x", "c_r_0_split_1"}
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ class Net:
         self._specs = net.spec.layers
         self.blobs = OrderedDict((n, Blob(s)) for n, s in net.spec.shapes.items())
         self._make_params()
+        self._share_parameters()
         self._runner = Runner(net, self.blobs, self.params)
         self._callbacks: dict[str, list[Callable[[int], Any]]] = {name: [] for name in _EVENTS}
         self._set_loss_diffs()
@@ -108,6 +109,17 @@ class Net:
             self.layers.append(face)
             if blobs:
                 self.params[layer.name] = blobs
+
+    def _share_parameters(self) -> None:
+        """Makes the top of a Parameter layer its parameter, data and diff, as in Caffe.
+
+        So its diff is what the top's reader wrote last; with iter_size it does not add up.
+        """
+        for layer in self._specs:
+            if layer.type == "Parameter":
+                (blob,) = self.params[layer.name]
+                if tuple(blob.shape) == layer.top_shapes[0]:
+                    self.blobs[layer.tops[0]] = blob
 
     def _set_loss_diffs(self) -> None:
         for layer in self._specs:

@@ -94,8 +94,13 @@ class Runner:
             bottoms, tops = self._ends(layer)
             module.bind()
             module.code.backward(tops, list(layer.bottom_needs_backward), bottoms)
-        elif layer.bottoms:
+        elif layer.bottoms or not self._is_parameter(layer):
             self._walk_back(layer)
+
+    def _is_parameter(self, layer: LayerSpec) -> bool:
+        """Whether its top is its parameter, so that the top's diff needs no way back."""
+        params = self._params.get(layer.name, ())
+        return not layer.params or (len(params) == 1 and self._blobs[layer.tops[0]] is params[0])
 
     def _walk_back(self, layer: LayerSpec) -> None:
         if layer.name not in self._tape:  # Caffe, too, walks back from whatever the blobs hold

@@ -105,6 +105,9 @@ class WholePass:
         shared = {} if self._modes.compile else dict(own_params(self._net._net))
         for step in self._steps:
             step.own = dict(shared.get(step.layer.name, {}))
+            if step.layer.type == "Parameter":  # its diff is its top's, which is written anew
+                for param in step.module.parameters():
+                    param.grad = None
         losses, total = self._forward()
         learned = [loss for loss in losses if loss.requires_grad]
         if self._scale is not None:

@@ -302,3 +302,17 @@ def test_a_message_makes_a_solver(tmp_path: Path, make: Callable[..., caffe.SGDS
         one.step(2)
     np.testing.assert_array_equal(weights(made)[0], weights(same)[0])
     assert message.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("iter_size", "weight"), [(1, 0.1), (2, 0.2), (3, 0.7 / 3)])
+def test_a_learned_blob_is_its_top(tmp_path: Path, iter_size: int, weight: float) -> None:
+    """As recorded from Caffe 1.0: the diff of the last pass counts, divided by iter_size."""
+    net = """
+layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }
+layer { name: "r" type: "Power" bottom: "p" top: "r" loss_weight: 2 }"""
+    made = caffe.get_solver(solver(tmp_path, f"iter_size: {iter_size}", net))
+    made.net.params["p"][0].data[...] = 0.3
+    made.step(1)
+    for blob in (made.net.params["p"][0], made.net.blobs["p"]):
+        np.testing.assert_allclose(blob.data, weight, rtol=1e-6)
+        np.testing.assert_allclose(blob.diff, 0.1 * 2 / iter_size, rtol=1e-6)

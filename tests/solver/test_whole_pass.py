@@ -52,6 +52,13 @@ layer { name: "b" type: "Convolution" bottom: "a" top: "b" propagate_down: false
 layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "t" top: "loss" }
 layer { name: "more" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "more" }
 """,
+    "a learned blob, whose diff does not add up": """
+layer { name: "w" type: "Parameter" top: "w" parameter_param {
+  shape { dim: 2 dim: 3 dim: 5 dim: 5 } } }
+layer { name: "y" type: "Eltwise" bottom: "x" bottom: "w" top: "y" }
+layer { name: "a" type: "Convolution" bottom: "y" top: "a" %s }
+layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "loss" }
+""",
     "a loss of many numbers": """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" %s }
 layer { name: "p" type: "Power" bottom: "a" top: "p" power_param { power: 2 } loss_weight: 0.1 }
