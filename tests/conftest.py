@@ -1,7 +1,10 @@
 """Settings of all tests."""
 
+import gc
 import os
+import random
 import signal
+import sys
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -43,3 +46,22 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in PARITY:
             item.add_marker("parity")
+
+
+def pytest_runtest_setup():
+    """Every test draws the same numbers, whatever ran before it in its process."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+# Tests are thousands of objects that all stay: searching them for garbage takes seconds.
+gc.disable()
+
+
+def pytest_collection_finish():
+    """Collects garbage from now on, but not among the tests."""
+    gc.freeze()
+    gc.enable()

@@ -14,7 +14,7 @@ _BY_AXES = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:
     """Correlation of (N, C, ...) with (O, C / group, ...), 1 to 3 spatial axes."""
-    run = _BY_AXES[len(window.kernel)]
+    run = _BY_AXES[weight.dim() - 2]
     return run(cover(x, window), weight, bias, window.stride, window.pad, window.dilation, group)
 
 

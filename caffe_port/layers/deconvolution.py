@@ -20,7 +20,7 @@ def deconvolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int
 ) -> Tensor:
     """Transpose of the convolution with (C, O / group, ...), 1 to 3 spatial axes."""
-    run = _BY_AXES[len(window.kernel)]
+    run = _BY_AXES[weight.dim() - 2]
     return run(x, weight, bias, window.stride, window.pad, 0, group, window.dilation)
 
 

@@ -23,18 +23,25 @@ def _x(seed=0):
     return torch.randn(X, generator=torch.Generator().manual_seed(seed))
 
 
+def _are_best(labels, scores):
+    """A label's score is the highest, or equal to it within rounding."""
+    found = scores.gather(1, labels[:, None].long())[:, 0]
+    assert (scores.amax(1) - found).max() <= 1e-6 * scores.abs().max()
+    assert (labels != scores.argmax(1)).float().mean() < 1e-3
+
+
 @pytest.mark.parametrize("size", [None, (65, 49), (64, 30), (1, 1), (9, 49), (2, 9)])
 @pytest.mark.parametrize("options", ["zoom_factor: 8", "zoom_factor: 3", "height: 30 width: 49"])
 def test_enlarged_scores(options, size):
     net = net_of(_zoomed(21, options), X)
     with torch.no_grad():
-        want = net(_x())["s"].argmax(1)
+        scores = net(_x())["s"]
     if size is not None:
-        size = (min(size[0], want.shape[1]), min(size[1], want.shape[2]))
-        want = want[:, : size[0], : size[1]]
+        size = (min(size[0], scores.shape[2]), min(size[1], scores.shape[3]))
+        scores = scores[:, :, : size[0], : size[1]]
     found = net.optimized().labels(_x(), size=size)
     assert found.dtype == torch.uint8
-    assert torch.equal(found.long(), want)
+    _are_best(found, scores)
 
 
 @pytest.mark.parametrize("more", ["", "crop", "shrink"])
@@ -46,8 +53,8 @@ def test_other_scores(more):
     }[more]
     net = net_of(text, X)
     with torch.no_grad():
-        (want,) = (blob.argmax(1) for blob in net(_x()).values())
-    assert torch.equal(net.optimized().labels(_x()).long(), want)
+        (scores,) = net(_x()).values()
+    _are_best(net.optimized().labels(_x()), scores)
 
 
 def test_the_lowest_of_equal_scores_wins():
