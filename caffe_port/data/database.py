@@ -3,22 +3,76 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from caffe_port.data.datum import Datum, read_datum
+from caffe_port.data.leveldb import LevelDbFile, write_leveldb
 from caffe_port.data.lmdb import LmdbFile
+from caffe_port.data.lmdb_writer import write_lmdb
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.transformer import Floats, Transformer
-from caffe_port.errors import DataError
+from caffe_port.errors import DataError, UsageError
+
+BACKENDS = ("lmdb", "leveldb")
+
+
+def open_database(source: PathLike, backend: str) -> LmdbFile | LevelDbFile:
+    """The records of a database, in the order of their keys.
+
+    Args:
+        source: its folder.
+        backend: 'lmdb' or 'leveldb', in any case.
+    Raises:
+        DataError: missing, of the other kind, damaged or empty.
+        UsageError: another backend; plyvel is not installed.
+    """
+    kind, other = _kinds(backend)
+    if _looks_like(source, other) and not _looks_like(source, kind):
+        raise DataError(
+            f"{source}: holds a database of kind {other}, but the backend is {kind}; say {other}"
+        )
+    return LmdbFile(source) if kind == "lmdb" else LevelDbFile(source)
+
+
+def write_database(folder: PathLike, records: Iterable[tuple[bytes, bytes]], backend: str) -> int:
+    """Makes a database of records with ascending keys; returns how many there were.
+
+    Args:
+        folder: made; it must not exist.
+        backend: 'lmdb' or 'leveldb', in any case.
+    Raises:
+        UsageError: another backend; plyvel is not installed; the folder exists.
+    """
+    write = write_lmdb if _kinds(backend)[0] == "lmdb" else write_leveldb
+    return write(folder, records)
+
+
+def check_backend(backend: str) -> str:
+    """The backend in small letters. Raises UsageError where there is no such one."""
+    if backend.lower() not in BACKENDS:
+        raise UsageError(f"the backend is '{backend}'; expected {' or '.join(BACKENDS)}")
+    return backend.lower()
+
+
+def _kinds(backend: str) -> tuple[str, str]:
+    """The backend and the other one."""
+    kind = check_backend(backend)
+    return kind, BACKENDS[1 - BACKENDS.index(kind)]
+
+
+def _looks_like(source: PathLike, kind: str) -> bool:
+    return (Path(source) / ("data.mdb" if kind == "lmdb" else "CURRENT")).is_file()
 
 
 class DatabaseReader:
     """Batches of a Data layer: records in the order of their keys, from the first after the last.
 
     Args:
-        source: an LMDB database.
+        source: a database.
+        backend: 'lmdb' or 'leveldb', in any case.
         batch_size: items per batch.
         transformer: applied to every item.
         skip: records passed over at the start.
@@ -28,10 +82,16 @@ class DatabaseReader:
     """
 
     def __init__(
-        self, source: PathLike, batch_size: int, transformer: Transformer, *, skip: int = 0
+        self,
+        source: PathLike,
+        batch_size: int,
+        transformer: Transformer,
+        *,
+        backend: str = "lmdb",
+        skip: int = 0,
     ) -> None:
         self.batch_size, self.transformer = batch_size, transformer
-        self._database = LmdbFile(source)
+        self._database = open_database(source, backend)
         self._records = self._endless()
         for _ in range(skip):
             next(self._records)
@@ -73,13 +133,13 @@ class DatabaseReader:
             yield from self._database
 
 
-def first_datum(source: PathLike, color: bool | None) -> Datum:
+def first_datum(source: PathLike, color: bool | None, backend: str = "lmdb") -> Datum:
     """The first record, which gives a Data layer its shape.
 
     Raises:
         DataError: the database or its first record is missing or damaged.
     """
-    database = LmdbFile(source)
+    database = open_database(source, backend)
     for key, record in database:
         return read_datum(record, f"{database.path}: record {key[:80]!r}", color)
     raise DataError(f"{database.path}: the database has no record that can be reached")

@@ -94,7 +94,7 @@ def picture_size(path: PathLike) -> tuple[int, int]:
     Raises:
         DataError: as for ``read_rgb``, of a damaged head.
     """
-    with _recognised(_content(path), os.fspath(path)) as picture:
+    with _recognised(read_content(path), os.fspath(path)) as picture:
         return picture.height, picture.width
 
 
@@ -178,7 +178,7 @@ def open_picture(path: PathLike | IO[bytes], *, draft: str | None = None) -> Ima
         DataError: missing, broken or too large.
     """
     if isinstance(path, str | os.PathLike):
-        return _decoded(_content(path), os.fspath(path), draft)
+        return _decoded(read_content(path), os.fspath(path), draft)
     return _decoded(_rest(path), str(getattr(path, "name", type(path).__name__)), draft)
 
 
@@ -195,7 +195,7 @@ def _rest(stream: IO[bytes]) -> bytes:
     return bytes(content)
 
 
-def _content(path: PathLike) -> bytes:
+def read_content(path: PathLike) -> bytes:
     try:
         return read_bytes(path, MAX_FILE)
     except OSError as error:

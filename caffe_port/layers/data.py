@@ -5,7 +5,7 @@ from __future__ import annotations
 from caffe_port.data.database import DatabaseReader
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.streams import Streams
-from caffe_port.layers._registry import named, register_layer
+from caffe_port.layers._registry import register_layer
 from caffe_port.layers._source import SourceLayer
 from caffe_port.spec.ops.data import Data as Options
 
@@ -30,7 +30,6 @@ class Data(SourceLayer):
 
     def open(self) -> DatabaseReader:
         op = self.spec.options(Options)
-        with named(self.spec):
-            op.check_backend()
         skip = self.streams.skipped % op.rand_skip if self._skips else 0
-        return DatabaseReader(op.source, op.batch_size, self.transformer(op.transform), skip=skip)
+        transformer = self.transformer(op.transform)
+        return DatabaseReader(op.source, op.batch_size, transformer, backend=op.backend, skip=skip)

@@ -177,7 +177,7 @@ def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> No
     ("program", "arguments", "message"),
     [
         (compute_image_mean, [], "compute_image_mean [flags] INPUT_DB"),
-        (compute_image_mean, ["-backend=leveldb", "x"], "only lmdb"),
+        (compute_image_mean, ["-backend=sqlite", "x"], "expected lmdb or leveldb"),
         (compute_image_mean, ["gone"], "gone"),
         (convert_imageset, ["a", "b"], "ROOTFOLDER/ LISTFILE DB_NAME"),
         (convert_imageset, ["-encode_type=gif", "a", "b", "c"], "-encode_type is 'gif'"),
@@ -185,7 +185,7 @@ def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> No
         (extract_features, ["w", "n", "a,b", "d", "1", "lmdb"], "2 blobs for 1 databases"),
         (extract_features, ["w", "n", "a", "d", "-1", "lmdb"], "unknown command line flag '1'"),
         (extract_features, ["w", "n", "a", "d", "x", "lmdb"], "number of batches is 'x'"),
-        (extract_features, ["w", "n", "a", "d", "1", "leveldb"], "only lmdb"),
+        (extract_features, ["w", "n", "a", "d", "1", "sqlite"], "expected lmdb or leveldb"),
         (draw_net, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
     ],
 )

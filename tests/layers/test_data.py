@@ -98,8 +98,8 @@ def test_later_caffes_ignore_rand_skip(source):
     assert [int(net({})["label"][0]) for _ in range(3)] == [0, 1, 2]
 
 
-def test_a_leveldb_is_refused_with_the_way_out(source):
-    message = r"is a LevelDB .*convert_imageset -backend lmdb.*set backend: LMDB"
+def test_an_lmdb_without_its_backend_is_named(source):
+    message = "holds a database of kind lmdb, but the backend is leveldb; say lmdb"
     with pytest.raises(LayerError, match=message):
         net_of(text(source, backend=""))
 
@@ -110,7 +110,7 @@ def test_given_data_needs_no_database():
     net = Net(spec)
     blobs = net({"data": np.ones((1, 3, 2, 2), "f4"), "label": np.zeros(1, "f4")}, keep="all")
     assert (blobs["data"] == 1).all()
-    with pytest.raises(LayerError, match="is a LevelDB"):
+    with pytest.raises(DataError, match="no LevelDB is there"):
         net({})
 
 

@@ -11,31 +11,24 @@ import numpy as np
 
 from caffe_port.cli.caffe_tools._program import expect, run
 from caffe_port.cli.gflags import Flag, Flags
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import DataError
 from caffe_port.solver.log import log as write
 
 _ABOUT = "compute_image_mean [flags] INPUT_DB [OUTPUT_FILE]"
-BACKEND = Flag("lmdb", "The kind of database; LMDB is the only one here.")
+BACKEND = Flag("lmdb", "The kind of database: lmdb, or leveldb, which needs the package plyvel.")
 
 
 def _log(message: str, line: int) -> None:
     write(message, place=f"compute_image_mean.cpp:{line}")
 
 
-def check_backend(name: str) -> None:
-    """Refuses other databases than LMDB. Raises UsageError."""
-    if name != "lmdb":
-        raise UsageError(f"-backend is '{name}'; only lmdb is read and written here")
-
-
 def _body(flags: Flags, others: list[str]) -> None:
+    from caffe_port.data.database import open_database
     from caffe_port.data.datum import read_datum
-    from caffe_port.data.lmdb import LmdbFile
     from caffe_port.weights import write_mean
 
     expect(others, 1, 2, _ABOUT)
-    check_backend(flags.backend)
-    database = LmdbFile(others[0])
+    database = open_database(others[0], flags.backend)
     _log("Starting iteration", 70)
     # float32 as upstream, so that the sums are rounded as Caffe's
     total, count = np.zeros(0, np.float32), 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffe_port.cli.caffe_tools._program import expect, run
-from caffe_port.cli.caffe_tools.compute_image_mean import BACKEND, check_backend
+from caffe_port.cli.caffe_tools.compute_image_mean import BACKEND
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import DataError, UsageError
 from caffe_port.solver.log import ERROR
@@ -44,12 +44,11 @@ def _log(message: str, line: int, severity: int = 0) -> None:
 
 
 def _body(flags: Flags, others: list[str]) -> None:
+    from caffe_port.data.database import write_database
     from caffe_port.data.image import read_labelled
-    from caffe_port.data.lmdb_writer import write_lmdb
     from caffe_port.data.rng import CaffeRandom
 
     expect(others, 3, 3, _ABOUT)
-    check_backend(flags.backend)
     if flags.encode_type and flags.encode_type not in _FORMATS:
         raise UsageError(f"-encode_type is '{flags.encode_type}'; known are {', '.join(_FORMATS)}")
     root, listed, database = others
@@ -60,7 +59,7 @@ def _body(flags: Flags, others: list[str]) -> None:
     _log(f"A total of {len(lines)} images.", 89)
     if flags.encode_type and not flags.encoded:
         _log("encode_type specified, assuming encoded=true.", 92)
-    count = write_lmdb(database, _records(root, lines, flags))
+    count = write_database(database, _records(root, lines, flags), flags.backend)
     _log(f"Processed {count} files.", 153)
 
 

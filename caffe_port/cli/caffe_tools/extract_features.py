@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from caffe_port.live.net import Net
 
 _ABOUT = (
-    "extract_features WEIGHTS NET_PROTOTXT BLOB[,BLOB..] DATABASE[,DATABASE..] BATCHES lmdb "
-    "[CPU|GPU] [DEVICE_ID=0]"
+    "extract_features WEIGHTS NET_PROTOTXT BLOB[,BLOB..] DATABASE[,DATABASE..] BATCHES "
+    "lmdb|leveldb [CPU|GPU] [DEVICE_ID=0]"
 )
 
 
@@ -42,8 +42,7 @@ def _log_device(gpu: int | None) -> None:
 
 
 def _body(flags: Flags, others: list[str]) -> None:
-    from caffe_port.cli.caffe_tools.compute_image_mean import check_backend
-    from caffe_port.data.lmdb_writer import write_lmdb
+    from caffe_port.data.database import check_backend, write_database
     from caffe_port.live.net import Net
     from caffe_port.proto import caffe_pb2
 
@@ -67,7 +66,8 @@ def _body(flags: Flags, others: list[str]) -> None:
         files = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
         shapes = _extract(net, files, int(batches))
         for name, folder in zip(names, folders, strict=True):
-            count = write_lmdb(folder, _records(files[name], shapes.get(name, [])))
+            records = _records(files[name], shapes.get(name, []))
+            count = write_database(folder, records, backend)
             _log(f"Extracted features of {count} query images for feature blob {name}", 176)
     _log("Successfully extracted the features!", 181)
 

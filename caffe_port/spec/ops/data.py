@@ -16,7 +16,8 @@ class Data(Op):
     """Options of Data. Source: BVLC/caffe data_layer.cpp.
 
     Attributes:
-        source: an LMDB database.
+        source: a database.
+        backend: 'LMDB' or 'LEVELDB'.
         batch_size: items per batch.
         rand_skip: at the start, fewer records than this are passed over (DeepLab v1 only; later
             Caffes ignore it).
@@ -24,7 +25,7 @@ class Data(Op):
     """
 
     type = "Data"
-    remark = "LMDB; a LevelDB is refused with the way to convert it."
+    remark = "A LevelDB, backend's default, needs the package plyvel."
     bottoms = (0, 0)
     tops = (1, 2)
     kind = "source"
@@ -43,24 +44,14 @@ class Data(Op):
         transform = Transform.parse(layer.transform_param)
         return cls(o.source, o.batch_size, o.rand_skip, transform, backend)
 
-    def check_backend(self) -> None:
-        """Raises ValueError for a LevelDB, which nothing well kept reads."""
-        expect(
-            self.backend == "LMDB",
-            f"source '{self.source}' is a LevelDB (backend's default), which is not read here; "
-            "make an LMDB with Caffe's `convert_imageset -backend lmdb`, or copy the records by "
-            "key with the plyvel and lmdb packages, and set backend: LMDB",
-        )
-
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         from caffe_port.data.database import first_datum
-        from caffe_port.errors import DataError
+        from caffe_port.errors import DataError, UsageError
 
-        self.check_backend()
         try:
-            channels, height, width = first_datum(self.source, self.transform.color).values.shape
-        except DataError as error:
+            first = first_datum(self.source, self.transform.color, self.backend)
+        except (DataError, UsageError) as error:
             message = f"the shape follows from the first record: {error}"
             raise ValueError(message) from error
-        n = self.batch_size
+        n, (channels, height, width) = self.batch_size, first.values.shape
         return [(n, channels, *self.transform.size(height, width)), (n,)]
