@@ -21,6 +21,7 @@ _SPELLINGS = {
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
     "stages": ("--stage {}", "-stage {}"),
+    "strict": ("", ""),
     "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
     "strict_text": ("", "; -allow_unknown_fields only warns of it"),
 }

@@ -52,7 +52,9 @@ def command(
 
     NET is a prototxt, with WEIGHTS in any format; or NET alone is a .pt or .safetensors that
     remembers its prototxt. RECORDING is a file made by tools/record_caffe.py inside a real pycaffe,
-    or a folder with case.json and case.npz; the phase is the recording's. Prints a table of errors.
+    or a folder with case.json and case.npz; phase, inputs and their shapes are the recording's. So
+    are parameters that no weights were given for, as Caffe's fillers made them. Prints a table of
+    errors.
 
     Exit status: 0 all passes, 1 something fails, 2 a file cannot be read or compared.
     """
@@ -77,12 +79,18 @@ def _verify(
     net: Path, weights: Path | None, recording: Path, isolate: bool, options: dict[str, Any]
 ) -> VerifyResult:
     from caffe_port.loading import load
+    from caffe_port.parity.parameters import adopt_parameters
     from caffe_port.parity.recording import read_recording
-    from caffe_port.parity.verify import verify
+    from caffe_port.parity.verify import check_phase, verify
 
     case = read_recording(recording)
     options["phase"] = options["phase"] or case.meta.phase
-    return verify(load(net, weights, **options), case, isolate=isolate)
+    check_phase(options["phase"], case)
+    # data layers then need none of their files
+    shapes = {name: values.shape for name, values in case.inputs.items()}
+    options["input_shapes"] = {**shapes, **options["input_shapes"]}
+    port = load(net, weights, strict=False, **options)
+    return verify(port, case, isolate=isolate, adopted=adopt_parameters(port, case))
 
 
 def _show(result: VerifyResult) -> None:

@@ -54,7 +54,7 @@ def shown_rows(result: VerifyResult) -> list[Row]:
 def headline(result: VerifyResult) -> str:
     """The outcome in one sentence."""
     passed, row = result.count(Verdict.PASS), result.first_bad
-    params = sum(r.kind == "param" for r in result.rows)
+    params = sum(r.kind == "param" and r.comparison.verdict is Verdict.PASS for r in result.rows)
     if row is None:
         rest = f", {params} of them parameters equal bit for bit" if params else ""
         return f"{result.net}: all {passed} compared arrays pass{rest}."
@@ -68,13 +68,21 @@ def headline(result: VerifyResult) -> str:
 def footnotes(result: VerifyResult) -> list[str]:
     """What the table leaves out, and ties."""
     notes = []
-    if unrecorded := result.count(Verdict.NOT_RECORDED):
+    if adopted := [row.name for row in result.rows if row.kind == "param" and _missing(row)]:
+        names = ", ".join(adopted[:4]) + ", ..." * (len(adopted) > 4)
+        notes.append(f"{len(adopted)} parameters have the recorded values, as no weights were ")
+        notes[-1] += f"given for them: {names}."
+    if unrecorded := result.count(Verdict.NOT_RECORDED) - len(adopted):
         notes.append(f"{unrecorded} arrays were not recorded or cannot be compared.")
     if random := result.count(Verdict.RANDOM):
         notes.append(f"{random} arrays depend on random draws and were not compared.")
     if ties := sum(row.comparison.ties for row in result.rows):
         notes.append(f"{ties} places were decided by values that are equal within rounding.")
     return notes
+
+
+def _missing(row: Row) -> bool:
+    return row.comparison.verdict is Verdict.NOT_RECORDED
 
 
 def cells_of(row: Row) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from caffe_port.errors import ParityError
+from caffe_port.errors import ParityError, option
 from caffe_port.parity.bench import Net
-from caffe_port.parity.compare import Verdict
+from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Judge, Row
 from caffe_port.parity.recording import Recording
 from caffe_port.parity.topology import study
@@ -43,12 +44,27 @@ class VerifyResult:
         return sum(row.comparison.verdict is verdict for row in self.rows)
 
 
+_TAKEN = Comparison(
+    Verdict.NOT_RECORDED, "no weights were given for it: it has the recorded values"
+)
+
+
+def check_phase(phase: str, recording: Recording) -> None:
+    """Raises ParityError where a net of that phase is not the one that was recorded."""
+    if phase != recording.meta.phase:
+        raise ParityError(
+            f"the net was built for phase {phase}, {recording.path} was recorded in "
+            f"{recording.meta.phase}: give {option('phase', recording.meta.phase)}"
+        )
+
+
 def verify(
     net: Net,
     recording: Recording,
     *,
     isolate: bool = False,
     keep_going: bool = True,
+    adopted: Collection[tuple[str, int]] = (),
 ) -> VerifyResult:
     """Compares every recorded blob, of Caffe and of the port, with the exact result of its layer.
 
@@ -61,21 +77,20 @@ def verify(
         recording: of the same net.
         isolate: the port runs each layer alone on Caffe's bottoms, instead of the whole net.
         keep_going: compare everything; otherwise stop at the first bad row.
+        adopted: parameters that were set from this recording: there is nothing to compare.
     Raises:
         ParityError: the recording is of another phase, lacks an input, or holds nothing that can
             be compared.
         FormatError: an array of the recording is damaged.
     """
-    if net.spec.phase != recording.meta.phase:
-        raise ParityError(
-            f"the net was built for phase {net.spec.phase}, {recording.path} was recorded in "
-            f"{recording.meta.phase}: load the net with that phase"
-        )
+    check_phase(net.spec.phase, recording)
     topology = study(net.spec, frozenset(recording.inputs))
     rows: list[Row] = []
     judge = Judge(net, recording, topology, isolate)
+    not_loaded = {f"{layer}/{i}" for layer, i in adopted}
     for row in judge.rows():
-        rows.append(row)
+        taken = row.kind == "param" and row.name in not_loaded
+        rows.append(replace(row, comparison=_TAKEN) if taken else row)
         if row.comparison.verdict is Verdict.FAIL and not keep_going:
             break
     result = VerifyResult(net.spec.name, recording, isolate, tuple(rows))

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from caffe_port.errors import WeightMismatchError
+from caffe_port.errors import WeightMismatchError, option
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
 from caffe_port.weights.stored import StoredBlob, StoredLayer
@@ -51,7 +51,8 @@ class Match:
             shown = problems[:_SHOWN]
             if len(problems) > _SHOWN:
                 shown.append(f"and {len(problems) - _SHOWN} more")
-            advice = "" if self.misfits else "\nstrict=False accepts this, as Caffe did"
+            accepting = "" if self.misfits else option("strict", False)
+            advice = f"\n{accepting} accepts this, as Caffe did" if accepting else ""
             raise WeightMismatchError(
                 "the weights do not fit the net:\n  " + "\n  ".join(shown) + advice
             )

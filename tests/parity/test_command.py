@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,8 @@ from caffe_port import loading
 from caffe_port.cli import main
 from caffe_port.errors import FormatError
 from tests.parity.fake import FakeNet, record
+
+LEARN = ("conv1", "conv2")
 
 
 @pytest.fixture
@@ -23,7 +26,10 @@ def run(monkeypatch, tmp_path):
         change = {"pool1": lambda x: x * 1.01} if "BAD" in variables else {}
         if "BROKEN" in variables:
             raise FormatError("broken", path=net, line=3)
-        return FakeNet(change=change, phase=phase)
+        port = FakeNet(change=change, phase=phase)
+        names = [(layer.name, i) for layer in port.spec.layers for i in (0, 1)]
+        port.loaded = SimpleNamespace(pairs=[(*name, None) for name in names if name[0] in LEARN])
+        return port
 
     monkeypatch.setattr(loading, "load", load)
     for name in ("net.prototxt", "w.caffemodel"):
