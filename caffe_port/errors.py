@@ -145,7 +145,10 @@ class UsageError(CaffePortError):
 
 
 class UnknownFieldWarning(_Shown, UserWarning):
-    """A prototxt has fields that no dialect knows; they were kept but nothing reads them."""
+    """A file has fields that no dialect knows, and nothing reads them.
+
+    Those of a prototxt are kept; those of stored blobs are left out of what is written.
+    """
 
 
 class DialectWarning(_Shown, UserWarning):

@@ -331,7 +331,7 @@ class Net(nn.Module):
 
         write_weights(
             path, self.stored_layers(), name=self.spec.name, prototxt=self._text(),
-            metadata=self.spec.settings(), net_message=self.spec.message(),
+            metadata=self.spec.settings(), net_message=self.spec.saved_message(),
         )  # fmt: skip
 
     def _text(self) -> str:

@@ -51,7 +51,7 @@ def write(net: Net, path: _Path, format: str, diffs: bool = False) -> None:
         )
         for layer in spec.layers
     ]
-    write_weights(path, layers, name=spec.name, net_message=spec.message(), format=format)
+    write_weights(path, layers, name=spec.name, net_message=spec.saved_message(), format=format)
 
 
 def _stored(blob: Blob, param: ParamSpec, diffs: bool) -> StoredBlob:

@@ -69,6 +69,8 @@ class Solver:
             for _ in range(self._rule.histories)
             for item in self._learnable
         ]
+        # one from a solver state keeps the shape that it has there
+        self._history_shapes = [tuple(values.shape) for values in self._history]
         self._callbacks: list[tuple[_Callback, _Callback]] = []
         self._losses: list[float] = []
         self._smoothed = 0.0
@@ -262,7 +264,10 @@ class Solver:
         model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
         self._log.snapshot(model, hdf5)
         saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
-        history = tuple(tensor.cpu().numpy() for tensor in self._history)
+        history = tuple(
+            values.cpu().numpy().reshape(shape)
+            for values, shape in zip(self._history, self._history_shapes, strict=True)
+        )
         self._write_state(state, SolverState(self.iter, model, self._current_step, history))
         self._log.state(state, hdf5)
 
@@ -296,6 +301,7 @@ class Solver:
         self.iter, self._current_step = state.iter, state.current_step
         for tensor, array in zip(self._history, state.history, strict=True):
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)).view(tensor.shape))
+        self._history_shapes = [tuple(array.shape) for array in state.history]
 
 
 def _existing(name: str, folder: Path) -> str:

@@ -207,8 +207,26 @@ class NetSpec:
             "input_shapes": json.dumps(shapes),
         }
 
+    def saved_message(self) -> caffe_pb2.NetParameter:
+        """What Caffe writes into a caffemodel: the name, and the layers as their set-up left them.
+
+        Source: BVLC/caffe net.cpp, Net::ToProto; loss_layer.cpp and batch_norm_layer.cpp,
+        LayerSetUp.
+        """
+        net = caffe_pb2.NetParameter(name=self.name)
+        for layer in self.layers:
+            saved = net.layer.add()
+            saved.CopyFrom(layer.message)
+            saved.ClearField("blobs")
+            if not saved.loss_weight and any(layer.loss_weights):
+                saved.loss_weight.extend(layer.loss_weights)
+            if layer.op.frozen_params:
+                for _ in layer.params[len(saved.param) :]:
+                    saved.param.add(lr_mult=0)
+        return net
+
     def message(self) -> caffe_pb2.NetParameter:
-        """The net as Caffe writes it: this phase's layers with their splits, without blobs."""
+        """The net's prototxt: this phase's layers with their splits, without blobs."""
         net = caffe_pb2.NetParameter(name=self.name, force_backward=self.force_backward)
         net.state.phase = caffe_pb2.TRAIN if self.phase == "TRAIN" else caffe_pb2.TEST
         net.layer.extend(layer.message for layer in self.layers)

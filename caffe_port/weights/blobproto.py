@@ -10,17 +10,19 @@ caffe.proto, BlobProto and Type; blob.cpp, FromProto.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import wire
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.stored import Array, StoredBlob
 
 MAX_AXES = 32
+MAX_UNKNOWN = 20
 INT_MAX = 2**31 - 1
 # A file of tiny pieces would cost a hundred times its own size in Python objects.
 MAX_PIECES = 65536
@@ -69,6 +71,7 @@ class _Draft:
     pieces: dict[int, list[_Piece]] = field(default_factory=lambda: {n: [] for n in _DTYPES})
     raw: dict[int, wire.Field] = field(default_factory=dict)
     raw_types: dict[int, int] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
 
     def values(self, double: int, single: int, raw: int) -> _Values:
         """Where the values are: double wins over float, and float over raw bytes."""
@@ -114,16 +117,34 @@ def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:
     data = _array(source, values, shape, start)
     diffs = draft.values(_DOUBLE_DIFF, _DIFF, _RAW_DIFF)
     diff = _array(source, diffs, shape, start) if diffs.count else None
-    legacy, half = bool(draft.legacy), values.dtype == "<f2"
+    blob = StoredBlob(
+        data, bool(draft.legacy), diff, half=values.dtype == "<f2", unknown=tuple(draft.unknown)
+    )
     size = np.dtype(values.dtype).itemsize
     if len(values.pieces) != 1 or values.pieces[0].stride != size:
-        return StoredBlob(data, legacy, diff, half=half)
+        return blob
     offset, count = values.pieces[0].offset, values.pieces[0].count
 
     def load() -> Array:
         return _widened(source.load(offset, count, values.dtype)).reshape(shape)
 
-    return StoredBlob(data, legacy, diff, load=load, half=half)
+    return replace(blob, load=load)
+
+
+def warn_of_unknown(path: str, blobs: Iterable[tuple[str, StoredBlob]]) -> None:
+    """Warns once of a file's blobs that hold fields which are not known: what is read lacks them.
+
+    Args:
+        path: the file.
+        blobs: each with where it is, such as "layer 'conv', blob 0".
+    """
+    found = [(where, blob.unknown) for where, blob in blobs if blob.unknown]
+    if found:
+        where, numbers = found[0]
+        more = f" (and of {len(found) - 1} more blobs)" if len(found) > 1 else ""
+        fields = ", ".join(map(str, numbers))
+        message = f"{path}: {where}{more}: unknown BlobProto fields {fields}; they are left out"
+        warnings.warn(message, UnknownFieldWarning, stacklevel=3)
 
 
 def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
@@ -146,6 +167,8 @@ def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
         draft.raw[item.number] = item
     elif item.number in _DTYPES:
         return _take_values(source.view, draft, item, end)
+    elif item.number not in draft.unknown and len(draft.unknown) < MAX_UNKNOWN:
+        draft.unknown.append(item.number)
     return item.next
 
 
@@ -301,6 +324,7 @@ def read_mean(source: MappedFile) -> Array:
             is 1; a value is no finite float32, which would spoil every picture.
     """
     blob = read_blob(source, 0, source.size)
+    warn_of_unknown(source.path, [("the mean image", blob)])
     shape = blob.data.shape
     if len(shape) == 4 and shape[0] == 1:
         shape = shape[1:]

@@ -164,10 +164,20 @@ def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
         FormatError: with the byte offset: the file is cut, a length or a shape lies, ``layer``
             and ``layers`` are mixed, or it is something else altogether.
         OSError: it cannot be opened.
+    Warns:
+        UnknownFieldWarning: blobs hold fields that no dialect has.
     """
     with explaining(path):
         scan = _Scan(MappedFile(path))
         scan.net()
+    blobproto.warn_of_unknown(
+        os.fspath(path),
+        (
+            (f"layer '{draft.name}', blob {index}", blob)
+            for draft in scan.layers
+            for index, blob in enumerate(draft.blobs)
+        ),
+    )
     return scan.finished()
 
 

@@ -11,10 +11,10 @@ import os
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import atomic_path, create
 from caffe_port.proto import wire
-from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob
+from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob, warn_of_unknown
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining, read_head
-from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, check_writable
+from caffe_port.weights.stored import StoredBlob, StoredLayer, check_writable
 from caffe_port.weights.stored_state import SolverState, counted, weights_name
 
 __all__ = ["SolverState", "is_solver_state", "read_solver_state", "write_solver_state"]
@@ -88,7 +88,7 @@ def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None
 def _read_binary(source: MappedFile) -> SolverState:
     numbers = {_ITER: 0, _CURRENT_STEP: 0}
     seen, learned_net = False, ""
-    history: list[Array] = []
+    history: list[StoredBlob] = []
     for item in wire.fields(source.view, budget=source.budget):
         if item.number in numbers:
             wire.expect(item, wire.VARINT, "iter or current_step")
@@ -104,12 +104,14 @@ def _read_binary(source: MappedFile) -> SolverState:
         seen |= item.number == _ITER
     if not seen:
         raise FormatError("no iteration (field 1), which every solver state has")
-    return SolverState(numbers[_ITER], learned_net, numbers[_CURRENT_STEP], tuple(history))
+    warn_of_unknown(source.path, ((f"history {i}", blob) for i, blob in enumerate(history)))
+    arrays = tuple(blob.aligned() for blob in history)
+    return SolverState(numbers[_ITER], learned_net, numbers[_CURRENT_STEP], arrays)
 
 
-def _history_blob(source: MappedFile, item: wire.Field, index: int) -> Array:
+def _history_blob(source: MappedFile, item: wire.Field, index: int) -> StoredBlob:
     try:
-        return read_blob(source, item.start, item.end).aligned()
+        return read_blob(source, item.start, item.end)
     except FormatError as error:
         raise FormatError(f"history {index}: {error.message}", offset=error.offset) from error
 

@@ -34,6 +34,7 @@ class StoredBlob:
         name: the parameter's name in a state dict; "" stands for Caffe's usual one.
         load: reads ``data`` from its file again, for ``aligned``; set by readers.
         half: the file holds float16 values, which ``data`` holds as float32.
+        unknown: the numbers of fields that no dialect has, which nothing here keeps.
     """
 
     data: Array
@@ -42,6 +43,7 @@ class StoredBlob:
     name: str = ""
     load: Callable[[], Array] | None = field(default=None, repr=False)
     half: bool = False
+    unknown: tuple[int, ...] = ()
 
     def aligned(self) -> Array:
         """A copy of ``data`` of its own: aligned, writable, contiguous, of native byte order.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from caffe_port.errors import FormatError
-from caffe_port.proto import wire
+from caffe_port.cli import main
+from caffe_port.errors import FormatError, UnknownFieldWarning
+from caffe_port.proto import caffe_pb2, wire
 from caffe_port.weights import StoredBlob, WeightFile
 from caffe_port.weights.caffemodel import read_caffemodel, read_mean
+from caffe_port.weights.solver_state import read_solver_state
 from tests.weights.making import (
     array,
     field,
@@ -90,7 +94,7 @@ def test_file_that_shrinks_is_an_error(tmp_path: Path) -> None:
         [floats(SIX[:2]), floats(SIX[2:])],
         [floats(SIX[:2]), unpacked(5, SIX[2:5], "<f4"), floats(SIX[5:])],
         [unpacked(5, SIX[:1], "<f4"), floats([]), unpacked(5, SIX[1:], "<f4")],
-        [unpacked(5, SIX[:3], "<f4"), wire.encode_int(99, 5), unpacked(5, SIX[3:], "<f4")],
+        [unpacked(5, SIX[:3], "<f4"), wire.encode_int(10, 1), unpacked(5, SIX[3:], "<f4")],
         [unpacked(8, SIX, "<f8")],
         [field(8, np.array(SIX, "<f8").tobytes())],
         [floats([9.0]), field(8, np.array(SIX, "<f8").tobytes())],
@@ -231,3 +235,41 @@ def test_mean(tmp_path: Path) -> None:
     path.write_bytes(small_net().SerializeToString())
     with pytest.raises(FormatError, match="num"):
         read_mean(path)
+
+
+BLOB = shape(2) + floats([1.0, 2.0])
+UNKNOWN = wire.encode_int(14, 7) + field(20, b"more")
+
+
+def test_unknown_fields_of_blobs_are_named(tmp_path: Path) -> None:
+    blobs = [BLOB, BLOB + UNKNOWN, BLOB + UNKNOWN]
+    message = "layer 'conv', blob 1 (and of 1 more blobs): unknown BlobProto fields 14, 20; they"
+    with pytest.warns(UnknownFieldWarning, match=re.escape(message)):
+        weights = read(tmp_path, v2_file(*blobs))
+    assert [blob.unknown for blob in weights.layers[0].blobs] == [(), (14, 20), (14, 20)]
+
+
+@pytest.mark.filterwarnings("always::caffe_port.errors.UnknownFieldWarning")
+def test_commands_that_leave_them_out_say_so(tmp_path: Path) -> None:
+    (tmp_path / "net.caffemodel").write_bytes(v2_file(BLOB + UNKNOWN))
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "conv" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }'
+    )
+    new = str(tmp_path / "new.caffemodel")
+    for command in (
+        ["convert", str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"), "-o", new],
+        ["upgrade", str(tmp_path / "net.caffemodel"), new],
+    ):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        assert "layer 'conv', blob 0: unknown BlobProto fields 14, 20" in result.stderr
+        assert caffe_pb2.NetParameter.FromString(Path(new).read_bytes()).layer[0].blobs[0].data
+
+
+def test_so_do_means_and_solver_states(tmp_path: Path) -> None:
+    (tmp_path / "mean").write_bytes(shape(1, 1, 2) + floats([1.0, 2.0]) + UNKNOWN)
+    with pytest.warns(UnknownFieldWarning, match="the mean image: unknown BlobProto fields 14, 20"):
+        read_mean(tmp_path / "mean")
+    (tmp_path / "x.solverstate").write_bytes(wire.encode_int(1, 5) + field(3, BLOB + UNKNOWN))
+    with pytest.warns(UnknownFieldWarning, match="history 0: unknown BlobProto fields 14, 20"):
+        assert read_solver_state(tmp_path / "x.solverstate").history[0].tolist() == [1, 2]

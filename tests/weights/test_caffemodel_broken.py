@@ -26,6 +26,7 @@ from tests.weights.making import (
     v2_file,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore::caffe_port.errors.UnknownFieldWarning")
 OFTEN = settings(
     max_examples=300,
     deadline=None,

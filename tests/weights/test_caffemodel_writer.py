@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import caffe_port
+import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
 from caffe_port.weights import StoredBlob, StoredLayer, caffemodel_writer
 from caffe_port.weights.caffemodel import read_caffemodel
 from caffe_port.weights.caffemodel_writer import write_caffemodel
-from tests.goldens_dir import GOLDENS
+from tests.goldens_dir import GOLDENS, ROOT
 from tests.weights.making import array, assert_same_layers, layer, small_net
 
+SAVED = ROOT / "tests" / "weights" / "saved_message"
+OF_BVLC = [*(GOLDENS / "layers").glob("bvlc*/net.caffemodel"), SAVED / "net.caffemodel"]
 V2_CASES = sorted(
     path.parent.name
     for path in (GOLDENS / "layers").glob("*/net.caffemodel")
@@ -154,3 +159,22 @@ def test_net_message_keeps_its_own_fields_and_order(tmp_path: Path) -> None:
     write_caffemodel(path, layers[::-1], net_message=bare)
     assert path.read_bytes() == net.SerializeToString(deterministic=True)
     assert without_blobs(net) == bare  # the message is left as it was
+
+
+@pytest.mark.parametrize("golden", sorted(OF_BVLC), ids=lambda path: path.parent.name)
+def test_a_net_that_is_loaded_and_saved_is_caffes_file_byte_for_byte(
+    tmp_path: Path, golden: Path
+) -> None:
+    """Its loss layers have loss_weight 1, its BatchNorms lr_mult 0; no state, no force_backward."""
+    case = golden.with_name("case.json")
+    phase = json.loads(case.read_text())["phase"] if case.exists() else "TRAIN"
+    net = caffe_port.load(golden.with_name("net.prototxt"), golden, phase=phase)
+    net.save(tmp_path / "again.caffemodel")
+    assert (tmp_path / "again.caffemodel").read_bytes() == golden.read_bytes()
+
+
+def test_pycaffe_saves_the_same(tmp_path: Path) -> None:
+    net = caffe.Net(str(SAVED / "net.prototxt"), caffe.TRAIN)
+    net.copy_from(str(SAVED / "net.caffemodel"))
+    net.save(tmp_path / "again.caffemodel")
+    assert (tmp_path / "again.caffemodel").read_bytes() == (SAVED / "net.caffemodel").read_bytes()
