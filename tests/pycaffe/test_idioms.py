@@ -10,6 +10,7 @@ from google.protobuf import text_format
 
 import caffe_port.pycaffe as caffe
 from caffe_port.pycaffe import caffe_pb2, old_protobuf
+from tests.goldens_dir import GOLDENS
 from tests.pycaffe.nets import write
 
 DENSE = """input: "data" input_shape { dim: 1 dim: 3 dim: 6 dim: 6 }
@@ -150,3 +151,19 @@ def test_walking_through_a_message() -> None:
     assert fields["convolution_param"]["kernel_size"] == [4]
     assert fields["bottom"] == ["conv"]
     assert len(net.layer) == 2
+
+
+def test_a_script_for_deeplab_v1_compares_the_forks_numbers() -> None:
+    """As Seg-Unravel's seg_fix.py: V1 layers by their number, `hole`, Net(prototxt, weights)."""
+    case = GOLDENS / "nets" / "deeplab1_largefov_v1_hole"
+    net_params = text_format.Merge((case / "net.prototxt").read_text(), caffe_pb2.NetParameter())
+    layers = {layer.name: as_dict(layer) for layer in net_params.layers}
+    assert [layers[name]["type"] for name in ("conv1_1", "pool1", "fc8_interp")] == [4, 17, 41]
+    assert layers["fc6"]["convolution_param"]["hole"] == 12
+    assert layers["fc8_interp"]["interp_param"] == {"zoom_factor": 8}
+    net = caffe.Net(str(case / "net.prototxt"), str(case / "net.caffemodel"))
+    with np.load(case / "case.npz") as recorded:
+        net.blobs["data"].data[...] = recorded["input/data"]
+        found = net.forward()["fc8_interp"]
+        assert np.array_equal(found.argmax(1), recorded["data/fc8_interp"].argmax(1))
+    assert net.params["fc6"][0].data.shape == net.layer_dict["fc6"].blobs[0].data.shape
