@@ -21,13 +21,15 @@ _SPELLINGS = {
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
     "stages": ("--stage {}", "-stage {}"),
-    "strict": ("", ""),
+    "strict": ("convert --lenient", ""),
     "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
+    "weights": ("", "-weights {}"),
     "strict_text": ("", "; -allow_unknown_fields only warns of it"),
 }
 _IN_PYTHON = {
+    "weights": "net.copy_from",
     "strict_text": "; strict_text=False, or for scripts the environment variable "
-    "CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1, only warns of it"
+    "CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1, only warns of it",
 }
 
 

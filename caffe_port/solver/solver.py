@@ -27,7 +27,7 @@ from caffe_port.solver.net_log import log_net
 from caffe_port.solver.places import Place
 from caffe_port.solver.rates import learning_rate
 from caffe_port.solver.solver_log import SolverLog, is_root
-from caffe_port.solver.updates import Setting, find_rule
+from caffe_port.solver.updates import Setting, find_rule, why_not
 from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
 
 _Path = str | os.PathLike[str]
@@ -285,15 +285,11 @@ class Solver:
             UsageError: it is of another net or another type of solver.
         """
         state = read_solver_state(state_file)
-        shapes = [tuple(tensor.shape) for tensor in self._history]
-        fits = len(state.history) == len(shapes) and all(
-            found.size == int(np.prod(shape))
-            for found, shape in zip(state.history, shapes, strict=True)
-        )
-        if not fits:
-            found = [tuple(array.shape) for array in state.history]
-            message = f"histories of shape {found}; this solver has {shapes}"
-            raise UsageError(f"{os.fspath(state_file)}: {message}")
+        found = [tuple(array.shape) for array in state.history]
+        shapes = [tuple(values.shape) for values in self._history]
+        kind = self.solver_type or self.param.type
+        if why := why_not(found, shapes, kind, len(self._learnable)):
+            raise UsageError(f"{os.fspath(state_file)}: {why}")
         if state.learned_net:
             self._restored_weights = _existing(state.learned_net, Path(state_file).parent)
             self.net.copy_from(self._restored_weights)

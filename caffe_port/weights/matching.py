@@ -16,6 +16,7 @@ from caffe_port.spec.ops import Shape
 from caffe_port.weights.stored import StoredBlob, StoredLayer
 
 _SHOWN = 12
+_WITH_BIAS = {"Convolution", "Deconvolution", "InnerProduct", "Scale"}
 
 
 @dataclass
@@ -95,19 +96,52 @@ def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
         if not complete and {i for i, _ in blobs} | elsewhere != set(range(len(params))):
             result.misfits.append(
                 f"layer '{stored.name}': {len(blobs)} blobs stored, {len(params)} expected"
+                + _why_count(stored, layer)
             )
             continue
         for i, blob in blobs:
             if not fits(blob, params[i].shape, strict_dim):
                 result.misfits.append(
                     f"layer '{stored.name}', blob {i}: shape {tuple(blob.data.shape)} stored, "
-                    f"{params[i].shape} expected"
+                    f"{params[i].shape} expected" + _why_shape(blob, layer, i)
                 )
                 continue
             result.pairs.append((layer.name, i, blob))
             filled.add((layer.name, i))
     result.missing = _missing(spec, filled)
     return result
+
+
+def _why_count(stored: StoredLayer, layer: LayerSpec) -> str:
+    """The likely cause of a wrong number of blobs, for a message."""
+    found, wanted = len(stored.blobs), len(layer.params)
+    if (layer.type, found, wanted) == ("BatchNorm", 5, 3):
+        return (
+            ": NVCaffe's BatchNorm with scale_bias: its last two blobs belong into a Scale layer "
+            "with bias_term after a BatchNorm layer; write both layers, and put the blobs there"
+        )
+    if layer.type in _WITH_BIAS and {found, wanted} == {1, 2}:
+        return f": bias_term is {'false' if found == 1 else 'true'} for the stored ones"
+    return ""
+
+
+def _why_shape(blob: StoredBlob, layer: LayerSpec, index: int) -> str:
+    """The likely cause of a wrong shape, for a message."""
+    found, wanted = tuple(blob.data.shape), layer.params[index].shape
+    if math.prod(found) == math.prod(wanted):
+        kinds = {"Convolution": "an InnerProduct", "InnerProduct": "a Convolution"}
+        other = f", of {kinds[layer.type]} layer" if layer.type in kinds and not index else ""
+        return (
+            f": the same number of values{other}; strict_dim: false in the layer takes them as "
+            "they are, in their order"
+        )
+    bare = found[max(0, len(found) - len(wanted)) :] if blob.legacy else found
+    if bare[1:] == wanted[1:] and len(bare) == len(wanted) and layer.type in _WITH_BIAS:
+        return (
+            f": the layer has {wanted[0]} outputs and was stored with {bare[0]}; to train it from "
+            "scratch, give it another name"
+        )
+    return ""
 
 
 def _partners(

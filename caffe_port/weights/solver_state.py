@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import atomic_path, create
 from caffe_port.proto import wire
+from caffe_port.weights import read_weights
 from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob, warn_of_unknown
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining, read_head
@@ -47,15 +48,32 @@ def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
     """Reads a .solverstate or .solverstate.h5, told by content.
 
     Raises:
-        FormatError: the file is neither, or a broken one.
+        FormatError: the file is neither, or a broken one, or holds weights.
         OSError: it cannot be opened.
     """
+    if not is_solver_state(path):
+        _refuse_weights(path)
     if read_head(path).startswith(HDF5_SIGNATURE):
         from caffe_port.weights import solver_state_hdf5
 
         return solver_state_hdf5.read(path)
     with explaining(path):
         return _read_binary(MappedFile(path))
+
+
+def _refuse_weights(path: str | os.PathLike[str]) -> None:
+    """Raises FormatError for a weight file, which is often given in place of the state."""
+    try:
+        layers = len(read_weights(path).layers)
+    except FormatError:
+        return  # neither; reading it as a state says why
+    state = os.fspath(path).replace(".caffemodel", ".solverstate")
+    advice = f"resume from {state}" if os.path.exists(state) else "resume from a .solverstate"
+    raise FormatError(
+        f"weights of {layers} layers and no solver state: {advice}, or start a new training with "
+        f"{option('weights', os.fspath(path))}",
+        path=path,
+    )
 
 
 def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import caffe_port.pycaffe as caffe
-from caffe_port.errors import UsageError
+from caffe_port.errors import FormatError, UsageError, speaking
 from caffe_port.live import mode
 from caffe_port.proto import read_solver
 from caffe_port.weights import read_weights
-from caffe_port.weights.solver_state import read_solver_state
+from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
 from tests.goldens_dir import cases
 from tests.pycaffe.nets import SMALL, solver, write
 
@@ -196,8 +196,42 @@ def test_snapshot_diff(tmp_path: Path) -> None:
 def test_a_state_of_another_solver_is_refused(tmp_path: Path) -> None:
     caffe.SGDSolver(solver(tmp_path)).snapshot()
     made = caffe.AdamSolver(solver(tmp_path, "momentum: 0.9"))
-    with pytest.raises(UsageError, match=r"snap_iter_0\.solverstate: histories of shape"):
-        made.restore(tmp_path / "snap_iter_0.solverstate")
+    state = tmp_path / "snap_iter_0.solverstate"
+    words = "2 histories for 2 parameters, as SGD or Nesterov or AdaGrad or RMSProp has; "
+    words += "the solver's type is Adam, which has 4"
+    with pytest.raises(UsageError, match=words) as caught:
+        made.restore(state)
+    assert str(caught.value).startswith(str(state))
+    made.snapshot()
+    with pytest.raises(UsageError, match="4 histories for 2 parameters, as AdaDelta or Adam has"):
+        caffe.SGDSolver(solver(tmp_path)).restore(state)
+
+
+def test_a_state_of_another_net_is_refused(tmp_path: Path) -> None:
+    made = caffe.SGDSolver(solver(tmp_path))
+    state, weight = tmp_path / "x.solverstate", np.zeros((2, 3), "f4")
+    write_solver_state(state, SolverState(1, "", 0, (weight,) * 5))
+    with pytest.raises(UsageError, match="5 histories, the solver has 2: the state of another net"):
+        made.restore(state)
+    write_solver_state(state, SolverState(1, "", 0, (weight, weight)))
+    with pytest.raises(UsageError, match=r"history 1 is \(2, 3\), its parameter \(2,\): the state"):
+        made.restore(state)
+
+
+def test_weights_in_place_of_a_state(tmp_path: Path) -> None:
+    made = caffe.SGDSolver(solver(tmp_path))
+    made.snapshot()
+    for suffix in ("", ".h5"):
+        weights = tmp_path / f"snap_iter_0.caffemodel{suffix}"
+        if suffix:
+            made.net.save_hdf5(weights)
+        with pytest.raises(FormatError, match="weights of 4 layers and no solver state") as caught:
+            made.restore(weights)
+        words = str(caught.value)
+        if not suffix:
+            assert f"resume from {tmp_path / 'snap_iter_0.solverstate'}, or start" in words
+    with speaking("caffe"), pytest.raises(FormatError, match=r"training with -weights .*snap_iter"):
+        made.restore(tmp_path / "snap_iter_0.caffemodel")
 
 
 def test_callbacks(tmp_path: Path) -> None:

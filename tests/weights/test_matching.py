@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from caffe_port.errors import WeightMismatchError
+from caffe_port.net import Net
 from caffe_port.weights.matching import fits, match
 from caffe_port.weights.stored import StoredBlob, StoredLayer
 from tests.spec.making import INPUT, conv, layer, spec_of
@@ -98,3 +100,59 @@ def test_one_copy_of_a_shared_parameter_is_enough():
     match(spec, hdf5).check(strict=True)
     with pytest.raises(WeightMismatchError, match="missing: layer 'a', blob 0"):
         match(spec, [StoredLayer("b")]).check(strict=True)
+
+
+FC = "inner_product_param { num_output: 3 }"
+NARROW = conv("c", "x", options="num_output: 5 kernel_size: 1")
+BARE = conv("c", "x", options="num_output: 3 kernel_size: 1 bias_term: false")
+BATCH_NORM = layer("n", "BatchNorm", "x")
+
+
+@pytest.mark.parametrize(
+    ("net", "stored", "words"),
+    [
+        (NARROW, stored("c", (21, 3, 1, 1), (21,)),
+         "layer 'c', blob 0: shape (21, 3, 1, 1) stored, (5, 3, 1, 1) expected: the layer has 5 "
+         "outputs and was stored with 21; to train it from scratch, give it another name"),
+        (NARROW, stored("c", (21, 3, 1, 1), (21,)),
+         "blob 1: shape (21,) stored, (5,) expected: the layer has 5 outputs and was stored with"),
+        (NARROW, StoredLayer("c", blobs=(blob((21, 3, 1, 1), True), blob((1, 1, 1, 21), True))),
+         "blob 1: shape (1, 1, 1, 21) stored, (5,) expected: the layer has 5 outputs and was "
+         "stored with 21"),
+        (layer("f", "InnerProduct", "x", more=FC), stored("f", (3, 3, 6, 6), (3,)),
+         "(3, 108) expected: the same number of values, of a Convolution layer; strict_dim: false "
+         "in the layer takes them as they are"),
+        (conv("c", "x", options="num_output: 3 kernel_size: 6"), stored("c", (3, 108), (3,)),
+         "(3, 3, 6, 6) expected: the same number of values, of an InnerProduct layer; strict_di"),
+        (BATCH_NORM, stored("n", (3,), (3,), (1,), (3,), (3,)),
+         "layer 'n': 5 blobs stored, 3 expected: NVCaffe's BatchNorm with scale_bias: its last two "
+         "blobs belong into a Scale layer"),
+        (BARE, stored("c", (3, 3, 1, 1), (3,)),
+         "layer 'c': 2 blobs stored, 1 expected: bias_term is true for the stored ones"),
+        (NARROW, stored("c", (5, 3, 1, 1)),
+         "layer 'c': 1 blobs stored, 2 expected: bias_term is false for the stored ones"),
+    ],
+)  # fmt: skip
+def test_the_likely_cause_is_named(net, stored, words):
+    with pytest.raises(WeightMismatchError) as caught:
+        match(spec_of(INPUT + net), [stored]).check(strict=False)
+    assert words in str(caught.value)
+
+
+def test_no_cause_is_made_up():
+    found = match(spec_of(INPUT + NARROW), [stored("c", (5, 4, 3, 3), (5,))])
+    assert found.misfits == ["layer 'c', blob 0: shape (5, 4, 3, 3) stored, (5, 3, 1, 1) expected"]
+
+
+def test_the_advice_for_an_inner_product_in_a_convolution_works():
+    """VGG's fc6: an InnerProduct's values are a Convolution's of the same window, in one order."""
+    given = StoredLayer(
+        "c", blobs=(StoredBlob(np.arange(324, dtype="f4").reshape(3, 108)), blob(3))
+    )
+    net = conv("c", "x", options="num_output: 3 kernel_size: 6", more="strict_dim: false")
+    whole = Net(spec_of(INPUT + net))
+    whole.load_stored([given])
+    x = torch.rand(2, 3, 6, 6)
+    found = whole({"x": x})["c"].detach().view(2, 3)
+    wanted = x.view(2, 108).double() @ torch.arange(324.0).double().view(3, 108).T
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)
