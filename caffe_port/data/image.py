@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_port.data.list_file import list_lines, whole_number
+from caffe_port.data.list_file import list_lines, warn_of_missing_labels, whole_number
 from caffe_port.data.listed import Listed, named
 from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.resize import resize_linear
@@ -108,17 +108,23 @@ class Line:
 
 
 def read_labelled(source: PathLike) -> list[Line]:
-    """The lines of an ImageData list.
+    """The lines of an ImageData list; a line of one word has the label 0, as in Caffe.
 
     Raises:
         DataError: missing, empty, not text, or a line whose last word is no whole number.
+    Warns:
+        UserWarning: lines have no label.
     """
-    lines = []
+    lines, unlabelled = [], []
     for number, text in list_lines(source):
         where = f"{source}: line {number}"
         image, _, label = text.strip().rpartition(" ")
+        if len(text.split()) == 1 and whole_number(label) is None:
+            image, label = label, "0"
+            unlabelled.append(number)
         value = whole_number(label)
         if not image or value is None:
             raise DataError(f"{where}: expected 'image label', found {text.strip()[:80]!r}")
         lines.append(Line(where, number, image.strip(), value))
+    warn_of_missing_labels(source, unlabelled, len(lines), "Their label is 0, as in Caffe")
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.image import read_image
-from caffe_port.data.list_file import list_words
+from caffe_port.data.list_file import list_words, warn_of_missing_labels
 from caffe_port.data.listed import Listed, named
 from caffe_port.data.pictures import Bytes, PathLike, read_labels
 from caffe_port.data.resize import resize_linear, resize_nearest
@@ -248,13 +247,12 @@ def _read_lines(path: PathLike, label_type: LabelType, has_label: bool) -> list[
                 _expect_class(where, label)
             label = str(_as_class(label))
         lines.append(_Line(where, number, words[0], label))
-    if unlabelled and has_label:
-        warnings.warn(
-            f"{path}: {len(unlabelled)} of {len(lines)} lines have no label (the first is line "
-            f"{unlabelled[0]}); label_type IMAGE takes 0 for them, as DeepLab does. label_type: "
-            "NONE fills in ignore_label; has_label: false says that nobody reads the labels",
-            stacklevel=3,
+    if has_label:
+        advice = (
+            "label_type IMAGE takes 0 for them, as DeepLab does. label_type: NONE fills in "
+            "ignore_label; has_label: false says that nobody reads the labels"
         )
+        warn_of_missing_labels(path, unlabelled, len(lines), advice)
     return lines
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
@@ -53,6 +54,25 @@ def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         if max(map(len, words)) > _LONGEST_NAME:
             raise DataError(f"{path}: line {number}: a name of over {_LONGEST_NAME} characters")
         yield number, words
+
+
+def warn_of_missing_labels(
+    path: PathLike, unlabelled: Sequence[int], lines: int, advice: str
+) -> None:
+    """Warns once of lines that name an image alone.
+
+    Args:
+        path: the list.
+        unlabelled: the numbers of those lines.
+        lines: how many lines there are.
+        advice: what is done with them, and what else can be.
+    """
+    if unlabelled:
+        message = (
+            f"{path}: {len(unlabelled)} of {lines} lines have no label (the first is line "
+            f"{unlabelled[0]}). {advice}"
+        )
+        warnings.warn(message, stacklevel=4)
 
 
 def whole_number(word: str) -> int | None:

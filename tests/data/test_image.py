@@ -35,6 +35,14 @@ def test_names_may_hold_blanks_and_labels_a_sign(tmp_path):
     assert lines[1].where.endswith("l: line 3")
 
 
+def test_a_line_without_a_label_has_0_with_a_warning(tmp_path):
+    """As real Caffe 1.0's layer gives 0, 3 for this list."""
+    (tmp_path / "l").write_text("a.jpg\nb.jpg 3\n")
+    with pytest.warns(UserWarning, match=r"1 of 2 lines have no label \(the first is line 1\)"):
+        lines = read_labelled(tmp_path / "l")
+    assert [(line.image, line.label) for line in lines] == [("a.jpg", 0), ("b.jpg", 3)]
+
+
 def test_batches_and_the_end_of_the_list(folder):
     images = reader(folder, 4, Transform(crop_size=3))
     data, label = images.next_batch()
@@ -75,7 +83,7 @@ def test_skipping(folder):
         reader(folder, skip=3)
 
 
-@pytest.mark.parametrize("line", ["/a.png", "/a.png x", "/a.png 1.5", "/a.png 99999999999", "7"])
+@pytest.mark.parametrize("line", ["/a.png x", "/a.png 1.5", "/a.png 99999999999", "7"])
 def test_malformed_lines(tmp_path, line):
     (tmp_path / "l").write_text(f"/b.png 1\n{line}\n")
     with pytest.raises(DataError, match="l: line 2: expected 'image label', found"):
