@@ -17,6 +17,7 @@ from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.memory import check_memory
+from caffe_port.spec.ops.python_layer import one_net
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,12 +90,13 @@ class Net(nn.Module):
         self.loaded: Match | None = None  # what the last load_stored matched, missed, left over
         self._plans: dict[object, Plan] = {}
         random = rng.current()
-        for layer in spec.layers:
-            # not add_module: a layer may be called 'data' or 'type'
-            self._modules[layer.name] = make_layer(layer)
-            # one by one and before sharing, so that Caffe's generator is asked in Caffe's order
-            if fill or random is not None:
-                self._fill(layer, random)
+        with one_net():
+            for layer in spec.layers:
+                # not add_module: a layer may be called 'data' or 'type'
+                self._modules[layer.name] = make_layer(layer)
+                # one by one, before sharing, so that Caffe's generator is asked in Caffe's order
+                if fill or random is not None:
+                    self._fill(layer, random)
         self._share()
         if spec.force_backward:
             self.requires_grad_(True)
@@ -134,13 +136,17 @@ class Net(nn.Module):
     def _fill(self, layer: LayerSpec, random: rng.CaffeRandom | None) -> None:
         if self.module(layer.name).fills_itself:
             return
-        for blob, param in zip(self.layer_params(layer.name), layer.params, strict=True):
-            if random is None and param.owner is not None:
-                continue  # Caffe fills it too, in vain, but that takes draws
-            try:
-                fill(blob, param.filler, random)
-            except ValueError as error:
-                raise LayerError(layer.name, layer.type, str(error)) from error
+        module = self.module(layer.name)
+        try:
+            for param in layer.params:
+                # Caffe fills a shared one too, in vain, but that takes draws
+                if random is not None or param.owner is None:
+                    fill(module.get_parameter(param.name), param.filler, random)
+            for name in layer.op.refilled(layer.bottom_shapes) if random is not None else ():
+                filler = next(param.filler for param in layer.params if param.name == name)
+                fill(nn.Parameter(torch.empty_like(module.get_parameter(name))), filler, random)
+        except ValueError as error:
+            raise LayerError(layer.name, layer.type, str(error)) from error
 
     def module(self, layer: str) -> Layer:
         """The module of a layer. Raises KeyError if there is none."""
@@ -247,7 +253,12 @@ class Net(nn.Module):
             if name not in self.spec.sources:
                 known = ", ".join(self.spec.sources) or "none"
                 raise UsageError(f"'{name}' is no input of the net; its inputs: {known}")
-        return {name: _tensor(name, data) for name, data in inputs.items()}
+        tensors = {name: _tensor(name, data) for name, data in inputs.items()}
+        if any(getattr(module, "writes_bottoms", False) for module in self.children()):
+            return {
+                name: data.clone() for name, data in tensors.items()
+            }  # the caller's stay as they are
+        return tensors
 
     def optimized(
         self,

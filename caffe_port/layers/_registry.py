@@ -43,9 +43,11 @@ class Layer(nn.Module):
         spec: the connected layer.
     Class attributes:
         fills_itself: its parameters have their first values already; no filler is run.
+        writes_bottoms: it may write into its bottoms, which a built-in layer never does.
     """
 
     fills_itself: ClassVar[bool] = False
+    writes_bottoms: ClassVar[bool] = False
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()

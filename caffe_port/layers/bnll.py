@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.layers._overwritten import with_diff
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._overwritten import Elementwise
+from caffe_port.layers._registry import register_layer
 
 
 def bnll(x: Tensor) -> Tensor:
@@ -16,10 +16,13 @@ def bnll(x: Tensor) -> Tensor:
 
 
 @register_layer("BNLL")
-class BNLL(Layer):
+class BNLL(Elementwise):
     """In place, backward takes the top for the bottom. Source: BVLC/caffe bnll_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,) = bottoms
         top = bnll(x)
-        return (with_diff(x, top, torch.sigmoid(top.detach())) if self.in_place else top,)
+        return (self.in_place_top(x, top) if self.in_place else top,)
+
+    def factor(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.sigmoid(x)

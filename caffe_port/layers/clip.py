@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from caffe_port.layers._overwritten import with_diff
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._overwritten import Elementwise
+from caffe_port.layers._registry import register_layer
 from caffe_port.spec.ops.clip import Clip as Options
 
 
 @register_layer("Clip")
-class Clip(Layer):
+class Clip(Elementwise):
     """The diff passes where the bottom is in range.
 
     In place, backward looks at the top where the bottom was: that is in range, unless min is above
@@ -26,6 +25,8 @@ class Clip(Layer):
         (x,) = bottoms
         # two steps, because torch's clamp lets max win over min
         top = x.clamp(max=op.high).clamp(min=op.low)
-        if not self.in_place:
-            return (top,)
-        return (with_diff(x, top, torch.full_like(x, float(op.low <= op.high))),)
+        return (self.in_place_top(x, top) if self.in_place else top,)
+
+    def factor(self, x: Tensor, y: Tensor) -> Tensor:
+        op = self.spec.options(Options)
+        return ((x >= op.low) & (x <= op.high)).to(x.dtype)

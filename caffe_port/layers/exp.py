@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._overwritten import Elementwise
+from caffe_port.layers._registry import register_layer
 from caffe_port.spec.ops.exp import Exp as Options
 
 
 @register_layer("Exp")
-class Exp(Layer):
+class Exp(Elementwise):
     """base ^ shift * exp(log(base) scale x). Source: BVLC/caffe exp_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
@@ -17,3 +18,6 @@ class Exp(Layer):
         (x,) = bottoms
         top = (x if op.inner == 1 else x * op.inner).exp()
         return (top if op.outer == 1 else top * op.outer,)
+
+    def factor(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * self.spec.options(Options).inner

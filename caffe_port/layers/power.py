@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_port.layers._overwritten import with_diff
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._overwritten import Elementwise, with_diff
+from caffe_port.layers._registry import register_layer
 from caffe_port.spec.ops.power import Power as Options
 
 
@@ -24,29 +24,25 @@ def power(x: Tensor, op: Options) -> Tensor:
     return top if op.power == 1 else top.pow(op.power)
 
 
-def _derivative_in_place(top: Tensor, op: Options) -> Tensor:
-    """Caffe's derivative, computed from the top where the bottom was."""
-    if op.power * op.scale == 0 or op.power == 1:
-        return torch.full_like(top, op.power * op.scale)
-    base = top * op.scale + op.shift
-    if op.power == 2:
-        return base * (op.power * op.scale)
-    return top / base * (op.power * op.scale)
-
-
 @register_layer("Power")
-class Power(Layer):
+class Power(Elementwise):
     """In place, Caffe's backward finds the top in the bottom's place and writes over the top's diff
     before it reads it: the diff is the squared derivative, whatever the top's diff is.
 
     Source: BVLC/caffe power_layer.cpp.
     """
 
+    overwrites_diff = True
+
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(Options)
         (x,) = bottoms
         top = power(x, op)
-        if not self.in_place:
-            return (top,)
-        factor = _derivative_in_place(top.detach(), op)
-        return (with_diff(x, top, factor * factor, chained=False),)
+        return (self.in_place_top(x, top) if self.in_place else top,)
+
+    def factor(self, x: Tensor, y: Tensor) -> Tensor:
+        op = self.spec.options(Options)
+        if op.power * op.scale == 0 or op.power == 1:
+            return torch.full_like(x, op.power * op.scale)
+        base = x * op.scale + op.shift
+        return (base if op.power == 2 else y / base) * (op.power * op.scale)

@@ -22,41 +22,37 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layer: Python, *values: Tensor) -> tuple[Tensor, ...]:
-        count = len(layer.spec.params)
-        ctx.layer, ctx.like = layer, values
-        ctx.bottoms = [_blob(value) for value in values[count:]]
-        ctx.tops = layer.make_tops(ctx.bottoms)
+        bottoms = values[len(layer.spec.params) :]
+        layer.fill(layer.bottoms, bottoms)
         with users_code(layer.what):
-            layer.code.reshape(ctx.bottoms, ctx.tops)
-            layer.code.forward(ctx.bottoms, ctx.tops)
+            layer.code.reshape(layer.bottoms, layer.tops)
+            layer.code.forward(layer.bottoms, layer.tops)
+        layer.write_back(bottoms)
         device = values[0].device if values else torch.device("cpu")
-        # copies: the blobs stay as they are for backward
-        return tuple(torch.from_numpy(top.data.copy()).to(device) for top in ctx.tops)
+        tops = tuple(torch.from_numpy(top.data.copy()).to(device) for top in layer.tops)
+        ctx.layer = layer
+        ctx.save_for_backward(*values, *tops)
+        return tops
 
     @staticmethod
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
         layer = ctx.layer
         params = layer.bind()
+        values, tops = ctx.saved_tensors[: -len(diffs)], ctx.saved_tensors[-len(diffs) :]
+        layer.fill(layer.bottoms, values[len(params) :])  # another call may have come between
+        layer.fill(layer.tops, tops)
         for blob in params:
             blob.diff[...] = 0
-        for top, diff in zip(ctx.tops, diffs, strict=True):
+        for top, diff in zip(layer.tops, diffs, strict=True):
             top.diff[...] = diff.cpu().numpy()
         needed = ctx.needs_input_grad[1:]
         with named(layer.spec), users_code(layer.what):
-            layer.code.backward(ctx.tops, list(needed[len(params) :]), ctx.bottoms)
-        found = [blob.diff for blob in (*params, *ctx.bottoms)]
+            layer.code.backward(layer.tops, list(needed[len(params) :]), layer.bottoms)
+        found = [blob.diff for blob in (*params, *layer.bottoms)]
         return None, *(
             torch.from_numpy(diff.copy()).to(value) if wanted else None
-            for diff, value, wanted in zip(found, ctx.like, needed, strict=True)
+            for diff, value, wanted in zip(found, values, needed, strict=True)
         )
-
-
-def _blob(value: Tensor) -> Blob:
-    from caffe_port.live.blob import Blob
-
-    blob = Blob((0,), value.detach().cpu().numpy().dtype)
-    blob.assign(value.detach().cpu())
-    return blob
 
 
 @register_layer("Python")
@@ -64,21 +60,26 @@ class Python(Layer):
     """Calls the user's object with blobs, as pycaffe did; its blobs are this layer's parameters.
 
     The object's ``reshape`` runs before each ``forward``. Its ``backward`` writes bottoms' diffs
-    and, for parameters, ``self.blobs[i].diff``.
+    and, for parameters, ``self.blobs[i].diff``. What its ``forward`` writes into a bottom is seen
+    by the bottom's other readers.
 
     Attributes:
         code: the user's object.
         what: it, for messages.
+        bottoms, tops: the blobs that its ``setup`` was given, and all its methods are.
     Source: BVLC/caffe python_layer.hpp.
     """
 
     fills_itself: ClassVar[bool] = True
+    writes_bottoms: ClassVar[bool] = True
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         options = spec.options(Options)
         self.what = f"class '{options.layer}' of module '{options.module}'"
-        self.code: Any = options.code.take(spec.bottom_shapes)
+        made = options.code.take(spec.bottom_shapes)
+        self.code: Any = made.layer
+        self.bottoms, self.tops = made.bottoms, made.tops
         with torch.no_grad():
             for param, blob in zip(self.parameters(), self.code.blobs, strict=True):
                 param.copy_(torch.from_numpy(blob.data))
@@ -102,10 +103,23 @@ class Python(Layer):
                 blobs[i] = ParamBlob(param)
         return blobs
 
-    def make_tops(self, bottoms: Sequence[Blob]) -> list[Blob]:
-        """Fresh blobs for the tops; in place they are the bottoms."""
-        from caffe_port.live.blob import Blob
+    def fill(self, blobs: Sequence[Blob], values: Sequence[Tensor]) -> None:
+        """Gives blobs the values, shape and dtype of tensors."""
+        kinds = [value.detach().cpu().numpy().dtype for value in values]
+        for blob in self.tops if kinds else ():
+            blob.retype(kinds[0])
+        for blob, value, kind in zip(blobs, values, kinds, strict=True):
+            blob.retype(kind)
+            blob.assign(value)
 
-        known = dict(zip(self.spec.bottoms, bottoms, strict=True))
-        like = bottoms[0].data.dtype if bottoms else None
-        return [known.get(name) or Blob((0,), like) for name in self.spec.tops]
+    def write_back(self, bottoms: Sequence[Tensor]) -> None:
+        """Puts what the object wrote into its bottoms into the tensors that other layers read.
+
+        Autograd is not told: as in Caffe, layers before this one walk back from what they find.
+        """
+        for blob, value in zip(self.bottoms, bottoms, strict=True):
+            if any(blob is top for top in self.tops):
+                continue
+            written = torch.from_numpy(blob.data).to(value.device).view(value.shape)
+            if not torch.equal(written, value.detach()):
+                value.data.copy_(written)

@@ -13,8 +13,16 @@ import torch
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
+def _shown(memory: Floats, shape: Sequence[int]) -> Floats:
+    """The first numbers of a flat array, in a shape."""
+    return memory[: math.prod(shape)].reshape(tuple(shape))
+
+
 class Blob:
     """Data and diff of equal shape, both writable in place.
+
+    The memory of each may be another blob's too, as that of Split's tops is its bottom's: what is
+    written through one blob is then seen through the other. It is kept when the blob shrinks.
 
     Args:
         shape: sizes of the axes.
@@ -23,8 +31,14 @@ class Blob:
     """
 
     def __init__(self, shape: Sequence[int], dtype: npt.DTypeLike | None = None) -> None:
-        self._data: Floats = np.zeros(tuple(shape), dtype or np.float32)
+        self._allocate(shape, dtype or np.float32)
+
+    def _allocate(self, shape: Sequence[int], dtype: npt.DTypeLike) -> None:
+        self._data: Floats = np.zeros(tuple(shape), dtype)
+        self._data_memory = self._data.reshape(-1)
         self._diff: Floats | None = None
+        self._diff_memory: Floats | None = None
+        self._capacity = self._data.size
 
     @property
     def data(self) -> Floats:
@@ -35,16 +49,36 @@ class Blob:
     def diff(self) -> Floats:
         """The diff of the loss with respect to the values."""
         if self._diff is None:
-            self._diff = np.zeros_like(self._data)
+            size = max(self._capacity, self._data.size)
+            self._diff_memory = np.zeros(size, self._data.dtype)
+            self._diff = _shown(self._diff_memory, self._data.shape)
         return self._diff
+
+    @property
+    def has_diff(self) -> bool:
+        """Whether somebody has asked for the diff since the blob got its memory."""
+        return self._diff is not None
 
     def drop_diff(self) -> None:
         """Sets the diff to 0; arrays that were taken from it before are left as they are."""
-        self._diff = None
+        self._diff = self._diff_memory = None
 
     def take_diff(self, values: torch.Tensor) -> None:
         """Makes a tensor's memory the diff's."""
         self._diff = values.detach().view(self._data.shape).numpy()
+        self._diff_memory = self._diff.reshape(-1)
+
+    def share_data(self, other: Blob) -> None:
+        """Makes another blob's data this one's too, in this one's shape; the counts are equal."""
+        self._data_memory = other._data_memory
+        self._data = _shown(self._data_memory, self._data.shape)
+
+    def share_diff(self, other: Blob) -> None:
+        """Makes another blob's diff this one's too, in this one's shape; the counts are equal."""
+        _ = other.diff  # makes it, where there is none yet
+        self._diff_memory = other._diff_memory
+        assert self._diff_memory is not None
+        self._diff = _shown(self._diff_memory, self._data.shape)
 
     @property
     def shape(self) -> list[int]:
@@ -82,7 +116,7 @@ class Blob:
         return self._legacy(3)
 
     def reshape(self, *shape: int) -> None:
-        """Gives the blob a shape; values survive only where the count stays.
+        """Gives the blob a shape; values survive unless it becomes larger than ever before.
 
         Raises:
             ValueError: a negative size.
@@ -91,11 +125,23 @@ class Blob:
             raise ValueError(f"a blob cannot have shape {shape}")
         if tuple(shape) == self._data.shape:
             return
-        if math.prod(shape) == self._data.size:
-            self._data = self._data.reshape(shape)
-            self._diff = None if self._diff is None else self._diff.reshape(shape)
+        count = math.prod(shape)
+        if count > min(self._capacity, self._data_memory.size):
+            self._allocate(shape, self._data.dtype)
+            return
+        self._data = _shown(self._data_memory, shape)
+        if self._diff_memory is not None and count <= self._diff_memory.size:
+            self._diff = _shown(self._diff_memory, shape)
         else:
-            self._data, self._diff = np.zeros(shape, self._data.dtype), None
+            self._diff = self._diff_memory = None
+
+    def retype(self, dtype: npt.DTypeLike) -> None:
+        """Gives data and diff another dtype, in memory of their own; one that they have is kept."""
+        if self._data.dtype == dtype:
+            return
+        old = self._data
+        self._allocate(old.shape, dtype)
+        self._data[...] = old
 
     def assign(self, values: torch.Tensor) -> None:
         """Takes over a layer's output, reshaping where its shape is new."""
@@ -108,17 +154,20 @@ class ParamBlob(Blob):
 
     def __init__(self, param: torch.nn.Parameter) -> None:
         self._param = param
-        self._data = param.detach().cpu().numpy()
-        self._diff = None
+        self._show(param.detach().cpu().numpy())
+
+    def _show(self, data: Floats) -> None:
+        self._data, self._diff, self._diff_memory = data, None, None
+        self._data_memory, self._capacity = data.reshape(-1), data.size
 
     def holds(self, param: torch.nn.Parameter) -> bool:
         """Whether this is that parameter's blob, over its present memory."""
         return self._param is param and self._data.ctypes.data == param.data_ptr()
 
     def share_data(self, other: Blob) -> None:
-        """Uses another blob's memory for the data; the diff stays its own."""
-        self._param.data = torch.from_numpy(other.data)
-        self._data = other.data
+        """Makes another blob's data this parameter's too."""
+        super().share_data(other)
+        self._param.data = torch.from_numpy(self._data)
 
     def reshape(self, *shape: int) -> None:
         """Gives the parameter another shape, for scripts that write changed weights.

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from caffe_port.errors import LayerError, UsageError
+from caffe_port.errors import UsageError
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import batches, mode, saving, v1_methods
 from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
@@ -86,12 +86,21 @@ class Net:
         self._net = net
         net.write_files = True
         self._specs = net.spec.layers
-        self.blobs = OrderedDict((n, Blob(s)) for n, s in net.spec.shapes.items())
+        self.blobs = self._make_blobs()
         self._make_params()
-        self._share_parameters()
         self._runner = Runner(net, self.blobs, self.params)
         self._callbacks: dict[str, list[Callable[[int], Any]]] = {name: [] for name in _EVENTS}
-        self._set_loss_diffs()
+
+    def _make_blobs(self) -> OrderedDict[str, Blob]:
+        """Those that Python layers were set up with, and new ones."""
+        known: dict[str, Blob] = {}
+        for layer in self._specs:
+            module = self._net.module(layer.name)
+            if isinstance(module, Python):
+                known.update(zip(layer.bottoms, module.bottoms, strict=True))
+                known.update(zip(layer.tops, module.tops, strict=True))
+        shapes = self._net.spec.shapes.items()
+        return OrderedDict((name, known.get(name) or Blob(shape)) for name, shape in shapes)
 
     def _make_params(self) -> None:
         made: dict[int, Blob] = {}
@@ -109,23 +118,6 @@ class Net:
             self.layers.append(face)
             if blobs:
                 self.params[layer.name] = blobs
-
-    def _share_parameters(self) -> None:
-        """Makes the top of a Parameter layer its parameter, data and diff, as in Caffe.
-
-        So its diff is what the top's reader wrote last; with iter_size it does not add up.
-        """
-        for layer in self._specs:
-            if layer.type == "Parameter":
-                (blob,) = self.params[layer.name]
-                if tuple(blob.shape) == layer.top_shapes[0]:
-                    self.blobs[layer.tops[0]] = blob
-
-    def _set_loss_diffs(self) -> None:
-        for layer in self._specs:
-            for top, weight in zip(layer.tops, layer.loss_weights, strict=True):
-                if weight:
-                    self.blobs[top].diff[...] = weight
 
     @property
     def inputs(self) -> list[str]:
@@ -314,19 +306,7 @@ class Net:
     def reshape(self) -> None:
         """Gives every blob the shape that follows from the inputs' present shapes."""
         for layer in self._specs:
-            bottoms = [self.blobs[name] for name in layer.bottoms]
-            tops = [self.blobs[name] for name in layer.tops]
-            module = self._net.module(layer.name)
-            if isinstance(module, Python):
-                module.code.reshape(bottoms, tops)
-            elif layer.op.kind != "source":
-                try:
-                    shapes = layer.op.top_shapes([tuple(blob.shape) for blob in bottoms])
-                except ValueError as error:
-                    raise LayerError(layer.name, layer.type, str(error)) from error
-                for top, shape in zip(tops, shapes, strict=False):  # a layer may name fewer
-                    top.reshape(*shape)
-        self._set_loss_diffs()
+            self._runner.reshape(layer)
 
     def set_input_arrays(self, data: Floats, labels: Floats) -> None:
         """Gives a MemoryData layer, the net's first, what it serves from now on.

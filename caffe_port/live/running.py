@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from caffe_port.layers.python_layer import Python
-from caffe_port.live import mode
+from caffe_port.live import mode, rereading, sharing
 from caffe_port.live.blob import Blob
 from caffe_port.net import Net
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops.hinge_loss import HingeLoss
 
-_Taped = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]
+# bottoms, parameters by name, tops
+_Taped: TypeAlias = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]
+_Found: TypeAlias = Sequence[Tensor | None]
 
 
 class Runner:
@@ -31,37 +35,73 @@ class Runner:
     ) -> None:
         self._net, self._blobs, self._params = net, blobs, params
         self._tape: dict[str, _Taped] = {}
-
-    def forward(self, layer: LayerSpec) -> float:
-        """Computes a layer's tops; returns what they add to the loss."""
-        module = self._net.module(layer.name)
-        if isinstance(module, Python):
-            bottoms, tops = self._ends(layer)
-            module.bind()
-            module.code.reshape(bottoms, tops)
-            module.code.forward(bottoms, tops)
-        elif layer.type != "Input":
-            taped = self._compute(layer)
-            for name, values in zip(layer.tops, taped[2], strict=True):
-                self._blobs[name].assign(values)
-            if layer.needs_backward:
-                self._tape[layer.name] = taped
-        return sum(
-            weight * float(self._blobs[top].data.sum(dtype=np.float64))
-            for top, weight in zip(layer.tops, layer.loss_weights, strict=True)
-            if weight
-        )
+        for layer in net.spec.layers:
+            if not isinstance(net.module(layer.name), Python):  # it has its shapes from set-up
+                self.reshape(layer)
+            self._weigh(layer, always=True)
 
     def _ends(self, layer: LayerSpec) -> tuple[list[Blob], list[Blob]]:
         return [self._blobs[n] for n in layer.bottoms], [self._blobs[n] for n in layer.tops]
 
-    def _compute(self, layer: LayerSpec) -> _Taped:
-        bottoms, device = [], mode.device()
-        for name, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True):
-            values = torch.from_numpy(self._blobs[name].data)
-            # a copy, because a layer in place may write over what backward needs
-            copied = values.to(device, copy=layer.needs_backward)
-            bottoms.append(copied.requires_grad_() if needed else copied)
+    def reshape(self, layer: LayerSpec) -> None:
+        """Gives a layer's tops the shapes that follow from its bottoms'."""
+        bottoms, tops = self._ends(layer)
+        module = self._net.module(layer.name)
+        if isinstance(module, Python):
+            module.code.reshape(bottoms, tops)
+        elif layer.op.kind != "source":
+            sharing.reshape(layer, bottoms, tops)
+        self._weigh(layer)
+
+    def _weigh(self, layer: LayerSpec, always: bool = False) -> None:
+        """Puts loss weights into the diffs of tops, where these have just got new memory.
+
+        Caffe forgets them then, and would train without the loss.
+        """
+        for name, weight in zip(layer.tops, layer.loss_weights, strict=True):
+            if weight and (always or not self._blobs[name].has_diff):
+                self._blobs[name].diff[...] = weight
+
+    def forward(self, layer: LayerSpec) -> float:
+        """Computes a layer's tops; returns what they add to the loss."""
+        module = self._net.module(layer.name)
+        bottoms, tops = self._ends(layer)
+        if isinstance(module, Python):
+            module.bind()
+            module.code.reshape(bottoms, tops)
+            module.code.forward(bottoms, tops)
+        elif layer.type != "Input":
+            params = self._params.get(layer.name, ())
+            if not sharing.forward(layer, bottoms, tops, params):
+                self._run(layer, bottoms, tops)
+        self._weigh(layer)
+        return sum(
+            float(np.vdot(top.data.astype(np.float64), top.diff))
+            for top, weight in zip(tops, layer.loss_weights, strict=True)
+            if weight
+        )
+
+    def _run(self, layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
+        taped = self._compute(layer)
+        for blob, values in zip(tops, taped[2], strict=True):
+            blob.assign(values)
+        if layer.needs_backward:
+            self._tape[layer.name] = taped
+        if layer.type == "HingeLoss":
+            scores, labels = (torch.from_numpy(blob.data) for blob in bottoms)
+            bottoms[0].diff[...] = rereading.hinge_margins(scores, labels).numpy()
+
+    def _compute(self, layer: LayerSpec, given: Sequence[Tensor] | None = None) -> _Taped:
+        """Runs a layer's module on what its bottoms hold now, or on other values."""
+        values = given or [torch.from_numpy(self._blobs[name].data) for name in layer.bottoms]
+        device = mode.device()
+        # copies, because a layer in place may write over what backward needs
+        bottoms = [x.detach().to(device, copy=layer.needs_backward) for x in values]
+        always = rereading.transformed_bottoms(layer)
+        for i, (bottom, needed) in enumerate(
+            zip(bottoms, layer.bottom_needs_backward, strict=True)
+        ):
+            bottom.requires_grad_(needed or i in always)
         params = {p.name: self._net.module(layer.name).get_parameter(p.name) for p in layer.params}
         with torch.set_grad_enabled(layer.needs_backward):
             if device.type == "cpu":
@@ -90,42 +130,80 @@ class Runner:
     def backward(self, layer: LayerSpec) -> None:
         """Computes the diffs of a layer's bottoms, and adds to those of its parameters."""
         module = self._net.module(layer.name)
+        bottoms, tops = self._ends(layer)
         if isinstance(module, Python):
-            bottoms, tops = self._ends(layer)
             module.bind()
             module.code.backward(tops, list(layer.bottom_needs_backward), bottoms)
-        elif layer.bottoms or not self._is_parameter(layer):
+        elif layer.type == "HingeLoss":
+            left, labels = torch.from_numpy(bottoms[0].diff), torch.from_numpy(bottoms[1].data)
+            norm, weight = layer.options(HingeLoss).norm, float(tops[0].diff)
+            bottoms[0].diff[...] = rereading.hinge_diff(left, labels, weight, norm).numpy()
+        elif layer.bottoms and not sharing.backward(layer, bottoms, tops):
             self._walk_back(layer)
-
-    def _is_parameter(self, layer: LayerSpec) -> bool:
-        """Whether its top is its parameter, so that the top's diff needs no way back."""
-        params = self._params.get(layer.name, ())
-        return not layer.params or (len(params) == 1 and self._blobs[layer.tops[0]] is params[0])
 
     def _walk_back(self, layer: LayerSpec) -> None:
         if layer.name not in self._tape:  # Caffe, too, walks back from whatever the blobs hold
             self._tape[layer.name] = self._compute(layer)
-        bottoms, params, tops = self._tape[layer.name]
-        wanted = [value for value in (*bottoms, *params.values()) if value.requires_grad]
-        found = dict(zip(map(id, wanted), self._diffs(layer, tops, wanted), strict=True))
-        for name, bottom in zip(layer.bottoms, bottoms, strict=True):
-            if bottom.requires_grad:
-                diff = found[id(bottom)]
-                self._blobs[name].diff[...] = 0 if diff is None else diff.cpu().numpy()
-        for blob, param in zip(self._params.get(layer.name, ()), params.values(), strict=True):
-            diff = found.get(id(param))
+        taped = self._tape[layer.name]
+        bottoms, params, tops = taped
+        device = mode.device()
+        diffs = [torch.from_numpy(self._blobs[n].diff.copy()).to(t) for n, t in zip(
+            layer.tops, tops, strict=True)]  # fmt: skip
+        for name, moved in params.items() if device.type != "cpu" else ():
+            moved.data.copy_(self._net.module(layer.name).get_parameter(name))
+        found = self._reread(layer, taped, diffs) or _gradients(taped, diffs)
+        for blob_name, bottom, diff in zip(layer.bottoms, bottoms, found, strict=False):
+            if bottom.requires_grad and not (diff is None and layer.type == "Crop"):
+                self._blobs[blob_name].diff[...] = 0 if diff is None else diff.cpu().numpy()
+        param_diffs = found[len(bottoms) :]
+        for blob, diff in zip(self._params.get(layer.name, ()), param_diffs, strict=False):
             if diff is not None:
                 blob.diff[...] += diff.cpu().numpy()
 
-    def _diffs(
-        self, layer: LayerSpec, tops: Sequence[Tensor], wanted: Sequence[Tensor]
-    ) -> Sequence[Tensor | None]:
-        given = [torch.from_numpy(self._blobs[n].diff.copy()).to(t) for n, t in zip(
-            layer.tops, tops, strict=True)]  # fmt: skip
-        pairs = [(t, d) for t, d in zip(tops, given, strict=True) if t.requires_grad]
-        if not (pairs and wanted):
-            return [None] * len(wanted)
-        return torch.autograd.grad(
+    def _reread(self, layer: LayerSpec, taped: _Taped, diffs: Sequence[Tensor]) -> _Found | None:
+        """Diffs where something was written into the layer's blobs since forward, else None."""
+        module = self._net.module(layer.name)
+        formula = rereading.formula(layer, module)
+        then, _, tops = taped
+        now = [self._data(name, like) for name, like in zip(layer.bottoms, then, strict=True)]
+        tops_now = [self._data(name, like) for name, like in zip(layer.tops, tops, strict=True)]
+        for i in rereading.transformed_bottoms(layer):
+            then[i].data.copy_(now[i])
+        read = rereading.bottoms_read(layer, module)
+        changed = [
+            i for i in read if layer.bottoms[i] not in layer.tops and _differ(then[i], now[i])
+        ]
+        tops_changed = any(_differ(a, b) for a, b in zip(tops, tops_now, strict=True))
+        if formula and (changed or tops_changed):
+            call = rereading.Reread(layer, module, then, now, tops_now, diffs)
+            with torch.no_grad():
+                return formula(call)
+        if not changed:
+            return None
+        given = [now[i] if i in read else then[i] for i in range(len(then))]
+        return _gradients(self._compute(layer, given), diffs)
+
+    def _data(self, name: str, like: Tensor) -> Tensor:
+        return torch.from_numpy(self._blobs[name].data).to(like.device)
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    """Whether two float32 tensors differ in a bit, so that NaN equals itself."""
+    return not torch.equal(a.detach().contiguous().view(torch.int32), b.view(torch.int32))
+
+
+def _gradients(taped: _Taped, diffs: Sequence[Tensor]) -> _Found:
+    """Diffs of the bottoms, then of the parameters; None where there is none."""
+    bottoms, params, tops = taped
+    inputs = [*bottoms, *params.values()]
+    wanted = [value for value in inputs if value.requires_grad]
+    pairs = [(t, d) for t, d in zip(tops, diffs, strict=True) if t.requires_grad]
+    if not (pairs and wanted):
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad(
             [t for t, _ in pairs], wanted, [d for _, d in pairs], allow_unused=True,
             retain_graph=True,
-        )  # fmt: skip
+        )
+    )  # fmt: skip
+    return [next(found) if value.requires_grad else None for value in inputs]

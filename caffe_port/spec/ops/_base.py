@@ -123,6 +123,10 @@ class Op:
         """Which values bottom ``index`` may hold; by default 0 and 1 for one without a diff."""
         return Values(0, 1, whole=True) if index and index in self.fixed_bottoms else Values()
 
+    def refilled(self, bottoms: Sequence[Shape]) -> list[str]:
+        """Parameters that Caffe fills again, in order, and throws that away; it takes draws."""
+        return []
+
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-adds of one forward pass."""
         return 0

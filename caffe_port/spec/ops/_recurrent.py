@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect
@@ -23,6 +23,7 @@ class Recurrent(Op):
 
     Class attributes:
         states: number of blobs in the hidden state.
+        per_step: parameters of the layers that Caffe makes for each step.
 
     Attributes:
         hidden: num_output.
@@ -35,6 +36,7 @@ class Recurrent(Op):
     tops = (1, None)
     fixed_bottoms = frozenset({1})
     states = 1
+    per_step: ClassVar[tuple[str, ...]] = ()
 
     hidden: int
     expose_hidden: bool
@@ -73,6 +75,9 @@ class Recurrent(Op):
         for shape in bottoms[2 + self.static :]:
             expect(shape == state, f"a hidden state of shape {shape}; expected {state}")
         return [(*x[:2], self.hidden)] + [state] * self.states
+
+    def refilled(self, bottoms: Sequence[Shape]) -> list[str]:
+        return [*self.per_step] * (bottoms[0][0] - 1)
 
     def input_sizes(self, bottoms: Sequence[Shape]) -> tuple[int, int]:
         """Values per step and stream of x, and of the static input (0 without one)."""

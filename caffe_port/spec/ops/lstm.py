@@ -16,6 +16,7 @@ class LSTM(Recurrent):
 
     type = "LSTM"
     states = 2
+    per_step = ("W_hc",)
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         size, static_size = self.input_sizes(bottoms)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOT_THEIRS = ("importlib", __file__)  # files whose code calls theirs
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
+_blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs of the net")
 
 
 @contextlib.contextmanager
@@ -30,7 +31,8 @@ def python_layers(allowed: bool) -> Iterator[None]:
     """Whether nets built inside may import and run the code that their Python layers name."""
     token = _allowed.set(allowed)
     try:
-        yield
+        with one_net():
+            yield
     finally:
         _allowed.reset(token)
 
@@ -38,6 +40,28 @@ def python_layers(allowed: bool) -> Iterator[None]:
 def is_allowed() -> bool:
     """Whether the code that Python layers name may be imported and run."""
     return _allowed.get()
+
+
+@contextlib.contextmanager
+def one_net() -> Iterator[None]:
+    """Python layers made inside are of one net: a blob that two of them have is one object."""
+    token = _blobs.set({})
+    try:
+        yield
+    finally:
+        _blobs.reset(token)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A user's layer object, with the blobs that its ``setup`` was given.
+
+    It may have kept these, or filled its tops for good, so they have to be those of the net.
+    """
+
+    layer: Any
+    bottoms: list[Blob]
+    tops: list[Blob]
 
 
 class Code:
@@ -52,45 +76,48 @@ class Code:
 
     def __init__(self, message: caffe_pb2.LayerParameter) -> None:
         self.message = message
-        self._waiting: Any = None
+        self._waiting: Made | None = None
 
-    def make(self, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> Any:
+    def make(self, bottoms: Sequence[Shape]) -> Made:
         """Imports the module, makes the object, runs its ``setup`` and ``reshape``."""
         from caffe_port.pycaffe import alias
 
         alias.install()  # the module says "import caffe"
         options = self.message.python_param
+        shapes = dict(zip(self.message.bottom, bottoms, strict=True))
+        blobs = {name: _blob(name, shapes.get(name)) for name in (*shapes, *self.message.top)}
+        given = [blobs[name] for name in shapes]
+        made = [blobs[name] for name in self.message.top]
         with users_code(f"module '{options.module}'"):
             module = importlib.import_module(options.module)
         with users_code(f"class '{options.layer}' of module '{options.module}'"):
             layer = getattr(module, options.layer)(self.message)
             layer.param_str = layer.param_str_ = options.param_str
             layer.phase = int(self.message.phase)
-            layer.setup(bottoms, tops)
-            layer.reshape(bottoms, tops)
-        return layer
+            layer.setup(given, made)
+            layer.reshape(given, made)
+        return Made(layer, given, made)
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the tops, by the object's own ``reshape``."""
-        given, made = scratch(bottoms), scratch([(0,)] * len(self.message.top))
         if self._waiting is None:
-            self._waiting = self.make(given, made)
+            self._waiting = self.make(bottoms)
+            made = self._waiting.tops
         else:
-            self._waiting.reshape(given, made)
+            given, made = scratch(bottoms), scratch([(0,)] * len(self.message.top))
+            self._waiting.layer.reshape(given, made)
         return [tuple(top.shape) for top in made]
 
     def params(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the blobs that ``setup`` added."""
         if self._waiting is None:  # the shapes of its tops were given
-            self.shapes(bottoms)
-        return [tuple(blob.shape) for blob in self._waiting.blobs]
+            self._waiting = self.make(bottoms)
+        return [tuple(blob.shape) for blob in self._waiting.layer.blobs]
 
-    def take(self, bottoms: Sequence[Shape]) -> Any:
+    def take(self, bottoms: Sequence[Shape]) -> Made:
         """The object, for one module to keep; the next one gets another."""
-        if self._waiting is None:
-            self.shapes(bottoms)
-        layer, self._waiting = self._waiting, None
-        return layer
+        made, self._waiting = self._waiting or self.make(bottoms), None
+        return made
 
 
 @contextlib.contextmanager
@@ -122,6 +149,15 @@ def scratch(shapes: Sequence[Shape]) -> list[Blob]:
     from caffe_port.live.blob import Blob
 
     return [Blob(shape) for shape in shapes]
+
+
+def _blob(name: str, shape: Shape | None) -> Blob:
+    """The net's blob of that name, made where no Python layer has had it before."""
+    (new,) = scratch([(0,) if shape is None else shape])
+    blob = _blobs.get({name: new}).setdefault(name, new)
+    if shape is not None:
+        blob.reshape(*shape)
+    return blob
 
 
 @register_op

@@ -15,6 +15,7 @@ class RNN(Recurrent):
     """Options of RNN; its state is h. Source: BVLC/caffe rnn_layer.cpp, FillUnrolledNet."""
 
     type = "RNN"
+    per_step = ("W_hh", "W_ho", "b_o")
 
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         size, static_size = self.input_sizes(bottoms)

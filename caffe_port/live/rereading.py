@@ -1,0 +1,214 @@
+"""What Caffe's backward computes where blobs were written into after the layer's forward.
+
+Some of Caffe's layers read their bottoms and tops again in backward, and see what a script has
+written there meanwhile; others read what forward has kept in buffers of their own, such as the
+places of maxima, the mask of Dropout and the probabilities of a loss.
+
+Source: BVLC/caffe, Backward_cpu of each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_port.errors import LayerError
+from caffe_port.labels import divisor
+from caffe_port.layers._overwritten import Elementwise
+from caffe_port.layers._registry import Layer
+from caffe_port.layers.pooling import ave_pool
+from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops._recurrent import Recurrent
+from caffe_port.spec.ops.eltwise import Eltwise
+from caffe_port.spec.ops.lrn import LRN
+from caffe_port.spec.ops.mvn import MVN
+from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss
+from caffe_port.spec.ops.softmax import Softmax
+
+
+@dataclass(frozen=True)
+class Reread:
+    """A layer's data at its forward pass and at its backward pass.
+
+    Attributes:
+        layer: its spec.
+        module: itself.
+        then, now: its bottoms.
+        tops: its tops now.
+        diffs: of the tops.
+    """
+
+    layer: LayerSpec
+    module: Layer
+    then: Sequence[Tensor]
+    now: Sequence[Tensor]
+    tops: Sequence[Tensor]
+    diffs: Sequence[Tensor]
+
+
+# Layers whose backward reads no bottom again: it needs none, or forward has kept what it needs.
+_BUFFERED = frozenset({
+    "BatchNorm", "BN", "Bias", "Concat", "Crop", "DomainTransform", "Dropout", "EuclideanLoss",
+    "Filter", "Interp", "LSTM", "MVN", "Pooling", "RNN", "Slice", "Softmax", "SPP", "Tile",
+})  # fmt: skip
+# Bottoms, by index, that are kept by layers which read their others again.
+_KEPT = {"ContrastiveLoss": (0, 1), "SigmoidCrossEntropyLoss": (0,), "SoftmaxWithLoss": (0,)}
+
+
+def bottoms_read(layer: LayerSpec, module: Layer) -> list[int]:
+    """Indices of the bottoms that a layer's backward reads again."""
+    linear = isinstance(layer.op, Eltwise) and layer.op.operation != "PROD"
+    if layer.type in _BUFFERED or linear:
+        return []
+    copies_first = layer.type in ("PReLU", "Scale") and module.in_place
+    copies_first = copies_first or (layer.type == "InfogainLoss" and layer.dialect == "bvlc")
+    kept = (0,) if copies_first else _KEPT.get(layer.type, ())
+    return [i for i in range(len(layer.bottoms)) if i not in kept]
+
+
+def transformed_bottoms(layer: LayerSpec) -> tuple[int, ...]:
+    """The bottoms of RNN and LSTM that are read again, x and the static input.
+
+    Autograd has kept these very tensors, so they can be given their present values. They get diffs
+    also where nobody needs them. Source: BVLC/caffe recurrent_layer.cpp, LayerSetUp.
+    """
+    return (0, 2)[: 1 + layer.op.static] if isinstance(layer.op, Recurrent) else ()
+
+
+def formula(layer: LayerSpec, module: Layer) -> Callable[[Reread], list[Tensor]] | None:
+    """How the bottoms' diffs follow from what the blobs hold now, where tops are read again.
+
+    None for a layer whose tops are not; its forward run again on its bottoms gives its diffs.
+    """
+    op = layer.op
+    if isinstance(module, Elementwise):
+        return _elementwise
+    if isinstance(op, MVN) and not op.normalize_variance:
+        return None
+    if isinstance(op, Eltwise) and (op.operation != "PROD" or op.stable_prod_grad):
+        return None
+    if isinstance(op, Pooling) and (op.method != "MAX" or len(layer.tops) == 1):
+        return None
+    return _FORMULAS.get(layer.type)
+
+
+def _elementwise(call: Reread) -> list[Tensor]:
+    module = call.module
+    assert isinstance(module, Elementwise)
+    # Swish keeps its sigmoid; the others read bottom and top
+    x = call.then[0] if call.layer.type == "Swish" else call.now[0]
+    factor = module.factor(x, call.tops[0])
+    overwritten = module.in_place and module.overwrites_diff
+    return [factor * (factor if overwritten else call.diffs[0])]
+
+
+def _softmax(call: Reread) -> list[Tensor]:
+    axis = call.layer.options(Softmax).axis
+    (y,), (diff,) = call.tops, call.diffs
+    return [y * (diff - (y * diff).sum(axis, keepdim=True))]
+
+
+def _mvn(call: Reread) -> list[Tensor]:
+    op, (y,), (diff,) = call.layer.options(MVN), call.tops, call.diffs
+    axes = list(range(1 if op.across_channels else 2, y.dim()))
+    x = call.then[0].reshape(y.shape)
+    divisor = x.std(axes, correction=0, keepdim=True) + op.eps
+    along = y * (y * diff).mean(axes, keepdim=True)
+    return [((diff - diff.mean(axes, keepdim=True) - along) / divisor).view_as(call.then[0])]
+
+
+def _lrn(call: Reread) -> list[Tensor]:
+    op = call.layer.options(LRN)
+    return [_lrn_within(call, op) if op.within else _lrn_across(call, op)]
+
+
+def _lrn_across(call: Reread, op: LRN) -> Tensor:
+    around = (op.local_size - 1) // 2
+    frame = (0, 0, 0, 0, around, around)
+
+    def sums(values: Tensor) -> Tensor:
+        return functional.pad(values, frame).unfold(1, op.local_size, 1).sum(-1)
+
+    scale = op.k + op.alpha / op.local_size * sums(call.then[0].square())
+    ratio = sums(call.diffs[0] * call.tops[0] / scale)
+    shrunk = call.diffs[0] * scale.pow(-op.beta)
+    return shrunk - 2 * op.alpha * op.beta / op.local_size * call.now[0] * ratio
+
+
+def _lrn_within(call: Reread, op: LRN) -> Tensor:
+    """Caffe composes Power, AVE pooling, Power and a product; only the powers' tops are kept."""
+    x, (diff,) = call.now[0], call.diffs
+    around = (op.local_size - 1) // 2
+    window = Pooling("AVE", (op.local_size,) * 2, (1, 1), (around, around), ceil=True)
+    with torch.enable_grad():
+        squares = call.then[0].square().requires_grad_()
+        pooled = ave_pool(squares, window)
+    base = pooled.detach() * op.alpha + 1
+    along = diff * x * base.pow(-op.beta - 1) * (-op.beta * op.alpha)
+    (back,) = torch.autograd.grad(pooled, squares, along)
+    return diff * base.pow(-op.beta) + 2 * x * back
+
+
+def _quotients(call: Reread) -> list[Tensor]:
+    return [call.tops[0] / x * call.diffs[0] for x in call.now]
+
+
+def _by_mask(call: Reread) -> list[Tensor]:
+    """MAX pooling whose second top holds the places of the maxima, and is read again."""
+    shape, (_, mask) = call.then[0].shape, call.tops
+    index, size = mask.long().flatten(2), shape[2] * shape[3]
+    if index.numel() and (int(index.min()) < 0 or int(index.max()) >= size):
+        found = f"{int(index.min())} to {int(index.max())}"
+        message = f"the mask holds {found}; expected 0 to {size - 1}"
+        raise LayerError(call.layer.prototxt_name, call.layer.type, message)
+    diff = torch.zeros(*shape[:2], size).to(mask).scatter_add_(2, index, call.diffs[0].flatten(2))
+    return [diff.view(shape)]
+
+
+def _sigmoid_loss(call: Reread) -> list[Tensor]:
+    """Sigmoid and divisor are kept, the targets are read again."""
+    op = call.layer.options(SigmoidCrossEntropyLoss)
+    x, old, target = call.then[0], call.then[1].view_as(call.then[0]), call.now[1]
+    diff = (x.sigmoid() - target.view_as(x)) * call.diffs[0]
+    if call.layer.dialect != "bvlc":
+        return [diff / len(x)]
+    old_counted, counted = (
+        torch.ones_like(t, dtype=torch.bool) if op.ignore_label is None
+        else t.long() != op.ignore_label for t in (old, target.view_as(x))
+    )  # fmt: skip
+    return [diff.masked_fill(~counted, 0) / divisor(op.normalization, old_counted, x)]
+
+
+_FORMULAS: dict[str, Callable[[Reread], list[Tensor]]] = {
+    "Eltwise": _quotients, "LRN": _lrn, "MVN": _mvn, "Pooling": _by_mask,
+    "SigmoidCrossEntropyLoss": _sigmoid_loss, "Softmax": _softmax,
+}  # fmt: skip
+
+
+def hinge_margins(scores: Tensor, labels: Tensor) -> Tensor:
+    """What HingeLoss's forward leaves in its first bottom's diff: max(0, 1 - s), 1 + s for others.
+
+    Args:
+        scores: (N, ...).
+        labels: N whole numbers.
+    """
+    flat = scores.flatten(1)
+    return (1 + _turned(flat, labels)).clamp(min=0).view_as(scores)
+
+
+def hinge_diff(left: Tensor, labels: Tensor, diff: float, norm: str) -> Tensor:
+    """The diff of HingeLoss's first bottom, from what forward, or a script since, left in it."""
+    turned = _turned(left.flatten(1), labels)
+    if norm == "L1":
+        turned = turned.sign()
+    return (turned * (diff / len(left) * (1 if norm == "L1" else 2))).view_as(left)
+
+
+def _turned(flat: Tensor, labels: Tensor) -> Tensor:
+    index = labels.long().flatten()[:, None]
+    return flat.scatter(1, index, -flat.gather(1, index))

@@ -1,0 +1,156 @@
+"""Blobs that share memory, and backward after a write, beyond what the recorded sequences hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import caffe_port.pycaffe as caffe
+from caffe_port.errors import LayerError
+from caffe_port.live.blob import Blob
+from tests.spec.making import INPUT, LABEL, conv, layer
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(text, phase=caffe.TEST):
+        path = tmp_path / "net.prototxt"
+        path.write_text(text)
+        net = caffe.Net(str(path), phase)
+        random = np.random.default_rng(0)
+        net.blobs["x"].data[...] = random.standard_normal(net.blobs["x"].data.shape)
+        return net
+
+    return make
+
+
+def test_a_write_into_a_blob_of_two_readers_reaches_both(make):
+    power = "power_param { scale: 5 }"
+    net = make(INPUT + layer("a", "Power", "x", more=power) + layer("b", "Power", "x", more=power))
+    net.forward()
+    net.blobs["x"].data[...] = 10
+    found = net.forward(start="a")
+    assert (found["a"] == 50).all()
+    assert (found["b"] == 50).all()
+    net.blobs["x_input_0_split_1"].data[...] = 2
+    found = net.forward(start="a")
+    assert (found["a"] == 10).all()
+    assert (net.blobs["x"].data == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("type", "more"),
+    [
+        ("Flatten", ""),
+        ("Reshape", "reshape_param { shape { dim: 0 dim: -1 } }"),
+        ("Concat", ""),
+        ("Slice", ""),
+    ],
+)
+def test_tops_that_are_their_bottoms_memory(make, type, more):
+    net = make("force_backward: true " + INPUT + layer("a", type, "x", more=more))
+    net.forward()
+    assert np.shares_memory(net.blobs["a"].data, net.blobs["x"].data)
+    net.blobs["a"].diff[...] = 3
+    assert (net.backward()["x"] == 3).all()
+    assert np.shares_memory(net.blobs["a"].diff, net.blobs["x"].diff)
+
+
+def test_a_parameter_layers_top_is_its_parameter(make):
+    text = layer("p", "Parameter", "", more="parameter_param { shape { dim: 3 } }")
+    scale = layer("s", "Scale", "x p", more="scale_param { axis: 1 }")
+    net = make("force_backward: true " + INPUT + text + scale)
+    net.forward()
+    net.blobs["p"].data[...] = 7
+    assert (net.params["p"][0].data == 7).all()
+    net.blobs["s"].diff[...] = 1
+    net.backward()
+    assert net.params["p"][0].diff.any()
+    assert np.array_equal(net.params["p"][0].diff, net.blobs["p"].diff)
+
+
+def test_backward_after_a_write_takes_the_new_values(make):
+    net = make("force_backward: true " + INPUT + conv("c", "x"))
+    net.forward()
+    net.blobs["x"].data[...] = 2
+    net.blobs["c"].diff[...] = 1
+    net.backward()
+    positions = net.blobs["c"].data[:, 0].size
+    assert np.allclose(net.params["c"][0].diff, 2 * positions)
+
+
+def test_a_mask_is_read_again(make):
+    pool = "pooling_param { kernel_size: 6 }"
+    net = make("force_backward: true " + INPUT + layer("p", "Pooling", "x", "p m", more=pool))
+    net.forward()
+    net.blobs["m"].data[...] = 5
+    net.blobs["p"].diff[...] = 1
+    diff = net.backward()["x"].copy()
+    assert (diff[:, :, 0, 5] == 1).all()
+    assert diff.sum() == diff[:, :, 0, 5].sum()
+    net.blobs["m"].data[...] = 36
+    with pytest.raises(LayerError, match=r"layer 'p'.*36 to 36; expected 0 to 35"):
+        net.backward()
+
+
+def test_a_loss_keeps_its_weight_when_it_grows(make):
+    more = "reduction_param { operation: SUMSQ axis: 1 } loss_weight: 0.5"
+    net = make("force_backward: true " + INPUT + layer("l", "Reduction", "x", more=more))
+    for grow in (net.reshape, lambda: None):
+        net.blobs["x"].reshape(net.blobs["x"].num + 3, 3, 6, 6)
+        grow()
+        net.blobs["x"].data[...] = 2
+        net.forward()
+        assert (net.blobs["l"].diff == 0.5).all()
+        assert (net.backward()["x"] == 2).all()
+
+
+def test_hinge_loss_leaves_its_margins_in_the_diff(make):
+    text = INPUT + "layer { name: 'y' type: 'Input' top: 'y' input_param { shape { dim: 2 } } }"
+    net = make("force_backward: true " + text + layer("l", "HingeLoss", "x y"))
+    net.forward()
+    flat = net.blobs["x"].data.reshape(2, -1).copy()
+    flat[:, 0] *= -1
+    margins = np.maximum(0, 1 + flat)
+    assert np.allclose(net.blobs["x"].diff.reshape(2, -1), margins)
+    expected = np.sign(margins) / 2
+    expected[:, 0] *= -1
+    assert np.allclose(net.backward()["x"].reshape(2, -1), expected)
+
+
+def test_memory_is_kept_when_a_blob_shrinks():
+    blob = Blob((2, 3))
+    blob.data[...] = np.arange(6).reshape(2, 3)
+    blob.diff[...] = 1
+    blob.reshape(2, 2)
+    assert blob.data.tolist() == [[0, 1], [2, 3]]
+    blob.reshape(6)
+    assert blob.data.tolist() == [0, 1, 2, 3, 4, 5]
+    assert blob.diff.sum() == 6
+    blob.reshape(7)
+    assert not blob.data.any()
+    assert not blob.has_diff
+
+
+def test_shared_memory_stays_shared_in_other_shapes():
+    a, b = Blob((2, 3)), Blob((6,))
+    b.share_data(a)
+    b.share_diff(a)
+    a.data[1, 2], a.diff[0, 0] = 5, 6
+    assert (b.data[5], b.diff[0]) == (5, 6)
+    b.reshape(3, 2)
+    b.data[...] = 1
+    assert a.data.sum() == 6
+    b.reshape(7)  # more than it has: memory of its own
+    b.data[...] = 2
+    assert a.data.sum() == 6
+
+
+def test_labels_are_read_again(make):
+    net = make("force_backward: true " + INPUT + LABEL + layer("l", "SoftmaxWithLoss", "x y"))
+    net.forward()
+    before = net.backward()["x"].copy()
+    net.blobs["y"].data[...] = 1
+    after = net.backward()["x"]
+    assert (after[:, 1] < 0).all()
+    assert not np.array_equal(after, before)
