@@ -1,8 +1,8 @@
-"""The layers' options in binary caffemodels of any dialect, without their blobs.
+"""Nets in binary caffemodels of any dialect: read without their blobs, or as they are.
 
 A caffemodel embeds whole layers, and the forks gave the same numbers to different fields. The
-dialect is told from the layers themselves, each field is renumbered to our schema's, and the blobs
-are stepped over where they lie in the mapped file.
+dialect follows from the layers themselves, and each field is renumbered to our schema's
+(``renumber``).
 """
 
 from __future__ import annotations
@@ -11,30 +11,18 @@ import mmap
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from caffe_port.errors import FormatError
-from caffe_port.proto import NetText, UnknownField, caffe_pb2, wire
-from caffe_port.proto.binary_tables import (
-    dialect_of_layer,
-    fields_by_wire_number,
-    is_v1_only,
-    v1_type,
-    wire_number,
-)
+from caffe_port.proto import NetText, caffe_pb2, wire
+from caffe_port.proto.binary_tables import is_v1_only, wire_number
 from caffe_port.proto.dialects import V2_TYPES, settle_dialect
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.text import is_repeated
+from caffe_port.proto.renumber import LayerMark, Renumbering, text
 from caffe_port.proto.upgrade import upgrade_net
-
-# Far above any net's options; below what would make a file of empty fields eat the memory.
-MAX_OPTION_BYTES = 8 * 2**20
-MAX_OPTIONS = 100_000
-MAX_UNKNOWN = 100
 
 MAX_LAYERS = 65536
 
@@ -44,13 +32,8 @@ _V1_FORK_FIELDS = {*range(43, 60), 1003}
 _V1_FORK_TYPES = range(40, 57)
 _V1_IMAGE_SEG_DATA = 39
 _V2_NAME, _V2_TYPE = 1, 2
-_WIRE_TYPES = {
-    FieldDescriptor.TYPE_MESSAGE: wire.BYTES,
-    FieldDescriptor.TYPE_STRING: wire.BYTES,
-    FieldDescriptor.TYPE_BYTES: wire.BYTES,
-    FieldDescriptor.TYPE_FLOAT: wire.FIXED32,
-    FieldDescriptor.TYPE_DOUBLE: wire.FIXED64,
-}
+# the generated method; pycaffe replaces it by one that renumbers once more
+_parse_as_it_is = caffe_pb2.NetParameter.ParseFromString
 _HOLE, _HOLE_W = 17, 19  # of DeepLab v1's convolution; BVLC's 17 came after the last V1 file
 
 
@@ -93,35 +76,50 @@ def encode_layer(layer: Message) -> bytes:
     return b"".join(whole for _, whole in pieces)
 
 
-@dataclass
-class _Layer:
-    """What tells a layer's dialect."""
-
-    name: str = ""
-    type: str = ""
-    v1_type: int = 0
-    image_data: bool = False
-    deeplab1: bool = False
-
-
 def _parse(view: memoryview, dialect: str | None, path: str) -> NetText:
     layers = _scan(view)
-    translator = _Translator(view, layers, settle_dialect(dialect, _detect(layers)))
+    if not layers:
+        raise FormatError("no layers; a caffemodel has at least one")
+    copying = Renumbering(view, layers, settle_dialect(dialect, _detect(layers)))
     net = cast("Descriptor", caffe_pb2.NetParameter.DESCRIPTOR)  # upb's own has the same face
-    encoded = translator.message(0, len(view), net, "")
+    encoded = b"".join(copying.message(0, len(view), net))
     message = caffe_pb2.NetParameter()
     try:
-        message.ParseFromString(bytes(encoded))
+        _parse_as_it_is(message, encoded)
     except DecodeError as error:
         raise FormatError(f"protobuf cannot read its layers: {error}") from error
-    generation = upgrade_net(message, path, translator.dialect)
-    unknown = tuple(translator.unknown.values())
-    return NetText(message, unknown, print_text(message), generation, translator.dialect, path)
+    generation = upgrade_net(message, path, copying.dialect)
+    unknown = tuple(copying.unknown.values())
+    return NetText(message, unknown, print_text(message), generation, copying.dialect, path)
 
 
-def _scan(view: memoryview) -> dict[int, _Layer]:
+def to_schema(encoded: bytes | memoryview, kind: Descriptor) -> bytes | memoryview:
+    """A net, or one layer, of any dialect under our schema's numbers, with its blobs.
+
+    Args:
+        encoded: a NetParameter, LayerParameter or V1LayerParameter.
+        kind: which of them.
+    Returns:
+        ``encoded`` itself where the numbers are those of the schema.
+    Raises:
+        FormatError: broken encoding, or a field that does not fit the dialect, with byte offset.
+    """
+    view = memoryview(encoded)
+    if kind.name == "NetParameter":
+        layers = _scan(view)
+    else:
+        whole = wire.Field(0, wire.BYTES, 0, 0, len(view), len(view), 0)
+        scan = _scan_v2 if kind.name == "LayerParameter" else _scan_v1
+        layers = {0: scan(view, whole, wire.Budget())}
+    dialect = settle_dialect(None, _detect(layers))
+    if dialect in ("bvlc", "longjon"):
+        return encoded
+    return b"".join(Renumbering(view, layers, dialect, whole=True).message(0, len(view), kind))
+
+
+def _scan(view: memoryview) -> dict[int, LayerMark]:
     """The layers by the offset of their field."""
-    found: dict[int, _Layer] = {}
+    found: dict[int, LayerMark] = {}
     budget = wire.Budget()
     for item in wire.fields(view, budget=budget):
         if item.number in (_V1_LAYERS, _LAYER):
@@ -130,28 +128,26 @@ def _scan(view: memoryview) -> dict[int, _Layer]:
                 raise FormatError(f"over {MAX_LAYERS} layers", offset=item.offset)
             scan = _scan_v2 if item.number == _LAYER else _scan_v1
             found[item.start] = scan(view, item, budget)
-    if not found:
-        raise FormatError("no layers; a caffemodel has at least one")
     return found
 
 
-def _scan_v2(view: memoryview, layer: wire.Field, budget: wire.Budget) -> _Layer:
-    found = _Layer()
+def _scan_v2(view: memoryview, layer: wire.Field, budget: wire.Budget) -> LayerMark:
+    found = LayerMark()
     for item in wire.fields(view, layer.start, layer.end, budget):
         if item.number == _V2_NAME:
-            found.name = _text(view, item)
+            found.name = text(view, item)
         elif item.number == _V2_TYPE:
-            found.type = _text(view, item)
+            found.type = text(view, item)
         elif is_v1_only(item.number):
             found.deeplab1 = True
     return found
 
 
-def _scan_v1(view: memoryview, layer: wire.Field, budget: wire.Budget) -> _Layer:
-    found = _Layer()
+def _scan_v1(view: memoryview, layer: wire.Field, budget: wire.Budget) -> LayerMark:
+    found = LayerMark()
     for item in wire.fields(view, layer.start, layer.end, budget):
         if item.number == _V1_NAME:
-            found.name = _text(view, item)
+            found.name = text(view, item)
         elif item.number == _V1_TYPE:
             found.v1_type = item.value
         elif item.number == _V1_IMAGE_DATA:
@@ -166,79 +162,7 @@ def _scan_v1(view: memoryview, layer: wire.Field, budget: wire.Budget) -> _Layer
     return found
 
 
-def _detect(layers: Mapping[int, _Layer]) -> str:
+def _detect(layers: Mapping[int, LayerMark]) -> str:
     if any(layer.deeplab1 for layer in layers.values()):
         return "deeplab1"
     return "deeplab2" if any(layer.type in V2_TYPES for layer in layers.values()) else "bvlc"
-
-
-def _text(view: memoryview, item: wire.Field) -> str:
-    wire.expect(item, wire.BYTES, "a string")
-    # Caffe takes names in any encoding; escaping keeps them printable and distinct.
-    return bytes(view[item.start : item.end]).decode(errors="backslashreplace")
-
-
-class _Translator:
-    """Copies a NetParameter under our schema's numbers, without blobs and unknown fields."""
-
-    def __init__(self, view: memoryview, layers: Mapping[int, _Layer], dialect: str) -> None:
-        self.view, self.layers, self.dialect = view, layers, dialect
-        self.size, self.budget = 0, wire.Budget(MAX_OPTIONS)
-        self.unknown: dict[tuple[str, str, int], UnknownField] = {}
-
-    def message(self, start: int, end: int, descriptor: Descriptor, layer: str) -> bytearray:
-        dialect = self.dialect
-        if descriptor.name in ("LayerParameter", "V1LayerParameter"):
-            layer = self.layers[start].name
-            dialect = dialect_of_layer(self.layers[start].type, dialect)
-        table = fields_by_wire_number(descriptor, dialect)
-        copy = bytearray()
-        for item in wire.fields(self.view, start, end, self.budget):
-            target = table.get(item.number)
-            if target is None:
-                self.note(item, descriptor.name, layer)
-            elif target.message_type is None or target.message_type.name != "BlobProto":
-                copy += self.field(item, target, layer)
-        return copy
-
-    def field(self, item: wire.Field, target: FieldDescriptor, layer: str) -> bytes:
-        self.size += 2 + (0 if target.message_type is not None else item.end - item.start)
-        if self.size > MAX_OPTION_BYTES:
-            message = f"over {MAX_OPTION_BYTES} bytes of options besides the blobs"
-            raise FormatError(message, offset=item.offset)
-        _expect(item, target, layer)
-        if target.message_type is not None:
-            inner = self.message(item.start, item.end, target.message_type, layer)
-            return wire.encode_bytes(target.number, bytes(inner))
-        if target.type == FieldDescriptor.TYPE_STRING:
-            return wire.encode_bytes(target.number, _text(self.view, item).encode())
-        if target.enum_type is not None and target.enum_type.name == "LayerType":
-            try:
-                return wire.encode_int(target.number, v1_type(item.value, self.dialect))
-            except FormatError as error:
-                raise FormatError(
-                    f"layer '{layer}': {error.message}", offset=item.offset
-                ) from error
-        payload = bytes(self.view[item.start : item.end])
-        if item.wire_type == wire.BYTES:
-            return wire.encode_bytes(target.number, payload)
-        return wire.encode_varint(target.number << 3 | item.wire_type) + payload
-
-    def note(self, item: wire.Field, where: str, layer: str) -> None:
-        """Remembers a field that the dialect does not have, once a layer."""
-        key = (layer, where, item.number)
-        if len(self.unknown) < MAX_UNKNOWN and key not in self.unknown:
-            name = f"{where} number {item.number}"
-            self.unknown[key] = UnknownField(layer, name, item.value, 0)
-
-
-def _expect(item: wire.Field, target: FieldDescriptor, layer: str) -> None:
-    """Refuses an encoding that the field cannot have, which another dialect's field may."""
-    wanted = _WIRE_TYPES.get(target.type, wire.VARINT)
-    packed = item.wire_type == wire.BYTES and is_repeated(target)
-    if item.wire_type != wanted and not (packed and wanted != wire.BYTES):
-        raise FormatError(
-            f"layer '{layer}': field {item.number} is {wire.WIRE_TYPE_NAMES[item.wire_type]}, but "
-            f"'{target.name}' is {wire.WIRE_TYPE_NAMES[wanted]}; is it of another dialect?",
-            offset=item.offset,
-        )

@@ -68,6 +68,18 @@ def v1_type(number: int, dialect: str) -> int:
     return number
 
 
+def fork_number(number: int, where: str, dialect: str) -> int:
+    """The number that a dialect's Caffe reads for one of our schema.
+
+    Args:
+        number: of a field, or a V1 layer type.
+        where: the message's name, or 'LayerType'.
+        dialect: one of ``dialects.DIALECTS``.
+    """
+    forks = where in _OVERLAID[dialect] and FORK_NUMBERS <= number < V1_ONLY
+    return number - FORK_NUMBERS if forks else number
+
+
 def wire_number(number: int) -> int:
     """The number that an option of a V2 layer is written with: the schema's, or the fork's own."""
     return number - FORK_NUMBERS if FORK_NUMBERS <= number < V1_ONLY else number

@@ -20,7 +20,7 @@ from caffe_port.live.mode import (
 )
 from caffe_port.live.net import TEST, TRAIN, Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe import io
+from caffe_port.pycaffe import io, messages
 from caffe_port.pycaffe.classifier import Classifier
 from caffe_port.pycaffe.detector import Detector
 from caffe_port.pycaffe.layer import Layer
@@ -45,6 +45,8 @@ from caffe_port.solver.solver import (
 )
 
 __version__ = "1.0.0"  # of the Caffe whose interface this is
+
+messages.install()
 
 __all__ = [
     "NCCL",

@@ -9,7 +9,7 @@ import pytest
 
 import caffe_port
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.proto import binary, caffe_pb2, parse_net, read_net_text, wire
+from caffe_port.proto import binary, caffe_pb2, parse_net, read_net_text, renumber, wire
 from caffe_port.proto.binary import encode_layer, read_net_binary
 from caffe_port.spec import NetSpec
 from tests.goldens_dir import FULL_GOLDENS, GOLDENS
@@ -208,7 +208,7 @@ def test_refuses_broken_files(model, content: bytes, message: str) -> None:
 
 
 def test_refuses_more_than_a_net_can_have(model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "MAX_OPTION_BYTES", 100)
+    monkeypatch.setattr(renumber, "MAX_OPTION_BYTES", 100)
     assert read_net_binary(model(v2("x", "X", text(7, "b" * 1000)))).message.layer[0].name == "x"
     with pytest.raises(FormatError, match="over 100 bytes of options"):
         read_net_binary(model(v2("x" * 101, "X")))

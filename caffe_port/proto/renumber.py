@@ -1,0 +1,184 @@
+"""Nets in binary, copied from the numbers of a dialect to those of our schema, and back.
+
+What a field number means depends on the dialect, on the message it is in and, in V2, on the type of
+its layer; see ``binary_tables``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from caffe_port.errors import FormatError
+from caffe_port.proto import UnknownField, wire
+from caffe_port.proto.binary_tables import (
+    dialect_of_layer,
+    fields_by_wire_number,
+    fork_number,
+    v1_type,
+)
+from caffe_port.proto.text import is_repeated
+
+# Far above any net's options; below what would make a file of empty fields eat the memory.
+MAX_OPTION_BYTES = 8 * 2**20
+MAX_OPTIONS = 100_000
+MAX_UNKNOWN = 100
+
+Pieces: TypeAlias = "list[bytes | memoryview]"
+_LAYERS = ("LayerParameter", "V1LayerParameter")
+_WIRE_TYPES = {
+    FieldDescriptor.TYPE_MESSAGE: wire.BYTES,
+    FieldDescriptor.TYPE_STRING: wire.BYTES,
+    FieldDescriptor.TYPE_BYTES: wire.BYTES,
+    FieldDescriptor.TYPE_FLOAT: wire.FIXED32,
+    FieldDescriptor.TYPE_DOUBLE: wire.FIXED64,
+}
+
+
+@dataclass
+class LayerMark:
+    """What tells a layer's dialect."""
+
+    name: str = ""
+    type: str = ""
+    v1_type: int = 0
+    image_data: bool = False
+    deeplab1: bool = False
+
+
+@dataclass
+class Renumbering:
+    """Copies a message of a net under our schema's numbers.
+
+    Attributes:
+        view: the encoded message.
+        layers: what is known of each layer, by the offset at which it starts.
+        dialect: whose numbers the message has.
+        whole: whether blobs and fields that the dialect does not have are copied as they are;
+            False leaves them out and remembers the latter in ``unknown``.
+        unknown: fields that were left out, each once a layer.
+    """
+
+    view: memoryview
+    layers: Mapping[int, LayerMark]
+    dialect: str
+    whole: bool = False
+    unknown: dict[tuple[str, str, int], UnknownField] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._size, self._budget = 0, wire.Budget(MAX_OPTIONS)
+
+    def message(self, start: int, end: int, descriptor: Descriptor, layer: str = "") -> Pieces:
+        """The fields from ``start`` to ``end``, which are those of a message of that kind.
+
+        Raises:
+            FormatError: broken encoding, or a field that does not fit the dialect; with offset.
+        """
+        dialect = self.dialect
+        if descriptor.name in _LAYERS:
+            layer = self.layers[start].name
+            dialect = dialect_of_layer(self.layers[start].type, dialect)
+        table = fields_by_wire_number(descriptor, dialect)
+        pieces: Pieces = []
+        for item in wire.fields(self.view, start, end, self._budget):
+            target = table.get(item.number)
+            if target is None or (
+                target.message_type is not None and target.message_type.name == "BlobProto"
+            ):
+                if self.whole:
+                    pieces.append(self.view[item.offset : item.next])
+                elif target is None:
+                    self._note(item, descriptor.name, layer)
+            else:
+                pieces += self._field(item, target, layer)
+        return pieces
+
+    def _field(self, item: wire.Field, target: FieldDescriptor, layer: str) -> Pieces:
+        self._size += 2 + (0 if target.message_type is not None else item.end - item.start)
+        if self._size > MAX_OPTION_BYTES:
+            message = f"over {MAX_OPTION_BYTES} bytes of options besides the blobs"
+            raise FormatError(message, offset=item.offset)
+        _expect(item, target, layer)
+        if target.message_type is not None:
+            inner = self.message(item.start, item.end, target.message_type, layer)
+            return [wire.encode_header(target.number, sum(map(len, inner))), *inner]
+        if target.type == FieldDescriptor.TYPE_STRING and not self.whole:
+            return [wire.encode_bytes(target.number, text(self.view, item).encode())]
+        if target.enum_type is not None and target.enum_type.name == "LayerType":
+            return [self._type(item, target, layer)]
+        part = self.view[item.start : item.end]
+        payload = part if self.whole else bytes(part)  # a view would keep a mapped file open
+        if item.wire_type == wire.BYTES:
+            return [wire.encode_header(target.number, len(payload)), payload]
+        return [wire.encode_varint(target.number << 3 | item.wire_type), payload]
+
+    def _type(self, item: wire.Field, target: FieldDescriptor, layer: str) -> bytes | memoryview:
+        try:
+            return wire.encode_int(target.number, v1_type(item.value, self.dialect))
+        except FormatError as error:
+            if self.whole:  # protobuf keeps a value that it does not know
+                return self.view[item.offset : item.next]
+            raise FormatError(f"layer '{layer}': {error.message}", offset=item.offset) from error
+
+    def _note(self, item: wire.Field, where: str, layer: str) -> None:
+        """Remembers a field that the dialect does not have, once a layer."""
+        key = (layer, where, item.number)
+        if len(self.unknown) < MAX_UNKNOWN and key not in self.unknown:
+            name = f"{where} number {item.number}"
+            self.unknown[key] = UnknownField(layer, name, item.value, 0)
+
+
+def text(view: memoryview, item: wire.Field) -> str:
+    """A string of the file."""
+    wire.expect(item, wire.BYTES, "a string")
+    # Caffe takes names in any encoding; escaping keeps them printable and distinct.
+    return bytes(view[item.start : item.end]).decode(errors="backslashreplace")
+
+
+def to_dialect(view: memoryview, descriptor: Descriptor, dialect: str) -> Pieces:
+    """The other way: a message of our schema under the numbers that the dialect's Caffe reads.
+
+    Args:
+        view: the encoded message.
+        descriptor: its kind.
+        dialect: one of ``dialects.DIALECTS``.
+    """
+    known = fields_by_wire_number(descriptor, "bvlc")  # our own numbers
+    pieces: Pieces = []
+    for item in wire.fields(view):
+        target = known.get(item.number)
+        kind = None if target is None else target.message_type
+        number = fork_number(item.number, descriptor.name, dialect)
+        if kind is not None and kind.name != "BlobProto":
+            inner = to_dialect(view[item.start : item.end], kind, dialect)
+            pieces += [wire.encode_header(number, sum(map(len, inner))), *inner]
+        elif (
+            target is not None
+            and target.enum_type is not None
+            and (target.enum_type.name == "LayerType")
+        ):
+            pieces.append(wire.encode_int(number, fork_number(item.value, "LayerType", dialect)))
+        elif number != item.number and item.wire_type == wire.BYTES:
+            payload = view[item.start : item.end]
+            pieces += [wire.encode_header(number, len(payload)), payload]
+        elif number != item.number:
+            tag = wire.encode_varint(number << 3 | item.wire_type)
+            pieces += [tag, view[item.start : item.end]]
+        else:
+            pieces.append(view[item.offset : item.next])
+    return pieces
+
+
+def _expect(item: wire.Field, target: FieldDescriptor, layer: str) -> None:
+    """Refuses an encoding that the field cannot have, which another dialect's field may."""
+    wanted = _WIRE_TYPES.get(target.type, wire.VARINT)
+    packed = item.wire_type == wire.BYTES and is_repeated(target)
+    if item.wire_type != wanted and not (packed and wanted != wire.BYTES):
+        raise FormatError(
+            f"layer '{layer}': field {item.number} is {wire.WIRE_TYPE_NAMES[item.wire_type]}, but "
+            f"'{target.name}' is {wire.WIRE_TYPE_NAMES[wanted]}; is it of another dialect?",
+            offset=item.offset,
+        )
