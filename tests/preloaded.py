@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -244,6 +245,7 @@ def _serve(path: str) -> dict[str, Any]:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(64)
+    gc.freeze()  # what is shared stays shared when a program collects its garbage
     os.write(1, b"\n")
     job = next(_jobs(listening))
     os.setsid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,7 +119,8 @@ def test_the_speed_is_that_since_the_last_line(
 ) -> None:
     now = [100.0]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("caffe_port.solver.solver_log.time.perf_counter", lambda: now[0])
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("caffe_port.solver.solver_log.time", clock)
     (tmp_path / "net.prototxt").write_text(NET)
     text = SOLVER.replace("display: 1", "display: 2").replace("max_iter: 3", "max_iter: 9")
     (tmp_path / "solver.prototxt").write_text(text.replace("test_iter: 2 test_interval: 2", ""))

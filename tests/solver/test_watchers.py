@@ -6,6 +6,7 @@ import math
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -25,7 +26,7 @@ def test_elements_of_an_output_get_numbers() -> None:
 
 def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 11.0])
-    monkeypatch.setattr(live_line.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(live_line, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     line = live_line.LiveLine()
     monkeypatch.setattr(line, "_drawn", math.inf)
     for i in range(3):
