@@ -140,7 +140,7 @@ def backward(
             continue
         spread_over = sum(diff.value.numel() for diff in present) / max(gradient.numel(), 1)
         summed = max(_sum_length(layer, values, gradient), spread_over)
-        if index >= split[0]:
+        if index >= split[0] and values:
             summed = max(summed, values[0].numel() / max(gradient.numel(), 1))
         own.append(_own_variance(gradient, response, summed))
     if any(term.variance is not None for term in (*bottoms, *present)):
