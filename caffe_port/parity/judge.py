@@ -70,6 +70,9 @@ class Judge:
         self.plain = PlainCalculator(Bench(net, torch.float32))
         self.caffe = recorded_values(recording)
         self.port: PortRun | None = None
+        diffs = recording.diffs if self.backward else {}
+        self.without_diff = frozenset(blob for blob in diffs if not diffs[blob].any())
+        self.seeds = seeds(recording, topology) if self.backward else {}
 
     def rows(self) -> Iterator[Row]:
         yield from self.param_rows()
@@ -87,8 +90,6 @@ class Judge:
             yield from self.unknown_diff_rows()
 
     def walk(self, calculator: Calculator, values: Values, filler: Calculator | None) -> Walk:
-        diffs = self.recording.diffs
-        none = frozenset(blob for blob in diffs if self.backward and not diffs[blob].any())
         return Walk(
             calculator,
             filler,
@@ -96,9 +97,9 @@ class Judge:
             self.net.spec.phase,
             self.recording.inputs,
             values,
-            seeds(self.recording, self.topology) if self.backward else {},
+            self.seeds,
             frozenset(layer for layer, _ in self.recording.after),
-            none,
+            self.without_diff,
         )
 
     def param_rows(self) -> Iterator[Row]:

@@ -221,13 +221,13 @@ class Walk:
                 self.values.diff_variance[blob] = FILLED**2 * total.variance
 
     def _through(self, blob: str, chain: tuple[Layer, ...], diff: Term) -> Term | None:
-        terms = self._written(blob)[0][-len(chain) - 1 : -1]
+        terms = self._before(blob, chain)
         seen = self.seen(blob).value
         found: Term | None = diff
         for place, (layer, before) in reversed(list(enumerate(zip(chain, terms, strict=True)))):
             if found is None:
                 return None
-            decides = getattr(layer.op, "kink_at_zero", False)
+            decides = _decides(layer)
             last = all(later.type == "Dropout" for later in chain[place + 1 :])
             value = (
                 _on_side_of(before.value, seen.reshape(before.value.shape))
@@ -247,6 +247,16 @@ class Walk:
                 elif term is not None:
                     self._sums.setdefault(bottom, []).append(term)
         return found
+
+    def _before(self, blob: str, chain: tuple[Layer, ...]) -> list[Term]:
+        """The blob before each layer of the chain."""
+        if all(_decides(layer) or layer.type == "Dropout" for layer in chain):
+            with_errors, self.calculator = self.calculator, PlainCalculator(self.calculator.bench)
+            try:  # what passes a diff on or not, by its own sign, needs no errors
+                return self._written(blob)[0][-len(chain) - 1 : -1]
+            finally:
+                self.calculator = with_errors
+        return self._written(blob)[0][-len(chain) - 1 : -1]
 
     def _chain(self, blob: str) -> tuple[Layer, ...]:
         writers = self.topology.writers[blob]
@@ -303,6 +313,10 @@ class Walk:
             if left == 1:
                 for key in self._users[id(param)]:
                     yield Result("pdiff", key, None if missing else total, missing)
+
+
+def _decides(layer: Layer) -> bool:
+    return bool(getattr(layer.op, "kink_at_zero", False))
 
 
 def _sum(terms: list[Term]) -> Term | None:
