@@ -24,6 +24,11 @@ _TO_DO = {
     errno.EFBIG: "raise the limit of a file's size and run it again",
     errno.ENOENT: "check its name",
 }
+_ESCAPES = {
+    "\n": "a newline (\\n)", "\t": "a tab (\\t)", "\r": "a carriage return (\\r)",
+    "\a": "a bell (\\a)", "\b": "a backspace (\\b)", "\f": "a form feed (\\f)",
+    "\v": "a vertical tab (\\v)",
+}  # fmt: skip
 MAX_TEXT = 64 * 2**20  # bytes of a list, a log or JSON: far above any real one
 
 
@@ -38,7 +43,10 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with Waiting(path):
-        handle = os.open(path, flags)
+        try:
+            handle = os.open(path, flags)
+        except FileNotFoundError as error:
+            raise _no_such_file(error, os.fspath(path)) from error
         mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
@@ -46,6 +54,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     return io.BufferedReader(NotedFile(path, handle))
+
+
+def _no_such_file(error: OSError, path: str) -> FileNotFoundError:
+    """The error with what the user of Windows' backslashes needs to know."""
+    found = [name for character, name in _ESCAPES.items() if character in path]
+    why = os.strerror(errno.ENOENT)
+    if found:
+        why += f"; the name holds {' and '.join(found)}: in a prototxt a backslash begins an escape"
+        why += ", write / in its place"
+    return FileNotFoundError(errno.ENOENT, why, path)
 
 
 def never_through_link(path: str, flags: int) -> int:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
-from caffe_port.proto import read_net_text, read_solver
+from caffe_port.proto import read_net_text, read_solver_text
 from caffe_port.proto.printer import print_text
+from caffe_port.sniff import HDF5_SIGNATURE, ZIP_SIGNATURE, is_text, read_head, seems_to_be
 from caffe_port.spec import NetSpec
 from caffe_port.spec.fields import check_fields
 from caffe_port.weights import read_mean, read_weights
-from caffe_port.weights.sniff import is_blob, is_text, read_head
+from caffe_port.weights.blobproto import is_blob
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
 
 Cell = str | int
@@ -63,6 +64,9 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
     head = read_head(path)
     if is_text(head):
         return _prototxt(path, options)
+    if not head.startswith((HDF5_SIGNATURE, ZIP_SIGNATURE)) and (what := seems_to_be(head)):
+        message = f"neither a prototxt nor weights: the file seems to be {what}"
+        raise FormatError(message, path=path)
     if is_solver_state(path):
         return _state(path)
     if is_blob(head, os.stat(path).st_size) or Path(path).suffix == ".binaryproto":
@@ -135,11 +139,16 @@ def _blob(name: str, shape: Sequence[int]) -> str:
 
 
 def _solver(path: str | os.PathLike[str], variables: Mapping[str, str] | None) -> Listing:
-    message = read_solver(path, variables)
+    message, unknown = read_solver_text(path, variables)
     rows: list[tuple[Cell, ...]] = [
         (field.name, str(value)) for field, value in message.ListFields()
     ]
-    return Listing(f"{path}: solver", ("field", "value"), rows, {})
+    if not rows:
+        first = unknown[0]
+        wrong = f"neither a net, which has layers, nor a solver: '{first.field}' is of neither"
+        raise FormatError(wrong, path=path, line=first.line, column=first.column)
+    notes = [str(field).replace("the net: ", "") for field in unknown]
+    return Listing(f"{path}: solver", ("field", "value"), rows, {}, notes)
 
 
 def _mean(path: str | os.PathLike[str]) -> Listing:

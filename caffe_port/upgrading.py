@@ -10,8 +10,8 @@ from caffe_port.files import write_text
 from caffe_port.proto import caffe_pb2, read_net_text, read_solver
 from caffe_port.proto.binary_tables import is_v1_only
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.text import UnknownWord
-from caffe_port.weights.sniff import is_text, read_head
+from caffe_port.proto.unknown import UnknownWord
+from caffe_port.sniff import is_text, read_head
 
 _Path = str | os.PathLike[str]
 

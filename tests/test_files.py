@@ -7,7 +7,10 @@ import stat
 
 import pytest
 
-from caffe_port.files import atomic_path, described, digest
+from caffe_port.errors import FormatError, LayerError
+from caffe_port.files import atomic_path, described, digest, open_regular
+from caffe_port.proto import parse_net
+from caffe_port.spec import NetSpec
 
 
 def test_the_file_appears_whole_and_only_at_the_end(tmp_path):
@@ -88,3 +91,17 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
 
 def test_a_system_error_about_a_handle_is_described_too():
     assert described(OSError(errno.EBADF, "Bad file descriptor", 7)).startswith("7: Bad file")
+
+
+def test_a_path_of_windows_whose_backslashes_became_something_else(tmp_path):
+    """In a prototxt, as in C, the text D:\\new\\train.txt holds a newline and a tab."""
+    text = r"""layer { name: "d" type: "ImageData" top: "x" top: "y"
+        image_data_param { source: "D:\new\train.txt" batch_size: 1 } }"""
+    words = r"holds a newline \(\\n\) and a tab \(\\t\): in a prototxt a backslash begins an escape"
+    with pytest.raises(LayerError, match=words):
+        NetSpec.build(parse_net(text).message)
+    with pytest.raises(FileNotFoundError) as caught:
+        open_regular(tmp_path / "plain.txt")
+    assert caught.value.strerror == "No such file or directory"
+    with pytest.raises(FormatError, match=r"unknown escape '\\d' in a string: write / in a path"):
+        parse_net(text.replace("new", "data"))

@@ -7,7 +7,7 @@ import pytest
 
 from caffe_port.errors import FormatError
 from caffe_port.inspection import inspect_file
-from caffe_port.proto import caffe_pb2
+from caffe_port.proto import caffe_pb2, read_solver
 from tests.goldens_dir import GOLDENS
 from tests.spec.making import INPUT, conv, layer
 
@@ -84,6 +84,40 @@ def test_a_converted_model(tmp_path):
     listing = inspect_file(tmp_path / "net.pt")
     assert any(note.startswith("prototxt: ") for note in listing.notes)
     assert "phase: TEST" in listing.notes
+
+
+FORK_SOLVER = """net: "x.prototxt"
+base_lr: 0.5
+device_id: [2, 3]
+eval_type: "detection"
+plateau_winsize: 10000 plateau_winsize: 20000
+train_state { stage: "x" odd: 3 }"""
+
+
+def test_a_solver_of_a_fork_is_shown_with_remarks_and_refused_elsewhere(tmp_path):
+    path = write(tmp_path, FORK_SOLVER)
+    listing = inspect_file(path)
+    assert listing.title.endswith(": solver")
+    assert ("base_lr", "0.5") in listing.rows
+    assert ("device_id", "2") in listing.rows
+    assert listing.notes == [
+        "line 3: 'device_id' is given more than once; Caffe takes one",
+        "line 4: unknown field 'eval_type'",
+        "line 5: unknown field 'plateau_winsize'",
+        "line 5: unknown field 'plateau_winsize'",
+        "line 6: unknown field 'train_state.odd'",
+    ]
+    with pytest.raises(FormatError, match="line 3, column 1: 'device_id' is given more than once"):
+        read_solver(path)
+    with pytest.raises(FormatError, match="'base_lr' is given more than once"):
+        inspect_file(write(tmp_path, "base_lr: 1 base_lr: 2"))
+
+
+def test_text_that_is_neither_a_net_nor_a_solver(tmp_path):
+    text = 'item { name: "background" label: 0 }\nitem { name: "aeroplane" label: 1 }'
+    with pytest.raises(FormatError, match=r"line 1, column 1: neither a net, .* 'item' is of") as e:
+        inspect_file(write(tmp_path, text))
+    assert e.value.path is not None
 
 
 VALUES = np.repeat([104.0, 117.0, 123.0], 4)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
 from caffe_port.files import read_text
+from caffe_port.sniff import read_head, seems_to_be
 
 _LONGEST_NAME = 4096  # what systems take at most
 _WHOLE = re.compile(r"[+-]?[0-9]{1,10}")  # Python's int() also takes 1_000 and other scripts
@@ -25,17 +26,23 @@ def list_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"{path}: the list cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start}: not a text file") from error
+        message = f"byte {error.start}: not a text file{_seems(path)}"
+        raise DataError(f"{path}: {message}") from error
     found = False
     for number, line in enumerate(text.splitlines(), 1):
         if "\0" in line:
-            message = f"expected an id or 'image label', found {line[:80]!r}"
+            message = f"expected an id or 'image label', found {line[:80]!r}{_seems(path)}"
             raise DataError(f"{path}: line {number}: {message}")
         if line.strip():
             found = True
             yield number, line
     if not found:
         raise DataError(f"{path}: the list is empty")
+
+
+def _seems(path: PathLike) -> str:
+    what = seems_to_be(read_head(path))
+    return f" (the file seems to be {what})" if what else ""
 
 
 def list_words(path: PathLike) -> Iterator[tuple[int, list[str]]]:

@@ -248,8 +248,9 @@ def image_size(spec: NetSpec) -> tuple[int, int]:
 
 def _digest(path: str) -> str:
     """Of a prototxt or weights that are whole, as far as a look without copying tells."""
+    from caffe_port import sniff
     from caffe_port.proto import read_file
-    from caffe_port.weights import read_weights, sniff
+    from caffe_port.weights import read_weights
 
     try:
         read_file(path) if sniff.is_text(sniff.read_head(path)) else read_weights(path)

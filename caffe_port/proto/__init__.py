@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.dialects import choose_dialect
-from caffe_port.proto.text import UnknownField, parse_text, read_file
+from caffe_port.proto.text import parse_text, read_file
+from caffe_port.proto.unknown import UnknownField
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 
 __all__ = [
@@ -104,14 +105,26 @@ def read_solver(
     """Reads the prototxt of a solver, upgraded as ``upgrade_solver_proto_text`` does.
 
     Raises:
-        FormatError: with path, line and column.
+        FormatError: with path, line and column; also for fields that no dialect has.
     """
-    message, unknown = parse_text(
-        read_file(path), caffe_pb2.SolverParameter(), path=os.fspath(path), variables=variables
-    )
+    message, unknown = read_solver_text(path, variables)
     for field in unknown:
         from caffe_port.errors import FormatError
 
         wrong = field.described().removeprefix("the net: ")
         raise FormatError(wrong, path=path, line=field.line, column=field.column)
-    return upgrade_solver(message, os.fspath(path))
+    return message
+
+
+def read_solver_text(
+    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+) -> tuple[caffe_pb2.SolverParameter, tuple[UnknownField, ...]]:
+    """Reads a solver and the fields that only another fork's solver has.
+
+    Raises:
+        FormatError: with path, line and column.
+    """
+    message, unknown = parse_text(
+        read_file(path), caffe_pb2.SolverParameter(), path=os.fspath(path), variables=variables
+    )
+    return upgrade_solver(message, os.fspath(path)), unknown

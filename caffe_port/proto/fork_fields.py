@@ -7,7 +7,7 @@ weiliu89/caffe (SSD), hszhao/PSPNet, yjxiong/caffe, happynear/caffe-windows and 
 
 from __future__ import annotations
 
-from caffe_port.proto.text import UnknownField, UnknownWord
+from caffe_port.proto.unknown import UnknownField, UnknownWord
 
 # message -> fields that change no result
 _HARMLESS = {

@@ -7,14 +7,11 @@ and can be read by a layer that its user registers.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -22,16 +19,16 @@ from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
-from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
+from caffe_port.proto.unknown import Plain, RepeatedField, UnknownField, UnknownWord
+from caffe_port.sniff import HEAD, TEXT, seems_to_be
 
-_LONG_NAME = 64  # no field's name is as long; comparing names takes the square of their length
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
 
-Plain = str | int | float | bool | dict[str, "list[Plain]"]
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
+_CONFLICT = re.compile(rb"^<<<<<<< ", re.MULTILINE)
 _INTEGERS = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
@@ -42,6 +39,7 @@ _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 _V1_TYPES = V1LayerParameter.LayerType.keys()
 _GENERATIONS = {"layer": "layers", "layers": "layer"}
 _WITHOUT_EFFECT = {"engine"}  # options that choose how, not what
+_LISTS_IN_FORKS = {"device_id"}
 # words of forks for what has another spelling in Caffe
 _OTHER_WORDS = {
     ("normalization", "PRE_FIXED"): (
@@ -58,49 +56,6 @@ _TYPE_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class UnknownField:
-    """A field that no dialect of the schema has, kept as plain Python values.
-
-    Attributes:
-        layer: name of the layer it stands in, or '' outside of layers.
-        field: its path inside the layer or the net, such as 'my_param' or 'pooling_param.my_flag'.
-        value: a str, int, float or bool, or a dict of lists for a block.
-        line: where it stands; 0 in a binary file.
-        nth: which of the layers of that name it is in, from 0: a TRAIN and a TEST layer often
-            share one name.
-        column: where it is in the line; 0 in a binary file.
-        message: the schema's name of the message it is in, such as 'PoolingParameter'.
-    """
-
-    layer: str
-    field: str
-    value: Plain
-    line: int
-    nth: int = 0
-    column: int = 0
-    message: str = ""
-
-    def __str__(self) -> str:
-        line = f"line {self.line}: " if self.line else ""
-        return f"{line}{self.described()}"
-
-    def described(self) -> str:
-        """What it is, without its line; names the field that may have been meant."""
-        where = f"layer '{self.layer}'" if self.layer else "the net"
-        meant = _meant(self.field.rpartition(".")[2], self.message)
-        return f"{where}: unknown field '{self.field}'{meant}"
-
-
-class UnknownWord(UnknownField):
-    """A word that no dialect has, for an option that changes no result: `engine: MKL2017`."""
-
-    def __str__(self) -> str:
-        line = f"line {self.line}: " if self.line else ""
-        where = f"layer '{self.layer}'" if self.layer else "the net"
-        return f"{line}{where}: '{self.field}: {self.value}' is of another Caffe; it has no effect"
-
-
 def read_file(path: str | os.PathLike[str]) -> str:
     """Reads prototxt as text; bytes that are not UTF-8 are accepted in comments only.
 
@@ -114,6 +69,13 @@ def read_file(path: str | os.PathLike[str]) -> str:
         raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
     if len(raw) > MAX_BYTES:
         raise FormatError(f"more than {MAX_BYTES} bytes, too large for a prototxt", path=path)
+    what = seems_to_be(raw[:HEAD])
+    if what and what != TEXT:
+        raise FormatError(f"expected prototxt (text); the file seems to be {what}", path=path)
+    conflict = _CONFLICT.search(raw)
+    if conflict is not None:
+        line = raw.count(b"\n", 0, conflict.start()) + 1
+        raise FormatError("a merge conflict that git left is not resolved", path=path, line=line)
     control = re.search(rb"[\0-\x08\x0e-\x1f]", raw)
     if control is not None:
         message = f"byte {control[0][0]}: this is a binary file, expected prototxt (text)"
@@ -245,7 +207,9 @@ class _Filler:
         if is_repeated(field):
             getattr(message, field.name).append(value)
         elif message.HasField(field.name):
-            self.fail(f"'{entry.name}' is given more than once", entry)
+            if field.name not in _LISTS_IN_FORKS:
+                self.fail(f"'{entry.name}' is given more than once", entry)
+            self.unknown.append(RepeatedField("", field.name, value, entry.line, 0, entry.column))
         else:
             setattr(message, field.name, value)
 
@@ -319,20 +283,6 @@ def _plain_value(type: int, scalar: Scalar) -> str | bytes | float | None:
     if type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE):
         return _number(text)
     return _BOOLS.get(text.lower()) if type == FieldDescriptor.TYPE_BOOL else None
-
-
-@functools.lru_cache(1024)
-def _meant(name: str, message: str) -> str:
-    """A question for a name that is close to a field's."""
-    known = field_names(message) if len(name) < _LONG_NAME else []
-    close = get_close_matches(name, known, 1, 0.75)
-    return f"; is '{close[0]}' meant?" if close else ""
-
-
-def field_names(message: str) -> list[str]:
-    """The fields of a message of the schema, by the message's name; none where it has no such."""
-    kind = getattr(caffe_pb2, message, None)
-    return [] if kind is None else list(kind.DESCRIPTOR.fields_by_name)
 
 
 def is_repeated(field: FieldDescriptor) -> bool:

@@ -245,7 +245,8 @@ class _Parser:
             if code[0] in "01234567":
                 return bytes([int(code, 8) & 0xFF])
             if code not in _ESCAPED:
-                self.fail(f"unknown escape '\\{code}' in a string", token)
+                advice = "write / in a path, or \\\\ for a backslash"
+                self.fail(f"unknown escape '\\{code}' in a string: {advice}", token)
             return bytes([_ESCAPED[code]])
 
         try:

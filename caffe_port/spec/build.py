@@ -19,7 +19,7 @@ from caffe_port.errors import (
 )
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.fork_fields import why_refused
-from caffe_port.proto.text import Plain
+from caffe_port.proto.unknown import Plain
 from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names

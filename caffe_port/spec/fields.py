@@ -11,7 +11,7 @@ from collections import Counter
 from caffe_port.errors import FormatError, UnknownFieldWarning, option
 from caffe_port.proto import NetText, UnknownField, caffe_pb2
 from caffe_port.proto.fork_fields import is_harmless
-from caffe_port.proto.text import field_names
+from caffe_port.proto.unknown import field_names
 from caffe_port.spec.ops import BUILTIN
 
 _SHOWN = 20

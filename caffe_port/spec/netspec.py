@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from caffe_port.errors import NetError
 from caffe_port.proto import UnknownField, caffe_pb2
-from caffe_port.proto.text import Plain
+from caffe_port.proto.unknown import Plain
 from caffe_port.spec.ops import Op, Shape
 
 OpT = TypeVar("OpT", bound=Op)

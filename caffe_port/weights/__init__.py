@@ -49,7 +49,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
 
 
 def _read_any(path: str | os.PathLike[str]) -> WeightFile:
-    from caffe_port.weights import sniff
+    from caffe_port import sniff
 
     head = sniff.read_head(path)
     if head.startswith(sniff.HDF5_SIGNATURE):

@@ -18,6 +18,7 @@ import numpy as np
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import wire
+from caffe_port.sniff import is_safetensors
 from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.stored import Array, StoredBlob
 
@@ -34,6 +35,12 @@ _NAMES = {
     _DATA: "data", _DIFF: "diff", _DOUBLE_DATA: "double_data", _DOUBLE_DIFF: "double_diff"
 }  # fmt: skip
 _FIXED = {4: wire.FIXED32, 8: wire.FIXED64}
+# field and wire type: num to width, data, shape; a net's 5 and 7 are flags
+_BLOB_STARTS = {
+    *((number, wire.VARINT) for number in (1, 2, 3, 4)),
+    *((number, wire.BYTES) for number in (5, 7)),
+    (5, wire.FIXED32),
+}
 _RAW_DATA, _RAW_DIFF = 12, 13
 _RAW_TYPE_OF = {10: _RAW_DATA, 11: _RAW_DIFF}  # raw_data_type, raw_diff_type
 _RAW_NAMES = {_RAW_DATA: "raw_data", _RAW_DIFF: "raw_diff"}
@@ -94,6 +101,17 @@ class _Draft:
         size = np.dtype(dtype).itemsize
         length = _whole(item, size, name)
         return _Values(name, dtype, [_Piece(item.start, length // size, size)] if length else [])
+
+
+def is_blob(head: bytes, size: int) -> bool:
+    """Whether a file of that size starts like one BlobProto, as mean images are stored."""
+    if is_safetensors(head, size):
+        return False
+    try:
+        tag, _ = wire.read_varint(memoryview(head), 0, len(head))
+    except FormatError:
+        return False
+    return (tag >> 3, tag & 7) in _BLOB_STARTS
 
 
 def read_blob(source: MappedFile, start: int, end: int) -> StoredBlob:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import wire
+from caffe_port.sniff import explaining
 from caffe_port.weights import blobproto, v1_types
 from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.sniff import explaining
 from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
 
 # Far above any net; below what would make a file of empty layers or blobs eat the memory.

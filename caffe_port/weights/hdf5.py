@@ -23,10 +23,10 @@ import numpy as np
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import atomic_path, create
 from caffe_port.proto.wire import MAX_NESTING
+from caffe_port.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.blobproto import MAX_AXES
 from caffe_port.weights.caffemodel import MAX_LAYERS
 from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.stored import (
     Array,
     Identity,

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from caffe_port.errors import FormatError
+from caffe_port.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.hdf5 import BROKEN, Reader, blob_index, child_dataset, new_file, subgroup
 from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.stored import Array
 from caffe_port.weights.stored_state import MAX_NAME, SolverState, counted, weights_name
 

@@ -22,9 +22,9 @@ import torch
 from caffe_port.errors import FormatError
 from caffe_port.files import atomic_path
 from caffe_port.interrupts import held_back
+from caffe_port.sniff import ZIP_SIGNATURE, explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.sniff import ZIP_SIGNATURE, explaining
 from caffe_port.weights.stored import StoredBlob, StoredLayer, WeightFile
 
 # What torch.load raises on a broken or foreign file, depending on where it notices.
@@ -122,6 +122,11 @@ def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
             entries = archive.infolist()
     except _BROKEN as error:
         raise FormatError(f"its zip archive is broken: {error}") from error
+    names = [entry.filename for entry in entries]
+    if not any(name.endswith("data.pkl") for name in names):
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        message = f"a zip archive of {len(names)} files ({shown}), none of PyTorch's: unpack it"
+        raise FormatError(message)
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise FormatError("its zip archive is compressed, as torch's are not")
     total = sum(entry.file_size for entry in entries)

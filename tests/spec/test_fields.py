@@ -9,7 +9,7 @@ import pytest
 import caffe_port as cp
 from caffe_port.errors import FormatError, LayerError, NetError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2, fork_fields, parse_net
-from caffe_port.proto.text import field_names
+from caffe_port.proto.unknown import field_names
 from caffe_port.spec import NetSpec
 from caffe_port.spec.fields import check_fields
 from caffe_port.spec.ops import _base

@@ -25,8 +25,8 @@ def _run(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
     about = f"{program} INPUT OUTPUT"
 
     def body(flags: Flags, others: list[str]) -> None:
+        from caffe_port import sniff
         from caffe_port.upgrading import upgrade_file
-        from caffe_port.weights import sniff
 
         expect(others, 2, 2, about)
         source, target = others

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caffe_port.errors import FormatError
-from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
 HEAD = 4096
+TEXT = "text, perhaps a prototxt"
 
 _STARTS = (
     (HDF5_SIGNATURE, "an HDF5 file"),
@@ -24,12 +24,6 @@ _STARTS = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run git lfs pull"),
 )
-# field and wire type: num to width, data, shape; a net's 5 and 7 are flags
-_BLOB_STARTS = {
-    *((number, wire.VARINT) for number in (1, 2, 3, 4)),
-    *((number, wire.BYTES) for number in (5, 7)),
-    (5, wire.FIXED32),
-}
 _PICKLE_PROTOCOLS = range(2, 6)
 
 
@@ -47,6 +41,8 @@ def seems_to_be(head: bytes) -> str:
     for start, what in _STARTS:
         if head.startswith(start):
             return what
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_utf16(head):
+        return "text in UTF-16: save it as UTF-8"
     if len(head) > 1 and head[0] == 0x80 and head[1] in _PICKLE_PROTOCOLS:
         return "a Python pickle, which is not opened because doing so can run code"
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
@@ -56,7 +52,16 @@ def seems_to_be(head: bytes) -> str:
         printable = all(c.isprintable() or c in "\t\r\n" for c in text.decode())
     except UnicodeDecodeError:
         printable = False
-    return "text, perhaps a prototxt" if head and printable else ""
+    return TEXT if head and printable else ""
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Without a mark at its start: every other byte of ASCII in UTF-16 is 0."""
+    start = head[:8]
+    pairs = (start[::2], start[1::2])
+    return len(start) == 8 and any(
+        not any(high) and is_text(low) for high, low in (pairs, pairs[::-1])
+    )
 
 
 def is_text(head: bytes) -> bool:
@@ -67,17 +72,6 @@ def is_text(head: bytes) -> bool:
 def is_safetensors(head: bytes, size: int) -> bool:
     """Whether a file starts like safetensors: the length of a JSON object, then the object."""
     return head[8:9] == b"{" and 8 + int.from_bytes(head[:8], "little") <= size
-
-
-def is_blob(head: bytes, size: int) -> bool:
-    """Whether a file of that size starts like one BlobProto, as mean images are stored."""
-    if is_safetensors(head, size):
-        return False
-    try:
-        tag, _ = wire.read_varint(memoryview(head), 0, len(head))
-    except FormatError:
-        return False
-    return (tag >> 3, tag & 7) in _BLOB_STARTS
 
 
 @contextlib.contextmanager
