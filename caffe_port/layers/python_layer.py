@@ -14,7 +14,8 @@ from caffe_port.spec.ops.python_layer import Python as Options
 from caffe_port.spec.ops.python_layer import users_code
 
 if TYPE_CHECKING:
-    from caffe_port.live.blob import Blob, BlobVec
+    from caffe_port.live.blob import Blob
+    from caffe_port.live.blob_vec import BlobVec
 
 
 class _Call(torch.autograd.Function):
@@ -83,6 +84,7 @@ class Python(Layer):
         with torch.no_grad():
             for param, blob in zip(self.parameters(), self.code.blobs, strict=True):
                 param.copy_(torch.from_numpy(blob.data))
+        self.code.blobs.belongs_to(self)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         self.bind()
@@ -97,10 +99,11 @@ class Python(Layer):
         from caffe_port.live.blob import ParamBlob
 
         blobs: BlobVec = self.code.blobs
+        blobs.refresh()
         for i, spec in enumerate(self.spec.params):
             param, blob = self.get_parameter(spec.name), blobs[i]
             if not (isinstance(blob, ParamBlob) and blob.holds(param)):
-                blobs[i] = ParamBlob(param)
+                blobs.rebind(i, ParamBlob(param))
         return blobs
 
     def fill(self, blobs: Sequence[Blob], values: Sequence[Tensor]) -> None:

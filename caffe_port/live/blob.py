@@ -176,11 +176,3 @@ class ParamBlob(Blob):
         """
         super().reshape(*shape)
         self._param.data = torch.from_numpy(self._data)
-
-
-class BlobVec(list[Blob]):
-    """The parameters of a layer."""
-
-    def add_blob(self, *shape: int) -> None:
-        """Adds a blob of zeros; a Python layer's ``setup`` declares its parameters this way."""
-        self.append(Blob(shape))

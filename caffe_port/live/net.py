@@ -10,7 +10,8 @@ from typing import Any
 from caffe_port.errors import UsageError
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import batches, mode, saving, v1_methods
-from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
+from caffe_port.live.blob import Blob, Floats, ParamBlob
+from caffe_port.live.blob_vec import BlobVec
 from caffe_port.live.running import Runner
 from caffe_port.live.transformer import Transformer
 from caffe_port.loading import load
@@ -88,7 +89,8 @@ class Net:
         self._specs = net.spec.layers
         self.blobs = self._make_blobs()
         self._make_params()
-        self._runner = Runner(net, self.blobs, self.params)
+        # whoever puts something else into blobs or params only changes what is shown, as in Caffe
+        self._runner = Runner(net, dict(self.blobs), self._own_params)
         self._callbacks: dict[str, list[Callable[[int], Any]]] = {name: [] for name in _EVENTS}
 
     def _make_blobs(self) -> OrderedDict[str, Blob]:
@@ -104,7 +106,7 @@ class Net:
 
     def _make_params(self) -> None:
         made: dict[int, Blob] = {}
-        self.params: OrderedDict[str, BlobVec] = OrderedDict()
+        self._own_params: dict[str, BlobVec] = {}
         self.layers: list[Any] = []
         for layer in self._specs:
             module = self._net.module(layer.name)
@@ -114,10 +116,13 @@ class Net:
                 own = self._net.layer_params(layer.name)
                 # shared parameters share data and diff
                 blobs = BlobVec(made.setdefault(id(p), ParamBlob(p)) for p in own)
+                blobs.belongs_to(module)
                 face = LayerFace(layer, blobs)
             self.layers.append(face)
             if blobs:
-                self.params[layer.name] = blobs
+                self._own_params[layer.name] = blobs
+        self.params = OrderedDict(self._own_params)
+        self._first_params = [blob for blobs in self._own_params.values() for blob in blobs]
 
     @property
     def inputs(self) -> list[str]:
@@ -298,10 +303,9 @@ class Net:
     _batch = batches.batch
 
     def clear_param_diffs(self) -> None:
-        """Sets all parameters' diffs to 0."""
-        for blobs in self.params.values():
-            for blob in blobs:
-                blob.diff[...] = 0
+        """Sets the diffs of the parameters that the net was made with to 0."""
+        for blob in self._first_params:
+            blob.diff[...] = 0
 
     def reshape(self) -> None:
         """Gives every blob the shape that follows from the inputs' present shapes."""
@@ -331,14 +335,11 @@ class Net:
         Raises:
             UsageError: parameters of one layer differ in number or shape.
         """
-        for name in self.params:
-            if name not in other.params:
-                continue
-            mine, theirs = self.params[name], other.params[name]
+        for name, mine in self._own_params.items():
+            theirs = other._own_params.get(name, mine)
             if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
                 raise UsageError(f"share_with: layer '{name}' has parameters of other shapes there")
             for blob, shared in zip(mine, theirs, strict=True):
-                assert isinstance(blob, ParamBlob)
                 blob.share_data(shared)
 
     copy_from = saving.copy_from

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import mode, rereading, sharing
 from caffe_port.live.blob import Blob
+from caffe_port.live.blob_vec import BlobVec
 from caffe_port.net import Net
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.hinge_loss import HingeLoss
@@ -20,6 +21,7 @@ from caffe_port.spec.ops.hinge_loss import HingeLoss
 # bottoms, parameters by name, tops
 _Taped: TypeAlias = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]
 _Found: TypeAlias = Sequence[Tensor | None]
+_NONE = BlobVec()
 
 
 class Runner:
@@ -30,9 +32,7 @@ class Runner:
         blobs, params: of the pycaffe net.
     """
 
-    def __init__(
-        self, net: Net, blobs: Mapping[str, Blob], params: Mapping[str, Sequence[Blob]]
-    ) -> None:
+    def __init__(self, net: Net, blobs: Mapping[str, Blob], params: Mapping[str, BlobVec]) -> None:
         self._net, self._blobs, self._params = net, blobs, params
         self._tape: dict[str, _Taped] = {}
         for layer in net.spec.layers:
@@ -66,14 +66,14 @@ class Runner:
         """Computes a layer's tops; returns what they add to the loss."""
         module = self._net.module(layer.name)
         bottoms, tops = self._ends(layer)
+        params = self._params.get(layer.name, _NONE)
+        params.refresh()
         if isinstance(module, Python):
             module.bind()
             module.code.reshape(bottoms, tops)
             module.code.forward(bottoms, tops)
-        elif layer.type != "Input":
-            params = self._params.get(layer.name, ())
-            if not sharing.forward(layer, bottoms, tops, params):
-                self._run(layer, bottoms, tops)
+        elif layer.type != "Input" and not sharing.forward(layer, bottoms, tops, params):
+            self._run(layer, bottoms, tops)
         self._weigh(layer)
         return sum(
             float(np.vdot(top.data.astype(np.float64), top.diff))

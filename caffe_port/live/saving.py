@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.live.blob import Blob
-from caffe_port.spec import ParamSpec
+from caffe_port.spec import LayerSpec, ParamSpec
 from caffe_port.weights import StoredBlob, StoredLayer, read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ _Path = str | os.PathLike[str]
 
 def copy_from(net: Net, weights: _Path) -> None:
     """Loads weights by layer name; missing and extra layers are passed over, as in Caffe."""
+    for blobs in net._own_params.values():
+        blobs.refresh()
     net._net.load_stored(read_weights(weights).layers, strict=False)
 
 
@@ -46,7 +49,7 @@ def write(net: Net, path: _Path, format: str, diffs: bool = False) -> None:
             layer.type,
             tuple(
                 _stored(blob, param, diffs)
-                for blob, param in zip(net.params.get(layer.name, ()), layer.params, strict=True)
+                for blob, param in _with_params(net._own_params.get(layer.name, ()), layer)
             ),
         )
         for layer in spec.layers
@@ -54,7 +57,17 @@ def write(net: Net, path: _Path, format: str, diffs: bool = False) -> None:
     write_weights(path, layers, name=spec.name, net_message=spec.saved_message(), format=format)
 
 
-def _stored(blob: Blob, param: ParamSpec, diffs: bool) -> StoredBlob:
+def _with_params(
+    blobs: Sequence[Blob], layer: LayerSpec
+) -> Iterator[tuple[Blob, ParamSpec | None]]:
+    """Blobs with the parameters they are; one that a script added is none."""
+    params = iter(layer.params)
+    return ((blob, next(params, None)) for blob in blobs)
+
+
+def _stored(blob: Blob, param: ParamSpec | None, diffs: bool) -> StoredBlob:
+    if param is None:
+        return StoredBlob(blob.data, diff=blob.diff if diffs else None)
     # one shared permissively has its owner's shape in memory
     shape = param.shape if blob.count == _count(param) else tuple(blob.shape)
     diff = blob.diff.reshape(shape) if diffs else None

@@ -5,7 +5,8 @@ Source: BVLC/caffe python/caffe/_caffe.cpp.
 
 from __future__ import annotations
 
-from caffe_port.live.blob import Blob, BlobVec
+from caffe_port.live.blob import Blob
+from caffe_port.live.blob_vec import BlobVec
 from caffe_port.live.mode import (
     set_device,
     set_mode_cpu,

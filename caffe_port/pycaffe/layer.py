@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from caffe_port.live.blob import Blob, BlobVec
+from caffe_port.live.blob import Blob
+from caffe_port.live.blob_vec import BlobVec
 from caffe_port.proto import caffe_pb2
 
 

@@ -58,7 +58,7 @@ class DebugInfo:
 
     def _norms(self) -> None:
         """The norms of all parameters and their diffs, after the last layer."""
-        owned = {id(blob): blob for blobs in self._net.params.values() for blob in blobs}
+        owned = {id(blob): blob for blobs in self._net._own_params.values() for blob in blobs}
         blobs = list(owned.values())
         sums = [
             (_sum(np.abs, (getattr(b, what) for b in blobs)),
@@ -97,7 +97,7 @@ class DebugInfo:
         return [given[i] if i < len(given) and given[i] else str(i) for i in range(count)]
 
     def _blobs(self, index: int) -> list[Blob]:
-        return list(self._net.params.get(self._specs[index].name, ()))
+        return list(self._net._own_params.get(self._specs[index].name, ()))
 
     def _line(self, place: Place, way: str, layer: LayerSpec, what: str, values: Floats) -> None:
         words = f"    [{way}] Layer {layer.prototxt_name}, {what}: {_mean(values):g}"

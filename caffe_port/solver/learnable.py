@@ -46,7 +46,7 @@ class Learnable:
 def learnable(net: Net) -> list[Learnable]:
     """A net's parameters in order, shared ones once."""
     return [
-        Learnable(net.params[layer.name][i], param.lr_mult, param.decay_mult)
+        Learnable(net._own_params[layer.name][i], param.lr_mult, param.decay_mult)
         for layer in net._net.spec.layers
         for i, param in enumerate(layer.params)
         if param.owner is None

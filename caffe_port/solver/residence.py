@@ -37,7 +37,7 @@ class Residence:
             tensor.data = tensor.data.to(self.device, copy=True)
         params = {
             id(blob): param
-            for layer, blobs in self._net.params.items()
+            for layer, blobs in self._net._own_params.items()
             for blob, param in zip(blobs, module.layer_params(layer), strict=True)
         }
         for item in self._learnable:

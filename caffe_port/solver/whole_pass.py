@@ -28,6 +28,8 @@ def obstacle(net: Net) -> str:
         return f"the input {net.inputs[0]}, which is filled from outside"
     if any(net._callbacks.values()):
         return "callbacks or debug_info, which look into its blobs"
+    if any(blobs.replaced for blobs in net._own_params.values()):
+        return "blobs that were put in place of its parameters"
     modules = net._net.modules()
     python = next((module for module in modules if isinstance(module, Python)), None)
     if python is not None:
@@ -91,7 +93,7 @@ class WholePass:
         """Sets all parameters' diffs to 0, by leaving them to the next pass to make."""
         for param in self._net._net.parameters():
             param.grad = None
-        for blobs in self._net.params.values():
+        for blobs in self._net._own_params.values():
             for blob in blobs:
                 blob.drop_diff()
 
@@ -139,7 +141,7 @@ class WholePass:
 
     def _hand_over(self) -> None:
         """Makes gradients in main memory the diffs of the blobs, without a copy."""
-        for layer, blobs in self._net.params.items():
+        for layer, blobs in self._net._own_params.items():
             for param, blob in zip(self._net._net.layer_params(layer), blobs, strict=True):
                 if param.grad is not None:
                     param.grad = param.grad.contiguous()
