@@ -21,6 +21,7 @@ _COMMANDS = {
     "finetune": "Train recipes over several seeds and compare them, and the published.",
     "inspect": "Show what a prototxt or a weight file holds.",
     "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
+    "pythonpath": "Print the folder with which other processes find `import caffe`.",
     "reproduce": "List the published figures, and get those again that can be had.",
     "score": "Score a folder of label maps, scores or probabilities.",
     "upgrade": "Write an old prototxt or caffemodel in the present generation.",

@@ -1,7 +1,8 @@
 """``python -m caffe_port.pycaffe SCRIPT ARGS``: runs a script that says ``import caffe``.
 
 ``... -m MODULE ARGS`` runs a module, as ``python -m`` does. Python layers of the script's nets are
-allowed: whoever runs a script trusts it with more.
+allowed: whoever runs a script trusts it with more. Python processes that the script starts find
+caffe here too.
 """
 
 from __future__ import annotations
@@ -10,42 +11,57 @@ import os
 import runpy
 import sys
 
+from caffe_port import pythonpath
 from caffe_port.live import mode
 from caffe_port.pycaffe import alias
 
-_USAGE = """usage: python -m caffe_port.pycaffe SCRIPT [ARGUMENT ...]
-       python -m caffe_port.pycaffe -m MODULE [ARGUMENT ...]
+_USAGE = """usage: python -m caffe_port.pycaffe [--pydensecrf] SCRIPT [ARGUMENT ...]
+       python -m caffe_port.pycaffe [--pydensecrf] -m MODULE [ARGUMENT ...]
+       python -m caffe_port.pycaffe [--pydensecrf] -m ipykernel install [--user]
 
-Runs a Python script or module whose `import caffe` gets caffe_port.pycaffe.
+Runs a Python script or module whose `import caffe` gets caffe_port.pycaffe, in the processes that
+it starts too; with --pydensecrf, `import pydensecrf` gets caffe_port.crf.pydensecrf. The last form
+makes a Jupyter kernel with both.
 """
 
 
 def main(arguments: list[str]) -> int:
     """Runs what the arguments name; returns 2 where they name nothing."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE, end="", file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
-    as_module = arguments[0] == "-m"
-    if as_module and len(arguments) < 2:
-        print(_USAGE, end="", file=sys.stderr)
+    pydensecrf = arguments[:1] == ["--pydensecrf"]
+    arguments = arguments[pydensecrf:]
+    asks = arguments[:1] in (["-h"], ["--help"])
+    if not arguments or asks or arguments == ["-m"]:
+        print(_USAGE, end="", file=sys.stdout if asks else sys.stderr)
+        return 0 if asks else 2
+    if arguments[0] != "-m" and not os.path.isfile(arguments[0]):
+        print(f"python -m caffe_port.pycaffe: no such script: {arguments[0]}", file=sys.stderr)
         return 2
     alias.install()
+    if pydensecrf:
+        alias.install_pydensecrf()
     mode.allow_python_layers()
+    pythonpath.export(pydensecrf)
     # pytest would take the folder of a Caffe source tree for another module caffe and refuse it
     os.environ.setdefault("PY_IGNORE_IMPORTMISMATCH", "1")
-    if as_module:
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        return 0
-    script = arguments[0]
-    if not os.path.isfile(script):
-        print(f"python -m caffe_port.pycaffe: no such script: {script}", file=sys.stderr)
-        return 2
+    if arguments[0] == "-m":
+        _run_module(arguments[1], arguments[1:], pydensecrf)
+    else:
+        _run_script(arguments)
+    return 0
+
+
+def _run_module(name: str, arguments: list[str], pydensecrf: bool) -> None:
+    if name == "ipykernel" and arguments[1:2] == ["install"]:
+        arguments = [*arguments[:2], *pythonpath.kernel_arguments(arguments[2:], pydensecrf)]
+    sys.argv = arguments
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _run_script(arguments: list[str]) -> None:
     sys.argv = arguments
     if not getattr(sys.flags, "safe_path", False):
-        sys.path[0] = os.path.dirname(os.path.abspath(script))
-    runpy.run_path(script, run_name="__main__")
-    return 0
+        sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Makes ``import caffe`` mean this package, whatever lies on sys.path."""
+"""Makes ``import caffe`` mean this package, whatever is on sys.path; on request pydensecrf too."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -23,18 +23,27 @@ _HOMES = {
 }
 
 
-def _home(name: str) -> str | None:
-    """The real name of a module imported as caffe, or None if it is no such module."""
+def _home_of_caffe(name: str) -> str | None:
+    """The real name of a module imported as caffe, or None if there is no such module."""
     if name in _HOMES:
         return _HOMES[name]
     if name in ("six", "six.moves") and not _installed("six"):
         return f"{_HERE}.{name}"
-    if not name.startswith("caffe."):
+    return _below(name, "caffe", _HERE)
+
+
+def _home_of_pydensecrf(name: str) -> str | None:
+    home = "caffe_port.crf.pydensecrf"
+    return home if name == "pydensecrf" else _below(name, "pydensecrf", home)
+
+
+def _below(name: str, package: str, home: str) -> str | None:
+    """The real name of a package's module, where that is there."""
+    if not name.startswith(f"{package}."):
         return None
-    home = f"{_HERE}.{name.removeprefix('caffe.')}"
-    parent = home.rpartition(".")[0]
-    known = parent == _HERE and importlib.util.find_spec(home) is not None
-    return home if known else None
+    real = f"{home}.{name.removeprefix(package + '.')}"
+    known = real.rpartition(".")[0] == home and importlib.util.find_spec(real) is not None
+    return real if known else None
 
 
 def _installed(name: str) -> bool:
@@ -57,10 +66,13 @@ class _Loader(Loader):
 
 
 class _Finder(MetaPathFinder):
+    def __init__(self, home: Callable[[str], str | None]) -> None:
+        self.home = home
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        home = _home(fullname)
+        home = self.home(fullname)
         return None if home is None else ModuleSpec(fullname, _Loader(home))
 
 
@@ -76,5 +88,22 @@ def install() -> None:
     if sys.modules.get("caffe", ours) is not ours:
         raise UsageError("another module 'caffe' is imported already; install() comes first")
     importlib.import_module(f"{_HERE}.text_errors").install()
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    _put_first(_home_of_caffe)
+
+
+def install_pydensecrf() -> None:
+    """From now on ``import pydensecrf``, ``pydensecrf.utils`` and so on give our pydensecrf.
+
+    Raises:
+        UsageError: the real one is imported already.
+    """
+    ours = importlib.import_module("caffe_port.crf.pydensecrf")
+    if sys.modules.get("pydensecrf", ours) is not ours:
+        raise UsageError("pydensecrf is imported already; install_pydensecrf() comes first")
+    _put_first(_home_of_pydensecrf)
+
+
+def _put_first(home: Callable[[str], str | None]) -> None:
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
+    if not any(finder.home is home for finder in finders):
+        sys.meta_path.insert(0, _Finder(home))

@@ -24,7 +24,9 @@ nothing executed, no code printed. The tests run the same attacks without the cl
 ## What is allowed, and what is not
 
 - **Python layers** run the code that a prototxt names: only with `--allow-python-layers`,
-  `allow_python_layers=True`, or in a script started by `python -m caffe_port.pycaffe`.
+  `allow_python_layers=True`, in a script started by `python -m caffe_port.pycaffe` or that finds `caffe`
+  by `caffe-port pythonpath`, or while `CAFFE_PORT_ALLOW_PYTHON_LAYERS=1` is in the environment, which is
+  said in a warning.
 - **Pickles** are never opened. A `.pt` is read by torch's reader of plain tensors, and only if this
   package wrote it.
 - **Links** out of an HDF5 file, external storage and virtual datasets are refused, in weights and in

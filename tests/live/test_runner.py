@@ -124,7 +124,8 @@ def test_pytest_beside_a_source_tree_of_caffe(scripts: Path) -> None:
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: python -m caffe_port.pycaffe SCRIPT")
+    usage = "usage: python -m caffe_port.pycaffe [--pydensecrf] SCRIPT"
+    assert capsys.readouterr().out.startswith(usage)
     for arguments in ([], ["-m"]):
         assert __main__.main(arguments) == 2
         assert capsys.readouterr().err.startswith("usage:")

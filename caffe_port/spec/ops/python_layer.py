@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import os
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from caffe_port.live.blob import Blob
 
 _NOT_THEIRS = ("importlib", __file__)  # files whose code calls theirs
+ENVIRONMENT = "CAFFE_PORT_ALLOW_PYTHON_LAYERS"
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 _blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs of the net")
 
@@ -38,8 +41,12 @@ def python_layers(allowed: bool) -> Iterator[None]:
 
 
 def is_allowed() -> bool:
-    """Whether the code that Python layers name may be imported and run."""
-    return _allowed.get()
+    """Whether the code that Python layers name may be imported and run.
+
+    CAFFE_PORT_ALLOW_PYTHON_LAYERS=1 in the environment allows it, with a warning, for commands that
+    are not to be edited.
+    """
+    return _allowed.get() or os.environ.get(ENVIRONMENT, "") not in ("", "0")
 
 
 @contextlib.contextmanager
@@ -72,10 +79,11 @@ class Code:
 
     Args:
         message: the layer's prototxt, with its phase.
+        warns: whether a warning says that code runs.
     """
 
-    def __init__(self, message: caffe_pb2.LayerParameter) -> None:
-        self.message = message
+    def __init__(self, message: caffe_pb2.LayerParameter, warns: bool = False) -> None:
+        self.message, self._warns = message, warns
         self._waiting: Made | None = None
 
     def make(self, bottoms: Sequence[Shape]) -> Made:
@@ -88,6 +96,13 @@ class Code:
         blobs = {name: _blob(name, shapes.get(name)) for name in (*shapes, *self.message.top)}
         given = [blobs[name] for name in shapes]
         made = [blobs[name] for name in self.message.top]
+        if self._warns:
+            self._warns = False
+            warnings.warn(
+                f"layer '{self.message.name}' runs the code of class '{options.layer}' in module "
+                f"'{options.module}', because the environment says {ENVIRONMENT}=1",
+                stacklevel=2,
+            )
         with users_code(f"module '{options.module}'"):
             module = importlib.import_module(options.module)
         with users_code(f"class '{options.layer}' of module '{options.module}'"):
@@ -193,11 +208,13 @@ class Python(Op):
         expect(
             is_allowed(),
             f"{where}, and a model file alone must not make code run. If you trust it: "
-            f"{option('allow_python_layers', True)}, for a script python -m caffe_port.pycaffe"
-            f"{or_shapes}",
+            f"{option('allow_python_layers', True)}, for a script python -m caffe_port.pycaffe, or "
+            f"{ENVIRONMENT}=1 in the environment{or_shapes}",
         )
         kind = cls if layer.bottom else PythonData
-        return kind(options.module, options.layer, options.param_str, Code(layer))
+        return kind(
+            options.module, options.layer, options.param_str, Code(layer, not _allowed.get())
+        )
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return self.code.shapes(bottoms)
