@@ -8,6 +8,27 @@ import torch
 from torch import Tensor
 
 
+class WrongLabelError(ValueError):
+    """A label that is neither a class nor ignored.
+
+    Args:
+        label: it.
+        classes: how many there are.
+        index: which of the labels it is, in C order.
+        count: of how many.
+    """
+
+    def __init__(self, label: int, classes: int, index: int, count: int) -> None:
+        self.label, self.index, self.count = label, index, count
+        advice = "; set ignore_label: 255 where it is VOC's void" if label == 255 else ""
+        expected = f"expected 0 to {classes - 1} or an ignored label"
+        super().__init__(f"label {label}; {expected}{advice}")
+
+    def item(self, items: int) -> int:
+        """Which of so many items, of equally many labels each, has it."""
+        return self.index * items // self.count
+
+
 def checked(
     labels: Tensor, classes: int, ignore_labels: Collection[int] = ()
 ) -> tuple[Tensor, Tensor]:
@@ -20,7 +41,7 @@ def checked(
     Returns:
         int64 labels, 0 where ignored, and a bool tensor, both shaped like ``labels``.
     Raises:
-        ValueError: a label that is neither ignored nor in [0, classes).
+        WrongLabelError: a label that is neither ignored nor in [0, classes).
     """
     label = labels.detach().long()
     counted = torch.ones_like(label, dtype=torch.bool)
@@ -28,8 +49,8 @@ def checked(
         counted &= label != value
     wrong = counted & ((label < 0) | (label >= classes))
     if bool(wrong.any()):
-        found = int(label[wrong][0])
-        raise ValueError(f"label {found}; expected 0 to {classes - 1} or an ignored label")
+        index = int(wrong.flatten().nonzero()[0])
+        raise WrongLabelError(int(label.flatten()[index]), classes, index, label.numel())
     return label.masked_fill(~counted, 0), counted
 
 

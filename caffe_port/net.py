@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from caffe_port.data import rng
 from caffe_port.errors import LayerError, UsageError
+from caffe_port.labels import WrongLabelError
 from caffe_port.layers import Layer, make_layer
+from caffe_port.layers._source import label_place
 from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
 from caffe_port.spec import LayerSpec, NetSpec
@@ -176,7 +178,13 @@ class Net(nn.Module):
         if len(bottoms) != len(module.spec.bottoms):
             message = f"{len(bottoms)} bottoms given; expected {len(module.spec.bottoms)}"
             raise LayerError(module.spec.name, module.spec.type, message)
-        return run_guarded(module, module.spec, bottoms)
+        try:
+            return run_guarded(module, module.spec, bottoms)
+        except LayerError as error:
+            if not isinstance(error.__cause__, WrongLabelError):
+                raise
+            place = label_place(self.spec, self.module, module.spec, error.__cause__)
+            raise LayerError(layer, module.spec.type, f"{error.__cause__}{place}") from error
 
     def forward(self, inputs: Array | Mapping[str, Array], keep: Keep = "outputs") -> Blobs:
         """Runs the net.

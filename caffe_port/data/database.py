@@ -106,9 +106,11 @@ class DatabaseReader:
             DataError: a damaged record, or one of another size than the first.
         """
         items: list[Floats] = []
+        self.places: list[str] = []
         labels = np.zeros(self.batch_size, np.float32)
         for i, (key, record) in enumerate(itertools.islice(self._records, self.batch_size)):
             where = f"{self._database.path}: record {key[:80]!r}"
+            self.places.append(where)
             datum = read_datum(record, where, self.transformer.options.color)
             item = self.transformer(datum.values, where)
             if items and item.shape != items[0].shape:

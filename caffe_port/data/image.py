@@ -78,9 +78,11 @@ class ImageReader:
             DataError: a picture is missing or malformed, or of another size than the first.
         """
         items: list[Floats] = []
+        self.places: list[str] = []
         labels = np.zeros(self.batch_size, np.float32)
         for i in range(self.batch_size):
             line, image = self.lines.read(self._image)
+            self.places.append(f"{line.where}: {line.image}")
             item = self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
             if items and item.shape != items[0].shape:
                 raise DataError(

@@ -150,8 +150,10 @@ class ImageSegReader:
                 without a crop, than the first picture.
         """
         data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
+        self.places = []
         for item in range(self.batch_size):
             line, (image, truth) = self.lines.read(self._read)
+            self.places.append(f"{line.where}: {line.label or line.image}")
             dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
             data[item], label[item, 0] = self._transformed(line, image, truth)
             self.lines.advance()
