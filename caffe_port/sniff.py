@@ -20,8 +20,8 @@ _STARTS = (
     (ZIP_SIGNATURE, "a zip archive (.pt, .npz)"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"\x93NUMPY", "a numpy array (.npy)"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run git lfs pull"),
 )
 _PICKLE_PROTOCOLS = range(2, 6)

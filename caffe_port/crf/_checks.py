@@ -110,10 +110,25 @@ def picture(
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float32):
         raise UsageError(f"{name} has dtype {array.dtype}; expected uint8 or float32")
     if array.shape != (height, width, 3):
-        raise UsageError(f"{name} has shape {array.shape}; expected {(height, width, 3)}")
+        why = _why_no_colours(name, array.shape, height, width)
+        raise UsageError(f"{name} has shape {array.shape}; expected {(height, width, 3)}{why}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     return finite(name, np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _why_no_colours(name: str, shape: tuple[int, ...], height: int, width: int) -> str:
+    """The likely mistake behind a shape that is not (H, W, 3), for a message."""
+    if shape in ((height, width), (height, width, 1)):
+        grey = name if len(shape) == 2 else f"{name}[:, :, 0]"
+        return f": a grey image; np.stack([{grey}] * 3, axis=2) gives it three equal channels"
+    if shape == (height, width, 4):
+        return f": with opacity as fourth channel; take {name}[:, :, :3]"
+    if shape == (3, height, width):
+        return f": its channels come first; take {name}.transpose(1, 2, 0)"
+    if shape == (width, height, 3):
+        return ": height and width are exchanged"
+    return ""
 
 
 def features(name: str, value: ArrayLike, height: int, width: int) -> Floats:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from caffe_port.data.pictures import decode_picture
 from caffe_port.errors import DataError
+from caffe_port.sniff import HEAD, seems_to_be
 
 _MOST = 2**31 - 1  # Caffe's limit on the elements of a blob
 
@@ -57,8 +58,11 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
         values = np.array(message.float_data, np.float32)
     count = shape[0] * shape[1] * shape[2]
     if min(shape) < 1 or count > _MOST or count != values.size:
+        what = seems_to_be(message.data[:HEAD])
+        is_image = what.endswith("image")
         raise DataError(
             f"{where}: a Datum of {shape[0]} x {shape[1]} x {shape[2]} that holds {values.size} "
             "values; expected channels x height x width of them"
+            + (f". It is {what} whose 'encoded' is not set: write it again with it" * is_image)
         )
     return Datum(values.reshape(shape), message.label)

@@ -11,6 +11,7 @@ import numpy as np
 
 from caffe_port.data.c_library import CLibraryRandom
 from caffe_port.data.list_file import list_lines
+from caffe_port.data.listed import named
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError
@@ -81,12 +82,15 @@ class Hdf5Reader:
                     self._shuffle(self._files)
                 data, rows = self._opened(place)
                 if (found := [part.shape[1:] for part in data]) != shapes:
-                    name = self._files[place]
-                    raise DataError(f"{name}: rows of {found}; the first file had {shapes}")
+                    where, name = self._files[place]
+                    message = f"{name}: rows of {found}; the first file had {shapes}"
+                    raise DataError(f"{where}: {message}")
             self._shuffle(rows)  # a new file's rows for the second time, as upstream does
 
     def _opened(self, place: int) -> tuple[list[Floats], list[int]]:
-        data = read_datasets(self._files[place], self.names)
+        where, name = self._files[place]
+        with named(where):
+            data = read_datasets(name, self.names)
         rows = list(range(len(data[0])))
         self._shuffle(rows)
         return data, rows
@@ -96,14 +100,24 @@ class Hdf5Reader:
             self.order.shuffle(items)
 
 
-def listed_files(source: PathLike) -> list[str]:
-    """The names in a list of files. Raises DataError: it is missing, empty or no text."""
-    return [name for _, line in list_lines(source) for name in line.split()]
+def listed_files(source: PathLike) -> list[tuple[str, str]]:
+    """The names in a list of files, each after its line of the list.
+
+    Raises:
+        DataError: the list is missing, empty or no text.
+    """
+    return [
+        (f"{source}: line {number}", name)
+        for number, line in list_lines(source)
+        for name in line.split()
+    ]
 
 
 def item_shapes(source: PathLike, names: Sequence[str]) -> list[tuple[int, ...]]:
     """Shapes of the rows of the first file's datasets. Raises DataError as ``Hdf5Reader``."""
-    return [part.shape[1:] for part in read_datasets(listed_files(source)[0], names)]
+    where, first = listed_files(source)[0]
+    with named(where):
+        return [part.shape[1:] for part in read_datasets(first, names)]
 
 
 def read_datasets(path: PathLike, names: Sequence[str]) -> list[Floats]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from caffe_port.live.transformer import Transformer, resize_image
 from caffe_port.proto import caffe_pb2
+from caffe_port.sniff import seems_to_be
 
 __all__ = [
     "Transformer",
@@ -109,6 +110,12 @@ def array_to_datum(arr: _Array, label: int | None = None) -> caffe_pb2.Datum:
 def datum_to_array(datum: caffe_pb2.Datum) -> _Array:
     """The (C, H, W) array of a Datum, uint8 or float; its label is ``datum.label``."""
     shape = (datum.channels, datum.height, datum.width)
+    if datum.encoded:
+        what = seems_to_be(datum.data) or "an image"
+        raise ValueError(
+            f"the Datum's {len(datum.data)} bytes are encoded ({what}): decode them first, such as "
+            "with cv2.imdecode(np.frombuffer(datum.data, np.uint8), -1)"
+        )
     if len(datum.data):
         return np.frombuffer(datum.data, dtype=np.uint8).reshape(shape)
     return np.array(datum.float_data).astype(float).reshape(shape)

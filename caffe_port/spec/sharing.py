@@ -75,6 +75,7 @@ class Sharing:
             raise ValueError(
                 f"param '{spec.name}' has shape {shape} here and {owner.shape} in its owner, layer "
                 f"'{owner.layer}'; expected the same{' count' if permissive else ''}"
+                + _advice(shape, owner.shape)
             )
         for name, value in given.items():
             if owner.given.setdefault(name, value) != value:
@@ -112,3 +113,14 @@ def _settled(
         lr_mult=param.lr_mult if layer.op.frozen_params else rate,
         decay_mult=owner.given.get("decay_mult", param.decay_mult),
     )
+
+
+def _advice(here: Shape, owner: Shape) -> str:
+    """What to do about shapes that cannot be shared, for a message."""
+    if math.prod(here) == math.prod(owner):
+        return "; share_mode: PERMISSIVE in the param shares values of the same number"
+    if here[:1] == owner[:1] and len(here) == len(owner):
+        what = "the bottoms differ in channels or the layers in kernel_size or group"
+    else:
+        what = "the layers differ in num_output or type"
+    return f"; {what}: give one of the params another name, or make the layers alike"

@@ -349,3 +349,28 @@ def test_kernels_over_positions_are_kept_while_they_are_small(monkeypatch):
     for width in range(1, 20):
         kernel(1, width)
     assert len(_kernels._kept) == _kernels.KEPT
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (
+            (9, 11),
+            r"a grey image; np.stack\(\[image\] \* 3, axis=2\) gives it three equal channels",
+        ),
+        ((9, 11, 1), r"a grey image; np.stack\(\[image\[:, :, 0\]\] \* 3, axis=2\)"),
+        ((9, 11, 4), r"with opacity as fourth channel; take image\[:, :, :3\]"),
+        ((3, 9, 11), r"its channels come first; take image.transpose\(1, 2, 0\)"),
+        ((11, 9, 3), "height and width are exchanged"),
+        ((9, 12, 3), r"expected \(9, 11, 3\)$"),
+    ],
+)
+def test_an_image_of_another_shape_comes_with_advice(shape, words):
+    with pytest.raises(UsageError, match=words):
+        DenseCRF(9, 11, 3).add_bilateral(3, 3, weight=1, image=np.zeros(shape, np.uint8))
+
+
+def test_the_advice_for_a_grey_image_works():
+    grey = np.arange(99, dtype=np.uint8).reshape(9, 11)
+    crf = DenseCRF(9, 11, 3).add_bilateral(3, 3, weight=1, image=np.stack([grey] * 3, axis=2))
+    assert crf.infer(np.zeros((3, 9, 11), np.float32), 1).shape == (3, 9, 11)

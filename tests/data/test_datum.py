@@ -85,3 +85,13 @@ def test_sixteen_bits_are_refused(color):
     content = cv2.imencode(".png", np.full((4, 4), 40000, np.uint16))[1].tobytes()
     with pytest.raises(DataError, match="expected 8 bits a channel"):
         read_datum(record(encoded=True, data=content), "r", color)
+
+
+@pytest.mark.parametrize(("format", "what"), [("PNG", "a PNG image"), ("JPEG", "a JPEG image")])
+def test_an_encoded_image_that_is_not_marked_as_such(format, what):
+    content = encoded(picture(4, 5), "L", format)
+    with pytest.raises(DataError, match=f"It is {what} whose 'encoded' is not set"):
+        read_datum(record(channels=1, height=4, width=5, data=content), "r")
+    with pytest.raises(DataError) as caught:
+        read_datum(record(channels=1, height=4, width=5, data=b"short"), "r")
+    assert "encoded" not in str(caught.value)

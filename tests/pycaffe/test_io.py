@@ -1,5 +1,6 @@
 """caffe.io: protobufs, pictures, crops."""
 
+import re
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -137,3 +138,11 @@ def test_oversample() -> None:
     assert corners == [0, 2, 10, 12, 6]
     np.testing.assert_array_equal(crops[5:10], crops[:5, :, ::-1])
     np.testing.assert_array_equal(crops[10:], -crops[:10])
+
+
+def test_an_encoded_datum_has_no_array_yet() -> None:
+    """Upstream's reshape of the encoded bytes fails too, without saying why."""
+    datum = caffe_pb2.Datum(encoded=True, data=b"\x89PNG\r\n\x1a\n" + bytes(20))
+    words = "the Datum's 28 bytes are encoded (a PNG image): decode them first, such as with cv2"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        io.datum_to_array(datum)

@@ -45,7 +45,22 @@ def test_shapes_must_be_equal_or_permissively_of_equal_count():
     flat = "num_output: 3 kernel_h: 1 kernel_w: 3 group: 3"
     assert spec_of(shared(W.format(""), permissive, flat)).layer("b").params[0].owner == ("a", 0)
     message = refused(shared(W.format(""), permissive, "num_output: 9 kernel_size: 1"))
-    assert message.endswith("expected the same count")
+    assert "expected the same count; the layers differ in num_output or type" in message
+
+
+@pytest.mark.parametrize(
+    ("second", "advice"),
+    [
+        ("num_output: 3 kernel_h: 1 kernel_w: 3 group: 3",
+         "expected the same; share_mode: PERMISSIVE in the param shares values of the same number"),
+        ("num_output: 3 kernel_size: 3",
+         "expected the same; the bottoms differ in channels or the layers in kernel_size or group: "
+         "give one of the params another name, or make the layers alike"),
+        ("num_output: 9 kernel_size: 1", "expected the same; the layers differ in num_output"),
+    ],
+)  # fmt: skip
+def test_shapes_that_differ_come_with_advice(second, advice):
+    assert advice in refused(shared(W.format(""), W.format(""), second))
 
 
 @pytest.mark.parametrize("factor", ["lr_mult", "decay_mult"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,24 @@ def test_known_data_layers_without_their_files_name_it_too(
     wanted = " ".join(f"--input-shape {top}=N,C,H,W" for top in given)
     assert message.endswith(f"; or give shapes: {wanted}")
     assert dict(spec_of(text, input_shapes=given).shapes) == given
+
+
+@pytest.mark.parametrize(
+    ("type", "options", "tops"),
+    [
+        ("ImageData", "image_data_param", "data label"),
+        ("ImageSegData", "image_data_param", "data label dim"),
+        ("HDF5Data", "hdf5_data_param", "data"),
+    ],
+)
+def test_a_missing_first_file_is_named_with_its_line(
+    tmp_path: Path, type: str, options: str, tops: str
+) -> None:
+    """Without a crop the shape follows from the first file of the list."""
+    path = tmp_path / "list.txt"
+    path.write_text("\n\nmissing.png 3\n")
+    message = refused(layer("d", type, "", tops, f'{options} {{ source: "{path}" batch_size: 1 }}'))
+    assert (
+        f"from the first {'file' if type == 'HDF5Data' else 'image'}: {path}: line 3: " in message
+    )
+    assert "missing.png: cannot be read" in message

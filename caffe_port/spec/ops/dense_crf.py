@@ -64,7 +64,8 @@ class DenseCRF(Op):
         expect(sizes == (scores[0], 1, 1, 2), f"data_dim of shape {sizes}; expected (N, 1, 1, 2)")
         if len(bottoms) == 3:
             data, wanted = bottoms[2], (scores[0], 3, *scores[2:])
-            expect(data == wanted, f"data of shape {data}; expected {wanted}")
+            grey = "; of a grey image, repeat the channel" if data[1:2] == (1,) else ""
+            expect(data == wanted, f"data of shape {data}; expected {wanted}{grey}")
         expect(
             not self.bi_w or len(bottoms) == 3, "bilateral kernels need the data as third bottom"
         )

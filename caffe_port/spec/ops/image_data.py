@@ -59,12 +59,14 @@ class ImageData(Op):
     def _first_picture(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first picture."""
         from caffe_port.data.image import read_labelled
+        from caffe_port.data.listed import named
         from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 
         try:
             line = read_labelled(self.source)[0]
-            return picture_size(self.root_folder + line.image)
+            with named(line.where):
+                return picture_size(self.root_folder + line.image)
         except DataError as error:
             message = f"the shape follows from the first image: {error}"
             raise ValueError(message) from error

@@ -79,17 +79,16 @@ class ImageSegData(Op):
         """Without a crop the shape is that of the first picture, as upstream has it."""
         if self.new_height:
             return (self.new_height, self.new_width)
+        from caffe_port.data.list_file import list_words
+        from caffe_port.data.listed import named
         from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
-        from caffe_port.files import read_text
 
-        advice = "set crop_size"
         try:
-            name = read_text(self.source).split(maxsplit=1)[0]
-            # joined as text, as upstream does: names in the lists start with a slash
-            return picture_size(self.root_folder + name)
-        except (OSError, IndexError, UnicodeDecodeError, DataError) as error:
-            raise ValueError(
-                f"the shape follows from the first picture of source '{self.source}', which cannot "
-                f"be read ({error}); {advice}"
-            ) from error
+            number, (name, *_) = next(list_words(self.source))
+            with named(f"{self.source}: line {number}"):
+                # joined as text, as upstream does: names in the lists start with a slash
+                return picture_size(self.root_folder + name)
+        except DataError as error:
+            message = f"the shape follows from the first image: {error}; set crop_size"
+            raise ValueError(message) from error

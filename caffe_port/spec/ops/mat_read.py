@@ -68,8 +68,9 @@ class MatRead(Op):
             try:
                 shape = mat_shape(self.path(names, 0, i))
             except CaffePortError as error:
-                advice = "the shape follows from the first file: write it"
-                raise ValueError(f"{error}; {advice}") from error
+                where = f"{self.source}: line 1: " if self.source else ""
+                message = f"the shape follows from the first file: {where}{error}"
+                raise ValueError(message) from error
             expect(shape[0] == 1, f"the first file of top {i} holds {shape[0]} items; expected 1")
             shapes.append((self.batch_size, *shape[1:]))
         return shapes
