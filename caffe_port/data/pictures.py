@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data import opencv_color
 from caffe_port.errors import DataError
 from caffe_port.files import atomic_path, read_bytes
 
@@ -43,14 +44,15 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 
 def read_rgb(path: PathLike) -> Bytes:
-    """A photograph as red, green, blue; an EXIF orientation is ignored, as in Caffe.
+    """A photograph as red, green, blue, as OpenCV makes them; an EXIF orientation is ignored.
 
     Returns:
         (H, W, 3) uint8.
     Raises:
-        DataError: missing, broken, too large to be decoded safely, or not 8 bits a channel.
+        DataError: missing, broken, too large to be decoded safely, or of numbers that OpenCV does
+            not make 8 bits of. Of 16 bits a channel it keeps the upper 8.
     """
-    return _pixels(_eight_bit(path, open_picture(path)), "RGB")
+    return _rgb(path, open_picture(path))
 
 
 def read_bgr(path: PathLike) -> Bytes:
@@ -59,12 +61,12 @@ def read_bgr(path: PathLike) -> Bytes:
 
 
 def read_grey(path: PathLike) -> Bytes:
-    """A photograph as (H, W) uint8 grey; of a JPEG, the stored luminance.
+    """A photograph as (H, W) uint8 grey, as OpenCV makes it; of a JPEG, the stored luminance.
 
     Raises:
         DataError: as for ``read_rgb``.
     """
-    return _pixels(_eight_bit(path, open_picture(path, draft="L")), "L")
+    return _grey(path, open_picture(path, draft="L"))
 
 
 def decode_picture(content: bytes, where: str, color: bool | None = None) -> Bytes:
@@ -80,12 +82,18 @@ def decode_picture(content: bytes, where: str, color: bool | None = None) -> Byt
     Raises:
         DataError: as for ``read_rgb``.
     """
-    picture = _eight_bit(where, _decoded(content, where, "L" if color is False else None))
+    picture = _decoded(content, where, "L" if color is False else None)
+    if color is None and opencv_color.is_16_bit(picture):
+        raise DataError(f"{where}: expected 8 bits a channel, found mode {picture.mode}")
     if color is False or (color is None and picture.mode in ("1", "L")):
-        return _pixels(picture, "L")[:, :, None]
+        return _grey(where, picture)[:, :, None]
+    opacity = None
     if color is None and picture.has_transparency_data:
-        return np.ascontiguousarray(_pixels(picture, "RGBA")[:, :, [2, 1, 0, 3]])
-    return np.ascontiguousarray(_pixels(picture, "RGB")[:, :, ::-1])
+        opacity = _pixels(picture.convert("RGBA").getchannel("A"), "L")
+    bgr = _rgb(where, picture)[:, :, ::-1]
+    if opacity is None:
+        return np.ascontiguousarray(bgr)
+    return np.concatenate([bgr, opacity[:, :, None]], axis=2)
 
 
 def picture_size(path: PathLike) -> tuple[int, int]:
@@ -280,7 +288,23 @@ def _pixels(picture: Image.Image, mode: str) -> Bytes:
     return pixels
 
 
-def _eight_bit(path: PathLike, picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):
-        raise DataError(f"{path}: expected 8 bits a channel, found mode {picture.mode}")
-    return picture
+def _rgb(where: PathLike, picture: Image.Image) -> Bytes:
+    """Red, green, blue as OpenCV makes them. The picture is closed."""
+    try:
+        found = opencv_color.to_rgb(picture)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    if found is None:
+        return _pixels(picture, "RGB")
+    picture.close()
+    return found
+
+
+def _grey(where: PathLike, picture: Image.Image) -> Bytes:
+    """Grey as OpenCV makes it. The picture is closed."""
+    if picture.mode in ("1", "L"):
+        return _pixels(picture, "L")
+    if opencv_color.is_16_bit(picture):
+        return opencv_color.high_bytes(picture)
+    format = picture.format
+    return opencv_color.grey_of(_rgb(where, picture), format)

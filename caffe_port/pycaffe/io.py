@@ -131,17 +131,19 @@ def load_image(
             which is read from where it is to its end and left open.
         color: whether as RGB; False gives one channel of grey.
     Returns:
-        (H, W, 3) or (H, W, 1), float32, 0 to 1. Transparency is left out.
+        (H, W, 3) or (H, W, 1), float32, 0 to 1; a TIFF of floats keeps its values. Transparency is
+        left out.
     Raises:
         DataError: it cannot be read.
     """
+    from caffe_port.data.opencv_color import is_16_bit
     from caffe_port.data.pictures import open_picture
 
     with open_picture(filename) as picture:
-        mode = picture.mode if picture.mode[:1] in "1LI" and picture.mode != "LA" else "RGB"
+        known = picture.mode[:1] in "1LIF" and picture.mode != "LA"
+        mode = picture.mode if known else "RGB"
         pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
-    full = 1.0 if pixels.dtype == bool else 255.0 if pixels.dtype == np.uint8 else 65535.0
-    values = pixels / full
+        values = _from_0_to_1(pixels, is_16_bit(picture))
     if values.ndim == 2:
         values = values[:, :, None]
         if color:
@@ -149,6 +151,15 @@ def load_image(
     elif not color:
         values = values @ _GREY[:, None]
     return values.astype(np.float32)
+
+
+def _from_0_to_1(pixels: _Array, is_16_bit: bool) -> _Array:
+    """Pixels as scikit-image's ``img_as_float`` scales them: floats stay what they are."""
+    if pixels.dtype.kind in "bf":
+        return pixels.astype(float)
+    if pixels.dtype.kind == "i" and not is_16_bit:
+        return (pixels + 0.5) * 2 / (2**32 - 1)
+    return pixels / (255.0 if pixels.dtype == np.uint8 else 65535.0)
 
 
 def flip_image(im: _Array, axis: int = 1, flow: bool = False) -> _Array:
