@@ -1,0 +1,188 @@
+"""Python 2 to Python 3: by fissix, the successor of 2to3, and what it leaves."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import import_module
+
+from caffe_port.errors import FormatError, UsageError
+from caffe_port.modernizing.edits import Edit, Rule, Script
+
+_TABS = re.compile(r"^[ \t]+", re.M)  # Python 3 refuses a mixture
+_NAMES = frozenset({"basestring", "execfile", "raw_input", "reduce", "unicode", "xrange"})
+_METHODS = frozenset({"has_key", "iteritems", "iterkeys", "itervalues"})
+_MODULES = frozenset({
+    "ConfigParser", "HTMLParser", "Queue", "StringIO", "Tkinter", "cPickle", "cStringIO", "urllib2",
+    "urlparse",
+})  # fmt: skip
+_FUTURE = frozenset({"absolute_import", "division", "print_function", "unicode_literals"})
+# a matter of style; and divisions are read by what __future__ says
+_LEFT_OUT = frozenset({"future", "idioms", "set_literal", "ws_comma"})
+
+
+def is_python2(text: str) -> bool:
+    """Whether a script was written for Python 2: it does not parse as 3, or has names of 2."""
+    tree = _parsed(text)
+    if tree is None:
+        return True
+    nodes = list(ast.walk(tree))
+    guarded = {n for t in nodes if isinstance(t, ast.Try) for s in t.body for n in ast.walk(s)}
+    defined = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            defined.update(alias.asname or alias.name for alias in node.names)
+            if node.module == "__future__" and _FUTURE & {alias.name for alias in node.names}:
+                return True
+    return any(_is_old(node, defined) for node in nodes if node not in guarded)
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _is_old(node: ast.AST, defined: set[str]) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in _NAMES - defined
+    if _prints_into(node):
+        return True
+    if isinstance(node, ast.Attribute):
+        return node.attr in _METHODS
+    if isinstance(node, ast.Import):
+        return bool(_MODULES & {alias.name for alias in node.names})
+    return isinstance(node, ast.ImportFrom) and node.module in _MODULES
+
+
+def _prints_into(node: ast.AST) -> bool:
+    """`print >>file, x`, which Python 3 takes for a shift."""
+    shifts = isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift)
+    return shifts and _is_name(node.left, "print")  # type: ignore[attr-defined]
+
+
+def to_python3(text: str, name: str) -> str:
+    """The script after all fixers of fissix.
+
+    Raises:
+        UsageError: fissix is not installed.
+        FormatError: the text is not Python 2.
+    """
+    try:
+        refactor = import_module("fissix.refactor")
+    except ModuleNotFoundError as error:
+        message = f"{name} is Python 2; rewriting it needs the package fissix: pip install fissix"
+        raise UsageError(message) from error
+    fixers = refactor.get_fixers_from_package("fissix.fixes")
+    chosen = [fixer for fixer in fixers if fixer.rpartition("fix_")[2] not in _LEFT_OUT]
+    tree = _parsed(text)
+    # where it parses as Python 3 its print is a function
+    function = tree is not None and not any(map(_prints_into, ast.walk(tree)))
+    options = {"print_function": function}
+    newline = "" if text.endswith("\n") else "\n"
+    try:
+        made = refactor.RefactoringTool(chosen, options).refactor_string(text + newline, name)
+    except Exception as error:  # its parser's errors have no base of their own
+        where = getattr(error, "context", error.args)  # (words, (line, column))
+        line = where[1][0] if len(where) > 1 else None
+        message = f"neither Python 2 nor 3: {error.args[0]}"
+        raise FormatError(message, path=name, line=line) from error
+    new = str(made).removesuffix(newline) if newline else str(made)
+    return new if _parsed(new) is not None else _TABS.sub(lambda m: m[0].expandtabs(8), new)
+
+
+_WHOLE = {"range", "numpy.zeros", "numpy.ones", "numpy.empty", "numpy.arange"}
+
+
+def whole_division(script: Script, node: ast.AST) -> Iterator[Edit]:
+    """`a / b` in an index, in range() or of two whole numbers: Python 2 gave a whole number."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)):
+        return
+    if _divides_truly(script.source.decode()):
+        return
+    literal = all(
+        isinstance(e, ast.Constant) and type(e.value) is int for e in (node.left, node.right)
+    )
+    if literal or _is_used_whole(script, node):
+        start, end = script.span(node)
+        left, right = script.span(node.left)[1], script.span(node.right)[0]
+        operator = script.source[left:right].replace(b"/", b"//", 1)  # with brackets around it
+        yield Edit(node, (script.source[start:left] + operator + script.source[right:end]).decode())
+
+
+def _is_used_whole(script: Script, node: ast.AST) -> bool:
+    """Whether only a whole number can be meant: an index, or an argument of range and the like."""
+    child, parent = node, script.parents.get(node)
+    while parent is not None:
+        if isinstance(parent, ast.Subscript):
+            return child is parent.slice
+        if isinstance(parent, ast.Call):
+            name = script.dotted(parent.func) or getattr(parent.func, "id", "")
+            return name in _WHOLE and child in parent.args
+        if not isinstance(parent, ast.BinOp | ast.UnaryOp | ast.Slice | ast.Tuple | ast.List):
+            return False
+        child, parent = parent, script.parents.get(parent)
+    return False
+
+
+def _divides_truly(text: str) -> bool:
+    return bool(re.search(r"from __future__ import .*\bdivision\b", text))
+
+
+def division_notes(text: str) -> Iterator[str]:
+    """The divisions whose numbers may have been whole, which Python 2 rounded down."""
+    if _divides_truly(text):
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            sides = (node.left, node.right)
+            if not any(isinstance(e, ast.Constant) and type(e.value) is float for e in sides):
+                what = ast.unparse(node)
+                yield f"line {node.lineno}: `{what}` was // in Python 2 if both are whole"
+
+
+def pickles(script: Script, node: ast.AST) -> Iterator[Edit]:
+    """Pickles of Python 2 are read as latin1, and from files that are open for bytes."""
+    if not isinstance(node, ast.Call):
+        return
+    name = script.dotted(node.func)
+    if name in ("pickle.load", "pickle.loads") and len(node.args) == 1 and not node.keywords:
+        yield Edit(node, script.with_argument(node, "encoding='latin1'"))
+    if name in ("pickle.load", "pickle.dump"):
+        file = (
+            node.args[name == "pickle.dump"] if len(node.args) > (name == "pickle.dump") else None
+        )
+        opened = _opening(script, file)
+        if opened is not None:
+            yield from _for_bytes(script, opened)
+
+
+def _opening(script: Script, file: ast.expr | None) -> ast.Call | None:
+    """The call of open() that made a file: the expression itself, or that of its name."""
+    candidates = [file]
+    if isinstance(file, ast.Name):
+        for other in ast.walk(script.tree):
+            if isinstance(other, ast.withitem) and _is_name(other.optional_vars, file.id):
+                candidates.append(other.context_expr)
+            elif isinstance(other, ast.Assign) and _is_name(other.targets[0], file.id):
+                candidates.append(other.value)
+    calls = [c for c in candidates if isinstance(c, ast.Call) and _is_name(c.func, "open")]
+    return calls[-1] if len(calls) == 1 else None
+
+
+def _is_name(node: ast.AST | None, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _for_bytes(script: Script, call: ast.Call) -> Iterator[Edit]:
+    if len(call.args) == 1 and not call.keywords:
+        yield Edit(call, script.with_argument(call, "'rb'"))
+    elif len(call.args) == 2:
+        mode = call.args[1]
+        if isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value:
+            yield Edit(mode, repr(mode.value + "b"))
+
+
+PYTHON2_RULES: tuple[Rule, ...] = (whole_division, pickles)
