@@ -86,13 +86,13 @@ def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a regular file in UTF-8, of at most ``MAX_TEXT`` bytes.
+    """The text of a regular file in UTF-8, of at most ``MAX_TEXT`` bytes, without a BOM.
 
     Raises:
         OSError: as ``read_bytes``.
         UnicodeDecodeError: it is not UTF-8.
     """
-    return read_bytes(path).decode()
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def digest(path: str | os.PathLike[str]) -> str:

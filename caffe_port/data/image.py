@@ -120,8 +120,9 @@ def read_labelled(source: PathLike) -> list[Line]:
     lines, unlabelled = [], []
     for number, text in list_lines(source):
         where = f"{source}: line {number}"
-        image, _, label = text.strip().rpartition(" ")
-        if len(text.split()) == 1 and whole_number(label) is None:
+        *names, label = text.strip().rsplit(None, 1)  # blanks or a tab before the label
+        image = "".join(names)
+        if not names and whole_number(label) is None:
             image, label = label, "0"
             unlabelled.append(number)
         value = whole_number(label)

@@ -16,7 +16,7 @@ from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
 from caffe_port.stalls import Waiting
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".ppm", ".tif", ".tiff")
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -101,7 +101,8 @@ def _find_image(root: Path, word: str, where: str) -> Path:
             raise DataError(f"{where}: '{word}' is neither an id nor an image file")
         folders = (root / "JPEGImages", root)
         tried = [folder / (name + suffix) for folder in folders for suffix in IMAGE_SUFFIXES]
-    found = next(filter(_is_file, tried), None)
+    whole = [Path(word)] if os.path.isabs(word) else []
+    found = next(filter(_is_file, [*tried, *whole]), None)
     if found is None:
         raise DataError(f"{where}: image '{word[:200]}' is missing; looked for {tried[0]}")
     return found
@@ -129,6 +130,7 @@ class _LabelFinder:
     def find(self, words: list[str], id: str, where: str) -> Path | None:
         if len(words) > 1 and not self.chosen:
             tried = [base / words[1].lstrip("/") for base in self.bases]
+            tried += [Path(words[1])] if os.path.isabs(words[1]) else []
         elif self.folder is not None:
             tried = [self.folder / f"{id}.png"]
         else:

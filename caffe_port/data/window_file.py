@@ -71,7 +71,7 @@ def read_windows(
     # upstream compares in float32
     fg, bg = float(np.float32(fg_threshold)), float(np.float32(bg_threshold))
     try:
-        with io.TextIOWrapper(open_regular(source), encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(source), encoding="utf-8-sig") as file:
             words = _Words(source, file)
             while words.begins_image(len(images)):
                 images.append(root_folder + words.text("a path"))

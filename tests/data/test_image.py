@@ -94,3 +94,10 @@ def test_a_missing_picture_is_named_with_its_line(folder):
     (folder / "a 1.png").unlink()
     with pytest.raises(DataError, match=r"list\.txt: line 2: .*a 1\.png: cannot be read"):
         reader(folder).next_batch()
+
+
+def test_a_byte_order_mark_and_tabs_in_a_list(tmp_path):
+    source = tmp_path / "list.txt"
+    source.write_bytes(b"\xef\xbb\xbfa b.jpg\t3\nc.jpg \t 4\n")
+    found = [(line.image, line.label) for line in read_labelled(source)]
+    assert found == [("a b.jpg", 3), ("c.jpg", 4)]

@@ -132,3 +132,17 @@ def test_vocs_class_names():
     assert (VOC_CLASSES[0], VOC_CLASSES[15], VOC_CLASSES[20]) == (
         "background", "person", "tvmonitor",
     )  # fmt: skip
+
+
+def test_a_list_of_whole_paths_with_a_byte_order_mark(tmp_path):
+    folder = tmp_path / "V"
+    for name in ("JPEGImages", "SegmentationClass"):
+        (folder / name).mkdir(parents=True)
+    (folder / "JPEGImages" / "a.bmp").write_bytes(b"")
+    (folder / "SegmentationClass" / "a.png").write_bytes(b"")
+    source = tmp_path / "list.txt"
+    source.write_bytes(f"\ufeff{folder}/JPEGImages/a.bmp {folder}/SegmentationClass/a.png".encode())
+    (item,) = voc_items(folder, source)
+    assert (item.image.name, item.label.name) == ("a.bmp", "a.png")
+    source.write_bytes(b"\xef\xbb\xbfa\n")
+    assert voc_items(folder, source)[0].id == "a"
