@@ -35,36 +35,35 @@ def main() -> None:
     draw_unravel()
 
 
-def errors() -> Iterator[tuple[str, float, float]]:
-    """Kind, e_caffe and e_port, relative to the peak, of every bundled recorded blob."""
+def shares() -> Iterator[tuple[str, float, float]]:
+    """Kind, and Caffe's and the port's part of the bound, of every bundled recorded blob."""
     from caffe_port.parity.verify import verify
     from tests.judging import recorded_net
 
-    for case in sorted((ROOT / "tests" / "goldens").glob("[ln]*s/*/case.json")):
+    goldens = ROOT / "tests" / "goldens"
+    for case in sorted([*goldens.glob("[ln]*s/*/case.json"), *goldens.glob("wide/*/case.json")]):
         net, recording = recorded_net(case.parent)
         for row in verify(net, recording).rows:
-            port, theirs = row.comparison.port_relative, row.comparison.caffe_relative
+            port, theirs = row.comparison.port_share, row.comparison.caffe_share
             if port is not None and theirs is not None:
                 yield row.kind, theirs, port
 
 
 def draw_parity() -> None:
-    """Each recorded blob: how exact Caffe was, how exact the port is."""
+    """Each recorded blob: what part of the bound Caffe and the port use."""
     from matplotlib import pyplot as plt
 
-    floor = 1e-9  # where exact results stand on the logarithmic axes
-    found = list(errors())
+    floor = 1e-4  # where exact results are on the logarithmic axes
+    found = list(shares())
     figure, axes = plt.subplots(figsize=(6.4, 5.2), dpi=100)
     kinds = {"data": "blobs", "diff": "diffs", "pdiff": "parameters' gradients"}
     for (kind, name), colour in zip(kinds.items(), ("#3f51b5", "#00897b", "#e65100"), strict=True):
         points = np.array([(a, b) for k, a, b in found if k == kind]).clip(floor)
         axes.plot(*points.T, ".", ms=4, alpha=0.6, color=colour, label=f"{len(points)} {name}")
-    line = np.array([floor, 1e-4])
-    axes.plot(line, line, color="#999", lw=0.8)
-    axes.plot(line, 3 * line, color="#c62828", lw=1, label="e_port = 3 e_caffe")
-    axes.axhline(8 * 2.0**-24, color="#c62828", lw=1, ls=":", label="8 ulp of the peak, about")
-    axes.set(xscale="log", yscale="log", xlabel="e_caffe, of the blob's peak",
-             ylabel="e_port, of the blob's peak")  # fmt: skip
+    axes.axhline(1, color="#c62828", lw=1, label="the bound")
+    axes.axvline(1, color="#c62828", lw=1)
+    axes.set(xscale="log", yscale="log", xlabel="Caffe's error, as a part of the bound",
+             ylabel="the port's error, as a part of the bound")  # fmt: skip
     axes.legend(loc="upper left", fontsize=8)
     save(figure, "parity.png")
 
