@@ -14,7 +14,7 @@ import caffe_port.pycaffe as caffe
 from caffe_port.parity import Recording, read_recording
 from caffe_port.parity.compare import Exact, Verdict, compare
 from caffe_port.parity.tolerance import UNIT
-from caffe_port.parity.verify import verify
+from caffe_port.parity.verify import VerifyResult, verify
 from caffe_port.parity.walk import of_whole_net
 from caffe_port.proto import parse_net
 from caffe_port.spec.ops import known_types
@@ -37,17 +37,18 @@ def unknown_types(folder: Path) -> set[str]:
     return {layer.type for layer in net.layer} - set(known_types())
 
 
-def judge(folder: Path) -> None:
-    """Every recorded array passes, or is of a kind that cannot be judged, and some are judged."""
+def judge(folder: Path, isolate: bool) -> VerifyResult:
+    """Every recorded array passes, or is of a kind that cannot be compared, and some are compared."""
     net, recording = recorded_net(folder)
-    result = verify(net, recording)
+    result = verify(net, recording, isolate=isolate)
     bad = [(row.kind, row.name, row.comparison.reason) for row in result.rows
            if row.comparison.verdict is Verdict.FAIL]  # fmt: skip
     assert bad == []
-    judged = {row.kind for row in result.rows if row.comparison.verdict is Verdict.PASS}
-    assert "data" in judged
+    compared = {row.kind for row in result.rows if row.comparison.verdict is Verdict.PASS}
+    assert "data" in compared
     if recording.meta.backward and recording.param_diffs:
-        assert "pdiff" in judged
+        assert "pdiff" in compared
+    return result
 
 
 def assert_whole_run_is_right(
