@@ -38,7 +38,7 @@ def unknown_types(folder: Path) -> set[str]:
 
 
 def judge(folder: Path, isolate: bool) -> VerifyResult:
-    """Every recorded array passes, or is of a kind that cannot be compared, and some are compared."""
+    """Every recorded array passes or cannot be compared, and some are compared."""
     net, recording = recorded_net(folder)
     result = verify(net, recording, isolate=isolate)
     bad = [(row.kind, row.name, row.comparison.reason) for row in result.rows
