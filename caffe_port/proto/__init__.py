@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caffe_port.proto import caffe_pb2
+from caffe_port.proto import _decimal_point, caffe_pb2  # noqa: F401  (the first makes the second)
 from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.text import parse_text, read_file
 from caffe_port.proto.unknown import UnknownField
