@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from caffe_port.printing import printable
 
+_MOST_TYPES = 20  # in one message
 Interface = Literal["python", "caffe-port", "caffe"]
 _interfaces: list[Interface] = ["python"]
 # how caffe-port and caffe spell an option of Python; "" where the program has none
 _SPELLINGS = {
     "allow_python_layers": ("--allow-python-layers", "-allow_python_layers"),
+    "blob": ("--blob {}", ""),
+    "fresh": ("--fresh", ""),
+    "keeps_run_state": ("", "-norunstate"),
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
     "stages": ("--stage {}", "-stage {}"),
     "strict": ("convert --lenient", ""),
     "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
     "weights": ("", "-weights {}"),
+    "variables": ("--set {}=VALUE", "a value in the file, as sed does it"),
     "strict_text": ("", "; -allow_unknown_fields only warns of it"),
 }
 _IN_PYTHON = {
+    "variables": "variables={{{!r}: VALUE}}",
     "weights": "net.copy_from",
     "strict_text": "; strict_text=False, or for scripts the environment variable "
     "CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1, only warns of it",
@@ -59,7 +66,7 @@ def option(name: str, value: object) -> str:
         such option.
     """
     if _interfaces[-1] == "python":
-        return _IN_PYTHON.get(name, f"{name}={value!r}")
+        return _IN_PYTHON.get(name, f"{name}={{!r}}").format(value)
     text = ",".join(value) if isinstance(value, list) else str(value)
     return _SPELLINGS[name][_interfaces[-1] == "caffe"].format(text)
 
@@ -116,6 +123,14 @@ class FormatError(CaffePortError):
 
 class NetError(CaffePortError):
     """The layers of a net do not fit together: a missing bottom, a cycle, a duplicate name."""
+
+
+def counted(types: Sequence[str]) -> str:
+    """Layer types with how often each occurs, for a message: "Warp (6), Quilt"."""
+    counts = Counter(types).most_common()
+    shown = [type if count == 1 else f"{type} ({count})" for type, count in counts[:_MOST_TYPES]]
+    more = f" and {len(counts) - _MOST_TYPES} more" if len(counts) > _MOST_TYPES else ""
+    return ", ".join(shown) + more
 
 
 class LayerError(CaffePortError):

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from caffe_port.data import bad_images
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import DataError, UsageError, option
 
 
 class Numbered(Protocol):
@@ -88,9 +88,10 @@ class Listed(Generic[L]):
         """
         count = len(self._numbers)
         if sorted(numbers) != sorted(self._numbers) or not 0 <= place < count:
+            without = option("keeps_run_state", False)
             raise UsageError(
                 f"{self._source}: the list has changed since the snapshot: {count} lines, "
-                f"{len(numbers)} then; give -norunstate to start it afresh"
+                f"{len(numbers)} then" + (f"; {without} starts it again" if without else "")
             )
         self._numbers, self._place = list(numbers), place
 

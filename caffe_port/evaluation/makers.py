@@ -16,7 +16,7 @@ from caffe_port.crf import CRFParameters
 from caffe_port.crf.params import from_mapping
 from caffe_port.crf.refinement import build
 from caffe_port.data.pictures import Bytes, PathLike
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import DataError, UsageError, option
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner, Settings
 from caffe_port.files import digest, read_text
 
@@ -206,7 +206,7 @@ def score_blob(spec: NetSpec) -> str:
         return maps[0]
     raise UsageError(
         f"which blob holds the scores? The net's outputs are {', '.join(spec.outputs) or 'none'}; "
-        "name one (--blob)"
+        f"name one: {option('blob', 'NAME')}"
     )
 
 

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
-from caffe_port.errors import UsageError
+from caffe_port.errors import UsageError, option
 from caffe_port.evaluation.prediction import Prediction
 from caffe_port.files import read_text, write_text
 
@@ -131,8 +131,8 @@ class Store:
             return
         raise UsageError(
             f"{self.root} holds label maps made with other settings "
-            f"({'; '.join(_differences(old, self.settings))}): choose another folder, or start "
-            "afresh (--fresh) to drop them"
+            f"({'; '.join(_differences(old, self.settings))}): choose another folder, or drop "
+            f"them: {option('fresh', True)}"
         )
 
     def _drop_halves(self) -> None:

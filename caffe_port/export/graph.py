@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caffe_port.errors import UsageError
+from caffe_port.errors import UsageError, option
 from caffe_port.export.trace import Trace, TracedNode, follow
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
@@ -68,7 +68,7 @@ def make_graph(spec: NetSpec) -> Graph:
     if spec.phase != "TEST":
         raise UsageError(
             f"the net is of phase {spec.phase}; only phase TEST can be exported, where nothing is "
-            "drawn at random: convert with --phase TEST"
+            f"drawn at random: load it with {option('phase', 'TEST')}"
         )
     trace = follow(spec)
     outputs = trace.outputs()

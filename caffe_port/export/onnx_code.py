@@ -151,6 +151,6 @@ class OnnxCode:
 #: type -> (node, code) -> names of the tops
 ONNX_RULES: Rules[OnnxCode, list[str]] = Rules(
     "ONNX",
-    "Cut the layer out of the prototxt, use --emit-module where it can be written as a PyTorch "
-    "module, or write a rule for it in caffe_port/export.",
+    "Cut the layer out of the prototxt, write a PyTorch module (--emit-module, emit_module) where "
+    "that can be done, or write a rule for it in caffe_port/export.",
 )

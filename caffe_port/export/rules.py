@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from caffe_port.errors import LayerError, UnsupportedLayerError
+from caffe_port.errors import LayerError, UnsupportedLayerError, counted
 from caffe_port.export.graph import Graph, Node
 
 Writer = TypeVar("Writer")
@@ -55,16 +55,18 @@ class Rules(Generic[Writer, Result]):
         """Makes sure that every layer has a rule.
 
         Raises:
-            UnsupportedLayerError: one has none; says which types have, and what to do.
+            UnsupportedLayerError: one has none; its message counts all such types.
         """
-        for node in graph.nodes:
-            if node.layer.type not in self._rules:
-                raise UnsupportedLayerError(
-                    node.layer.name,
-                    node.layer.type,
-                    f"this type cannot be written as {self._output}. {self._other} Types that can: "
-                    + ", ".join(self.types()),
-                )
+        lacking = [node.layer for node in graph.nodes if node.layer.type not in self._rules]
+        if lacking:
+            types = [layer.type for layer in lacking]
+            also = f". All that cannot: {counted(types)}" if len(types) > 1 else ""
+            raise UnsupportedLayerError(
+                lacking[0].name,
+                lacking[0].type,
+                f"this type cannot be written as {self._output}{also}. {self._other} "
+                "docs/export.md lists the types that can",
+            )
 
     def apply(self, node: Node, writer: Writer) -> Result:
         """Runs the rule of a node.

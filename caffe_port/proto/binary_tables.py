@@ -11,7 +11,7 @@ from typing import cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, option
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
 
@@ -64,7 +64,9 @@ def v1_type(number: int, dialect: str) -> int:
     if forks and number + FORK_NUMBERS in known:
         return number + FORK_NUMBERS
     if number not in known or not (forks or number <= LAST_BVLC_V1_TYPE):
-        raise FormatError(f"V1 type {number}, which {dialect} does not have; try another dialect")
+        elsewhere = not forks and (number in known or number + FORK_NUMBERS in known)
+        advice = f"try {option('dialect', 'deeplab1')}" if elsewhere else "nor has any dialect"
+        raise FormatError(f"V1 type {number}, which {dialect} does not have; {advice}")
     return number
 
 

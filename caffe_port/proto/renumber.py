@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, option
 from caffe_port.proto import UnknownField, wire
 from caffe_port.proto.binary_tables import (
     dialect_of_layer,
@@ -179,6 +179,7 @@ def _expect(item: wire.Field, target: FieldDescriptor, layer: str) -> None:
     if item.wire_type != wanted and not (packed and wanted != wire.BYTES):
         raise FormatError(
             f"layer '{layer}': field {item.number} is {wire.WIRE_TYPE_NAMES[item.wire_type]}, but "
-            f"'{target.name}' is {wire.WIRE_TYPE_NAMES[wanted]}; is it of another dialect?",
+            f"'{target.name}' is {wire.WIRE_TYPE_NAMES[wanted]}; is it of another "
+            f"dialect ({option('dialect', 'NAME')})?",
             offset=item.offset,
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, option
 
 MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
 MAX_FIELDS = 100_000  # a ResNet-1001 has some 50,000
@@ -147,8 +147,8 @@ class _Parser:
         found = re.search(r"\$\{(\w+)\}", token.text)
         if found is not None:
             self.fail(
-                f"the variable ${{{found[1]}}} has no value; give it one with "
-                f"--set {found[1]}=... or variables={{'{found[1]}': ...}}",
+                f"the variable ${{{found[1]}}} has no value; give it one: "
+                f"{option('variables', found[1])}",
                 token,
             )
         if token.kind == "variable":

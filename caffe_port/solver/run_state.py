@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import digest, read_bytes, write_text
 from caffe_port.layers._source import SourceLayer
 from caffe_port.layers.mat_write import MatWrite
@@ -117,9 +117,11 @@ class RunState:
                 log(message, severity=WARNING)
                 return None
             if content.get("weights_sha256") not in (None, digest(weights_file)):
+                without = option("keeps_run_state", False)
+                without = f"; {without} resumes all the same" if without else ""
                 raise UsageError(
                     f"{os.fspath(weights_file)}: not the weights that were saved with "
-                    f"{os.fspath(state_file)}; give -norunstate to go on with them nevertheless"
+                    f"{os.fspath(state_file)}{without}"
                 )
             return self._set(path, content)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

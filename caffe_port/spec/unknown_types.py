@@ -6,16 +6,14 @@ A layer without bottoms makes data: where its tops have given shapes, its code i
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Collection, Sequence
 
-from caffe_port.errors import UnsupportedLayerError, shapes_option
+from caffe_port.errors import UnsupportedLayerError, counted, shapes_option
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops import is_known, known_types
 from caffe_port.spec.ops.python_layer import is_allowed
 
 _OTHER_NAMES = {"softmaxloss": "SoftmaxWithLoss"}
-_SHOWN = 20  # types in one message
 
 
 def makes_data(layer: caffe_pb2.LayerParameter) -> bool:
@@ -46,12 +44,10 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
     unknown = [la for la in layers if not is_known(la.type) and not is_fed(la, shapes)]
     if not unknown:
         return
-    first, counts = unknown[0], Counter(layer.type for layer in unknown)
+    first, types = unknown[0], [layer.type for layer in unknown]
     message = "this type is not known" + _similar(first.type)
-    if len(unknown) > 1:
-        shown = ", ".join(f"{type} ({count})" for type, count in counts.most_common(_SHOWN))
-        more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
-        message += f". Types of this net that are not known, with their layers: {shown}{more}"
+    if len(types) > 1:
+        message += f". Types of this net that are not known: {counted(types)}"
     message += (
         ". caffe_port.register_op and caffe_port.register_layer add a type of your fork: "
         "docs/own_layer.md; docs/LAYERS.md lists the known ones"

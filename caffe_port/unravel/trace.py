@@ -17,7 +17,7 @@ from torch import Tensor
 from caffe_port.errors import UsageError
 from caffe_port.plan import make_plan
 from caffe_port.unravel.points import Points, PointSet
-from caffe_port.unravel.rules import Passage, Shift, find_rule
+from caffe_port.unravel.rules import Passage, Shift, expect_rules, find_rule
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -111,10 +111,10 @@ def _path(net: Net, fed: Iterable[str], top: str) -> list[LayerSpec]:
     for layer in (step.layer for step in reversed(steps)):
         if layer.op.kind == "source" or reached.isdisjoint(layer.tops):
             continue
-        find_rule(layer)
         fixed = layer.op.fixed_bottoms
         reached.update(blob for i, blob in enumerate(layer.bottoms) if i not in fixed)
         path.append(layer)
+    expect_rules(path)
     return path
 
 

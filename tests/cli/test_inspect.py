@@ -44,7 +44,7 @@ def test_options_reach_the_net(tmp_path):
     refused = run(path)
     assert refused.exit_code == 2
     assert "line 2" in refused.output
-    assert "the variable ${N} has no value; give it one with --set N=" in refused.output
+    assert "the variable ${N} has no value; give it one: --set N=VALUE" in refused.output
     result = run(path, "--set", "N=n=1", "--phase", "TRAIN", "--input-shape", "x=1,7", "--json")
     row = json.loads(result.stdout)["rows"][1]
     assert (row["layer"], row["tops"]) == ("n=1", "t (1 x 7)")

@@ -243,6 +243,10 @@ def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
     )
     with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .*PyTorch module.*Convert"):
         emit_module(net, tmp_path / "x.py")
+    two = 'layer { name: "more" type: "Filter" bottom: "y" bottom: "b1" top: "z" }'
+    some = 'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }'
+    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: Filter \(2\)"):
+        emit_module(net_of(some + two, (4, 2), (4,)), tmp_path / "x.py")
 
 
 def test_statistics_of_the_batch_are_refused(tmp_path):

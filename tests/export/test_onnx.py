@@ -147,6 +147,10 @@ def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
     )
     with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .* as ONNX.*Cut the layer"):
         write_onnx(net, tmp_path / "x.onnx")
+    two = 'layer { name: "more" type: "Filter" bottom: "y" bottom: "b1" top: "z" }'
+    some = 'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }'
+    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: Filter \(2\)"):
+        write_onnx(net_of(some + two, (4, 2), (4,)), tmp_path / "x.onnx")
 
 
 def test_a_mask_of_windows_wholly_outside_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, speaking
 from caffe_port.proto.tokens import MAX_DEPTH, Scalar, parse_tree, substitute
 
 
@@ -138,7 +138,11 @@ def test_a_variable_without_a_value_is_named_with_its_line(text, name, line):
     error = refused(text)
     assert error.line == line
     assert f"${{{name}}} has no value" in str(error)
-    assert f"--set {name}=" in str(error)
+    assert f"give it one: variables={{'{name}': VALUE}}" in str(error)
+    with speaking("caffe-port"):
+        assert f"give it one: --set {name}=VALUE" in str(refused(text))
+    with speaking("caffe"):
+        assert "give it one: a value in the file, as sed does it" in str(refused(text))
 
 
 def test_what_looks_like_a_variable_and_is_none():

@@ -175,8 +175,21 @@ def test_a_layer_without_a_rule_is_named():
     text = data(1, 1, 3, 3) + layer("SPP", "spp_param { pyramid_height: 2 }", top="s", name="odd")
     shape = "reshape_param { shape { dim: 1 dim: 5 dim: 1 dim: 1 } }"
     net = make(text + layer("Reshape", shape, "s"))
-    with pytest.raises(UnsupportedLayerError, match=r"layer 'odd' \(SPP\).*Convolution"):
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'odd' \(SPP\).*register_rule"):
         trace(net, np.zeros((1, 1, 3, 3), np.float32), "out")
+
+
+def test_all_types_without_a_rule_are_counted():
+    pyramid = "spp_param { pyramid_height: 1 }"
+    text = data(1, 1, 3, 3) + layer("SPP", pyramid, top="s", name="one")
+    shape = "reshape_param { shape { dim: 1 dim: 1 dim: 1 dim: 1 } }"
+    text += layer("Reshape", shape, "s", top="r", name="back")
+    net = make(
+        text + layer("SPP", pyramid, "r", top="t", name="two") + layer("Reshape", shape, "t")
+    )
+    with pytest.raises(UnsupportedLayerError) as caught:
+        trace(net, np.zeros((1, 1, 3, 3), np.float32), "out")
+    assert "of this net's types also not: SPP (2)" in str(caught.value)
 
 
 def test_a_layer_beside_the_way_needs_no_rule():

@@ -5,8 +5,9 @@ from caffe_port.unravel.rules._registry import (
     Link,
     Passage,
     Shift,
+    expect_rules,
     find_rule,
     register_rule,
 )
 
-__all__ = ["BUILTIN", "Link", "Passage", "Shift", "find_rule", "register_rule"]
+__all__ = ["BUILTIN", "Link", "Passage", "Shift", "expect_rules", "find_rule", "register_rule"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from caffe_port.errors import UnsupportedLayerError
+from caffe_port.errors import UnsupportedLayerError, counted
 from caffe_port.layers import Layer
 from caffe_port.spec import LayerSpec
 
@@ -114,20 +114,31 @@ def register_rule(*types: str) -> Callable[[Rule], Rule]:
     return decorate
 
 
+def has_rule(type: str) -> bool:
+    """Whether points can be traced through a layer type."""
+    return type in BUILTIN or type in _rules
+
+
 def find_rule(layer: LayerSpec) -> Rule:
-    """The rule of a layer's type.
+    """The rule of a layer whose type has one; see ``expect_rules``."""
+    if layer.type not in _rules:
+        importlib.import_module(f"{__package__}.{BUILTIN[layer.type]}")
+    return _rules[layer.type]
+
+
+def expect_rules(layers: Sequence[LayerSpec]) -> None:
+    """Makes sure that points can be traced through all layers.
 
     Raises:
-        UnsupportedLayerError: there is none.
+        UnsupportedLayerError: the type of one has no rule; its message counts all such types.
     """
-    if layer.type not in _rules and layer.type in BUILTIN:
-        importlib.import_module(f"{__package__}.{BUILTIN[layer.type]}")
-    if layer.type not in _rules:
+    lacking = [layer for layer in layers if not has_rule(layer.type)]
+    if lacking:
+        types = [layer.type for layer in lacking]
+        also = f"; of this net's types also not: {counted(types)}" if len(types) > 1 else ""
         raise UnsupportedLayerError(
-            layer.name,
-            layer.type,
-            "points cannot be traced through this type. Types with a rule: "
-            + ", ".join(sorted({*BUILTIN, *_rules}))
-            + "; add one with caffe_port.unravel.register_rule",
+            lacking[0].name,
+            lacking[0].type,
+            f"points cannot be traced through this type{also}. "
+            "caffe_port.unravel.register_rule adds a rule for a type",
         )
-    return _rules[layer.type]
