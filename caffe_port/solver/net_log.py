@@ -36,13 +36,26 @@ def log_net(spec: NetSpec) -> None:
     _log(spec, Place.INITIALIZED, "Network initialization done.")
 
 
-def log_loaded(net: Net) -> None:
-    """Writes what weights that were just loaded had too much, and what they lacked."""
-    assert net.loaded is not None
-    for layer in net.loaded.extra:
-        _log(net.spec, Place.IGNORING_LAYER, f"Ignoring source layer {layer}")
-    for param in net.loaded.missing:
-        log(f"{param} is not in the weights and keeps its filler", WARNING, place="net.cpp:1")
+class LoadLog:
+    """Writes what the weights of one net had that it lacks, and what none of its files has."""
+
+    def __init__(self) -> None:
+        self._missing: dict[str, None] | None = None
+
+    def loaded(self, net: Net) -> None:
+        """After each file: layers of it that the net does not have."""
+        assert net.loaded is not None
+        for layer in net.loaded.extra:
+            _log(net.spec, Place.IGNORING_LAYER, f"Ignoring source layer {layer}")
+        missing = dict.fromkeys(net.loaded.missing)
+        if self._missing is not None:
+            missing = {param: None for param in self._missing if param in missing}
+        self._missing = missing
+
+    def finish(self) -> None:
+        """After the last file: parameters that no file had."""
+        for param in self._missing or ():
+            log(f"{param} is not in the weights and keeps its filler", WARNING, place="net.cpp:1")
 
 
 def _log(spec: NetSpec, place: Place, message: str, body: str | None = None) -> None:

@@ -25,7 +25,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.solver import nets, run_state
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale, Modes
-from caffe_port.solver.net_log import log_loaded
+from caffe_port.solver.net_log import LoadLog
 from caffe_port.solver.places import Place
 from caffe_port.solver.ranks import Ranks, sum_together
 from caffe_port.solver.residence import Residence
@@ -33,6 +33,7 @@ from caffe_port.solver.signals import EFFECTS, Requests
 from caffe_port.solver.solver import Solver
 from caffe_port.solver.watching import Step, Watcher, named
 from caffe_port.solver.whole_pass import WholePass, obstacle
+from caffe_port.weights.hdf5 import check_names
 from caffe_port.weights.solver_state import SolverState
 
 _Path = str | os.PathLike[str]
@@ -128,12 +129,19 @@ class Training(Solver):
                 module.random = None
         log("Dropout masks come from torch's generator: losses are not Caffe's, digit for digit.")
 
-    def finetune(self, weights: _Path) -> None:
-        """Loads weights into the train net and the test nets, by Caffe's lenient rule."""
-        self._log.line(Place.FINETUNING, f"Finetuning from {os.fspath(weights)}")
-        for net in self._nets:
-            net.copy_from(weights)
-            log_loaded(net._net)
+    def finetune(self, *files: _Path) -> None:
+        """Loads weights, file after file, into the train net and the test nets.
+
+        Caffe's lenient rule: what a file lacks keeps its value, what the net lacks is ignored.
+        """
+        logs = [LoadLog() for _ in self._nets]
+        for weights in files:
+            self._log.line(Place.FINETUNING, f"Finetuning from {os.fspath(weights)}")
+            for net, load_log in zip(self._nets, logs, strict=True):
+                net.copy_from(weights)
+                load_log.loaded(net._net)
+        for load_log in logs:
+            load_log.finish()
 
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter or until a signal asks for the end, then saves."""
@@ -152,12 +160,15 @@ class Training(Solver):
 
         Raises:
             OSError: no snapshot could be written, which is said before hours of training.
+            UsageError: nor one in HDF5, for a layer's name.
         """
         saves = self.param.snapshot or self.param.snapshot_after_train
         if not saves or (self._ranks is not None and not self._ranks.is_root):
             return contextlib.nullcontext()
         prefix = self.param.snapshot_prefix
         expect_writable(f"{prefix}_iter_{self.param.max_iter}.solverstate")
+        if self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+            check_names([layer.name for layer in self.net._net.stored_layers()])
         folder, name = os.path.split(prefix)
         what, instead = "training to this prefix", "choose another one"
         return locked(Path(folder, f".{name}.lock"), f"snapshot_prefix {prefix}", what, instead)

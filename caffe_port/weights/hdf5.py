@@ -215,7 +215,7 @@ def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> N
         OSError: the file cannot be written.
     """
     check_writable(layers)
-    _check_names(layers)
+    _check_layers(layers)
     owned: set[Identity] = set()
     with new_file(path) as file:
         data = file.create_group("data")
@@ -244,15 +244,21 @@ def write_hdf5(path: str | os.PathLike[str], layers: Sequence[StoredLayer]) -> N
                     group_diffs.create_dataset(str(index), data=blob.diff)
 
 
-def _check_names(layers: Sequence[StoredLayer]) -> None:
-    for layer in layers:
-        name = layer.name
+def check_names(names: Sequence[str]) -> None:
+    """Raises UsageError where a layer's name cannot be a group of a file."""
+    for name in names:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise UsageError(
-                f"layer {name!r} cannot be a group of Caffe's HDF5 layout; write .caffemodel"
+                f"layer {name!r} cannot be a group of Caffe's HDF5 layout: write .caffemodel "
+                "(a solver: snapshot_format: BINARYPROTO)"
             )
+
+
+def _check_layers(layers: Sequence[StoredLayer]) -> None:
+    check_names([layer.name for layer in layers])
+    for layer in layers:
         if any(blob.legacy for blob in layer.blobs):
             raise UsageError(
-                f"layer '{name}' has blobs in the legacy 4-D shape, which HDF5 cannot mark: load "
-                "the weights into their net and write them from there"
+                f"layer '{layer.name}' has blobs in the legacy 4-D shape, which HDF5 cannot mark: "
+                "load the weights into their net and write them from there"
             )

@@ -27,12 +27,14 @@ def test(flags: Flags) -> None:
         raise UsageError("Need model weights to score: give -weights")
     if flags.iterations < 1:
         raise UsageError(f"-iterations is {flags.iterations}; expected 1 or more")
-    from caffe_port.solver.net_log import log_loaded
+    from caffe_port.solver.net_log import LoadLog
 
     net = build_net(flags, "TEST", "TEST")
+    load_log = LoadLog()
     for weights in flags.weights.split(","):
         net.copy_from(weights)
-        log_loaded(net._net)
+        load_log.loaded(net._net)
+    load_log.finish()
     dialect = net._net.spec.dialect
     log(f"Running for {flags.iterations} iterations.", place=Place.RUNNING.of(dialect))
     _score(net, flags.iterations)

@@ -55,8 +55,8 @@ def train(flags: Flags) -> None:
         if flags.snapshot:
             log(f"Resuming from {flags.snapshot}", place=Place.RESUMING.of(dialect))
             training.restore(flags.snapshot)
-        for weights in flags.weights.split(",") if flags.weights else ():
-            training.finetune(weights)
+        if flags.weights:
+            training.finetune(*flags.weights.split(","))
         log("Starting Optimization", place=Place.STARTING.of(dialect))
         training.solve()
         log("Optimization Done.", place=Place.TRAINED.of(dialect))
