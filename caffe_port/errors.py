@@ -25,6 +25,7 @@ _SPELLINGS = {
     "keeps_run_state": ("", "-norunstate"),
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
+    "snapshot": ("", "-snapshot {}"),
     "stages": ("--stage {}", "-stage {}"),
     "strict": ("convert --lenient", ""),
     "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
@@ -34,6 +35,7 @@ _SPELLINGS = {
 }
 _IN_PYTHON = {
     "variables": "variables={{{!r}: VALUE}}",
+    "snapshot": "solver.restore",
     "weights": "net.copy_from",
     "strict_text": "; strict_text=False, or for scripts the environment variable "
     "CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1, only warns of it",

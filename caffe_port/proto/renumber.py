@@ -13,7 +13,7 @@ from typing import TypeAlias
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from caffe_port.errors import FormatError, option
-from caffe_port.proto import UnknownField, wire
+from caffe_port.proto import wire
 from caffe_port.proto.binary_tables import (
     dialect_of_layer,
     fields_by_wire_number,
@@ -21,6 +21,7 @@ from caffe_port.proto.binary_tables import (
     v1_type,
 )
 from caffe_port.proto.text import is_repeated
+from caffe_port.proto.unknown import WITHOUT_EFFECT, UnknownField, UnknownWord
 
 # Far above any net's options; below what would make a file of empty fields eat the memory.
 MAX_OPTION_BYTES = 8 * 2**20
@@ -109,6 +110,8 @@ class Renumbering:
             return [wire.encode_bytes(target.number, text(self.view, item).encode())]
         if target.enum_type is not None and target.enum_type.name == "LayerType":
             return [self._type(item, target, layer)]
+        if target.enum_type is not None and item.wire_type == wire.VARINT and not self.whole:
+            self._check_word(item, target, layer)
         part = self.view[item.start : item.end]
         payload = part if self.whole else bytes(part)  # a view would keep a mapped file open
         if item.wire_type == wire.BYTES:
@@ -122,6 +125,17 @@ class Renumbering:
             if self.whole:  # protobuf keeps a value that it does not know
                 return self.view[item.offset : item.next]
             raise FormatError(f"layer '{layer}': {error.message}", offset=item.offset) from error
+
+    def _check_word(self, item: wire.Field, target: FieldDescriptor, layer: str) -> None:
+        """Remembers a number that stands for a word of another fork; protobuf would drop it."""
+        assert target.enum_type is not None
+        if wire.signed(item.value) in target.enum_type.values_by_number:
+            return
+        kind = UnknownWord if target.name in WITHOUT_EFFECT else UnknownField
+        name = target.name if kind is UnknownWord else f"{target.name}: {item.value}"
+        key = (layer, name, item.number)
+        if len(self.unknown) < MAX_UNKNOWN:
+            self.unknown[key] = kind(layer, name, item.value, 0)
 
     def _note(self, item: wire.Field, where: str, layer: str) -> None:
         """Remembers a field that the dialect does not have, once a layer."""

@@ -21,7 +21,7 @@ from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
-from caffe_port.proto.unknown import Plain, RepeatedField, UnknownField, UnknownWord
+from caffe_port.proto.unknown import WITHOUT_EFFECT, Plain, RepeatedField, UnknownField, UnknownWord
 from caffe_port.sniff import HEAD, TEXT, seems_to_be
 
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
@@ -38,7 +38,6 @@ _INTEGERS = {
 _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _V1_TYPES = V1LayerParameter.LayerType.keys()
 _GENERATIONS = {"layer": "layers", "layers": "layer"}
-_WITHOUT_EFFECT = {"engine"}  # options that choose how, not what
 _LISTS_IN_FORKS = {"device_id"}
 # words of forks for what has another spelling in Caffe
 _OTHER_WORDS = {
@@ -192,7 +191,7 @@ class _Filler:
     def without_effect(self, field: FieldDescriptor, entry: Entry, layer: str, prefix: str) -> bool:
         """Notes a fork's word for how something is computed, which changes no result."""
         value, kind = entry.value, field.enum_type
-        if field.name not in _WITHOUT_EFFECT or kind is None or not isinstance(value, Scalar):
+        if field.name not in WITHOUT_EFFECT or kind is None or not isinstance(value, Scalar):
             return False
         if value.kind == "number" or value.text in kind.values_by_name:
             return False

@@ -10,6 +10,8 @@ from caffe_port.proto import caffe_pb2
 
 _LONG_NAME = 64  # no field's name is as long; comparing names takes the square of their length
 
+WITHOUT_EFFECT = {"engine"}  # options that choose how something is computed, not what
+
 Plain = str | int | float | bool | dict[str, "list[Plain]"]
 
 

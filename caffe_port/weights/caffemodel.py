@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, option
 from caffe_port.proto import wire
 from caffe_port.sniff import explaining
 from caffe_port.weights import blobproto, v1_types
@@ -66,9 +66,11 @@ class _Scan:
         for item in wire.fields(view, budget=self.source.budget):
             if item.number == _NET_NAME:
                 if item.wire_type == wire.VARINT:
+                    hint = option("snapshot", "FILE")
                     raise FormatError(
-                        "field 1 is a number, a net's is its name: is this a solver state or a "
-                        "mean file?",
+                        "field 1 is a number, a net's is its name: is this a solver state"
+                        + (f" ({hint} takes it)" if hint else "")
+                        + " or a mean file?",
                         offset=item.offset,
                     )
                 self.name = _text(view, item, "name")

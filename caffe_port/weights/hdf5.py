@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import atomic_path, create
 from caffe_port.proto.wire import MAX_NESTING
 from caffe_port.sniff import HDF5_SIGNATURE, explaining
@@ -111,6 +111,11 @@ def read_hdf5(path: str | os.PathLike[str]) -> WeightFile:
 
 def _layers(file: h5py.File, reader: Reader) -> Iterator[StoredLayer]:
     data = subgroup(file, "data")
+    if data is None and {"iter", "history"} <= set(file):
+        hint = option("snapshot", "FILE")
+        raise FormatError(
+            "a solver state and no weights" + (f": give it as {hint}" if hint else "")
+        )
     if data is None:
         raise FormatError(f"there is no group /data, as Caffe's weights have; found {list(file)}")
     diffs = subgroup(file, "diff")

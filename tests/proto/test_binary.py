@@ -207,6 +207,18 @@ def test_refuses_broken_files(model, content: bytes, message: str) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_words_of_forks_that_are_numbers_here_are_noted(model) -> None:
+    """protobuf drops an unknown enum value, which leaves the default in its place."""
+    net = read_net_binary(
+        model(v2("c", "Convolution", ints(106, n15=3)) + v2("p", "Pooling", ints(121, n1=7)))
+    )
+    assert [str(field) for field in net.unknown] == [
+        "layer 'c': 'engine: 3' is of another Caffe; it has no effect",
+        "layer 'p': unknown field 'pool: 7'",
+    ]
+    assert not net.message.layer[1].pooling_param.HasField("pool")
+
+
 def test_refuses_more_than_a_net_can_have(model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renumber, "MAX_OPTION_BYTES", 100)
     assert read_net_binary(model(v2("x", "X", text(7, "b" * 1000)))).message.layer[0].name == "x"

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, speaking
 from caffe_port.proto import caffe_pb2, wire
-from caffe_port.weights import read_mean, write_mean
+from caffe_port.weights import read_mean, read_weights, write_mean
 from caffe_port.weights.solver_state import (
     SolverState,
     is_solver_state,
@@ -208,3 +208,16 @@ def test_caffes_mean_file_comes_back_byte_for_byte(tmp_path: Path) -> None:
     golden = FULL_SHAPES / "caffe_run" / "lmdb" / "mean.binaryproto"
     write_mean(tmp_path / "mean.binaryproto", read_mean(golden))
     assert (tmp_path / "mean.binaryproto").read_bytes() == golden.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".solverstate", ".solverstate.h5"])
+def test_a_state_in_place_of_weights(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_solver_state(path, sample())
+    with pytest.raises(FormatError, match=r"solver state.*solver\.restore"):
+        read_weights(path)
+    with speaking("caffe"), pytest.raises(FormatError, match=r"solver state.*-snapshot FILE"):
+        read_weights(path)
+    with speaking("caffe-port"), pytest.raises(FormatError, match="solver state") as caught:
+        read_weights(path)
+    assert "snapshot" not in str(caught.value)
