@@ -11,7 +11,10 @@ from caffe_port.errors import FormatError
 from caffe_port.modernizing import Modernized, modernize
 
 _CELL, _MAGIC = "#@caffe-port cell ", "pass  #@caffe-port "
-_SHELL = re.compile(r"^(\s*)(%[A-Za-z].*|!.*|[\w.]+\?{1,2})$")
+# a line for IPython: a magic, a shell command, a question
+_LINE = re.compile(r"\s*(%{1,2}[A-Za-z]|!|[\w.]+\?{1,2}$)|% [A-Za-z]")
+_PYTHON_CELLS = ("%%capture", "%%prun", "%%time", "%%timeit")  # of others the rest is no Python
+_HIDDEN = re.compile(rf"^[ \t]*{re.escape(_MAGIC)}", re.M)
 
 
 def modernize_notebook(text: str, name: str) -> Modernized:
@@ -20,19 +23,17 @@ def modernize_notebook(text: str, name: str) -> Modernized:
     Lines for IPython, `%magic` and `!command`, stay as they are.
 
     Raises:
-        FormatError: it is not a notebook of format 4, or its code is not Python.
+        FormatError: it is not a notebook, or its code is not Python.
     """
     try:
         notebook = json.loads(text)
-        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        cells = [cell for cell in code if not "".join(cell["source"]).startswith("%%")]
-        sources = ["".join(cell["source"]) for cell in cells]
-    except (ValueError, TypeError, KeyError) as error:
-        message = (
-            f"not a notebook of format 4 ({type(error).__name__}: {error}); convert older ones "
-        )
-        raise FormatError(message + "with jupyter nbconvert --to notebook", path=name) from error
-    joined = "".join(f"{_CELL}{i}\n{_hidden(source)}\n" for i, source in enumerate(sources))
+        code = code_cells(notebook)
+        cells = [cell for cell in code if is_python("".join(cell[_key(cell)]))]
+        sources = ["".join(cell[_key(cell)]) for cell in cells]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        message = f"not a Jupyter notebook: {type(error).__name__}: {error}"
+        raise FormatError(message, path=name) from error
+    joined = "".join(f"{_CELL}{i}\n{hidden(source)}\n" for i, source in enumerate(sources))
     result = modernize(joined, name)
     if result.text == joined:
         return Modernized(text, ())
@@ -44,9 +45,32 @@ def modernize_notebook(text: str, name: str) -> Modernized:
     return Modernized(json.dumps(notebook, indent=indent, ensure_ascii=False) + "\n", result.notes)
 
 
-def _hidden(source: str) -> str:
-    """The code with IPython's lines as statements that do nothing."""
-    return "\n".join(_SHELL.sub(rf"\1{_MAGIC}\2", line) for line in source.split("\n"))
+def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    """The code cells of a notebook of format 3, which has sheets of them, or 4."""
+    sheets = notebook.get("worksheets", [notebook])
+    return [cell for sheet in sheets for cell in sheet["cells"] if cell["cell_type"] == "code"]
+
+
+def _key(cell: dict[str, Any]) -> str:
+    return "input" if "input" in cell else "source"
+
+
+def is_python(source: str) -> bool:
+    """Whether a cell's code is Python, and not of the language that its first line names."""
+    return not source.startswith("%%") or source.split(maxsplit=1)[0] in _PYTHON_CELLS
+
+
+def hidden(source: str) -> str:
+    """A cell's code with IPython's lines as statements that do nothing."""
+    lines, indent, continued = list[str](), "", False
+    for line in source.split("\n"):
+        starts = not continued and _LINE.match(line) is not None
+        if starts:
+            indent = line[: len(line) - len(line.lstrip())]
+        hide = starts or continued
+        lines.append(f"{indent}{_MAGIC}{line}" if hide else line)
+        continued = hide and line.endswith("\\")
+    return "\n".join(lines)
 
 
 def _put_back(cells: Sequence[dict[str, Any]], text: str) -> None:
@@ -54,5 +78,4 @@ def _put_back(cells: Sequence[dict[str, Any]], text: str) -> None:
     before, sources = parts[0], parts[1:]  # fixers add imports before the first cell
     sources[0] = before + sources[0]
     for cell, source in zip(cells, sources, strict=True):
-        lines = source.removesuffix("\n").replace(_MAGIC, "")
-        cell["source"] = lines.splitlines(keepends=True)
+        cell[_key(cell)] = _HIDDEN.sub("", source.removesuffix("\n")).splitlines(keepends=True)

@@ -18,8 +18,9 @@ _MODULES = frozenset({
     "urlparse",
 })  # fmt: skip
 _FUTURE = frozenset({"absolute_import", "division", "print_function", "unicode_literals"})
-# a matter of style; and divisions are read by what __future__ says
-_LEFT_OUT = frozenset({"future", "idioms", "set_literal", "ws_comma"})
+# Divisions are read by what __future__ says. "sorted", which 2to3 does not have, makes np.sort(x)
+# np.sort(key=cmp_to_key(x)). The others are style.
+_LEFT_OUT = frozenset({"future", "idioms", "set_literal", "sorted", "ws_comma"})
 
 
 def is_python2(text: str) -> bool:
@@ -136,11 +137,17 @@ def division_notes(text: str) -> Iterator[str]:
     if _divides_truly(text):
         return
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            sides = (node.left, node.right)
-            if not any(isinstance(e, ast.Constant) and type(e.value) is float for e in sides):
-                what = ast.unparse(node)
-                yield f"line {node.lineno}: `{what}` was // in Python 2 if both are whole"
+        divides = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+        if divides and not any(map(_is_fraction, ast.walk(node))):
+            what, line = ast.unparse(node), getattr(node, "lineno", 0)
+            yield f"line {line}: `{what}` was // in Python 2 if both are whole"
+
+
+def _is_fraction(node: ast.AST) -> bool:
+    """A number such as 2.0, or a call of float()."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, float)
+    return isinstance(node, ast.Call) and _is_name(node.func, "float")
 
 
 def pickles(script: Script, node: ast.AST) -> Iterator[Edit]:

@@ -63,6 +63,7 @@ LIBRARIES = [
 PYTHON2 = [
     ("print 'a', 1", "print('a', 1)"),
     ("print >>f, x", "print(x, file=f)"),
+    ("print np.sort(x), T.sort(y.z, axis=2)", "print(np.sort(x), T.sort(y.z, axis=2))"),
     ("for k in d.iterkeys(): print k", "for k in d.keys(): print(k)"),
     ("x = map(str, xrange(3))", "x = list(map(str, range(3)))"),
     ("n = a[len(a) / 2]; print n", "n = a[len(a) // 2]; print(n)"),
@@ -111,7 +112,7 @@ def test_python3_that_needs_nothing_stays_as_it_is(text: str) -> None:
 
 
 def test_divisions_that_only_the_author_can_judge_are_listed() -> None:
-    notes = modernize("print a / b\nx = c / 2.0\n", "old.py").notes
+    notes = modernize("print a / b\nx = c / (2.0 * d) + e / float(f)\n", "old.py").notes
     assert notes == ("line 1: `a / b` was // in Python 2 if both are whole",)
 
 
@@ -157,9 +158,34 @@ def test_a_notebook() -> None:
     assert found[4] == "from math import pi\nz = reduce(f, a)\nnet.blobs?"
 
 
+def test_lines_for_ipython_stay_as_they_are() -> None:
+    text = notebook(
+        "% matplotlib inline\nprint 1",
+        "%%time\nprint 2",
+        "if x:\n    !python a.py \\\n        --b=1 \\\n  --c\n    print 3",
+        "y = (a\n     % b)\nprint 4",
+    )
+    cells = json.loads(modernize_notebook(text, "a.ipynb").text)["cells"]
+    found = ["".join(cell["source"]) for cell in cells]
+    del found[1]
+    assert found == [
+        "% matplotlib inline\nprint(1)",
+        "%%time\nprint(2)",
+        "if x:\n    !python a.py \\\n        --b=1 \\\n  --c\n    print(3)",
+        "y = (a\n     % b)\nprint(4)",
+    ]
+
+
+def test_a_notebook_of_format_3() -> None:
+    cell = {"cell_type": "code", "input": ["print 1"]}
+    text = json.dumps({"worksheets": [{"cells": [cell]}], "metadata": {}, "nbformat": 3})
+    new = json.loads(modernize_notebook(text, "a.ipynb").text)
+    assert new["worksheets"][0]["cells"][0]["input"] == ["print(1)"]
+
+
 def test_what_is_no_notebook() -> None:
-    for text in ("{", "[]", '{"worksheets": []}'):
-        with pytest.raises(FormatError, match="not a notebook of format 4"):
+    for text in ("{", "[]", "{}", '{"cells": [{"cell_type": "code"}]}'):
+        with pytest.raises(FormatError, match="not a Jupyter notebook"):
             modernize_notebook(text, "a.ipynb")
 
 
