@@ -187,8 +187,9 @@ def saved(tmp_path: Path, unbroken: Path) -> Path:
     [
         (NET.replace("num_output: 2", "num_output: 3").replace("{ dim: 4 dim: 2 }",
                                                               "{ dim: 4 dim: 3 }"),
-         ADAM, r"histories of shape \[\(2, 3\).*; this solver has \[\(3, 3\)"),
-        (NET, ADAM.replace("Adam", "SGD"), "histories of shape .*; this solver has "),
+         ADAM, r"history 0 is \(2, 3\), its parameter \(3, 3\): the state of another net"),
+        (NET, ADAM.replace("Adam", "SGD"),
+         "4 histories for 2 parameters, as AdaDelta or Adam has; the solver's type is SGD"),
         (NET.replace('name: "ip" type', 'name: "fc" type').replace('param { name: "w" }', ""),
          ADAM, "lack parameters of this net: .*fc.*; it is of another net"),
     ],
