@@ -10,6 +10,7 @@ from caffe_port.parity.bench import Net
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Judge, Row
 from caffe_port.parity.recording import Recording
+from caffe_port.parity.summation import exact_sums
 from caffe_port.parity.topology import study
 
 
@@ -88,11 +89,12 @@ def verify(
     rows: list[Row] = []
     judge = Judge(net, recording, topology, isolate)
     not_loaded = {f"{layer}/{i}" for layer, i in adopted}
-    for row in judge.rows():
-        taken = row.kind == "param" and row.name in not_loaded
-        rows.append(replace(row, comparison=_TAKEN) if taken else row)
-        if row.comparison.verdict is Verdict.FAIL and not keep_going:
-            break
+    with exact_sums():
+        for row in judge.rows():
+            taken = row.kind == "param" and row.name in not_loaded
+            rows.append(replace(row, comparison=_TAKEN) if taken else row)
+            if row.comparison.verdict is Verdict.FAIL and not keep_going:
+                break
     result = VerifyResult(net.spec.name, recording, isolate, tuple(rows))
     # Inputs and weights alone prove nothing.
     work = (row for row in rows if row.layers and row.kind != "param")
