@@ -7,7 +7,7 @@ import torch
 
 from caffe_port.errors import LayerError
 from tests.export.test_module import assert_equal_outputs, emit, loaded
-from tests.export.test_onnx import LAYER, assert_close, write
+from tests.export.test_onnx import assert_close, write
 from tests.layers.helpers import net_of
 
 POOL = 'layer { name: "p" type: "Pooling" bottom: "b0" top: "x" top: "m" pooling_param { %s } }'
@@ -34,7 +34,7 @@ def test_a_module(name, tmp_path):
 def test_an_onnx_file(name, tmp_path):
     net = segnet(name)
     write(net, tmp_path / "s.onnx")
-    assert_close(net, tmp_path / "s.onnx", LAYER, 2)
+    assert_close(net, tmp_path / "s.onnx", 2)
 
 
 def test_in_a_module_the_last_of_several_values_for_a_place_stays(tmp_path):
