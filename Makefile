@@ -2,6 +2,7 @@
 # make test: builds and runs every test
 # make lint, make docs (the book, into site/), make bench (all benchmarks),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
+# make differential CAFFE="COMMAND" (random nets, compared with any Caffe; docs/differential.md),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
 # make matrix (all tests under old and new Pythons and libraries),
 # make processors (tests that compare numbers, under several instruction sets)
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint docs bench attacks fuzz sanitize wheels matrix processors proto clean
+.PHONY: demo test lint docs bench attacks fuzz differential sanitize wheels matrix processors proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -38,6 +39,11 @@ SECONDS ?= 240
 fuzz: $(VENV)/installed-for-fuzz
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m tests.fuzz \
 		$(if $(RUNS),--runs $(RUNS) --jobs 2,--seconds $(SECONDS))
+
+# random nets, carried out by the port and by a Caffe: make differential CAFFE="chroot /root python3"
+CASES ?= 500
+differential: $(VENV)/installed-for-tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.differential --caffe "$(CAFFE)" --cases $(CASES)
 
 # the lattice under AddressSanitizer and UndefinedBehaviorSanitizer; the usual build comes back after
 SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)

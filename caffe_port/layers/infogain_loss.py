@@ -64,6 +64,9 @@ class InfogainLoss(Layer):
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
         op, matrix = spec.options(Options), None
+        if spec.dialect != "bvlc" and len(spec.tops) > 1:
+            message = "2 top blobs; the probabilities are a top in BVLC's Caffe only, expected 1"
+            raise LayerError(spec.name, spec.type, message)
         if op.source:
             matrix = _read_matrix(spec, op.source, spec.bottom_shapes[0][op.axis])
         self.register_buffer("matrix", matrix, persistent=False)

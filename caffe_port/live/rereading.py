@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from caffe_port.errors import LayerError
 from caffe_port.labels import divisor
+from caffe_port.layers._classes import by_item
 from caffe_port.layers._overwritten import Elementwise
 from caffe_port.layers._registry import Layer
 from caffe_port.layers.pooling import ave_pool
@@ -197,13 +198,13 @@ def hinge_margins(scores: Tensor, labels: Tensor) -> Tensor:
         scores: (N, ...).
         labels: N whole numbers.
     """
-    flat = scores.flatten(1)
+    flat = by_item(scores)
     return (1 + _turned(flat, labels)).clamp(min=0).view_as(scores)
 
 
 def hinge_diff(left: Tensor, labels: Tensor, diff: float, norm: str) -> Tensor:
     """The diff of HingeLoss's first bottom, from what forward, or a script since, left in it."""
-    turned = _turned(left.flatten(1), labels)
+    turned = _turned(by_item(left), labels)
     if norm == "L1":
         turned = turned.sign()
     return (turned * (diff / len(left) * (1 if norm == "L1" else 2))).view_as(left)

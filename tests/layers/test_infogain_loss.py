@@ -121,3 +121,10 @@ def test_what_it_refuses(text, shapes, message):
 def test_a_label_outside_is_refused():
     with pytest.raises(LayerError, match="label 3"):
         layer(TEXT, (2, 3), (2,), (3, 3))(X, torch.tensor([0.0, 3]), H)
+
+
+def test_the_forks_have_no_second_top():
+    text = TEXT + ' top: "p" loss_weight: 1 loss_weight: 0'
+    assert len(layer(text, (2, 3), (2,), (3, 3))(X, LABELS, H)) == 2
+    with pytest.raises(LayerError, match=r"2 top blobs; .* expected 1"):
+        layer(text, (2, 3), (2,), (3, 3), dialect="deeplab2")

@@ -118,6 +118,18 @@ def test_hinge_loss_leaves_its_margins_in_the_diff(make):
     assert np.allclose(net.backward()["x"].reshape(2, -1), expected)
 
 
+def test_hinge_loss_of_items_with_one_value(make):
+    text = "".join(
+        f"layer {{ name: '{x}' type: 'Input' top: '{x}' input_param {{ shape {{ dim: 2 }} }} }}"
+        for x in "xy"
+    )
+    net = make("force_backward: true " + text + layer("l", "HingeLoss", "x y"))
+    net.blobs["x"].data[...] = [0.25, 3]
+    net.forward()
+    assert net.blobs["x"].diff.tolist() == [0.75, 0]
+    assert net.backward()["x"].tolist() == [-0.5, 0]
+
+
 def test_memory_is_kept_when_a_blob_shrinks():
     blob = Blob((2, 3))
     blob.data[...] = np.arange(6).reshape(2, 3)

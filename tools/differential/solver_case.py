@@ -1,0 +1,146 @@
+"""Cases of the kind 'solver': the same training on both sides, and each resumes the other's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from caffe_port.spec import NetSpec
+from tools.differential.cases import Case
+from tools.differential.comparing import conditioned_difference, is_chaotic
+from tools.differential.drafts import input_values
+from tools.differential.exchanges import (
+    Difference,
+    Exchange,
+    built_difference,
+    draws,
+    given_arrays,
+)
+from tools.differential.sides import Answer, Arrays, CaffeSide, ask_port
+from tools.differential.solvers import SolverDraft
+
+_LAST_BITS = 2.0**-20  # the relative change of weights that shows how far rounding can travel
+_RUNS = 3  # with changed weights
+
+
+def train(caffe: CaffeSide, case: Case, text: str, spec: NetSpec) -> Exchange:
+    """Steps, a snapshot, steps; then each side resumes from the other's snapshot."""
+    solver = case.solver
+    assert solver is not None
+    given = _given(spec, case.seed, solver)
+    request = _request(case, text, solver, [*_steps(solver, 0), ["snapshot"], *_steps(solver, 1)])
+    mine = ask_port(request, given, caffe.timeout)
+    exchange = Exchange(mine, caffe.ask(request, given), given)
+    if not exchange.answered:
+        return exchange
+    theirs = exchange.theirs
+    exchange.difference = built_difference(mine, theirs) or _start(mine, theirs)
+    if exchange.difference is None:
+        moved = [ask_port(request, _moved(given, mine, i), caffe.timeout) for i in range(_RUNS)]
+        exchange.difference = _weights(mine, theirs, moved)
+        if exchange.difference is None and theirs.part("file") and not draws(spec):
+            exchange.difference = _resumed(caffe, case, text, exchange, moved)
+    return exchange
+
+
+def _request(
+    case: Case, text: str, solver: SolverDraft, actions: list[list[object]]
+) -> dict[str, object]:
+    return {"do": "solver", "net": text, "solver": solver.text(), "seed": case.seed,
+            "actions": actions}  # fmt: skip
+
+
+def _steps(solver: SolverDraft, half: int) -> list[list[object]]:
+    """The first or the second half of the steps, each with the number of its batch."""
+    first = half * solver.steps
+    return [["step", i % solver.batches] for i in range(first, first + solver.steps)]
+
+
+def _given(spec: NetSpec, seed: int, solver: SolverDraft) -> Arrays:
+    given = given_arrays(spec, seed)
+    inputs = [name for name in given if name.startswith("input/")]
+    for name in inputs:
+        del given[name]
+    for batch in range(solver.batches):
+        for blob, values in input_values(spec, seed + batch).items():
+            given[f"input/{batch}/{blob}"] = values
+    if solver.filled:
+        given = {name: value for name, value in given.items() if not name.startswith("param/")}
+    return given
+
+
+def _start(mine: Answer, theirs: Answer) -> Difference | None:
+    """The weights before the first step: what the fillers drew, where nothing else was set."""
+    for name, caffe in theirs.part("start").items():
+        values = mine.part("start")[name].reshape(caffe.shape)
+        error = float(np.abs(values - caffe).max(initial=0.0))
+        if error > 1e-6 * float(np.abs(caffe).max(initial=0.0)):
+            return Difference("", "start", f"weights '{name}' at the start: off by {error:.3g}")
+    return None
+
+
+def _moved(given: Arrays, mine: Answer, run: int) -> Arrays:
+    """The same with other last bits of the weights."""
+    generator = np.random.RandomState(run)
+    moved = dict(given)
+    for name, values in mine.part("start").items():
+        signs = generator.choice([-1.0, 1.0], values.shape)
+        moved[f"param/{name}"] = np.asarray(
+            values + _LAST_BITS * signs * np.maximum(np.abs(values), 0.1), np.float32
+        )
+    return moved
+
+
+def _weights(mine: Answer, theirs: Answer, moved: list[Answer]) -> Difference | None:
+    """The first weights or outputs that differ, as far as they can be compared."""
+    places = [int(stage.split("/")[0]) for stage in mine.part("weights")]
+    for place in sorted(set(places)):
+        ours, caffe = _at(mine, place), _at(theirs, place)
+        spread = [_at(run, place) for run in moved]
+        if any(is_chaotic(ours[name], [run[name] for run in spread]) for name in ours):
+            return None
+        for name, values in caffe.items():
+            flaw = conditioned_difference(ours.get(name), values, [run[name] for run in spread])
+            if flaw:
+                part = name.partition("/")[0]
+                return Difference("", part, f"{name} after action {place}: {flaw}")
+    return None
+
+
+def _at(answer: Answer, place: int) -> dict[str, Any]:
+    return {
+        f"{part}/{name}": values
+        for part in ("weights", "output")
+        for name, values in answer.part(f"{part}/{place}").items()
+    }
+
+
+def _resumed(
+    caffe: CaffeSide, case: Case, text: str, exchange: Exchange, moved: list[Answer]
+) -> Difference | None:
+    """Each side goes the second half again, from what the other wrote."""
+    solver = case.solver
+    assert solver is not None
+    mine, theirs = exchange.mine, exchange.theirs
+    last = 2 * solver.steps  # the number of the last action of the whole run
+    for whose, files in (("Caffe's", theirs.part("file")), ("the port's", mine.part("file"))):
+        state = next((name for name in sorted(files) if ".solverstate" in name), None)
+        if state is None:
+            return Difference("", "snapshot", f"{whose} snapshot has no solver state")
+        request = _request(case, text, solver, [["restore", state], *_steps(solver, 1)])
+        given = exchange.given | {f"file/{name}": content for name, content in files.items()}
+        if whose == "Caffe's":
+            again, wanted = ask_port(request, given, caffe.timeout), theirs
+        else:
+            again, wanted = caffe.ask(request, given), mine
+        if again.ended != "ok":
+            return Difference("", "resume", f"resuming {whose} snapshot: {again.message}")
+        weights = again.part(f"weights/{solver.steps}")
+        for name, values in wanted.part(f"weights/{last}").items():
+            spread = [run.part(f"weights/{last}")[name] for run in moved]
+            if is_chaotic(mine.part(f"weights/{last}")[name], spread):
+                return None
+            if flaw := conditioned_difference(weights.get(name), values, spread):
+                return Difference("", "resume", f"{name}, resumed from {whose} snapshot: {flaw}")
+    return None
