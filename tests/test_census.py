@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,20 @@ pytest.importorskip("fissix")
 
 
 @pytest.fixture(autouse=True)
-def _names() -> None:
+def _names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Our names in place of the real modules, for one test: others compare with the real ones."""
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    for name in _modules():
+        monkeypatch.delitem(sys.modules, name)
     alias.install()
     alias.install_pydensecrf()
+    yield
+    for name in _modules():
+        del sys.modules[name]
+
+
+def _modules() -> list[str]:
+    return [name for name in sys.modules if name.split(".")[0] in ("caffe", "pydensecrf")]
 
 
 def test_names_are_followed(tmp_path: Path) -> None:
