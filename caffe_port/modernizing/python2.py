@@ -17,6 +17,7 @@ _MODULES = frozenset({
     "ConfigParser", "HTMLParser", "Queue", "StringIO", "Tkinter", "cPickle", "cStringIO", "urllib2",
     "urlparse",
 })  # fmt: skip
+_OF_IMAGES = frozenset({"imread", "imsave", "load_image", "open", "save", "savefig"})
 _FUTURE = frozenset({"absolute_import", "division", "print_function", "unicode_literals"})
 # Divisions are read by what __future__ says. "sorted", which 2to3 does not have, makes np.sort(x)
 # np.sort(key=cmp_to_key(x)). The others are style.
@@ -192,4 +193,36 @@ def _for_bytes(script: Script, call: ast.Call) -> Iterator[Edit]:
             yield Edit(mode, repr(mode.value + "b"))
 
 
-PYTHON2_RULES: tuple[Rule, ...] = (whole_division, pickles)
+def byte_buffers(script: Script, node: ast.AST) -> Iterator[Edit]:
+    """A StringIO that an image is written to or read from; in Python 2 it held bytes."""
+    if not (isinstance(node, ast.Call) and script.dotted(node.func) == "io.StringIO"):
+        return
+    if not _holds_an_image(script, node):
+        return
+    name = script.text(node.func)
+    yield Edit(node.func, f"{name.removesuffix('StringIO')}BytesIO")
+    if isinstance(node.func, ast.Name) and "BytesIO" not in script.names:
+        for other in ast.walk(script.tree):
+            if isinstance(other, ast.ImportFrom) and other.module == "io":
+                yield Edit(other, f"{script.text(other)}, BytesIO")
+
+
+def _holds_an_image(script: Script, buffer: ast.Call) -> bool:
+    """Whether a function for images is given the buffer, by a name or at once."""
+    parent = script.parents[buffer]
+    name = parent.targets[0] if isinstance(parent, ast.Assign) else buffer
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _OF_IMAGES
+        and node.args
+        and (node.args[0] is name or ast.dump(node.args[0]) == ast.dump(_loaded(name)))
+        for node in ast.walk(script.tree)
+    )
+
+
+def _loaded(node: ast.expr) -> ast.expr:
+    return ast.Name(node.id, ast.Load()) if isinstance(node, ast.Name) else node
+
+
+PYTHON2_RULES: tuple[Rule, ...] = (whole_division, pickles, byte_buffers)

@@ -63,6 +63,18 @@ LIBRARIES = [
 PYTHON2 = [
     ("print 'a', 1", "print('a', 1)"),
     ("print >>f, x", "print(x, file=f)"),
+    (
+        "from cStringIO import StringIO\nf = StringIO()\nimage.save(f, 'png')",
+        "from io import StringIO, BytesIO\nf = BytesIO()\nimage.save(f, 'png')",
+    ),
+    (
+        "import StringIO\nimage = caffe.io.load_image(StringIO.StringIO(data))",
+        "import io\nimage = caffe.io.load_image(io.BytesIO(data))",
+    ),
+    (
+        "from StringIO import StringIO\nf = StringIO()\nf.write('text')",
+        "from io import StringIO\nf = StringIO()\nf.write('text')",
+    ),
     ("print np.sort(x), T.sort(y.z, axis=2)", "print(np.sort(x), T.sort(y.z, axis=2))"),
     ("for k in d.iterkeys(): print k", "for k in d.keys(): print(k)"),
     ("x = map(str, xrange(3))", "x = list(map(str, range(3)))"),
