@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -55,3 +56,12 @@ def fault(fault_file: Path) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _dialect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAFFE_PORT_DIALECT", "deeplab2")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """What a run sets for its processes does not reach other tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
