@@ -38,7 +38,7 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 def test_changed_settings_are_refused_by_name(tmp_path):
     opened(tmp_path / "out", {"crf": {"bi_w": 4}, "crop": 5}).save("a", IMAGE, MAPS)
-    with pytest.raises(UsageError, match=r"crf\.bi_w was 4, is 5\).*--fresh"):
+    with pytest.raises(UsageError, match=r"crf\.bi_w was 4, is 5\).*fresh=True"):
         opened(tmp_path / "out", {"crf": {"bi_w": 5}, "crop": 5})
     with pytest.raises(UsageError, match=r'crf was \{"bi_w": 4\}, is null'):
         opened(tmp_path / "out", {"crf": None, "crop": 5})

@@ -84,7 +84,7 @@ def test_what_silence_reads_is_no_output():
 
 def test_the_training_net_is_refused_with_what_to_do():
     net = net_of(SCORE, (2, 4), phase="TRAIN")
-    with pytest.raises(UsageError, match=r"phase TRAIN; .*--phase TEST"):
+    with pytest.raises(UsageError, match=r"phase TRAIN; .*phase='TEST'"):
         make_graph(net.spec)
 
 
