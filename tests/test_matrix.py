@@ -216,7 +216,7 @@ def test_the_page_of_this_project_is_made_of_its_records(tmp_path):
     ("name", "wanted"),
     [
         ("lowest", {"torch": "DEFAULT", "oneDNN": "SSE4.1", "CRF": "portable", "threads": "1"}),
-        ("lowest-without-oneDNN", {"torch": "DEFAULT", "oneDNN": "off"}),
+        ("lowest-without-oneDNN", {"torch": "DEFAULT", "oneDNN": "off", "threads": "2"}),
     ],
 )
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64's instruction sets")

@@ -27,6 +27,7 @@ from caffe_port.printing import echo
 from caffe_port.proto.dialects import DIALECTS, V2_TYPES
 from tools.differential.cases import KINDS
 from tools.differential.nets import Catalogue, catalogue_of
+from tools.differential.other_side import THREADS
 from tools.differential.progress import Progress
 from tools.differential.report import Report, text_of, write
 from tools.differential.running import Results, Setting, import_layers, run
@@ -111,4 +112,6 @@ def setting_of(options: argparse.Namespace, about: dict[str, Any], catalogue: Ca
 
 
 if __name__ == "__main__":
+    for _name in THREADS:  # the processes that carry out the cases share the cores
+        os.environ.setdefault(_name, "1")
     sys.exit(main(sys.argv[1:]))

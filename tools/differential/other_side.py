@@ -26,9 +26,10 @@ import tempfile
 import time
 import traceback
 
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-if __name__ == "__main__":  # a process of its own, which imports Caffe next
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+if __name__ == "__main__":  # a process of its own, which imports numpy and Caffe next
+    for _name in THREADS:
+        os.environ.setdefault(_name, "1")
     os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np  # noqa: E402  (reads the number of threads when it is imported)
