@@ -15,7 +15,7 @@ from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalc
 from caffe_port.parity.compare import Comparison, Exact, Verdict, compare, compare_equal
 from caffe_port.parity.meta import Array
 from caffe_port.parity.recording import Recording
-from caffe_port.parity.tolerance import PER_ELEMENT
+from caffe_port.parity.tolerance import EXTREME, PER_ELEMENT
 from caffe_port.parity.topology import Layer, Topology
 from caffe_port.parity.values import (
     Floats,
@@ -122,7 +122,7 @@ class Judge:
             if blob not in self.topology.writers:
                 reason = "the port has no such blob"
                 yield Row("diff", blob, (), Comparison(Verdict.FAIL, reason))
-        used = {(layer.name) for layer in self.topology.layers}
+        used = {layer.name for layer in self.topology.layers}
         for layer, index in self.recording.param_diffs:
             if layer not in used:
                 failed = Comparison(Verdict.FAIL, "the port has no such parameter")
@@ -247,7 +247,7 @@ class Judge:
             return comparison
         if isinstance(result.key, str) and result.key in self.topology.random_blobs(result.kind):
             return comparison
-        finite = np.abs(recorded) < np.float32(1e37)
+        finite = np.abs(recorded) < np.float32(EXTREME)
         gaps = np.abs(found.astype(np.float64) - recorded)[finite]
         comparison = replace(comparison, distance=float(gaps.max(initial=0.0)))
         if result.kind == "diff" and self.port is not None:

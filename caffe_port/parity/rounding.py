@@ -13,7 +13,7 @@ from torch import Tensor
 from caffe_port.parity import partial_sums
 from caffe_port.parity.bench import Bench
 from caffe_port.parity.partial_sums import Refine
-from caffe_port.parity.tolerance import OPERATIONS, UNIT, sum_variance
+from caffe_port.parity.tolerance import EXTREME, OPERATIONS, UNIT, sum_variance
 from caffe_port.parity.topology import Layer
 
 #: Runs with random changes of the inputs, for blobs below and above this many elements. Four miss a
@@ -66,20 +66,10 @@ def forward(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
     def run(inputs: Sequence[Tensor]) -> Tensors:
         return bench.forward(layer, inputs[: len(values)], inputs[len(values) :])
 
-    inputs = [*values, *params]
-    if _fact(layer, "discrete") or _fact(layer, "kink_at_zero"):
-        responses: list[Tensor | None] = [None] * len(tops)
-    else:
-        responses = _rounding_responses(run, inputs, tops, _labels(layer))
+    exact = _fact(layer, "discrete") or _fact(layer, "kink_at_zero")
     lengths = [_sum_length(layer, values, top) for top in tops]
-    own = [
-        _own_variance(top, response, length)
-        for top, response, length in zip(tops, responses, lengths, strict=True)
-    ]
-    if any(bottom.variance is not None for bottom in bottoms):
-        amplitudes = [*_amplitudes(layer, bottoms), *(torch.zeros_like(p) for p in params)]
-        spread = _responses(run, inputs, amplitudes, tops, whole=False)
-        own = [a if b is None else a + b**2 for a, b in zip(own, spread, strict=True)]
+    steady = None if exact else _labels(layer)
+    own = _variances(run, [*_known(layer, bottoms), *map(Term, params)], tops, steady, lengths)
     # what only bends at 0 leaves the errors of a sum as they are
     refine = bottoms[0].refine if bottoms and _fact(layer, "kink_at_zero") else None
     return [Term(top, variance, refine) for top, variance in zip(tops, own, strict=True)]
@@ -93,11 +83,9 @@ def state(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
     def run(inputs: Sequence[Tensor]) -> Tensors:
         return bench.state(layer, inputs[: len(values)], inputs[len(values) :])
 
-    responses = _rounding_responses(run, [*values, *params], after, _labels(layer))
-    return [
-        Term(value, _own_variance(value, response, _sum_length(layer, values, value)))
-        for value, response in zip(after, responses, strict=True)
-    ]
+    lengths = [_sum_length(layer, values, value) for value in after]
+    own = _variances(run, [*map(Term, values), *map(Term, params)], after, _labels(layer), lengths)
+    return [Term(value, variance) for value, variance in zip(after, own, strict=True)]
 
 
 def backward(
@@ -128,27 +116,17 @@ def backward(
         return [*found[0], *found[1]]
 
     present = [diff for diff in diffs if diff is not None]
-    inputs = [*values, *params, *(diff.value for diff in present)]
     base = [*first, *second]
+    lengths = [
+        1.0
+        if gradient is None
+        else _gradient_length(layer, values, present, gradient, i >= split[0])
+        for i, gradient in enumerate(base)
+    ]
     # where the values decide which way a diff goes, they stay as they are
     steady = frozenset(range(split[0])) if _fact(layer, "chooses") else _labels(layer)
-    responses = _rounding_responses(run, inputs, base, steady)
-    own: list[Tensor | None] = []
-    for index, (gradient, response) in enumerate(zip(base, responses, strict=True)):
-        if gradient is None:
-            own.append(None)
-            continue
-        spread_over = sum(diff.value.numel() for diff in present) / max(gradient.numel(), 1)
-        summed = max(_sum_length(layer, values, gradient), spread_over)
-        if index >= split[0] and values:
-            summed = max(summed, values[0].numel() / max(gradient.numel(), 1))
-        own.append(_own_variance(gradient, response, summed))
-    if any(term.variance is not None for term in (*bottoms, *present)):
-        amplitudes = _amplitudes(layer, bottoms)
-        amplitudes += [torch.zeros_like(param) for param in params]
-        amplitudes += [term.sigma for term in present]
-        spread = _responses(run, inputs, amplitudes, base, whole=False)
-        own = [a if a is None or b is None else a + b**2 for a, b in zip(own, spread, strict=True)]
+    inputs = [*_known(layer, bottoms), *map(Term, params), *present]
+    own = _variances(run, inputs, base, steady, lengths)
     terms = [
         None if value is None else Term(value, variance)
         for value, variance in zip(base, own, strict=True)
@@ -158,12 +136,40 @@ def backward(
     return terms[: split[0]], terms[split[0] :]
 
 
-def _amplitudes(layer: Layer, bottoms: Sequence[Term]) -> list[Tensor]:
+def _known(layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
+    """The bottoms; labels without an error, which would make other labels of them."""
     labels = _labels(layer)
-    return [
-        torch.zeros_like(term.value) if i in labels else term.sigma
-        for i, term in enumerate(bottoms)
+    return [Term(term.value) if i in labels else term for i, term in enumerate(bottoms)]
+
+
+def _variances(
+    run: Callable[[Sequence[Tensor]], Tensors],
+    inputs: Sequence[Term],
+    base: Tensors,
+    steady: frozenset[int] | None,
+    lengths: Sequence[float],
+) -> list[Tensor | None]:
+    """sigma^2 of each result: the layer's own rounding, and what the errors of its inputs bring.
+
+    Args:
+        run: computes the results from the inputs' values.
+        inputs: bottoms, parameters, diffs of tops.
+        base: the results.
+        steady: inputs that no rounding touches; None where it touches none of them.
+        lengths: how many numbers are added for one element of each result.
+    """
+    values = [term.value for term in inputs]
+    responses: list[Tensor | None] = [None] * len(base)
+    if steady is not None:
+        responses = _rounding_responses(run, values, base, steady)
+    own = [
+        None if result is None else _own_variance(result, response, length)
+        for result, response, length in zip(base, responses, lengths, strict=True)
     ]
+    if all(term.variance is None for term in inputs):
+        return own
+    moves = _responses(run, values, [term.sigma for term in inputs], base, whole=False)
+    return [a if a is None or b is None else a + b**2 for a, b in zip(own, moves, strict=True)]
 
 
 def _is_linear(layer: Layer) -> bool:
@@ -247,8 +253,17 @@ def _sum_length(layer: Layer, bottoms: Sequence[Tensor], result: Tensor) -> floa
     return max(bottoms[-1].numel() / max(result.numel(), 1), 1.0)
 
 
+def _gradient_length(
+    layer: Layer, bottoms: Sequence[Tensor], diffs: Sequence[Term], gradient: Tensor, of_param: bool
+) -> float:
+    """How many numbers of one sign the layer may add for one element of a diff."""
+    count = max(gradient.numel(), 1)
+    length = max(_sum_length(layer, bottoms, gradient), sum(d.value.numel() for d in diffs) / count)
+    return max(length, bottoms[0].numel() / count) if of_param and bottoms else length
+
+
 def _own_variance(value: Tensor, response: Tensor | None, length: float) -> Tensor:
-    finite = value[value.abs() < 1e37]
+    finite = value[value.abs() < EXTREME]
     peak = finite.abs().max() if finite.numel() else value.new_zeros(())
     sigma = UNIT * peak
     if response is not None:
