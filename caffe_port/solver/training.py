@@ -168,7 +168,7 @@ class Training(Solver):
         prefix = self.param.snapshot_prefix
         expect_writable(f"{prefix}_iter_{self.param.max_iter}.solverstate")
         if self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
-            check_names([layer.name for layer in self.net._net.stored_layers()])
+            check_names([layer.prototxt_name for layer in self.net._net.spec.layers])
         folder, name = os.path.split(prefix)
         what, instead = "training to this prefix", "choose another one"
         return locked(Path(folder, f".{name}.lock"), f"snapshot_prefix {prefix}", what, instead)
