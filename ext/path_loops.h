@@ -5,6 +5,7 @@ template <class V>
 struct Of {
   static constexpr int lanes = sizeof(V) / sizeof(float);
   using Ints = decltype(V{} > V{});
+  typedef unsigned Bits __attribute__((vector_size(sizeof(V))));  // its sums may wrap
 };
 
 template <class V>
@@ -124,13 +125,13 @@ bool locate(const float* features, float limit, Simplices& found) {
   for (int i = 0; i < D; ++i)
     scale[i] = static_cast<float>(1.0 / __builtin_sqrt((i + 2.0) * (i + 1.0)) * deviation);
   Locator<V, D> locator;
-  bool inside = true;
   for (int first = 0; first < kGroup; first += Of<V>::lanes) {
-    inside &= locator.elevate(features + first, scale, limit);
+    // beyond the limit no int holds the coordinates
+    if (!locator.elevate(features + first, scale, limit)) return false;
     locator.order(locator.round());
     locator.store(first, found);
   }
-  return inside;
+  return true;
 }
 
 // ---- splat, slice

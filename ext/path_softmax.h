@@ -30,7 +30,7 @@ inline V exp_deeplab(V v) {
 // for the least relative error between -ln 2 / 2 and ln 2 / 2.
 template <class V>
 inline V exp_fitted(V v) {
-  using Ints = typename Of<V>::Ints;
+  using Bits = typename Of<V>::Bits;
   constexpr float magic = 12582912.0f;  // rounds to the nearest integer, and shows it in its bits
   const V shown = fused(v, all<V>(1.44269504f), all<V>(magic));
   const V r = fused(shown - magic, all<V>(-0.693147182f), v);
@@ -39,7 +39,7 @@ inline V exp_fitted(V v) {
   e = fused(e, r, all<V>(0.499991506f));
   e = fused(e, r, all<V>(0.999999702f));
   e = fused(e, r, all<V>(1.0f));
-  return (V)((Ints)e + ((Ints)shown << 23));  // the magic's own bits leave at the top
+  return (V)((Bits)e + ((Bits)shown << 23));  // the magic's own bits leave at the top
 }
 
 template <Exponential Kind, class V>
