@@ -26,7 +26,7 @@ from typing import Any
 from caffe_port.errors import CaffePortError
 from caffe_port.modernizing.notebook import code_cells, hidden, is_python
 from caffe_port.modernizing.python2 import is_python2, to_python3
-from caffe_port.pycaffe import alias
+from caffe_port.pycaffe import alias, set_logging_disabled
 
 # a call of the first makes an object of the second, whose attributes are looked up
 MAKES = {
@@ -212,6 +212,7 @@ def main() -> int:
         parser.error(f"{options.folder}: no such folder")
     alias.install()
     alias.install_pydensecrf()
+    set_logging_disabled()  # a solver is made, whose attributes are looked up
     census = take(options.folder)
     lacking = census.lacking()
     shown = dict(sorted(census.uses.items())) if options.all else lacking

@@ -20,8 +20,8 @@ _MODULES = frozenset({
 _OF_IMAGES = frozenset({"imread", "imsave", "load_image", "open", "save", "savefig"})
 _FUTURE = frozenset({"absolute_import", "division", "print_function", "unicode_literals"})
 # Divisions are read by what __future__ says. "sorted", which 2to3 does not have, makes np.sort(x)
-# np.sort(key=cmp_to_key(x)). The others are style.
-_LEFT_OUT = frozenset({"future", "idioms", "set_literal", "sorted", "ws_comma"})
+# np.sort(key=cmp_to_key(x)). "import" runs on its own, after the others. The rest are style.
+_LEFT_OUT = frozenset({"future", "idioms", "import", "set_literal", "sorted", "ws_comma"})
 
 
 def is_python2(text: str) -> bool:
@@ -91,8 +91,44 @@ def to_python3(text: str, name: str) -> str:
         line = where[1][0] if len(where) > 1 else None
         message = f"neither Python 2 nor 3: {error.args[0]}"
         raise FormatError(message, path=name, line=line) from error
-    new = str(made).removesuffix(newline) if newline else str(made)
-    return new if _parsed(new) is not None else _TABS.sub(lambda m: m[0].expandtabs(8), new)
+    new = str(made)
+    if _parsed(new) is None:
+        new = _TABS.sub(lambda m: m[0].expandtabs(8), new)
+    if _parsed(new) is not None:
+        tool = refactor.RefactoringTool(["fissix.fixes.fix_import"], {"print_function": True})
+        new = _with_local_imports(new, str(tool.refactor_string(new, name)))
+    return new.removesuffix(newline) if newline else new
+
+
+_RUN = re.compile(r"\A#!|^if\s+\(?\s*__name__\s*==", re.M)  # a file that is run
+
+
+def _with_local_imports(text: str, relative: str) -> str:
+    """Imports of modules in the script's own folder, where that is a package.
+
+    Python 2 found these modules both from the package and from a script. A file that is also run
+    gets both forms, because a relative import fails in a script.
+
+    Args:
+        text: the script before fissix's fixer "import".
+        relative: the same after it: the same lines, with relative imports.
+    """
+    old, new = text.splitlines(keepends=True), relative.splitlines(keepends=True)
+    nodes = list(ast.walk(ast.parse(text)))
+    tests = [n for n in nodes if isinstance(n, ast.If) and _is_name(n.test, "__package__")]
+    done = {id(statement) for test in tests for statement in test.orelse}
+    imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) and id(n) not in done]
+    for node in sorted(imports, key=lambda n: -n.lineno):
+        lines = slice(node.lineno - 1, node.end_lineno)
+        was, now = old[lines], new[lines]
+        indent = was[0][: node.col_offset]
+        if was == now or _parsed("".join(now).strip()) is None:
+            continue
+        if _RUN.search(text) and not indent.strip():
+            now = [f"{indent}if __package__:\n", *(f"    {line}" for line in now),
+                   f"{indent}else:\n", *(f"    {line}" for line in was)]  # fmt: skip
+        old[lines] = now
+    return "".join(old)
 
 
 _WHOLE = {"range", "numpy.zeros", "numpy.ones", "numpy.empty", "numpy.arange"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,6 +134,52 @@ def test_comments_line_ends_and_tabs() -> None:
     new = modernize(text, "old.py").text
     assert new == "# \xe9\r\nif x:\r\n        print(1)  # one\r\n        print(2)\r\n"
     ast.parse(new)
+
+
+MAIN = "if __name__ == '__main__':\n    main()\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import near\n", "from . import near\n"),
+        ("from near import x\n", "from .near import x\n"),
+        ("import near\n" + MAIN,
+         "if __package__:\n    from . import near\nelse:\n    import near\n" + MAIN),
+        ("#!/usr/bin/env python\nfrom near import x\n",
+         "#!/usr/bin/env python\nif __package__:\n    from .near import x\n"
+         "else:\n    from near import x\n"),
+        ("if a:\n    from near import (x,\n        y)\n" + MAIN,
+         "if a:\n    if __package__:\n        from .near import (x,\n            y)\n"
+         "    else:\n        from near import (x,\n            y)\n" + MAIN),
+        ("import os, far\n" + MAIN, "import os, far\n" + MAIN),
+        ("from __future__ import absolute_import\nimport near\n" + MAIN,
+         "from __future__ import absolute_import\nimport near\n" + MAIN),
+    ],
+)  # fmt: skip
+def test_modules_beside_a_script_in_a_package(tmp_path: Path, old: str, new: str) -> None:
+    """Python 2 found them from the package and from a script; a relative import only from one."""
+    for name in ("__init__.py", "near.py", "script.py"):
+        (tmp_path / name).touch()
+    name = str(tmp_path / "script.py")
+    made = modernize(old + "print 1\n", name).text
+    assert made == new + "print(1)\n"
+    future = "from __future__ import division\n"  # keeps a script one of Python 2
+    once = modernize(future + old, name).text
+    assert modernize(once, name).text == once
+
+
+@pytest.mark.parametrize("command", ["pack/script.py", "-mpack.script"])
+def test_such_a_script_runs_either_way(tmp_path: Path, command: str) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").touch()
+    (tmp_path / "pack" / "near.py").write_text("x = 3\n")
+    script = tmp_path / "pack" / "script.py"
+    script.write_text("from near import x\nif __name__ == '__main__':\n    print x\n")
+    script.write_text(modernize(script.read_text(), str(script)).text)
+    line = [sys.executable, command]
+    run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("3\n", "")
 
 
 def test_what_is_no_python() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,30 @@ def test_logging_disabled(
     glog.log("left out", glog.ERROR)
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition("] ")[2] for line in lines] == ["seen"]
+
+
+IN_PLACE = """input: "x" input_shape {{ dim: 2 dim: 3 }} force_backward: true
+layer {{ name: "f" type: "{type}" bottom: "x" top: "y" }}
+layer {{ name: "s" type: "Scale" bottom: "y" top: "{top}"
+ scale_param {{ filler {{ value: 2 }} }} }}"""
+
+
+@pytest.mark.parametrize("top", ["y", "z"])
+@pytest.mark.parametrize(
+    ("type", "factor"),  # of the diff, from the top as it is at the time of backward
+    [("Exp", lambda y: y), ("TanH", lambda y: 1 - y * y), ("Sigmoid", lambda y: y * (1 - y))],
+)
+def test_backward_reads_a_top_that_was_overwritten_in_place(
+    tmp_path: Path, type: str, factor: Callable[[np.ndarray], np.ndarray], top: str
+) -> None:
+    """Caffe's exp_layer.cpp, tanh_layer.cpp, sigmoid_layer.cpp; docs/train.md, Layers in place."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(IN_PLACE.format(type=type, top=top))
+    net = caffe.Net(str(path), caffe.TEST)
+    net.forward(x=np.linspace(-1, 1, 6).reshape(2, 3))
+    net.blobs[top].diff[...] = 1
+    net.backward()
+    now = net.blobs["y"].data
+    np.testing.assert_allclose(net.blobs["x"].diff, 2 * factor(now), rtol=1e-5, atol=1e-6)
+    truly = now / 2 if top == "y" else now
+    assert np.allclose(net.blobs["x"].diff, 2 * factor(truly)) == (top == "z")
