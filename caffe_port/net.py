@@ -14,7 +14,7 @@ from caffe_port.data import rng
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.labels import WrongLabelError
 from caffe_port.layers import Layer, make_layer
-from caffe_port.layers._source import label_place
+from caffe_port.layers.data import label_place
 from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
 from caffe_port.spec import LayerSpec, NetSpec

@@ -11,7 +11,7 @@ from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError
 
 if TYPE_CHECKING:
-    from caffe_port.spec.ops._transform import Transform
+    from caffe_port.spec.ops.data import Transform
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from caffe_port.data.window_file import Window, Windows, read_windows
 from caffe_port.errors import DataError
 
 if TYPE_CHECKING:
-    from caffe_port.spec.ops.window_data import WindowData
+    from caffe_port.spec.ops.data import WindowData
 
 
 class WindowReader:

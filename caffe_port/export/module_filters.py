@@ -6,14 +6,9 @@ from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode
 from caffe_port.export.python_text import sizes, tuple_of
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops._conv import Filtered
-from caffe_port.spec.ops.crop import Crop
-from caffe_port.spec.ops.im2col import Im2col
-from caffe_port.spec.ops.inner_product import InnerProduct
-from caffe_port.spec.ops.interp import Interp
-from caffe_port.spec.ops.pooling import Pooling
-from caffe_port.spec.ops.spp import SPP
-from caffe_port.spec.ops.upsample import Upsample
+from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct
+from caffe_port.spec.ops.pooling import SPP, Pooling
+from caffe_port.spec.ops.resampling import Crop, Interp, Upsample
 
 
 @MODULE_RULES.add("Convolution", "Deconvolution")

@@ -5,14 +5,9 @@ from __future__ import annotations
 from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode
 from caffe_port.export.python_text import exact, number, tuple_of
-from caffe_port.spec.ops._affine import Overlaid
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops.batch_norm import BatchNorm
-from caffe_port.spec.ops.bn import BN
-from caffe_port.spec.ops.lrn import LRN
-from caffe_port.spec.ops.mvn import MVN
-from caffe_port.spec.ops.normalize import Normalize
-from caffe_port.spec.ops.scale import Scale
+from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, Scale
+from caffe_port.spec.ops.pooling import LRN
 
 
 def check_stored_statistics(op: BatchNorm) -> None:

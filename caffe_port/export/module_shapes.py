@@ -6,17 +6,19 @@ from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode
 from caffe_port.export.python_text import exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops.argmax import ArgMax
-from caffe_port.spec.ops.concat import Concat
-from caffe_port.spec.ops.embed import Embed
-from caffe_port.spec.ops.flatten import Flatten
-from caffe_port.spec.ops.permute import Permute
-from caffe_port.spec.ops.reduction import Reduction
-from caffe_port.spec.ops.reshape import Reshape
-from caffe_port.spec.ops.shuffle_channel import ShuffleChannel
-from caffe_port.spec.ops.slice import Slice
-from caffe_port.spec.ops.softmax import Softmax
-from caffe_port.spec.ops.tile import Tile
+from caffe_port.spec.ops.arithmetic import Reduction
+from caffe_port.spec.ops.filters import Embed
+from caffe_port.spec.ops.losses import Softmax
+from caffe_port.spec.ops.metrics import ArgMax
+from caffe_port.spec.ops.shapes import (
+    Concat,
+    Flatten,
+    Permute,
+    Reshape,
+    ShuffleChannel,
+    Slice,
+    Tile,
+)
 
 
 @MODULE_RULES.add("Concat")

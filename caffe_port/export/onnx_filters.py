@@ -10,13 +10,9 @@ from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops._conv import Filtered, Window
-from caffe_port.spec.ops.crop import Crop
-from caffe_port.spec.ops.im2col import Im2col
-from caffe_port.spec.ops.inner_product import InnerProduct
-from caffe_port.spec.ops.interp import Interp
-from caffe_port.spec.ops.pooling import Pooling
-from caffe_port.spec.ops.spp import SPP
+from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct, Window
+from caffe_port.spec.ops.pooling import SPP, Pooling
+from caffe_port.spec.ops.resampling import Crop, Interp
 
 _INT64 = 7  # onnx.TensorProto.INT64
 _LOWEST = float(np.finfo(np.float32).min)

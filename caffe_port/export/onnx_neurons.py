@@ -6,16 +6,8 @@ import math
 
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
-from caffe_port.spec.ops.clip import Clip
-from caffe_port.spec.ops.dropout import Dropout
-from caffe_port.spec.ops.eltwise import Eltwise
-from caffe_port.spec.ops.elu import ELU
-from caffe_port.spec.ops.exp import Exp
-from caffe_port.spec.ops.log import Log
-from caffe_port.spec.ops.power import Power
-from caffe_port.spec.ops.relu import ReLU
-from caffe_port.spec.ops.swish import Swish
-from caffe_port.spec.ops.threshold import Threshold
+from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 

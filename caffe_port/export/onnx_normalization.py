@@ -11,13 +11,8 @@ from caffe_port.export.module_normalization import check_one_top, check_stored_s
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_filters import ave_pool
 from caffe_port.export.onnx_neurons import plus, times
-from caffe_port.spec.ops._affine import Overlaid
-from caffe_port.spec.ops.batch_norm import BatchNorm
-from caffe_port.spec.ops.bn import BN
-from caffe_port.spec.ops.lrn import LRN
-from caffe_port.spec.ops.mvn import MVN
-from caffe_port.spec.ops.normalize import Normalize
-from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid
+from caffe_port.spec.ops.pooling import LRN, Pooling
 
 
 @ONNX_RULES.add("BatchNorm")

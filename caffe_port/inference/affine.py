@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from caffe_port.layers import Layer
-from caffe_port.spec.ops import batch_norm, bias, bn, scale
+from caffe_port.spec.ops import normalization
+from caffe_port.spec.ops.normalization import Bias, Scale
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fold(
 
 @_reads("BatchNorm")
 def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(batch_norm.BatchNorm)
+    op = layer.spec.options(normalization.BatchNorm)
     stored = not layer.in_training if op.use_global_stats is None else op.use_global_stats
     if not stored or (op.update_global_stats and layer.in_training):
         return None
@@ -77,7 +78,7 @@ def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("Scale")
 def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(scale.Scale)
+    op = layer.spec.options(Scale)
     weight = layer.param("weight")
     if not _per_channel(op.spread(shape, tuple(weight.shape)), shape):
         return None
@@ -88,7 +89,7 @@ def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("Bias")
 def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(bias.Bias)
+    op = layer.spec.options(Bias)
     values = layer.param("bias")
     if not _per_channel(op.spread(shape, tuple(values.shape)), shape):
         return None
@@ -98,7 +99,7 @@ def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_reads("BN")
 def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(bn.BN)
+    op = layer.spec.options(normalization.BN)
     if op.learn:
         return None
     return Affine(layer.param("scale").double().flatten(), layer.param("shift").double().flatten())

@@ -16,10 +16,9 @@ from caffe_port.inference.packing import can_pack
 from caffe_port.inference.planner import Planner, Step, rule
 from caffe_port.inference.winograd import Winograd, transform_filters
 from caffe_port.layers import Layer
-from caffe_port.layers.convolution import convolve
-from caffe_port.layers.deconvolution import deconvolve
-from caffe_port.spec.ops import eltwise, relu
-from caffe_port.spec.ops._conv import Filtered, Window
+from caffe_port.layers.filters import convolve, deconvolve
+from caffe_port.spec.ops import arithmetic, neurons
+from caffe_port.spec.ops.filters import Filtered, Window
 
 # (bottom, what is added to the sum or None) -> top
 Runner: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
@@ -70,7 +69,7 @@ def _tail(node: Node, planner: Planner) -> _Tail:
     tail = _Tail([], [], None, None, node.outputs[0])
     while (reader := planner.next_alone(tail.top)) is not None:
         layer, op = planner.net.module(reader.layer.name), reader.layer.op
-        if isinstance(op, relu.ReLU):
+        if isinstance(op, neurons.ReLU):
             tail.slope, tail.top = op.negative_slope, planner.absorb(reader)
             break
         if tail.other is None and (affine := affine_of(layer)) and planner.options.fold:
@@ -87,7 +86,7 @@ def _tail(node: Node, planner: Planner) -> _Tail:
 def _added(reader: Node, top: int, planner: Planner) -> int | None:
     """The other term of a plain sum, if it is there already."""
     op = reader.layer.op
-    if not isinstance(op, eltwise.Eltwise) or op.operation != "SUM" or op.coeff != (1.0, 1.0):
+    if not isinstance(op, arithmetic.Eltwise) or op.operation != "SUM" or op.coeff != (1.0, 1.0):
         return None
     (other,) = (value for value in reader.inputs if value != top)
     return other if planner.is_computed(other) else None

@@ -9,7 +9,7 @@ from torch.nn import functional
 from caffe_port.errors import UsageError
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op
-from caffe_port.spec.ops.interp import Interp
+from caffe_port.spec.ops.resampling import Interp
 
 _TOGETHER = 4  # labels enlarged at a time
 

@@ -7,12 +7,12 @@ from torch.nn import functional
 
 from caffe_port.inference.graph import Node
 from caffe_port.inference.planner import Planner, Step, rule
-from caffe_port.spec.ops import eltwise, relu
+from caffe_port.spec.ops import arithmetic, neurons
 
 
 @rule("ReLU")
 def _relu(node: Node, planner: Planner) -> Step:
-    op = node.layer.options(relu.ReLU)
+    op = node.layer.options(neurons.ReLU)
     slope, over = op.negative_slope, planner.may_overwrite(node.inputs[0])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
@@ -26,7 +26,7 @@ def _relu(node: Node, planner: Planner) -> Step:
 @rule("Eltwise")
 def _eltwise(node: Node, planner: Planner) -> Step | None:
     """Plain sums need no multiplication by 1."""
-    op = node.layer.options(eltwise.Eltwise)
+    op = node.layer.options(arithmetic.Eltwise)
     if op.operation != "SUM" or set(op.coeff) != {1.0}:
         return _in_any_layout(node, planner)
 

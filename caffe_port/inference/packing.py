@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.spec.ops._conv import Window
+from caffe_port.spec.ops.filters import Window
 
 
 def can_pack(x: Tensor) -> bool:

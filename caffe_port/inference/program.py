@@ -15,7 +15,7 @@ from caffe_port.inference.planner import Planner, Step, has_hooks
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops.dropout import Dropout
+from caffe_port.spec.ops.neurons import Dropout
 
 
 class Program:

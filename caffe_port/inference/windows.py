@@ -8,7 +8,7 @@ from torch.nn import functional
 from caffe_port.inference.graph import Node
 from caffe_port.inference.planner import Planner, Step, rule
 from caffe_port.layers.pooling import max_pool
-from caffe_port.spec.ops import interp, lrn, pooling
+from caffe_port.spec.ops import pooling, resampling
 
 
 @rule("Pooling")
@@ -45,7 +45,7 @@ def _as_torch(op: pooling.Pooling, shape: tuple[int, ...]) -> bool:
 
 @rule("LRN")
 def _lrn(node: Node, planner: Planner) -> Step | None:
-    op = node.layer.options(lrn.LRN)
+    op = node.layer.options(pooling.LRN)
     if op.within:
         return None
 
@@ -55,7 +55,7 @@ def _lrn(node: Node, planner: Planner) -> Step | None:
     return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
 
 
-def normalize_across_channels(x: Tensor, op: lrn.LRN) -> Tensor:
+def normalize_across_channels(x: Tensor, op: pooling.LRN) -> Tensor:
     """x / (k + alpha / size * sum of the squares of size channels around) ^ beta.
 
     Args:
@@ -79,7 +79,7 @@ def normalize_across_channels(x: Tensor, op: lrn.LRN) -> Tensor:
 @rule("Interp")
 def _interp(node: Node, planner: Planner) -> Step:
     """What grows is made contiguous while it is small."""
-    op, name, net = node.layer.options(interp.Interp), node.layer.name, planner.net
+    op, name, net = node.layer.options(resampling.Interp), node.layer.name, planner.net
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         x = planner.full(x)

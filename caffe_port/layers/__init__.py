@@ -1,4 +1,4 @@
-"""The layers in torch: one file per Caffe type, imported when the type is first met."""
+"""The layers in torch: one file per family of types, imported when one of them is first met."""
 
 from caffe_port.layers._registry import Layer, make_layer, register_layer
 

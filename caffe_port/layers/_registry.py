@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from caffe_port.errors import LayerError, UnsupportedLayerError
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import BUILTIN, Shape
-from caffe_port.spec.ops.fed_data import FedData as Fed
+from caffe_port.spec.ops.inputs import FedData as Fed
 
 
 @contextlib.contextmanager
@@ -122,7 +122,7 @@ def make_layer(spec: LayerSpec) -> Layer:
         UnsupportedLayerError: the type has an op but no layer.
     """
     if isinstance(spec.op, Fed):
-        from caffe_port.layers.fed_data import FedData
+        from caffe_port.layers.inputs import FedData
 
         return FedData(spec)
     if spec.type not in _layers and spec.type in BUILTIN:

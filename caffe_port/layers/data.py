@@ -1,13 +1,123 @@
-"""Data: reads batches from a database."""
+"""Modules: batches read from databases, lists of images and windows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_port.data import rng
 from caffe_port.data.database import DatabaseReader
+from caffe_port.data.image import ImageReader
+from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.streams import Streams
-from caffe_port.layers._registry import register_layer
-from caffe_port.layers._source import SourceLayer
-from caffe_port.spec.ops.data import Data as Options
+from caffe_port.data.transformer import Transformer
+from caffe_port.data.window import WindowReader
+from caffe_port.errors import LayerError
+from caffe_port.labels import WrongLabelError
+from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.spec import LayerSpec, NetSpec
+from caffe_port.spec.ops import data as ops
+
+Batch: TypeAlias = tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]
+_Read: TypeAlias = tuple[Batch, tuple[str, ...]]
+
+
+class Reader(Protocol):
+    """What makes the batches."""
+
+    def next_batch(self) -> Batch:
+        """One array per top."""
+
+
+class SourceLayer(Layer):
+    """Gives the next batch at every forward pass.
+
+    Its files are opened at the first one, so that a net whose data the caller gives needs none.
+    In TRAIN the batch after is read in a thread meanwhile; an error waits for the pass that needs
+    the batch. From a Caffe generator it draws when it is made, as Caffe does, so neither changes
+    a number. A copy of the layer opens its files again.
+
+    Attributes:
+        places: where each item of the last batch comes from, such as a line of a list; empty where
+            the reader does not say.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.streams = self.seeds(rng.current())
+        self.reader: Reader | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._ahead: Future[_Read] | None = None
+        self.places: tuple[str, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reader": None, "_thread": None, "_ahead": None}
+
+    def rewind(self) -> None:
+        """Forgets the files and what was read ahead; the next pass opens them anew."""
+        if self._ahead is not None:
+            self._ahead.exception()  # waits
+        self._ahead = self.reader = None
+
+    def seeds(self, thread: rng.CaffeRandom | None) -> Streams:
+        """Takes the layer's draws."""
+        raise TypeError(f"{type(self).__name__} defines no seeds")
+
+    def open(self) -> Reader:
+        """Opens the layer's files."""
+        raise TypeError(f"{type(self).__name__} defines no open")
+
+    def transformer(self, transform: ops.Transform) -> Transformer:
+        """The layer's transformer, on the layer's generator."""
+        return Transformer(transform, self.spec.phase, self.streams.transformer)
+
+    @staticmethod
+    def _read(reader: Reader) -> _Read:
+        return reader.next_batch(), tuple(getattr(reader, "places", ()))
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        if self.reader is None:
+            self.reader = self.open()
+        ahead, self._ahead = self._ahead, None
+        batch, self.places = self._read(self.reader) if ahead is None else ahead.result()
+        self.streams.after_batch()
+        if self.in_training:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, f"reading ahead for {self.spec.name}")
+            self._ahead = self._thread.submit(self._read, self.reader)
+        return tuple(torch.from_numpy(blob) for blob in batch[: len(self.spec.tops)])
+
+
+def label_place(
+    net: NetSpec, module: Callable[[str], Layer], layer: LayerSpec, wrong: WrongLabelError
+) -> str:
+    """Where a wrong label was read, for a message; "" where no reader says.
+
+    Args:
+        net: the net.
+        module: a layer's module by its name.
+        layer: the one that refused the label, its second bottom.
+        wrong: what it refused.
+    """
+    names = [one.name for one in net.layers]
+    blob, places, advice = layer.bottoms[1], (), ""
+    for one in reversed(net.layers[: names.index(layer.name)]):
+        if blob in one.tops and one.bottoms:  # a Split, or an Interp that makes the maps smaller
+            blob = one.bottoms[0]
+        elif blob in one.tops:
+            places = getattr(module(one.name), "places", ())
+            if one.type == "ImageSegData":
+                advice = "; caffe-port prepare_voc --check-only finds all wrong label maps"
+            break
+    if not places or wrong.count % len(places):
+        return ""
+    return f" ({places[wrong.item(len(places))]}){advice}"
 
 
 @register_layer("Data")
@@ -18,7 +128,7 @@ class Data(SourceLayer):
     """
 
     def seeds(self, thread: CaffeRandom | None) -> Streams:
-        op = self.spec.options(Options)
+        op = self.spec.options(ops.Data)
         return Streams(
             thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
             skips=self._skips, reads_apart=True,
@@ -26,10 +136,81 @@ class Data(SourceLayer):
 
     @property
     def _skips(self) -> bool:
-        return self.spec.options(Options).rand_skip > 0 and self.spec.dialect == "deeplab1"
+        return self.spec.options(ops.Data).rand_skip > 0 and self.spec.dialect == "deeplab1"
 
     def open(self) -> DatabaseReader:
-        op = self.spec.options(Options)
+        op = self.spec.options(ops.Data)
         skip = self.streams.skipped % op.rand_skip if self._skips else 0
         transformer = self.transformer(op.transform)
         return DatabaseReader(op.source, op.batch_size, transformer, backend=op.backend, skip=skip)
+
+
+@register_layer("ImageData")
+class ImageData(SourceLayer):
+    """Tops: data (N, C, H, W) and label (N,). Source: BVLC/caffe image_data_layer.cpp."""
+
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        op = self.spec.options(ops.ImageData)
+        return Streams(
+            thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
+            orders=op.shuffle, skips=op.rand_skip > 0,
+        )  # fmt: skip
+
+    def open(self) -> ImageReader:
+        op = self.spec.options(ops.ImageData)
+        return ImageReader(
+            op.source, op.root_folder, op.batch_size, self.transformer(op.transform),
+            size=op.size, is_color=op.is_color, order=self.streams.order if op.shuffle else None,
+            skip=self.streams.skipped % op.rand_skip if op.rand_skip else 0,
+        )  # fmt: skip
+
+
+@register_layer("ImageSegData")
+class ImageSegData(SourceLayer):
+    """Tops: data (N, C, H, W) less the mean, label (N, 1, H, W), data_dim (N, 1, 1, 2).
+
+    Source: DeepLab v2 image_seg_data_layer.cpp.
+    """
+
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        op = self.spec.options(ops.ImageSegData)
+        transforms = op.mirror or (self.in_training and op.crop[0] > 0)
+        return Streams(
+            thread, self.spec.dialect, transforms=transforms, orders=op.shuffle,
+            skips=op.rand_skip > 0,
+        )  # fmt: skip
+
+    def open(self) -> ImageSegReader:
+        op = self.spec.options(ops.ImageSegData)
+        if op.mean_file:
+            message = f"mean_file '{op.mean_file}': only mean_value is read here"
+            raise LayerError(self.spec.name, self.spec.type, message)
+        transform = Transform(
+            mean_values=op.mean_values, scale=op.scale, crop_height=op.crop[0],
+            crop_width=op.crop[1], mirror=op.mirror, scale_factors=op.scale_factors,
+        )  # fmt: skip
+        return ImageSegReader(
+            op.source, op.root_folder, batch_size=op.batch_size,
+            label_type=cast("LabelType", op.label_type), has_label=op.has_label,
+            ignore_label=op.ignore_label, transform=transform, phase=self.spec.phase,
+            new_height=op.new_height, new_width=op.new_width, is_color=op.is_color,
+            shuffle=op.shuffle,
+            rng=self.streams.transformer, shuffle_rng=self.streams.order,
+            skip=self.streams.skipped % op.rand_skip if op.rand_skip else 0,
+        )  # fmt: skip
+
+
+@register_layer("WindowData")
+class WindowData(SourceLayer):
+    """Tops: data (N, 3, crop, crop) and label (N,), background first.
+
+    Source: BVLC/caffe window_data_layer.cpp.
+    """
+
+    def seeds(self, thread: CaffeRandom | None) -> Streams:
+        transforms = self.spec.options(ops.WindowData).transform.draws(self.spec.phase)
+        return Streams(thread, self.spec.dialect, transforms=transforms, orders=True)
+
+    def open(self) -> WindowReader:
+        op = self.spec.options(ops.WindowData)
+        return WindowReader(op, self.transformer(op.transform).mean, self.streams.order)

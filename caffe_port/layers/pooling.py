@@ -1,4 +1,4 @@
-"""Pooling: Caffe's windows, which torch's agree with only in part."""
+"""Modules: windows without weights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.layers._registry import Layer, register_layer
-from caffe_port.spec.ops.pooling import Pooling as Options
+from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.spec.ops import pooling as ops
 
 _FLT_MAX = torch.finfo(torch.float32).max
 
 
-def _frame(x: Tensor, op: Options, fill: float) -> tuple[Tensor, tuple[int, int]]:
+def _frame(x: Tensor, op: ops.Pooling, fill: float) -> tuple[Tensor, tuple[int, int]]:
     """Pads so that every window of Caffe's lies inside: left as told, right as far as needed."""
     kernel = op.window(tuple(x.shape))
     out = op.top_shapes([tuple(x.shape)])[0][2:]
@@ -26,7 +26,7 @@ def _frame(x: Tensor, op: Options, fill: float) -> tuple[Tensor, tuple[int, int]
     return padded[..., : used[0], : used[1]], kernel
 
 
-def max_pool(x: Tensor, op: Options) -> tuple[Tensor, Tensor]:
+def max_pool(x: Tensor, op: ops.Pooling) -> tuple[Tensor, Tensor]:
     """Maximum of each window and its index in the bottom's plane.
 
     Padding never wins: the frame is -FLT_MAX, which is also what Caffe gives for a window that
@@ -47,7 +47,7 @@ def max_pool(x: Tensor, op: Options) -> tuple[Tensor, Tensor]:
     return top, torch.where(inside, row * x.shape[3] + column, -1)
 
 
-def ave_pool(x: Tensor, op: Options) -> Tensor:
+def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
     """Average of each window: padding counts, what hangs over beyond the padding does not.
 
     A window that starts behind the padding has an area below 0 and the sum 0, which gives 0 or -0.
@@ -69,7 +69,7 @@ def ave_pool(x: Tensor, op: Options) -> Tensor:
     return sums / (areas[0][:, None] * areas[1][None, :]).to(x.dtype)
 
 
-def _is_torchs(x: Tensor, op: Options) -> bool:
+def _is_torchs(x: Tensor, op: ops.Pooling) -> bool:
     """Whether torch's own windows are Caffe's, which saves making a frame."""
     kernel = op.window(tuple(x.shape))
     sizes = [
@@ -91,7 +91,7 @@ class Pooling(Layer):
     """MAX or AVE pooling; a second top of MAX holds the indices."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        (x,), op = bottoms, self.spec.options(Options)
+        (x,), op = bottoms, self.spec.options(ops.Pooling)
         if len(self.spec.tops) == 1 and _is_torchs(x, op):
             pool = functional.avg_pool2d if op.method == "AVE" else functional.max_pool2d
             return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=True),)
@@ -99,3 +99,56 @@ class Pooling(Layer):
             return (ave_pool(x, op),)
         top, mask = max_pool(x, op)
         return (top, mask.to(x.dtype))[: len(self.spec.tops)]
+
+
+@register_layer("SPP")
+class SPP(Layer):
+    """Pools in 1 x 1, 2 x 2, 4 x 4, .. bins and joins the levels, flattened.
+
+    A single level stays (N, C, 1, 1). Source: BVLC/caffe spp_layer.cpp; the method is He et al.,
+    Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition, 2014.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.SPP)
+        (x,) = bottoms
+        with named(self.spec):
+            levels = op.levels(tuple(x.shape))
+        pooled = [
+            ave_pool(x, level) if op.method == "AVE" else max_pool(x, level)[0] for level in levels
+        ]
+        if len(pooled) == 1:
+            return (pooled[0],)
+        return (torch.cat([level.flatten(1) for level in pooled], 1),)
+
+
+def normalize_within_channel(x: Tensor, op: ops.LRN) -> Tensor:
+    """x * (1 + alpha * average of squares around it) ^ -beta.
+
+    The average is AVE pooling's, so at the border it divides by the padded window. k is not used.
+
+    Args:
+        x: (N, C, H, W).
+        op: options.
+    Source: BVLC/caffe lrn_layer.cpp, WithinChannelForward.
+    """
+    size, pad = op.local_size, (op.local_size - 1) // 2
+    window = ops.Pooling("AVE", (size, size), (1, 1), (pad, pad), ceil=True)
+    return x * (ave_pool(x.square(), window) * op.alpha + 1).pow(-op.beta)
+
+
+@register_layer("LRN")
+class LRN(Layer):
+    """Across channels torch's function is Caffe's: alpha / size inside the sum, k added.
+
+    Source: BVLC/caffe lrn_layer.cpp.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.LRN)
+        (x,) = bottoms
+        if op.within:
+            return (normalize_within_channel(x, op),)
+        width = op.width(x.shape[1])
+        alpha = op.alpha * width / op.local_size
+        return (functional.local_response_norm(x, width, alpha, op.beta, op.k),)

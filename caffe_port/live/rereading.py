@@ -18,18 +18,16 @@ from torch.nn import functional
 
 from caffe_port.errors import LayerError
 from caffe_port.labels import divisor
-from caffe_port.layers._classes import by_item
-from caffe_port.layers._overwritten import Elementwise
 from caffe_port.layers._registry import Layer
+from caffe_port.layers.losses import by_item
+from caffe_port.layers.neurons import Elementwise
 from caffe_port.layers.pooling import ave_pool
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops._recurrent import Recurrent
-from caffe_port.spec.ops.eltwise import Eltwise
-from caffe_port.spec.ops.lrn import LRN
-from caffe_port.spec.ops.mvn import MVN
-from caffe_port.spec.ops.pooling import Pooling
-from caffe_port.spec.ops.sigmoid_cross_entropy_loss import SigmoidCrossEntropyLoss
-from caffe_port.spec.ops.softmax import Softmax
+from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.losses import SigmoidCrossEntropyLoss, Softmax
+from caffe_port.spec.ops.normalization import MVN
+from caffe_port.spec.ops.pooling import LRN, Pooling
+from caffe_port.spec.ops.recurrent import Recurrent
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from caffe_port.live.blob import Blob
 from caffe_port.live.blob_vec import BlobVec
 from caffe_port.net import Net
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops.hinge_loss import HingeLoss
+from caffe_port.spec.ops.losses import HingeLoss
 
 # bottoms, parameters by name, tops
 _Taped: TypeAlias = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from caffe_port.spec.ops.dropout import Dropout
+from caffe_port.spec.ops.neurons import Dropout
 
 #: Layers that only hand blobs around: a net of one other layer counts as a single layer.
 PLUMBING = frozenset({"Input", "Split", "Silence", "ImageSegData", "DummyData"})

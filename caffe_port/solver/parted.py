@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
-from caffe_port.layers.batch_norm import BatchNorm, channel_mean
-from caffe_port.layers.dropout import Dropout
+from caffe_port.layers.neurons import Dropout
+from caffe_port.layers.normalization import BatchNorm, channel_mean
 from caffe_port.net import Net
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.ranks import Ranks
 from caffe_port.solver.steps import Step
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops.batch_norm import BatchNorm as BatchNormOptions
-from caffe_port.spec.ops.softmax_with_loss import SoftmaxWithLoss
+from caffe_port.spec.ops.losses import SoftmaxWithLoss
+from caffe_port.spec.ops.normalization import BatchNorm as BatchNormOptions
 
 
 class _Gather(torch.autograd.Function):

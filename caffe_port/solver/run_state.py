@@ -18,8 +18,8 @@ import torch
 
 from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import digest, read_bytes, write_text
-from caffe_port.layers._source import SourceLayer
-from caffe_port.layers.mat_write import MatWrite
+from caffe_port.layers.data import SourceLayer
+from caffe_port.layers.files import MatWrite
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale
 from caffe_port.solver.source_state import SourceState, encoded, set_encoded

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.layers.dropout import Dropout
+from caffe_port.layers.neurons import Dropout
 from caffe_port.solver.steps import Step, Tensors
 
 _Context = contextlib.AbstractContextManager[None]

@@ -15,8 +15,8 @@ from caffe_port.data.hdf5 import Hdf5Reader
 from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.layers._source import SourceLayer
-from caffe_port.layers.hdf5_data import HDF5Data
+from caffe_port.layers.data import SourceLayer
+from caffe_port.layers.files import HDF5Data
 
 _LISTS = (ImageReader, ImageSegReader)
 RandomState = tuple[npt.NDArray[np.uint32], int]

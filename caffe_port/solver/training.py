@@ -17,7 +17,7 @@ import torch
 
 from caffe_port.errors import UsageError
 from caffe_port.files import atomic_path, expect_writable
-from caffe_port.layers.dropout import Dropout
+from caffe_port.layers.neurons import Dropout
 from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.locks import locked

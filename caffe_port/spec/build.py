@@ -25,7 +25,7 @@ from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
-from caffe_port.spec.ops.fed_data import FedData
+from caffe_port.spec.ops.inputs import FedData
 from caffe_port.spec.rules import filter_layers, included, left_out, places
 from caffe_port.spec.sharing import Sharing
 from caffe_port.spec.splits import insert_splits

@@ -17,9 +17,9 @@ from typing import TypeAlias
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops import Op, Shape
 from caffe_port.spec.ops._base import expect
-from caffe_port.spec.ops._conv import Windowed
-from caffe_port.spec.ops.crop import Crop
+from caffe_port.spec.ops.filters import Windowed
 from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops.resampling import Crop
 
 AxisMap: TypeAlias = tuple[Fraction, Fraction]
 _IDENTITY: AxisMap = (Fraction(1), Fraction(0))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.coordinates import axis_map
-from caffe_port.spec.ops.interp import Interp
+from caffe_port.spec.ops.resampling import Interp
 from caffe_port.unravel.points import Points
 
 Shapes = Mapping[str, tuple[int, ...]]

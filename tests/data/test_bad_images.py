@@ -13,7 +13,7 @@ from caffe_port.data.pictures import write_labels
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError
-from caffe_port.spec.ops._transform import Transform as ImageTransform
+from caffe_port.spec.ops.data import Transform as ImageTransform
 
 GOOD = ("a", "d", "e")
 

@@ -10,7 +10,7 @@ from caffe_port.data.image import ImageReader, read_image, read_labelled
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError, UsageError
-from caffe_port.spec.ops._transform import Transform
+from caffe_port.spec.ops.data import Transform
 
 
 @pytest.fixture

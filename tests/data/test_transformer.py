@@ -9,7 +9,7 @@ from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._transform import Transform
+from caffe_port.spec.ops.data import Transform
 
 ITEM = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 

@@ -16,7 +16,7 @@ from caffe_port.data.window import WindowReader, fit_window
 from caffe_port.data.window_file import read_windows
 from caffe_port.errors import DataError
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops.window_data import WindowData
+from caffe_port.spec.ops.data import WindowData
 
 FILE = """# 0
 /a.png

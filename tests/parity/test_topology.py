@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from caffe_port.parity.topology import study
-from caffe_port.spec.ops.dropout import Dropout
+from caffe_port.spec.ops.neurons import Dropout
 from tests.parity.fake import LAYERS, FakeLayer
 
 

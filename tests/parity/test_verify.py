@@ -11,7 +11,7 @@ from caffe_port.errors import ParityError
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.recording import read_recording
 from caffe_port.parity.verify import verify
-from caffe_port.spec.ops.dropout import Dropout
+from caffe_port.spec.ops.neurons import Dropout
 from tests.goldens_dir import SHAPES
 from tests.parity.fake import LAYERS, FakeLayer, FakeNet, record, recorded_arrays, write_folder
 

@@ -10,7 +10,7 @@ import pytest
 from caffe_port.errors import LayerError, UnsupportedLayerError, speaking
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops import Op, _base, register_op
-from caffe_port.spec.ops.fed_data import FedData
+from caffe_port.spec.ops.inputs import FedData
 from tests.spec.making import INPUT, layer, spec_of
 
 FOREIGN = layer("d", "AnnotatedData", "", "data label", "data_param { batch_size: 4 }")

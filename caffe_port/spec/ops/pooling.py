@@ -1,4 +1,4 @@
-"""Pooling, with Caffe's output size."""
+"""Options and shapes: windows without weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 @register_op
 @dataclass(frozen=True)
 class Pooling(Op):
-    """Options of Pooling. Source: BVLC/caffe pooling_layer.cpp, LayerSetUp and Reshape.
+    """Pooling, with Caffe's output size.
+
+    Source: BVLC/caffe pooling_layer.cpp, LayerSetUp and Reshape.
 
     Attributes:
         method: 'MAX' or 'AVE'.
@@ -112,3 +114,105 @@ def _two(o: PoolingParameter, one: str, height: str, width: str, default: int) -
         return (value, value)
     expect(o.HasField(height) and o.HasField(width), f"{height} and {width} go together")
     return (getattr(o, height), getattr(o, width))
+
+
+@register_op
+@dataclass(frozen=True)
+class SPP(Op):
+    """SPP: spatial pyramid pooling. Source: BVLC/caffe spp_layer.cpp.
+
+    Attributes:
+        pyramid_height: levels; level l has 2^l x 2^l bins.
+        method: 'MAX' or 'AVE'.
+    """
+
+    type = "SPP"
+    chooses = True
+
+    pyramid_height: int
+    method: str
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> SPP:
+        options = layer.spp_param
+        method = caffe_pb2.SPPParameter.PoolMethod.Name(options.pool)
+        expect(
+            options.pyramid_height >= 1,
+            f"pyramid_height is {options.pyramid_height}; expected 1 or more",
+        )
+        expect(method != "STOCHASTIC", "STOCHASTIC pooling; Caffe has it on GPUs only")
+        return cls(options.pyramid_height, method)
+
+    def levels(self, bottom: Shape) -> list[Pooling]:
+        """The pooling of each level, whose windows together cover a bottom (N, C, H, W)."""
+        expect(len(bottom) == 4, f"a bottom of shape {bottom}; expected (N, C, H, W)")
+        return [self._level(2**level, bottom) for level in range(self.pyramid_height)]
+
+    def _level(self, bins: int, bottom: Shape) -> Pooling:
+        layer = caffe_pb2.LayerParameter()
+        pooling = layer.pooling_param
+        kinds = caffe_pb2.PoolingParameter
+        pooling.pool = kinds.AVE if self.method == "AVE" else kinds.MAX
+        kernel = [-(-size // bins) for size in bottom[2:]]
+        # a window is its own stride; both sides get half of what the windows hang over
+        pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, bottom[2:], strict=True)]
+        pooling.kernel_h, pooling.kernel_w = pooling.stride_h, pooling.stride_w = kernel
+        pooling.pad_h, pooling.pad_w = pad
+        try:
+            return Pooling.parse(layer)
+        except ValueError as error:
+            message = f"{bins} x {bins} bins do not fit a bottom of shape {bottom}: {error}"
+            raise ValueError(message) from error
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shapes = [level.top_shapes(bottoms)[0] for level in self.levels(bottoms[0])]
+        if len(shapes) == 1:  # a single level stays as it is pooled
+            return shapes
+        return [(bottoms[0][0], sum(math.prod(shape[1:]) for shape in shapes))]
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0][2:])
+
+
+@register_op
+@dataclass(frozen=True)
+class LRN(Op):
+    """LRN: local response normalization. Source: BVLC/caffe lrn_layer.cpp, LayerSetUp.
+
+    Attributes:
+        local_size: channels, or pixels per side, of a neighbourhood; odd.
+        alpha, beta: of (k + alpha * mean of squares) ^ beta.
+        k: used across channels only; within a channel it is 1.
+        within: whether the neighbourhood lies within a channel.
+    """
+
+    type = "LRN"
+    option_ranges = {"alpha": (0, 2), "beta": (0.2, 1.5), "k": (0.5, 2)}
+
+    local_size: int
+    alpha: float
+    beta: float
+    k: float
+    within: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> LRN:
+        o = layer.lrn_param
+        expect(o.local_size % 2 == 1, f"local_size is {o.local_size}; expected an odd number")
+        within = o.norm_region == caffe_pb2.LRNParameter.WITHIN_CHANNEL
+        return cls(o.local_size, o.alpha, o.beta, o.k, within)
+
+    def width(self, channels: int) -> int:
+        """How many of so many channels a neighbourhood across them can hold: odd."""
+        return min(self.local_size, max(2 * channels - 1, 1))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        expect(len(bottoms[0]) == 4, f"a bottom of shape {bottoms[0]}; expected (N, C, H, W)")
+        return [bottoms[0]]
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0]) * self.local_size ** (2 if self.within else 1)
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        # across channels Caffe keeps one running sum, which every channel enters and leaves
+        return self.local_size**2 if self.within else 2 * bottoms[0][1]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from caffe_port.spec.ops._conv import Filtered, Window
+from caffe_port.spec.ops.filters import Filtered, Window
 from caffe_port.unravel.rules._axes import coordinates
 from caffe_port.unravel.rules._registry import Passage, Shift
 

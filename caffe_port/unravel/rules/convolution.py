@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from caffe_port.spec.ops._conv import Filtered, Window
+from caffe_port.spec.ops.filters import Filtered, Window
 from caffe_port.unravel.rules._axes import coordinates, every, flat
 from caffe_port.unravel.rules._filters import read_filters, shifts
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule

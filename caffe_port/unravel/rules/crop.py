@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.spec.ops.crop import Crop as Options
+from caffe_port.spec.ops.resampling import Crop as Options
 from caffe_port.unravel.rules._axes import coordinates, every, flat
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_port.spec.ops.eltwise import Eltwise as Options
+from caffe_port.spec.ops.arithmetic import Eltwise as Options
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 
 

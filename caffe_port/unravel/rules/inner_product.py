@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from caffe_port.spec.ops.inner_product import InnerProduct as Options
+from caffe_port.spec.ops.filters import InnerProduct as Options
 from caffe_port.unravel.rules._axes import coordinates, every, flat
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules._windows import Chosen, batches, strongest

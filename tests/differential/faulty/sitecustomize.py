@@ -13,8 +13,7 @@ from typing import Any
 sys.path.insert(0, os.environ["FAULTY_ROOT"])
 
 from caffe_port.errors import UsageError
-from caffe_port.layers.relu import ReLU
-from caffe_port.layers.tanh import TanH
+from caffe_port.layers.neurons import ReLU, TanH
 from caffe_port.live.net import Net
 from caffe_port.pycaffe import alias
 from caffe_port.solver.solver import Solver

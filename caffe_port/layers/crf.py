@@ -1,0 +1,110 @@
+"""Modules: refinement of scores along the edges of the image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_port.errors import LayerError, UsageError
+from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.spec.ops import crf as ops
+
+
+@register_layer("DenseCRF")
+class DenseCRF(Layer):
+    """Has no backward, as in DeepLab. Source: DeepLab v2 densecrf_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        from caffe_port.crf import CRFParameters
+        from caffe_port.crf.layer_math import dense_crf_forward
+
+        op = self.spec.options(ops.DenseCRF)
+        arrays = [b.detach().float().cpu().numpy() for b in bottoms]
+        data = arrays[2] if len(arrays) == 3 else None
+        try:
+            parameters = CRFParameters(
+                op.pos_w, op.pos_xy_std, op.bi_w, op.bi_xy_std, op.bi_rgb_std, op.max_iter
+            )
+            q = dense_crf_forward(arrays[0], arrays[1], data, parameters, op.output_probability)
+        except UsageError as error:
+            raise LayerError(self.spec.name, self.spec.type, str(error)) from error
+        return (torch.from_numpy(q).to(bottoms[0]),)
+
+
+class _Weight(torch.autograd.Function):
+    """exp(a (1 + b gradient)) within [least, 1]; DeepLab's diff knows nothing of the limits."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, a: float, b: float, least: float) -> Tensor:
+        weight = (a * (1 + gradient * b)).exp().clamp(min=least).clamp(max=1)
+        ctx.save_for_backward(weight)
+        ctx.slope = a * b
+        return weight
+
+    @staticmethod
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        return ctx.slope * weight * diffs[0], None, None, None
+
+
+def _sweep(x: Tensor, weight: Tensor, axis: int) -> Tensor:
+    """Filters along an axis, forth and back: each value moves towards its neighbour's."""
+    lines, weights = list(x.unbind(axis)), weight.unbind(axis)
+    for i in range(1, len(lines)):
+        lines[i] = lines[i] + weights[i] * (lines[i - 1] - lines[i])
+    for i in range(len(lines) - 2, -1, -1):
+        lines[i] = lines[i] + weights[i + 1] * (lines[i + 1] - lines[i])
+    return torch.stack(lines, axis)
+
+
+def domain_transform(x: Tensor, gradient: Tensor, op: ops.DomainTransform) -> Tensor:
+    """Recursive filter whose neighbours weigh less where the reference gradient is large.
+
+    Args:
+        x: (C, H, W).
+        gradient: (H, W), the reference gradient, 0 or more.
+        op: options.
+    Returns:
+        (C, H, W).
+    Source: DeepLab v2 domain_transform_layer.cpp; Gastal and Oliveira, Domain Transform for
+        Edge-Aware Image and Video Processing, 2011; Chen et al., Semantic Image Segmentation with
+        Task-Specific Edge Detection Using CNNs and a Discriminatively Trained Domain Transform,
+        2016.
+    """
+    if x.numel() == 0:
+        return x
+    for iteration in range(op.num_iter):
+        a = -math.sqrt(2) / op.sigma(iteration)
+        weight: Tensor = _Weight.apply(  # type: ignore[no-untyped-call]
+            gradient, a, op.spatial_sigma / op.range_sigma, op.min_weight
+        )
+        x = _sweep(x, weight[None].expand_as(x), 2)
+        x = _sweep(x, weight[None].expand_as(x), 1)
+    return x
+
+
+@register_layer("DomainTransform")
+class DomainTransform(Layer):
+    """Bottoms: x (N, C, H, W), reference gradient (N, 1, H, W), real (height, width) of each item.
+
+    What lies outside the real area stays as it is.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.DomainTransform)
+        x, gradient, sizes = bottoms
+        items = []
+        for item, reference, size in zip(x, gradient, sizes.detach().flatten(1), strict=True):
+            height, width = int(size[0]), int(size[1])
+            with named(self.spec):
+                if not (0 <= height <= item.shape[1] and 0 <= width <= item.shape[2]):
+                    raise ValueError(
+                        f"size {height} x {width}; expected at most {tuple(item.shape[1:])}"
+                    )
+            inside = domain_transform(item[:, :height, :width], reference[0, :height, :width], op)
+            right = torch.cat([inside, item[:, :height, width:]], 2)
+            items.append(torch.cat([right, item[:, height:]], 1))
+        return (torch.stack(items) if items else x.clone(),)

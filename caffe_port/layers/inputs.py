@@ -1,0 +1,171 @@
+"""Modules: blobs that the user or the prototxt fills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from caffe_port.data import rng
+from caffe_port.data.streams import Streams
+from caffe_port.data.transformer import Floats, Transformer
+from caffe_port.errors import LayerError
+from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.layers.fillers import fill
+from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops import inputs as ops
+
+
+@register_layer("Input")
+class Input(Layer):
+    """Has nothing to compute. Source: BVLC/caffe input_layer.hpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        """Raises LayerError: its tops have to be given to the net."""
+        tops = ", ".join(f"'{top}'" for top in self.spec.tops)
+        raise LayerError(self.spec.name, self.spec.type, f"no data given for {tops}")
+
+
+@register_layer("DummyData")
+class DummyData(Layer):
+    """Fills its tops anew at every forward pass.
+
+    Random numbers come from Caffe's generator if the net was built under one
+    (caffe_port.data.rng), else from torch's.
+
+    Source: BVLC/caffe dummy_data_layer.cpp.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.random = rng.current()
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.DummyData)
+        tops = []
+        # the shapes of the spec, which the caller may have replaced
+        for shape, filler in zip(self.spec.top_shapes, op.fillers, strict=True):
+            top = torch.empty(shape)
+            with named(self.spec):
+                fill(top, filler, self.random)
+            tops.append(top)
+        return tuple(tops)
+
+
+@register_layer("MemoryData")
+class MemoryData(Layer):
+    """Tops: data (N, C, H, W) and label (N, 1, 1, 1), which is (N,) until the first pass.
+
+    ``reset`` hands over arrays, ``add`` pictures that are transformed.
+
+    Source: BVLC/caffe memory_data_layer.cpp.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        self.options = op = spec.options(ops.MemoryData)
+        self.batch_size = op.batch_size
+        draws = op.transform.draws(spec.phase)
+        self._streams = Streams(rng.current(), spec.dialect, transforms=draws, prefetches=False)
+        self._transformer: Transformer | None = None
+        self._data: Floats | None = None
+        self._labels: Floats = np.zeros(0, np.float32)
+        self._place, self._unread = 0, False
+
+    def reset(self, data: Floats, labels: Floats) -> None:
+        """Serves these arrays from now on, without copying or transforming them.
+
+        Args:
+            data: (n, C, H, W) float32, n a multiple of the batch size.
+            labels: n float32 numbers, of any shape.
+        Raises:
+            LayerError: arrays of another dtype, shape or number.
+        """
+        wanted = self.options.shape
+        if data.dtype != np.float32 or labels.dtype != np.float32:
+            raise self._wrong(f"arrays of {data.dtype} and {labels.dtype}; expected float32")
+        if data.shape[1:] != wanted:
+            raise self._wrong(f"data of shape {data.shape}; expected (n, {str(wanted)[1:]}")
+        if labels.size != len(data):
+            raise self._wrong(f"{labels.size} labels for {len(data)} items")
+        if len(data) == 0 or len(data) % self.batch_size:
+            raise self._wrong(
+                f"{len(data)} items; expected a multiple of the batch size {self.batch_size}"
+            )
+        self._data, self._labels, self._place = data, labels.reshape(-1), 0
+        self._unread = False
+
+    def add(self, pictures: Sequence[npt.NDArray[np.generic]], labels: Sequence[float]) -> None:
+        """Transforms pictures and serves them (AddMatVector and AddDatumVector).
+
+        Args:
+            pictures: (C, H, W) each, uint8 or float32; a multiple of the batch size.
+            labels: one per picture.
+        Raises:
+            LayerError: what was added before has not been served yet, or ``reset`` would refuse.
+            DataError: a picture that the transformation does not fit.
+        """
+        if self._unread:
+            raise self._wrong("what was added before must be served first")
+        if not pictures:
+            raise self._wrong("there is no picture to add")
+        if self._transformer is None:
+            self._transformer = Transformer(
+                self.options.transform, self.spec.phase, self._streams.transformer
+            )
+        made = [self._transformer(p, f"picture {i}") for i, p in enumerate(pictures)]
+        for i, picture in enumerate(made):
+            if picture.shape != self.options.shape:
+                raise self._wrong(
+                    f"picture {i} becomes {picture.shape}; expected {self.options.shape}"
+                )
+        self.reset(np.stack(made), np.asarray(labels, np.float32))
+        self._unread = True
+
+    def set_batch_size(self, size: int) -> None:
+        """Changes the number of items per batch.
+
+        Raises:
+            LayerError: a size below 1, or that does not divide what is there, or added pictures
+                have not been served yet.
+        """
+        if self._unread:
+            raise self._wrong("what was added must be served before the batch size changes")
+        held = 0 if self._data is None else len(self._data)
+        if size < 1 or held % size:
+            raise self._wrong(f"batch size {size} for {held} items")
+        self.batch_size, self._place = size, 0
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        if self._data is None:
+            raise self._wrong("no data yet; hand it over with set_input_arrays")
+        part = slice(self._place, self._place + self.batch_size)
+        # copies: the arrays stay the caller's
+        data = torch.from_numpy(self._data[part].copy())
+        label = torch.from_numpy(self._labels[part].copy()).view(-1, 1, 1, 1)
+        self._place = (self._place + self.batch_size) % len(self._data)
+        self._unread = self._unread and self._place != 0
+        return data, label
+
+    def _wrong(self, message: str) -> LayerError:
+        return LayerError(self.spec.name, self.spec.type, message)
+
+
+@register_layer("Parameter")
+class Parameter(Layer):
+    """Its top is the parameter, diff included. Source: BVLC/caffe parameter_layer.hpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        return (self.param("weight"),)
+
+
+class FedData(Layer):
+    """Never runs: a net leaves it out where one of its tops is given."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        tops = ", ".join(f"'{top}'" for top in self.spec.tops)
+        message = f"its code is not run here: give the data of its tops {tops} as inputs"
+        raise LayerError(self.spec.name, self.spec.type, message)

@@ -1,0 +1,131 @@
+"""Modules: blobs of another height and width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.spec.ops import resampling as ops
+
+
+@register_layer("Interp")
+class Interp(Layer):
+    """Crops, then resizes with corner on corner; torch's arithmetic is DeepLab's.
+
+    Source: DeepLab v2 interp_layer.cpp, interp.cpp.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.Interp)
+        (x,) = bottoms
+        size = op.top_shapes([tuple(x.shape)])[0][2:]
+        begin, height, width = -op.pad_beg, x.shape[2] + op.pad_end, x.shape[3] + op.pad_end
+        x = x[:, :, begin:height, begin:width]
+        if tuple(x.shape[2:]) == size:
+            return (x.clone(),)
+        if x.dtype == torch.float64:
+            return (_resized_exactly(x, size),)
+        return (functional.interpolate(x, size, mode="bilinear", align_corners=True),)
+
+
+def _resized_exactly(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """In float64, at the positions that Caffe computes in float32: they belong to its definition.
+
+    torch would compute the positions in float64 too, which moves them by up to 1e-6 of a map.
+    """
+    rows, columns = (_weights(x.shape[2 + i], size[i]).to(x.device) for i in (0, 1))
+    return torch.einsum("oh,nchw,pw->ncop", rows, x, columns)
+
+
+def _weights(size: int, wanted: int) -> Tensor:
+    """Bilinear weights as a matrix (wanted, size), float64."""
+    ratio = np.float32(size - 1) / np.float32(wanted - 1) if wanted > 1 else np.float32(0)
+    positions = ratio * np.arange(wanted, dtype=np.float32)
+    first = positions.astype(np.int64)
+    share = (positions - first.astype(np.float32)).astype(np.float64)
+    weights = np.zeros((wanted, size))
+    places = np.arange(wanted)
+    weights[places, first] = 1 - share
+    weights[places, np.minimum(first + 1, size - 1)] += share
+    return torch.from_numpy(weights)
+
+
+@register_layer("Crop")
+class Crop(Layer):
+    """Source: BVLC/caffe crop_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.Crop)
+        x, reference = bottoms
+        kept = op.ranges(tuple(x.shape), tuple(reference.shape))
+        return (x[tuple(slice(start, start + size) for start, size in kept)],)
+
+
+class _Unpool(torch.autograd.Function):
+    """Writes each value to its index; of several for one place the last stays.
+
+    Each of them gets that place's diff all the same, as upstream; autograd of a scatter would too,
+    but torch leaves open which of them it writes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(index)
+        # the position of the last value for each place decides, so the order of writing does not
+        position = torch.arange(values.shape[1], device=values.device).expand_as(index)
+        last = index.new_full((len(index), size), -1)
+        last.scatter_reduce_(1, index, position, "amax")
+        found = values.gather(1, last.clamp(min=0))
+        return torch.where(last >= 0, found, torch.zeros_like(found))
+
+    @staticmethod
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        (index,) = ctx.saved_tensors
+        return diffs[0].gather(1, index), None, None
+
+
+def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
+    """Zeros, with x's values at the places a mask names.
+
+    Args:
+        x: (N, C, H, W).
+        mask: (N, C, H, W) of row * width + column in the top's plane, as MAX pooling's second top.
+        height, width: of the top.
+    Returns:
+        (N, C, height, width).
+    Raises:
+        ValueError: an index outside of the plane.
+    Source: alexgkendall/caffe-segnet upsample_layer.cpp; Badrinarayanan et al., SegNet, 2015.
+    """
+    index = mask.detach().long().flatten(0, 1).flatten(1)
+    wrong = (index < 0) | (index >= height * width)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"the mask holds index {int(index[wrong][0])}, the top {height} x {width} places; "
+            "scale or size must give back the size of what the pooling layer read"
+        )
+    top = _Unpool.apply(x.flatten(0, 1).flatten(1), index, height * width)  # type: ignore[no-untyped-call]
+    unpooled: Tensor = top.reshape(*x.shape[:2], height, width)
+    return unpooled
+
+
+@register_layer("Upsample")
+class Upsample(Layer):
+    """Source: alexgkendall/caffe-segnet upsample_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        """Bottoms: data and mask.
+
+        Raises:
+            LayerError: the mask names places that the top does not have.
+        """
+        op = self.spec.options(ops.Upsample)
+        x, mask = bottoms
+        (shape,) = op.top_shapes([tuple(x.shape), tuple(mask.shape)])
+        with named(self.spec):
+            return (unpool(x, mask, shape[2], shape[3]),)

@@ -1,0 +1,144 @@
+"""Modules: training from labels of whole images (DeepLab's weak supervision)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caffe_port.labels import checked
+from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.spec.ops import weak_labels as ops
+
+
+def unique_labels(labels: Tensor, op: ops.UniqueLabel) -> Tensor:
+    """The labels of one item, ascending, and the forced ones, filled up with -1.
+
+    Args:
+        labels: any shape.
+        op: options.
+    Returns:
+        (max_labels,).
+    Raises:
+        ValueError: there are more than max_labels.
+    Source: DeepLab v2 unique_label_layer.cpp, Forward_cpu.
+    """
+    ignored = labels.new_tensor(op.ignore_labels)
+    counted = labels.flatten()[~torch.isin(labels.flatten(), ignored)]
+    found: Tensor = torch.unique(torch.cat([counted, labels.new_tensor(op.force_labels)]))
+    if len(found) > op.max_labels:
+        raise ValueError(f"{len(found)} different labels; max_labels is {op.max_labels}")
+    return torch.cat([found, labels.new_full((op.max_labels - len(found),), -1)])
+
+
+@register_layer("UniqueLabel")
+class UniqueLabel(Layer):
+    """Has no backward, as in DeepLab."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.UniqueLabel)
+        labels = bottoms[0].detach()
+        with named(self.spec):
+            lists = [unique_labels(item, op) for item in labels]
+        found = torch.stack(lists) if lists else labels.new_empty(0, op.max_labels)
+        return (found[:, :, None, None],)
+
+
+def channel_bias(labels: Tensor, counted: Tensor, scores: Tensor, op: ops.BiasChannel) -> Tensor:
+    """What is added to ``scores``.
+
+    IMAGE: each label of an item raises its channel everywhere, label 0 by bg_bias, others by
+    fg_bias. PIXEL: each pixel's label raises its channel there by fg_bias; with a background, every
+    counted pixel raises the background by bg_bias, and nothing else where it is the label.
+
+    Args:
+        labels: (N, L) int64, or (N, H, W) for PIXEL.
+        counted: like ``labels``, bool.
+        scores: (N, C, H, W).
+        op: options.
+    Returns:
+        (N, C, 1, 1), or (N, C, H, W).
+    Source: DeepLab v2 bias_channel_layer.cpp, Forward_cpu.
+    """
+    foreground = counted.to(scores.dtype) * op.fg_bias
+    if op.label_type == "IMAGE":
+        each = torch.where(labels == 0, counted.to(scores.dtype) * op.bg_bias, foreground)
+        return scores.new_zeros(scores.shape[:2]).scatter_add(1, labels, each)[..., None, None]
+    if op.background is not None:
+        foreground = foreground.masked_fill(labels == op.background, 0)
+    bias = torch.zeros_like(scores).scatter_add(1, labels[:, None], foreground[:, None])
+    if op.background is not None:
+        bias[:, op.background] += counted * op.bg_bias
+    return bias
+
+
+@register_layer("BiasChannel")
+class BiasChannel(Layer):
+    """Bottoms: scores, labels. The scores' diff passes unchanged."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.BiasChannel)
+        scores, labels = bottoms
+        labels = labels.flatten(1) if op.label_type == "IMAGE" else labels[:, 0]
+        with named(self.spec):
+            label, counted = checked(labels, scores.shape[1], op.ignore_labels)
+        return (scores + channel_bias(label, counted, scores.detach(), op),)
+
+
+def _suppress(scores: Tensor, labels: Sequence[int], margin: float) -> Tensor:
+    """Presses absent labels that beat the weakest present one below it."""
+    absent = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    absent[list(labels)] = False
+    weakest = scores[list(labels)].amin(0)
+    return torch.where(absent[:, None] & (scores > weakest), weakest - margin, scores)
+
+
+def adapt(scores: Tensor, labels: Sequence[int], op: ops.AdaptiveBiasChannel) -> Tensor:
+    """Shifts the channels of the present labels of one item.
+
+    num_iter times, label by label: the n-th smallest of (maximum over present labels - score) is
+    added to the label's channel, n being its portion of the pixels, and the maximum is taken anew.
+    At last all channels are lowered together so that the mean of the maximum stays what it was.
+
+    Upstream goes through several foreground labels in an order that the C library's generator
+    shuffles, so its result cannot be had again; here the order is ascending.
+
+    Args:
+        scores: (C, P), P pixels.
+        labels: the present labels, ascending.
+        op: options.
+    Returns:
+        (C, P).
+    Source: DeepLab v2 adaptive_bias_channel_layer.cpp, Forward_cpu.
+    """
+    if not labels:
+        return scores
+    scores = _suppress(scores, labels, op.margin_others) if op.suppress_others else scores.clone()
+    best = scores[list(labels)].amax(0)
+    before = best.double().mean()
+    pixels = scores.shape[1]
+    for _ in range(op.num_iter):
+        for label in labels:
+            portion = op.bg_portion if label == 0 else op.fg_portion
+            # the product is float32's; a portion of 1 reads beyond the last pixel upstream
+            nth = min(int(torch.tensor(portion, dtype=torch.float32) * pixels), pixels - 1)
+            scores[label] += (best - scores[label]).sort().values[nth]
+            best = torch.maximum(best, scores[label])
+    return scores + (before - best.double().mean()).to(scores.dtype)
+
+
+@register_layer("AdaptiveBiasChannel")
+class AdaptiveBiasChannel(Layer):
+    """Bottoms: scores, the labels of each item (-1 is none). Has no backward, as in DeepLab."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.AdaptiveBiasChannel)
+        scores, labels = bottoms[0].detach(), bottoms[1].flatten(1)
+        with named(self.spec):
+            label, present = checked(labels, scores.shape[1], (-1,))
+        items = [
+            adapt(item.flatten(1), sorted(tags[there].tolist()), op).reshape(item.shape)
+            for item, tags, there in zip(scores, label, present, strict=True)
+        ]
+        return (torch.stack(items) if items else scores.clone(),)

@@ -1,0 +1,132 @@
+"""Options and shapes: refinement of scores along the edges of the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class DenseCRF(Op):
+    """DenseCRF as a layer (DeepLab v2; v1 differs by a constant per pixel).
+
+    Source: DeepLab v2 densecrf_layer.cpp.
+
+    Attributes:
+        max_iter: mean field iterations.
+        pos_w, pos_xy_std: weights and widths of the Gaussian kernels.
+        bi_w, bi_xy_std, bi_rgb_std: weights and widths of the bilateral kernels.
+        output_probability: probabilities, or their logarithm.
+    """
+
+    type = "DenseCRF"
+    option_ranges = {
+        "max_iter": (0, 3),
+        "pos_xy_std": (1, 20),
+        "bi_xy_std": (1, 20),
+        "bi_rgb_std": (1, 20),
+        "pos_w": (0, 5),
+        "bi_w": (0, 5),
+    }
+    remark = "Each item of a batch has its own colours; upstream takes the first item's."
+    bottoms = (2, 3)
+    fixed_bottoms = frozenset({0, 1, 2})
+
+    max_iter: int
+    pos_w: tuple[float, ...]
+    pos_xy_std: tuple[float, ...]
+    bi_w: tuple[float, ...]
+    bi_xy_std: tuple[float, ...]
+    bi_rgb_std: tuple[float, ...]
+    output_probability: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> DenseCRF:
+        o = layer.dense_crf_param
+        position, bilateral = len(o.pos_w), len(o.bi_w)
+        expect(len(o.pos_xy_std) == position, f"{len(o.pos_xy_std)} pos_xy_std, {position} pos_w")
+        expect(
+            len(o.bi_xy_std) == bilateral == len(o.bi_rgb_std),
+            f"{len(o.bi_xy_std)} bi_xy_std, {len(o.bi_rgb_std)} bi_rgb_std, {bilateral} bi_w; "
+            "expected one of each per kernel",
+        )
+        return cls(
+            o.max_iter, tuple(o.pos_w), tuple(o.pos_xy_std), tuple(o.bi_w), tuple(o.bi_xy_std),
+            tuple(o.bi_rgb_std), o.output_probability,
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores = bottoms[0]
+        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+        sizes = bottoms[1]
+        expect(sizes == (scores[0], 1, 1, 2), f"data_dim of shape {sizes}; expected (N, 1, 1, 2)")
+        if len(bottoms) == 3:
+            data, wanted = bottoms[2], (scores[0], 3, *scores[2:])
+            grey = "; of a grey image, repeat the channel" if data[1:2] == (1,) else ""
+            expect(data == wanted, f"data of shape {data}; expected {wanted}{grey}")
+        expect(
+            not self.bi_w or len(bottoms) == 3, "bilateral kernels need the data as third bottom"
+        )
+        return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        height, width = bottoms[0][2:]
+        return Values(1, min(height, width), whole=True) if index == 1 else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class DomainTransform(Op):
+    """DomainTransform: edge-preserving smoothing. Source: DeepLab v2 domain_transform_layer.cpp.
+
+    Attributes:
+        num_iter: iterations of four passes each.
+        spatial_sigma, range_sigma: widths in pixels and in values of the reference gradient.
+        min_weight: the least weight of a neighbour.
+    """
+
+    type = "DomainTransform"
+    bottoms = (3, 3)
+    fixed_bottoms = frozenset({2})
+
+    num_iter: int
+    spatial_sigma: float
+    range_sigma: float
+    min_weight: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> DomainTransform:
+        o = layer.domain_transform_param
+        expect(o.num_iter > 0, f"num_iter is {o.num_iter}; expected 1 or more")
+        expect(o.spatial_sigma > 0, f"spatial_sigma is {o.spatial_sigma}; expected more than 0")
+        expect(o.range_sigma > 0, f"range_sigma is {o.range_sigma}; expected more than 0")
+        expect(o.min_weight >= 0, f"min_weight is {o.min_weight}; expected 0 or more")
+        return cls(o.num_iter, o.spatial_sigma, o.range_sigma, o.min_weight)
+
+    def sigma(self, iteration: int) -> float:
+        """The spatial width of one iteration; their squares add up to spatial_sigma's."""
+        share = math.ldexp(1, -(iteration + 1)) / math.sqrt(1 - math.ldexp(1, -2 * self.num_iter))
+        return self.spatial_sigma * math.sqrt(3) * share
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        x, gradient, sizes = bottoms
+        expect(len(x) == 4, f"a bottom of shape {x}; expected (N, C, H, W)")
+        wanted = (x[0], 1, *x[2:])
+        expect(gradient == wanted, f"a gradient of shape {gradient}; expected {wanted}")
+        expect(
+            len(sizes) > 1 and sizes[0] == x[0] and math.prod(sizes[1:]) >= 2,
+            f"sizes of shape {sizes}; expected ({x[0]}, 1, 1, 2)",
+        )
+        return [x]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        height, width = bottoms[0][2:]
+        return Values(1, min(height, width), whole=True) if index == 2 else Values()
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return self.num_iter * sum(bottoms[0][2:])

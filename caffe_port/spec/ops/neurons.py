@@ -1,0 +1,319 @@
+"""Options and shapes: layers that compute each element from the same element of the bottom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, above_zero, expect, register_op
+
+
+@register_op
+@dataclass(frozen=True)
+class ReLU(Op):
+    """ReLU, plain and leaky. Source: BVLC/caffe relu_layer.cpp."""
+
+    type = "ReLU"
+    in_place = True
+    kink_at_zero = True
+
+    negative_slope: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> ReLU:
+        return cls(layer.relu_param.negative_slope)
+
+
+@register_op
+@dataclass(frozen=True)
+class PReLU(Op):
+    """PReLU: ReLU with learned slopes for negative values.
+
+    Source: BVLC/caffe prelu_layer.cpp, LayerSetUp.
+
+    Attributes:
+        channel_shared: whether one slope serves all channels.
+        filler: the slopes' start, 0.25 unless given.
+    """
+
+    type = "PReLU"
+    in_place = True
+    kink_at_zero = True
+
+    channel_shared: bool
+    filler: caffe_pb2.FillerParameter
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> PReLU:
+        o = layer.prelu_param
+        quarter = caffe_pb2.FillerParameter(type="constant", value=0.25)
+        return cls(o.channel_shared, o.filler if o.HasField("filler") else quarter)
+
+    def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
+        shape = () if self.channel_shared else bottoms[0][1:2]
+        return [ParamShape("weight", shape, self.filler)]
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        expect(len(bottoms[0]) >= 2, f"a bottom of shape {bottoms[0]}; expected (N, C, ...)")
+        return [bottoms[0]]
+
+
+@register_op
+@dataclass(frozen=True)
+class ELU(Op):
+    """ELU: exponential linear unit. Source: BVLC/caffe elu_layer.cpp.
+
+    Attributes:
+        alpha: minus the limit for large negative values.
+    """
+
+    type = "ELU"
+    in_place = True
+    kink_at_zero = True
+
+    alpha: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> ELU:
+        return cls(layer.elu_param.alpha)
+
+
+@register_op
+@dataclass(frozen=True)
+class Swish(Op):
+    """Swish: x / (1 + exp(-beta x)). Source: BVLC/caffe swish_layer.cpp.
+
+    Attributes:
+        beta: the sigmoid's steepness.
+    """
+
+    type = "Swish"
+    in_place = True
+
+    beta: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Swish:
+        return cls(layer.swish_param.beta)
+
+
+@register_op
+@dataclass(frozen=True)
+class Sigmoid(Op):
+    """Sigmoid has no options. Source: BVLC/caffe sigmoid_layer.cpp."""
+
+    type = "Sigmoid"
+    in_place = True
+
+
+@register_op
+@dataclass(frozen=True)
+class TanH(Op):
+    """TanH has no options. Source: BVLC/caffe tanh_layer.cpp."""
+
+    type = "TanH"
+    in_place = True
+
+
+@register_op
+@dataclass(frozen=True)
+class BNLL(Op):
+    """BNLL has no options. Source: BVLC/caffe bnll_layer.cpp."""
+
+    type = "BNLL"
+    in_place = True
+
+
+@register_op
+@dataclass(frozen=True)
+class AbsVal(Op):
+    """AbsVal has no options. Source: BVLC/caffe absval_layer.cpp, LayerSetUp."""
+
+    type = "AbsVal"
+    chooses = True
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> AbsVal:
+        expect(layer.top[:1] != layer.bottom[:1], "top equals bottom; AbsVal never works in place")
+        return cls()
+
+
+@register_op
+@dataclass(frozen=True)
+class Power(Op):
+    """Power: (shift + scale x) ^ power. Source: BVLC/caffe power_layer.cpp.
+
+    Attributes:
+        power, scale, shift: of (shift + scale x) ^ power.
+    """
+
+    type = "Power"
+    in_place = True
+    option_ranges = {"power": (-2, 3)}
+
+    power: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Power:
+        o = layer.power_param
+        return cls(o.power, o.scale, o.shift)
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values() if self.power in (0, 1, 2, 3) else above_zero(self.scale, self.shift)
+
+
+@register_op
+@dataclass(frozen=True)
+class Exp(Op):
+    """Exp: base ^ (shift + scale x). Source: BVLC/caffe exp_layer.cpp, LayerSetUp.
+
+    Attributes:
+        inner: of outer * exp(inner * x); log(base) * scale.
+        outer: base ^ shift; infinite where that is beyond all numbers.
+    """
+
+    type = "Exp"
+    in_place = True
+    option_ranges = {"base": (0.2, 3), "scale": (-1, 1), "shift": (-1, 1)}
+
+    inner: float
+    outer: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Exp:
+        o = layer.exp_param
+        log_base = read_log_base(o.base)
+        try:
+            outer = math.exp(log_base * o.shift)
+        except OverflowError:
+            outer = math.inf
+        return cls(log_base * o.scale, outer)
+
+
+def read_log_base(base: float) -> float:
+    """Logarithm of a base, where -1 stands for e."""
+    expect(base == -1 or 0 < base < math.inf, f"base is {base}; expected a number above 0, or -1")
+    return 1.0 if base == -1 else math.log(base)
+
+
+@register_op
+@dataclass(frozen=True)
+class Log(Op):
+    """Log: logarithm of shift + scale x. Source: BVLC/caffe log_layer.cpp, LayerSetUp.
+
+    Attributes:
+        log_base: natural logarithm of the base; 1 for the default base e.
+        scale, shift: of log(shift + scale x).
+    """
+
+    type = "Log"
+    in_place = True
+    option_ranges = {"base": (1.5, 10)}
+
+    log_base: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Log:
+        o = layer.log_param
+        expect(o.base != 1, "base is 1, which no logarithm has")
+        return cls(read_log_base(o.base), o.scale, o.shift)
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return above_zero(self.scale, self.shift)
+
+
+@register_op
+@dataclass(frozen=True)
+class Clip(Op):
+    """Clip: values limited to a range. Source: BVLC/caffe clip_layer.cpp.
+
+    Attributes:
+        low, high: the range, both ends included; where low is above high, low wins.
+    """
+
+    type = "Clip"
+    in_place = True
+    chooses = True
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Clip:
+        o = layer.clip_param
+        expect(o.HasField("min") and o.HasField("max"), "clip_param needs both min and max")
+        return cls(o.min, o.max)
+
+
+@register_op
+@dataclass(frozen=True)
+class Threshold(Op):
+    """Threshold: 1 above a value, else 0. Source: BVLC/caffe threshold_layer.cpp.
+
+    Attributes:
+        threshold: what a value must exceed.
+    """
+
+    type = "Threshold"
+    in_place = True
+    discrete = True
+    fixed_bottoms = frozenset({0})
+
+    threshold: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Threshold:
+        return cls(layer.threshold_param.threshold)
+
+
+@register_op
+@dataclass(frozen=True)
+class Dropout(Op):
+    """Dropout.
+
+    Attributes:
+        ratio: the share of elements set to 0, 0 <= ratio < 1.
+        in_test: whether elements are dropped in phase TEST too (Bayesian SegNet's
+            sample_weights_test).
+        scale_train: whether what is kept is scaled up where elements are dropped; False (Faster
+            R-CNN) scales all elements down where none is.
+
+    Source: BVLC/caffe dropout_layer.cpp; alexgkendall/caffe-segnet and rbgirshick/caffe-fast-rcnn
+    for their options.
+    """
+
+    type = "Dropout"
+    remark = "Also Bayesian SegNet's sample_weights_test and Faster R-CNN's scale_train."
+    in_place = True
+
+    ratio: float
+    in_test: bool = False
+    scale_train: bool = True
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Dropout:
+        o = layer.dropout_param
+        ratio = o.dropout_ratio
+        expect(0 <= ratio < 1, f"dropout_ratio is {ratio}; expected 0 or more and less than 1")
+        return cls(ratio, o.sample_weights_test, o.scale_train)
+
+    def drops(self, phase: str) -> bool:
+        """Whether elements are dropped in that phase."""
+        return phase == "TRAIN" or self.in_test
+
+    @property
+    def scale(self) -> float:
+        """What kept elements are multiplied by; in float32, as Caffe's member scale_ is."""
+        return float(np.float32(1.0 / (1.0 - self.ratio)))
+
+    def keeps_values(self, phase: str) -> bool:
+        """Whether the top equals the bottom in that phase."""
+        return not self.drops(phase) and self.scale_train

@@ -1,0 +1,150 @@
+"""Options and shapes: training from labels of whole images (DeepLab's weak supervision)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops.losses import class_indices, label_map, labels_of_items
+
+
+@register_op
+@dataclass(frozen=True)
+class UniqueLabel(Op):
+    """UniqueLabel: which labels a label map holds. Source: DeepLab v2 unique_label_layer.cpp.
+
+    Attributes:
+        max_labels: room for so many; the rest is -1.
+        ignore_labels: labels left out.
+        force_labels: labels listed whether present or not.
+    """
+
+    type = "UniqueLabel"
+    discrete = True
+    fixed_bottoms = frozenset({0})
+
+    max_labels: int
+    ignore_labels: tuple[int, ...]
+    force_labels: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> UniqueLabel:
+        o = layer.unique_label_param
+        forced = tuple(sorted(set(o.force_label)))
+        expect(
+            o.max_labels > len(forced),
+            f"max_labels is {o.max_labels}; expected more than the {len(forced)} forced labels",
+        )
+        return cls(o.max_labels, tuple(sorted(set(o.ignore_label))), forced)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        labels = bottoms[0]
+        expect(
+            len(labels) == 4 and labels[1] == 1,
+            f"labels of shape {labels}; expected (N, 1, H, W)",
+        )
+        return [(labels[0], self.max_labels, 1, 1)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(self.max_labels, self.ignore_labels)
+
+
+@register_op
+@dataclass(frozen=True)
+class BiasChannel(Op):
+    """BiasChannel: scores raised where labels say so. Source: DeepLab v2 bias_channel_layer.cpp.
+
+    Attributes:
+        bg_bias, fg_bias: added to the background's and to another label's score.
+        ignore_labels: labels that do nothing, -1 among them.
+        label_type: 'IMAGE' (labels of the whole item) or 'PIXEL' (a label map).
+        background: for PIXEL, the label that every counted pixel raises too, or None.
+    """
+
+    type = "BiasChannel"
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
+
+    bg_bias: float
+    fg_bias: float
+    ignore_labels: frozenset[int]
+    label_type: str
+    background: int | None
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> BiasChannel:
+        o = layer.bias_channel_param
+        expect(o.bg_bias >= 0, f"bg_bias is {o.bg_bias}; expected 0 or more")
+        expect(o.fg_bias >= 0, f"fg_bias is {o.fg_bias}; expected 0 or more")
+        named = o.HasField("background_label") or o.HasField("bg_bias")
+        return cls(
+            o.bg_bias, o.fg_bias, frozenset({-1, *o.ignore_label}),
+            caffe_pb2.BiasChannelParameter.LabelType.Name(o.label_type),
+            o.background_label if named else None,
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms
+        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+        if self.label_type == "IMAGE":
+            # v1 and v2 read the number of labels off the second axis
+            labels_of_items(scores, labels)
+            return [scores]
+        label_map(scores, labels)
+        expect(
+            self.background is None or 0 <= self.background < scores[1],
+            f"background_label is {self.background}; expected 0 to {scores[1] - 1}",
+        )
+        return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], self.ignore_labels) if index else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class AdaptiveBiasChannel(Op):
+    """AdaptiveBiasChannel: scores shifted until each present label wins its share of pixels.
+
+    Source: DeepLab v2 adaptive_bias_channel_layer.cpp.
+
+    Attributes:
+        num_iter: rounds over the labels.
+        bg_portion, fg_portion: the share of pixels that label 0 and any other label is to win.
+        suppress_others: whether absent labels are pressed below the present ones first.
+        margin_others: how far below.
+    """
+
+    type = "AdaptiveBiasChannel"
+    remark = "Several foreground tags are taken in ascending order; upstream shuffles them."
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({0, 1})
+
+    num_iter: int
+    bg_portion: float
+    fg_portion: float
+    suppress_others: bool
+    margin_others: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> AdaptiveBiasChannel:
+        o = layer.adaptive_bias_channel_param
+        expect(o.num_iter > 0, f"num_iter is {o.num_iter}; expected 1 or more")
+        expect(o.margin_others >= 0, f"margin_others is {o.margin_others}; expected 0 or more")
+        for name, portion in (("bg_portion", o.bg_portion), ("fg_portion", o.fg_portion)):
+            expect(0 <= portion <= 1, f"{name} is {portion}; expected 0 to 1")
+        return cls(o.num_iter, o.bg_portion, o.fg_portion, o.suppress_others, o.margin_others)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms
+        expect(
+            len(scores) == 4 and scores[1] > 1 and scores[2] * scores[3] > 0,
+            f"scores of shape {scores}; expected (N, C, H, W) with two channels or more",
+        )
+        labels_of_items(scores, labels)
+        return [scores]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return class_indices(bottoms[0][1], (-1,)) if index else Values()
