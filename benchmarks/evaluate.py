@@ -22,10 +22,10 @@ from benchmarks.measure import report, versions
 from benchmarks.nets import with_random_weights
 from caffe_port.crf import PRESETS, CRFParameters
 from caffe_port.data.voc import VOCItem, voc_items
-from caffe_port.evaluation.cores import cores
 from caffe_port.evaluation.makers import CRFMaker, NetMaker
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.settings import Network, Settings
+from caffe_port.evaluation.workers import cores
 
 ROOT = Path(__file__).parent.parent
 SHAPES = ROOT / "examples" / "shapes_voc"

@@ -30,7 +30,7 @@ import torch
 import caffe_port
 from benchmarks.measure import RESULTS, interleave, report, summary, versions
 from benchmarks.nets import with_random_weights
-from caffe_port.inference.options import has_type
+from caffe_port.inference.planner import has_type
 from caffe_port.net import Net
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "forward.svg"

@@ -15,7 +15,7 @@ from caffe_port.proto import read_net_text, read_solver_text
 from caffe_port.proto.printer import print_text
 from caffe_port.sniff import HDF5_SIGNATURE, ZIP_SIGNATURE, is_text, read_head, seems_to_be
 from caffe_port.spec import NetSpec
-from caffe_port.spec.fields import check_fields
+from caffe_port.spec.names import check_fields
 from caffe_port.weights import read_mean, read_weights
 from caffe_port.weights.blobproto import is_blob
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state

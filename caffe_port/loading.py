@@ -13,7 +13,7 @@ from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.sniff import ZIP_SIGNATURE, is_safetensors, read_head
 from caffe_port.spec import NetSpec
-from caffe_port.spec.fields import check_fields
+from caffe_port.spec.names import check_fields
 from caffe_port.weights import WeightFile, read_weights
 
 _Path = str | os.PathLike[str]

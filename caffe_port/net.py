@@ -18,14 +18,14 @@ from caffe_port.layers.data import label_place
 from caffe_port.layers.fillers import fill
 from caffe_port.plan import Plan, make_plan
 from caffe_port.spec import LayerSpec, NetSpec
-from caffe_port.spec.memory import check_memory
 from caffe_port.spec.ops.python_layer import one_net
+from caffe_port.spec.sharing import check_memory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from caffe_port.inference import Optimized
-    from caffe_port.inference.options import Precision
+    from caffe_port.inference.planner import Precision
     from caffe_port.weights import StoredLayer
     from caffe_port.weights.matching import Match
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from caffe_port.errors import FormatError
 from caffe_port.files import write_text
 from caffe_port.proto import caffe_pb2, read_net_text, read_solver
-from caffe_port.proto.binary_tables import is_v1_only
 from caffe_port.proto.printer import print_text
+from caffe_port.proto.renumber import is_v1_only
 from caffe_port.proto.unknown import UnknownWord
 from caffe_port.sniff import is_text, read_head
 
@@ -54,8 +54,7 @@ def upgrade_file(
 
 def _upgrade_binary(source: _Path, target: _Path, dialect: str | None) -> list[str]:
     from caffe_port.proto.binary import read_net_binary
-    from caffe_port.weights.caffemodel import read_caffemodel
-    from caffe_port.weights.caffemodel_writer import write_caffemodel
+    from caffe_port.weights.caffemodel import read_caffemodel, write_caffemodel
 
     stored = read_caffemodel(source)
     net = read_net_binary(source, dialect)

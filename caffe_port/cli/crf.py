@@ -76,7 +76,7 @@ def command(
     """
     from caffe_port.crf.programs import DEFAULTS, find_items, find_kind, refine_items, unfinished
     from caffe_port.errors import UsageError
-    from caffe_port.evaluation.cores import cores
+    from caffe_port.evaluation.workers import cores
     from caffe_port.locks import locked
 
     which: Kind = kind or find_kind(features)

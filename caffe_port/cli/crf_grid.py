@@ -80,9 +80,8 @@ def command(
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
-    from caffe_port.evaluation.cores import cores
-    from caffe_port.evaluation.crf_grid import Grid, mean_ious, search
-    from caffe_port.evaluation.crf_grid_report import write_report
+    from caffe_port.evaluation.crf_grid import Grid, mean_ious, search, write_report
+    from caffe_port.evaluation.workers import cores
     from caffe_port.files import expect_writable
 
     for name in ("best.json", "grid.json", "report.html"):
@@ -119,8 +118,7 @@ def _chosen(
 def _show(grid: Any, scores: Any) -> None:
     from rich.table import Table
 
-    from caffe_port.evaluation.crf_grid import AXES
-    from caffe_port.evaluation.crf_grid_report import best_first
+    from caffe_port.evaluation.crf_grid import AXES, best_first
     from caffe_port.printing import console
 
     table = Table(*AXES, "mean IoU, %", title="best settings")

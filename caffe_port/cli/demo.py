@@ -46,7 +46,7 @@ def command(out: Path, example: Path | None, jobs: int | None) -> None:
     130 interrupted.
     """
     from caffe_port.evaluation.example import Example, find_example
-    from caffe_port.evaluation.lock import locked
+    from caffe_port.evaluation.store import locked
 
     with locked(out):
         equal = _demo(Example(example or find_example()), out, jobs)

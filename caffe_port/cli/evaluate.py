@@ -143,9 +143,9 @@ def command(**options: Unpack[Options]) -> None:
 
 def _evaluate(options: Options, ranks: Ranks) -> None:
     from caffe_port.data.voc import voc_items
-    from caffe_port.evaluation.lock import locked
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.progress import shown_progress
+    from caffe_port.evaluation.store import locked
     from caffe_port.stalls import Waiting
 
     settings = _settings(options)
@@ -206,8 +206,7 @@ def _report(
 
 def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, object]]:
     """The section and the entry of the report's two files."""
-    from caffe_port.evaluation.trimap import trimap_curves
-    from caffe_port.evaluation.trimap_report import trimap_json, trimap_section
+    from caffe_port.evaluation.trimap import trimap_curves, trimap_json, trimap_section
 
     curves = trimap_curves(result, settings)
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}

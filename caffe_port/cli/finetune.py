@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe_port.finetuning.results import Results
-    from caffe_port.finetuning.trial import Trial
+    from caffe_port.finetuning.scoring import Trial
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -114,8 +114,7 @@ def command(**options: Unpack[Options]) -> None:
 
 def _work(options: Options) -> list[Trial]:
     """All runs."""
-    from caffe_port.finetuning.composed import Changes
-    from caffe_port.finetuning.data import find_images
+    from caffe_port.finetuning.composed import Changes, find_images
     from caffe_port.finetuning.experiment import make_trials
     from caffe_port.finetuning.prepare import make_setting
     from caffe_port.finetuning.variants import find_variants
@@ -153,8 +152,7 @@ def _write(work: list[Trial], options: Options) -> None:
 
 
 def _report(results: Results, options: Options) -> None:
-    from caffe_port.finetuning.document import fill_document
-    from caffe_port.finetuning.report import remarks, terminal_tables, write_report
+    from caffe_port.finetuning.report import fill_document, remarks, terminal_tables, write_report
     from caffe_port.finetuning.tables import all_tables
     from caffe_port.printing import console
 

@@ -53,9 +53,9 @@ def command(
     Exit status: 0 done, 1 some images could not be scored (they are named), 2 nothing could.
     """
     from caffe_port.data.voc import voc_items
-    from caffe_port.evaluation.cores import cores
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.scoring import find_kind, score
+    from caffe_port.evaluation.workers import cores
     from caffe_port.files import expect_writable
 
     if report is not None:

@@ -9,10 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from caffe_port.data.c_library import CLibraryRandom
-from caffe_port.data.list_file import list_lines
-from caffe_port.data.listed import named
+from caffe_port.data.list_file import list_lines, named
 from caffe_port.data.pictures import PathLike
+from caffe_port.data.rng import CLibraryRandom
 from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError
 from caffe_port.files import open_regular

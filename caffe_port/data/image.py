@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_port.data.list_file import list_lines, warn_of_missing_labels, whole_number
-from caffe_port.data.listed import Listed, named
+from caffe_port.data.list_file import (
+    Listed,
+    list_lines,
+    named,
+    warn_of_missing_labels,
+    whole_number,
+)
+from caffe_port.data.opencv import resize_linear
 from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
-from caffe_port.data.resize import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError

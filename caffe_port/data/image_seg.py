@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.image import read_image
-from caffe_port.data.list_file import list_words, warn_of_missing_labels
-from caffe_port.data.listed import Listed, named
+from caffe_port.data.list_file import Listed, list_words, named, warn_of_missing_labels
+from caffe_port.data.opencv import resize_linear, resize_nearest
 from caffe_port.data.pictures import Bytes, PathLike, read_labels
-from caffe_port.data.resize import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError
 

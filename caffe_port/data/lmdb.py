@@ -1,20 +1,23 @@
-"""Reading LMDB databases, as Caffe's tools write them.
-
-LMDB's own library maps the file and trusts it: a database that was cut short ends the process.
-This reader checks every page against the file, and takes no lock.
-"""
+"""LMDB files, read and written."""
 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from caffe_port.data.pictures import PathLike
-from caffe_port.errors import DataError
-from caffe_port.files import open_regular
+from caffe_port.errors import DataError, UsageError
+from caffe_port.files import atomic_path, open_regular
+
+# Reading LMDB databases, as Caffe's tools write them.
+#
+# LMDB's own library maps the file and trusts it: a database that was cut short ends the process.
+# This reader checks every page against the file, and takes no lock.
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
@@ -115,3 +118,164 @@ class LmdbFile:
 
     def _broken(self, offset: int, what: str) -> DataError:
         return DataError(f"{self.path}: byte {offset}: {what}; the database is damaged")
+
+
+# Writing LMDB databases that Caffe reads, from records in the order of their keys.
+#
+# Since nothing is ever changed, the tree is built from below: full leaves first, then the branches
+# over them.
+
+_PAGE_SIZE, _HEADER = 4096, 16
+_LARGEST_NODE = 2038  # larger ones would not fit twice into a page
+_LONGEST_KEY = 511
+_LARGEST_VALUE = 2**32 - 1
+_INTEGER_KEY = 0x08  # the table of free pages has such keys
+_NONE = 2**64 - 1
+_TREE = struct.Struct("<IHHQQQQQ")
+_Child = tuple[bytes, int]  # first key below a page, the page
+
+
+def write_lmdb(folder: PathLike, records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Makes a database, all of it or nothing.
+
+    Args:
+        folder: made; it must not exist.
+        records: keys and values, keys ascending.
+    Returns:
+        How many there were.
+    Raises:
+        UsageError: the folder exists; a key that is not larger than the one before, or that is
+            empty or longer than 511 bytes; a value of 4 GB.
+        OSError: it cannot be written.
+    Source: OpenLDAP LMDB 0.9, mdb.c: MDB_page, MDB_node, MDB_meta, mdb_node_add.
+    """
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        raise UsageError(f"{os.fspath(folder)}: exists already; choose another name") from None
+    try:
+        with (
+            atomic_path(Path(folder) / "data.mdb") as temporary,
+            temporary.open("wb") as stream,
+        ):
+            return _Writer(stream).write(records)
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(folder)
+        raise
+
+
+class _Writer:
+    """Writes the pages of one database."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._pages = stream, 2
+        self._counts = {_BRANCH: 0, _LEAF: 0, _OVERFLOW: 0}
+
+    def write(self, records: Iterable[tuple[bytes, bytes]]) -> int:
+        """Writes everything; returns the number of records."""
+        self._stream.write(bytes(2 * _PAGE_SIZE))
+        self._entries, last = 0, b""
+
+        def nodes() -> Iterator[tuple[bytes, bytes]]:
+            nonlocal last
+            for key, value in records:
+                _check(key, last, value)
+                self._entries, last = self._entries + 1, key
+                yield key, self._leaf_node(key, value)
+
+        level = self._level(_LEAF, nodes())
+        depth = 1 if level else 0
+        while len(level) > 1:
+            children = [
+                (key, _branch_node(b"" if i == 0 else key, page))
+                for i, (key, page) in enumerate(level)
+            ]
+            level, depth = self._level(_BRANCH, iter(children)), depth + 1
+        self._stream.seek(0)
+        self._stream.write(self._meta(0, 0, _NONE))
+        self._stream.write(self._meta(1, depth, level[0][1] if level else _NONE))
+        return self._entries
+
+    def _leaf_node(self, key: bytes, value: bytes) -> bytes:
+        size = len(value)
+        flags, held = 0, value
+        if _NODE.size + len(key) + size > _LARGEST_NODE:
+            flags, held = _BIG, struct.pack("<Q", self._overflow(value))
+        return _NODE.pack(size & 0xFFFF, size >> 16, flags, len(key)) + key + held
+
+    def _overflow(self, value: bytes) -> int:
+        count = (_HEADER - 1 + len(value)) // _PAGE_SIZE + 1
+        page = self._pages
+        self._stream.write(struct.pack("<QHHI", page, 0, _OVERFLOW, count) + value)
+        self._stream.write(bytes(count * _PAGE_SIZE - _HEADER - len(value)))
+        self._pages += count
+        self._counts[_OVERFLOW] += count
+        return page
+
+    def _level(self, kind: int, nodes: Iterator[tuple[bytes, bytes]]) -> list[_Child]:
+        """Writes the pages of one level; returns what the level above needs."""
+        children: list[_Child] = []
+        waiting: list[bytes] = []
+        first, room = b"", _PAGE_SIZE - _HEADER
+        for key, node in nodes:
+            padded = node + bytes(len(node) % 2)
+            if len(padded) + 2 > room:
+                children.append((first, self._page(kind, waiting)))
+                waiting, room = [], _PAGE_SIZE - _HEADER
+                # the leftmost key of a branch page is not looked at, and left out
+                padded = _first_of_page(kind, padded)
+            if not waiting:
+                first = key
+            waiting.append(padded)
+            room -= len(padded) + 2
+        if waiting:
+            children.append((first, self._page(kind, waiting)))
+        return children
+
+    def _page(self, kind: int, nodes: list[bytes]) -> int:
+        """Writes a page: the places of its nodes in front, the nodes at the end."""
+        places, upper = [], _PAGE_SIZE
+        for node in nodes:
+            upper -= len(node)
+            places.append(upper)
+        lower = _HEADER + 2 * len(nodes)
+        page = self._pages
+        self._stream.write(struct.pack("<QHHHH", page, 0, kind, lower, upper))
+        self._stream.write(struct.pack(f"<{len(places)}H", *places) + bytes(upper - lower))
+        self._stream.write(b"".join(reversed(nodes)))
+        self._pages += 1
+        self._counts[kind] += 1
+        return page
+
+    def _meta(self, number: int, depth: int, root: int) -> bytes:
+        free = _TREE.pack(_PAGE_SIZE, _INTEGER_KEY, 0, 0, 0, 0, 0, _NONE)
+        used = [0, 0, 0, 0]
+        if root != _NONE:
+            used = [*self._counts.values(), self._entries]
+        main = _TREE.pack(0, 0, depth, *used, root)
+        last = self._pages - 1 if number else 1
+        head = struct.pack("<QHHHH", number, 0, _META_PAGE, 0, 0)
+        size = max(2**20, self._pages * _PAGE_SIZE)
+        head += struct.pack("<IIQQ", _MAGIC, _VERSION, 0, size)
+        return (head + free + main + struct.pack("<QQ", last, number)).ljust(_PAGE_SIZE, b"\0")
+
+
+def _branch_node(key: bytes, page: int) -> bytes:
+    low, high, more = page & 0xFFFF, page >> 16 & 0xFFFF, page >> 32
+    return _NODE.pack(low, high, more, len(key)) + key
+
+
+def _first_of_page(kind: int, node: bytes) -> bytes:
+    if kind == _LEAF:
+        return node
+    return node[:6] + b"\0\0"
+
+
+def _check(key: bytes, last: bytes, value: bytes) -> None:
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise UsageError(f"key {key[:80]!r} of {len(key)} bytes; expected 1 to {_LONGEST_KEY}")
+    if key <= last:
+        raise UsageError(f"key {key[:80]!r} after {last[:80]!r}; keys must ascend")
+    if len(value) > _LARGEST_VALUE:
+        raise UsageError(f"the value of {key[:80]!r} has {len(value)} bytes, over LMDB's limit")

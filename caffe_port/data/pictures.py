@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data import opencv_color
+from caffe_port.data import opencv
 from caffe_port.errors import DataError
 from caffe_port.files import atomic_path, read_bytes
 
@@ -83,7 +83,7 @@ def decode_picture(content: bytes, where: str, color: bool | None = None) -> Byt
         DataError: as for ``read_rgb``.
     """
     picture = _decoded(content, where, "L" if color is False else None)
-    if color is None and opencv_color.is_16_bit(picture):
+    if color is None and opencv.is_16_bit(picture):
         raise DataError(f"{where}: expected 8 bits a channel, found mode {picture.mode}")
     if color is False or (color is None and picture.mode in ("1", "L")):
         return _grey(where, picture)[:, :, None]
@@ -291,7 +291,7 @@ def _pixels(picture: Image.Image, mode: str) -> Bytes:
 def _rgb(where: PathLike, picture: Image.Image) -> Bytes:
     """Red, green, blue as OpenCV makes them. The picture is closed."""
     try:
-        found = opencv_color.to_rgb(picture)
+        found = opencv.to_rgb(picture)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if found is None:
@@ -304,7 +304,7 @@ def _grey(where: PathLike, picture: Image.Image) -> Bytes:
     """Grey as OpenCV makes it. The picture is closed."""
     if picture.mode in ("1", "L"):
         return _pixels(picture, "L")
-    if opencv_color.is_16_bit(picture):
-        return opencv_color.high_bytes(picture)
+    if opencv.is_16_bit(picture):
+        return opencv.high_bytes(picture)
     format = picture.format
-    return opencv_color.grey_of(_rgb(where, picture), format)
+    return opencv.grey_of(_rgb(where, picture), format)

@@ -1,24 +1,62 @@
-"""Caffe's generator: a Mersenne Twister of which every raw 32-bit draw counts.
-
-numpy's legacy ``RandomState(seed)`` is the same generator with the same seeding, so its raw
-draws are the ones boost::mt19937 gives to Caffe.
-
-Caffe has one such generator per thread, from which fillers, data layers and dropout draw. Here a
-net draws from the one it was built under (``with seeded(CaffeRandom(seed)): ...``); without one,
-fillers and dropout use torch's generator and data layers seed themselves.
-"""
+"""Caffe's random numbers: generators and distributions."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, MutableSequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, MutableSequence
 from contextvars import ContextVar
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+# The C library's generator, from which std::random_shuffle draws.
+
 T = TypeVar("T")
+
+
+class CLibraryRandom:
+    """glibc's rand() as a process starts with it: Caffe never seeds it, so its runs are alike.
+
+    Source: glibc random_r.c, TYPE_3.
+    """
+
+    def __init__(self) -> None:
+        state = [1]
+        for _ in range(30):
+            state.append(16807 * state[-1] % (2**31 - 1))
+        self._state = deque([*state, *state[:3]], maxlen=34)
+        for _ in range(310):
+            self._next()
+
+    def _next(self) -> int:
+        value = (self._state[-31] + self._state[-3]) % 2**32
+        self._state.append(value)
+        return value
+
+    def rand(self) -> int:
+        """A number from 0 to 2^31 - 1."""
+        return self._next() >> 1
+
+    def shuffle(self, items: MutableSequence[T]) -> None:
+        """Reorders ``items`` in place as libstdc++'s random_shuffle does."""
+        for i in range(1, len(items)):
+            other = self.rand() % (i + 1)
+            items[i], items[other] = items[other], items[i]
+
+
+# Caffe's generator: a Mersenne Twister of which every raw 32-bit draw counts.
+#
+# numpy's legacy ``RandomState(seed)`` is the same generator with the same seeding, so its raw
+# draws are the ones boost::mt19937 gives to Caffe.
+#
+# Caffe has one such generator per thread, from which fillers, data layers and dropout draw. Here a
+# net draws from the one it was built under (``with seeded(CaffeRandom(seed)): ...``); without one,
+# fillers and dropout use torch's generator and data layers seed themselves.
+
 _MAX = 2**32 - 1
 
 
@@ -99,3 +137,170 @@ def seeded(random: CaffeRandom) -> Iterator[CaffeRandom]:
 def current() -> CaffeRandom | None:
     """The generator that nets are being built under, or None."""
     return _current.get()
+
+
+# Arrays of random numbers as boost makes them from Caffe's generator, bit for bit in float32.
+
+Floats = npt.NDArray[np.float32]
+Heights = npt.NDArray[np.float64]
+_Table = tuple[Floats, Heights]
+_UNIT = np.float32(2.0**-32)
+
+
+def uniform(random: CaffeRandom, count: int, low: float, high: float) -> Floats:
+    """Numbers from ``low`` to ``high``, both included.
+
+    Source: BVLC/caffe math_functions.cpp, caffe_rng_uniform; boost uniform_real.
+    """
+    first = np.float32(low)
+    end = np.nextafter(np.float32(high), np.float32(np.inf))
+    made = np.empty(0, np.float32)
+    while len(made) < count:
+        # a draw that rounds up to the end is repeated
+        values = random.draws(count - len(made)).astype(np.float32) * _UNIT * (end - first) + first
+        made = np.concatenate([made, values[values < end]])
+    return made
+
+
+def bernoulli(random: CaffeRandom, count: int, chance: float | np.float32) -> npt.NDArray[np.bool_]:
+    """True with probability ``chance``; no draws where it is 0.
+
+    Args:
+        chance: a np.float32 is compared in float32, a float in float64, as boost's template does.
+    Source: BVLC/caffe math_functions.cpp, caffe_rng_bernoulli; boost bernoulli_distribution.
+    """
+    if chance == 0:
+        return np.zeros(count, np.bool_)
+    kind = np.float32 if isinstance(chance, np.float32) else np.float64
+    highest = kind(chance) * kind(2**32 - 1)
+    kept: npt.NDArray[np.bool_] = np.less_equal(random.draws(count).astype(kind), highest)
+    return kept
+
+
+def normal(random: CaffeRandom, count: int, mean: float, std: float) -> Floats:
+    """Gaussian numbers by the ziggurat of boost 1.62 and later.
+
+    Source: BVLC/caffe math_functions.cpp, caffe_rng_gaussian; boost normal_distribution.
+    """
+    made = [_unit_normal(random, count)]
+    # each number takes one draw at least, so a block never draws too much
+    while (missing := count - sum(map(len, made))) > 0:
+        made.append(_unit_normal(random, missing))
+    return np.concatenate(made) * np.float32(std) + np.float32(mean)
+
+
+def _unit_normal(random: CaffeRandom, draws: int) -> Floats:
+    """The numbers that come of ``draws`` draws, and of as many more as the last one needs."""
+    widths, _ = _normal_table()
+    raw = random.draws(draws)
+    strip = (raw & 255) >> 1
+    sign = ((raw & 1).astype(np.float32) * 2) - 1
+    x = (raw >> 8).astype(np.float32) * np.float32(2.0**-24) * widths[strip]
+    values, used = x * sign, np.ones(draws, np.bool_)
+    place = 0  # draws before it are done
+    for slow in np.flatnonzero(x >= widths[strip + 1]):
+        if slow < place:
+            continue  # another number took this draw
+        stream = _Stream(raw, int(slow) + 1, random)
+        found = _slow_normal(stream, int(strip[slow]), x[slow])
+        used[slow] = found is not None
+        values[slow] = sign[slow] * (found if found is not None else 1)
+        used[slow + 1 : stream.place] = False
+        place = stream.place
+    numbers: Floats = values[used]
+    return numbers
+
+
+class _Stream:
+    """Draws from a block, then from the generator itself."""
+
+    def __init__(self, block: npt.NDArray[np.uint32], place: int, random: CaffeRandom) -> None:
+        self.block, self.place, self.random = block, place, random
+
+    def draw(self) -> int:
+        self.place += 1
+        if self.place <= len(self.block):
+            return int(self.block[self.place - 1])
+        return self.random.draw()
+
+    def unit(self) -> np.float32:
+        """boost's uniform_01: below 1."""
+        while True:
+            value = np.float32(self.draw()) * _UNIT
+            if value < 1:
+                return value
+
+
+def _slow_normal(stream: _Stream, strip: int, x: np.float32) -> np.float32 | None:
+    """A number of an outer part of a strip: its size, or None where it is rejected."""
+    if strip == 0:
+        return _tail(stream)
+    accepted = _height(stream, _normal_table()[1], strip) < np.float32(math.exp(-float(x * x) / 2))
+    return x if accepted else None
+
+
+def _tail(stream: _Stream) -> np.float32:
+    start = _normal_table()[0][1]
+    while True:
+        x, y = _exponential(stream) / start, _exponential(stream)
+        if 2 * y > x * x:
+            return np.float32(x + start)
+
+
+def _exponential(stream: _Stream) -> np.float32:
+    """boost's unit_exponential_distribution: a ziggurat of its own."""
+    widths, heights = _exponential_table()
+    shift = np.float32(0)
+    while True:
+        raw = stream.draw()
+        strip = raw & 255
+        x = np.float32(raw >> 8) * np.float32(2.0**-24) * widths[strip]
+        if x < widths[strip + 1]:
+            return np.float32(shift + x)
+        if strip == 0:
+            shift = np.float32(shift + widths[1])  # the tail looks like the whole
+        elif _height(stream, heights, strip) < np.float32(math.exp(-float(x))):
+            return np.float32(shift + x)
+
+
+def _height(stream: _Stream, heights: Heights, strip: int) -> np.float32:
+    """A height drawn within a strip."""
+    step = np.float32(heights[strip + 1] - heights[strip])
+    return np.float32(np.float32(heights[strip]) + stream.unit() * step)
+
+
+Curve = Callable[[float], float]
+
+
+def _table(strips: int, start: float, tail: float, density: Curve, inverse: Curve) -> _Table:
+    """Strips of equal area under a falling density.
+
+    Args:
+        start: where the lowest strip ends and the tail begins.
+        tail: the area beyond it.
+        density, inverse: y of x, and x of y.
+    Returns:
+        Widths and heights of the strips, the lowest first, and where the top is.
+    Source: Marsaglia and Tsang, The Ziggurat Method for Generating Random Variables, 2000.
+    """
+    area = start * density(start) + tail
+    widths = [area / density(start), start]
+    while len(widths) < strips:
+        widths.append(inverse(area / widths[-1] + density(widths[-1])))
+    heights = [0.0, *map(density, widths[1:]), density(0)]
+    return np.array([*widths, 0.0], np.float32), np.array(heights)
+
+
+@cache
+def _normal_table() -> _Table:
+    start = 3.4426198558966521214
+    tail = math.sqrt(math.pi / 2) * math.erfc(start / math.sqrt(2))
+    return _table(
+        128, start, tail, lambda x: math.exp(-x * x / 2), lambda y: math.sqrt(-2 * math.log(y))
+    )
+
+
+@cache
+def _exponential_table() -> _Table:
+    start = 7.69711747013104972
+    return _table(256, start, math.exp(-start), lambda x: math.exp(-x), lambda y: -math.log(y))

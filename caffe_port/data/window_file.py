@@ -1,4 +1,4 @@
-"""Window files: images and boxes in them, as R-CNN lists them for Caffe."""
+"""WindowData: windows of images, for detection."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import io
 import math
 from array import array
 from collections.abc import Iterator
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.list_file import whole_number
-from caffe_port.data.pictures import PathLike
+from caffe_port.data import list_file
+from caffe_port.data.list_file import named, whole_number
+from caffe_port.data.opencv import resize_linear
+from caffe_port.data.pictures import PathLike, read_bgr
+from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError
 from caffe_port.files import open_regular
+
+if TYPE_CHECKING:
+    from caffe_port.spec.ops.data import WindowData
+
+
+# Window files: images and boxes in them, as R-CNN lists them for Caffe.
 
 _LONGEST_LINE = 65536
 
@@ -165,3 +175,158 @@ class _Words:
         if not abs(value) <= float(np.finfo(np.float32).max):
             raise self.wrong(f"{what} is {word[:40]!r}; expected a number")
         return value
+
+
+# What a WindowData layer makes of a list of windows in images.
+
+
+class WindowReader:
+    """Batches of a WindowData layer: background windows, then objects, drawn with repetition.
+
+    Args:
+        options: of the layer.
+        mean: the mean image (C, H, W), at least as large as the crop, or None.
+        random: draws windows and flips.
+    Raises:
+        DataError: the window file is malformed, or has no object or no background window.
+    Source: BVLC/caffe window_data_layer.cpp.
+    """
+
+    def __init__(self, options: WindowData, mean: Floats | None, random: CaffeRandom) -> None:
+        self.options, self.random = options, random
+        self._passed_over = list_file.current()
+        self._objects, self._background = read_windows(
+            options.source, options.root_folder, options.fg_threshold, options.bg_threshold
+        )
+        given, crop = options.transform.mean_values, options.transform.crop_size
+        if mean is not None:
+            off = max(0, (mean.shape[2] - crop) // 2)  # upstream takes the width's for both axes
+            middle = mean[:, off : off + crop, off : off + crop]
+            if middle.shape != (3, crop, crop):
+                raise DataError(f"a mean of {mean.shape} for crops of (3, {crop}, {crop})")
+            mean = middle
+        elif len(given) not in (0, 1, 3):
+            raise DataError(f"{len(given)} mean_value for 3 channels")
+        else:
+            mean = np.array(given or (0.0,), np.float32)[:, None, None]
+        self._mean: Floats = np.broadcast_to(mean, (3, crop, crop))
+
+    def next_batch(self) -> tuple[Floats, Floats]:
+        """The next batch: data (N, 3, crop, crop), 0 beyond the image, and label (N,), float32.
+
+        Raises:
+            DataError: an image is missing or broken, or a window lies outside of it; inside
+                ``passing_over``, all of them.
+        """
+        options = self.options
+        crop, n = options.transform.crop_size, options.batch_size
+        data, label = np.zeros((n, 3, crop, crop), np.float32), np.zeros(n, np.float32)
+        objects = int(np.float32(n) * np.float32(options.fg_fraction))
+        for item in range(n):
+            windows = self._background if item < n - objects else self._objects
+            drawn = self.random.rand(len(windows))
+            mirrored = options.transform.mirror and self.random.rand(2) == 1
+            label[item] = self._place_one(data[item], windows, drawn, mirrored)
+        return data, label
+
+    def _place_one(self, top: Floats, windows: Windows, drawn: int, mirrored: bool) -> int:
+        """Warps the window that was drawn into the crop, and returns its class.
+
+        Inside ``passing_over`` the next window that can be used stands in for a bad one.
+        """
+        for i in range(len(windows)):
+            window = windows[(drawn + i) % len(windows)]
+            try:
+                self._place(top, window, mirrored)
+            except DataError as error:
+                if self._passed_over is None:
+                    raise
+                self._passed_over.note(str(error))
+            else:
+                return window.label
+        raise DataError(f"{self.options.source}: none of {len(windows)} windows can be used")
+
+    def _place(self, top: Floats, window: Window, mirrored: bool) -> None:
+        """Warps a window into its place in the crop."""
+        with named(window.where):
+            image = read_bgr(window.image)
+        crop, (height, width, _) = self.options.transform.crop_size, image.shape
+        fit = Fit((crop, crop), (0, 0), window.box)
+        if self.options.context_pad > 0 or self.options.square:
+            fit = fit_window(self.options, window.box, (height, width), mirrored)
+        x1, y1, x2, y2 = fit.box
+        if not (0 <= x1 <= x2 < width and 0 <= y1 <= y2 < height):
+            raise DataError(
+                f"{window.where}: window {window.box} is not inside {window.image}, "
+                f"{width}x{height}"
+            )
+        if min(fit.size) < 1:
+            raise DataError(f"{window.where}: window {window.box} leaves no pixel of the crop")
+        part = resize_linear(image[y1 : y2 + 1, x1 : x2 + 1], *fit.size)
+        part = part[:, ::-1] if mirrored else part
+        place = (
+            slice(None),
+            slice(fit.offset[0], fit.offset[0] + fit.size[0]),
+            slice(fit.offset[1], fit.offset[1] + fit.size[1]),
+        )
+        pixels = part.transpose(2, 0, 1).astype(np.float32)
+        top[place] = (pixels - self._mean[place]) * np.float32(self.options.scale)
+
+
+class Fit(NamedTuple):
+    """How a window goes into the crop.
+
+    Attributes:
+        size: height and width it is warped to.
+        offset: where its upper left corner comes, down and to the right.
+        box: the part of the image, corners inside.
+    """
+
+    size: tuple[int, int]
+    offset: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+
+def fit_window(
+    options: WindowData,
+    box: tuple[int, int, int, int],
+    image: tuple[int, int],
+    mirrored: bool,
+) -> Fit:
+    """Widens a window by its surroundings, or to a square, and cuts it at the image's edge.
+
+    Args:
+        box: x1, y1, x2, y2, corners inside.
+        image: height and width.
+        mirrored: whether the padding changes sides.
+    Source: BVLC/caffe window_data_layer.cpp, load_batch.
+    """
+    crop = options.transform.crop_size
+    scale = np.float32(crop) / np.float32(crop - 2 * options.context_pad)
+    across = (np.float32(box[2] - box[0] + 1) / 2, np.float32(box[3] - box[1] + 1) / 2)
+    half = (max(across), max(across)) if options.square else across
+    cut = []
+    for axis in (0, 1):  # x, then y
+        centre = np.float32(box[axis]) + across[axis]
+        low = _round(centre - half[axis] * scale)
+        high = _round(centre + half[axis] * scale)
+        cut.append(_cut(low, high, image[1 - axis], crop))
+    (x1, x2, left, right, width), (y1, y2, top, _, height) = cut
+    left = right if mirrored else left
+    # rounding may make it a pixel too large
+    size = (min(height, crop - top), min(width, crop - left))
+    return Fit(size, (top, left), (x1, y1, x2, y2))
+
+
+def _cut(low: int, high: int, length: int, crop: int) -> tuple[int, int, int, int, int]:
+    """Along one axis: both ends inside the image, the padding before and after, the size."""
+    before, after = max(0, -low), max(0, high - length + 1)
+    scale = np.float32(crop) / np.float32(high - low + 1)
+    low, high = low + before, high - after
+    size = _round(np.float32(high - low + 1) * scale)
+    return low, high, _round(np.float32(before) * scale), _round(np.float32(after) * scale), size
+
+
+def _round(value: np.float32) -> int:
+    """C's round: halves away from zero."""
+    return int(math.copysign(math.floor(abs(float(value)) + 0.5), value))

@@ -12,9 +12,8 @@ from importlib import metadata
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.changes import changes_json
-from caffe_port.evaluation.confusion import ConfusionMatrix, image_iou
 from caffe_port.evaluation.pipeline import Result
+from caffe_port.evaluation.scoring import ConfusionMatrix, changes_json, image_iou
 from caffe_port.files import read_text
 
 

@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation import crew
-from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
-from caffe_port.evaluation.cores import Threads, cores, divide, torch_threads_kept
-from caffe_port.evaluation.lock import locked
+from caffe_port.evaluation import workers
 from caffe_port.evaluation.ranks import Alone, Ranks
-from caffe_port.evaluation.score_cache import ScoreCache
+from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
 from caffe_port.evaluation.settings import NetworkMaker, RefinerMaker, Settings
-from caffe_port.evaluation.store import Store
+from caffe_port.evaluation.store import ScoreCache, Store, locked
 from caffe_port.evaluation.worker import Job, Outcome, Progress, Worker
+from caffe_port.evaluation.workers import Threads, cores, divide, torch_threads_kept
 
 
 @dataclass
@@ -151,7 +149,7 @@ def _share(
     """Numbers and outcomes of the images that this process did."""
     numbers: list[int] = []
 
-    def begin(number: int) -> crew.Step[Outcome] | Outcome:
+    def begin(number: int) -> workers.Step[Outcome] | Outcome:
         return worker.begin(items[number])
 
     def claims() -> Iterator[int]:
@@ -160,7 +158,7 @@ def _share(
             yield number
 
     done: list[Outcome] = []
-    results = crew.work(claims(), begin, threads.roles(), ahead=threads.ahead)
+    results = workers.work(claims(), begin, threads.roles(), ahead=threads.ahead)
     with torch_threads_kept(), contextlib.closing(results):
         for outcome in results:
             if outcome.fatal:

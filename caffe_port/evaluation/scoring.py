@@ -1,25 +1,213 @@
-"""Scoring what other programs left in a folder: label maps, scores or probabilities.
-
-Source: DeepLab v2, matlab/my_script/EvalSegResults.m, for what is scored and how it is cut.
-"""
+"""The confusion matrix, the scores that follow from it, and labels that changed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port import html
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.confusion import ConfusionMatrix
 
-Labels = npt.NDArray[np.int64]
+# One confusion matrix over a whole data set, and the figures read off it.
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.integer[Any]]
+
+
+class ConfusionMatrix:
+    """Counts of pixels by true class (rows) and predicted class (columns).
+
+    Figures come from the sum over all images; averaging them image by image gives other numbers
+    than VOC's. A class that is in neither truth nor prediction is absent: its IoU is NaN and it
+    is left out of the means, where Caffe's SegAccuracy layer counts it as 1.
+
+    Args:
+        classes: number of classes C, 1 to 255.
+        ignore_label: truth pixels of this label do not count.
+        counts: (C, C) to start from.
+    Raises:
+        UsageError: classes or counts out of range.
+    Source: the VOC development kit, VOCevalseg; facts of the IoU as in DeepLab's scripts.
+    """
+
+    def __init__(
+        self, classes: int, *, ignore_label: int = 255, counts: npt.ArrayLike | None = None
+    ) -> None:
+        if not 1 <= classes <= 255:
+            raise UsageError(f"1 to 255 classes are possible, got {classes}")
+        self.classes, self.ignore_label = classes, ignore_label
+        given = np.zeros((classes, classes)) if counts is None else np.asarray(counts)
+        if given.shape != (classes, classes) or (given < 0).any():
+            raise UsageError(f"counts must be ({classes}, {classes}) and none negative")
+        self.counts: Counts = given.astype(np.int64)
+
+    def add(self, truth: Labels, prediction: Labels) -> None:
+        """Counts one image.
+
+        Args:
+            truth: (H, W) classes or ``ignore_label``.
+            prediction: (H, W) classes.
+        Raises:
+            DataError: shapes differ, or a label is outside the classes.
+        """
+        if truth.shape != prediction.shape:
+            raise DataError(f"truth is {truth.shape}, the prediction {prediction.shape}")
+        valid = truth != self.ignore_label
+        rows, columns = truth[valid].astype(np.int64), prediction[valid].astype(np.int64)
+        self._check("truth", rows)
+        self._check("prediction", columns)
+        pairs = np.bincount(rows * self.classes + columns, minlength=self.classes**2)
+        self.counts += pairs.reshape(self.classes, self.classes)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Adds another matrix of the same classes, in place.
+
+        Raises:
+            UsageError: the numbers of classes differ.
+        """
+        if other.classes != self.classes:
+            raise UsageError(f"matrices of {self.classes} and {other.classes} classes")
+        self.counts += other.counts
+
+    def _check(self, what: str, labels: Counts) -> None:
+        outside = np.unique(labels[(labels < 0) | (labels >= self.classes)])
+        if outside.size:
+            raise DataError(
+                f"{what} holds label {', '.join(map(str, outside[:5]))}, outside the "
+                f"{self.classes} classes 0 to {self.classes - 1} (ignored: {self.ignore_label})"
+            )
+
+    @property
+    def pixels(self) -> int:
+        """Pixels counted."""
+        return int(self.counts.sum())
+
+    @property
+    def absent(self) -> list[int]:
+        """Classes in neither truth nor prediction, left out of the mean IoU."""
+        return [int(c) for c in np.flatnonzero(self._union() == 0)]
+
+    def iou(self) -> Floats:
+        """(C,) intersection over union, TP / (TP + FP + FN), NaN for absent classes."""
+        return _ratio(np.diag(self.counts), self._union())
+
+    def mean_iou(self) -> float:
+        """Mean of ``iou`` over the classes that are not absent; NaN without any."""
+        return _mean(self.iou())
+
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels whose class is right; NaN without any."""
+        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+
+    def recall(self) -> Floats:
+        """(C,) share of each true class's pixels that are found, NaN where there are none."""
+        return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
+
+    def mean_recall(self) -> float:
+        """Mean of ``recall`` over the classes present in the truth; NaN without any."""
+        return _mean(self.recall())
+
+    def _union(self) -> Counts:
+        union: Counts = self.counts.sum(axis=0) + self.counts.sum(axis=1) - np.diag(self.counts)
+        return union
+
+
+def image_iou(counts: Counts | None) -> float:
+    """Mean IoU of one image alone, NaN without truth; only good for putting images in order."""
+    return math.nan if counts is None else ConfusionMatrix(len(counts), counts=counts).mean_iou()
+
+
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.true_divide(part, whole), np.float64)
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+# What a refinement changed: pixels by true class, and whether for better or worse.
+
+CHANGE_KINDS = ("pixels", "changed", "repaired", "broken")
+
+
+def count_changes(
+    truth: Labels, before: Labels, after: Labels, classes: int, *, ignore_label: int = 255
+) -> Counts:
+    """Pixels of each true class that a refinement changed.
+
+    A changed pixel is repaired when it was wrong and is right, broken when it was right and is
+    wrong; the others went from one wrong class to another.
+
+    Args:
+        truth: (H, W) classes or ``ignore_label``, whose pixels do not count.
+        before, after: (H, W) classes.
+        classes: number of classes C.
+    Returns:
+        (C, 4) pixels, changed, repaired, broken, as ``KINDS`` names them.
+    """
+    valid = truth != ignore_label
+    changed = valid & (before != after)
+    kinds = (valid, changed, changed & (after == truth), changed & (before == truth))
+    counts = [np.bincount(truth[kind].astype(np.int64), minlength=classes) for kind in kinds]
+    return np.stack(counts, axis=1)
+
+
+def changes_json(counts: Counts) -> dict[str, object]:
+    """The counts by name: in total and by class."""
+    return {
+        kind: {"total": int(column.sum()), "by_class": column.tolist()}
+        for kind, column in zip(CHANGE_KINDS, counts.T, strict=True)
+    }
+
+
+def changes_section(counts: Counts, names: Sequence[str]) -> html.Html:
+    """A table with a row for each true class and one for all."""
+    lines = np.vstack([counts, counts.sum(axis=0)])
+    rows = [_row(name, line) for name, line in zip([*names, "all"], lines, strict=True)]
+    headers = [
+        "true class",
+        "pixels",
+        "changed",
+        "%",
+        "repaired",
+        "broken",
+        "wrong to wrong",
+        "net",
+    ]
+    words = (
+        "Repaired: wrong before the CRF and right after it. Broken: the reverse. Net: repaired "
+        "less broken. Ignored pixels do not count."
+    )
+    table = html.table(headers, rows, row_classes=[""] * len(names) + ["total"])
+    return html.section("What the CRF changed", table, html.paragraph(words, note=True))
+
+
+def _row(name: str, line: Counts) -> list[html.Cell]:
+    pixels, changed, repaired, broken = line.tolist()
+    share = f"{100 * changed / pixels:.2f}" if pixels else "-"
+    neither = changed - repaired - broken
+    cells = [f"{x:,}" for x in (repaired, broken, neither)]
+    return [name, f"{pixels:,}", f"{changed:,}", share, *cells, f"{repaired - broken:+,}"]
+
+
+# Scoring what other programs left in a folder: label maps, scores or probabilities.
+#
+# Source: DeepLab v2, matlab/my_script/EvalSegResults.m, for what is scored and how it is cut.
+
+LabelMap = npt.NDArray[np.int64]
 KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX}
 
 
@@ -49,7 +237,7 @@ def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
     raise UsageError(f"{folder}: holds nothing for the {len(items)} images; expected {known}")
 
 
-def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> Labels:
+def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:
     """The label map of a file.
 
     Args:
@@ -70,7 +258,7 @@ def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> Labels:
     if scores.shape[1] < size[0] or scores.shape[2] < size[1]:
         found = f"{scores.shape[2]}x{scores.shape[1]}"
         raise DataError(f"{path}: scores of {found} do not cover {size[1]}x{size[0]} pixels")
-    labels: Labels = scores[:, : size[0], : size[1]].argmax(0).astype(np.int64)
+    labels: LabelMap = scores[:, : size[0], : size[1]].argmax(0).astype(np.int64)
     return labels
 
 

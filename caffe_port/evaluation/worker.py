@@ -13,10 +13,6 @@ import numpy as np
 from caffe_port.data.pictures import MAX_FILE, Bytes, decode_picture, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.changes import count_changes
-from caffe_port.evaluation.confusion import ConfusionMatrix, Counts
-from caffe_port.evaluation.cores import FINISH, NETWORK
-from caffe_port.evaluation.crew import Step
 from caffe_port.evaluation.prediction import (
     Prediction,
     classified,
@@ -24,9 +20,10 @@ from caffe_port.evaluation.prediction import (
     label_maps,
     network_input,
 )
-from caffe_port.evaluation.score_cache import ScoreCache
+from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes
 from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
-from caffe_port.evaluation.store import Store
+from caffe_port.evaluation.store import ScoreCache, Store
+from caffe_port.evaluation.workers import FINISH, NETWORK, Step
 from caffe_port.files import read_bytes
 
 

@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
-from caffe_port.export.module_code import GLOBALS, MODULE_RULES, ModuleCode, Variables
-from caffe_port.export.python_text import WIDTH, identifiers, plain, statement, string, tuple_of
+from caffe_port.export.module_code import (
+    GLOBALS,
+    MODULE_RULES,
+    WIDTH,
+    ModuleCode,
+    Variables,
+    identifiers,
+    plain,
+    statement,
+    string,
+    tuple_of,
+)
 from caffe_port.files import atomic_path, create, write_text
 from caffe_port.spec.ops import Shape
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode
-from caffe_port.export.python_text import exact, number
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, exact, number
 from caffe_port.spec.ops.arithmetic import Eltwise
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode
-from caffe_port.export.python_text import exact, number, tuple_of
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, Scale
 from caffe_port.spec.ops.pooling import LRN

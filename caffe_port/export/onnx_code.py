@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.export.graph import Graph, Node
-from caffe_port.export.rules import Rules
+from caffe_port.export.graph import Graph, Node, Rules
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:

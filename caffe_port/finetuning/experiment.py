@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from caffe_port.errors import CaffePortError
 from caffe_port.finetuning import running
-from caffe_port.finetuning.trial import Control, Setting, StoppedError, Trial
+from caffe_port.finetuning.scoring import Control, Setting, StoppedError, Trial
 from caffe_port.finetuning.variants import Variant
 
 _Answer = tuple[str, Any]  # "done" and the result, "stopped" and None, "failed" and the message

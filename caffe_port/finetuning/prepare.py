@@ -1,19 +1,105 @@
-"""What a user leaves out: the CRF of a recipe, threads, and the names of the classes."""
+"""Published figures, and the weights and settings that lead to them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.cores import cores
 from caffe_port.evaluation.figures import read_class_names
-from caffe_port.finetuning.composed import Changes, Composed
-from caffe_port.finetuning.data import Images
-from caffe_port.finetuning.published import PUBLISHED
-from caffe_port.finetuning.trial import Setting
+from caffe_port.evaluation.workers import cores
+from caffe_port.finetuning.composed import Changes, Composed, Images
+from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant
 from caffe_port.proto import caffe_pb2
+
+# What was published, and what it takes to get it again.
+
+VOC = "VOC 2012"
+VOC_DATA = "10,582 images of train_aug to learn from, 1,449 of val to be judged on"
+BUNDLED = "bundled"
+SUSTAINED = 10e12  # operations a second that hours are reckoned with
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        key: its name on the command line.
+        what: the model.
+        source: who says so.
+        before, after: mean IoU in per cent before and after the CRF; None where none is given.
+        recipe: 'NET/RECIPE', or a net's folder, in prototxt/; none where there is no text of it.
+        dropout: whether it had it.
+        init: what it was fine-tuned from, by the name that --init gives it.
+        crf: the preset that was used.
+        operations: of the training: 6 for each multiply-add of a forward pass.
+        note: what to know about it.
+    """
+
+    key: str
+    what: str
+    source: str
+    before: float | None
+    after: float | None
+    recipe: str = ""
+    dropout: bool = True
+    init: str = "vgg16"
+    crf: str = ""
+    operations: float = 0.0
+    note: str = ""
+
+    @property
+    def hours(self) -> float:
+        """Of a GPU that sustains SUSTAINED operations a second: arithmetic alone."""
+        return self.operations / SUSTAINED / 3600
+
+
+INITS = {
+    "vgg16": "vgg16_20M.caffemodel (VGG16 on ImageNet, DeepLab's Init Models page)",
+    "resnet101": "init.caffemodel (ResNet-101 on MS-COCO, DeepLab v2's ResNet page)",
+}
+_ICLR, _TPAMI, _THESIS = "ICLR 2015", "TPAMI 2017", "the thesis's author"
+_V1, _V2 = "deeplab_v1_largefov/step_softmax", "deeplab_v2_vgg16_largefov/poly_softmax"
+_STEP, _POLY, _ASPP, _RESNET = 55.06e15, 61.17e15, 96.19e15, 165.56e15
+
+PUBLISHED = (
+    Published("largefov-step", "DeepLab-LargeFOV, step, batch 30, 6k", _ICLR, 62.25, 67.64,
+              _V1, crf="v1_largefov", operations=_STEP),
+    Published("msc-largefov", "MSc-LargeFOV", _ICLR, 64.21, 68.70,
+              note="prototxt/ has no text of the multi-scale net"),
+    Published("largefov-poly", "LargeFOV, poly, batch 10, 20k", _TPAMI, 65.88, None,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("largefov-v2", "LargeFOV as the v2 baseline", _TPAMI, 65.76, 69.84,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("aspp-s", "VGG16 ASPP-S", _TPAMI, 66.98, 69.73,
+              "deeplab_v2_vgg16_aspp_s", crf="v2_vgg16", operations=_ASPP),
+    Published("aspp-l", "VGG16 ASPP-L", _TPAMI, 68.96, 71.57,
+              "deeplab_v2_vgg16_aspp", crf="v2_vgg16", operations=_ASPP),
+    Published("resnet101", "ResNet-101, MSC + COCO + Aug + ASPP", _TPAMI, 76.35, 77.69,
+              "deeplab_v2_resnet101_msc_aspp/poly_softmax", init="resnet101", crf="v2_resnet101",
+              operations=_RESNET),
+    Published("thesis-step", "PyTorch LargeFOV, regime 1 (step)", _THESIS, 61.58, None,
+              _V1, crf="v1_largefov", operations=_STEP),
+    Published("thesis-poly", "PyTorch LargeFOV, regime 2 (poly)", _THESIS, 65.22, None,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("thesis-step-no-dropout", "PyTorch LargeFOV, regime 1 (step), no dropout", _THESIS,
+              63.57, None, _V1, dropout=False, crf="v1_largefov", operations=_STEP),
+    Published("thesis-poly-no-dropout", "PyTorch LargeFOV, regime 2 (poly), no dropout", _THESIS,
+              65.65, None, _V2, dropout=False, crf="v2_vgg16", operations=_POLY),
+    Published("shapes", "thin LargeFOV, as DeepLab v2's Caffe trained it", "the bundled example",
+              85.744, 94.845, init=BUNDLED),
+)  # fmt: skip
+
+
+def find_published(key: str) -> Published | None:
+    """The row of this key."""
+    return next((row for row in PUBLISHED if row.key == key), None)
+
+
+# What a user leaves out: the CRF of a recipe, threads, and the names of the classes.
 
 NO_CRF = "none"
 

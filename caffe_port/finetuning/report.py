@@ -1,17 +1,153 @@
-"""report.html, results.json, tables.md and pictures of an experiment, and its terminal table."""
+"""The report of an experiment."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from caffe_port import html
-from caffe_port.files import write_text
-from caffe_port.finetuning import pictures, tables
-from caffe_port.finetuning.results import Results
+from caffe_port.errors import UsageError
+from caffe_port.files import read_text, write_text
+from caffe_port.finetuning import tables
+from caffe_port.finetuning.results import Matrix, Results
+from caffe_port.finetuning.tables import Table
+from caffe_port.html import text
+from caffe_port.solver.progress import chart
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+
+
+# Tables of an experiment inside a document, between marks that name them.
+#
+# <!-- table variants --> whatever stands here is replaced <!-- end -->
+
+_PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str, tables: Mapping[str, Table]) -> str:
+    """The text with every marked place filled.
+
+    Raises:
+        UsageError: there is no marked place, or one names a table that is not there.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in tables:
+            raise UsageError(f"no table '{name}'; there are {', '.join(tables)}")
+        return f"{match[1]}{tables[name].markdown()}{match[3]}"
+
+    changed, count = _PLACE.subn(fill, text)
+    if not count:
+        raise UsageError("no place for a table: expected <!-- table variants --> and <!-- end -->")
+    return changed
+
+
+def fill_document(path: Path, tables: Mapping[str, Table]) -> None:
+    """Fills a file in place. Raises as ``filled``, naming the file."""
+    try:
+        changed = filled(read_text(path), tables)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    write_text(path, changed)
+
+
+# Curves of an experiment and its similarity matrices, as SVG.
+
+_CELL, _LEFT, _TOP, _GAP = 34, 84, 86, 24
+_LOW, _HIGH = (44, 93, 143), (196, 88, 43)  # similarities of -1 and 1; 0 is white
+
+
+def curves(results: Results, policy: str) -> dict[str, str]:
+    """The charts of one policy by their titles: every output, a line for each variant."""
+    shown: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for variant, outputs in results.curves.items():
+        if variant.partition("_")[0] == policy:
+            for output, points in outputs.items():
+                lines = shown.setdefault(output, {})
+                lines[variant] = [(x, y) for x, y in points]
+    return {f"{policy}: {output}": chart(lines) for output, lines in shown.items() if lines}
+
+
+def policies(results: Results) -> list[str]:
+    """What the variants' names begin with."""
+    return list(dict.fromkeys(name.partition("_")[0] for name in results.curves))
+
+
+def mean_matrix(results: Results, variant: str, similarity: str) -> Matrix:
+    """The mean over a variant's seeds."""
+    found = [
+        score.templates[similarity]
+        for score in results.scores[variant].values()
+        if similarity in score.templates
+    ]
+    if not found:
+        return []
+    return [[_mean([m[i][j] for m in found]) for j in range(len(row))]
+            for i, row in enumerate(found[0])]  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def matrices(found: Mapping[str, Matrix], names: Sequence[str], columns: int = 3) -> str:
+    """Matrices side by side as one SVG: rows are templates, columns the pixels' classes."""
+    side = _CELL * len(names)
+    width, height = _LEFT + side + _GAP, _TOP + side + _GAP
+    parts = [
+        f'<g transform="translate({width * (k % columns)},{height * (k // columns)})">'
+        f"{_matrix(title, matrix, names)}</g>"
+        for k, (title, matrix) in enumerate(found.items())
+    ]
+    across, down = min(columns, len(found)) * width, math.ceil(len(found) / columns) * height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {down}" '
+        f'width="{across}" height="{down}" style="max-width:100%;height:auto" '
+        'font-family="sans-serif" font-size="11">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def _matrix(title: str, matrix: Matrix, names: Sequence[str]) -> str:
+    rows, columns = [], []
+    for i, name in enumerate(names):
+        y, x = _TOP + _CELL * i + _CELL // 2 + 4, _LEFT + _CELL * i + _CELL // 2 + 4
+        label = text(name)
+        rows.append(f'<text x="{_LEFT - 5}" y="{y}">{label}</text>')
+        columns.append(f'<text transform="translate({x},{_TOP - 5}) rotate(-45)">{label}</text>')
+    cells = [
+        _cell(_LEFT + _CELL * j, _TOP + _CELL * i, value)
+        for i, row in enumerate(matrix)
+        for j, value in enumerate(row)
+        if value is not None
+    ]
+    return (
+        f'<text x="6" y="16" font-size="13">{text(title)}</text>'
+        f'<g fill="#5d6878">{"".join(columns)}<g text-anchor="end">{"".join(rows)}</g></g>'
+        f'<g text-anchor="middle">{"".join(cells)}</g>'
+    )
+
+
+def _cell(x: int, y: int, value: float) -> str:
+    end = _HIGH if value >= 0 else _LOW
+    weight, side = min(1.0, abs(value)), _CELL - 1
+    colour = "".join(f"{round(255 + (channel - 255) * weight):02x}" for channel in end)
+    ink = ' fill="#fff"' if weight > 0.75 else ""
+    number = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1)  # no -0.00
+    return (
+        f'<path d="M{x} {y}h{side}v{side}h-{side}z" fill="#{colour}"/>'
+        f'<text x="{x + side // 2}" y="{y + side // 2 + 4}"{ink}>{number}</text>'
+    )
+
+
+# report.html, results.json, tables.md and pictures of an experiment, and its terminal table.
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -24,9 +160,7 @@ def write_report(results: Results, out: Path) -> Path:
     found = tables.all_tables(results)
     write_text(out / "tables.md", tables.joined(found.values()))
     charts = {
-        title: svg
-        for policy in pictures.policies(results)
-        for title, svg in pictures.curves(results, policy).items()
+        title: svg for policy in policies(results) for title, svg in curves(results, policy).items()
     }
     heat = matrix_pictures(results)
     for title, svg in {**charts, **heat}.items():
@@ -44,10 +178,10 @@ def matrix_pictures(results: Results) -> dict[str, str]:
         if results.start is not None and name in results.start.templates:
             shown["start"] = results.start.templates[name]
         for variant in results.variants:
-            matrix = pictures.mean_matrix(results, variant, name)
+            matrix = mean_matrix(results, variant, name)
             if matrix:
                 shown[variant] = matrix
-        found[f"similarities {name}"] = pictures.matrices(shown, results.names)
+        found[f"similarities {name}"] = matrices(shown, results.names)
     return found
 
 

@@ -12,11 +12,9 @@ from caffe_port import html
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
-from caffe_port.finetuning.composed import Changes
-from caffe_port.finetuning.data import Images, find_images
+from caffe_port.finetuning.composed import Changes, Images, find_images
 from caffe_port.finetuning.experiment import make_trials
-from caffe_port.finetuning.prepare import make_setting
-from caffe_port.finetuning.published import (
+from caffe_port.finetuning.prepare import (
     BUNDLED,
     INITS,
     PUBLISHED,
@@ -24,11 +22,12 @@ from caffe_port.finetuning.published import (
     VOC_DATA,
     Published,
     find_published,
+    make_setting,
 )
 from caffe_port.finetuning.results import Results, gather
 from caffe_port.finetuning.running import finished
-from caffe_port.finetuning.statistics import estimate
-from caffe_port.finetuning.trial import Trial
+from caffe_port.finetuning.scoring import Trial
+from caffe_port.finetuning.tables import estimate
 from caffe_port.finetuning.variants import Variant, find_variants
 
 HEADERS = ("row", "what", "published", "needs", "GPU hours", "here and now", "ours", "of")

@@ -13,10 +13,9 @@ from caffe_port.errors import FormatError, UsageError
 from caffe_port.evaluation.figures import class_names, versions
 from caffe_port.files import write_text
 from caffe_port.finetuning.composed import Composed
-from caffe_port.finetuning.curve import Curve, Snapshots
-from caffe_port.finetuning.records import read_json
+from caffe_port.finetuning.curve import Curve, Snapshots, read_json
 from caffe_port.finetuning.running import finished
-from caffe_port.finetuning.trial import Trial
+from caffe_port.finetuning.scoring import Trial
 
 _FORMAT = "caffe_port experiment 1"
 _POINTS = 60  # of a curve

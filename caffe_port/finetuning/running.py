@@ -21,14 +21,11 @@ from typing import Any
 from caffe_port.errors import UsageError
 from caffe_port.files import never_through_link
 from caffe_port.finetuning.composed import Composed
-from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
-from caffe_port.finetuning.records import digest, read_json, write_json
-from caffe_port.finetuning.scoring import score
-from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, digest, read_json, write_json
+from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
 from caffe_port.locks import is_ours
 from caffe_port.proto import read_net_text
-from caffe_port.solver.signals import Requests
-from caffe_port.solver.watching import Step
+from caffe_port.solver.signals import Requests, Step
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights
 from caffe_port.weights.matching import Match, match

@@ -1,29 +1,96 @@
-"""Figures of weights: mean IoU before and after the CRF, and similarities of class templates."""
+"""Scoring of a trained variant."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_bgr, read_labels
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_size, score_blob
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.prediction import network_input
+from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.settings import VOC_MEAN, Settings
 from caffe_port.evaluation.worker import Progress
-from caffe_port.finetuning.templates import Similarities
-from caffe_port.finetuning.trial import Trial
+from caffe_port.finetuning.composed import Changes, Images
+from caffe_port.finetuning.variants import Similarities, Variant
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
     from caffe_port.spec import NetSpec
+
+
+# What a run of an experiment is: a recipe, a seed, and what all runs share.
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of an experiment share; it is pickled to the processes that run them.
+
+    Attributes:
+        images: what is learned from and judged on.
+        init: the weights every run starts from.
+        changes: of the recipes.
+        crf: refines the scores; no figures after the CRF without it.
+        device: 'cpu', 'cuda' or 'cuda:1'.
+        threads: of torch, in each process; all when absent.
+    """
+
+    images: Images
+    init: Path
+    changes: Changes
+    crf: CRFParameters | None
+    device: str = "cpu"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run.
+
+    Attributes:
+        setting: shared by all.
+        variant: which recipe.
+        seed: of fillers, shuffles, crops, flips and dropout; None scores ``setting.init`` itself.
+        folder: where it is kept.
+    """
+
+    setting: Setting
+    variant: Variant
+    seed: int | None
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """For the progress."""
+        return self.folder.name if self.seed is None else f"{self.variant.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a run and those who wait for it speak.
+
+    Attributes:
+        stopped: whether somebody wants the end.
+        tell: takes what is being done, and which part of it is done, 0 to 1.
+    """
+
+    stopped: Callable[[], bool]
+    tell: Callable[[str, float], None]
+
+
+class StoppedError(Exception):
+    """The run was asked to end; what it did is kept."""
+
+
+# Figures of weights: mean IoU before and after the CRF, and similarities of class templates.
 
 SIMILARITIES = ("cosine", "correlation")
 _IGNORED = 255

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.inference.affine import Affine, affine_of, fold
-from caffe_port.inference.graph import Node
-from caffe_port.inference.packing import can_pack
-from caffe_port.inference.planner import Planner, Step, rule
+from caffe_port.inference.neurons import Affine, affine_of, fold
+from caffe_port.inference.planner import Node, Planner, Step, can_pack, rule
 from caffe_port.inference.winograd import Winograd, transform_filters
 from caffe_port.layers import Layer
 from caffe_port.layers.filters import convolve, deconvolve

@@ -1,18 +1,203 @@
-"""From a graph to a program: where layer types find how they run fast."""
+"""Which steps an optimized net takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
-from caffe_port.inference.graph import Graph, Node
-from caffe_port.inference.options import Options
-from caffe_port.inference.packing import Store
+from caffe_port.errors import UsageError
 from caffe_port.net import Net
+from caffe_port.plan import Plan
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops.filters import Window
+
+# What a plan may do.
+
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of ``Net.optimized``; all defaults keep to the parity rule.
+
+    Attributes:
+        fold: whether BatchNorm, Scale and Bias after a convolution become part of its filters.
+        winograd: whether wide 3 x 3 convolutions are computed by Winograd's F(2 x 2, 3 x 3), with
+            2.25 times fewer multiplications and no larger errors than the direct sum's. For one
+            thread on each core: its many short products wait long where threads share cores.
+        precision: what convolutions compute in. 'bfloat16' and 'float16' leave the parity rule.
+        compile: a backend of ``torch.compile``, such as 'inductor', or None. Compiled plans use
+            neither Winograd nor oneDNN's packed filters; the first run of each shape compiles.
+    Raises:
+        UsageError: a precision that is not known.
+    """
+
+    fold: bool = True
+    winograd: bool = False
+    precision: Precision = "float32"
+    compile: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in _DTYPES:
+            known = ", ".join(_DTYPES)
+            raise UsageError(f"precision is {self.precision!r}; expected one of {known}")
+
+    @property
+    def reduced(self) -> torch.dtype | None:
+        """The type of convolutions where it is not the net's own."""
+        return None if self.precision == "float32" else _DTYPES[self.precision]
+
+    def check_device(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Makes sure that a net's device has the precision.
+
+        Raises:
+            UsageError: it has not, or the net is not in float32.
+        """
+        if self.reduced is None:
+            return
+        if dtype != torch.float32:
+            raise UsageError(f"precision {self.precision} is for float32 nets; this one is {dtype}")
+        if not has_type(device, self.reduced):
+            raise UsageError(f"{device} does not compute in {self.precision}; use 'float32'")
+
+
+def has_type(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions are computed in a reduced type on a device."""
+    if device.type == "cuda":
+        return dtype == torch.float16 or torch.cuda.is_bf16_supported()
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        name = "bf16" if dtype == torch.bfloat16 else "fp16"
+        return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported")())
+    return False
+
+
+# Filters in oneDNN's own layout, one copy for all convolutions that share them.
+
+
+def can_pack(x: Tensor) -> bool:
+    """Whether oneDNN convolves this bottom with packed filters."""
+    types = (torch.float32, torch.bfloat16, torch.float16)
+    return x.device.type == "cpu" and x.dtype in types and _available()
+
+
+def _available() -> bool:
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:  # type: ignore[no-untyped-call]
+        return False
+    return hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class Store:
+    """What was made of a net's parameters, by what it was made of.
+
+    The branches of a multi-scale net have one set of filters between them, and it stays one: the
+    packed layout depends on the size of the bottom, so a second copy is kept only where it differs.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[Hashable, list[tuple[bytes, Tensor]]] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` returned when the key was first seen."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def packed(
+        self, key: Hashable, weight: Tensor, window: Window, group: int, size: tuple[int, ...]
+    ) -> Tensor:
+        """A filter as ``mkldnn._convolution_pointwise`` likes it best.
+
+        Args:
+            key: of the filter's values.
+            weight: (O, C / group, h, w), dense.
+            size: the bottom's shape.
+        """
+        reordered: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, window.pad, window.stride, window.dilation, group, list(size)
+        )
+        layout = _layout(reordered)
+        copies = self._packed.setdefault((key, weight.dtype), [])
+        for known, tensor in copies:
+            if known == layout:
+                return tensor
+        copies.append((layout, reordered))
+        return reordered
+
+
+def _layout(packed: Tensor) -> bytes:
+    describe = getattr(torch.ops.mkldnn, "_get_mkldnn_serialized_md", None)
+    return b"" if describe is None else describe(packed).numpy().tobytes()
+
+
+# The steps of a pass as values that are each written once; layers in place are told apart.
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer that computes, and the values that it reads and makes."""
+
+    layer: LayerSpec
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass
+class Graph:
+    """The layers of a pass.
+
+    Attributes:
+        nodes: in order.
+        fed: value of each blob that the caller gives.
+        kept: value of each blob that is returned.
+        count: number of values.
+    """
+
+    nodes: list[Node]
+    fed: dict[str, int]
+    kept: dict[str, int]
+    count: int
+    _readers: dict[int, list[Node]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in self.nodes:
+            for value in node.inputs:
+                self._readers.setdefault(value, []).append(node)
+
+    def sole_reader(self, value: int) -> Node | None:
+        """The one layer that reads a value; None if several do, none does, or it is returned."""
+        readers = self._readers.get(value, [])
+        return readers[0] if len(readers) == 1 and value not in self.kept.values() else None
+
+
+def make_graph(plan: Plan, fed: Iterable[str], is_identity: Callable[[LayerSpec], bool]) -> Graph:
+    """The graph of a plan.
+
+    Args:
+        plan: what runs.
+        fed: blobs that the caller gives.
+        is_identity: whether a layer's tops are its bottom, so that it needs not run.
+    """
+    values = {name: number for number, name in enumerate(fed)}
+    given, count, nodes = dict(values), len(values), []
+    for step in plan.steps:
+        inputs = tuple(values[blob] for blob in step.layer.bottoms)
+        if is_identity(step.layer):
+            values.update(dict.fromkeys(step.layer.tops, inputs[0]))
+            continue
+        outputs = tuple(range(count, count + len(step.layer.tops)))
+        count += len(outputs)
+        nodes.append(Node(step.layer, inputs, outputs))
+        values.update(zip(step.layer.tops, outputs, strict=True))
+    return Graph(nodes, given, {name: values[name] for name in plan.kept}, count)
+
+
+# From a graph to a program: where layer types find how they run fast.
 
 Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 

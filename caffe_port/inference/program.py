@@ -7,11 +7,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from caffe_port.inference import filters, neurons, windows  # noqa: F401  (their rules)
-from caffe_port.inference.graph import Graph, make_graph
-from caffe_port.inference.options import Options
-from caffe_port.inference.packing import Store
-from caffe_port.inference.planner import Planner, Step, has_hooks
+from caffe_port.inference import (
+    winograd,  # noqa: F401  (their rules)
+)
+from caffe_port.inference.planner import Graph, Options, Planner, Step, Store, has_hooks, make_graph
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan
 from caffe_port.spec import LayerSpec

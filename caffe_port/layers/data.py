@@ -15,9 +15,8 @@ from caffe_port.data.database import DatabaseReader
 from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.streams import Streams
-from caffe_port.data.transformer import Transformer
-from caffe_port.data.window import WindowReader
+from caffe_port.data.transformer import Streams, Transformer
+from caffe_port.data.window_file import WindowReader
 from caffe_port.errors import LayerError
 from caffe_port.labels import WrongLabelError
 from caffe_port.layers._registry import Layer, register_layer

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe_port.data.c_library import CLibraryRandom
 from caffe_port.data.hdf5 import Hdf5Reader
 from caffe_port.data.mat import expect_inside, listed_names, write_mat
-from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.streams import Streams
+from caffe_port.data.rng import CaffeRandom, CLibraryRandom
+from caffe_port.data.transformer import Streams
 from caffe_port.errors import CaffePortError, LayerError
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.data import SourceLayer

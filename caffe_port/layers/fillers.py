@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_port.data import distributions
+from caffe_port.data import rng
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.proto import caffe_pb2
 
@@ -61,17 +61,17 @@ def _uniform(blob: Tensor, low: float, high: float, random: CaffeRandom | None) 
     if random is None:
         blob.uniform_(low, high)
     else:
-        _set(blob, distributions.uniform(random, blob.numel(), low, high))
+        _set(blob, rng.uniform(random, blob.numel(), low, high))
 
 
 def _normal(blob: Tensor, mean: float, std: float, random: CaffeRandom | None) -> None:
     if random is None:
         blob.normal_(mean, std)
     else:
-        _set(blob, distributions.normal(random, blob.numel(), mean, std))
+        _set(blob, rng.normal(random, blob.numel(), mean, std))
 
 
-def _set(blob: Tensor, values: distributions.Floats) -> None:
+def _set(blob: Tensor, values: rng.Floats) -> None:
     blob.copy_(torch.from_numpy(values).view(blob.shape))
 
 
@@ -100,7 +100,7 @@ def _gaussian(blob: Tensor, filler: caffe_pb2.FillerParameter, random: CaffeRand
     if random is None:
         blob.mul_(torch.rand_like(blob) < float(chance))
     else:
-        kept = distributions.bernoulli(random, blob.numel(), chance)
+        kept = rng.bernoulli(random, blob.numel(), chance)
         blob.mul_(torch.from_numpy(kept).view(blob.shape))
 
 

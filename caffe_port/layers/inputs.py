@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.data import rng
-from caffe_port.data.streams import Streams
-from caffe_port.data.transformer import Floats, Transformer
+from caffe_port.data.transformer import Floats, Streams, Transformer
 from caffe_port.errors import LayerError
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.fillers import fill

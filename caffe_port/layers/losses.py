@@ -178,7 +178,7 @@ class _SoftmaxInfogain(torch.autograd.Function):
 
 def _read_matrix(spec: LayerSpec, path: str, classes: int) -> Tensor:
     from caffe_port.weights.blobproto import read_blob
-    from caffe_port.weights.mapped import MappedFile
+    from caffe_port.weights.stored import MappedFile
 
     try:
         source = MappedFile(path)

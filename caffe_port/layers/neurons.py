@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.data import rng
-from caffe_port.data.distributions import bernoulli
+from caffe_port.data.rng import bernoulli
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import neurons as ops

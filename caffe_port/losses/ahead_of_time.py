@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from caffe_port.losses import feedback_kernels, softmax_kernels
+from caffe_port.losses import feedback_kernels, softmax_triton
 from caffe_port.losses.feedback_triton import BLOCKS
 from caffe_port.losses.launching import accumulator
 from caffe_port.losses.softmax_triton import block_sizes
@@ -31,8 +31,8 @@ DTYPES = {
 }
 KERNELS = {
     **{name: getattr(feedback_kernels, name) for name in BLOCKS},
-    "softmax_forward": softmax_kernels.softmax_forward,
-    "softmax_backward": softmax_kernels.softmax_backward,
+    "softmax_forward": softmax_triton.softmax_forward,
+    "softmax_backward": softmax_triton.softmax_backward,
 }
 # the dearest of each choice
 _CHOICES = {

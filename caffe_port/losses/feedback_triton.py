@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.losses.feedback_torch import coefficients, unit, working_dtype
+from caffe_port.losses.feedback import coefficients, unit, working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once
 from caffe_port.losses.options import FeedbackOptions
 

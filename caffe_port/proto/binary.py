@@ -18,10 +18,9 @@ from google.protobuf.message import DecodeError, Message
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import NetText, caffe_pb2, wire
-from caffe_port.proto.binary_tables import is_v1_only, wire_number
 from caffe_port.proto.dialects import V2_TYPES, settle_dialect
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.renumber import LayerMark, Renumbering, text
+from caffe_port.proto.renumber import LayerMark, Renumbering, is_v1_only, text, wire_number
 from caffe_port.proto.upgrade import upgrade_net
 
 MAX_LAYERS = 65536

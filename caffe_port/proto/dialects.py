@@ -1,10 +1,4 @@
-"""Whose Caffe a text was written for, where that changes what the same text means.
-
-Four dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2', and
-'longjon' (longjon/caffe and what came of it: HED, DSS, CRF-RNN, U-Net), which is never detected. A
-text that uses what only one fork has is that fork's; all else is taken as BVLC's unless the caller
-or the environment variable CAFFE_PORT_DIALECT (for scripts that cannot pass it) says otherwise.
-"""
+"""Dialects: which fork's fields and defaults are meant."""
 
 from __future__ import annotations
 
@@ -12,6 +6,15 @@ import os
 
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.unknown import UnknownField, UnknownWord
+
+# Whose Caffe a text was written for, where that changes what the same text means.
+#
+# Four dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2',
+# and 'longjon' (longjon/caffe and what came of it: HED, DSS, CRF-RNN, U-Net), which is never
+# detected. A text that uses what only one fork has is that fork's; all else is taken as BVLC's
+# unless the caller or the environment variable CAFFE_PORT_DIALECT (for scripts that cannot pass
+# it) says otherwise.
 
 DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
@@ -66,3 +69,124 @@ def _is_v1_fork(layer: caffe_pb2.V1LayerParameter) -> bool:
         or any(FORK_NUMBERS <= field.number < OTHER_FORKS for field, _ in layer.ListFields())
         or any(layer.convolution_param.HasField(hole) for hole in holes)
     )
+
+
+# Fields that forks of Caffe added to BVLC's messages and that this package does not implement.
+#
+# Some cannot change a result: hints about speed, memory or devices. The others do, so that a net
+# which sets one would run as another net. Source: the caffe.proto of NVIDIA/caffe, intel/caffe,
+# weiliu89/caffe (SSD), hszhao/PSPNet, yjxiong/caffe, happynear/caffe-windows and Chrisding/seal.
+
+# message -> fields that change no result
+_HARMLESS = {
+    "BatchNormParameter": ("engine", "scale_filler", "bias_filler", "filler"),
+    "ConcatParameter": ("engine",),
+    "ConvolutionParameter": (
+        "conv_algorithm", "conv_algos_override", "cudnn_convolution_algo_seeker",
+    ),
+    "DataParameter": ("cache", "parser_threads", "precache", "threads"),
+    "DropoutParameter": ("engine",),
+    "EltwiseParameter": ("engine",),
+    "ImageDataParameter": ("cache", "precache", "threads"),
+    "InnerProductParameter": ("engine",),
+    "LayerParameter": (
+        "backward_math", "backward_type", "cudnn_math_override", "debug", "engine", "forward_math",
+        "forward_type", "mn_activation_param", "multinode",
+    ),
+    "NetParameter": (
+        "compile_net_state", "default_backward_math", "default_backward_type",
+        "default_conv_algos_override", "default_cudnn_math_override", "default_forward_math",
+        "default_forward_type", "eltwise_mem_sharing", "engine", "global_grad_scale",
+        "global_grad_scale_adaptive", "mem_param", "multinode", "reduce_buckets",
+    ),
+    "ReLUParameter": ("fuse",),
+    "TransformationParameter": ("display", "forward_packing", "use_gpu_transform"),
+}  # fmt: skip
+# message -> field -> the value with which it changes nothing
+_CHANGING: dict[str, dict[str, object]] = {
+    "AccuracyParameter": {"min_is_better": False},
+    "BatchNormParameter": {
+        "bias_term": True, "disable_mean": False, "disable_variance": False, "relu": False,
+        "scale_bias": False, "stats_batch_size": 0, "use_weight_bias": True,
+    },
+    "BNParameter": {
+        "bias_filler": None, "engine": None, "eps": None, "frozen": None, "momentum": None,
+        "slope_filler": None,
+    },
+    "ConvolutionParameter": {
+        "dilation_h": 1, "dilation_w": 1, "fusion_type": None, "negative_slope": 0, "relu": False,
+        "shape_offset": None,
+    },
+    "DataParameter": {"shuffle": False, "side": None},
+    "DropoutParameter": {"random_seed": -1, "sqrt_scale": False},
+    "ELUParameter": {"lambda": 1},
+    "FillerParameter": {"alpha": None, "num_groups": None, "scale": 1},
+    "ImageDataParameter": {
+        "balance_by": 0, "balance_class": False, "dataset_share_per_node": 1,
+        "edge_file_prefix_format": None, "face_mirror": False, "face_point_num": 0,
+        "face_transform": False, "label_cut_end": 0, "label_cut_start": 0, "max_aspect_ratio": 0,
+        "max_random_scale": 1, "max_random_shift": 0, "max_rotate_angle": 0, "max_shear_ratio": 0,
+        "min_height": 0, "min_random_scale": 1, "min_width": 0, "num_edge_chn": 0,
+        "num_label_chn": 1, "short_side": 0,
+    },
+    "InnerProductParameter": {"negative_slope": 0, "normalize": False, "relu": False},
+    "LayerParameter": {"quantization_param": None},
+    "LossParameter": {"label_smoothing": 0, "pre_fixed_normalizer": None},
+    "MemoryDataParameter": {"transpose": False},
+    "NetParameter": {"bn_stats_batch_size": 0},
+    "NormalizeParameter": {"bp_norm": False, "fix_gradient": False, "normalize_type": "L2"},
+    "ParameterParameter": {"blob_filler": None},
+    "PoolingParameter": {
+        "avg_include_pad": True, "axis": 1, "blobs_a_min": None, "blobs_lr": None,
+        "kernel_size_3d": None, "pad_3d": 0, "stride_3d": None, "torch_pooling": False,
+    },
+    "ReductionParameter": {"k": 1},
+    "ReshapeParameter": {"pixelshuffler": 1},
+    "ScaleParameter": {"max_value": None, "min_value": None},
+    "SoftmaxParameter": {
+        "class_weight": None, "cutting_point": None, "hard_mining_label": None, "hard_ratio": 1,
+        "label_smooth_factor": 0, "normalize_type": "Softmax",
+    },
+    "TransformationParameter": {
+        "allow_upscale": False, "aspect_max": None, "aspect_min": None, "bgr2rgb": False,
+        "center_crop": False, "crop_h": 0, "crop_w": 0, "distort_param": None,
+        "emit_constraint": None, "erase_ratio": 0, "expand_param": None, "fix_crop": False,
+        "flow": False, "horizontal_stretch_lower": 1, "horizontal_stretch_upper": 1,
+        "img_rand_resize_lower": 0, "img_rand_resize_upper": 0, "interpolation_algo_down": None,
+        "interpolation_algo_up": None, "is_flow": False, "max_distort": None,
+        "more_fix_crop": False, "multi_scale": False, "noise_param": None, "num_labels": 0,
+        "original_image": False, "pad": 0, "rand_resize_ratio_lower": 0,
+        "rand_resize_ratio_upper": 0, "random_aspect_ratio_param": None,
+        "random_resize_param": None, "random_seed": -1, "resize_param": None, "scale_max": None,
+        "scale_min": None, "scale_ratios": None, "stride": 1, "upper_height": None,
+        "upper_size": None, "upper_width": None, "vertical_stretch_lower": 1,
+        "vertical_stretch_upper": 1,
+    },
+}  # fmt: skip
+_ADVICE = {
+    ("BatchNormParameter", "scale_bias"): "write a Scale layer with bias_term after it",
+    ("LossParameter", "pre_fixed_normalizer"): "set normalization and the layer's loss_weight",
+    ("PoolingParameter", "torch_pooling"): "set round_mode: FLOOR if that is meant",
+    **{
+        ("BNParameter", name): "this is PSPNet's BN, which has four blobs; BN here is SegNet's"
+        for name in ("bias_filler", "engine", "eps", "frozen", "momentum", "slope_filler")
+    },
+}
+
+
+def is_harmless(field: UnknownField) -> bool:
+    """Whether a fork's field is known to change no result, or has the value that changes none."""
+    name = field.field.rpartition(".")[2]
+    if isinstance(field, UnknownWord) or name in _HARMLESS.get(field.message, ()):
+        return True
+    fields = _CHANGING.get(field.message, {})
+    return name in fields and fields[name] is not None and field.value == fields[name]
+
+
+def why_refused(field: UnknownField) -> str | None:
+    """What to say of a field that changes results in its fork; None of any other field."""
+    name = field.field.rpartition(".")[2]
+    if name not in _CHANGING.get(field.message, ()) or is_harmless(field):
+        return None
+    advice = _ADVICE.get((field.message, name), "remove it if its effect is not wanted")
+    return f"'{field.field}' is a fork's option that is not implemented: {advice}"

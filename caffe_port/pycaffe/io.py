@@ -136,7 +136,7 @@ def load_image(
     Raises:
         DataError: it cannot be read.
     """
-    from caffe_port.data.opencv_color import is_16_bit
+    from caffe_port.data.opencv import is_16_bit
     from caffe_port.data.pictures import open_picture
 
     with open_picture(filename) as picture:

@@ -20,13 +20,11 @@ from caffe_port.live import mode, saving
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
 from caffe_port.solver import nets
-from caffe_port.solver.debug import DebugInfo
-from caffe_port.solver.gradients import clip, in_pieces, regularize
-from caffe_port.solver.learnable import Learnable, learnable
-from caffe_port.solver.net_log import log_net
+from caffe_port.solver.log import SolverLog, is_root
+from caffe_port.solver.net_log import DebugInfo, log_net
 from caffe_port.solver.places import Place
 from caffe_port.solver.rates import learning_rate
-from caffe_port.solver.solver_log import SolverLog, is_root
+from caffe_port.solver.steps import Learnable, clip, in_pieces, learnable, regularize
 from caffe_port.solver.updates import Setting, find_rule, why_not
 from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
 

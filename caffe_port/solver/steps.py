@@ -1,4 +1,4 @@
-"""The layers of a net as a training runs them, one after the other."""
+"""One solver step: learnable parameters, gradients, the update."""
 
 from __future__ import annotations
 
@@ -6,9 +6,113 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
+from caffe_port.errors import UsageError
+from caffe_port.live.blob import Blob
+from caffe_port.live.net import Net as LiveNet
 from caffe_port.net import Net
 from caffe_port.spec import LayerSpec
+
+# What happens to gradients between backward and update: clipping, iter_size, weight decay.
+#
+# Source: BVLC/caffe sgd_solver.cpp, ClipGradients, Normalize, Regularize.
+
+_PIECE = 2**17  # numbers; those of a parameter, its diff and its histories fit in a core's cache
+
+
+def clip(diffs: Sequence[Tensor], limit: float) -> tuple[float, float] | None:
+    """Scales all diffs, in place, so that their common L2 norm is at most ``limit``.
+
+    Args:
+        diffs: of all learnable parameters, summed over iter_size passes.
+        limit: clip_gradients; negative does nothing.
+    Returns:
+        The norm and the factor where they were scaled, else None.
+    """
+    if limit < 0:
+        return None
+    norm = float(torch.stack([diff.flatten().dot(diff.flatten()) for diff in diffs]).sum().sqrt())
+    if norm <= limit:
+        return None
+    for diff in diffs:
+        diff.mul_(limit / norm)
+    return norm, limit / norm
+
+
+def regularize(diff: Tensor, data: Tensor, decay: float, kind: str) -> None:
+    """Adds weight decay to a diff, in place: ``decay * w`` (L2) or ``decay * sign(w)`` (L1).
+
+    Raises:
+        UsageError: another regularization_type.
+    """
+    if kind not in ("L1", "L2"):
+        raise UsageError(f"regularization_type is '{kind}'; expected L1 or L2")
+    if decay:
+        diff.add_(data if kind == "L2" else data.sign(), alpha=decay)
+
+
+def in_pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """Tensors of equal size cut alike, so that several steps go over each piece while it is near.
+
+    Args:
+        tensors: contiguous, of equal size; on a GPU they are one piece.
+    Yields:
+        Flat views.
+    """
+    flat = [tensor.view(-1) for tensor in tensors]
+    piece = _PIECE if flat[0].device.type == "cpu" else max(len(flat[0]), 1)
+    for start in range(0, len(flat[0]), piece):
+        yield [tensor[start : start + piece] for tensor in flat]
+
+
+# The parameters that a solver updates, wherever they are.
+
+
+class Learnable:
+    """A parameter that the solver updates.
+
+    Attributes:
+        blob: its data and diff.
+        lr_mult, decay_mult: its factors.
+        away: the parameter, while it is on a GPU and the blob waits.
+    """
+
+    def __init__(self, blob: Blob, lr_mult: float, decay_mult: float) -> None:
+        self.blob, self.lr_mult, self.decay_mult = blob, lr_mult, decay_mult
+        self.away: Parameter | None = None
+
+    @property
+    def data(self) -> Tensor:
+        """Its values, live."""
+        return self.away.detach() if self.away is not None else torch.from_numpy(self.blob.data)
+
+    @property
+    def diff(self) -> Tensor:
+        """Its diff, live."""
+        if self.away is None:
+            return torch.from_numpy(self.blob.diff)
+        if self.away.grad is None:
+            self.away.grad = torch.zeros_like(self.away)
+        return self.away.grad
+
+    def come_home(self) -> None:
+        """Takes the diff back into the blob."""
+        self.blob.take_diff(self.diff.cpu())
+        self.away = None
+
+
+def learnable(net: LiveNet) -> list[Learnable]:
+    """A net's parameters in order, shared ones once."""
+    return [
+        Learnable(net._own_params[layer.name][i], param.lr_mult, param.decay_mult)
+        for layer in net._net.spec.layers
+        for i, param in enumerate(layer.params)
+        if param.owner is None
+    ]
+
+
+# The layers of a net as a training runs them, one after the other.
 
 Tensors = dict[str, Tensor]
 _FULL = (torch.float32, torch.float64)

@@ -22,17 +22,15 @@ from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.locks import locked
 from caffe_port.proto import caffe_pb2
-from caffe_port.solver import nets, run_state
+from caffe_port.solver import nets, snapshot
+from caffe_port.solver.distributed import Ranks, sum_together
 from caffe_port.solver.log import WARNING, log
-from caffe_port.solver.modes import LossScale, Modes
+from caffe_port.solver.modes import LossScale, Modes, Residence
 from caffe_port.solver.net_log import LoadLog
 from caffe_port.solver.places import Place
-from caffe_port.solver.ranks import Ranks, sum_together
-from caffe_port.solver.residence import Residence
-from caffe_port.solver.signals import EFFECTS, Requests
+from caffe_port.solver.segments import WholePass, obstacle
+from caffe_port.solver.signals import EFFECTS, Requests, Step, Watcher, named
 from caffe_port.solver.solver import Solver
-from caffe_port.solver.watching import Step, Watcher, named
-from caffe_port.solver.whole_pass import WholePass, obstacle
 from caffe_port.weights.hdf5 import check_names
 from caffe_port.weights.solver_state import SolverState
 
@@ -95,11 +93,11 @@ class Training(Solver):
             self._use_torch_dropout()
         self._pass: WholePass | None = None
         self._residence = self._make_residence()
-        self._resumed: run_state.Smoothing | None = None
+        self._resumed: snapshot.Smoothing | None = None
         self._origin: int | None = None
         self._saved: int | None = None  # the iteration of the last snapshot
         self._scale = LossScale() if self._modes.amp == "fp16" else None
-        self._run_state = run_state.RunState(self._nets, self._scale)
+        self._run_state = snapshot.RunState(self._nets, self._scale)
         for net in self.test_nets:
             net.before_forward(self._heed_while_testing)
 
@@ -310,10 +308,10 @@ class Training(Solver):
             super()._write_state(path, state)
             return
         start = self.iter if self._origin is None else self._origin
-        smoothing = run_state.Smoothing(tuple(self._losses), self._smoothed, start)
+        smoothing = snapshot.Smoothing(tuple(self._losses), self._smoothed, start)
         with atomic_path(path) as whole:
             super()._write_state(os.fspath(whole), state)
-            side = run_state.path_of(path)
+            side = snapshot.path_of(path)
             self._run_state.write(side, whole, state.learned_net, smoothing)
 
     def restore(self, state_file: _Path) -> None:
@@ -326,7 +324,7 @@ class Training(Solver):
         super().restore(state_file)
         self._expect_all_weights(state_file)
         self._saved = self.iter
-        side = run_state.path_of(state_file)
+        side = snapshot.path_of(state_file)
         if not self._keeps_run_state:
             return
         if not Path(side).exists():

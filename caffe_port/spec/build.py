@@ -18,18 +18,16 @@ from caffe_port.errors import (
     shapes_option,
 )
 from caffe_port.proto import UnknownField, caffe_pb2
-from caffe_port.proto.fork_fields import why_refused
+from caffe_port.proto.dialects import why_refused
 from caffe_port.proto.unknown import Plain
-from caffe_port.spec.backward import mark_backward
 from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.names import unique_names
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.inputs import FedData
-from caffe_port.spec.rules import filter_layers, included, left_out, places
+from caffe_port.spec.rules import filter_layers, included, is_fed, left_out, places, refuse_unknown
 from caffe_port.spec.sharing import Sharing
-from caffe_port.spec.splits import insert_splits
-from caffe_port.spec.unknown_types import is_fed, refuse_unknown
+from caffe_port.spec.splits import insert_splits, mark_backward
 
 AUTOMATIC = "(automatic)"
 _SHOWN = 3  # layers in one message

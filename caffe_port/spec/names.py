@@ -1,12 +1,21 @@
-"""Names of layers. Caffe lets several layers have one name, or none; torch's modules need one each.
-
-Source: BVLC/caffe net.cpp, Init, which checks the names of tops only.
-"""
+"""Names of parameters and of message fields."""
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from itertools import count
+
+from caffe_port.errors import FormatError, UnknownFieldWarning, option
+from caffe_port.proto import NetText, UnknownField, caffe_pb2
+from caffe_port.proto.dialects import is_harmless
+from caffe_port.proto.unknown import field_names
+from caffe_port.spec.ops import BUILTIN
+
+# Names of layers. Caffe lets several layers have one name, or none; torch's modules need one each.
+#
+# Source: BVLC/caffe net.cpp, Init, which checks the names of tops only.
 
 UNNAMED = "unnamed"
 
@@ -35,3 +44,66 @@ def unique_names(names: Sequence[str], has_params: Sequence[bool]) -> list[str]:
         used.add(name)
         result[i] = name
     return result
+
+
+# Fields of a prototxt that nothing reads: which are errors, which are warned of.
+#
+# In Caffe an unknown field ends the program, with line and column (io.cpp, ReadProtoFromText).
+
+_SHOWN = 20
+
+
+def check_fields(net: NetText, *, strict: bool, stacklevel: int = 2) -> None:
+    """Warns of the fields that the schema does not have, or refuses them.
+
+    Fields of forks that change no result, and those of layers whose type is not built in, are never
+    refused here; those of forks that change a result are, when the net is built.
+
+    Args:
+        net: as read.
+        strict: whether other fields are errors, as in Caffe.
+        stacklevel: of the warning; 1 is this function's own line.
+    Raises:
+        FormatError: the text is a solver's, or ``strict`` and a field that is not known.
+    """
+    if not net.unknown:
+        return
+    _refuse_solver(net)
+    if strict and (wrong := _first_wrong(net)) is not None:
+        message = wrong.described() + option("strict_text", False)
+        raise FormatError(message, path=net.path, line=wrong.line, column=wrong.column)
+    shown = [str(field) for field in net.unknown[:_SHOWN]]
+    if len(net.unknown) > _SHOWN:
+        shown.append(f"and {len(net.unknown) - _SHOWN} more")
+    message = f"{net.path}:\n  " + "\n  ".join(shown)
+    warnings.warn(message, UnknownFieldWarning, stacklevel=stacklevel)
+
+
+def _refuse_solver(net: NetText) -> None:
+    known = set(field_names("SolverParameter")) - set(field_names("NetParameter"))
+    found = {field.field: field.value for field in net.unknown if not field.layer}
+    if net.message.layer or known.isdisjoint(found):
+        return
+    nets = [str(found[name]) for name in ("net", "train_net", "test_net") if name in found]
+    named = f", {' or '.join(nets)}" if nets else ""
+    message = f"a solver's prototxt; expected a net's: give the one it names{named}"
+    raise FormatError(message, path=net.path)
+
+
+def _first_wrong(net: NetText) -> UnknownField | None:
+    foreign = _layers_of_other_types(net.message)
+    for field in net.unknown:
+        if not is_harmless(field) and (field.layer, field.nth) not in foreign:
+            return field
+    return None
+
+
+def _layers_of_other_types(message: caffe_pb2.NetParameter) -> set[tuple[str, int]]:
+    """(name, which of that name) of the layers whose type is a user's own or not known."""
+    met: Counter[str] = Counter()
+    found = set()
+    for layer in message.layer:
+        if layer.type not in BUILTIN:
+            found.add((layer.name, met[layer.name]))
+        met[layer.name] += 1
+    return found

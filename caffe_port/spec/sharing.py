@@ -1,17 +1,53 @@
-"""Parameters that several layers share by name.
-
-Source: BVLC/caffe net.cpp, AppendParam.
-"""
+"""Shared parameters and shared memory."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from caffe_port.errors import NetError
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.netspec import LayerSpec, ParamSpec
+from caffe_port.spec.netspec import LayerSpec, NetSpec, ParamSpec
 from caffe_port.spec.ops import ParamShape, Shape
+
+# What a net takes, against what the machine has.
+
+_FLOAT = 4  # bytes
+
+
+def check_memory(spec: NetSpec) -> None:
+    """Refuses a net before it takes more than all memory for its parameters.
+
+    Raises:
+        NetError: with what it needs and what there is.
+    """
+    needed = _FLOAT * sum(
+        math.prod(param.shape)
+        for layer in spec.layers
+        for param in layer.params
+        if param.owner is None
+    )
+    present = _memory()
+    if present is not None and needed > present:
+        raise NetError(
+            f"net '{spec.name}': its parameters take {needed / 1e9:.1f} GB, this machine has "
+            f"{present / 1e9:.1f} GB"
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of the machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+# Parameters that several layers share by name.
+#
+# Source: BVLC/caffe net.cpp, AppendParam.
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 

@@ -14,19 +14,17 @@ from caffe_port import html
 from caffe_port.errors import UsageError
 from caffe_port.printing import printable
 from caffe_port.spec import NetSpec
-from caffe_port.unravel.branches import course
-from caffe_port.unravel.heatmap import Bytes
 from caffe_port.unravel.pictures import (
     DARK,
     YELLOW,
+    Bytes,
     encoded,
     enlargement,
     resized,
     with_points,
 )
-from caffe_port.unravel.placement import Placement, placements
-from caffe_port.unravel.points import Points
-from caffe_port.unravel.trace import Traces
+from caffe_port.unravel.points import Placement, Points, placements
+from caffe_port.unravel.trace import Traces, course
 
 if TYPE_CHECKING:
     from PIL import Image

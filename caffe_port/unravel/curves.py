@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.net import Net
-from caffe_port.unravel.heatmap import Floats, Size, heat_map, spread
+from caffe_port.unravel.pictures import Floats, Size, heat_map, spread
 from caffe_port.unravel.trace import Traces
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.unravel.heatmap import Bytes, Floats
+from caffe_port.unravel.pictures import Bytes, Floats
 from caffe_port.unravel.points import Points
 
 

@@ -1,20 +1,169 @@
-"""index.html: what was traced in each image, and whether it means anything."""
+"""The report of a tracing: figures, tables and HTML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
 
 from caffe_port import html
-from caffe_port.files import write_text
+from caffe_port.data.pictures import voc_palette
+from caffe_port.files import atomic_path, write_text
 from caffe_port.spec import NetSpec
-from caffe_port.unravel.animation import PLAYER_SCRIPT
+from caffe_port.unravel.animation import PLAYER_SCRIPT, frames, gif, player
 from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, mean_curves
 from caffe_port.unravel.evidence import Evidence, Summary, summarize
-from caffe_port.unravel.gallery import image_section
-from caffe_port.unravel.plot import charts, legend, line_chart
-from caffe_port.unravel.study import Plan, Seen
+from caffe_port.unravel.pictures import Bytes, encoded, enlargement, overlay, resized, with_points
+from caffe_port.unravel.study import Plan, Seen, heat_of
+
+# Line charts as SVG, for the report.
+
+COLOURS = ("#d1495b", "#2c7fb8", "#3a9d5d", "#8c8c8c", "#b07aa1", "#e39c37")
+_WIDTH, _HEIGHT = 360, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 24, 26, 38
+
+
+def line_chart(
+    title: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], x_label: str
+) -> html.Html:
+    """A chart of shares over shares: both axes go from 0 to 100 %.
+
+    Args:
+        title: above it.
+        x: of every line's points.
+        lines: name -> values; the legend is ``legend``.
+        x_label: below it.
+    """
+    grid = "".join(_grid(tick / 4) for tick in range(5))
+    paths = "".join(
+        f'<polyline fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" points="'
+        + " ".join(f"{_x(a):.1f},{_y(b):.1f}" for a, b in zip(x, values, strict=True))
+        + f'"><title>{html.text(name)}</title></polyline>'
+        for (name, values), colour in zip(lines.items(), COLOURS, strict=False)
+    )
+    words = (
+        f'<text x="{_LEFT}" y="15" font-weight="600">{html.text(title)}</text>'
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
+        f"{html.text(x_label)}</text>"
+    )
+    return html.Html(
+        f'<figure style="flex:1 1 20rem;max-width:34rem"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'role="img" aria-label="{html.text(title)}" fill="currentColor" '
+        'style="display:block;width:100%;font:11px system-ui,sans-serif">'
+        f"{grid}{paths}{words}</svg></figure>"
+    )
+
+
+def charts(*figures: html.Html) -> html.Html:
+    """Charts beside one another, or one below the other where the page is narrow."""
+    inside = "".join(figures)
+    return html.Html(f'<div style="display:flex;flex-wrap:wrap;gap:.8rem 1.5rem">{inside}</div>')
+
+
+def legend(names: Sequence[str]) -> html.Html:
+    """The lines' colours."""
+    rgb = {
+        name: (int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16))
+        for name, c in zip(names, COLOURS, strict=False)
+    }
+    return html.legend(rgb)
+
+
+def _grid(at: float) -> str:
+    text = f"{100 * at:.0f} %"
+    return (
+        f'<g stroke="currentColor" stroke-opacity=".18"><path d="M{_x(at)} {_y(0)}V{_y(1)}"/>'
+        f'<path d="M{_x(0)} {_y(at)}H{_x(1)}"/></g>'
+        f'<text x="{_x(at)}" y="{_y(0) + 14}" text-anchor="middle">{text}</text>'
+        f'<text x="{_LEFT - 5}" y="{_y(at) + 4}" text-anchor="end">{text}</text>'
+    )
+
+
+def _x(value: float) -> float:
+    return _LEFT + value * (_WIDTH - _LEFT - _RIGHT)
+
+
+def _y(value: float) -> float:
+    return _HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM)
+
+
+# One image's part of the report: points, heat maps and the animation of each label.
+
+
+def image_section(
+    each: Seen, spec: NetSpec, plan: Plan, names: Sequence[str], out: Path
+) -> html.Html:
+    """The image with its label maps, then every label with its shift types side by side.
+
+    Args:
+        each: an image whose traces were kept.
+        spec: the net's.
+        plan: what was done.
+        names: of the labels.
+        out: folder for the GIFs.
+    """
+    first = each.traces[plan.shifts[0]]
+    parts = [_overview(each)]
+    for label in first:
+        if len(first[label][plan.top]):
+            parts.append(_label(each, spec, plan, label, names[label], out))
+    return html.section(each.name, *parts)
+
+
+def _overview(each: Seen) -> html.Html:
+    pictures = [html.figure(_photograph(each.picture), "image")]
+    if each.truth is not None:
+        pictures.append(html.figure(_colours(each.truth), "truth"))
+    pictures.append(html.figure(_colours(each.predicted), "predicted"))
+    return html.figure_grid(pictures, columns=5)
+
+
+def _label(each: Seen, spec: NetSpec, plan: Plan, label: int, name: str, out: Path) -> html.Html:
+    source, figures = spec.sources[0], []
+    for shift, traces in each.traces.items():
+        points = traces.arrived(label, source)
+        dots = with_points(each.picture, points[:, 1:].astype(np.float64), radius=4)
+        heat = overlay(each.picture, heat_of(traces, label, source, plan.settings.crop))
+        figures.append(html.figure(encoded(dots), f"{name}, {shift}: {len(points)} points"))
+        figures.append(html.figure(_photograph(heat), f"{name}, {shift}: heat map"))
+    return html.Html(
+        f"<h3>{html.text(name)}</h3>"
+        + html.figure_grid(figures, columns=min(6, max(4, len(figures))))
+        + html.details("Way through the layers", *_animation(each, spec, plan, label, name, out))
+    )
+
+
+def _animation(
+    each: Seen, spec: NetSpec, plan: Plan, label: int, name: str, out: Path
+) -> list[html.Html]:
+    traces = each.traces[plan.shifts[0]]
+    size = (each.picture.shape[0], each.picture.shape[1])
+    sequence = frames(spec, traces, label, size)
+    file = f"{each.name}_{label}.gif"
+    with atomic_path(out / file) as temporary:
+        temporary.write_bytes(gif(each.picture, sequence))
+    link = f'<p><a href="{quote(file)}">{html.text(file)}</a>: the same as an animation.</p>'
+    return [player(each.picture, sequence, f"{each.name}, {name}"), html.Html(link)]
+
+
+def _photograph(picture: Bytes) -> bytes:
+    factor = enlargement((picture.shape[0], picture.shape[1]))
+    return encoded(resized(picture, factor))
+
+
+def _colours(labels: Bytes) -> bytes:
+    from PIL import Image
+
+    factor = enlargement((labels.shape[0], labels.shape[1]))
+    image = Image.fromarray(voc_palette()[labels])
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
+
+
+# index.html: what was traced in each image, and whether it means anything.
 
 _OTHERS = 4  # classes of context that the table names
 _FIGURES: tuple[html.Align, ...] = ("right",) * 5

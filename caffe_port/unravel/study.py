@@ -17,8 +17,8 @@ from caffe_port.evaluation.prediction import network_input
 from caffe_port.evaluation.settings import Settings
 from caffe_port.unravel.curves import Curves, curves
 from caffe_port.unravel.evidence import Evidence, evidence
-from caffe_port.unravel.heatmap import Bytes, Floats, Size, heat_map
-from caffe_port.unravel.placement import placements
+from caffe_port.unravel.pictures import Bytes, Floats, Size, heat_map
+from caffe_port.unravel.points import placements
 from caffe_port.unravel.rules import Shift
 from caffe_port.unravel.trace import Traces, trace
 

@@ -95,7 +95,7 @@ def write_weights(
     """
     format = format_of(path) if format is None else format
     if format == "caffemodel":
-        from caffe_port.weights.caffemodel_writer import write_caffemodel
+        from caffe_port.weights.caffemodel import write_caffemodel
 
         write_caffemodel(path, layers, name=name, net_message=net_message)
     elif format == "caffemodel.h5":
@@ -144,9 +144,9 @@ def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
         UsageError: another shape or type.
         OSError: the file cannot be written.
     """
-    from caffe_port.weights import caffemodel_writer
+    from caffe_port.weights import caffemodel
 
-    caffemodel_writer.write_mean(path, mean)
+    caffemodel.write_mean(path, mean)
 
 
 def format_of(path: str | os.PathLike[str]) -> str:

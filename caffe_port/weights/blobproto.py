@@ -19,8 +19,7 @@ import numpy as np
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import wire
 from caffe_port.sniff import is_safetensors
-from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.stored import Array, StoredBlob
+from caffe_port.weights.stored import Array, MappedFile, StoredBlob
 
 MAX_AXES = 32
 MAX_UNKNOWN = 20

@@ -1,12 +1,4 @@
-"""Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
-
-A layer called conv/bn has its group inside that of the layer conv.
-
-A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
-gradients, for every user.
-
-Source: BVLC/caffe net.cpp, Net::ToHDF5 and CopyTrainedLayersFromHDF5; util/hdf5.cpp.
-"""
+"""Weights and solver states in HDF5, read and written."""
 
 from __future__ import annotations
 
@@ -26,16 +18,26 @@ from caffe_port.proto.wire import MAX_NESTING
 from caffe_port.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.blobproto import MAX_AXES
 from caffe_port.weights.caffemodel import MAX_LAYERS
-from caffe_port.weights.mapped import MappedFile
+from caffe_port.weights.solver_state import MAX_NAME, SolverState, counted, weights_name
 from caffe_port.weights.stored import (
     Array,
     Identity,
+    MappedFile,
     StoredBlob,
     StoredLayer,
     WeightFile,
     check_writable,
     identity,
 )
+
+# Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
+#
+# A layer called conv/bn has its group inside that of the layer conv.
+#
+# A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
+# gradients, for every user.
+#
+# Source: BVLC/caffe net.cpp, Net::ToHDF5 and CopyTrainedLayersFromHDF5; util/hdf5.cpp.
 
 # What h5py raises on a broken file, depending on where libhdf5 notices.
 BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
@@ -267,3 +269,88 @@ def _check_layers(layers: Sequence[StoredLayer]) -> None:
                 f"layer '{layer.name}' has blobs in the legacy 4-D shape, which HDF5 cannot mark: "
                 "load the weights into their net and write them from there"
             )
+
+
+# Solver states in HDF5: `iter`, `learned_net`, `current_step` and `history/<i>`.
+#
+# Source: BVLC/caffe sgd_solver.cpp, SnapshotSolverStateToHDF5; util/hdf5.cpp.
+
+_MEMBERS = ("iter", "learned_net", "current_step", "history")
+
+
+def is_solver_state(path: str | os.PathLike[str]) -> bool:
+    """Whether an HDF5 file is laid out like a solver state and not like weights."""
+    try:
+        with h5py.File(path, "r") as file:
+            names = set(file.keys())
+    except BROKEN:
+        return False
+    return {"iter", "history"} <= names and "data" not in names
+
+
+def read(path: str | os.PathLike[str]) -> SolverState:
+    """Does the work of ``solver_state.read_solver_state``."""
+    with explaining(path, HDF5_SIGNATURE):
+        source = MappedFile(path)
+        try:
+            with h5py.File(path, "r") as file:
+                for name in _MEMBERS:
+                    if name not in file.keys():  # noqa: SIM118 - "in" alone would follow links
+                        raise FormatError(f"no '{name}', which every solver state has")
+                return SolverState(
+                    _integer(child_dataset(file, "iter")),
+                    _string(child_dataset(file, "learned_net")),
+                    _integer(child_dataset(file, "current_step")),
+                    tuple(_history(file, Reader(source))),
+                )
+        except BROKEN as error:
+            raise FormatError(f"HDF5 cannot read it: {error}") from error
+
+
+def _history(file: h5py.File, reader: Reader) -> Iterator[Array]:
+    group = subgroup(file, "history")
+    if group is None:
+        raise FormatError("/history is not a group")
+    indices = sorted(blob_index(group, key) for key in group)
+    if indices != list(range(len(indices))):
+        raise FormatError("/history lacks blobs between 0 and its last")
+    for index in indices:
+        yield reader.blob(child_dataset(group, str(index))).aligned()
+
+
+def _integer(dataset: h5py.Dataset) -> int:
+    _check_inside(dataset)
+    if dataset.dtype.kind not in "iu" or dataset.shape not in ((), (1,)):
+        found = f"{dataset.dtype} {dataset.shape}"
+        raise FormatError(f"{dataset.name} is {found}, expected one integer")
+    return counted(int(dataset[()].reshape(-1)[0]))
+
+
+def _string(dataset: h5py.Dataset) -> str:
+    _check_inside(dataset)
+    if dataset.dtype.kind != "S" or dataset.shape != () or dataset.dtype.itemsize > MAX_NAME:
+        found = f"{dataset.dtype} {dataset.shape}"
+        raise FormatError(f"{dataset.name} is {found}, expected a short string of fixed length")
+    return weights_name(bytes(dataset[()]))
+
+
+def _check_inside(dataset: h5py.Dataset) -> None:
+    if dataset.is_virtual or dataset.external:
+        raise FormatError(f"{dataset.name} keeps its values in other files, which is refused")
+
+
+def write(path: str | os.PathLike[str], state: SolverState) -> None:
+    """Does the work of ``solver_state.write_solver_state``."""
+    text = state.learned_net.encode(errors="surrogateescape")
+    with new_file(path) as file:
+        file.create_dataset("iter", data=np.array([state.iter], np.int32))
+        # ended by a zero, as Caffe reads it; h5py's own strings are padded instead
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(len(text) + 1)
+        space = h5py.h5s.create(h5py.h5s.SCALAR)
+        stored = h5py.h5d.create(file.id, b"learned_net", kind, space)
+        stored.write(space, space, np.array(text, f"S{len(text) + 1}"), kind)
+        file.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        history = file.create_group("history")
+        for index, array in enumerate(state.history):
+            history.create_dataset(str(index), data=array)

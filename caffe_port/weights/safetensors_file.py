@@ -21,8 +21,7 @@ from caffe_port.files import atomic_path, create
 from caffe_port.sniff import explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.blobproto import raw_bytes
-from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
+from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, WeightFile
 
 MAX_HEADER = 8 * 2**20  # of a net of 65,000 parameters; a million would take minutes
 _DTYPES = {"F32": "<f4", "F64": "<f8"}

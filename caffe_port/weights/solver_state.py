@@ -1,12 +1,9 @@
-"""Solver states: the iteration, the weights' file and the history; the binary format.
-
-Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto and
-SnapshotSolverStateToHDF5.
-"""
+"""Solver states."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import atomic_path, create
@@ -14,9 +11,50 @@ from caffe_port.proto import wire
 from caffe_port.sniff import HDF5_SIGNATURE, explaining, read_head
 from caffe_port.weights import read_weights
 from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob, warn_of_unknown
-from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.stored import StoredBlob, StoredLayer, check_writable
-from caffe_port.weights.stored_state import SolverState, counted, weights_name
+from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, check_writable
+
+# A solver state as a file holds it, in either of Caffe's formats, and what both check.
+
+MAX_NAME = 65536
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """What a solver needs, besides the weights, to go on.
+
+    Attributes:
+        iter: how many iterations were done.
+        learned_net: the file with the weights of that moment, as it was named then.
+        current_step: how many steps of the learning rate were taken (step, multistep).
+        history: per learnable parameter its momentum, or what its update keeps; Adam and AdaDelta
+            keep two: all the first ones, then all the second. float32 or float64; DeepLab v1
+            pads the shapes to four axes.
+    """
+
+    iter: int
+    learned_net: str
+    current_step: int
+    history: tuple[Array, ...]
+
+
+def counted(value: int, offset: int | None = None) -> int:
+    """A count of iterations or steps, refused where Caffe could not have counted it."""
+    if not 0 <= value <= INT_MAX:
+        raise FormatError(f"{value} iterations or steps; Caffe counts to 2^31 - 1", offset=offset)
+    return value
+
+
+def weights_name(text: bytes | memoryview, offset: int | None = None) -> str:
+    """``learned_net``, refused where it is no file's name; any encoding is kept printable."""
+    if len(text) > MAX_NAME:
+        raise FormatError(f"a learned_net of {len(text)} bytes", offset=offset)
+    return bytes(text).decode(errors="backslashreplace")
+
+
+# Solver states: the iteration, the weights' file and the history; the binary format.
+#
+# Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto and
+# SnapshotSolverStateToHDF5.
 
 __all__ = ["SolverState", "is_solver_state", "read_solver_state", "write_solver_state"]
 
@@ -29,9 +67,9 @@ def is_solver_state(path: str | os.PathLike[str]) -> bool:
     """Whether a file starts, or as HDF5 is laid out, like a solver state."""
     head = read_head(path)
     if head.startswith(HDF5_SIGNATURE):
-        from caffe_port.weights import solver_state_hdf5
+        from caffe_port.weights import hdf5
 
-        return solver_state_hdf5.is_solver_state(path)
+        return hdf5.is_solver_state(path)
     try:
         view, pos = memoryview(head), 0
         kinds = []
@@ -54,9 +92,9 @@ def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
     if not is_solver_state(path):
         _refuse_weights(path)
     if read_head(path).startswith(HDF5_SIGNATURE):
-        from caffe_port.weights import solver_state_hdf5
+        from caffe_port.weights import hdf5
 
-        return solver_state_hdf5.read(path)
+        return hdf5.read(path)
     with explaining(path):
         return _read_binary(MappedFile(path))
 
@@ -96,9 +134,9 @@ def write_solver_state(path: str | os.PathLike[str], state: SolverState) -> None
         raise UsageError(f"learned_net {state.learned_net!r} holds a zero byte")
     check_writable([StoredLayer("history", "", tuple(map(StoredBlob, state.history)))])
     if name.endswith(".h5"):
-        from caffe_port.weights import solver_state_hdf5
+        from caffe_port.weights import hdf5
 
-        solver_state_hdf5.write(path, state)
+        hdf5.write(path, state)
     else:
         _write_binary(path, state)
 

@@ -24,8 +24,7 @@ from caffe_port.files import atomic_path
 from caffe_port.interrupts import held_back
 from caffe_port.sniff import ZIP_SIGNATURE, explaining
 from caffe_port.weights import state_dict
-from caffe_port.weights.mapped import MappedFile
-from caffe_port.weights.stored import StoredBlob, StoredLayer, WeightFile
+from caffe_port.weights.stored import MappedFile, StoredBlob, StoredLayer, WeightFile
 
 # What torch.load raises on a broken or foreign file, depending on where it notices.
 _BROKEN = (

@@ -36,7 +36,7 @@ def pages(
     """A database that our own writer made, damaged afterwards."""
 
     def write(path: Path) -> None:
-        from caffe_port.data.lmdb_writer import write_lmdb
+        from caffe_port.data.lmdb import write_lmdb
         from caffe_port.proto import caffe_pb2
 
         datum = caffe_pb2.Datum(channels=3, height=9, width=9, data=bytes(243)).SerializeToString()

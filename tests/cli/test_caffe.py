@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from caffe_port.cli.caffe import main
-from caffe_port.cli.caffe_tools import _launch as launch
+from caffe_port.cli.caffe_tools import _program as launch
 from caffe_port.errors import UsageError
 from tests.goldens_dir import GOLDENS, SHAPES
 

@@ -14,7 +14,7 @@ from caffe_port.cli.caffe_tools import (
     extract_features,
     upgrade,
 )
-from caffe_port.data.datum import read_datum
+from caffe_port.data.database import read_datum
 from caffe_port.data.lmdb import LmdbFile
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2, read_net, read_solver

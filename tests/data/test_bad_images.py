@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.bad_images import PassedOver, passing_over
 from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, Transform
+from caffe_port.data.list_file import PassedOver, passing_over
 from caffe_port.data.pictures import write_labels
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer

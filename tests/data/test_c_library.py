@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from caffe_port.data.c_library import CLibraryRandom
+from caffe_port.data.rng import CLibraryRandom
 
 
 def test_the_first_numbers_are_those_known_of_glibc():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.datum import read_datum
+from caffe_port.data.database import read_datum
 from caffe_port.errors import DataError
 from caffe_port.proto import caffe_pb2
 

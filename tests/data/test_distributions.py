@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from caffe_port.data import distributions
-from caffe_port.data.distributions import bernoulli, normal, uniform
-from caffe_port.data.rng import CaffeRandom
+from caffe_port.data import rng
+from caffe_port.data.rng import CaffeRandom, bernoulli, normal, uniform
 
 
 class Scripted(CaffeRandom):
@@ -72,8 +71,8 @@ def test_normal_numbers_are_normal():
 @pytest.mark.parametrize(
     ("table", "strips", "inverse"),
     [
-        (distributions._normal_table, 128, lambda x: math.exp(-x * x / 2)),
-        (distributions._exponential_table, 256, lambda x: math.exp(-x)),
+        (rng._normal_table, 128, lambda x: math.exp(-x * x / 2)),
+        (rng._exponential_table, 256, lambda x: math.exp(-x)),
     ],
 )
 def test_strips_end_where_the_density_does(table, strips, inverse):

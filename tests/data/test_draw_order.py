@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from caffe_port.data.distributions import bernoulli, normal, uniform
-from caffe_port.data.rng import CaffeRandom, seeded
+from caffe_port.data.rng import CaffeRandom, bernoulli, normal, seeded, uniform
 from tests.layers.helpers import net_of
 
 PRODUCT = (

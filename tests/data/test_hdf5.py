@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe_port.data.c_library import CLibraryRandom
 from caffe_port.data.hdf5 import Hdf5Reader, item_shapes, read_datasets, write_pair
+from caffe_port.data.rng import CLibraryRandom
 from caffe_port.errors import DataError
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from caffe_port.data.image_seg import ImageSegReader, Transform
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.streams import Streams
+from caffe_port.data.transformer import Streams
 from caffe_port.errors import DataError, UsageError
 from caffe_port.proto import read_net
 from tests.goldens_dir import SHAPES, VOC_SAMPLE, cases

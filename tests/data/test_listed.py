@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from caffe_port.data.listed import Listed
+from caffe_port.data.list_file import Listed
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import UsageError
 

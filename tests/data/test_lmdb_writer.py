@@ -8,8 +8,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from caffe_port.data.lmdb import LmdbFile
-from caffe_port.data.lmdb_writer import write_lmdb
+from caffe_port.data.lmdb import LmdbFile, write_lmdb
 from caffe_port.errors import DataError, UsageError
 
 Records = list[tuple[bytes, bytes]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from caffe_port.data.mat5_struct import read_field
+from caffe_port.data.mat5 import read_field
 from caffe_port.errors import FormatError
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.streams import Streams
+from caffe_port.data.transformer import Streams
 
 
 def seeds(count):

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.bad_images import passing_over
+from caffe_port.data.list_file import passing_over
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.window import WindowReader, fit_window
-from caffe_port.data.window_file import read_windows
+from caffe_port.data.window_file import WindowReader, fit_window, read_windows
 from caffe_port.errors import DataError
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops.data import WindowData

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.proto.binary_tables import V1_ONLY, fields_by_wire_number, v1_type
+from caffe_port.proto.renumber import V1_ONLY, fields_by_wire_number, v1_type
 from tests.goldens_dir import ROOT
 
 PAGE = (ROOT / "docs" / "dialects.md").read_text(encoding="utf-8")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from caffe_port.finetuning.document import filled
-from caffe_port.finetuning.report import write_report
+from caffe_port.finetuning.report import filled, write_report
 from caffe_port.finetuning.results import Results
 from caffe_port.finetuning.tables import all_tables
 from tests.goldens_dir import ROOT

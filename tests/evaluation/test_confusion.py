@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.confusion import ConfusionMatrix
+from caffe_port.evaluation.scoring import ConfusionMatrix
 from tests.goldens_dir import SHAPES
 
 

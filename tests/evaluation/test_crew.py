@@ -7,8 +7,7 @@ import threading
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.cores import Threads, cores, divide
-from caffe_port.evaluation.crew import FIRST, Role, Step, _Floor, work
+from caffe_port.evaluation.workers import FIRST, Role, Step, Threads, _Floor, cores, divide, work
 from tests.waiting import LIMIT
 
 LAST = 2

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.lock import NAME, locked
+from caffe_port.evaluation.store import NAME, locked
 
 OTHER = """
 import sys
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.lock import locked
+from caffe_port.evaluation.store import locked
 try:
     with locked(sys.argv[1]):
         print("took it")

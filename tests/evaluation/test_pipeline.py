@@ -13,9 +13,9 @@ from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.makers import CRFMaker
 from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.store import COMP6
 from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps

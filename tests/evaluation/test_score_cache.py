@@ -9,8 +9,8 @@ import pytest
 
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.score_cache import ScoreCache
 from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.store import ScoreCache
 from tests.evaluation.standins import CROP, Doubled, Swaps
 
 SCORES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)

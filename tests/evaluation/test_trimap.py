@@ -7,11 +7,16 @@ import pytest
 
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.confusion import ConfusionMatrix
 from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.settings import Settings
-from caffe_port.evaluation.trimap import Trimap, distances, trimap_curves
-from caffe_port.evaluation.trimap_report import trimap_json, trimap_section
+from caffe_port.evaluation.trimap import (
+    Trimap,
+    distances,
+    trimap_curves,
+    trimap_json,
+    trimap_section,
+)
 from tests.evaluation.standins import CROP, Brightest, Gives, Swaps
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffe_port.export.python_text import (
+from caffe_port.export.module_code import (
     WIDTH,
     exact,
     identifiers,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe_port.finetuning.composed import Changes
-from caffe_port.finetuning.data import Images, find_images
+from caffe_port.finetuning.composed import Changes, Images, find_images
 from caffe_port.finetuning.results import Results, Score
-from caffe_port.finetuning.trial import Setting
+from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant, find_variants
 from caffe_port.loading import load
 from tests.goldens_dir import SHAPES

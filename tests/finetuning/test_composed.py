@@ -8,8 +8,7 @@ import pytest
 
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.makers import score_blob
-from caffe_port.finetuning.composed import Changes, Composed
-from caffe_port.finetuning.data import find_images
+from caffe_port.finetuning.composed import Changes, Composed, find_images
 from caffe_port.finetuning.scoring import judged_blob
 from caffe_port.finetuning.variants import find_variants
 from caffe_port.proto import read_net, read_solver

@@ -4,7 +4,7 @@ import pytest
 
 from caffe_port.errors import FormatError
 from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
-from caffe_port.solver.watching import Step
+from caffe_port.solver.signals import Step
 
 PARTS = ("caffemodel", "solverstate", "runstate", "curve.json")
 

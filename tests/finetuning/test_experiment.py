@@ -18,7 +18,7 @@ from caffe_port.finetuning import experiment, running
 from caffe_port.finetuning.curve import Curve, Snapshots
 from caffe_port.finetuning.experiment import make_trials, run_all
 from caffe_port.finetuning.results import gather
-from caffe_port.finetuning.trial import Control, StoppedError, Trial
+from caffe_port.finetuning.scoring import Control, StoppedError, Trial
 from caffe_port.weights import read_weights, write_weights
 from tests.finetuning.making import make_setting
 

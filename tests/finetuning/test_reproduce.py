@@ -8,7 +8,7 @@ import pytest
 from caffe_port.crf.params import PRESETS
 from caffe_port.errors import UsageError
 from caffe_port.finetuning import running
-from caffe_port.finetuning.published import INITS, PUBLISHED, find_published
+from caffe_port.finetuning.prepare import INITS, PUBLISHED, find_published
 from caffe_port.finetuning.reproduce import (
     Means,
     cells,
@@ -17,7 +17,7 @@ from caffe_port.finetuning.reproduce import (
     trials_of,
     write_report,
 )  # fmt: skip
-from caffe_port.finetuning.trial import Control, Trial
+from caffe_port.finetuning.scoring import Control, Trial
 from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.proto.text import parse_text
 from caffe_port.recipes import read_recipe

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from caffe_port.finetuning.statistics import averaged, estimate, paired
+from caffe_port.finetuning.tables import averaged, estimate, paired
 
 
 def test_three_values_by_hand():

@@ -8,8 +8,7 @@ import pytest
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.finetuning import tables
-from caffe_port.finetuning.document import fill_document
-from caffe_port.finetuning.report import remarks, terminal_tables, write_report
+from caffe_port.finetuning.report import fill_document, remarks, terminal_tables, write_report
 from caffe_port.finetuning.results import Results
 from tests.finetuning.making import made_results
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_port.finetuning.templates import Similarities
+from caffe_port.finetuning.variants import Similarities
 from caffe_port.losses import FeedbackOptions, feedback_loss
 
 CLASSES, IGNORED = 4, 255

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from caffe_port.crf.files import read_bin, read_scores, write_bin, write_scores
-from caffe_port.data.datum import read_datum
+from caffe_port.data.database import read_datum
 from caffe_port.data.hdf5 import read_datasets
 from caffe_port.data.list_file import list_words
-from caffe_port.data.lmdb import LmdbFile
-from caffe_port.data.lmdb_writer import write_lmdb
-from caffe_port.data.mat5_struct import read_field
+from caffe_port.data.lmdb import LmdbFile, write_lmdb
+from caffe_port.data.mat5 import read_field
 from caffe_port.data.pictures import read_grey, read_labels, read_rgb
 from caffe_port.data.voc import voc_items
 from caffe_port.data.window_file import read_windows
@@ -28,8 +27,8 @@ from caffe_port.parity.recording import read_recording
 from caffe_port.proto import caffe_pb2, wire
 from caffe_port.weights import StoredLayer, read_mean, read_weights, write_weights
 from caffe_port.weights.blobproto import read_blob
-from caffe_port.weights.mapped import MappedFile
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
+from caffe_port.weights.stored import MappedFile
 from tests.fuzz import hdf5_changed, structured
 from tests.fuzz.target import Target, as_file, scratch, small
 from tests.goldens_dir import GOLDENS

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from caffe_port.inference.affine import affine_of, fold
+from caffe_port.inference.neurons import affine_of, fold
 from tests.layers.helpers import layer
 
 X = (2, 4, 3, 5)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError, UsageError
-from caffe_port.inference.options import has_type
-from caffe_port.inference.packing import can_pack
+from caffe_port.inference.planner import can_pack, has_type
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from caffe_port.data.distributions import uniform
-from caffe_port.data.rng import CaffeRandom, seeded
+from caffe_port.data.rng import CaffeRandom, seeded, uniform
 from caffe_port.errors import LayerError
 from tests.layers.helpers import net_of
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from caffe_port.data.rng import CaffeRandom, seeded
-from caffe_port.data.window import WindowReader
+from caffe_port.data.window_file import WindowReader
 from caffe_port.errors import LayerError
 from tests.layers.helpers import net_of
 

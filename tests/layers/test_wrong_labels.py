@@ -11,7 +11,7 @@ from PIL import Image
 
 import caffe_port
 import caffe_port.pycaffe as caffe
-from caffe_port.data.lmdb_writer import write_lmdb
+from caffe_port.data.lmdb import write_lmdb
 from caffe_port.errors import LayerError
 from caffe_port.labels import WrongLabelError, checked
 from caffe_port.proto import caffe_pb2

@@ -248,7 +248,7 @@ def test_a_constant_template_gets_no_gradient(similarity, template):
     (found,) = torch.autograd.grad(loss, features)
 
     def held(x):
-        from caffe_port.losses.feedback_torch import choose, unit
+        from caffe_port.losses.feedback import choose, unit
 
         label = labels.flatten(1)
         counted, label = label != 255, label.masked_fill(label == 255, 0)
@@ -331,12 +331,12 @@ def test_a_path_that_is_none():
 
 def test_triton_by_name_needs_a_gpu_or_its_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
-    monkeypatch.setattr("caffe_port.losses.paths.has_triton", lambda: True)
+    monkeypatch.setattr("caffe_port.losses.options.has_triton", lambda: True)
     with pytest.raises(UsageError, match="expected CUDA"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")
 
 
 def test_triton_by_name_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setattr("caffe_port.losses.paths.has_triton", lambda: False)
+    monkeypatch.setattr("caffe_port.losses.options.has_triton", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'caffe_port\[triton\]'"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")

@@ -4,8 +4,8 @@ import pytest
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.proto import caffe_pb2, parse_net
-from caffe_port.proto.binary_tables import v1_type
 from caffe_port.proto.dialects import DIALECTS, ENVIRONMENT
+from caffe_port.proto.renumber import v1_type
 from tests.goldens_dir import cases
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from caffe_port.live import mode
+from caffe_port.solver.signals import Step
 from caffe_port.solver.training import Training
-from caffe_port.solver.watching import Step
 from tests.goldens_dir import FULL_SHAPES, SHAPES
 
 STEPS = 10

@@ -12,8 +12,7 @@ from benchmarks.train import kept
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.solver import segments
-from caffe_port.solver.modes import LossScale, Modes
-from caffe_port.solver.residence import Residence
+from caffe_port.solver.modes import LossScale, Modes, Residence
 from caffe_port.solver.training import Training
 from tests.solver.making import training
 

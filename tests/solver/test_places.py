@@ -120,7 +120,7 @@ def test_the_speed_is_that_since_the_last_line(
     now = [100.0]
     monkeypatch.chdir(tmp_path)
     clock = SimpleNamespace(perf_counter=lambda: now[0])
-    monkeypatch.setattr("caffe_port.solver.solver_log.time", clock)
+    monkeypatch.setattr("caffe_port.solver.log.time", clock)
     (tmp_path / "net.prototxt").write_text(NET)
     text = SOLVER.replace("display: 1", "display: 2").replace("max_iter: 3", "max_iter: 9")
     (tmp_path / "solver.prototxt").write_text(text.replace("test_iter: 2 test_interval: 2", ""))

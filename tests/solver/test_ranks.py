@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe_port.cli.caffe_tools import _launch as launch
+from caffe_port.cli.caffe_tools import _program as launch
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
-from caffe_port.solver import parted
+from caffe_port.solver import distributed
+from caffe_port.solver.distributed import PeerError, Ranks, is_one_of_several, joined, sum_together
 from caffe_port.solver.itemwise import is_itemwise
-from caffe_port.solver.ranks import PeerError, Ranks, is_one_of_several, joined, sum_together
 from caffe_port.weights import read_weights
 from tests import preloaded
 from tests.goldens_dir import SHAPES
@@ -204,9 +204,7 @@ def test_processes_that_start_from_other_weights_are_told(tmp_path: Path) -> Non
 def test_sums_of_many_tensors_go_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from caffe_port.solver import ranks
-
-    monkeypatch.setattr(ranks, "_BUCKET", 5)
+    monkeypatch.setattr("caffe_port.solver.distributed._BUCKET", 5)
     tensors = [torch.ones(3), torch.ones(2, 2), torch.ones(1), torch.ones(9), torch.ones(0)]
     sum_together(Alike(0, 3), tensors)
     assert [tensor.unique().tolist() for tensor in tensors] == [[3.0]] * 4 + [[]]
@@ -214,7 +212,7 @@ def test_sums_of_many_tensors_go_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 
 def kinds(net: str, folder: Path) -> dict[str, str]:
     solver = training(folder, net=net)
-    steps, _ = parted.make_steps(solver.net._net, Alike(0, 2))
+    steps, _ = distributed.make_steps(solver.net._net, Alike(0, 2))
     return {step.layer.name: type(step).__name__ for step in steps}
 
 

@@ -12,8 +12,8 @@ import pytest
 from caffe_port.data import rng
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.live import mode
-from caffe_port.solver import run_state
-from caffe_port.solver.source_state import SourceState
+from caffe_port.solver import snapshot
+from caffe_port.solver.snapshot import SourceState
 from tests.goldens_dir import SHAPES
 from tests.layers.helpers import net_of
 from tests.solver.making import NET, training
@@ -154,6 +154,6 @@ def test_values_of_another_kind_are_named(saved: Path, key: str, value: object) 
 
 
 def test_names_of_side_files() -> None:
-    assert run_state.path_of("a/b_iter_5.solverstate") == "a/b_iter_5.runstate"
-    assert run_state.path_of("b_iter_5.solverstate.h5") == "b_iter_5.runstate"
-    assert run_state.path_of("odd") == "odd.runstate"
+    assert snapshot.path_of("a/b_iter_5.solverstate") == "a/b_iter_5.runstate"
+    assert snapshot.path_of("b_iter_5.solverstate.h5") == "b_iter_5.runstate"
+    assert snapshot.path_of("odd") == "odd.runstate"

@@ -13,9 +13,8 @@ import pytest
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.solver import log
-from caffe_port.solver.signals import Requests
+from caffe_port.solver.signals import Requests, Step
 from caffe_port.solver.training import StoppedEarlyError
-from caffe_port.solver.watching import Step
 from caffe_port.weights import read_weights
 from tests.solver.making import NET, said, training
 

@@ -12,11 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.solver import live_line, log
-from caffe_port.solver.chart import chart, document
-from caffe_port.solver.curves import Curves
-from caffe_port.solver.tensorboard import TensorBoard
-from caffe_port.solver.watching import Step, named
+from caffe_port.solver import log, progress
+from caffe_port.solver.progress import Curves, TensorBoard, chart, document
+from caffe_port.solver.signals import Step, named
 
 
 def test_elements_of_an_output_get_numbers() -> None:
@@ -26,8 +24,8 @@ def test_elements_of_an_output_get_numbers() -> None:
 
 def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 11.0])
-    monkeypatch.setattr(live_line, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    line = live_line.LiveLine()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    line = progress.LiveLine()
     monkeypatch.setattr(line, "_drawn", math.inf)
     for i in range(3):
         line.step(Step(i, 103, 0.123456, 0.001))
@@ -39,7 +37,7 @@ def test_the_live_line_makes_way_for_log_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with live_line.shown_live() as line:
+    with progress.shown_live() as line:
         assert line is not None
         line.step(Step(0, 5, 1.0, 0.1))
         log.log("hello")
@@ -53,7 +51,7 @@ def test_the_live_line_makes_way_for_log_lines(
 
 
 def test_there_is_no_live_line_where_nobody_looks() -> None:
-    with live_line.shown_live() as line:
+    with progress.shown_live() as line:
         assert line is None
 
 

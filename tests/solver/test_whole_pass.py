@@ -10,7 +10,7 @@ import pytest
 from caffe_port.data import rng
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.solver.whole_pass import WholePass, obstacle
+from caffe_port.solver.segments import WholePass, obstacle
 from tests.solver.making import training
 
 SOURCE = """

@@ -8,10 +8,10 @@ import pytest
 
 import caffe_port as cp
 from caffe_port.errors import FormatError, LayerError, NetError, UnknownFieldWarning
-from caffe_port.proto import caffe_pb2, fork_fields, parse_net
+from caffe_port.proto import caffe_pb2, dialects, parse_net
 from caffe_port.proto.unknown import field_names
 from caffe_port.spec import NetSpec
-from caffe_port.spec.fields import check_fields
+from caffe_port.spec.names import check_fields
 from caffe_port.spec.ops import _base
 from tests.spec.making import INPUT, LABEL, conv, layer
 
@@ -151,8 +151,8 @@ def test_fields_of_ones_own_type_are_its_own() -> None:
 
 
 def test_the_table_names_messages_and_no_field_twice() -> None:
-    for message, fields in [*fork_fields._HARMLESS.items(), *fork_fields._CHANGING.items()]:
+    for message, fields in [*dialects._HARMLESS.items(), *dialects._CHANGING.items()]:
         assert hasattr(caffe_pb2, message)
         assert not set(fields) & set(field_names(message)), message
-    for message, fields in fork_fields._HARMLESS.items():
-        assert not set(fields) & set(fork_fields._CHANGING.get(message, ())), message
+    for message, fields in dialects._HARMLESS.items():
+        assert not set(fields) & set(dialects._CHANGING.get(message, ())), message

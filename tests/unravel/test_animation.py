@@ -11,8 +11,8 @@ from PIL import Image
 from caffe_port.errors import UsageError
 from caffe_port.unravel import trace
 from caffe_port.unravel.animation import MOST_DOTS, Frame, Panel, frames, gif, player
-from caffe_port.unravel.branches import Course, course
 from caffe_port.unravel.pictures import YELLOW, enlargement, with_points
+from caffe_port.unravel.trace import Course, course
 from tests.unravel.nets import data, layer, make
 
 SCALES = (

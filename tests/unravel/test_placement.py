@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_port import load
-from caffe_port.unravel.placement import placements
+from caffe_port.unravel.points import placements
 from tests.goldens_dir import GOLDENS
 from tests.unravel.nets import data, layer, make
 

@@ -13,9 +13,8 @@ import caffe_port
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
-from caffe_port.weights import StoredBlob, StoredLayer, caffemodel_writer
-from caffe_port.weights.caffemodel import read_caffemodel
-from caffe_port.weights.caffemodel_writer import write_caffemodel
+from caffe_port.weights import StoredBlob, StoredLayer, caffemodel
+from caffe_port.weights.caffemodel import read_caffemodel, write_caffemodel
 from tests.goldens_dir import GOLDENS, ROOT
 from tests.weights.making import array, assert_same_layers, layer, small_net
 
@@ -114,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(
     def full(_: object) -> bytes:
         raise OSError("no space left")
 
-    monkeypatch.setattr(caffemodel_writer, "raw_bytes", full)
+    monkeypatch.setattr(caffemodel, "raw_bytes", full)
     with pytest.raises(OSError, match="no space"):
         write_caffemodel(path, [layer("x", array(3))])
     assert path.read_bytes() == b"old"

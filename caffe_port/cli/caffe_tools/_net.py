@@ -1,15 +1,96 @@
-"""Building the net that a command works on."""
+"""Devices and nets of Caffe's programs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caffe_port.cli.caffe_tools._device import log_device, use_device
 from caffe_port.errors import UsageError
+from caffe_port.solver.log import WARNING, log
+from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.cli.gflags import Flags
     from caffe_port.live.net import Net
+
+
+# Choosing where to compute.
+
+
+def gpu_ids(flag: str) -> list[int]:
+    """The GPUs that -gpu names: numbers with commas, or 'all'; -1, as DeepLab v1 has it, is none.
+
+    Raises:
+        UsageError: something else.
+    """
+    if flag == "all":
+        import torch
+
+        return list(range(torch.cuda.device_count()))
+    try:
+        wanted = [int(part) for part in flag.split(",")] if flag else []
+    except ValueError:
+        raise UsageError(f"-gpu is '{flag}'; expected numbers with commas, or 'all'") from None
+    return [] if wanted == [-1] else wanted
+
+
+def use_device(flag: str) -> int | None:
+    """Computes on the GPU that -gpu names, else on the CPU.
+
+    One of several processes takes its own of the GPUs.
+
+    Returns:
+        The GPU's number, None for the CPU.
+
+    Raises:
+        UsageError: several GPUs, or one that is not there while others are.
+    """
+    import torch
+
+    from caffe_port.cli.caffe_tools._program import own_gpu
+    from caffe_port.live import mode
+    from caffe_port.solver.distributed import is_one_of_several
+
+    wanted = gpu_ids(flag)
+    if wanted and torch.cuda.is_available() and is_one_of_several():
+        wanted = [own_gpu(wanted, torch.cuda.device_count())]
+    if len(wanted) > 1:
+        raise UsageError(f"-gpu {flag}: one process computes on one GPU; give one number")
+    if wanted and not torch.cuda.is_available():
+        message = f"GPU {wanted[0]} is asked for, but torch finds none here."
+        log(message, WARNING, "caffe.cpp:1")
+        wanted = []
+    if not wanted:
+        mode.set_mode_cpu()
+        return None
+    mode.set_device(wanted[0])
+    mode.set_mode_gpu()
+    return wanted[0]
+
+
+def log_device(gpu: int | None, command: str, dialect: str) -> None:
+    """Says where a command computes, as Caffe says it.
+
+    Args:
+        gpu: what ``use_device`` returned.
+        command: 'TRAIN', 'TEST' or 'TIME', each of which has its own lines.
+        dialect: of the net.
+    """
+    if gpu is None:
+        log("Use CPU.", place=Place[f"CPU_{command}"].of(dialect))
+        return
+    import torch
+
+    place, name = Place[f"GPU_{command}"].of(dialect), torch.cuda.get_device_name(gpu)
+    if command == "TRAIN" and dialect != "deeplab1":
+        log(f"Using GPUs {gpu}", place=place)
+        log(f"GPU {gpu}: {name}", place=Place.GPU_NAME_TRAIN.of(dialect))
+        return
+    log(f"Use GPU with device ID {gpu}", place=place)
+    if command == "TEST":
+        log(f"GPU device name: {name}", place=Place.GPU_NAME_TEST.of(dialect))
+
+
+# Building the net that a command works on.
 
 
 def stages(flags: Flags) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What all programs share: flags, the log, errors as the last line."""
+"""What Caffe's programs share: flags, logging, start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from caffe_port.cli.gflags import Flag, Flags, parse, usage
 from caffe_port.errors import CaffePortError, UsageError, speaking
@@ -22,6 +22,50 @@ from caffe_port.solver.log import (
     set_min_level,
 )
 from caffe_port.start import told
+
+# A training on several GPUs: one process for each, which torchrun starts.
+
+
+def command(processes: int, arguments: Sequence[str]) -> list[str]:
+    """What one would type to run ``caffe`` with these arguments in several processes."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={processes}", "-m", "caffe_port.cli.caffe", *arguments,
+    ]  # fmt: skip
+
+
+def run_on(gpus: Sequence[int]) -> NoReturn:
+    """Becomes the parent of one process per GPU, each with this one's command line."""
+    log(
+        f"Training on {len(gpus)} GPUs. They share each batch of batch_size items; upstream gives "
+        "each GPU a batch of its own: multiply batch_size by their number for that.",
+        place="caffe.cpp:1",
+    )
+    words = command(len(gpus), sys.argv[1:])
+    sys.stderr.flush()
+    os.execv(words[0], words)
+
+
+def own_gpu(gpus: Sequence[int], there: int) -> int:
+    """The GPU of this process, one of several that torchrun started.
+
+    Args:
+        gpus: those that were named; one alone stands for all of the machine.
+        there: how many the machine has.
+    Raises:
+        UsageError: there are fewer GPUs than processes.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    among = list(gpus) if len(gpus) > 1 else list(range(there))
+    if local >= len(among):
+        raise UsageError(
+            f"process {local} on this machine has no GPU of its own; there are {len(among)}: start "
+            "as many processes"
+        )
+    return among[local]
+
+
+# What all programs share: flags, the log, errors as the last line.
 
 GLOG = {
     "log_dir": Flag("", "Also write the log into this folder; GLOG_log_dir does the same."),

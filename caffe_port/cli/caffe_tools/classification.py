@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.cli.caffe_tools._device import use_device
+from caffe_port.cli.caffe_tools._net import use_device
 from caffe_port.cli.caffe_tools._program import GPU, expect, run
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import DataError, UsageError
@@ -81,7 +81,7 @@ def _labels(path: str, net: Net) -> list[str]:
 
 def _prepared(pixels: Bytes, channels: int, height: int, width: int) -> Floats:
     """An image as OpenCV reads it, (H, W, 1, 3 or 4), as the net's (C, H, W)."""
-    from caffe_port.data.resize import resize_linear
+    from caffe_port.data.opencv import resize_linear
 
     colours = pixels[:, :, :3]
     if channels == 1 and colours.shape[2] == 3:

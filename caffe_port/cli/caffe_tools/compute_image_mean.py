@@ -23,8 +23,7 @@ def _log(message: str, line: int) -> None:
 
 
 def _body(flags: Flags, others: list[str]) -> None:
-    from caffe_port.data.database import open_database
-    from caffe_port.data.datum import read_datum
+    from caffe_port.data.database import open_database, read_datum
     from caffe_port.weights import write_mean
 
     expect(others, 1, 2, _ABOUT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caffe_port.cli.caffe_tools._device import gpu_ids
+from caffe_port.cli.caffe_tools._net import gpu_ids
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import log

@@ -24,7 +24,7 @@ FLAGS = {
 def _body(flags: Flags, others: list[str]) -> None:
     from caffe_port.proto import caffe_pb2, read_net_text
     from caffe_port.pycaffe.draw import draw_net_to_file
-    from caffe_port.spec.fields import check_fields
+    from caffe_port.spec.names import check_fields
 
     expect(others, 2, 2, _ABOUT)
     if flags.phase not in _PHASES:

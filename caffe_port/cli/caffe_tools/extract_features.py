@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.cli.caffe_tools._device import use_device
-from caffe_port.cli.caffe_tools._net import allow
+from caffe_port.cli.caffe_tools._net import allow, use_device
 from caffe_port.cli.caffe_tools._program import NET_FLAGS, expect, run
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError

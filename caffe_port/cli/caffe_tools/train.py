@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from caffe_port.cli.caffe_tools._device import gpu_ids, log_device, use_device
-from caffe_port.cli.caffe_tools._net import allow, stages
+from caffe_port.cli.caffe_tools._net import allow, gpu_ids, log_device, stages, use_device
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
 from caffe_port.solver.log import ERROR, WARNING, log, set_min_level
@@ -18,7 +17,7 @@ from caffe_port.solver.places import Place
 
 if TYPE_CHECKING:
     from caffe_port.solver.modes import Modes
-    from caffe_port.solver.watching import Watcher
+    from caffe_port.solver.signals import Watcher
 
 
 def train(flags: Flags) -> None:
@@ -28,7 +27,7 @@ def train(flags: Flags) -> None:
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     from caffe_port.solver import nets
-    from caffe_port.solver.ranks import joined
+    from caffe_port.solver.distributed import joined
     from caffe_port.solver.signals import Requests
     from caffe_port.solver.training import Training
 
@@ -71,7 +70,7 @@ def _modes(flags: Flags) -> Modes:
 @contextmanager
 def _passing_over() -> Iterator[None]:
     """Logs each bad image once and, however the training ends, how many were passed over."""
-    from caffe_port.data.bad_images import passing_over
+    from caffe_port.data.list_file import passing_over
 
     with passing_over(lambda wrong: log(f"Passed over: {wrong}", WARNING)) as passed:
         try:
@@ -84,8 +83,8 @@ def _gpu(flags: Flags) -> str:
     """The GPU to use; of several, each gets a process of its own, where there are any."""
     import torch
 
-    from caffe_port.cli.caffe_tools._launch import run_on
-    from caffe_port.solver.ranks import is_one_of_several
+    from caffe_port.cli.caffe_tools._program import run_on
+    from caffe_port.solver.distributed import is_one_of_several
 
     flag: str = flags.gpu or _own_gpu(flags.solver)
     gpus = gpu_ids(flag)
@@ -106,9 +105,7 @@ def _own_gpu(solver: str) -> str:
 
 
 def _watchers(flags: Flags, stack: ExitStack) -> list[Watcher]:
-    from caffe_port.solver.curves import Curves
-    from caffe_port.solver.live_line import shown_live
-    from caffe_port.solver.tensorboard import TensorBoard
+    from caffe_port.solver.progress import Curves, TensorBoard, shown_live
 
     watchers: list[Watcher] = []
     if flags.plot:

@@ -2,7 +2,7 @@
 
 from caffe_port.data.voc_prepare.folders import PUBLISHED, SBD, VOC, find_sbd, find_voc
 from caffe_port.data.voc_prepare.layout import layout_items
-from caffe_port.data.voc_prepare.outcome import Outcome, Problem
+from caffe_port.data.voc_prepare.report import Outcome, Problem
 from caffe_port.data.voc_prepare.run import check_folder, prepare
 
 __all__ = [

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from caffe_port.data.pictures import Bytes, PathLike, read_labels, read_note, write_labels
 from caffe_port.data.voc_prepare.folders import SBD, VOC, Lists, count_notes, make_lists
-from caffe_port.data.voc_prepare.items import Counts, Item, checked, counted
-from caffe_port.data.voc_prepare.layout import layout_items
-from caffe_port.data.voc_prepare.outcome import Outcome, Problem
+from caffe_port.data.voc_prepare.layout import Counts, Item, checked, counted, layout_items
+from caffe_port.data.voc_prepare.report import Outcome, Problem
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import write_text
 

@@ -154,7 +154,7 @@ class ImageData(Op):
     def _first_picture(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first picture."""
         from caffe_port.data.image import read_labelled
-        from caffe_port.data.listed import named
+        from caffe_port.data.list_file import named
         from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 
@@ -240,8 +240,7 @@ class ImageSegData(Op):
         """Without a crop the shape is that of the first picture, as upstream has it."""
         if self.new_height:
             return (self.new_height, self.new_width)
-        from caffe_port.data.list_file import list_words
-        from caffe_port.data.listed import named
+        from caffe_port.data.list_file import list_words, named
         from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 

@@ -1,4 +1,4 @@
-"""How points of a layer's top become points of its bottoms: one file per rule."""
+"""How points of a layer's top become points of its bottoms: one file per family of types."""
 
 from caffe_port.unravel.rules._registry import (
     BUILTIN,

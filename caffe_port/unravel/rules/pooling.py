@@ -1,16 +1,93 @@
-"""Pooling."""
+"""Tracing rules of windows: pooling, and what convolutions share with it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from caffe_port.spec.ops.pooling import Pooling as Options
-from caffe_port.unravel.rules._axes import coordinates, every, flat
+from caffe_port.spec.ops import pooling as ops
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
-from caffe_port.unravel.rules._windows import last_argmax, reach
+from caffe_port.unravel.rules.shapes import coordinates, every, flat
+
+# The largest entries of many windows at once, chosen as Seg-Unravel chooses them.
+
+
+class Chosen(NamedTuple):
+    """Per window its k best channels and one tap in each, all (P, k) int64."""
+
+    channel: Tensor
+    tap: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Chosen]) -> Chosen:
+        """One of all parts."""
+        return cls(torch.cat([p.channel for p in parts]), torch.cat([p.tap for p in parts]))
+
+
+def last_argmax(values: Tensor) -> Tensor:
+    """Index of the largest value along the last axis; the highest index among equals."""
+    first: Tensor = values.flip(-1).argmax(-1)
+    return values.shape[-1] - 1 - first
+
+
+def largest(values: Tensor, k: int) -> Tensor:
+    """Indices of the k largest values along the last axis (all, if there are fewer).
+
+    Among equals the highest index is larger, as in a stable sort.
+
+    Returns:
+        (..., k) int64.
+    """
+    if k == 1:
+        return last_argmax(values)[..., None]
+    return values.sort(stable=True, dim=-1).indices[..., -k:]
+
+
+def strongest(products: Tensor, k: int) -> Chosen:
+    """The k channels with the largest sum over their window, and the largest product in each.
+
+    Args:
+        products: (P, taps, channels) of filter and input.
+        k: channels per window.
+    """
+    channel = largest(products.sum(1), k)
+    window = products.gather(2, channel[:, None].expand(-1, products.shape[1], -1))
+    return Chosen(channel, last_argmax(window.transpose(1, 2)))
+
+
+def reach(
+    starts: Sequence[Tensor], steps: Sequence[Tensor], sizes: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Where the taps of P windows are.
+
+    Args:
+        starts: per axis the windows' first places, (P,); may be outside.
+        steps: per axis how far each tap is from the first.
+        sizes: of the axes.
+    Returns:
+        Flat places, moved to the edge where they are outside, and whether they are: (P, taps).
+    """
+    rows = torch.zeros(1, 1, dtype=torch.int64, device=steps[0].device if steps else None)
+    outside = rows != 0
+    for start, step, size in zip(starts, steps, sizes, strict=True):
+        at = start[:, None] + step
+        rows = (rows[:, :, None] * size + at.clamp(0, size - 1)[:, None]).flatten(1)
+        outside = (outside[:, :, None] | ((at < 0) | (at >= size))[:, None]).flatten(1)
+    return rows, outside
+
+
+def batches(count: int, size: int, device: torch.device) -> list[slice]:
+    """Slices of ``count`` windows of ``size`` values each that stay in a processor's cache."""
+    values = 1 << (18 if device.type == "cpu" else 26)
+    step = max(1, values // max(1, size))
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+# Pooling.
 
 
 @register_rule("Pooling")
@@ -24,7 +101,7 @@ def pooling(passage: Passage, points: Tensor) -> list[Link]:
     Source: Seg-Unravel.
     """
     op = passage.module.spec.op
-    assert isinstance(op, Options)
+    assert isinstance(op, ops.Pooling)
     (x,) = passage.bottoms
     kernel, size = op.window(tuple(x.shape)), x.shape[2:]
     image, channel, *place = coordinates(points, passage.tops[passage.top].shape)

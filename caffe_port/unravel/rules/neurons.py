@@ -1,11 +1,11 @@
-"""Layers that leave a point where it is: elementwise ones, and those that only rename axes."""
+"""Tracing rules of layers whose points keep their position."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.unravel.rules._axes import every
 from caffe_port.unravel.rules._registry import BUILTIN, Link, Passage, register_rule
+from caffe_port.unravel.rules.shapes import every
 
 
 @register_rule(*(type for type, home in BUILTIN.items() if home == "same_point"))

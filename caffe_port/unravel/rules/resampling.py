@@ -1,12 +1,14 @@
-"""Interp."""
+"""Tracing rules of layers that change height and width."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from caffe_port.spec.ops.resampling import Interp as Options
-from caffe_port.unravel.rules._axes import coordinates, every, flat
+from caffe_port.spec.ops import resampling as ops
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
+from caffe_port.unravel.rules.shapes import coordinates, every, flat
+
+# Interp.
 
 
 @register_rule("Interp")
@@ -19,7 +21,7 @@ def interp(passage: Passage, points: Tensor) -> list[Link]:
     Source: Seg-Unravel.
     """
     op = passage.module.spec.op
-    assert isinstance(op, Options)
+    assert isinstance(op, ops.Interp)
     (bottom,) = passage.bottoms
     image, channel, *place = coordinates(points, passage.tops[0].shape)
     found = []
@@ -34,6 +36,24 @@ def interp(passage: Passage, points: Tensor) -> list[Link]:
     return [Link(0, every(points), flat([image, channel, *found], bottom.shape))]
 
 
-def _by_factors(op: Options) -> bool:
+def _by_factors(op: ops.Interp) -> bool:
     one_factor = (op.zoom_factor is None) != (op.shrink_factor is None)
     return one_factor or op.height is None or op.width is None
+
+
+# Crop.
+
+
+@register_rule("Crop")
+def crop(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value, by the offset further on, in the bottom that was cut.
+
+    Source: ours; Seg-Unravel left Crop open.
+    """
+    op = passage.module.spec.op
+    assert isinstance(op, ops.Crop)
+    shape, reference = (tuple(bottom.shape) for bottom in passage.bottoms)
+    starts = [start for start, _ in op.ranges(shape, reference)]
+    axes = coordinates(points, passage.tops[0].shape)
+    moved = [axis + start for axis, start in zip(axes, starts, strict=True)]
+    return [Link(0, every(points), flat(moved, shape))]

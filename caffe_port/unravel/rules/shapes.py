@@ -1,0 +1,109 @@
+"""Tracing rules of layers that move or join values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caffe_port.spec.ops import shapes as ops
+from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.unravel.rules._registry import Link, Passage, register_rule
+
+# Flat indices and coordinates.
+
+
+def coordinates(points: Tensor, shape: Sequence[int]) -> tuple[Tensor, ...]:
+    """One tensor per axis of what flat indices into a blob of that shape mean."""
+    result = []
+    for size in reversed(shape):
+        result.append(points % size)
+        points = points // size
+    return tuple(result[::-1])
+
+
+def flat(axes: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Flat indices of coordinates; they broadcast against one another."""
+    total = axes[0]
+    for axis, size in zip(axes[1:], shape[1:], strict=True):
+        total = total * size + axis
+    return total
+
+
+def every(points: Tensor) -> Tensor:
+    """A link's source when each point goes to one place."""
+    return torch.arange(len(points), device=points.device)
+
+
+# Concat.
+
+
+@register_rule("Concat")
+def concat(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value in the bottom it came from. Source: ours."""
+    op = passage.module.spec.op
+    assert isinstance(op, ops.Concat)
+    axes = list(coordinates(points, passage.tops[0].shape))
+    place, start, links = axes[op.axis], 0, []
+    for i, bottom in enumerate(passage.bottoms):
+        end = start + bottom.shape[op.axis]
+        source = ((place >= start) & (place < end)).nonzero()[:, 0]
+        own = [axis[source] for axis in axes]
+        own[op.axis] = own[op.axis] - start
+        links.append(Link(i, source, flat(own, bottom.shape)))
+        start = end
+    return links
+
+
+# Slice.
+
+
+@register_rule("Slice")
+def cut(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value in the bottom, behind the tops before. Source: ours."""
+    op = passage.module.spec.op
+    assert isinstance(op, ops.Slice)
+    (bottom,) = passage.bottoms
+    axes = list(coordinates(points, passage.tops[passage.top].shape))
+    before = sum(op.sizes(bottom.shape[op.axis])[: passage.top])
+    axes[op.axis] = axes[op.axis] + before
+    return [Link(0, every(points), flat(axes, bottom.shape))]
+
+
+# Permute.
+
+
+@register_rule("Permute")
+def permute(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value, its axes put back. Source: ours."""
+    op = passage.module.spec.op
+    assert isinstance(op, ops.Permute)
+    (bottom,) = passage.bottoms
+    axes = coordinates(points, passage.tops[0].shape)
+    back = dict(zip(op.full_order(bottom.dim()), axes, strict=True))
+    return [Link(0, every(points), flat([back[i] for i in range(bottom.dim())], bottom.shape))]
+
+
+# Eltwise.
+
+
+@register_rule("Eltwise")
+def eltwise(passage: Passage, points: Tensor) -> list[Link]:
+    """The bottom with the largest value at the point; the first one among equals.
+
+    A SUM's value is taken times its coeff, which is what is added (upstream leaves coeff out).
+
+    Source: Seg-Unravel.
+    """
+    op = passage.module.spec.op
+    assert isinstance(op, Eltwise)
+    values = torch.stack([bottom.flatten()[points] for bottom in passage.bottoms])
+    if op.operation == "SUM":
+        values = values * values.new_tensor(op.coeff)[:, None]
+    winner = values.argmax(0)
+    links = []
+    for i in range(len(passage.bottoms)):
+        source = (winner == i).nonzero()[:, 0]
+        links.append(Link(i, source, points[source]))
+    return links
