@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Literal, NewType
 
-from caffe_port.printing import escaped
+from caffe_port.errors import escaped
 
 Html = NewType("Html", str)
 Align = Literal["left", "right", "center"]

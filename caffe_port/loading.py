@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caffe_port.errors import DialectWarning, FormatError, UnknownFieldWarning
+from caffe_port.files import ZIP_SIGNATURE, is_safetensors, read_head
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
-from caffe_port.sniff import ZIP_SIGNATURE, is_safetensors, read_head
 from caffe_port.spec import NetSpec
 from caffe_port.spec.names import check_fields
 from caffe_port.weights import WeightFile, read_weights

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import caffe_port as cp
-from caffe_port.cli.convert import command as convert
+from caffe_port.cli.convert import convert_command as convert
 from caffe_port.net import Net
 from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.proto.binary import read_net_binary

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from caffe_port import errors
-from caffe_port.printing import LONGEST, MOST, console, echo, escaped, printable
+from caffe_port.errors import LONGEST, MOST, console, echo, escaped, printable
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from caffe_port.inspection import leave_v1
 from caffe_port.net import Net
 from caffe_port.proto import caffe_pb2, read_net, read_solver
 from caffe_port.spec import NetSpec
-from caffe_port.upgrading import leave_v1
 from caffe_port.weights import StoredBlob, StoredLayer
 from caffe_port.weights.matching import match
 from tests.goldens_dir import ROOT

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from caffe_port.cli import main
 from caffe_port.data.list_file import list_lines
 from caffe_port.errors import DataError, FormatError
+from caffe_port.files import TEXT, seems_to_be
 from caffe_port.proto import read_net
-from caffe_port.sniff import TEXT, seems_to_be
 from caffe_port.weights import read_weights
 
 NET = 'input: "x" input_shape { dim: 1 dim: 3 } '

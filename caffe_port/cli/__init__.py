@@ -1,4 +1,4 @@
-"""The command line: one file per command, imported when the command is called."""
+"""The command line: related commands in one file, imported when one of them is called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import click
 
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 _COMMANDS = {
     "convert": "Turn a Caffe model into a PyTorch file, or back.",
@@ -28,6 +28,16 @@ _COMMANDS = {
     "upgrade": "Write an old prototxt or caffemodel in the present generation.",
     "unravel": "Show which points of images caused their labels.",
     "verify": "Prove a converted net equal to Caffe, blob by blob.",
+}
+# command -> the file that has it, where that has another name
+_FILES = {
+    "crf_convert": "crf",
+    "crf_grid": "crf",
+    "score": "evaluate",
+    "reproduce": "finetune",
+    "upgrade": "convert",
+    "inspect": "convert",
+    "pythonpath": "modernize",
 }
 UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it
 
@@ -59,8 +69,8 @@ class _Commands(click.Group):
         cmd_name = cmd_name.replace("-", "_")
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"caffe_port.cli.{cmd_name}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"caffe_port.cli.{_FILES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

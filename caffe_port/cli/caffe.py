@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 from caffe_port import start
@@ -59,8 +58,9 @@ def _body(flags: Flags, others: list[str]) -> None:
         raise UsageError(f"expected one command, found {others or 'none'}\n{_ABOUT}")
     if others[0] not in _COMMANDS:
         raise UsageError(f"Unknown action: {others[0]}\n{_ABOUT}")
-    module = importlib.import_module(f"caffe_port.cli.caffe_tools.{others[0]}")
-    getattr(module, others[0])(flags)
+    from caffe_port.cli.caffe_tools import commands
+
+    getattr(commands, others[0])(flags)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,17 +1,22 @@
-"""``caffe-port convert``: Caffe model files into PyTorch ones, and back."""
+"""`caffe-port convert`, `upgrade` and `inspect`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import net_options
-from caffe_port.printing import echo
+from caffe_port.cli.options import net_options, text_options
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
+    from caffe_port.inspection import Listing
     from caffe_port.net import Net
+
+
+# ``caffe-port convert``: Caffe model files into PyTorch ones, and back.
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -39,7 +44,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Pass over weights that are missing or left over, as Caffe did, and list them.",
 )
 @net_options
-def command(
+def convert_command(
     net: Path,
     weights: Path | None,
     out: Path | None,
@@ -127,3 +132,75 @@ def _show(built: Net, out: Path) -> None:
     echo(f"{out}: {layers} layers with {parameters:,} parameters, {size:,} bytes")
     inputs = ", ".join(f"{name} {built.spec.shapes[name]}" for name in built.spec.sources)
     echo(f"inputs: {inputs}; outputs: {', '.join(built.spec.outputs)}")
+
+
+# ``caffe-port upgrade``: files of older generations in the present one.
+
+
+@click.command(name="upgrade")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@text_options
+def upgrade_command(source: Path, target: Path, **options: Any) -> None:
+    """Write SOURCE in Caffe's present generation to TARGET.
+
+    SOURCE is the prototxt of a net (V0, V1 or V2) or of a solver, or a binary .caffemodel, of
+    Caffe or of DeepLab v1 or v2. A prototxt becomes a prototxt, a caffemodel a caffemodel; both
+    are read by Caffe 1.0, or by DeepLab v2 where they have its layers.
+
+    Exit status: 0 written, 2 a file cannot be read or written.
+    """
+    from caffe_port.inspection import upgrade_file
+
+    for remark in upgrade_file(source, target, **options):
+        echo(remark, err=True)
+    echo(f"{target}: {target.stat().st_size:,} bytes")
+
+
+# ``caffe-port inspect``: what a file holds.
+
+
+@click.command(name="inspect")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--net", "embedded", is_flag=True, help="The layers that a .caffemodel embeds.")
+@net_options
+def inspect_command(file: Path, as_json: bool, embedded: bool, **options: Any) -> None:
+    """Show what FILE holds: a prototxt, a weight file, a solver state or a mean image.
+
+    Of a net: layers, blobs, shapes, parameters, multiply-adds and memory. Of weights: layers, blobs
+    and shapes.
+
+    Exit status: 0 shown, 2 the file cannot be read.
+    """
+    from caffe_port.inspection import inspect_embedded, inspect_file
+
+    if embedded:
+        listing = inspect_embedded(file, options["dialect"])
+    else:
+        listing = inspect_file(file, **options)
+    if as_json:
+        click.echo(json.dumps(listing.as_dict(), indent=1))
+    else:
+        _print(listing)
+
+
+def _print(listing: Listing) -> None:
+    import sys
+
+    from rich.table import Table
+
+    from caffe_port.errors import console
+
+    table = Table(title=listing.title, title_justify="left", caption_justify="left")
+    for i, column in enumerate(listing.columns):
+        number = bool(listing.rows) and isinstance(listing.rows[0][i], int)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in listing.rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
+    shown = console(width=None if sys.stdout.isatty() else 160)
+    shown.print(table)
+    for name, value in listing.totals.items():
+        shown.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    for note in listing.notes:
+        shown.print(note)

@@ -1,17 +1,21 @@
-"""``caffe-port crf``: DeepLab's separate CRF programs, with their own flags."""
+"""`caffe-port crf`, `crf_convert` and `crf_grid`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.crf.programs import Item, Kernels, Kind
+    from caffe_port.evaluation.makers import Colours
+
+
+# ``caffe-port crf``: DeepLab's separate CRF programs, with their own flags.
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
@@ -56,7 +60,7 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--png/--no-png", default=True, help="Label maps as pictures, too.  [default: png]")
 @click.option("--fresh", is_flag=True, help="Also refine what is done already.")
-def command(
+def crf_command(
     pictures: Path,
     features: Path,
     out: Path,
@@ -91,7 +95,9 @@ def command(
         if len(left) < len(items):
             echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
         workers = jobs or cores()
-        failed = _show(refine_items(left, out, which, kernels, jobs=workers, png=png), len(left))
+        failed = _show_crf(
+            refine_items(left, out, which, kernels, jobs=workers, png=png), len(left)
+        )
     if failed:
         echo(f"{failed} of {len(left)} images could not be refined", err=True)
         raise click.exceptions.Exit(SOME_FAILED)
@@ -117,7 +123,7 @@ def _kernels(usual: Kernels, given: dict[str, float | None]) -> Kernels:
     )
 
 
-def _show(results: Any, total: int) -> int:
+def _show_crf(results: Any, total: int) -> int:
     """Tells how far it is and names what failed; returns how many did."""
     failed = 0
     every = max(1, total // 10)
@@ -129,3 +135,217 @@ def _show(results: Any, total: int) -> int:
         if done % every == 0 or done == total:
             echo(f"crf: {done} of {total} images", err=True)
     return failed
+
+
+# ``caffe-port crf_convert``: between the files of DeepLab's CRF programs.
+
+
+@click.command(name="crf_convert")
+@click.argument(
+    "sources", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
+)
+@click.option("--to", type=click.Choice(["bin", "mat", "png"]), required=True, help="What to make.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder.",
+)
+@click.option(
+    "-id",
+    "pictures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Pictures: cut scores to the size of NAME.ppm, .jpg or .png.",
+)
+@click.option("--raw", is_flag=True, help="Copy values: no softmax or logarithm between kinds.")
+def crf_convert_command(
+    sources: tuple[Path, ...],
+    to: Literal["bin", "mat", "png"],
+    out: Path,
+    pictures: Path | None,
+    raw: bool,
+) -> None:
+    """Convert NAME.bin, NAME_blob_0.mat and NAME.png files.
+
+    Scores (.mat) become probabilities (.bin) by the softmax, probabilities become scores by the
+    logarithm (of at least the smallest normal float32). Label maps go between .bin and .png.
+
+    Exit status: 0 done, 2 a file cannot be read or converted.
+    """
+    for source in sources:
+        echo(str(_convert(source, to, out, pictures, raw)))
+
+
+def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool) -> Path:
+    import numpy as np
+
+    from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
+    from caffe_port.data.pictures import write_labels
+    from caffe_port.errors import DataError
+
+    values = _read(source, raw, to)
+    name = source.name.removesuffix(MAT_SUFFIX).removesuffix(source.suffix)
+    if pictures is not None and values.ndim == 3:
+        values = _cut(values, source, name, pictures)
+    target = out / (name + (MAT_SUFFIX if to == "mat" else f".{to}"))
+    is_labels = values.ndim == 2
+    if to == "bin":
+        write_bin(target, values)
+    elif to == "mat" and not is_labels:
+        write_scores(target, values)
+    elif to == "png" and is_labels and values.min() >= 0 and values.max() < 256:
+        write_labels(target, values.astype(np.uint8))
+    else:
+        raise DataError(
+            f"{source}: holds {'labels' if is_labels else 'probabilities or scores'} "
+            f"{values.shape}, which no .{to} file holds"
+        )
+    return target
+
+
+def _cut(values: Any, source: Path, name: str, pictures: Path) -> Any:
+    """Drops the padding right of the picture and below it."""
+    from caffe_port.crf.programs import PICTURES, Item, read_picture
+    from caffe_port.errors import DataError
+
+    paths = (pictures / f"{name}{suffix}" for suffix in PICTURES)
+    picture = next((path for path in paths if path.is_file()), None)
+    height, width, _ = read_picture(Item(name, source, picture)).shape
+    if values.shape[1] < height or values.shape[2] < width:
+        raise DataError(f"{source}: {values.shape} does not cover {height} x {width} pixels")
+    return values[:, :height, :width]
+
+
+def _read(source: Path, raw: bool, to: str) -> Any:
+    import numpy as np
+
+    from caffe_port.crf.files import read_bin, read_scores
+    from caffe_port.data.pictures import read_labels
+
+    if source.suffix == ".png":
+        return read_labels(source)
+    if source.suffix == ".mat":
+        scores = read_scores(source)
+        if raw or to != "bin":
+            return scores
+        p = np.exp(scores - scores.max(0))
+        return p / p.sum(0)
+    values = read_bin(source)
+    if raw or to != "mat" or values.ndim == 2:
+        return values
+    return np.log(np.maximum(values, np.finfo(np.float32).tiny))
+
+
+# ``caffe-port crf_grid``: the dense CRF's best settings on a validation subset.
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _values(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+    from caffe_port.errors import UsageError
+    from caffe_port.evaluation.crf_grid import values
+
+    try:
+        return values(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
+    return click.option(
+        name, default=default, show_default=True, callback=_values, metavar="VALUES", help=help
+    )
+
+
+@click.command(name="crf_grid")
+@click.option("-id", "pictures", type=FOLDER, required=True, help="Pictures: .ppm, .jpg or .png.")
+@click.option("-fd", "features", type=FOLDER, required=True, help="NAME.bin or NAME_blob_0.mat.")
+@click.option("-gt", "labels", type=FOLDER, required=True, help="True label maps NAME.png.")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("-i", "iterations", type=click.IntRange(min=0), default=10, show_default=True)
+@click.option("--images", type=click.IntRange(min=1), default=100, show_default=True)
+@_axis("--pos-w", "3", "Position kernel: weights.")
+@_axis("--pos-xy-std", "3", "Position kernel: widths.")
+@_axis("--bi-w", "3,4,5", "Bilateral kernel: weights.")
+@_axis("--bi-xy-std", "30:90:20", "Bilateral kernel: widths in pixels.")
+@_axis("--bi-rgb-std", "3:9:2", "Bilateral kernel: widths in colour.")
+@click.option(
+    "--crf-colours",
+    type=click.Choice(["layer", "rgb"]),
+    default="layer",
+    show_default=True,
+    help="As evaluate sees them by default (BGR minus mean), or DeepLab's programs (RGB).",
+)
+@click.option("--kind", type=click.Choice(["bin", "mat"]), help="Where -fd holds both.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Threads.  [default: OMP_NUM_THREADS or all]",
+)
+def crf_grid_command(
+    pictures: Path,
+    features: Path,
+    labels: Path,
+    out: Path,
+    iterations: int,
+    images: int,
+    crf_colours: Colours,
+    kind: Kind | None,
+    jobs: int | None,
+    **axes: Any,
+) -> None:
+    """Try every combination of weights and widths and rank them by mean IoU.
+
+    VALUES are 3,4,5 or first:last:step. Of the images that have features, --images are taken,
+    evenly spread over their names. Written are OUT/best.json, which evaluate --crf-config takes,
+    OUT/grid.json and OUT/report.html with heat maps.
+
+    Exit status: 0 done, 2 a file cannot be read or used.
+    """
+    from caffe_port.evaluation.crf_grid import Grid, mean_ious, search, write_report
+    from caffe_port.evaluation.workers import cores
+    from caffe_port.files import expect_writable
+
+    for name in ("best.json", "grid.json", "report.html"):
+        expect_writable(out / name)
+    which, chosen = _chosen(pictures, features, kind, images)
+    grid = Grid(**axes, iterations=iterations)
+    workers = jobs or cores()
+    total: Any = 0
+    counts = search(chosen, labels, which, grid, colours=crf_colours, jobs=workers)
+    for done, found in enumerate(counts, 1):
+        total = total + found
+        echo(f"crf_grid: {done} of {len(chosen)} images", err=True)
+    scores = mean_ious(total)
+    write_report(out, grid, scores, len(chosen))
+    _show_crf_grid(grid, scores)
+    echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
+
+
+def _chosen(
+    pictures: Path, features: Path, kind: Kind | None, most: int
+) -> tuple[Kind, list[Item]]:
+    """The kind of features, and images evenly spread over the names of all that have some."""
+    from caffe_port.crf.programs import find_items, find_kind
+    from caffe_port.errors import UsageError
+
+    which = kind or find_kind(features)
+    items = find_items(pictures, features, which)
+    if not items:
+        raise UsageError(f"{features} holds no features of kind {which}")
+    count = min(most, len(items))
+    return which, [items[i * len(items) // count] for i in range(count)]
+
+
+def _show_crf_grid(grid: Any, scores: Any) -> None:
+    from rich.table import Table
+
+    from caffe_port.errors import console
+    from caffe_port.evaluation.crf_grid import AXES, best_first
+
+    table = Table(*AXES, "mean IoU, %", title="best settings")
+    for setting, score in best_first(grid, scores)[:10]:
+        table.add_row(*(f"{setting[name]:g}" for name in AXES), f"{100 * score:.3f}")
+    console().print(table)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caffe_port.html import Html
     from caffe_port.parity.verify import VerifyResult
 
+
 TITLE = "A Caffe-trained LargeFOV in PyTorch"
 
 
@@ -39,7 +40,7 @@ TITLE = "A Caffe-trained LargeFOV in PyTorch"
     type=click.IntRange(min=1),
     help="Images in the network at a time.  [default: one for each core, at most 4]",
 )
-def command(out: Path, example: Path | None, jobs: int | None) -> None:
+def demo_command(out: Path, example: Path | None, jobs: int | None) -> None:
     """Convert, verify and evaluate the bundled model, beside what real Caffe got.
 
     Exit status: 0 everything equals Caffe, 1 something differs, 2 a file is missing or unusable,
@@ -54,7 +55,7 @@ def command(out: Path, example: Path | None, jobs: int | None) -> None:
 
 
 def _demo(example: Example, out: Path, jobs: int | None) -> bool:
-    from caffe_port.printing import console as make_console
+    from caffe_port.errors import console as make_console
 
     console = make_console(soft_wrap=True)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""``caffe-port modernize``: scripts of Python 2 and old libraries, for today's."""
+"""`caffe-port modernize` and `pythonpath`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.modernizing import Modernized
+
+
+# ``caffe-port modernize``: scripts of Python 2 and old libraries, for today's.
 
 _COOKIE = re.compile(r"\A((?:.*\n)?[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
 
@@ -24,7 +27,7 @@ _COOKIE = re.compile(r"\A((?:.*\n)?[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
     type=click.Path(exists=True, path_type=Path),
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Change the files; without it only a diff is shown.")
-def command(scripts: Sequence[Path], write: bool) -> None:
+def modernize_command(scripts: Sequence[Path], write: bool) -> None:
     """Rewrite scripts of Python 2, old numpy, SciPy, PyYAML and Pillow.
 
     SCRIPT is a file, a Jupyter notebook or a folder, of which every *.py and *.ipynb is taken.
@@ -95,3 +98,25 @@ def _report(path: Path, old: str, result: Modernized, written: bool) -> None:
                 echo(line.rstrip("\r\n"))
     for note in result.notes:
         echo(f"{path}, {note}", err=True)
+
+
+# ``caffe-port pythonpath``: where other Python processes find caffe.
+
+
+@click.command(name="pythonpath")
+@click.option("--pydensecrf", is_flag=True, help="Also give `import pydensecrf` this package's.")
+def pythonpath_command(pydensecrf: bool) -> None:
+    """Print what to put on PYTHONPATH, so that `import caffe` gives this package.
+
+    \b
+    export PYTHONPATH="$(caffe-port pythonpath)${PYTHONPATH:+:$PYTHONPATH}"
+    ./train.sh            # and every python in it
+
+    Python layers of scripts that find caffe so are allowed; for `caffe train` and the other
+    programs set CAFFE_PORT_ALLOW_PYTHON_LAYERS=1.
+
+    Exit status: 0.
+    """
+    from caffe_port import pythonpath
+
+    click.echo(pythonpath.folders(pydensecrf))

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.data.voc_prepare import Outcome
+
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FAULTY = 1  # exit status
@@ -37,7 +38,7 @@ _NAMED = 20  # files that the terminal names at the end; the reports name all
 @click.option("--strict", is_flag=True, help="Counts other than the published ones are faults.")
 @click.option("--fresh", is_flag=True, help="Make everything anew.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: cores + 4]")
-def command(
+def prepare_voc_command(
     voc: Path,
     sbd: Path | None,
     out: Path | None,
@@ -100,7 +101,7 @@ def _shown(title: str) -> Iterator[Callable[[int, int, Sequence[str]], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from caffe_port.printing import console
+    from caffe_port.errors import console
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
@@ -134,7 +135,7 @@ def _show(outcome: Outcome) -> None:
     from rich.table import Table
 
     from caffe_port.data.voc_prepare import PUBLISHED
-    from caffe_port.printing import console
+    from caffe_port.errors import console
 
     shown = console(soft_wrap=True)
     table = Table("list", "images", "published", title="lists")

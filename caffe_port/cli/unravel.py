@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.options import crop_option, mean_option, net_options
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
     from caffe_port.unravel.study import Plan
+
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -77,7 +78,7 @@ def _integers(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
 )
 @net_options
-def command(
+def unravel_command(
     files: tuple[Path, ...], truth: Path | None, names: Path | None, device: str, out: Path,
     labels: tuple[int, ...] | None, shifts: tuple[Any, ...], k: int, top: str | None,
     crop: tuple[int, int] | None, mean: tuple[float, float, float], curves: int, pictures: int,

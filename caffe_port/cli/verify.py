@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.options import net_options
-from caffe_port.printing import echo
+from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.parity.verify import VerifyResult
+
 
 _FILE = click.Path(exists=True, path_type=Path)
 
@@ -41,7 +42,7 @@ def _two_or_three(
     help="File for the result as JSON alone.",
 )  # fmt: skip
 @net_options
-def command(
+def verify_command(
     paths: tuple[Path, Path | None, Path],
     isolate: bool,
     out: Path | None,
@@ -94,9 +95,9 @@ def _verify(
 
 
 def _show(result: VerifyResult) -> None:
+    from caffe_port.errors import console
     from caffe_port.parity.report import terminal_table
     from caffe_port.parity.table import footnotes, headline
-    from caffe_port.printing import console
 
     shown = console(width=None if sys.stdout.isatty() else 160)
     shown.print(terminal_table(result))

@@ -1,7 +1,7 @@
 """The dense CRF: DeepLab's numbers, over our own compiled lattice (ext/)."""
 
 from caffe_port.crf.dense_crf import DenseCRF, map_labels
-from caffe_port.crf.differentiable import dense_crf_forward
+from caffe_port.crf.layer_math import dense_crf_forward
 from caffe_port.crf.params import PRESETS, CRFParameters
 from caffe_port.crf.params import parse as parse_parameters
 from caffe_port.crf.refinement import refine

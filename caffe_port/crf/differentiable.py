@@ -1,81 +1,23 @@
-"""Gradients through the dense CRF."""
+"""Mean field as a differentiable operation, for those who train a network through the CRF.
+
+    s_0 = -U;  s_(t+1) = -U + sum_k W_k (M_k softmax(s_t)),  M_k = n_k K_k
+
+M_k is linear: its gradient is its transpose's product with what comes from above. On the lattice
+K = S^T B_d ... B_0 S, with S the splat and B_j the blur along axis j, which is symmetric; so
+K^T = S^T B_0 ... B_d S is the same filter with the axes in reverse, and n moves to the other side.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caffe_port.crf import _checks as checks
 from caffe_port.crf.dense_crf import DenseCRF
-from caffe_port.crf.params import CRFParameters
-from caffe_port.crf.refinement import build
 from caffe_port.errors import UsageError
-
-# The mathematics of DeepLab's DenseCRF layer, on numpy arrays.
-
-FLT_MIN = np.finfo(np.float32).tiny
-
-
-def dense_crf_forward(
-    scores: ArrayLike,
-    data_dim: ArrayLike,
-    data: ArrayLike | None,
-    parameters: CRFParameters,
-    output_probability: bool = True,
-) -> NDArray[np.float32]:
-    """Infer each item of a batch over its real area; the padding around it is 0 in the result.
-
-    Pixels are added up in Caffe's order, so that the result is Caffe's to the last bit. ``refine``
-    takes half the time and differs by rounding.
-
-    Args:
-        scores: (N, C, H, W) float32; unary = -scores.
-        data_dim: (N, 1, 1, 2) real height and width of each item; larger ones mean all of it.
-        data: (N, 3, H, W) float32 as the net saw it (BGR minus the mean): features as they are.
-            None where parameters have no bilateral kernel. Upstream reads item 0's colours for
-            every item; this reads each item's own.
-        parameters: kernels and iterations.
-        output_probability: False for the logarithm, floored at that of FLT_MIN.
-    Returns:
-        (N, C, H, W) float32.
-    Raises:
-        UsageError: a shape, dtype or value is not as described.
-    Source: DeepLab v2 densecrf_layer.cpp, Forward_cpu.
-    """
-    batch = checks.finite("scores", checks.floats("scores", scores, ("N", "C", "H", "W")))
-    number, labels, height, width = batch.shape
-    dims = checks.finite("data_dim", checks.floats("data_dim", data_dim, (number, 1, 1, 2)))
-    colours = None if data is None else checks.floats("data", data, (number, 3, height, width))
-    result = np.zeros_like(batch)
-    for n in range(number):
-        h, w = (min(int(dims[n, 0, 0, i]), batch.shape[2 + i]) for i in (0, 1))
-        if h < 1 or w < 1:
-            raise UsageError(f"data_dim of item {n} is {dims[n].ravel()}; expected at least 1 x 1")
-        image = None if colours is None else colours[n, :, :h, :w].transpose(1, 2, 0)
-        crf = build(h, w, labels, image, parameters, exact=True)
-        q = crf.infer(-batch[n, :, :h, :w], parameters.iterations)
-        result[n, :, :h, :w] = q if output_probability else _log(q)
-    return result
-
-
-def _log(q: NDArray[np.float32]) -> NDArray[np.float32]:
-    # In double, for the nearest float32: the C library's logf is within one unit of that, and
-    # numpy's own only within two.
-    return np.log(np.maximum(q, FLT_MIN), dtype=np.float64).astype(np.float32)
-
-
-# Mean field as a differentiable operation, for those who train a network through the CRF.
-#
-#     s_0 = -U;  s_(t+1) = -U + sum_k W_k (M_k softmax(s_t)),  M_k = n_k K_k
-#
-# M_k is linear: its gradient is its transpose's product with what comes from above. On the lattice
-# K = S^T B_d ... B_0 S, with S the splat and B_j the blur along axis j, which is symmetric; so K^T
-# = S^T B_0 ... B_d S is the same filter with the axes in reverse, and n moves to the other side.
 
 Weight = float | Tensor
 Filter = Callable[[Tensor], Tensor]

@@ -15,7 +15,7 @@ from caffe_port.data.lmdb import LmdbFile, write_lmdb
 from caffe_port.data.pictures import PathLike, decode_picture
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError, UsageError
-from caffe_port.sniff import HEAD, seems_to_be
+from caffe_port.files import HEAD, seems_to_be
 
 # Datum: one picture, or any array of three axes, and its label, as databases hold them.
 

@@ -14,8 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError, option
-from caffe_port.files import read_text
-from caffe_port.sniff import read_head, seems_to_be
+from caffe_port.files import read_head, read_text, seems_to_be
 
 # List files: lines of an image, an id or an image and its label.
 

@@ -248,12 +248,12 @@ def image_size(spec: NetSpec) -> tuple[int, int]:
 
 def _digest(path: str) -> str:
     """Of a prototxt or weights that are whole, as far as a look without copying tells."""
-    from caffe_port import sniff
+    from caffe_port import files
     from caffe_port.proto import read_file
     from caffe_port.weights import read_weights
 
     try:
-        read_file(path) if sniff.is_text(sniff.read_head(path)) else read_weights(path)
+        read_file(path) if files.is_text(files.read_head(path)) else read_weights(path)
         return digest(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from caffe_port.errors import console, echo
 from caffe_port.evaluation.worker import Outcome, Progress
-from caffe_port.printing import console, echo
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from caffe_port.printing import console, printable
+from caffe_port.errors import console, printable
 
 _TRAINING = 0.85  # the part of a run's time that its training is taken for
 _PAUSE = 30.0  # seconds between two lines

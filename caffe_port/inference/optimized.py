@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
-from caffe_port.inference.labels import label_map, scores_before
 from caffe_port.inference.planner import Options, Store
-from caffe_port.inference.program import Program
+from caffe_port.inference.program import Program, label_map, scores_before
 from caffe_port.net import Array, Blobs, Keep, Net
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from caffe_port.errors import printable
 from caffe_port.files import write_text
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row
 from caffe_port.parity.report_html import page_of
 from caffe_port.parity.table import HEADERS, WORDS, cells_of, environment, shown_rows, worst
 from caffe_port.parity.verify import VerifyResult
-from caffe_port.printing import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

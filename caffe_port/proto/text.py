@@ -18,11 +18,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
-from caffe_port.files import open_regular
+from caffe_port.files import HEAD, TEXT, open_regular, seems_to_be
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 from caffe_port.proto.unknown import WITHOUT_EFFECT, Plain, RepeatedField, UnknownField, UnknownWord
-from caffe_port.sniff import HEAD, TEXT, seems_to_be
 
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
 

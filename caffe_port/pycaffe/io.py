@@ -12,9 +12,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.files import seems_to_be
 from caffe_port.live.transformer import Transformer, resize_image
 from caffe_port.proto import caffe_pb2
-from caffe_port.sniff import seems_to_be
 
 __all__ = [
     "Transformer",

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from caffe_port.errors import escaped, printable
 from caffe_port.live import mode
-from caffe_port.printing import escaped, printable
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
 from caffe_port.solver.places import Place

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port import html
-from caffe_port.errors import UsageError
-from caffe_port.printing import printable
+from caffe_port.errors import UsageError, printable
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.pictures import (
     DARK,

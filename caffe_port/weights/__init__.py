@@ -49,18 +49,18 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
 
 
 def _read_any(path: str | os.PathLike[str]) -> WeightFile:
-    from caffe_port import sniff
+    from caffe_port import files
 
-    head = sniff.read_head(path)
-    if head.startswith(sniff.HDF5_SIGNATURE):
+    head = files.read_head(path)
+    if head.startswith(files.HDF5_SIGNATURE):
         from caffe_port.weights.hdf5 import read_hdf5
 
         return read_hdf5(path)
-    if head.startswith(sniff.ZIP_SIGNATURE):
+    if head.startswith(files.ZIP_SIGNATURE):
         from caffe_port.weights.torch_file import read_torch
 
         return read_torch(path)
-    if sniff.is_safetensors(head, os.stat(path).st_size):
+    if files.is_safetensors(head, os.stat(path).st_size):
         from caffe_port.weights.safetensors_file import read_safetensors
 
         return read_safetensors(path)

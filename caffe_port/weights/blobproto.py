@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
+from caffe_port.files import is_safetensors
 from caffe_port.proto import wire
-from caffe_port.sniff import is_safetensors
 from caffe_port.weights.stored import Array, MappedFile, StoredBlob
 
 MAX_AXES = 32

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import atomic_path, create
+from caffe_port.files import atomic_path, create, explaining
 from caffe_port.proto import wire
 from caffe_port.proto.binary import encode_layer
-from caffe_port.sniff import explaining
 from caffe_port.weights import blobproto, v1_types
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
 from caffe_port.weights.stored import (

@@ -13,9 +13,8 @@ import h5py
 import numpy as np
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import atomic_path, create
+from caffe_port.files import HDF5_SIGNATURE, atomic_path, create, explaining
 from caffe_port.proto.wire import MAX_NESTING
-from caffe_port.sniff import HDF5_SIGNATURE, explaining
 from caffe_port.weights.blobproto import MAX_AXES
 from caffe_port.weights.caffemodel import MAX_LAYERS
 from caffe_port.weights.solver_state import MAX_NAME, SolverState, counted, weights_name

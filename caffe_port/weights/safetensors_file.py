@@ -17,8 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path, create
-from caffe_port.sniff import explaining
+from caffe_port.files import atomic_path, create, explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.blobproto import raw_bytes
 from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, WeightFile

@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import atomic_path, create
+from caffe_port.files import HDF5_SIGNATURE, atomic_path, create, explaining, read_head
 from caffe_port.proto import wire
-from caffe_port.sniff import HDF5_SIGNATURE, explaining, read_head
 from caffe_port.weights import read_weights
 from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob, warn_of_unknown
 from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, check_writable

@@ -20,9 +20,8 @@ from typing import BinaryIO
 import torch
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path
+from caffe_port.files import ZIP_SIGNATURE, atomic_path, explaining
 from caffe_port.interrupts import held_back
-from caffe_port.sniff import ZIP_SIGNATURE, explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.stored import MappedFile, StoredBlob, StoredLayer, WeightFile
 

@@ -45,13 +45,11 @@ def program(name: str, line: str) -> Entry:
     """One of the original programs, in this process."""
 
     def run() -> int:
-        import importlib
+        from caffe_port.cli import caffe
+        from caffe_port.cli.caffe_tools import datasets, models
 
-        upgrades = name.startswith("upgrade_")
-        file = "upgrade" if upgrades else name
-        where = "" if name == "caffe" else "caffe_tools."
-        module = importlib.import_module(f"caffe_port.cli.{where}{file}")
-        main = getattr(module, name.removeprefix("upgrade_") if upgrades else "main")
+        home = datasets if hasattr(datasets, name) else models
+        main = caffe.main if name == "caffe" else getattr(home, name)
         status: int = main(shlex.split(line))
         return status
 

@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe_port.cli.caffe_tools import (
-    compute_image_mean,
-    convert_imageset,
-    draw_net,
-    extract_features,
-    upgrade,
-)
+from caffe_port.cli.caffe_tools import datasets, models
 from caffe_port.data.database import read_datum
 from caffe_port.data.lmdb import LmdbFile
 from caffe_port.live.net import Net
@@ -38,7 +32,7 @@ def images(tmp_path: Path) -> Path:
 
 def converted(images: Path, *flags: str) -> list[tuple[bytes, bytes]]:
     target = images.parent / "db"
-    assert convert_imageset.main([*flags, f"{SHAPES}/", str(images), str(target)]) == 0
+    assert datasets.convert_imageset([*flags, f"{SHAPES}/", str(images), str(target)]) == 0
     return list(LmdbFile(target))
 
 
@@ -52,7 +46,7 @@ def test_convert_imageset_makes_caffes_records(images: Path, capfd: STDERR) -> N
 
 def test_compute_image_mean_makes_caffes_file(tmp_path: Path, capfd: STDERR) -> None:
     target = tmp_path / "mean.binaryproto"
-    assert compute_image_mean.main([str(LMDB / "db"), str(target)]) == 0
+    assert datasets.compute_image_mean([str(LMDB / "db"), str(target)]) == 0
     assert target.read_bytes() == (LMDB / "mean.binaryproto").read_bytes()
     log = capfd.readouterr().err
     assert "Number of channels: 3" in log
@@ -61,7 +55,7 @@ def test_compute_image_mean_makes_caffes_file(tmp_path: Path, capfd: STDERR) -> 
 
 
 def test_the_mean_need_not_be_written(capfd: STDERR) -> None:
-    assert compute_image_mean.main([str(LMDB / "db")]) == 0
+    assert datasets.compute_image_mean([str(LMDB / "db")]) == 0
     assert "Write to" not in capfd.readouterr().err
 
 
@@ -107,7 +101,7 @@ def test_check_size_refuses_and_leaves_nothing(images: Path, capfd: STDERR) -> N
     first = images.read_text().splitlines()[0]
     images.write_text(f"{SHAPES}/{first}\n{small} 1\n")
     target = images.parent / "db"
-    assert convert_imageset.main(["-check_size", "", str(images), str(target)]) == 1
+    assert datasets.convert_imageset(["-check_size", "", str(images), str(target)]) == 1
     assert "small.png is (2, 3, 3), the first one is" in capfd.readouterr().err
     assert not target.exists()
 
@@ -118,7 +112,7 @@ def test_extract_features_keeps_each_item(tmp_path: Path, capfd: STDERR) -> None
     prototxt.write_text(text)
     folders = [tmp_path / "scores", tmp_path / "dims"]
     arguments = [MODEL, prototxt, "fc8_shapes,data_dim", ",".join(map(str, folders)), 2, "lmdb"]
-    assert extract_features.main([str(a) for a in arguments]) == 0
+    assert models.extract_features([str(a) for a in arguments]) == 0
     assert "Successfully extracted the features!" in capfd.readouterr().err
     net = Net(str(prototxt), caffe_pb2.TEST, weights=MODEL)
     for i in range(2):
@@ -132,7 +126,7 @@ def test_extract_features_keeps_each_item(tmp_path: Path, capfd: STDERR) -> None
 @pytest.mark.parametrize("name", ["v0_net", "v1_net", "old_inputs"])
 def test_upgraded_nets_are_caffes(tmp_path: Path, name: str) -> None:
     target = tmp_path / "new.prototxt"
-    assert upgrade.net_proto_text([str(IO / f"{name}.prototxt"), str(target)]) == 0
+    assert models.upgrade_net_proto_text([str(IO / f"{name}.prototxt"), str(target)]) == 0
     (theirs,) = IO.glob(f"{name}*upgraded*.prototxt")
     assert read_net(target) == read_net(theirs)
 
@@ -140,21 +134,21 @@ def test_upgraded_nets_are_caffes(tmp_path: Path, name: str) -> None:
 def test_upgraded_solvers(tmp_path: Path) -> None:
     target = tmp_path / "new.prototxt"
     source = IO / "old_solver.prototxt"
-    assert upgrade.solver_proto_text([str(source), str(target)]) == 0
+    assert models.upgrade_solver_proto_text([str(source), str(target)]) == 0
     assert read_solver(target) == read_solver(source)
 
 
 def test_upgraded_weights(tmp_path: Path) -> None:
     target = tmp_path / "new.caffemodel"
     source = GOLDENS / "nets" / "deeplab1_largefov_v1_hole" / "net.caffemodel"
-    assert upgrade.net_proto_binary([str(source), str(target)]) == 0
+    assert models.upgrade_net_proto_binary([str(source), str(target)]) == 0
     assert target.stat().st_size > 1000
 
 
 def test_upgrades_tell_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
-    assert upgrade.net_proto_binary([str(IO / "v1_net.prototxt"), str(tmp_path / "x")]) == 1
+    assert models.upgrade_net_proto_binary([str(IO / "v1_net.prototxt"), str(tmp_path / "x")]) == 1
     assert "expected a .caffemodel" in capfd.readouterr().err
-    assert upgrade.net_proto_text([str(MODEL), str(tmp_path / "x")]) == 1
+    assert models.upgrade_net_proto_text([str(MODEL), str(tmp_path / "x")]) == 1
     assert "expected a prototxt" in capfd.readouterr().err
     assert not (tmp_path / "x").exists()
 
@@ -162,31 +156,31 @@ def test_upgrades_tell_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
 def test_draw_net(tmp_path: Path, capsys: STDERR) -> None:
     target = tmp_path / "net.png"
     source = GOLDENS / "nets" / "deeplab1_largefov_v1_hole" / "net.prototxt"
-    assert draw_net.main([str(source), str(target), "--rankdir", "TB", "--phase=TRAIN"]) == 0
+    assert models.draw_net([str(source), str(target), "--rankdir", "TB", "--phase=TRAIN"]) == 0
     assert target.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out == f"Drawing net to {target}\n"
 
 
 def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> None:
     source = IO / "v1_net.prototxt"
-    assert draw_net.main([str(source), str(tmp_path / "net.png"), "-phase=TEST"]) == 1
+    assert models.draw_net([str(source), str(tmp_path / "net.png"), "-phase=TEST"]) == 1
     assert "v1_net.prototxt: layer 'src' has both include" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        (compute_image_mean, [], "compute_image_mean [flags] INPUT_DB"),
-        (compute_image_mean, ["-backend=sqlite", "x"], "expected lmdb or leveldb"),
-        (compute_image_mean, ["gone"], "gone"),
-        (convert_imageset, ["a", "b"], "ROOTFOLDER/ LISTFILE DB_NAME"),
-        (convert_imageset, ["-encode_type=gif", "a", "b", "c"], "-encode_type is 'gif'"),
-        (convert_imageset, ["", "gone.txt", "db"], "gone.txt"),
-        (extract_features, ["w", "n", "a,b", "d", "1", "lmdb"], "2 blobs for 1 databases"),
-        (extract_features, ["w", "n", "a", "d", "-1", "lmdb"], "unknown command line flag '1'"),
-        (extract_features, ["w", "n", "a", "d", "x", "lmdb"], "number of batches is 'x'"),
-        (extract_features, ["w", "n", "a", "d", "1", "sqlite"], "expected lmdb or leveldb"),
-        (draw_net, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
+        (datasets, [], "compute_image_mean [flags] INPUT_DB"),
+        (datasets, ["-backend=sqlite", "x"], "expected lmdb or leveldb"),
+        (datasets, ["gone"], "gone"),
+        (datasets, ["a", "b"], "ROOTFOLDER/ LISTFILE DB_NAME"),
+        (datasets, ["-encode_type=gif", "a", "b", "c"], "-encode_type is 'gif'"),
+        (datasets, ["", "gone.txt", "db"], "gone.txt"),
+        (models, ["w", "n", "a,b", "d", "1", "lmdb"], "2 blobs for 1 databases"),
+        (models, ["w", "n", "a", "d", "-1", "lmdb"], "unknown command line flag '1'"),
+        (models, ["w", "n", "a", "d", "x", "lmdb"], "number of batches is 'x'"),
+        (models, ["w", "n", "a", "d", "1", "sqlite"], "expected lmdb or leveldb"),
+        (models, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
     ],
 )
 def test_what_is_refused(

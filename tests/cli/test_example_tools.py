@@ -12,14 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from caffe_port.cli.caffe_tools import (
-    classification,
-    compute_image_mean,
-    convert_cifar_data,
-    convert_imageset,
-    convert_mnist_data,
-    extract_features,
-)
+from caffe_port.cli.caffe_tools import datasets, models
 from caffe_port.data.database import open_database
 from caffe_port.proto import caffe_pb2
 from tests.goldens_dir import GOLDENS, SHAPES
@@ -48,7 +41,7 @@ def test_mnist_gives_caffes_records(
     tmp_path: Path, backend: str, records: Records, capfd: STDERR
 ) -> None:
     target = tmp_path / "db"
-    assert convert_mnist_data.main([f"-backend={backend}", *MNIST, str(target)]) == 0
+    assert datasets.convert_mnist_data([f"-backend={backend}", *MNIST, str(target)]) == 0
     assert list(open_database(target, backend)) == records
     log = capfd.readouterr().err
     for line in ("88] A total of 25 items.", "89] Rows: 6 Cols: 5", "108] Processed 25 files."):
@@ -61,7 +54,7 @@ def test_mnist_gives_caffes_records(
 def test_pairs_for_a_siamese_net(tmp_path: Path, backend: str, records: Records) -> None:
     flags = [f"-backend={backend}", "-random_seed=3"]
     for name in ("one", "two"):
-        assert convert_mnist_data.siamese([*flags, *MNIST, str(tmp_path / name)]) == 0
+        assert datasets.convert_mnist_siamese_data([*flags, *MNIST, str(tmp_path / name)]) == 0
     pairs = list(open_database(tmp_path / "one", backend))
     assert pairs == list(open_database(tmp_path / "two", backend))
     assert [key for key, _ in pairs] == [key for key, _ in records]
@@ -94,10 +87,10 @@ def test_cifar(
     tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch, capfd: STDERR
 ) -> None:
     """Compared with real Caffe's program at full size, records are equal byte for byte."""
-    monkeypatch.setattr(convert_cifar_data, "_BATCH", 4)
+    monkeypatch.setattr(datasets, "_BATCH", 4)
     train = [r for i in range(1, 6) for _, r in batch(tmp_path / f"data_batch_{i}.bin", 4)]
     test = [r for _, r in batch(tmp_path / "test_batch.bin", 4)]
-    assert convert_cifar_data.main([str(tmp_path), str(tmp_path), backend]) == 0
+    assert datasets.convert_cifar_data([str(tmp_path), str(tmp_path), backend]) == 0
     made = list(open_database(tmp_path / f"cifar10_train_{backend}", backend))
     assert made == [(b"%05d" % i, record) for i, record in enumerate(train)]
     made = list(open_database(tmp_path / f"cifar10_test_{backend}", backend))
@@ -113,8 +106,8 @@ def test_the_other_tools_take_leveldb(tmp_path: Path) -> None:
     for backend in ("lmdb", "leveldb"):
         target, mean = str(tmp_path / backend), str(tmp_path / f"{backend}.binaryproto")
         flags = [*size, f"-backend={backend}"]
-        assert convert_imageset.main([*flags, f"{SHAPES}/", str(listed), target]) == 0
-        assert compute_image_mean.main([f"-backend={backend}", target, mean]) == 0
+        assert datasets.convert_imageset([*flags, f"{SHAPES}/", str(listed), target]) == 0
+        assert datasets.compute_image_mean([f"-backend={backend}", target, mean]) == 0
         net.write_text(
             f'layer {{ name: "d" type: "Data" top: "x" data_param {{ source: "{target}" '
             f"batch_size: 2 backend: {backend.upper()} }} }}"
@@ -123,7 +116,7 @@ def test_the_other_tools_take_leveldb(tmp_path: Path) -> None:
         (tmp_path / "w").write_bytes(weights.SerializeToString())
         features = str(tmp_path / f"x_{backend}")
         words = [str(tmp_path / "w"), str(net), "x", features, "2", backend]
-        assert extract_features.main(words) == 0
+        assert models.extract_features(words) == 0
         made[backend] = (
             list(open_database(target, backend)), Path(mean).read_bytes(),
             list(open_database(features, backend)),
@@ -141,7 +134,7 @@ def test_classification_prints_what_caffes_prints(capfd: STDERR) -> None:
                 "labels.txt",
             ]  # fmt: skip
             paths = [str(EXAMPLES / word) for word in words]
-            assert classification.main([*paths, str(EXAMPLES / image)]) == 0
+            assert models.classification([*paths, str(EXAMPLES / image)]) == 0
     printed = capfd.readouterr().out.replace(f"{EXAMPLES}/", "")
     assert printed == (EXAMPLES / "classification.txt").read_text()
 
@@ -170,7 +163,7 @@ def test_files_that_are_not_mnists(
     (tmp_path / "images").write_bytes(images)
     (tmp_path / "labels").write_bytes(labels)
     words = [str(tmp_path / name) for name in ("images", "labels", "db")]
-    said = refused(capfd, convert_mnist_data.main(words))
+    said = refused(capfd, datasets.convert_mnist_data(words))
     assert re.search(message, said)
     assert not (tmp_path / "db").exists()
 
@@ -188,10 +181,10 @@ def test_files_that_are_not_cifars(
     assert callable(make)
     make(tmp_path)
     words = [str(tmp_path), str(tmp_path), "lmdb"]
-    assert message in refused(capfd, convert_cifar_data.main(words))
+    assert message in refused(capfd, datasets.convert_cifar_data(words))
     assert not list(tmp_path.glob("cifar10*"))
     words[2] = "sqlite"
-    assert "expected lmdb or leveldb" in refused(capfd, convert_cifar_data.main(words))
+    assert "expected lmdb or leveldb" in refused(capfd, datasets.convert_cifar_data(words))
 
 
 def classify(folder: Path, capfd: STDERR, **changed: str) -> str:
@@ -199,7 +192,7 @@ def classify(folder: Path, capfd: STDERR, **changed: str) -> str:
         "net": "n3.prototxt", "weights": "n3.caffemodel", "mean": "m3.binaryproto",
         "labels": "labels.txt", "image": "a.jpg", **changed,
     }  # fmt: skip
-    return refused(capfd, classification.main([str(folder / name) for name in names.values()]))
+    return refused(capfd, models.classification([str(folder / name) for name in names.values()]))
 
 
 def test_what_classification_refuses(tmp_path: Path, capfd: STDERR) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from caffe_port import pycaffe
 from caffe_port.cli import main as caffe_port
 from caffe_port.cli.caffe import main as caffe
-from caffe_port.cli.caffe_tools.draw_net import main as draw_net
+from caffe_port.cli.caffe_tools.models import draw_net
 from caffe_port.errors import FormatError, UnknownFieldWarning, UsageError
 from caffe_port.live import mode
 from tests.solver.making import NET, solver_file

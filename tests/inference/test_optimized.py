@@ -91,8 +91,8 @@ def _net(text, *shapes):
 
 def _runs(fast):
     """The layers that the only program has steps of."""
-    (program,) = fast._programs.values()
-    return [step.layer.name for step in program._steps]
+    (only,) = fast._programs.values()
+    return [step.layer.name for step in only._steps]
 
 
 def _same(found, net, x, tolerance=1e-5, **options):
@@ -290,8 +290,8 @@ def test_compiled():
     fast = net.optimized(compile="eager")
     for seed in range(3):
         _same(fast(_x(seed=seed)), net, _x(seed=seed))
-    (program,) = fast._programs.values()
-    assert len(program._compiled) == 1
+    (only,) = fast._programs.values()
+    assert len(only._compiled) == 1
 
 
 def test_reduced_precision():

@@ -22,8 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from caffe_port.errors import CaffePortError
-from caffe_port.printing import echo
+from caffe_port.errors import CaffePortError, echo
 from caffe_port.proto.dialects import DIALECTS, V2_TYPES
 from tools.differential.cases import KINDS
 from tools.differential.nets import Catalogue, catalogue_of

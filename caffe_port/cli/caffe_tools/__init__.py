@@ -1,1 +1,1 @@
-"""Caffe's own programs: one file per program, or per command of ``caffe``."""
+"""Caffe's own programs: the commands of ``caffe``, what makes data sets, what reads nets."""
