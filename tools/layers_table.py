@@ -5,11 +5,11 @@ usage: python tools/layers_table.py
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections import Counter
 from pathlib import Path
 
+from caffe_port.layers._registry import layer_class
 from caffe_port.proto import caffe_pb2, read_net
 from caffe_port.proto.dialects import LAST_BVLC_V1_TYPE
 from caffe_port.proto.upgrade import v1_type_name
@@ -32,12 +32,13 @@ Made by `python tools/layers_table.py` from the registry; a test keeps it curren
 """
 
 
-def _source(*modules: str) -> str:
-    """The first `Source:` of a type's files, up to the end of its sentence."""
-    for module in modules:
-        text = Path(str(importlib.import_module(module).__file__)).read_text()
-        found = re.search(r"Source:\s+(.*?)(?:\.\s|\.?\n\s*\n|\.?\"\"\")", text, re.DOTALL)
-        if found:
+def _source(*classes: type | None) -> str:
+    """The first `Source:` in the docstrings of a type's classes and their bases."""
+    for one in (base for each in classes if each for base in each.__mro__):
+        found = re.search(
+            r"Source:\s+(.*?)(?:\.\s|\.?\n\s*\n|\.?\s*$)", one.__doc__ or "", re.DOTALL
+        )
+        if found and one.__module__.startswith("caffe_port"):
             return " ".join(found[1].split())
     return ""
 
@@ -64,8 +65,7 @@ def table() -> str:
     rows = []
     for name in sorted(BUILTIN, key=str.lower):
         op = op_class(name)
-        file = BUILTIN[name]
-        source = _source(f"caffe_port.spec.ops.{file}", f"caffe_port.layers.{file}")
+        source = _source(op, layer_class(name))
         text = f"V2, V1 `{v1[name]}`" if name in v1 else "V2"
         backward = "yes" if op.has_backward() else "none"
         count = str(recorded[name] or "")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.errors import UsageError
+from caffe_port.inference import filters, neurons, winograd  # noqa: F401  (their rules)
 from caffe_port.inference.planner import Graph, Options, Planner, Step, Store, has_hooks, make_graph
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan

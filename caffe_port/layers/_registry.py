@@ -115,6 +115,13 @@ def register_layer(type: str) -> Callable[[LayerType], LayerType]:
     return decorate
 
 
+def layer_class(type: str) -> type[Layer] | None:
+    """The module class of a layer type; None where the type has an op but no module."""
+    if type not in _layers and type in BUILTIN:
+        importlib.import_module(f"caffe_port.layers.{BUILTIN[type]}")
+    return _layers.get(type)
+
+
 def make_layer(spec: LayerSpec) -> Layer:
     """Builds the module of a layer.
 
@@ -125,9 +132,8 @@ def make_layer(spec: LayerSpec) -> Layer:
         from caffe_port.layers.inputs import FedData
 
         return FedData(spec)
-    if spec.type not in _layers and spec.type in BUILTIN:
-        importlib.import_module(f"caffe_port.layers.{BUILTIN[spec.type]}")
-    if spec.type not in _layers:
+    module = layer_class(spec.type)
+    if module is None:
         message = "options are registered for this type but no layer; use register_layer"
         raise UnsupportedLayerError(spec.name, spec.type, message)
-    return _layers[spec.type](spec)
+    return module(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -170,21 +171,25 @@ def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> No
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        (datasets, [], "compute_image_mean [flags] INPUT_DB"),
-        (datasets, ["-backend=sqlite", "x"], "expected lmdb or leveldb"),
-        (datasets, ["gone"], "gone"),
-        (datasets, ["a", "b"], "ROOTFOLDER/ LISTFILE DB_NAME"),
-        (datasets, ["-encode_type=gif", "a", "b", "c"], "-encode_type is 'gif'"),
-        (datasets, ["", "gone.txt", "db"], "gone.txt"),
-        (models, ["w", "n", "a,b", "d", "1", "lmdb"], "2 blobs for 1 databases"),
-        (models, ["w", "n", "a", "d", "-1", "lmdb"], "unknown command line flag '1'"),
-        (models, ["w", "n", "a", "d", "x", "lmdb"], "number of batches is 'x'"),
-        (models, ["w", "n", "a", "d", "1", "sqlite"], "expected lmdb or leveldb"),
-        (models, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
+        (datasets.compute_image_mean, [], "compute_image_mean [flags] INPUT_DB"),
+        (datasets.compute_image_mean, ["-backend=sqlite", "x"], "expected lmdb or leveldb"),
+        (datasets.compute_image_mean, ["gone"], "gone"),
+        (datasets.convert_imageset, ["a", "b"], "ROOTFOLDER/ LISTFILE DB_NAME"),
+        (datasets.convert_imageset, ["-encode_type=gif", "a", "b", "c"], "-encode_type is 'gif'"),
+        (datasets.convert_imageset, ["", "gone.txt", "db"], "gone.txt"),
+        (models.extract_features, ["w", "n", "a,b", "d", "1", "lmdb"], "2 blobs for 1 databases"),
+        (
+            models.extract_features,
+            ["w", "n", "a", "d", "-1", "lmdb"],
+            "unknown command line flag '1'",
+        ),
+        (models.extract_features, ["w", "n", "a", "d", "x", "lmdb"], "number of batches is 'x'"),
+        (models.extract_features, ["w", "n", "a", "d", "1", "sqlite"], "expected lmdb or leveldb"),
+        (models.draw_net, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
     ],
 )
 def test_what_is_refused(
-    program: object, arguments: list[str], message: str, capfd: STDERR
+    program: Callable[[list[str]], int], arguments: list[str], message: str, capfd: STDERR
 ) -> None:
-    assert program.main(arguments) == 1  # type: ignore[attr-defined]
+    assert program(arguments) == 1
     assert message in capfd.readouterr().err

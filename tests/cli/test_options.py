@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,8 @@ DEPLOY = ("--stage", "deploy", "--level", "1")
 
 @pytest.mark.parametrize("name", ["convert", "evaluate", "inspect", "unravel", "verify"])
 def test_every_command_that_takes_a_net_takes_them(name: str) -> None:
-    command = importlib.import_module(f"caffe_port.cli.{name}").command
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
     assert {param.name for param in command.params} >= set(NetOptions.__annotations__)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 
 import pytest
 import torch
@@ -78,7 +79,10 @@ def one_layer(type: str, chance: random.Random) -> caffe_pb2.NetParameter:
     layer.bottom.extend(f"b{i}" for i in range(counts[0]))
     if counts[0] and counts[1] and chance.random() < 0.15:
         layer.top[0] = "b0"
-    for name in [*OF_OTHERS.get(type, []), f"{BUILTIN[type]}_param", f"{type.lower()}_param"]:
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type).lower()
+    for name in dict.fromkeys(
+        [*OF_OTHERS.get(type, []), f"{snake}_param", f"{type.lower()}_param"]
+    ):
         if name in layer.DESCRIPTOR.fields_by_name:
             scribble(getattr(layer, name), chance)
     return net

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_port.unravel.rules import BUILTIN
+from caffe_port.unravel.rules._registry import SAME_POINT
 from tests.unravel.nets import data, follow, layer, make
 
 CONV = "convolution_param {{ num_output: {out} bias_term: false {more} }}"
@@ -309,7 +310,7 @@ class TestAxes:
         assert found == {"out": [(4, 1, 0)], "row": [(9, 0, 0)], "data": [(1, 1, 0)]}
 
 
-STAYING = sorted(t for t, home in BUILTIN.items() if home == "same_point")
+STAYING = sorted(SAME_POINT)
 SECOND_BOTTOM = {"AdaptiveBiasChannel", "BiasChannel"}
 
 

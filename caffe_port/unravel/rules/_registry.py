@@ -15,53 +15,19 @@ from caffe_port.spec import LayerSpec
 
 Shift = Literal["full_shift", "no_shift", "partial_shift"]
 
+# types whose points keep their flat index
+SAME_POINT = (
+    "AbsVal", "AdaptiveBiasChannel", "BN", "BNLL", "BatchNorm", "Bias", "BiasChannel", "Clip",
+    "Dropout", "ELU", "Exp", "Flatten", "LRN", "Log", "MVN", "Normalize",
+    "PReLU", "Power", "ReLU", "Reshape", "Scale", "Sigmoid", "Softmax", "Split",
+    "Swish", "TanH", "Threshold",
+)  # fmt: skip
 # file here -> the types that it has rules for
 _FILES = {
-    "filters": (
-        "Convolution",
-        "Deconvolution",
-        "InnerProduct",
-    ),
-    "neurons": (
-        "AbsVal",
-        "AdaptiveBiasChannel",
-        "BN",
-        "BNLL",
-        "BatchNorm",
-        "Bias",
-        "BiasChannel",
-        "Clip",
-        "Dropout",
-        "ELU",
-        "Exp",
-        "Flatten",
-        "LRN",
-        "Log",
-        "MVN",
-        "Normalize",
-        "PReLU",
-        "Power",
-        "ReLU",
-        "Reshape",
-        "Scale",
-        "Sigmoid",
-        "Softmax",
-        "Split",
-        "Swish",
-        "TanH",
-        "Threshold",
-    ),
+    "filters": ("Convolution", "Deconvolution", "InnerProduct"),
     "pooling": ("Pooling",),
-    "resampling": (
-        "Crop",
-        "Interp",
-    ),
-    "shapes": (
-        "Concat",
-        "Eltwise",
-        "Permute",
-        "Slice",
-    ),
+    "resampling": ("Crop", "Interp"),
+    "shapes": (*SAME_POINT, "Concat", "Eltwise", "Permute", "Slice"),
 }
 BUILTIN = {type: file for file, types in _FILES.items() for type in types}
 

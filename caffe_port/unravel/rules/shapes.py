@@ -9,9 +9,7 @@ from torch import Tensor
 
 from caffe_port.spec.ops import shapes as ops
 from caffe_port.spec.ops.arithmetic import Eltwise
-from caffe_port.unravel.rules._registry import BUILTIN, Link, Passage, register_rule
-
-# Tracing rules of layers that move or join values.
+from caffe_port.unravel.rules._registry import SAME_POINT, Link, Passage, register_rule
 
 # Flat indices and coordinates.
 
@@ -114,7 +112,7 @@ def eltwise(passage: Passage, points: Tensor) -> list[Link]:
 # Tracing rules of layers whose points keep their position.
 
 
-@register_rule(*(type for type, home in BUILTIN.items() if home == "same_point"))
+@register_rule(*SAME_POINT)
 def same_point(passage: Passage, points: Tensor) -> list[Link]:
     """The same flat index in the first bottom.
 
