@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import report, versions
-from caffe_port.solver.progress import Points, document
+from caffe_port.reports.chart import Points, document
 
 ROOT = Path(__file__).parent.parent
 SHAPES = ROOT / "examples" / "shapes_voc"

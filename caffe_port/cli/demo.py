@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from caffe_port.evaluation.example import Difference, Example
     from caffe_port.evaluation.pipeline import Result
-    from caffe_port.html import Html
     from caffe_port.parity.verify import VerifyResult
+    from caffe_port.reports.html import Html
 
 
 TITLE = "A Caffe-trained LargeFOV in PyTorch"
@@ -99,10 +99,10 @@ def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) ->
     from caffe_port.evaluation.example import CROP
     from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import evaluate
-    from caffe_port.evaluation.progress import shown_progress
     from caffe_port.evaluation.settings import Settings
+    from caffe_port.reports.progress import shown_images
 
-    with shown_progress("evaluate") as progress:
+    with shown_images("evaluate") as show:
         return evaluate(
             voc_items(example.root, "val"),
             NetMaker(str(converted)),
@@ -111,7 +111,7 @@ def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) ->
             make_refiner=CRFMaker(example.crf_parameters),
             jobs=jobs,
             fresh=True,
-            progress=progress,
+            progress=lambda done, total, outcome: show(done, total, outcome.lines),
         )
 
 
@@ -162,10 +162,10 @@ def _report(
 def _sections(
     example: Example, result: Result, parity: VerifyResult, difference: Difference
 ) -> list[Html]:
-    from caffe_port import html
     from caffe_port.evaluation.example import HEADERS
     from caffe_port.parity.report_html import parity_table
     from caffe_port.parity.table import headline
+    from caffe_port.reports import html
 
     kinds = ["fail" if count else "pass" for count in (difference.before, difference.after)]
     beside = html.table(HEADERS, difference.rows(result, example.caffe), row_classes=kinds)

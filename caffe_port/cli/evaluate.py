@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.ranks import Ranks
     from caffe_port.evaluation.scoring import Scored
     from caffe_port.evaluation.settings import Settings
-    from caffe_port.html import Html
+    from caffe_port.reports.html import Html
 
 
 # ``caffe-port evaluate``: label maps, scores and a report for a list of images.
@@ -149,8 +149,8 @@ def evaluate_command(**options: Unpack[Options]) -> None:
 def _evaluate(options: Options, ranks: Ranks) -> None:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.pipeline import evaluate
-    from caffe_port.evaluation.progress import shown_progress
     from caffe_port.evaluation.store import locked
+    from caffe_port.reports.progress import shown_images
     from caffe_port.stalls import Waiting
 
     settings = _settings(options)
@@ -165,7 +165,7 @@ def _evaluate(options: Options, ranks: Ranks) -> None:
         )
     reference = _reference(options["reference"])
     first = ranks.number == 0
-    with shown_progress("evaluate", quiet=not first) as progress:
+    with shown_images("evaluate", quiet=not first) as show:
         result = evaluate(
             items,
             _network(options),
@@ -178,7 +178,7 @@ def _evaluate(options: Options, ranks: Ranks) -> None:
             fresh=options["fresh"],
             skip_bad=options["skip_bad"],
             comp6=options["comp6"],
-            progress=progress,
+            progress=lambda done, total, outcome: show(done, total, outcome.lines),
             ranks=ranks,
         )
     if first:

@@ -141,9 +141,9 @@ def _work(options: Options) -> list[Trial]:
 
 def _run_finetune(work: list[Trial], jobs: int) -> None:
     from caffe_port.finetuning.experiment import run_all
-    from caffe_port.finetuning.progress import shown
+    from caffe_port.reports.progress import shown_runs
 
-    with shown(len(work)) as progress:
+    with shown_runs(len(work)) as progress:
         run_all(work, progress, jobs)
 
 
@@ -256,12 +256,12 @@ def reproduce_command(**options: Unpack[ReproduceOptions]) -> None:
 
 def _run_reproduce(plan: Plan, means: Means, out: Path) -> Outcome | None:
     from caffe_port.finetuning.experiment import run_all
-    from caffe_port.finetuning.progress import shown
     from caffe_port.finetuning.reproduce import outcome_of, trials_of
+    from caffe_port.reports.progress import shown_runs
 
     echo(f"{plan.row.key}: {plan.why.removeprefix('yes: ')}", err=True)
     work = trials_of(plan, means, out)
-    with shown(len(work)) as progress:
+    with shown_runs(len(work)) as progress:
         run_all(work, progress, means.jobs)
     return outcome_of(work)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,10 +58,11 @@ def prepare_voc_command(
     differ, 2 nothing could be done, 130 interrupted.
     """
     from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
+    from caffe_port.reports.progress import shown_images
 
     _expect_sensible(out, sbd, check_only, lists)
     workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
-    with _shown("prepare_voc") as progress:
+    with shown_images("prepare_voc") as progress:
         if check_only:
             outcome = check_folder(voc, lists, classes=classes, jobs=workers, progress=progress)
         else:
@@ -91,36 +89,6 @@ def _expect_sensible(
         from caffe_port.files import expect_writable
 
         expect_writable(out / "report.html")
-
-
-@contextmanager
-def _shown(title: str) -> Iterator[Callable[[int, int, Sequence[str]], None]]:
-    """A bar in a terminal, a line now and then elsewhere; faults as they are found."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, wrong: _line(title, done, total, wrong)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from caffe_port.errors import console
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def advance(done: int, total: int, wrong: Sequence[str]) -> None:
-            bar.update(task, completed=done, total=total)
-            for sentence in wrong:
-                bar.console.print(sentence, style="red")
-
-        yield advance
-
-
-def _line(title: str, done: int, total: int, wrong: Sequence[str]) -> None:
-    for sentence in wrong:
-        echo(sentence, err=True)
-    every = max(1, total // 10)
-    if done % every == 0 or done == total:
-        echo(f"{title}: {done} of {total} images", err=True)
 
 
 def _report(outcome: Outcome, out: Path | None) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port import html
 from caffe_port.crf import CRFParameters, DenseCRF
 from caffe_port.crf.params import from_mapping
 from caffe_port.crf.programs import Item, Kind, read_picture, unary_of
@@ -22,6 +21,7 @@ from caffe_port.evaluation.makers import Colours, coloured
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
 from caffe_port.evaluation.settings import VOC_MEAN, Floats
 from caffe_port.files import write_text
+from caffe_port.reports import html
 
 # Searching the CRF's best weights and widths on a validation subset.
 #

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port import html
 from caffe_port.data.pictures import Bytes, read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference, as_json, versions
@@ -19,6 +18,7 @@ from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
 from caffe_port.evaluation.worker import Outcome
 from caffe_port.files import write_text
+from caffe_port.reports import html
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port import html
 from caffe_port.data.pictures import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import number
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats, Labels
 from caffe_port.evaluation.settings import Settings
+from caffe_port.reports import html
+from caffe_port.reports.chart import Axis, Chart, draw_chart
 
 # Trimap IoU: the score along the boundaries of objects, for bands of growing width.
 
@@ -138,9 +139,6 @@ def trimap_curves(result: Result, settings: Settings | None = None) -> Curves:
 
 # Trimap curves as a section of report.html and an entry of report.json.
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 300, 48, 40, 12
-_COLOURS = ("var(--soft)", "var(--accent)")
-
 
 def trimap_json(curves: Curves) -> dict[str, object]:
     """Band widths in pixels, and mean IoU and counted pixels within each, by stage."""
@@ -184,57 +182,11 @@ def _percent(value: float) -> str:
 
 
 def _plot(lines: Mapping[str, Floats]) -> html.Html:
-    values = 100 * np.stack(list(lines.values()))
-    if np.isnan(values).all():
+    if all(np.isnan(values).all() for values in lines.values()):
         return html.paragraph("No pixel lies in any band: the truth has no void boundary.")
-    least, most = np.nanmin(values), np.nanmax(values)
-    step = next(step for step in (1, 2, 5, 10, 20) if most - least <= 5 * step)
-    low, high = step * np.floor(least / step), step * np.ceil(most / step)
-    high = max(high, low + step)
-    pieces = []
-    for tick in np.arange(low, high + step / 2, step):
-        y = _y(tick, low, high)
-        pieces.append(
-            f'<path d="M{_LEFT} {y:.1f}H{_WIDTH}" stroke="var(--line)"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        )
-    count = values.shape[1]
-    for width in range(0, count + 1, 10):
-        x = _x(max(width, 1), count)
-        pieces.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{max(width, 1)}</text>'
-        )
-    for i, (name, line) in enumerate(zip(lines, values, strict=True)):
-        pieces.append(_line(name, line, _COLOURS[i], low, high, 20 + 18 * i))
-    pieces.append(
-        f'<text x="{(_LEFT + _WIDTH) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
-        "width of the band, pixels</text>"
-    )
-    return html.Html(
-        f'<svg viewBox="0 0 {_WIDTH + 12} {_HEIGHT}" width="100%" style="max-width:44rem" '
-        'role="img" font-size="12" fill="var(--soft)" '
-        f'aria-label="mean IoU in per cent against the width of the band">{"".join(pieces)}</svg>'
-    )
-
-
-def _line(name: str, values: Floats, colour: str, low: float, high: float, at: float) -> str:
-    points = " ".join(
-        f"{_x(d, len(values)):.1f},{_y(value, low, high):.1f}"
-        for d, value in enumerate(values, 1)
-        if not np.isnan(value)
-    )
-    key = _WIDTH - 110
-    y = _HEIGHT - _BOTTOM - 50 + at
-    return (
-        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        f'<path d="M{key} {y - 4}h20" stroke="{colour}" stroke-width="2"/>'
-        f'<text x="{key + 26}" y="{y}">{html.text(name)}</text>'
-    )
-
-
-def _x(width: float, count: int) -> float:
-    return _LEFT + (width - 1) / max(count - 1, 1) * (_WIDTH - _LEFT)
-
-
-def _y(value: float, low: float, high: float) -> float:
-    return _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+    curves = {
+        name: [(width, 100 * value) for width, value in enumerate(values.tolist(), 1)]
+        for name, values in lines.items()
+    }
+    x, y = Axis("width of the band, pixels"), Axis("mean IoU, %")
+    return draw_chart(Chart(curves, x, y, "mean IoU in per cent against the width of the band"))

@@ -58,6 +58,12 @@ class Outcome:
     unknown: dict[int, int] = field(default_factory=dict)
     changes: Counts | None = None
 
+    @property
+    def lines(self) -> list[str]:
+        """What to print of this image: why it was skipped, and its remark."""
+        skipped = [f"skipped: {self.error}"] if self.error else []
+        return [*skipped, *([self.remark] if self.remark else [])]
+
 
 Next = Step[Outcome] | Outcome
 Progress = Callable[[int, int, Outcome], None]  # images done by all, images, the latest outcome

@@ -24,13 +24,13 @@ _Answer = tuple[str, Any]  # "done" and the result, "stopped" and None, "failed"
 
 
 class Progress(Protocol):
-    """Is told how far the runs are; from several threads."""
+    """Shows how far the runs are; called from several threads."""
 
-    def tell(self, run: int, what: str, part: float) -> None:
-        """A run is at work: 0 to 1 while it trains, 1 to 2 while it scores."""
+    def update(self, run: int, what: str, part: float) -> None:
+        """Shows how far a run is: 0 to 1 while it trains, 1 to 2 while it is scored."""
 
     def done(self, run: int) -> None:
-        """A run is finished."""
+        """Shows that a run is finished."""
 
 
 def make_trials(
@@ -77,11 +77,11 @@ def _in_turn(
 ) -> None:
     for number in left:
 
-        def tell(what: str, part: float, number: int = number) -> None:
-            progress.tell(number, what, part)
+        def update(what: str, part: float, number: int = number) -> None:
+            progress.update(number, what, part)
 
         try:
-            running.run(work[number], Control(stop.is_set, tell))
+            running.run(work[number], Control(stop.is_set, update))
         except StoppedError:
             raise KeyboardInterrupt from None
         progress.done(number)
@@ -134,7 +134,7 @@ def _await(waiting: dict[Future[_Answer], int], progress: Progress, stop: Any) -
 
 def _listen(messages: Any, progress: Progress) -> None:
     while (message := messages.get()) is not None:
-        progress.tell(*message)
+        progress.update(*message)
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from caffe_port import html
 from caffe_port.errors import UsageError
 from caffe_port.files import read_text, write_text
 from caffe_port.finetuning import tables
 from caffe_port.finetuning.results import Matrix, Results
 from caffe_port.finetuning.tables import Table
-from caffe_port.html import text
-from caffe_port.solver.progress import chart
+from caffe_port.reports import html
+from caffe_port.reports.chart import Chart, draw_chart
+from caffe_port.reports.html import text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -71,7 +71,9 @@ def curves(results: Results, policy: str) -> dict[str, str]:
             for output, points in outputs.items():
                 lines = shown.setdefault(output, {})
                 lines[variant] = [(x, y) for x, y in points]
-    return {f"{policy}: {output}": chart(lines) for output, lines in shown.items() if lines}
+    return {
+        f"{policy}: {output}": draw_chart(Chart(lines)) for output, lines in shown.items() if lines
+    }
 
 
 def policies(results: Results) -> list[str]:

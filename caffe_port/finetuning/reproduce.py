@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from caffe_port import html
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
@@ -29,6 +28,7 @@ from caffe_port.finetuning.running import finished
 from caffe_port.finetuning.scoring import Trial
 from caffe_port.finetuning.tables import estimate
 from caffe_port.finetuning.variants import Variant, find_variants
+from caffe_port.reports import html
 
 HEADERS = ("row", "what", "published", "needs", "GPU hours", "here and now", "ours", "of")
 NOTES = (

@@ -182,14 +182,14 @@ class _Stop(Requests):
 
 
 class _Teller:
-    """A watcher that tells how far the training is."""
+    """A watcher that shows how far the training is."""
 
     def __init__(self, control: Control, title: str) -> None:
         self._control, self._what = control, title
 
     def step(self, step: Step) -> None:
         done = step.iteration + 1
-        self._control.tell(f"{self._what}: step {done} of {step.last}", done / step.last)
+        self._control.update(f"{self._what}: step {done} of {step.last}", done / step.last)
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
         """They are in the curve."""
@@ -205,7 +205,7 @@ def _scored(
     said = {"weights": digest(weights), **settings["texts"]}
 
     def progress(done: int, total: int, outcome: object) -> None:
-        control.tell(f"{trial.title}: image {done} of {total}", 1 + done / total)
+        control.update(f"{trial.title}: image {done} of {total}", 1 + done / total)
         if control.stopped():
             raise StoppedError
 
@@ -252,6 +252,6 @@ def _alone(folder: Path, control: Control) -> Iterator[None]:
         while not is_ours(stream):
             if control.stopped():
                 raise StoppedError
-            control.tell(f"waiting for the process that is at work in {folder}", 0)
+            control.update(f"waiting for the process that is at work in {folder}", 0)
             time.sleep(0.2)
         yield

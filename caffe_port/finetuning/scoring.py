@@ -79,11 +79,11 @@ class Control:
 
     Attributes:
         stopped: whether somebody wants the end.
-        tell: takes what is being done, and which part of it is done, 0 to 1.
+        update: takes what is being done, and the part of it that is done, 0 to 1.
     """
 
     stopped: Callable[[], bool]
-    tell: Callable[[str, float], None]
+    update: Callable[[str, float], None]
 
 
 class StoppedError(Exception):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from caffe_port.html import Html, text
 from caffe_port.parity.judge import Row
 from caffe_port.parity.verify import VerifyResult
+from caffe_port.reports.html import Html, text
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 280, 56, 26, 14
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from caffe_port import html
-from caffe_port.html import Html
 from caffe_port.parity import tolerance
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.plot import error_plot
@@ -18,6 +16,8 @@ from caffe_port.parity.table import (
     worst,
 )
 from caffe_port.parity.verify import VerifyResult
+from caffe_port.reports import html
+from caffe_port.reports.html import Html
 
 KINDS = {
     Verdict.PASS: "pass",

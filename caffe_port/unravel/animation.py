@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port import html
 from caffe_port.errors import UsageError, printable
+from caffe_port.reports import html
+from caffe_port.reports.images import photograph
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.pictures import (
     DARK,
+    LARGEST,
+    SMALLEST,
     YELLOW,
     Bytes,
-    encoded,
     enlargement,
-    resized,
     with_points,
 )
 from caffe_port.unravel.points import Placement, Points, placements
@@ -160,7 +161,7 @@ def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
         name: what is shown, for those who cannot see it.
     """
     factor = enlargement((picture.shape[0], picture.shape[1]))
-    content = encoded(resized(picture, factor))
+    content = photograph(picture, smallest=SMALLEST, largest=LARGEST)
     panels = max(len(frame) for frame in sequence)
     figures = [
         html.Html(

@@ -9,86 +9,17 @@ from urllib.parse import quote
 
 import numpy as np
 
-from caffe_port import html
 from caffe_port.data.pictures import voc_palette
 from caffe_port.files import atomic_path, write_text
+from caffe_port.reports import html
+from caffe_port.reports.chart import Axis, Chart, draw_chart, legend_colours
+from caffe_port.reports.images import encoded, label_map, photograph
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.animation import PLAYER_SCRIPT, frames, gif, player
 from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, mean_curves
 from caffe_port.unravel.evidence import Evidence, Summary, summarize
-from caffe_port.unravel.pictures import Bytes, encoded, enlargement, overlay, resized, with_points
+from caffe_port.unravel.pictures import LARGEST, SMALLEST, Bytes, overlay, with_points
 from caffe_port.unravel.study import Plan, Seen, heat_of
-
-# Line charts as SVG, for the report.
-
-COLOURS = ("#d1495b", "#2c7fb8", "#3a9d5d", "#8c8c8c", "#b07aa1", "#e39c37")
-_WIDTH, _HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 24, 26, 38
-
-
-def line_chart(
-    title: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], x_label: str
-) -> html.Html:
-    """A chart of shares over shares: both axes go from 0 to 100 %.
-
-    Args:
-        title: above it.
-        x: of every line's points.
-        lines: name -> values; the legend is ``legend``.
-        x_label: below it.
-    """
-    grid = "".join(_grid(tick / 4) for tick in range(5))
-    paths = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" points="'
-        + " ".join(f"{_x(a):.1f},{_y(b):.1f}" for a, b in zip(x, values, strict=True))
-        + f'"><title>{html.text(name)}</title></polyline>'
-        for (name, values), colour in zip(lines.items(), COLOURS, strict=False)
-    )
-    words = (
-        f'<text x="{_LEFT}" y="15" font-weight="600">{html.text(title)}</text>'
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
-        f"{html.text(x_label)}</text>"
-    )
-    return html.Html(
-        f'<figure style="flex:1 1 20rem;max-width:34rem"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'role="img" aria-label="{html.text(title)}" fill="currentColor" '
-        'style="display:block;width:100%;font:11px system-ui,sans-serif">'
-        f"{grid}{paths}{words}</svg></figure>"
-    )
-
-
-def charts(*figures: html.Html) -> html.Html:
-    """Charts beside one another, or one below the other where the page is narrow."""
-    inside = "".join(figures)
-    return html.Html(f'<div style="display:flex;flex-wrap:wrap;gap:.8rem 1.5rem">{inside}</div>')
-
-
-def legend(names: Sequence[str]) -> html.Html:
-    """The lines' colours."""
-    rgb = {
-        name: (int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16))
-        for name, c in zip(names, COLOURS, strict=False)
-    }
-    return html.legend(rgb)
-
-
-def _grid(at: float) -> str:
-    text = f"{100 * at:.0f} %"
-    return (
-        f'<g stroke="currentColor" stroke-opacity=".18"><path d="M{_x(at)} {_y(0)}V{_y(1)}"/>'
-        f'<path d="M{_x(0)} {_y(at)}H{_x(1)}"/></g>'
-        f'<text x="{_x(at)}" y="{_y(0) + 14}" text-anchor="middle">{text}</text>'
-        f'<text x="{_LEFT - 5}" y="{_y(at) + 4}" text-anchor="end">{text}</text>'
-    )
-
-
-def _x(value: float) -> float:
-    return _LEFT + value * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(value: float) -> float:
-    return _HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM)
-
 
 # One image's part of the report: points, heat maps and the animation of each label.
 
@@ -150,17 +81,11 @@ def _animation(
 
 
 def _photograph(picture: Bytes) -> bytes:
-    factor = enlargement((picture.shape[0], picture.shape[1]))
-    return encoded(resized(picture, factor))
+    return photograph(picture, smallest=SMALLEST, largest=LARGEST)
 
 
 def _colours(labels: Bytes) -> bytes:
-    from PIL import Image
-
-    factor = enlargement((labels.shape[0], labels.shape[1]))
-    image = Image.fromarray(voc_palette()[labels])
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    return encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
+    return label_map(labels, voc_palette(), smallest=SMALLEST, largest=LARGEST)
 
 
 # index.html: what was traced in each image, and whether it means anything.
@@ -310,10 +235,13 @@ def _curves(seen: Sequence[Seen]) -> list[html.Html]:
                 "smoothed alike. The own region is the label map itself: where it does better, the "
                 "traced points say less about the score than the label map does."
             ),
-            legend(ORDERS),
-            charts(
-                _chart("Deletion", mean, 0, "pixels removed"),
-                _chart("Insertion", mean, 1, "pixels revealed"),
+            html.legend(legend_colours(ORDERS)),
+            html.figure_grid(
+                [
+                    _chart("Deletion", mean, 0, "pixels removed"),
+                    _chart("Insertion", mean, 1, "pixels revealed"),
+                ],
+                columns=2,
             ),
             _areas(mean, cases),
         )
@@ -322,7 +250,10 @@ def _curves(seen: Sequence[Seen]) -> list[html.Html]:
 
 def _chart(title: str, mean: Mapping[str, Curves], which: int, x_label: str) -> html.Html:
     lines = {name: curve.insertion if which else curve.deletion for name, curve in mean.items()}
-    return line_chart(title, FRACTIONS, lines, x_label)
+    shares = (0, 0.25, 0.5, 0.75, 1)
+    x, y = (Axis(label, (0, 1), shares, "{:.0%}".format) for label in (x_label, ""))
+    curves = {name: list(zip(FRACTIONS, values, strict=True)) for name, values in lines.items()}
+    return draw_chart(Chart(curves, x, y, title, (440, 280), legend=False))
 
 
 def _areas(mean: Mapping[str, Curves], cases: Sequence[Mapping[str, Curves]]) -> html.Html:

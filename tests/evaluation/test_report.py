@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port import html
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.report import chosen, gallery, iou_table, percent, remarks, write_report
 from caffe_port.evaluation.settings import Settings
+from caffe_port.reports import html
 from tests.evaluation.standins import CROP, Brightest, Gives, Swaps
 
 NAMES = ["back<ground>", "disc", "box"]

@@ -35,7 +35,7 @@ class Noting:
     def __init__(self, act=lambda run, what, part: None):
         self.told, self.finished, self._act = [], [], act
 
-    def tell(self, run, what, part):
+    def update(self, run, what, part):
         self.told.append((run, what, part))
         self._act(run, what, part)
 

@@ -6,14 +6,14 @@ import math
 import sys
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 from caffe_port.errors import UsageError
+from caffe_port.reports.chart import Chart, document, draw_chart
 from caffe_port.solver import log, progress
-from caffe_port.solver.progress import Curves, TensorBoard, chart, document
+from caffe_port.solver.progress import Curves, TensorBoard
 from caffe_port.solver.signals import Step, named
 
 
@@ -24,8 +24,7 @@ def test_elements_of_an_output_get_numbers() -> None:
 
 def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 11.0])
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    line = progress.LiveLine()
+    line = progress.LiveLine(lambda: next(clock))
     monkeypatch.setattr(line, "_drawn", math.inf)
     for i in range(3):
         line.step(Step(i, 103, 0.123456, 0.001))
@@ -98,8 +97,8 @@ def test_curves_without_any_step(tmp_path: Path) -> None:
 
 def test_a_chart_thins_long_curves_and_leaves_gaps() -> None:
     points = [(float(i), float(i % 7)) for i in range(10_000)]
-    assert chart({"long": points}).count("L") < 900
-    gap = chart({"gap": [(0, 0.0), (1, 1.0), (2, math.nan), (3, 1.0), (4, 0.0)]})
+    assert draw_chart(Chart({"long": points})).count("L") < 900
+    gap = draw_chart(Chart({"gap": [(0, 0.0), (1, 1.0), (2, math.nan), (3, 1.0), (4, 0.0)]}))
     (path,) = [part for part in gap.split('d="') if part.startswith("M") and "L" in part]
     assert path.split('"')[0].count("M") == 2
 

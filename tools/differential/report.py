@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caffe_port import html
-from caffe_port.html import Html
+from caffe_port.reports import html
+from caffe_port.reports.html import Html
 from tools.differential import outcomes
 from tools.differential.accepted import ACCEPTED
 from tools.differential.nets import Catalogue

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_port import html
 from caffe_port.data.list_file import list_words
 from caffe_port.data.pictures import read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOC_CLASSES
@@ -17,6 +16,7 @@ from caffe_port.data.voc_prepare.folders import PUBLISHED
 from caffe_port.data.voc_prepare.layout import IGNORED, Counts
 from caffe_port.errors import DataError
 from caffe_port.files import write_text
+from caffe_port.reports import html
 
 # What came of preparing or checking a folder, as figures and as report files.
 

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from caffe_port import html
+from caffe_port.reports import html
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"rest"
 

@@ -1,0 +1,1 @@
+"""What the reports of all commands are made of: pages, charts, images and progress."""
