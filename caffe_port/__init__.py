@@ -1,29 +1,33 @@
-"""caffe_port: Caffe experiments of the DeepLab era in PyTorch, with proof.
+"""Caffe's DeepLab and FCN models in PyTorch, verified against real Caffe.
 
-Names are imported when they are first used, so that reading a file needs no torch.
+Names and subpackages are imported when they are first used: reading a file needs no torch.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "DenseCRF": "caffe_port.crf",
-    "Layer": "caffe_port.layers",
-    "LayerSpec": "caffe_port.spec",
-    "Net": "caffe_port.net",
-    "NetSpec": "caffe_port.spec",
-    "Op": "caffe_port.spec.ops",
-    "load": "caffe_port.loading",
-    "read_weights": "caffe_port.weights",
-    "register_layer": "caffe_port.layers",
-    "register_op": "caffe_port.spec.ops",
-    "write_weights": "caffe_port.weights",
+_MODULES = {
+    "DenseCRF": "crf",
+    "Layer": "layers",
+    "LayerSpec": "spec",
+    "Net": "net",
+    "NetSpec": "spec",
+    "Op": "spec.ops",
+    "load": "loading",
+    "read_weights": "weights",
+    "register_layer": "layers",
+    "register_op": "spec.ops",
+    "write_weights": "weights",
 }
-_ROOMS = {"crf", "errors", "parity", "proto", "pycaffe", "spec", "unravel", "weights"}
+_SUBPACKAGES = {
+    "crf", "data", "errors", "evaluation", "export", "inference", "layers", "losses",
+    "parity", "proto", "pycaffe", "recipes", "solver", "spec", "unravel", "weights",
+}  # fmt: skip
 
 __all__ = [
     "DenseCRF",
@@ -34,14 +38,22 @@ __all__ = [
     "Op",
     "__version__",
     "crf",
+    "data",
     "errors",
+    "evaluation",
+    "export",
+    "inference",
+    "layers",
     "load",
+    "losses",
     "parity",
     "proto",
     "pycaffe",
     "read_weights",
+    "recipes",
     "register_layer",
     "register_op",
+    "solver",
     "spec",
     "unravel",
     "weights",
@@ -49,7 +61,24 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from caffe_port import crf, errors, parity, proto, pycaffe, spec, unravel, weights
+    from caffe_port import (
+        crf,
+        data,
+        errors,
+        evaluation,
+        export,
+        inference,
+        layers,
+        losses,
+        parity,
+        proto,
+        pycaffe,
+        recipes,
+        solver,
+        spec,
+        unravel,
+        weights,
+    )
     from caffe_port.crf import DenseCRF
     from caffe_port.layers import Layer, register_layer
     from caffe_port.loading import load
@@ -59,9 +88,22 @@ if TYPE_CHECKING:
     from caffe_port.weights import read_weights, write_weights
 
 
+def import_name(package: str, modules: Mapping[str, str], name: str) -> Any:
+    """Import a package's name when it is first used, for the package's ``__getattr__``.
+
+    Args:
+        package: such as "caffe_port".
+        modules: public name -> the module inside the package that defines it.
+        name: the name that is asked for.
+    Raises:
+        AttributeError: the package has no such name.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"caffe_port.{name}")
-    raise AttributeError(f"module 'caffe_port' has no attribute '{name}'")
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    return import_name(__name__, _MODULES, name)

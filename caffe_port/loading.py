@@ -58,6 +58,15 @@ def load(
     Warns:
         UnknownFieldWarning: the prototxt has fields that no dialect knows.
         DialectWarning: a fork would run the net differently.
+    Examples:
+        >>> import torch
+        >>> import caffe_port as cp
+        >>> net = cp.load(
+        ...     "examples/shapes_voc/caffe_run/recording/net.prototxt",
+        ...     "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel",
+        ... )
+        >>> net({"data": torch.zeros(1, 3, 161, 161)})["fc8_interp"].shape
+        torch.Size([1, 6, 161, 161])
     """
     spec, converted = _spec_of(
         net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers,

@@ -82,6 +82,15 @@ class Net(nn.Module):
     Raises:
         UnsupportedLayerError: a type without a layer.
         NetError, LayerError: there is no memory for its parameters.
+    Examples:
+        >>> import torch
+        >>> from caffe_port import Net, NetSpec
+        >>> spec = NetSpec.read("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> net = Net(spec)
+        >>> blobs = net({"data": torch.zeros(1, 3, 161, 161)}, keep="all")
+        >>> blobs["fc8_interp"].sum().backward()
+        >>> blobs.diff("pool1").shape == blobs["pool1"].shape
+        True
     """
 
     def __init__(self, spec: NetSpec, *, fill: bool = True) -> None:

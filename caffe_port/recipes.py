@@ -67,6 +67,10 @@ def read_recipe(name: str | os.PathLike[str]) -> Recipe:
         name: see recipe_folder.
     Raises:
         UsageError: there is no such recipe, or a file of it is missing.
+    Examples:
+        >>> from caffe_port.recipes import read_recipe
+        >>> read_recipe("deeplab_v2_vgg16_largefov/poly_softmax").name
+        'poly_softmax'
     """
     folder = recipe_folder(name)
     texts = {

@@ -8,7 +8,7 @@ from typing import Any
 import griffe
 
 _SECTION = re.compile(
-    r"(?<!\n)\n(?=[ ]*(?:Args|Returns|Raises|Warns|Yields|Source|(?:Class a|A)ttributes):)"
+    r"(?<!\n)\n(?=[ ]*(?:Args|Returns|Raises|Warns|Yields|Examples|Source|(?:Class a|A)ttributes):)"
 )
 _SEVERAL = re.compile(r"^ +\w+(?:, \w+)+(?=: )", re.MULTILINE)
 

@@ -52,8 +52,20 @@ class DenseCRF:
         exact: add up pixels in the original's order, for DeepLab's result to the last bit. By
             default pixels are added in eight parts, which differs by rounding (some 1e-6).
     Raises:
-        UsageError: from any method, when an argument is not what is described.
+        UsageError: an argument is not as described, or the image has too many pixels.
     Source: Kraehenbuehl and Koltun, NIPS 2011; DeepLab's libDenseCRF, densecrf.cpp.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port import DenseCRF
+        >>> image = np.zeros((2, 3, 3), np.uint8)
+        >>> unary = np.zeros((4, 2, 3), np.float32)
+        >>> unary[1] = -1  # label 1 is the most probable
+        >>> crf = DenseCRF(2, 3, labels=4).add_gaussian(3, weight=3)
+        >>> crf = crf.add_bilateral(121, 5, image, weight=4)
+        >>> crf.infer(unary, 10).shape
+        (4, 2, 3)
+        >>> crf.map(unary, 10).tolist()
+        [[1, 1, 1], [1, 1, 1]]
     """
 
     def __init__(
@@ -99,6 +111,8 @@ class DenseCRF:
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
+        Raises:
+            UsageError: an argument is not as described.
         """
         widths = checks.widths("sxy", sxy, 2)
         checked = checks.compatibility("weight", weight, self.labels)
@@ -126,6 +140,8 @@ class DenseCRF:
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
+        Raises:
+            UsageError: an argument is not as described.
         """
         widths = checks.widths("sxy", sxy, 2) + checks.widths("srgb", srgb, 3)
         colours = checks.picture("image", image, self.height, self.width)
@@ -147,6 +163,8 @@ class DenseCRF:
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
+        Raises:
+            UsageError: an argument is not as described.
         """
         rows = checks.features("features", features, self.height, self.width)
         checked = checks.compatibility("weight", weight, self.labels)
@@ -156,6 +174,9 @@ class DenseCRF:
         """The same kernels, in the order they were added, with other weights.
 
         Lattices are shared, not built again.
+
+        Raises:
+            UsageError: another number of weights than of kernels, or one that is not a weight.
         """
         if len(weights) != len(self._kernels):
             raise UsageError(f"{len(weights)} weights for {len(self._kernels)} kernels")
@@ -177,13 +198,21 @@ class DenseCRF:
             start: (labels, H, W) probabilities to go on from, instead of softmax(-unary).
         Returns:
             (labels, H, W) float32, which sums to 1 over the labels.
+        Raises:
+            UsageError: another shape or dtype; NaN or -inf, or a pixel whose labels are all ruled
+                out; energies or weights so large that float32 overflows; no memory or threads.
         """
         q = np.empty((self.labels, self.height, self.width), dtype=np.float32)
         self._run(unary, iterations, q=q, start=start)
         return q
 
     def map(self, unary: ArrayLike, iterations: int = 10) -> NDArray[np.int32]:
-        """The most probable label of each pixel, (H, W), the lowest among equals; see ``infer``."""
+        """The most probable label of each pixel, the lowest among equals.
+
+        Args, Raises: see ``infer``.
+        Returns:
+            (H, W) int32.
+        """
         labels = np.empty((self.height, self.width), dtype=np.int32)
         self._run(unary, iterations, best=labels)
         return labels
@@ -195,6 +224,8 @@ class DenseCRF:
             q: (labels, H, W) finite.
         Returns:
             (labels, H, W) float32.
+        Raises:
+            UsageError: another shape or dtype, or values that are not finite.
         """
         result = np.empty((self.labels, self.height, self.width), dtype=np.float32)
         self._run(np.zeros_like(result), 1, q=result, start=q, normalise=False)
@@ -217,6 +248,8 @@ class DenseCRF:
                 to the result to one with respect to values.
         Returns:
             (labels, H, W) float32.
+        Raises:
+            UsageError: no such kernel, another shape or dtype, or values that are not finite.
         """
         if checks.count("kernel", kernel, 0) >= len(self._kernels):
             raise UsageError(f"kernel is {kernel}; there are {len(self._kernels)}, numbered from 0")
@@ -263,6 +296,11 @@ def map_labels(q: NDArray[np.float32]) -> NDArray[np.int32]:
     Returns:
         (H, W) int32.
     Source: DeepLab's libDenseCRF, densecrf.cpp, currentMap.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port.crf import map_labels
+        >>> map_labels(np.array([[[0.25, 0.5]], [[0.75, 0.5]]], np.float32)).tolist()
+        [[1, 0]]
     """
     labels: NDArray[np.int32] = q.argmax(axis=0).astype(np.int32)
     return labels

@@ -40,6 +40,16 @@ def mean_field(
     Args, Raises: see ``mean_field_scores``.
     Returns:
         (labels, H, W), dtype and device of unary.
+    Examples:
+        >>> import torch
+        >>> from caffe_port import DenseCRF
+        >>> from caffe_port.crf.differentiable import mean_field
+        >>> unary = torch.zeros(3, 4, 5, requires_grad=True)
+        >>> crf = DenseCRF(4, 5, labels=3).add_gaussian(3, weight=1)
+        >>> q = mean_field(unary, crf, [2.0], iterations=2)
+        >>> q[0].sum().backward()
+        >>> unary.grad.shape
+        torch.Size([3, 4, 5])
     """
     return mean_field_scores(unary, kernels, weights, iterations, symmetric=symmetric).softmax(0)
 
@@ -70,6 +80,13 @@ def mean_field_scores(
         UsageError: an argument is not as described, or values or gradients are not finite.
     Source: Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015,
         whose MultiStageMeanfield layer has W_k = compatibility @ kernel weights, not symmetric.
+    Examples:
+        >>> import torch
+        >>> from caffe_port import DenseCRF
+        >>> from caffe_port.crf.differentiable import mean_field_scores
+        >>> crf = DenseCRF(4, 5, labels=3).add_gaussian(3, weight=1)
+        >>> mean_field_scores(torch.zeros(3, 4, 5), crf, [2.0]).shape
+        torch.Size([3, 4, 5])
     """
     filters = _filters(unary, kernels)
     if len(weights) != len(filters):

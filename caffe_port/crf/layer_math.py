@@ -38,6 +38,15 @@ def dense_crf_forward(
     Raises:
         UsageError: a shape, dtype or value is not as described.
     Source: DeepLab v2 densecrf_layer.cpp, Forward_cpu.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port.crf import PRESETS, dense_crf_forward
+        >>> scores = np.zeros((1, 21, 9, 9), np.float32)
+        >>> image = np.zeros((1, 3, 9, 9), np.float32)
+        >>> size = np.array([9, 6], np.float32).reshape(1, 1, 1, 2)
+        >>> q = dense_crf_forward(scores, size, image, PRESETS["v1_largefov"])
+        >>> q.shape, float(q[:, :, :, 6:].max())
+        ((1, 21, 9, 9), 0.0)
     """
     batch = checks.finite("scores", checks.floats("scores", scores, ("N", "C", "H", "W")))
     number, labels, height, width = batch.shape

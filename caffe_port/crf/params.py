@@ -29,6 +29,10 @@ class CRFParameters:
         iterations: rounds of mean-field inference.
     Raises:
         UsageError: a value or a length is wrong.
+    Examples:
+        >>> from caffe_port.crf import CRFParameters
+        >>> CRFParameters(bi_w=5, bi_xy_std=50, bi_rgb_std=3).bi_xy_std
+        (50.0,)
     """
 
     pos_w: tuple[float, ...] = (3.0,)
@@ -82,6 +86,10 @@ def parse(text: str) -> CRFParameters:
 
     Raises:
         UsageError: an unknown preset or name, or a value that is not a number.
+    Examples:
+        >>> from caffe_port.crf import parse_parameters
+        >>> parse_parameters("bi_w=5,bi_xy_std=50,bi_rgb_std=3").bi_w
+        (5.0,)
     """
     stripped = text.strip()
     if stripped in PRESETS:

@@ -61,6 +61,13 @@ def refine(
     Raises:
         UsageError: an argument is not as described, or a probability is negative.
     Source: DeepLab's refine_pascal and refine_pascal_v4, dense_inference.cpp.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port.crf import PRESETS, refine
+        >>> scores = np.zeros((21, 40, 50), np.float32)
+        >>> image = np.zeros((40, 50, 3), np.uint8)
+        >>> refine(scores, image, PRESETS["v1_largefov"]).shape
+        (21, 40, 50)
     """
     values = checks.finite("scores", checks.floats("scores", scores, ("C", "H", "W")))
     if probabilities and values.min() < 0:

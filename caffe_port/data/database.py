@@ -90,6 +90,11 @@ def open_database(source: PathLike, backend: str) -> LmdbFile | LevelDbFile:
     Raises:
         DataError: missing, of the other kind, damaged or empty.
         UsageError: another backend; plyvel is not installed.
+    Examples:
+        >>> from caffe_port.data import open_database
+        >>> records = open_database("examples/shapes_voc/caffe_run/lmdb/db", "lmdb")
+        >>> len(list(records))
+        12
     """
     kind, other = _kinds(backend)
     if _looks_like(source, other) and not _looks_like(source, kind):
@@ -107,6 +112,10 @@ def write_database(folder: PathLike, records: Iterable[tuple[bytes, bytes]], bac
         backend: 'lmdb' or 'leveldb', in any case.
     Raises:
         UsageError: another backend; plyvel is not installed; the folder exists.
+    Examples:
+        >>> from caffe_port.data import write_database
+        >>> write_database("pairs", [(b"a", b"1"), (b"b", b"2")], "lmdb")
+        2
     """
     write = write_lmdb if _kinds(backend)[0] == "lmdb" else write_leveldb
     return write(folder, records)

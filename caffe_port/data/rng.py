@@ -67,6 +67,10 @@ class CaffeRandom:
         seed: as given to random_seed or drawn from another stream; None takes one from the
             operating system, as Caffe does without a random_seed.
     Source: BVLC/caffe common.cpp, Caffe::RNG; util/rng.hpp, shuffle.
+    Examples:
+        >>> from caffe_port.data import CaffeRandom
+        >>> CaffeRandom(1).draw()
+        1791095845
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -126,6 +130,12 @@ def seeded(random: CaffeRandom) -> Iterator[CaffeRandom]:
 
     A solver with a random_seed makes one generator and builds its train net and its test nets
     under it, in this order; fillers and data layers draw layer by layer.
+
+    Examples:
+        >>> import caffe_port as cp
+        >>> from caffe_port.data import CaffeRandom, seeded
+        >>> with seeded(CaffeRandom(1701)):  # fillers draw what Caffe draws under random_seed: 1701
+        ...     net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
     """
     token = _current.set(random)
     try:

@@ -61,6 +61,11 @@ def voc_items(
         with_labels: False looks for no label maps at all, as for a test list.
     Raises:
         DataError: the list is malformed, names an image or label that is missing, or an id twice.
+    Examples:
+        >>> from caffe_port.data import voc_items
+        >>> items = voc_items("examples/shapes_voc", "val")
+        >>> len(items), items[0].id, items[0].label.name
+        (60, 'shape_val_0000', 'shape_val_0000.png')
     """
     root = Path(images)
     if not root.is_dir():

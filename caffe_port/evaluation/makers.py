@@ -40,6 +40,10 @@ class NetMaker:
             parity rule.
         options: what else ``load`` takes to choose the net: phase ('TEST' where it is not given),
             level, stages, dialect, input_shapes and allow_python_layers.
+    Examples:
+        >>> from caffe_port.evaluation import NetMaker
+        >>> NetMaker("net.prototxt", "net.caffemodel", device="cuda").on_cpu
+        False
     """
 
     net: str
@@ -120,6 +124,11 @@ class CRFMaker:
             DenseCRF layer; "rgb" gives them red, green, blue, as DeepLab's separate programs
             (about 0.3 % of the labels differ).
         mean: blue, green, red, for "layer".
+    Examples:
+        >>> from caffe_port.crf import PRESETS
+        >>> from caffe_port.evaluation import CRFMaker
+        >>> CRFMaker(PRESETS["v1_largefov"], colours="rgb").describe()["colours"]
+        'rgb'
     """
 
     parameters: CRFParameters

@@ -90,6 +90,17 @@ def evaluate(
             are wrong.
         DataError: an image or label is bad, and ``skip_bad`` is not set.
         CaffePortError: the network cannot be built, or another rank failed.
+    Examples:
+        >>> from caffe_port.data import voc_items
+        >>> from caffe_port.evaluation import NetMaker, Settings, evaluate
+        >>> net = NetMaker(
+        ...     "examples/shapes_voc/caffe_run/recording/net.prototxt",
+        ...     "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel",
+        ... )
+        >>> items = voc_items("examples/shapes_voc")[:2]
+        >>> result = evaluate(items, net, "result", Settings(crop=(161, 161)), jobs=1)
+        >>> result.classes, 0 < result.before.mean_iou() <= 1
+        (6, True)
     """
     settings, ranks = settings or Settings(), ranks or Alone()
     if not items:

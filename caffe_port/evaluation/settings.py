@@ -72,6 +72,10 @@ class Settings:
             "ignore" them, counted in the result.
     Raises:
         UsageError: a crop or label out of range.
+    Examples:
+        >>> from caffe_port.evaluation import Settings
+        >>> Settings(crop=(321, 321)).ignore_label
+        255
     """
 
     crop: tuple[int, int] = (513, 513)

@@ -72,6 +72,11 @@ def emit_module(
         OSError: a file cannot be written.
     Warns:
         ExportWarning: once for each layer that is left out, such as a loss.
+    Examples:
+        >>> import caffe_port as cp
+        >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> cp.export.emit_module(net, "largefov.py").name
+        'largefov.state.pt'
     """
     _register_rules()
     target = Path(path)

@@ -40,6 +40,10 @@ def write_onnx(net: Net, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     Warns:
         ExportWarning: once for each layer that is left out, such as a loss.
+    Examples:
+        >>> import caffe_port as cp
+        >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> cp.export.write_onnx(net, "largefov.onnx")
     """
     graph = make_graph(net.spec)
     model = onnx_model(graph, net)

@@ -36,6 +36,13 @@ class Optimized:
     Args:
         net: the net; it goes on as it was, for training too.
         options: what may be done.
+    Examples:
+        >>> import torch
+        >>> import caffe_port as cp
+        >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> fast = net.optimized()
+        >>> fast({"data": torch.zeros(1, 3, 161, 161)})["fc8_interp"].shape
+        torch.Size([1, 6, 161, 161])
     """
 
     def __init__(self, net: Net, options: Options | None = None) -> None:

@@ -35,6 +35,10 @@ class Options:
             neither Winograd nor oneDNN's packed filters; the first run of each shape compiles.
     Raises:
         UsageError: a precision that is not known.
+    Examples:
+        >>> from caffe_port.inference import Options
+        >>> Options(precision="bfloat16").reduced is None
+        False
     """
 
     fold: bool = True

@@ -44,6 +44,12 @@ class Layer(nn.Module):
     Class attributes:
         fills_itself: its parameters have their first values already; no filler is run.
         writes_bottoms: it may write into its bottoms, which a built-in layer never does.
+    Examples:
+        >>> import caffe_port as cp
+        >>> @cp.register_layer("SumOverChannels")
+        ... class SumOverChannels(cp.Layer):
+        ...     def forward(self, *bottoms):
+        ...         return (bottoms[0].sum(1, keepdim=True),)
     """
 
     fills_itself: ClassVar[bool] = False
@@ -103,6 +109,12 @@ def register_layer(type: str) -> Callable[[LayerType], LayerType]:
 
     Raises:
         ValueError: the type is registered already.
+    Examples:
+        >>> import caffe_port as cp
+        >>> @cp.register_layer("Halve")
+        ... class HalveLayer(cp.Layer):
+        ...     def forward(self, *bottoms):
+        ...         return (bottoms[0] / 2,)
     """
 
     def decorate(layer: LayerType) -> LayerType:
@@ -127,6 +139,18 @@ def make_layer(spec: LayerSpec) -> Layer:
 
     Raises:
         UnsupportedLayerError: the type has an op but no layer.
+    Examples:
+        >>> import torch
+        >>> from caffe_port import NetSpec
+        >>> from caffe_port.layers import make_layer
+        >>> from caffe_port.proto import parse_net
+        >>> text = parse_net(
+        ...     'input: "x" input_shape { dim: 2 } '
+        ...     'layer { name: "r" type: "ReLU" bottom: "x" top: "y" }'
+        ... )
+        >>> layer = make_layer(NetSpec.build(text.message).layer("r"))
+        >>> layer(torch.tensor([-1.0, 2.0]))
+        (tensor([0., 2.]),)
     """
     if isinstance(spec.op, Fed):
         from caffe_port.layers.inputs import FedData

@@ -166,6 +166,15 @@ def feedback_loss(
         ValueError: shapes, dtypes or devices that do not fit; a label neither ignored nor below C.
         UsageError: the path cannot run here.
     Source: ours, after the thesis (docs/losses.md).
+    Examples:
+        >>> import torch
+        >>> from caffe_port.losses import FeedbackOptions, feedback_loss
+        >>> features = torch.randn(2, 8, 5, 5, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 5, 5))
+        >>> loss = feedback_loss(features, labels, options=FeedbackOptions(template="mean"))
+        >>> loss.backward()
+        >>> loss.shape, features.grad.shape
+        (torch.Size([]), torch.Size([2, 8, 5, 5]))
     """
     scores = features if scores is None else scores
     _check(features, labels, scores)
@@ -215,6 +224,12 @@ class FeedbackLoss(nn.Module):
     Args:
         options: see FeedbackOptions.
         path: 'auto', 'torch' or 'triton'.
+    Examples:
+        >>> import torch
+        >>> from caffe_port.losses import FeedbackLoss, FeedbackOptions
+        >>> loss = FeedbackLoss(FeedbackOptions(push_weight=0))
+        >>> loss(torch.ones(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long)).shape
+        torch.Size([])
     """
 
     def __init__(self, options: FeedbackOptions = _DEFAULT, path: str = "auto") -> None:

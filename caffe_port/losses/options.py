@@ -38,6 +38,10 @@ class FeedbackOptions:
     Raises:
         ValueError: an option outside of what it can be.
     Source: the losses of the thesis behind caffe_port in our own reading (docs/losses.md).
+    Examples:
+        >>> from caffe_port.losses import FeedbackOptions
+        >>> FeedbackOptions(template="top-k", k=3, ignore_labels=(255,)).k
+        3
     """
 
     similarity: str = "cosine"

@@ -99,6 +99,12 @@ def softmax_loss(
             nor in [0, C).
         UsageError: the path cannot run here.
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
+    Examples:
+        >>> import torch
+        >>> from caffe_port.losses import softmax_loss
+        >>> labels = torch.tensor([[[0, 255], [1, 1]]])
+        >>> round(softmax_loss(torch.zeros(1, 4, 2, 2), labels, ignore_labels=[255]).item(), 4)
+        1.3863
     """
     _check(scores, labels, normalization, class_weights)
     if chosen_path(path, scores) == "torch" or scores.numel() == 0:

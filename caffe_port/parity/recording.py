@@ -76,6 +76,11 @@ def read_recording(path: str | Path) -> Recording:
     Raises:
         FormatError: it is neither, or one of its parts is malformed. Arrays are checked for shape,
             type and length here; their content (checksums) when it is read.
+    Examples:
+        >>> from caffe_port.parity import read_recording
+        >>> recording = read_recording("examples/shapes_voc/caffe_run/recording")
+        >>> recording.meta.phase, recording.data["fc8_interp"].shape
+        ('TEST', (1, 6, 161, 161))
     """
     path = Path(path)
     if path.is_dir():

@@ -83,6 +83,13 @@ def verify(
         ParityError: the recording is of another phase, lacks an input, or holds nothing that can
             be compared.
         FormatError: an array of the recording is damaged.
+    Examples:
+        >>> import caffe_port as cp
+        >>> from caffe_port.parity.verify import verify
+        >>> folder = "examples/shapes_voc/caffe_run/recording"
+        >>> net = cp.load(f"{folder}/net.prototxt", f"{folder}/net.caffemodel")
+        >>> verify(net, cp.parity.read_recording(folder)).passed
+        True
     """
     check_phase(net.spec.phase, recording)
     topology = study(net.spec, frozenset(recording.inputs))

@@ -65,6 +65,11 @@ def parse_net(
     Raises:
         FormatError: with path, line and column.
         UsageError: no such dialect.
+    Examples:
+        >>> from caffe_port.proto import parse_net
+        >>> text = parse_net('layers { name: "r" type: RELU bottom: "x" top: "y" }')
+        >>> text.generation, text.message.layer[0].type
+        ('V1', 'ReLU')
     """
     from caffe_port.proto.tokens import substitute
 
@@ -82,7 +87,13 @@ def read_net_text(
     variables: Mapping[str, str] | None = None,
     dialect: str | None = None,
 ) -> NetText:
-    """Reads the prototxt of a net and keeps what there is to say about it."""
+    """Reads the prototxt of a net and keeps what there is to say about it.
+
+    Examples:
+        >>> from caffe_port.proto import read_net_text
+        >>> read_net_text("examples/shapes_voc/caffe_run/recording/net.prototxt").dialect
+        'deeplab2'
+    """
     return parse_net(read_file(path), variables=variables, dialect=dialect, path=os.fspath(path))
 
 
@@ -95,6 +106,11 @@ def read_net(
 
     Raises:
         FormatError: with path, line and column.
+    Examples:
+        >>> from caffe_port.proto import read_net
+        >>> net = read_net("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> net.layer[0].type
+        'Input'
     """
     return read_net_text(path, variables, dialect).message
 
@@ -106,6 +122,10 @@ def read_solver(
 
     Raises:
         FormatError: with path, line and column; also for fields that no dialect has.
+    Examples:
+        >>> from caffe_port.proto import read_solver
+        >>> read_solver("examples/shapes_voc/caffe_run/solver.prototxt").lr_policy
+        'poly'
     """
     message, unknown = read_solver_text(path, variables)
     for field in unknown:

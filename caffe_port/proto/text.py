@@ -59,6 +59,10 @@ def read_file(path: str | os.PathLike[str]) -> str:
 
     Raises:
         FormatError: not a readable file, too large, or binary.
+    Examples:
+        >>> from caffe_port.proto import read_file
+        >>> read_file("examples/shapes_voc/caffe_run/solver.prototxt").splitlines()[0]
+        'train_net: "train.prototxt"'
     """
     try:
         with open_regular(path) as stream:

@@ -30,6 +30,10 @@ class Modes:
             same dropout masks: less memory, the same numbers.
     Raises:
         UsageError: another amp, or compile with checkpoint.
+    Examples:
+        >>> from caffe_port.solver import Modes
+        >>> Modes(amp="bf16").dtype
+        torch.bfloat16
     """
 
     amp: str = ""

@@ -62,6 +62,23 @@ class Training(Solver):
         stopped: whether a signal ended the training.
     Raises:
         FormatError, UsageError: the solver or its nets are not as expected.
+    Examples:
+        >>> from pathlib import Path
+        >>> from caffe_port.solver import Training
+        >>> written = Path("net.prototxt").write_text(
+        ...     'layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param { '
+        ...     'shape { dim: 2 dim: 3 } shape { dim: 2 dim: 1 } } } '
+        ...     'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" '
+        ...     'inner_product_param { num_output: 1 } } '
+        ...     'layer { name: "l" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "l" }'
+        ... )
+        >>> written = Path("solver.prototxt").write_text(
+        ...     'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 2'
+        ... )
+        >>> training = Training("solver.prototxt")
+        >>> training.solve()  # saves solver_iter_2.caffemodel
+        >>> training.iter
+        2
     """
 
     def __init__(

@@ -55,6 +55,12 @@ class LayerSpec:
         bottom_needs_backward, needs_backward: what Caffe would propagate.
         extra: fields the schema does not have, by name; one given several times is a list.
         message: its prototxt.
+    Examples:
+        >>> from caffe_port import NetSpec
+        >>> spec = NetSpec.read("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> layer = spec.layer("conv1_1")
+        >>> layer.type, layer.bottoms, layer.params[0].shape
+        ('Convolution', ('data',), (8, 3, 3, 3))
     """
 
     name: str
@@ -110,6 +116,11 @@ class NetSpec:
         level, stages, input_shapes: what the spec was built with.
         unknown: fields that the schema does not have.
         text: the prototxt it was made from, variables filled in.
+    Examples:
+        >>> from caffe_port import NetSpec
+        >>> spec = NetSpec.read("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> spec.outputs, spec.shapes["fc8_interp"]
+        (('fc8_interp',), (1, 6, 161, 161))
     """
 
     name: str

@@ -188,6 +188,17 @@ def trace(
         UsageError: no such blob, shift or label, a label map of another size, more than one image.
         UnsupportedLayerError: a layer on the way whose type has no tracing rule.
         LayerError: a layer that cannot run on its bottoms.
+    Examples:
+        >>> import numpy as np
+        >>> import caffe_port as cp
+        >>> net = cp.load(
+        ...     "examples/shapes_voc/caffe_run/recording/net.prototxt",
+        ...     "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel",
+        ... )
+        >>> image = np.zeros((1, 3, 161, 161), np.float32)
+        >>> traces = cp.unravel.trace(net, image, "fc8_interp")
+        >>> traces.arrived(0, "data").shape[1]  # points (channel, y, x)
+        3
     """
     _check_way(shift, k)
     fed = inputs if isinstance(inputs, Mapping) else {_only_source(net): inputs}

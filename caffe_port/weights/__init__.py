@@ -43,6 +43,13 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
     Raises:
         FormatError: it is none of the formats, or a broken one.
         OSError: it cannot be opened.
+    Examples:
+        >>> import caffe_port as cp
+        >>> path = "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel"
+        >>> weights = cp.read_weights(path)
+        >>> conv = next(layer for layer in weights.layers if layer.type == "Convolution")
+        >>> weights.format, conv.name, conv.blobs[0].data.shape
+        ('caffemodel', 'conv1_1', (8, 3, 3, 3))
     """
     with Waiting(path):
         return _read_any(path)
@@ -92,6 +99,12 @@ def write_weights(
     Raises:
         UsageError: the suffix or format is unknown, or the format cannot hold these weights.
         OSError: the file cannot be written.
+    Examples:
+        >>> import caffe_port as cp
+        >>> path = "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel"
+        >>> cp.write_weights("net.safetensors", cp.read_weights(path).layers)
+        >>> cp.read_weights("net.safetensors").format
+        'safetensors'
     """
     format = format_of(path) if format is None else format
     if format == "caffemodel":
@@ -128,6 +141,10 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
     Raises:
         FormatError: the file is not one BlobProto of such a shape.
         OSError: it cannot be opened.
+    Examples:
+        >>> from caffe_port.weights import read_mean
+        >>> read_mean("examples/shapes_voc/caffe_run/lmdb/mean.binaryproto").shape
+        (3, 32, 40)
     """
     from caffe_port.weights import caffemodel
 
@@ -143,6 +160,12 @@ def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
     Raises:
         UsageError: another shape or type.
         OSError: the file cannot be written.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port.weights import read_mean, write_mean
+        >>> write_mean("mean.binaryproto", np.full((3, 2, 2), 104, np.float32))
+        >>> float(read_mean("mean.binaryproto").max())
+        104.0
     """
     from caffe_port.weights import caffemodel
 
@@ -154,6 +177,10 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
     Raises:
         UsageError: no format has this suffix.
+    Examples:
+        >>> from caffe_port.weights import format_of
+        >>> format_of("net.caffemodel.h5")
+        'caffemodel.h5'
     """
     name = os.fspath(path)
     for suffix, format in SUFFIXES.items():

@@ -1,4 +1,4 @@
-"""Every public name is in the reference, and every name that the book uses."""
+"""The API reference has every public name, and every name that the documentation uses."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ SHOWN = set(
         re.MULTILINE,
     )
 )
-FACES = ["crf", "export", "inference", "layers", "losses", "parity", "proto", "spec", "unravel"]
-# pages of their own have these rooms' names: tests/docs/test_migration.py
+PACKAGES = ["crf", "data", "evaluation", "export", "inference", "layers", "losses", "parity",
+            "proto", "solver", "spec", "unravel", "weights"]  # fmt: skip
+# their names are in pages of their own: tests/docs/test_migration.py
 MIGRATED = ("caffe_port.pycaffe", "caffe_port.crf.pydensecrf")
 
 
 def found(path: str) -> object:
     """The object or module of that dotted path."""
-    room, _, name = path.rpartition(".")
+    package, _, name = path.rpartition(".")
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError:
-        return getattr(importlib.import_module(room), name)
+        return getattr(importlib.import_module(package), name)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,13 @@ def documented():
 
 def names():
     yield from (f"caffe_port.{name}" for name in caffe_port.__all__)
-    for room in [*FACES, "weights"]:
-        face = importlib.import_module(f"caffe_port.{room}")
-        yield from (f"caffe_port.{room}.{name}" for name in face.__all__)
+    for package in PACKAGES:
+        names = importlib.import_module(f"caffe_port.{package}").__all__
+        yield from (f"caffe_port.{package}.{name}" for name in names)
 
 
 def used():
-    """What the book's Python imports from the package."""
+    """What the documentation's Python blocks import from the package."""
     for page in pages():
         for block in blocks(page):
             if block.language != "python":

@@ -71,6 +71,17 @@ class Op:
         chooses: the diffs go where a comparison of the bottoms' values sends them.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> import caffe_port as cp
+        >>> @cp.register_op
+        ... @dataclass(frozen=True)
+        ... class SumOptions(cp.Op):
+        ...     type = "SumOverChannels"
+        ...     def top_shapes(self, bottoms):
+        ...         n, _, *rest = bottoms[0]
+        ...         return [(n, 1, *rest)]
     """
 
     type: ClassVar[str] = ""
@@ -158,6 +169,13 @@ def register_op(op: OpType) -> OpType:
 
     Raises:
         ValueError: the type has no name or is registered already.
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> import caffe_port as cp
+        >>> @cp.register_op
+        ... @dataclass(frozen=True)
+        ... class Halve(cp.Op):
+        ...     type = "Halve"
     """
     from caffe_port.spec.ops import BUILTIN
 

@@ -76,6 +76,12 @@ def register_rule(*types: str) -> Callable[[Rule], Rule]:
 
     Raises:
         ValueError: a type has a rule already.
+    Examples:
+        >>> import torch
+        >>> from caffe_port.unravel import Link, register_rule
+        >>> @register_rule("Halve")
+        ... def halve(passage, points):
+        ...     return [Link(0, torch.arange(len(points)), points)]  # each to the same place
     """
 
     def decorate(rule: Rule) -> Rule:
