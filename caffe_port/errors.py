@@ -101,6 +101,7 @@ _SPELLINGS = {
     "blob": ("--blob {}", ""),
     "fresh": ("--fresh", ""),
     "keeps_run_state": ("", "-norunstate"),
+    "imports": ("--import {}", "-import {}"),
     "level": ("--level {}", "-level {}"),
     "phase": ("--phase {}", ""),
     "snapshot": ("", "-snapshot {}"),
@@ -112,6 +113,7 @@ _SPELLINGS = {
     "strict_text": ("", "; -allow_unknown_fields only warns of it"),
 }
 _IN_PYTHON = {
+    "imports": "import {}, or put it into the environment variable CAFFE_PORT_IMPORT",
     "variables": "variables={{{!r}: VALUE}}",
     "snapshot": "solver.restore",
     "weights": "net.copy_from",

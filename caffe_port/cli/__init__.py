@@ -102,5 +102,13 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="caffe_port")
-def main() -> None:
+@click.option(
+    "--import", "imports", multiple=True, metavar="FILE_OR_MODULE",
+    help="Import this first: Python code with layer types of your own; repeat for each.",
+)  # fmt: skip
+def main(imports: tuple[str, ...]) -> None:
     """Caffe's DeepLab and FCN models in PyTorch, with proof."""
+    if imports:
+        from caffe_port.spec.plugins import import_own
+
+        import_own(imports)

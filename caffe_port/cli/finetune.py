@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from caffe_port.cli.options import named_value, set_option
+from caffe_port.cli.options import import_option, named_value, set_option
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Options(TypedDict):
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("finetune"),
     show_default=True, help="Folder of runs and report.",
 )  # fmt: skip
+@import_option
 def finetune_command(**options: Unpack[Options]) -> None:
     """Train RECIPE and its variants under several seeds, and compare them.
 

@@ -22,10 +22,13 @@ class Flag:
     Attributes:
         default: its value where it is not given; its type is the flag's.
         help: what it does.
+        joined: whether the values of a flag that is given again are joined by ','; else the last
+            one counts.
     """
 
     default: str | int | bool
     help: str
+    joined: bool = False
 
     def parse(self, name: str, text: str) -> str | int | bool:
         """The value a text stands for.
@@ -92,7 +95,8 @@ def parse(arguments: Sequence[str], known: Mapping[str, Flag]) -> tuple[Flags, l
             raise UsageError(f"unknown command line flag '{name}'; -help lists the known ones")
         elif not equals:
             text = _value(name, known, rest)
-        values[name] = known[name].parse(name, text)
+        before = f"{values[name]}," if known[name].joined and values[name] else ""
+        values[name] = known[name].parse(name, before + text)
     return Flags(values), others
 
 

@@ -99,6 +99,20 @@ set_option = click.option(
     "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
     help="Fills ${NAME} in the prototxt; repeat for each.",
 )  # fmt: skip
+
+
+def _imports(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        from caffe_port.spec.plugins import import_own
+
+        import_own(names)
+
+
+import_option = click.option(
+    "--import", "imports", multiple=True, metavar="FILE_OR_MODULE", callback=_imports,
+    expose_value=False, is_eager=True,
+    help="Import this first: Python code with layer types of your own; repeat for each.",
+)  # fmt: skip
 _TEXT_OPTIONS = (
     set_option,
     click.option(
@@ -132,6 +146,7 @@ _NET_OPTIONS = (
         "--allow-python-layers", is_flag=True,
         help="Let layers of type Python import and run the code they name.",
     ),
+    import_option,
 )  # fmt: skip
 
 

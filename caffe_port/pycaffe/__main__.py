@@ -12,23 +12,30 @@ import runpy
 import sys
 
 from caffe_port import pythonpath
+from caffe_port.errors import CaffePortError
 from caffe_port.live import mode
 from caffe_port.pycaffe import alias
+from caffe_port.spec.plugins import import_own
 
-_USAGE = """usage: python -m caffe_port.pycaffe [--pydensecrf] SCRIPT [ARGUMENT ...]
-       python -m caffe_port.pycaffe [--pydensecrf] -m MODULE [ARGUMENT ...]
+_USAGE = """usage: python -m caffe_port.pycaffe [OPTION ...] SCRIPT [ARGUMENT ...]
+       python -m caffe_port.pycaffe [OPTION ...] -m MODULE [ARGUMENT ...]
        python -m caffe_port.pycaffe [--pydensecrf] -m ipykernel install [--user]
 
 Runs a Python script or module whose `import caffe` gets caffe_port.pycaffe, in the processes that
-it starts too; with --pydensecrf, `import pydensecrf` gets caffe_port.crf.pydensecrf. The last form
-makes a Jupyter kernel with both.
+it starts too. The last form makes a Jupyter kernel.
+
+  --pydensecrf             `import pydensecrf` gets caffe_port.crf.pydensecrf
+  --import FILE_OR_MODULE  import this first: layer types of your own; repeat for each
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what the arguments name; returns 2 where they name nothing."""
-    pydensecrf = arguments[:1] == ["--pydensecrf"]
-    arguments = arguments[pydensecrf:]
+    """Runs what the arguments name; returns 2 where that cannot be found."""
+    try:
+        pydensecrf, arguments = _take_options(arguments)
+    except CaffePortError as error:
+        print(f"python -m caffe_port.pycaffe: {error}", file=sys.stderr)
+        return 2
     asks = arguments[:1] in (["-h"], ["--help"])
     if not arguments or asks or arguments == ["-m"]:
         print(_USAGE, end="", file=sys.stdout if asks else sys.stderr)
@@ -48,6 +55,23 @@ def main(arguments: list[str]) -> int:
     else:
         _run_script(arguments)
     return 0
+
+
+def _take_options(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether pydensecrf is wanted, and what follows the options; own layer types are imported."""
+    pydensecrf, imports = False, list[str]()
+    while arguments:
+        name, _, value = arguments[0].partition("=")
+        if arguments[0] == "--pydensecrf":
+            pydensecrf = True
+        elif name == "--import" and (value or len(arguments) > 1):
+            imports.append(value or arguments[1])
+            arguments = arguments[not value :]
+        else:
+            break
+        arguments = arguments[1:]
+    import_own(imports)
+    return pydensecrf, arguments
 
 
 def _run_module(name: str, arguments: list[str], pydensecrf: bool) -> None:

@@ -141,12 +141,12 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
     if len(types) > 1:
         message += f". Types of this net that are not known: {counted(types)}"
     message += (
-        ". caffe_port.register_op and caffe_port.register_layer add a type of your fork: "
-        "docs/own_layer.md; docs/LAYERS.md lists the known ones"
+        ". caffe_port.register_op and caffe_port.register_layer add a type of your fork "
+        f"(docs/own_layer.md): {option('imports', 'FILE.py')}; docs/LAYERS.md lists the known ones"
     )
     lacking = [top for la in unknown if makes_data(la) for top in la.top if top not in shapes]
-    if lacking and (option := shapes_option(lacking)):
-        message += f". A layer without bottoms makes data, and needs shapes only: {option}"
+    if lacking and (needed := shapes_option(lacking)):
+        message += f". A layer without bottoms makes data, and needs shapes only: {needed}"
     raise UnsupportedLayerError(first.name, first.type, message)
 
 

@@ -89,3 +89,10 @@ def test_usage_names_every_flag_with_type_and_default() -> None:
     assert '-solver (the solver) type: string default: ""' in text
     assert "-iterations (how many) type: int32 default: 50" in text
     assert "-runstate (whether) type: bool default: true" in text
+
+
+def test_a_joined_flag_may_be_given_again() -> None:
+    known = {"import": Flag("", "", joined=True), "stage": Flag("", "")}
+    flags, _ = parse(["-import", "a.py", "--import=b,c", "-stage", "d", "-stage", "e"], known)
+    assert getattr(flags, "import") == "a.py,b,c"
+    assert flags.stage == "e"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe_port.spec.plugins import import_own
 from tests.goldens_dir import ROOT
 from tools.differential import __main__ as command_line
 from tools.differential import other_side, running
@@ -93,20 +94,21 @@ def test_layers_of_ones_own_are_imported(
 ) -> None:
     from caffe_port.spec.ops import _base
 
-    path = tmp_path / "own.py"
+    monkeypatch.setenv("CAFFE_PORT_IMPORT", "")
+    path = tmp_path / "own_of_a_test.py"
     path.write_text(OWN)
     try:
         for _ in range(2):  # once is enough
-            running.import_layers([str(path)])
+            import_own([str(path)])
         assert "OwnOfATest" in _base._ops
     finally:
         _base._ops.pop("OwnOfATest", None)
     path = tmp_path / "wrong.py"
     path.write_text("1 / 0")
     assert run("true", tmp_path / "out", "--import", str(path)) == 2
-    assert "wrong.py: ZeroDivisionError" in capsys.readouterr().err
+    assert f"ZeroDivisionError in {path}, line 1: division by zero" in capsys.readouterr().err
     assert run("true", tmp_path / "out", "--import", str(tmp_path / "none.py")) == 2
-    assert "none.py: FileNotFoundError" in capsys.readouterr().err
+    assert "none.py' cannot be imported: no such file" in capsys.readouterr().err
 
 
 def test_workers_survive_the_end_of_the_port(

@@ -124,7 +124,7 @@ def test_pytest_beside_a_source_tree_of_caffe(scripts: Path) -> None:
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["--help"]) == 0
-    usage = "usage: python -m caffe_port.pycaffe [--pydensecrf] SCRIPT"
+    usage = "usage: python -m caffe_port.pycaffe [OPTION ...] SCRIPT"
     assert capsys.readouterr().out.startswith(usage)
     for arguments in ([], ["-m"]):
         assert __main__.main(arguments) == 2

@@ -24,12 +24,13 @@ from typing import Any
 
 from caffe_port.errors import CaffePortError, echo
 from caffe_port.proto.dialects import DIALECTS, V2_TYPES
+from caffe_port.spec.plugins import import_own
 from tools.differential.cases import KINDS
 from tools.differential.nets import Catalogue, catalogue_of
 from tools.differential.other_side import THREADS
 from tools.differential.progress import Progress
 from tools.differential.report import Report, text_of, write
-from tools.differential.running import Results, Setting, import_layers, run
+from tools.differential.running import Results, Setting, run
 from tools.differential.shrinking import MOST_TRIES
 from tools.differential.sides import CaffeSide
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     """Runs the test; returns the exit status."""
     options = parse(arguments)
     try:
-        import_layers(options.imports)
+        import_own(options.imports)
         with CaffeSide(options.caffe, options.timeout) as caffe:
             about = caffe.about()
         catalogue = catalogue_of(about["schema"], about["types"], options.types)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
+from caffe_port.spec.plugins import import_own
 from tools.differential import outcomes
 from tools.differential.cases import Case, draw_case
 from tools.differential.goldens import write_recording, write_training
@@ -65,27 +64,6 @@ class Setting:
 def list_of(value: object) -> object:
     """A tuple as JSON gives it back."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def import_layers(paths: Sequence[str]) -> None:
-    """Runs Python files that register layers of the user's own, each once.
-
-    Raises:
-        UsageError: a file cannot be read or run.
-    """
-    for path in paths:
-        name = f"differential_layers_{Path(path).resolve()}"
-        if name in sys.modules:
-            continue
-        found = importlib.util.spec_from_file_location(name, path)
-        if found is None or found.loader is None:
-            raise UsageError(f"--import {path}: not a Python file")
-        sys.modules[name] = importlib.util.module_from_spec(found)
-        try:
-            found.loader.exec_module(sys.modules[name])
-        except Exception as error:
-            del sys.modules[name]
-            raise UsageError(f"--import {path}: {type(error).__name__}: {error}") from error
 
 
 class Results:
@@ -238,7 +216,7 @@ def _work(pipe: Connection, setting: Setting, folder: Path) -> None:
 def _case_by_number(setting: Setting, folder: Path) -> Iterator[Callable[[int], Outcome]]:
     """What carries out the case of a number."""
     os.environ["CAFFE_PORT_DIALECT"] = setting.dialect
-    import_layers(setting.imports)
+    import_own(setting.imports)
     with CaffeSide(setting.caffe, setting.timeout) as caffe, tempfile.TemporaryDirectory() as work:
         about = caffe.about()
         catalogue = catalogue_of(about["schema"], about["types"], setting.types)

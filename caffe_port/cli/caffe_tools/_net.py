@@ -99,9 +99,11 @@ def stages(flags: Flags) -> tuple[str, ...]:
 
 
 def allow(flags: Flags) -> None:
-    """Allows nets what the flags say: Python layers, fields that are not known."""
+    """Allows nets what the flags say: own layer types, Python layers, unknown fields."""
     from caffe_port.live import mode
+    from caffe_port.spec.plugins import import_own
 
+    import_own([name for name in getattr(flags, "import").split(",") if name])
     mode.allow_python_layers(flags.allow_python_layers)
     mode.allow_unknown_fields(flags.allow_unknown_fields)
 

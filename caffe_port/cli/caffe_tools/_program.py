@@ -86,6 +86,12 @@ NET_FLAGS = {
     "allow_unknown_fields": Flag(
         False, "Only warn of fields of the prototxt that are not known; for nets of forks."
     ),
+    "import": Flag(
+        "",
+        "Import this first: a Python file or module with layer types of your own; several are "
+        "separated by ','.",
+        joined=True,
+    ),
 }
 
 Body = Callable[[Flags, list[str]], None]

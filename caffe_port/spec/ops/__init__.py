@@ -17,6 +17,7 @@ __all__ = [
     "known_types",
     "op_class",
     "register_op",
+    "registered_ops",
 ]
 
 # family -> its types; a family is one file here, in caffe_port.layers, and so on
@@ -135,16 +136,27 @@ BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}
 
 def known_types() -> list[str]:
     """All types that can be built, sorted."""
+    _import_own_types()
     return sorted(set(BUILTIN) | set(registered_ops()))
 
 
 def is_known(type: str) -> bool:
-    """Whether a layer type can be built."""
+    """Whether a layer type can be built; users' files and plugins are imported to find out."""
+    if type not in BUILTIN and type not in registered_ops():
+        _import_own_types()
     return type in BUILTIN or type in registered_ops()
 
 
 def op_class(type: str) -> type[Op]:
     """The op of a known layer type. Raises KeyError for another."""
-    if type not in registered_ops():
+    if type not in registered_ops() and type in BUILTIN:
         importlib.import_module(f"caffe_port.spec.ops.{BUILTIN[type]}")
+    elif type not in BUILTIN:
+        is_known(type)
     return registered_ops()[type]
+
+
+def _import_own_types() -> None:
+    from caffe_port.spec import plugins
+
+    plugins.import_all()

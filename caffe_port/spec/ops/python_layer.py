@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import importlib
 import os
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from caffe_port.errors import CaffePortError, in_command, option, shapes_option
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
+from caffe_port.spec.plugins import describe_error
 
 if TYPE_CHECKING:
     from caffe_port.live.blob import Blob
 
-_NOT_THEIRS = ("importlib", __file__)  # files whose code calls theirs
 ENVIRONMENT = "CAFFE_PORT_ALLOW_PYTHON_LAYERS"
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 _blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs of the net")
@@ -151,12 +150,7 @@ def users_code(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, CaffePortError) or not in_command():
             raise
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [f for f in frames if not any(own in f.filename for own in _NOT_THEIRS)]
-        where = f" in {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
-        missing = isinstance(error, ModuleNotFoundError)
-        advice = ": put its folder into PYTHONPATH, or install it" if missing else ""
-        raise ValueError(f"{what}: {type(error).__name__}{where}: {error}{advice}") from error
+        raise ValueError(f"{what}: {describe_error(error, __file__)}") from error
 
 
 def scratch(shapes: Sequence[Shape]) -> list[Blob]:
