@@ -239,6 +239,10 @@ class DataError(CaffePortError):
     """An image, a label map or a list file is missing, unreadable or of the wrong kind."""
 
 
+class ReadError(DataError, FormatError):
+    """The system cannot open or read a file; raised by ``caffe_port.files.reading``."""
+
+
 class UsageError(CaffePortError):
     """A call that cannot be carried out as asked."""
 

@@ -6,14 +6,15 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, ReadError
 from caffe_port.stalls import NotedFile, Waiting
 
 # What a file seems to be, judged by its first bytes; used to explain why it was refused.
@@ -94,6 +95,8 @@ def explaining(path: str | os.PathLike[str], own: bytes = b"") -> Iterator[None]
     """
     try:
         yield
+    except ReadError:
+        raise
     except FormatError as error:
         head = read_head(path)
         what = "" if own and head.startswith(own) else seems_to_be(head)
@@ -152,6 +155,38 @@ def _no_such_file(error: OSError, path: str) -> FileNotFoundError:
         why += f"; the name holds {' and '.join(found)}: in a prototxt a backslash begins an escape"
         why += ", write / in its place"
     return FileNotFoundError(errno.ENOENT, why, path)
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], what: str = "") -> Iterator[None]:
+    """Raises an OSError of the block, which reads a file, as a ReadError that names the file.
+
+    Args:
+        path: the file.
+        what: what the file is, such as "the list".
+    Raises:
+        ReadError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        message = f"{what} cannot be read: {error.strerror or error}".lstrip()
+        raise ReadError(message, path=path) from error
+
+
+def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
+    """The value that a JSON file of at most so many bytes holds.
+
+    Raises:
+        ReadError: the file cannot be read.
+        FormatError: it is not JSON.
+    """
+    with reading(path):
+        content = read_bytes(path, most)
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}", path=path) from error
 
 
 def never_through_link(path: str, flags: int) -> int:

@@ -1,4 +1,8 @@
-"""One process at a time: a lock that the system frees when its holder ends, however it ends."""
+"""One process at a time: a lock that the system frees when its holder ends, however it ends.
+
+The package filelock is not used: several of its versions empty the file when they try to take it,
+and with it the holder's name; it does not run without locks where a file system has none.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +22,21 @@ try:
 except ImportError:  # Windows: two at once are not noticed there
     fcntl = None  # type: ignore[assignment]
 
-_TRIES = 10  # some file systems never say twice that a file is the same
-_held: set[Path] = set()  # by this process, which may ask again
+_TRIES = 10  # some file systems never report an open file and its path as the same file
+_held: set[Path] = set()  # by this process, which may take them again
 
 
 @contextlib.contextmanager
 def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -> Iterator[None]:
-    """Keeps other processes out while the block lasts; the file goes with it.
+    """Keeps other processes out during the block; the file is removed at its end.
 
     Args:
-        file: the lock; it and its folder are made.
-        place: what is kept for one process, as its user knows it.
-        doing: what the other one does there, such as "evaluating into this folder".
+        file: the lock; the file and its folder are created.
+        place: what the lock protects, as the user calls it.
+        doing: what the other process does there, such as "evaluating into this folder".
         instead: what else the user may do, such as "choose another folder".
     Raises:
-        UsageError: another process holds it, or it cannot be written.
+        UsageError: another process holds the lock, or the file cannot be written.
     """
     path = Path(file).parent.resolve() / Path(file).name
     if fcntl is None or path in _held:
@@ -49,7 +53,7 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
 
 
 def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
-    """The lock's file, held until it is closed."""
+    """The lock's file, locked until it is closed."""
     tries = 0
     while True:
         tries += 1
@@ -65,7 +69,7 @@ def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
         try:
             with Waiting(path):
                 _take(stream, place, doing, instead)
-                # its last holder may have removed it between opening and taking
+                # its last holder may have removed the file after it was opened here
                 if tries == _TRIES or _is_there(stream, path):
                     return stream
         except BaseException:
@@ -79,9 +83,9 @@ def _is_there(stream: IO[str], path: Path) -> bool:
 
 
 def is_ours(stream: IO[str]) -> bool:
-    """Takes the lock on an open file; False where another process has it.
+    """Locks an open file until it is closed; False where another process holds the lock.
 
-    It is held until the file is closed. Where there are no locks, everybody has it.
+    Where the system or the file system has no locks, the answer is always True.
     """
     if fcntl is None:
         return True
@@ -99,6 +103,6 @@ def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:
         stream.seek(0)
         holder = stream.read(200).strip() or "another process"
         raise UsageError(f"{place}: {holder} is {doing}: wait for it, end it, or {instead}")
-    with contextlib.suppress(OSError):  # its name helps others; a full disk is told of elsewhere
+    with contextlib.suppress(OSError):  # a full disk is reported elsewhere
         os.ftruncate(stream.fileno(), 0)
         os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_port.errors import DataError, FormatError
-from caffe_port.files import atomic_path, open_regular
+from caffe_port.files import atomic_path, open_regular, reading
 
 PathLike = str | os.PathLike[str]
 MAT_SUFFIX = "_blob_0.mat"
@@ -26,14 +26,11 @@ def read_bin(path: PathLike) -> NDArray[np.float32] | NDArray[np.int16]:
     """Probabilities (C, H, W) float32 or labels (H, W) int16, whichever the file's length fits.
 
     Raises:
-        DataError: the file cannot be read.
+        ReadError: the file cannot be read.
         FormatError: its length fits neither.
     """
-    try:
-        with open_regular(path) as stream:
-            return _read_bin(path, stream)
-    except OSError as error:
-        raise DataError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from error
+    with reading(path), open_regular(path) as stream:
+        return _read_bin(path, stream)
 
 
 def _read_bin(path: PathLike, stream: BinaryIO) -> NDArray[np.float32] | NDArray[np.int16]:

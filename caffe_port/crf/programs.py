@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
-from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.files import read_text, write_text
+from caffe_port.errors import CaffePortError, DataError, FormatError, UsageError
+from caffe_port.files import read_json, write_text
 
 Kind = Literal["bin", "mat"]
 PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
@@ -148,8 +148,8 @@ def unfinished(
     settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
     record = folder / RECORD
     try:
-        same = json.loads(read_text(record)) == settings
-    except (OSError, ValueError, RecursionError):
+        same = read_json(record) == settings
+    except FormatError:
         same = False
     if not same:
         write_text(record, json.dumps(settings, indent=1) + "\n")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
-from caffe_port.files import open_regular
+from caffe_port.files import open_regular, reading
 
 _IMAGES, _LABELS = 2051, 2049  # the magic numbers: bytes in three axes, and in one
 _GZIP = b"\x1f\x8b"
@@ -43,17 +43,14 @@ def read_mnist(
 def _read(path: PathLike, magic: int, axes: int) -> tuple[npt.NDArray[np.uint8], tuple[int, ...]]:
     """The values and the sizes of the axes."""
     size = 4 + 4 * axes
-    try:
-        with open_regular(path) as stream:
-            head, length = stream.read(size), os.fstat(stream.fileno()).st_size
-            shape = _shape(path, head, magic, axes)
-            count = int(np.prod(shape, dtype=object))
-            if length - size < count:
-                message = f"{length - size} bytes for {' x '.join(map(str, shape))} values"
-                raise DataError(f"{path}: {message}; the file is cut short")
-            return np.frombuffer(stream.read(count), np.uint8), shape
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with reading(path), open_regular(path) as stream:
+        head, length = stream.read(size), os.fstat(stream.fileno()).st_size
+        shape = _shape(path, head, magic, axes)
+        count = int(np.prod(shape, dtype=object))
+        if length - size < count:
+            message = f"{length - size} bytes for {' x '.join(map(str, shape))} values"
+            raise DataError(f"{path}: {message}; the file is cut short")
+        return np.frombuffer(stream.read(count), np.uint8), shape
 
 
 def _shape(path: PathLike, head: bytes, magic: int, axes: int) -> tuple[int, ...]:

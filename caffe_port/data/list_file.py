@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError, option
-from caffe_port.files import read_head, read_text, seems_to_be
+from caffe_port.files import read_head, read_text, reading, seems_to_be
 
 # List files: lines of an image, an id or an image and its label.
 
@@ -29,9 +29,8 @@ def list_lines(path: PathLike) -> Iterator[tuple[int, str]]:
         DataError: the list is missing, not text, or empty.
     """
     try:
-        text = read_text(path)
-    except OSError as error:
-        raise DataError(f"{path}: the list cannot be read: {error.strerror or error}") from error
+        with reading(path, "the list"):
+            text = read_text(path)
     except UnicodeDecodeError as error:
         message = f"byte {error.start}: not a text file{_seems(path)}"
         raise DataError(f"{path}: {message}") from error

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.mat5 import Variable, find_variable
-from caffe_port.errors import DataError, FormatError
-from caffe_port.files import atomic_path, read_text
+from caffe_port.errors import FormatError
+from caffe_port.files import atomic_path, read_text, reading
 
 
 def listed_names(source: str, strip: int) -> list[str]:
@@ -58,10 +58,8 @@ def expect_inside(prefix: str, names: Sequence[str]) -> None:
 
 
 def _data(path: str | os.PathLike[str]) -> Variable:
-    try:
+    with reading(path, "the MAT file"):
         found = find_variable(path, "data")
-    except OSError as error:
-        raise DataError(f"MAT file '{os.fspath(path)}' cannot be read: {error}") from error
     if found is None:
         raise FormatError("no variable 'data'", path=path)
     if not found.real or len(found.shape) > 4:
@@ -78,7 +76,7 @@ def mat_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """The shape (N, C, H, W) of a file's blob, without reading its values.
 
     Raises:
-        DataError: the file cannot be opened.
+        ReadError: the file cannot be opened.
         FormatError: no MAT file of version 5, or no real variable ``data`` of up to 4 axes.
     """
     return _caffes(_data(path).shape)
@@ -90,7 +88,7 @@ def read_mat(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     DeepLab refuses doubles, MATLAB's default; here they are rounded to float32.
 
     Raises:
-        DataError: the file cannot be opened.
+        ReadError: the file cannot be opened.
         FormatError: as ``mat_shape``, or values that are not all there.
     """
     found = _data(path)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from caffe_port.data import opencv
 from caffe_port.errors import DataError
-from caffe_port.files import atomic_path, read_bytes
+from caffe_port.files import atomic_path, read_bytes, reading
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,10 +204,13 @@ def _rest(stream: IO[bytes]) -> bytes:
 
 
 def read_content(path: PathLike) -> bytes:
-    try:
+    """The bytes of an image file.
+
+    Raises:
+        ReadError: it cannot be read.
+    """
+    with reading(path):
         return read_bytes(path, MAX_FILE)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Image:

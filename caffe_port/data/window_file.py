@@ -18,7 +18,7 @@ from caffe_port.data.pictures import PathLike, read_bgr
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError
-from caffe_port.files import open_regular
+from caffe_port.files import open_regular, reading
 
 if TYPE_CHECKING:
     from caffe_port.spec.ops.data import WindowData
@@ -81,7 +81,7 @@ def read_windows(
     # upstream compares in float32
     fg, bg = float(np.float32(fg_threshold)), float(np.float32(bg_threshold))
     try:
-        with io.TextIOWrapper(open_regular(source), encoding="utf-8-sig") as file:
+        with reading(source), io.TextIOWrapper(open_regular(source), encoding="utf-8-sig") as file:
             words = _Words(source, file)
             while words.begins_image(len(images)):
                 images.append(root_folder + words.text("a path"))
@@ -91,8 +91,6 @@ def read_windows(
                         objects.extend([len(images) - 1, label, *corners])
                     elif overlap < bg:
                         background.extend([len(images) - 1, 0, *corners])
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not a text file") from error
     if not objects or not background:

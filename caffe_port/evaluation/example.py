@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from caffe_port.data.pictures import PathLike, read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import Reference, class_names, read_reference
 from caffe_port.evaluation.pipeline import Result
-from caffe_port.files import read_text
+from caffe_port.files import read_json
 
 CROP = 161  # of the example's test net
 
@@ -106,7 +105,7 @@ def find_example() -> Path:
 
 
 def _crf_parameters(path: Path) -> CRFParameters:
-    values = json.loads(read_text(path))
+    values = read_json(path)
     try:
         return from_mapping(values["crf_parameters"])
     except (KeyError, TypeError, AttributeError) as error:

@@ -14,7 +14,7 @@ from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, changes_json, image_iou
-from caffe_port.files import read_text
+from caffe_port.files import read_text, reading
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def read_reference(path: PathLike, name: str) -> Reference:
         DataError: the file is missing or of another form.
     """
     try:
-        values = json.loads(read_text(path))
+        with reading(path):
+            values = json.loads(read_text(path))
         parts = [values.get(old) or values.get(new) or {} for old, new in _PARTS]
         means = tuple(float(part["mean_iou"]) if part else None for part in parts)
         lists = tuple(
@@ -51,8 +52,6 @@ def read_reference(path: PathLike, name: str) -> Reference:
             )
             for part in parts
         )
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f'{path}: expected {{"raw": {{"mean_iou": .., "per_class": [..]}}, "crf": ..}}, '
@@ -86,8 +85,9 @@ def read_class_names(path: PathLike) -> list[str]:
         DataError: the file cannot be read.
     """
     try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with reading(path, "the class names"):
+            lines = read_text(path).splitlines()
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: the class names cannot be read: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 

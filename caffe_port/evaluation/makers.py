@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import threading
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from caffe_port.crf.refinement import build
 from caffe_port.data.pictures import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError, option
 from caffe_port.evaluation.settings import VOC_MEAN, Floats, Network, Refiner, Settings
-from caffe_port.files import digest, read_text
+from caffe_port.files import read_json
 
 if TYPE_CHECKING:
     from caffe_port.spec import LayerSpec, NetSpec
@@ -175,15 +174,10 @@ def read_crf_config(
             say its "colours".
         colours: what they must be; by default what the file says, else "layer".
     Raises:
-        DataError: the file is missing or is not such an object.
+        ReadError, FormatError, DataError: the file cannot be read or is not such an object.
         UsageError: a setting is wrong, or the file was made for other colours.
     """
-    try:
-        values = json.loads(read_text(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected one JSON object of CRF settings")
     said = values.pop("colours", None)
@@ -261,8 +255,6 @@ def _digest(path: str) -> str:
     from caffe_port.proto import read_file
     from caffe_port.weights import read_weights
 
-    try:
+    with files.reading(path):
         read_file(path) if files.is_text(files.read_head(path)) else read_weights(path)
-        return digest(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return files.digest(path)

@@ -13,10 +13,10 @@ import numpy as np
 
 from caffe_port import locks
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
-from caffe_port.errors import DataError, UsageError, option
+from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.evaluation.prediction import Prediction
 from caffe_port.evaluation.settings import Floats
-from caffe_port.files import atomic_path, open_regular, read_text, write_text
+from caffe_port.files import atomic_path, open_regular, read_json, reading, write_text
 
 # One evaluation at a time in a folder.
 
@@ -72,14 +72,11 @@ class ScoreCache:
             DataError: what is there is not what was saved.
         """
         path = self.path(image)
-        try:
-            with open_regular(path) as file:
-                header = file.readline(_LONGEST_HEADER)
-                data = file.read()
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with reading(path), open_regular(path) as file:
+            header = file.readline(_LONGEST_HEADER)
+            data = file.read()
         try:
             entry = json.loads(header)
             shape = tuple(int(size) for size in entry["shape"])
@@ -169,8 +166,8 @@ class Store:
     def is_open(self) -> bool:
         """Whether the folder is ready for these settings, as another process made it."""
         try:
-            return bool(json.loads(read_text(self.root / "settings.json")) == self.settings)
-        except (OSError, ValueError, RecursionError):
+            return bool(read_json(self.root / "settings.json") == self.settings)
+        except FormatError:
             return False
 
     def before(self, id: str) -> Path:
@@ -220,10 +217,11 @@ class Store:
         if not path.exists():
             return
         try:
-            old = json.loads(read_text(path))
-        except (OSError, ValueError, RecursionError) as error:
+            old = read_json(path)
+        except FormatError as error:
             raise UsageError(
-                f"{path}: not the settings of an evaluation ({error}); choose another folder"
+                f"{path}: not the settings of an evaluation ({error.message}); choose another "
+                "folder"
             ) from error
         if old == self.settings:
             return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caffe_port.data.pictures import MAX_FILE, Bytes, decode_picture, read_labels
+from caffe_port.data.pictures import Bytes, decode_picture, read_content, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.prediction import (
@@ -24,7 +24,6 @@ from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes
 from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
 from caffe_port.evaluation.store import ScoreCache, Store
 from caffe_port.evaluation.workers import FINISH, NETWORK, Step
-from caffe_port.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,7 @@ class Worker:
 
     def _read(self, image: _Image) -> Next:
         item, cache = image.item, self._job.cache
-        try:
-            content = read_bytes(item.image, MAX_FILE)
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{item.image}: cannot be read: {reason}") from error
+        content = read_content(item.image)
         image.digest = hashlib.sha256(content).hexdigest()
         stored = self._job.store.load(item.id, image.digest)
         if stored is not None:
@@ -190,7 +185,10 @@ class Worker:
     def _built(self) -> Network:
         with self._building:
             if self._network is None:
-                self._network = self._job.make_network()
+                try:
+                    self._network = self._job.make_network()
+                except DataError as error:  # not a fault of the image
+                    raise UsageError(str(error)) from error
             return self._network
 
     def _scored(self, item: VOCItem, prediction: Prediction, done: Outcome) -> Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port import files
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError
 from caffe_port.files import read_text, write_text
 from caffe_port.solver.signals import Step
 
@@ -22,27 +22,20 @@ def digest(path: Path) -> str:
     """sha256 of a file.
 
     Raises:
-        UsageError: it cannot be read.
+        ReadError: it cannot be read.
     """
-    try:
+    with files.reading(path):
         return files.digest(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """An object.
 
     Raises:
-        UsageError: the file cannot be read.
+        ReadError: the file cannot be read.
         FormatError: it holds something else.
     """
-    try:
-        values = json.loads(files.read_text(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON: {error}", path=path) from error
+    values = files.read_json(path)
     if not isinstance(values, dict):
         raise FormatError("expected a JSON object", path=path)
     return values

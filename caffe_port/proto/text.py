@@ -18,7 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
-from caffe_port.files import HEAD, TEXT, open_regular, seems_to_be
+from caffe_port.files import HEAD, TEXT, open_regular, reading, seems_to_be
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 from caffe_port.proto.unknown import WITHOUT_EFFECT, Plain, RepeatedField, UnknownField, UnknownWord
@@ -58,17 +58,15 @@ def read_file(path: str | os.PathLike[str]) -> str:
     """Reads prototxt as text; bytes that are not UTF-8 are accepted in comments only.
 
     Raises:
-        FormatError: not a readable file, too large, or binary.
+        ReadError: the file cannot be read.
+        FormatError: it is too large, or binary.
     Examples:
         >>> from caffe_port.proto import read_file
         >>> read_file("examples/shapes_voc/caffe_run/solver.prototxt").splitlines()[0]
         'train_net: "train.prototxt"'
     """
-    try:
-        with open_regular(path) as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
+    with reading(path), open_regular(path) as stream:
+        raw = stream.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise FormatError(f"more than {MAX_BYTES} bytes, too large for a prototxt", path=path)
     what = seems_to_be(raw[:HEAD])

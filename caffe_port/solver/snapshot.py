@@ -18,7 +18,7 @@ from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader
 from caffe_port.data.rng import CaffeRandom, CLibraryRandom
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import digest, read_bytes, write_text
+from caffe_port.files import digest, read_json, write_text
 from caffe_port.layers.data import SourceLayer
 from caffe_port.layers.files import HDF5Data, MatWrite
 from caffe_port.solver.log import WARNING, log
@@ -281,12 +281,7 @@ class RunState:
 
 
 def _parsed(path: _Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bytes(path, _LARGEST))
-    except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror or error}", path=path) from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON: {error}", path=path) from error
+    content = read_json(path, _LARGEST)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FormatError(f"expected the format '{_FORMAT}'", path=path)
     return content

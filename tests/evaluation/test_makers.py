@@ -10,7 +10,7 @@ import pytest
 
 from caffe_port.crf import CRFParameters, refine
 from caffe_port.crf.layer_math import dense_crf_forward
-from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.errors import CaffePortError, ReadError, UsageError
 from caffe_port.evaluation.crf_grid import Grid, write_report
 from caffe_port.evaluation.makers import (
     CRFMaker,
@@ -156,7 +156,7 @@ def test_the_description_follows_the_files_content(tmp_path):
     assert NetMaker(maker.net, variables={"N": "2"}, device="meta").describe() == first
     (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("b", "b"))
     assert maker.describe() != first
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(ReadError, match="cannot be read"):
         NetMaker(str(tmp_path / "gone")).describe()
 
 

@@ -40,7 +40,7 @@ def test_counted_names_without_a_list(written):
     module = layer(text(f"{folder}/f_"))
     for item in items[:2]:
         assert torch.equal(module()[0], item[0])
-    with pytest.raises(LayerError, match=r"iter_2_blob_0.mat' cannot be read"):
+    with pytest.raises(LayerError, match=r"iter_2_blob_0.mat: the MAT file cannot be read"):
         module()
 
 

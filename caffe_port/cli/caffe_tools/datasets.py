@@ -231,24 +231,21 @@ def _records_convert_cifar_data(path: Path, first: int) -> Iterator[tuple[bytes,
     Raises:
         DataError: missing, or of another size than a batch.
     """
-    from caffe_port.files import open_regular
+    from caffe_port.files import open_regular, reading
     from caffe_port.proto import caffe_pb2
 
-    try:
-        with open_regular(path) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size != _BATCH * _RECORD:
-                raise DataError(
-                    f"{path}: {size} bytes; a batch of CIFAR-10's binary version has "
-                    f"{_BATCH * _RECORD}, {_BATCH} images of {_RECORD}"
-                )
-            for item in range(_BATCH):
-                record = stream.read(_RECORD)
-                datum = caffe_pb2.Datum(channels=_CHANNELS, height=_SIDE, width=_SIDE)
-                datum.label, datum.data = record[0], record[1:]
-                yield b"%05d" % (first + item), datum.SerializeToString()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with reading(path), open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size != _BATCH * _RECORD:
+            raise DataError(
+                f"{path}: {size} bytes; a batch of CIFAR-10's binary version has "
+                f"{_BATCH * _RECORD}, {_BATCH} images of {_RECORD}"
+            )
+        for item in range(_BATCH):
+            record = stream.read(_RECORD)
+            datum = caffe_pb2.Datum(channels=_CHANNELS, height=_SIDE, width=_SIDE)
+            datum.label, datum.data = record[0], record[1:]
+            yield b"%05d" % (first + item), datum.SerializeToString()
 
 
 def convert_cifar_data(arguments: Sequence[str] | None = None) -> int:

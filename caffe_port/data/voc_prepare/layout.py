@@ -15,6 +15,7 @@ from caffe_port.data.mat5 import read_field
 from caffe_port.data.pictures import Bytes, PathLike, read_grey, read_labels
 from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS
 from caffe_port.errors import DataError, FormatError, UsageError
+from caffe_port.files import reading
 
 # One image with its mask: reading both, and everything that can be wrong with them.
 
@@ -82,10 +83,8 @@ def read_mask(path: Path) -> Bytes:
     """
     if path.suffix != ".mat":
         return read_labels(path)
-    try:
+    with reading(path):
         values = read_field(path, "GTcls", "Segmentation")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if values.ndim != 2 or not values.size:
         raise FormatError(
             f"GTcls.Segmentation has shape {values.shape}; expected (H, W)", path=path
