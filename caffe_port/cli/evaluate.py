@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.figures import Reference
     from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import Result
-    from caffe_port.evaluation.ranks import Ranks
     from caffe_port.evaluation.scoring import Scored
     from caffe_port.evaluation.settings import Settings
+    from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
 
@@ -133,10 +133,10 @@ def evaluate_command(**options: Unpack[Options]) -> None:
     from caffe_port.files import expect_writable
 
     expect_writable(options["out"] / "report.html")
-    from caffe_port.evaluation.ranks import joined
+    from caffe_port.ranks import evaluation_ranks
 
     try:
-        with joined() as ranks:
+        with evaluation_ranks() as ranks:
             _evaluate(options, ranks)
     except KeyboardInterrupt as error:
         finished = len(list((options["out"] / "before").glob("[!.]*.png")))
@@ -146,7 +146,7 @@ def evaluate_command(**options: Unpack[Options]) -> None:
         ) from error
 
 
-def _evaluate(options: Options, ranks: Ranks) -> None:
+def _evaluate(options: Options, ranks: ImageRanks) -> None:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.store import locked

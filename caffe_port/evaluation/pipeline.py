@@ -11,12 +11,12 @@ from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation import workers
-from caffe_port.evaluation.ranks import Alone, Ranks
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
 from caffe_port.evaluation.settings import NetworkMaker, RefinerMaker, Settings
 from caffe_port.evaluation.store import ScoreCache, Store, locked
 from caffe_port.evaluation.worker import Job, Outcome, Progress, Worker
 from caffe_port.evaluation.workers import Threads, cores, divide, torch_threads_kept
+from caffe_port.ranks import ImageRanks, SingleRank
 
 
 @dataclass
@@ -64,7 +64,7 @@ def evaluate(
     skip_bad: bool = False,
     comp6: bool = False,
     progress: Progress | None = None,
-    ranks: Ranks | None = None,
+    ranks: ImageRanks | None = None,
 ) -> Result:
     """Predicts every image, before and after the CRF, and compares with the truth where it is.
 
@@ -83,8 +83,8 @@ def evaluate(
         skip_bad: go on after an image that cannot be read or is too large.
         comp6: also write what the VOC server takes.
         progress: called after each image of this process with (done by all, total, outcome).
-        ranks: from ``ranks.joined``; by default this process alone. They need one ``output``
-            folder, and each returns the whole result.
+        ranks: from ``ranks.evaluation_ranks``; by default this process alone. They need one
+            ``output`` folder, and each returns the whole result.
     Raises:
         UsageError: ``output`` holds label maps of other settings or is in use, or the arguments
             are wrong.
@@ -102,7 +102,7 @@ def evaluate(
         >>> result.classes, 0 < result.before.mean_iou() <= 1
         (6, True)
     """
-    settings, ranks = settings or Settings(), ranks or Alone()
+    settings, ranks = settings or Settings(), ranks or SingleRank()
     if not items:
         raise UsageError("the list holds no image")
     threads = divide(
@@ -132,7 +132,7 @@ def evaluate(
     return _summed(Result(store.settings, list(items), [], store), found, settings)
 
 
-def _agree(ranks: Ranks, store: Store, items: Sequence[VOCItem]) -> None:
+def _agree(ranks: ImageRanks, store: Store, items: Sequence[VOCItem]) -> None:
     """Makes sure that all ranks do the same, in one folder, which rank 0 has opened."""
     listed = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
     mine = (listed, len(items), store.settings)
@@ -152,7 +152,7 @@ def _agree(ranks: Ranks, store: Store, items: Sequence[VOCItem]) -> None:
 def _share(
     worker: Worker,
     items: Sequence[VOCItem],
-    ranks: Ranks,
+    ranks: ImageRanks,
     threads: Threads,
     progress: Progress | None,
     skip_bad: bool,

@@ -1,168 +1,35 @@
-"""Training in several processes: ranks and parts of a batch."""
+"""Training in several processes: the steps of a net whose batches they share.
+
+A blob is there either in parts, each process having its own items, or whole, equal on all of
+them. The diff of a part is that part of the diff; the diff of a whole blob is complete on every
+process.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
-from caffe_port.errors import CaffePortError, UsageError
+from caffe_port.errors import UsageError
 from caffe_port.layers.neurons import Dropout
 from caffe_port.layers.normalization import BatchNorm, channel_mean
 from caffe_port.net import Net
+from caffe_port.ranks import BatchRanks
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.steps import Step
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.losses import SoftmaxWithLoss
 from caffe_port.spec.ops.normalization import BatchNorm as BatchNormOptions
 
-# The processes of one training: who they are and what they tell each other.
-#
-# ``torchrun`` starts them and says in the environment who is who.
-
-_BUCKET = 2**22  # numbers
-_PATIENCE = timedelta(minutes=30)  # for one that writes a snapshot, or reads a slow disk
-
-
-class PeerError(CaffePortError):
-    """Another process of the training has ended or does not answer."""
-
-
-class Ranks:
-    """All processes of a training, seen from one of them; ``joined`` makes it.
-
-    Attributes:
-        rank: this process, from 0.
-        count: how many there are.
-    """
-
-    def __init__(self, rank: int, count: int) -> None:
-        self.rank, self.count = rank, count
-
-    @property
-    def is_root(self) -> bool:
-        """Whether this one logs and writes files."""
-        return self.rank == 0
-
-    def part(self, values: Tensor) -> Tensor:
-        """This process's items of a whole batch, a view."""
-        size = len(values) // self.count
-        return values[self.rank * size : (self.rank + 1) * size]
-
-    def sum(self, values: Tensor) -> None:
-        """Adds up over all processes, in place; all get the same numbers."""
-        with _peers_named():
-            distributed.all_reduce(values)
-
-    def gather(self, part: Tensor) -> Tensor:
-        """All processes' items, (N, ...) from (N / count, ...); bool too."""
-        plain = part.detach().contiguous()
-        sent = plain.to(torch.uint8) if plain.dtype == torch.bool else plain
-        found = [torch.empty_like(sent) for _ in range(self.count)]
-        with _peers_named():
-            distributed.all_gather(found, sent)
-        return torch.cat(found).to(plain.dtype)
-
-    def most(self, value: int) -> int:
-        """The largest of all processes' numbers."""
-        values = torch.tensor([value])
-        with _peers_named():
-            distributed.all_reduce(values, distributed.ReduceOp.MAX)
-        return int(values)
-
-    def roots(self, value: int) -> int:
-        """The number that the root has."""
-        values = torch.tensor([value])
-        with _peers_named():
-            distributed.broadcast(values, 0)
-        return int(values)
-
-    def check_alike(self, value: int, what: str) -> None:
-        """Refuses to go on where the processes do not start from one state.
-
-        Raises:
-            UsageError: names ``what`` differs.
-        """
-        if self.most(value) != value or self.most(-value) != -value:
-            raise UsageError(
-                f"process {self.rank} of {self.count}: {what} is not that of the others"
-            )
-
-
-def sum_together(ranks: Ranks, tensors: Sequence[Tensor]) -> None:
-    """Adds up many tensors over all processes, in place, some megabytes at a time."""
-    bucket: list[Tensor] = []
-    for i, tensor in enumerate(tensors):
-        bucket.append(tensor)
-        if i + 1 == len(tensors) or sum(map(torch.numel, bucket)) >= _BUCKET:
-            flat = torch.cat([one.reshape(-1) for one in bucket])
-            ranks.sum(flat)
-            for one, values in zip(
-                bucket, torch.split(flat, [*map(torch.numel, bucket)]), strict=True
-            ):
-                one.copy_(values.view_as(one))
-            bucket = []
-
-
-@contextlib.contextmanager
-def _peers_named() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        first = str(error).splitlines()[0]
-        raise PeerError(f"another process of the training has ended: {first}") from error
-
-
-def is_one_of_several() -> bool:
-    """Whether torchrun, or what speaks as it does, started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-@contextlib.contextmanager
-def joined() -> Iterator[Ranks | None]:
-    """Meets the other processes, and leaves them at the end; None where there are none.
-
-    Raises:
-        PeerError: the others are not there.
-        UsageError: the environment is not torchrun's.
-    """
-    if not is_one_of_several():
-        yield None
-        return
-    if not distributed.is_available():
-        raise UsageError("this torch was built without torch.distributed; train in one process")
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        distributed.init_process_group(backend, timeout=_PATIENCE)
-    except ValueError as error:
-        raise UsageError(f"start the processes with torchrun: {error}") from error
-    except RuntimeError as error:
-        raise PeerError(f"the other processes cannot be met: {error}") from error
-    try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size())
-        with _peers_named():
-            distributed.barrier()  # torch 2.4 may wait for ever to leave one that has left already
-    finally:
-        distributed.destroy_process_group()
-
-
-# The steps of a net whose batches several processes share.
-#
-# A blob is there either in parts, each process having its own items, or whole, alike on all of
-# them. The diff of a part is that part of the diff; the diff of a whole blob is complete on every
-# process.
-
 
 class _Gather(torch.autograd.Function):
     """Parts to a whole. Every process computes the whole's diff, and keeps its part of it."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, part: Tensor, ranks: BatchRanks) -> Tensor:
         ctx.ranks = ranks
         return ranks.gather(part)
 
@@ -175,7 +42,7 @@ class _Total(torch.autograd.Function):
     """The sum of what each process has of a loss; its diff is that of each share."""
 
     @staticmethod
-    def forward(ctx: Any, share: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, share: Tensor, ranks: BatchRanks) -> Tensor:
         total = share.detach().clone()
         ranks.sum(total)
         return total
@@ -189,7 +56,7 @@ class _Mean(torch.autograd.Function):
     """The mean over the processes of what each works on with; their diffs' mean goes back."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, own: Tensor, ranks: BatchRanks) -> Tensor:
         ctx.ranks = ranks
         mean = own.detach().clone()
         ranks.sum(mean)
@@ -203,7 +70,7 @@ class _Mean(torch.autograd.Function):
 
 
 class _RankStep(Step):
-    def __init__(self, net: Net, layer: LayerSpec, ranks: Ranks) -> None:
+    def __init__(self, net: Net, layer: LayerSpec, ranks: BatchRanks) -> None:
         super().__init__(net, layer)
         self.ranks = ranks
 
@@ -221,7 +88,9 @@ class WholeStep(_RankStep):
     Every process computes its parameters' diffs; they are added up, so each gives its share.
     """
 
-    def __init__(self, net: Net, layer: LayerSpec, ranks: Ranks, parts: Sequence[bool]) -> None:
+    def __init__(
+        self, net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]
+    ) -> None:
         super().__init__(net, layer, ranks)
         self._parts = parts
         self._share([self.module.get_parameter(param.name) for param in layer.params])
@@ -268,7 +137,7 @@ class SoftmaxLossStep(_RankStep):
         return share
 
 
-def make_steps(net: Net, ranks: Ranks) -> tuple[list[Step], list[str]]:
+def make_steps(net: Net, ranks: BatchRanks) -> tuple[list[Step], list[str]]:
     """The steps of this process.
 
     Returns:
@@ -286,7 +155,7 @@ def make_steps(net: Net, ranks: Ranks) -> tuple[list[Step], list[str]]:
     return steps, [name for name, part in parted.items() if part]
 
 
-def _step(net: Net, layer: LayerSpec, ranks: Ranks, parts: Sequence[bool]) -> Step:
+def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]) -> Step:
     module = net.module(layer.name)
     if layer.op.kind == "source" and layer.type != "Parameter":
         for shape in layer.top_shapes:

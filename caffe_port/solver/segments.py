@@ -20,7 +20,7 @@ from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
 if TYPE_CHECKING:
     from caffe_port.live.net import Net
-    from caffe_port.solver.distributed import Ranks
+    from caffe_port.ranks import BatchRanks
 
 
 # Steps in a row as one function: to be computed again for backward, or compiled.
@@ -248,7 +248,7 @@ class WholePass:
     def __init__(
         self,
         net: Net,
-        ranks: Ranks | None = None,
+        ranks: BatchRanks | None = None,
         modes: Modes | None = None,
         device: torch.device | None = None,
         scale: LossScale | None = None,

@@ -22,8 +22,8 @@ from caffe_port.live import mode
 from caffe_port.live.net import Net
 from caffe_port.locks import locked
 from caffe_port.proto import caffe_pb2
+from caffe_port.ranks import BatchRanks
 from caffe_port.solver import nets, snapshot
-from caffe_port.solver.distributed import Ranks, sum_together
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale, Modes, Residence
 from caffe_port.solver.net_log import LoadLog
@@ -91,7 +91,7 @@ class Training(Solver):
         watchers: Sequence[Watcher] = (),
         keeps_run_state: bool = True,
         torch_dropout: bool = False,
-        ranks: Ranks | None = None,
+        ranks: BatchRanks | None = None,
         modes: Modes | None = None,
     ) -> None:
         param = nets.read_param(solver)
@@ -123,7 +123,7 @@ class Training(Solver):
         seed = self.param.random_seed
         if seed < 0:
             seed = secrets.randbelow(2**31)
-            seed = seed if self._ranks is None else self._ranks.roots(seed)
+            seed = seed if self._ranks is None else self._ranks.from_root(seed)
             log(f"No random_seed given; drawn: {seed}. The run can be repeated with it.")
         mode.set_random_seed(seed)
         self._drawn = seed
@@ -193,7 +193,7 @@ class Training(Solver):
         if self._resumed is None:
             self._origin = None  # average_loss starts afresh at each call
         if self._ranks is not None:
-            self._ranks.check_alike(self._digest(), "the state it starts from")
+            self._ranks.check_equal(self._digest(), "the state it starts from")
         with self._on_its_device():
             super().step(iters)
 
@@ -252,7 +252,7 @@ class Training(Solver):
     def apply_update(self) -> None:
         """Updates the parameters, tells the watchers, and does what signals ask for."""
         if self._ranks is not None:
-            sum_together(self._ranks, [i.diff for i in self._learnable if i.lr_mult])
+            self._ranks.sum_all([i.diff for i in self._learnable if i.lr_mult])
         iteration, rate = self.iter, self.lr
         if self._scale is None or self._scale.unscale([item.diff for item in self._learnable]):
             super().apply_update()
@@ -275,7 +275,7 @@ class Training(Solver):
     def _take_request(self) -> str:
         """What a signal asks for; one that came to any process is for all."""
         mine = self._requests.take()
-        return mine if self._ranks is None else EFFECTS[self._ranks.most(EFFECTS.index(mine))]
+        return mine if self._ranks is None else EFFECTS[self._ranks.max(EFFECTS.index(mine))]
 
     def _saves_now(self) -> bool:
         return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0

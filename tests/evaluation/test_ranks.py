@@ -10,11 +10,11 @@ import threading
 import pytest
 from torch.distributed import HashStore
 
+from caffe_port import ranks as module
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import UsageError
-from caffe_port.evaluation import ranks as module
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.ranks import Alone, RankError, TorchRanks, joined
+from caffe_port.ranks import RankError, SingleRank, StoreRanks, evaluation_ranks
 from tests import preloaded
 from tests.evaluation.standins import CROP, Brightest, Swaps, make_voc
 from tests.goldens_dir import ROOT
@@ -25,7 +25,7 @@ def pair(monkeypatch):
     """Two ranks of one process."""
     monkeypatch.setattr(module, "_BEAT", 0.01)
     store = HashStore()
-    ranks = [TorchRanks(store, i, 2, 2) for i in range(2)]
+    ranks = [StoreRanks(store, i, 2, 2) for i in range(2)]
     yield ranks
     for one in ranks:
         one.leave()
@@ -62,7 +62,7 @@ def test_a_failure_reaches_the_others_with_its_words(pair):
 def test_a_silent_rank_counts_as_dead(pair, monkeypatch):
     pair[1].leave()  # or it might find rank 0 silent first
     monkeypatch.setattr(module, "SILENCE", 0.2)
-    with pytest.raises(RankError, match="rank 1 gave no sign of life for 0 s"):
+    with pytest.raises(RankError, match="rank 1 did not respond for 0 s"):
         pair[0].gather("waits for rank 1")
 
 
@@ -74,14 +74,16 @@ class _Broken:
 
 
 def test_a_store_that_is_gone_is_an_error_of_one_line():
-    ranks = TorchRanks(_Broken(), 0, 2, 2)
-    with pytest.raises(RankError, match=r"died: Connection reset by peer\. What is finished"):
+    ranks = StoreRanks(_Broken(), 0, 2, 2)
+    with pytest.raises(
+        RankError, match=r"died: Connection reset by peer\. Completed results are kept"
+    ):
         list(ranks.claims(3))
     ranks.fail("nobody hears it")
     ranks.leave()
 
 
-class _Spoken(Alone):
+class _Spoken(SingleRank):
     """Ranks whose gatherings are written beforehand."""
 
     def __init__(self, number, change):
@@ -111,12 +113,12 @@ def test_ranks_without_a_shared_folder_are_refused(voc, tmp_path):
 def test_other_variables_than_torchruns_are_refused(monkeypatch, values):
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="not what torchrun sets"), joined():
+    with pytest.raises(UsageError, match="not what torchrun sets"), evaluation_ranks():
         pass
 
 
 def test_without_torchrun_one_process_is_all():
-    with joined() as ranks:
+    with evaluation_ranks() as ranks:
         assert list(ranks.claims(3)) == [0, 1, 2]
         assert [ranks.finished(), ranks.finished()] == [1, 2]
         assert ranks.gather("x") == ["x"]
@@ -130,13 +132,13 @@ from pathlib import Path
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import CaffePortError
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.ranks import joined
+from caffe_port.ranks import evaluation_ranks
 from tests import preloaded
 from tests.evaluation.standins import CROP, Brightest, Swaps
 
 out = Path(sys.argv[2])
 try:
-    with joined() as ranks:
+    with evaluation_ranks() as ranks:
         if sys.argv[3] == "dies" and ranks.number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         result = evaluate(voc_items(sys.argv[1]), Brightest(), out / "maps", CROP,
@@ -181,5 +183,5 @@ def test_a_process_that_dies_ends_the_others(tmp_path):
     assert done.returncode != 0
     assert (tmp_path / "error0").exists(), done.stderr
     words = (tmp_path / "error0").read_text()
-    assert "told to end, as torchrun does when another process ended" in words
+    assert "asked to end, as torchrun does when another process ended" in words
     assert not (tmp_path / "0.json").exists()

@@ -15,8 +15,8 @@ import pytest
 from caffe_port.cli.caffe_tools import _program as launch
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
+from caffe_port.ranks import BatchRanks, RankError, is_one_of_several, training_ranks
 from caffe_port.solver import distributed
-from caffe_port.solver.distributed import PeerError, Ranks, is_one_of_several, joined, sum_together
 from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.weights import read_weights
 from tests import preloaded
@@ -160,16 +160,16 @@ def test_one_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert log.splitlines()[-1].startswith("F")
 
 
-class Alike(Ranks):
+class Alike(BatchRanks):
     """One of several processes that all have the same numbers; no other is needed."""
 
     def sum(self, values):
         values.mul_(self.count)
 
-    def most(self, value):
+    def max(self, value):
         return value
 
-    def roots(self, value):
+    def from_root(self, value):
         return value
 
 
@@ -192,11 +192,11 @@ def test_others_than_the_root_write_nothing(tmp_path: Path) -> None:
 
 def test_processes_that_start_from_other_weights_are_told(tmp_path: Path) -> None:
     class Other(Alike):
-        def most(self, value):
+        def max(self, value):
             return value + 1
 
     with pytest.raises(
-        UsageError, match="process 1 of 2: the state it starts from is not that of the others"
+        UsageError, match="process 1 of 2: the state it starts from differs from that of the others"
     ):
         training(tmp_path, ranks=Other(1, 2)).step(1)
 
@@ -204,9 +204,9 @@ def test_processes_that_start_from_other_weights_are_told(tmp_path: Path) -> Non
 def test_sums_of_many_tensors_go_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr("caffe_port.solver.distributed._BUCKET", 5)
+    monkeypatch.setattr("caffe_port.ranks._BUCKET", 5)
     tensors = [torch.ones(3), torch.ones(2, 2), torch.ones(1), torch.ones(9), torch.ones(0)]
-    sum_together(Alike(0, 3), tensors)
+    Alike(0, 3).sum_all(tensors)
     assert [tensor.unique().tolist() for tensor in tensors] == [[3.0]] * 4 + [[]]
 
 
@@ -261,7 +261,7 @@ def test_layers_that_take_items_one_by_one(
 def test_one_process_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert not is_one_of_several()
-    with joined() as ranks:
+    with training_ranks() as ranks:
         assert ranks is None
 
 
@@ -269,7 +269,7 @@ def test_an_environment_that_is_not_torchruns(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises((UsageError, PeerError), match="torchrun"), joined():
+    with pytest.raises((UsageError, RankError), match="torchrun"), training_ranks():
         pass
 
 

@@ -48,7 +48,7 @@ def use_device(flag: str) -> int | None:
 
     from caffe_port.cli.caffe_tools._program import own_gpu
     from caffe_port.live import mode
-    from caffe_port.solver.distributed import is_one_of_several
+    from caffe_port.ranks import is_one_of_several
 
     wanted = gpu_ids(flag)
     if wanted and torch.cuda.is_available() and is_one_of_several():

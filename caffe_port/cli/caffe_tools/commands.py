@@ -203,8 +203,8 @@ def train(flags: Flags) -> None:
         raise UsageError("Need a solver definition to train: give -solver")
     if flags.snapshot and flags.weights:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
+    from caffe_port.ranks import training_ranks
     from caffe_port.solver import nets
-    from caffe_port.solver.distributed import joined
     from caffe_port.solver.signals import Requests
     from caffe_port.solver.training import Training
 
@@ -213,7 +213,7 @@ def train(flags: Flags) -> None:
     gpu = use_device(_gpu(flags))
     allow(flags)
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined())
+        ranks = stack.enter_context(training_ranks())
         if ranks is not None and not ranks.is_root:
             set_min_level(ERROR)
         watchers = [] if ranks and not ranks.is_root else _watchers(flags, stack)
@@ -261,7 +261,7 @@ def _gpu(flags: Flags) -> str:
     import torch
 
     from caffe_port.cli.caffe_tools._program import run_on
-    from caffe_port.solver.distributed import is_one_of_several
+    from caffe_port.ranks import is_one_of_several
 
     flag: str = flags.gpu or _own_gpu(flags.solver)
     gpus = gpu_ids(flag)
