@@ -1,6 +1,6 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
-# make lint, make docs (the book, into site/), make bench (all benchmarks),
+# make lint, make docs (the documentation, into site/), make bench (all benchmarks),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make differential CAFFE="COMMAND" (random nets, compared with any Caffe; docs/differential.md),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),

@@ -84,7 +84,7 @@ def main() -> None:
             curves[name.partition(" from")[0]] = losses(folder / "train.log")
     drawn = {name: [(x, y) for x, y in points if x >= 100] for name, points in curves.items()}
     picture = document({"Training loss, mean of 20 steps, from step 100": drawn})
-    (ROOT / "docs" / "pictures" / "continued_run.svg").write_text(picture, encoding="utf-8")
+    (ROOT / "docs" / "images" / "continued_run.svg").write_text(picture, encoding="utf-8")
     report(
         "continued",
         {"versions": versions("torch", "numpy"), "curves": curves,

@@ -33,7 +33,7 @@ from benchmarks.nets import with_random_weights
 from caffe_port.inference.planner import has_type
 from caffe_port.net import Net
 
-PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "forward.svg"
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "forward.svg"
 SIDE = 2048  # of the matrices
 
 
@@ -211,7 +211,7 @@ def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
 
 
 def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """docs/pictures/forward.svg: seconds of each way as a part of OpenCV's."""
+    """docs/images/forward.svg: seconds of each way as a part of OpenCV's."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

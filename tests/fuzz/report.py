@@ -75,7 +75,7 @@ def rows(results: Sequence[Result]) -> list[str]:
 
 
 def page(results: Sequence[Result], seconds: int) -> str:
-    """The page of the book."""
+    """The page of the documentation."""
     return TEXT.format(seconds=seconds, table="\n".join(rows(results)))
 
 

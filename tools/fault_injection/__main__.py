@@ -1,10 +1,10 @@
-"""Hard days: commands that are killed, interrupted, stalled, refused and out of room.
+"""Fault injection: commands killed, interrupted, stalled, without permissions or disk space.
 
-usage: python -m tools.hard_days [--part NAME ...] [--only COMMAND ...] [--times N] [--seed N]
+usage: python -m tools.fault_injection [--part NAME ...] [--only COMMAND ...] [--times N] [--seed N]
 
-Each part tries the commands in its own way and writes its rows to docs/hard_days.json at once, so
-that parts can be run one by one; docs/hard_days.md is made of all rows there are. Exit status: 0
-if every row that was made is as it should be.
+Each part injects one kind of fault and writes its rows to docs/fault_injection.json as they are
+measured, so parts can be run one by one; docs/fault_injection.md shows all rows. Exit status: 0 if
+every row measured now is as required.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.hard_days import (
+from tools.fault_injection import (
     full_disk,
     interrupted,
     killed,
@@ -36,8 +36,8 @@ PARTS = {
 
 
 def main() -> None:
-    """Runs the parts asked for, and makes the page."""
-    parser = argparse.ArgumentParser(prog="python -m tools.hard_days")
+    """Runs the chosen parts and writes the page."""
+    parser = argparse.ArgumentParser(prog="python -m tools.fault_injection")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--only", nargs="+", metavar="COMMAND")
     parser.add_argument("--times", type=int, default=100, help="kills or interrupts of each")

@@ -1,4 +1,4 @@
-"""The table of hard days: rows are kept as JSON when they are made, and shown together."""
+"""The page of measured rows: each is kept as JSON when it is measured."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from tools.hard_days.jobs import ROOT
+from tools.fault_injection.jobs import ROOT
 
-ROWS, PAGE = ROOT / "docs" / "hard_days.json", ROOT / "docs" / "hard_days.md"
-TOP = """# Hard days
+ROWS, PAGE = ROOT / "docs" / "fault_injection.json", ROOT / "docs" / "fault_injection.md"
+TOP = """# Fault injection
 
-Made by `python -m tools.hard_days`; what the commands promise is in
-[what a training does not lose](safety.md).
+What commands do when they are killed, interrupted, or run out of disk space, permissions or time.
+Measured by `python -m tools.fault_injection`; what the commands promise is in
+[safety of long runs](safety.md).
 """
 
 
 class Part(Protocol):
-    """A kind of hard day."""
+    """A module that injects one kind of fault."""
 
     TITLE: str
     TEXT: str
@@ -28,16 +29,16 @@ class Part(Protocol):
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Parts may run at the same time: one reads or writes the rows."""
+def locked() -> Iterator[None]:
+    """Holds the lock on the rows: parts may run at the same time."""
     with ROWS.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def keep(part: str, case: str, row: list[str]) -> None:
-    """Keeps a row in place of an older one."""
-    with alone():
+    """Stores a row, replacing the previous one."""
+    with locked():
         rows = read()
         rows.setdefault(part, {})[case] = row
         ROWS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -51,8 +52,8 @@ def read() -> dict[str, dict[str, list[str]]]:
 
 
 def write(parts: Mapping[str, Part]) -> None:
-    """Makes the page of all rows that there are."""
-    with alone():
+    """Writes the page from all stored rows."""
+    with locked():
         PAGE.write_text("\n".join([TOP, *sections(parts, read())]), encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
-"""A file system over FUSE that shows all of this machine's files, until it is stopped.
+"""A FUSE file system that shows all of this machine's files and can be stopped.
 
-usage: python -m tools.hard_days.answering FOLDER SECONDS
+usage: python -m tools.fault_injection.fuse_files FOLDER SECONDS
 
-Stopped (SIGSTOP), it answers nobody, as a network folder whose server is gone; continued (SIGCONT),
-it answers again. Every read waits for SECONDS. It needs root, libfuse and the Python package
+Stopped (SIGSTOP), it does not answer, like a network folder whose server is down; continued
+(SIGCONT), it answers again. Every read takes SECONDS. Needs root, libfuse and the Python package
 mfusepy.
 """
 
@@ -31,7 +31,7 @@ class Files(mfusepy.Operations):
         self._delay = delay
 
     def __getattribute__(self, name: str) -> Any:
-        # each operation's OSError is its answer
+        # FUSE reports an operation's OSError to the caller
         found = object.__getattribute__(self, name)
         if name == "use_ns" or name.startswith("_") or name not in Files.__dict__:
             return found
@@ -103,5 +103,5 @@ class Files(mfusepy.Operations):
 
 
 if __name__ == "__main__":
-    # one thread: stopped, it has no request in its hands, so that who waits can be killed
+    # one thread: no request is being served while it is stopped, so waiting processes can be killed
     mfusepy.FUSE(Files(float(sys.argv[2])), sys.argv[1], foreground=True, nothreads=True)

@@ -1,4 +1,4 @@
-"""Starting the commands of hard days, and what they say."""
+"""Starts the commands and returns what they print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.waiting import LIMIT
-from tools.hard_days.jobs import Job
+from tools.fault_injection.jobs import Job
 
 
 def started(
@@ -24,11 +24,11 @@ def started(
 
     Args:
         before: called in the new process.
-        variables: of the environment, besides this one's.
+        variables: environment variables, added to this process's.
     """
 
     def begin() -> None:
-        heed_ctrl_c()
+        restore_ctrl_c()
         if before is not None:
             before()
 
@@ -38,24 +38,24 @@ def started(
     )  # fmt: skip
 
 
-def heed_ctrl_c() -> None:
-    """In a new process: shells have what runs in the background ignore Ctrl-C, and its children."""
+def restore_ctrl_c() -> None:
+    """Runs in a new process: background jobs of a shell, and their children, ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Waits for a job; its status and what it said."""
-    _, said = process.communicate(timeout=LIMIT)
-    return process.returncode, said.decode(errors="replace")
+    """Waits for a job; returns its exit status and its output on stderr."""
+    _, output = process.communicate(timeout=LIMIT)
+    return process.returncode, output.decode(errors="replace")
 
 
 def finish(job: Job, out: Path) -> None:
-    """Lets a job run to its end.
+    """Runs a job to its end.
 
     Raises:
-        SystemExit: it fails.
+        SystemExit: the job fails.
     """
     out.mkdir(parents=True, exist_ok=True)
-    status, said = ended(started(job, out))
+    status, output = ended(started(job, out))
     if status != 0:
-        sys.exit(f"{job.name}: status {status}\n{said[-2000:]}")
+        sys.exit(f"{job.name}: status {status}\n{output[-2000:]}")

@@ -1,4 +1,4 @@
-"""The commands of hard days: how each is called, and what of its output must not change."""
+"""The commands that faults are injected into, and which of their output is their result."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ PROGRAMS = ROOT / "tests" / "goldens" / "programs"
 
 @dataclass(frozen=True)
 class Job:
-    """A command whose output folder is OUT, and what of its output must not change."""
+    """A command with an output folder.
+
+    Attributes:
+        command: output folder -> command line.
+        results: pattern of the files that are its result.
+        rewrite: arguments that make it rewrite existing output.
+    """
 
     name: str
     command: Callable[[Path], list[str]]
-    kept: str  # a pattern of the files that are its result
-    anew: tuple[str, ...] = ()  # words that have it write again what is there
+    results: str
+    rewrite: tuple[str, ...] = ()
 
-    def again(self) -> Job:
-        """The same, writing everything again."""
-        return replace(self, command=lambda out: [*self.command(out), *self.anew])
+    def rewriting(self) -> Job:
+        """The same job, rewriting everything."""
+        return replace(self, command=lambda out: [*self.command(out), *self.rewrite])
 
 
 def port(*words: str | Path) -> list[str]:
-    """The command line of caffe-port, in this Python."""
+    """The command line of caffe-port in this Python."""
     return [sys.executable, "-c", "from caffe_port.start import caffe_port; caffe_port()",
             *map(str, words)]  # fmt: skip
 
 
 def few(out: Path, count: int, kind: str = "val") -> Path:
-    """A list of the example's first images, beside the output."""
+    """A list of the example's first images, next to the output folder."""
     path = out.parent / f"{kind}_{count}.txt"
     names = (SHAPES / "ImageSets" / "Segmentation" / f"{kind}.txt").read_text().split()[:count]
     if not path.exists():
@@ -60,7 +66,7 @@ def crf(out: Path) -> list[str]:
 
 
 def solver(out: Path, steps: int = 12, every: int = 2, seed: int = 1712) -> Path:
-    """The prototxt of a short training with a snapshot every so many steps."""
+    """The prototxt of a short training with a snapshot every ``every`` steps."""
     text = (RUN / "train.prototxt").read_text().replace("${ROOT}", str(SHAPES))
     net, path = out.parent / "train.prototxt", out.parent / f"{out.name}_{seed}.prototxt"
     net.write_text(text.replace("batch_size: 8", "batch_size: 2"))
@@ -73,7 +79,7 @@ def solver(out: Path, steps: int = 12, every: int = 2, seed: int = 1712) -> Path
 
 
 def train(out: Path) -> list[str]:
-    """Twelve steps with a snapshot every two, from the last one that is there."""
+    """Twelve steps with a snapshot every two, resumed from the last snapshot."""
     program = "from caffe_port.start import caffe; caffe()"
     command = [sys.executable, "-c", program, "train", f"--solver={solver(out)}"]
     states = sorted(
@@ -105,16 +111,16 @@ def crf_grid(out: Path) -> list[str]:
     truth = out.parent / "truth"
     if not truth.exists():
         truth.mkdir()
-        for picture in (PROGRAMS / "ppm").iterdir():
-            with Image.open(picture) as image:
-                Image.new("L", image.size, 1).save(truth / f"{picture.stem}.png")
+        for file in (PROGRAMS / "ppm").iterdir():
+            with Image.open(file) as image:
+                Image.new("L", image.size, 1).save(truth / f"{file.stem}.png")
     folders = ("-id", PROGRAMS / "ppm", "-fd", PROGRAMS / "bin", "-gt", truth)
     axes = ("--bi-w", "3,4", "--bi-xy-std", "30,50", "--bi-rgb-std", "3,5")
     return port("crf-grid", *folders, *axes, "-o", out)
 
 
 def prepare_voc(out: Path) -> list[str]:
-    """The example's images as VOC; its lists and label maps are."""
+    """The example's images in VOC's layout, prepared."""
     voc = out.parent / "VOC2012"
     if not voc.exists():
         sets = voc / "ImageSets" / "Segmentation"

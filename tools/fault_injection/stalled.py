@@ -1,4 +1,4 @@
-"""Commands whose network folder stops answering, is slow, or answers again."""
+"""Commands whose network folder stops answering, answers again, or is slow."""
 
 from __future__ import annotations
 
@@ -15,73 +15,73 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tools.hard_days.interrupted import left_running
-from tools.hard_days.jobs import JOBS, ROOT, Job
-from tools.hard_days.results import result, unreadable
-from tools.hard_days.running import ended, finish, started
+from tools.fault_injection.interrupted import left_running
+from tools.fault_injection.jobs import JOBS, ROOT, Job
+from tools.fault_injection.results import result, unreadable
+from tools.fault_injection.running import ended, finish, started
 
 TITLE = "A network folder that stalls"
-TEXT = """A file system over FUSE showed the machine's files and stopped answering at a random
-moment of the run. The command's patience (`CAFFE_PORT_PATIENCE`, usually 300 s) was 20 s: it must
-name what it waits for after 15 s and end after 20 s by itself, leave no process and no
-half-written file, and when the folder answers again go on to the result of an undisturbed run.
-With Ctrl-C after a few seconds it must end soon. Where the folder answers again after 17 s, or is
-only slow (each read takes 0.3 s), it must end as if nothing had been."""
-HEAD = ("command, and what stalls", "told", "status", "ended after, s", "processes left",
-        "half-written files", "result at the end")  # fmt: skip
+TEXT = """A FUSE file system showed the machine's files and stopped answering at a random moment
+of the run. The command's time limit (`CAFFE_PORT_PATIENCE`, by default 300 s) was 20 s: it must
+report after 15 s what it waits for, exit by itself after 20 s, leave no process and no partial
+file, and, run again once the folder answers, give the result of an undisturbed run. After Ctrl-C
+it must exit soon. If the folder answers again after 17 s or is only slow (0.3 s for each read),
+the command must succeed."""
+HEAD = ("command, and what stalls", "reported", "status", "seconds", "processes left",
+        "partial files", "final result")  # fmt: skip
 CASES = ("convert: input", "convert: output", "evaluate: input", "evaluate: output", "crf: input",
          "crf: output", "train: input", "train: output", "finetune: input", "prepare-voc: output",
          "evaluate: input, Ctrl-C", "train: input, Ctrl-C twice", "evaluate: input, 17 s",
          "train: output, 17 s", "convert: input, slow", "evaluate: input, slow")  # fmt: skip
 PATIENCE, AGAIN, PRESSED, LIMIT = 20, 17, 3, 60  # seconds
 TRIES = 10
-READ = ("0", "63")  # the system call's number on x86-64, on arm64: it waits for a request
+READ = ("0", "63")  # number of the system call on x86-64 and arm64: waiting for a request
 
 
 def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str]:
-    """One case's row of the table."""
+    """The row of one case."""
     if importlib.util.find_spec("mfusepy") is None or os.geteuid() != 0:
         return [name, *["no FUSE here"] * (len(HEAD) - 1)]
     command, _, rest = name.partition(": ")
     what, _, event = rest.partition(", ")
     job = JOBS[command]
     out = folder / "out"
-    with answering(folder / "shown", 0.3 if event == "slow" else 0.0) as (shown, server):
-        moved = on_it(job, shown, what)
+    with mounted(folder / "shown", 0.3 if event == "slow" else 0.0) as (shown, server):
+        moved = stalling(job, shown, what)
         began = time.monotonic()
         finish(moved, folder / "whole")
-        length, wanted = time.monotonic() - began, result(job.kept, folder / "whole")
+        length, wanted = time.monotonic() - began, result(job.results, folder / "whole")
         for _ in range(TRIES):
             out.mkdir()
             process = started(moved, out, variables={"CAFFE_PORT_PATIENCE": str(PATIENCE)})
-            # reading and writing are spread over the run; importing comes first
+            # files are read and written after the imports
             time.sleep(numbers.uniform(0.4, 0.9) * length)
             if event != "slow":
                 stop(server)
-            answer = what_happens(process, event, server)
+            answer = outcome_of(process, event, server)
             left = left_running(process.pid)
             os.kill(server, signal.SIGCONT)
             if answer[1] != "0" or event.endswith(("slow", " s")):
                 break
-            shutil.rmtree(out)  # it needed nothing of the folder any more
+            shutil.rmtree(out)  # it no longer needed the folder: try again
         broken = len(unreadable(out))
         finish(moved, out)
-    same = "equal" if result(job.kept, out) == wanted else "DIFFERENT"
+    same = "equal" if result(job.results, out) == wanted else "DIFFERENT"
     return [name, *answer, str(left), str(broken), same]
 
 
 def is_good(row: list[str]) -> bool:
-    """Whether it is as it should be."""
+    """Whether the row is as required."""
     harmless = row[0].endswith((" 17 s", " slow"))
-    # of the 17 s, those count in which it was already waiting
-    told = row[1] == ("no" if row[0].endswith((" slow", "Ctrl-C", "twice")) else "yes")
-    told = told or row[0].endswith(" 17 s")
+    # whether 15 of the 17 s fell into a wait is chance
+    reported = row[1] == ("no" if row[0].endswith((" slow", "Ctrl-C", "twice")) else "yes")
+    reported = reported or row[0].endswith(" 17 s")
     status = row[2] == "0" if harmless else row[2] not in ("0", "-9", "none")
-    return row[1] == "no FUSE here" or (told and status and row[4:] == ["0", "0", "equal"])
+    return row[1] == "no FUSE here" or (reported and status and row[4:] == ["0", "0", "equal"])
 
 
-def what_happens(process: subprocess.Popen[bytes], event: str, server: int) -> list[str]:
-    """Whether the stall was told of, the status, and the seconds."""
+def outcome_of(process: subprocess.Popen[bytes], event: str, server: int) -> list[str]:
+    """Whether the stall was reported, the exit status, and the seconds."""
     began = time.monotonic()
     if event.startswith("Ctrl-C"):
         for _ in range(2 if event.endswith("twice") else 1):
@@ -96,32 +96,33 @@ def what_happens(process: subprocess.Popen[bytes], event: str, server: int) -> l
     if process.poll() is None:
         os.kill(server, signal.SIGCONT)
         os.killpg(process.pid, signal.SIGKILL)
-        status, said = "none", ended(process)[1]
+        status, output = "none", ended(process)[1]
     else:
-        status, said = map(str, ended(process))
-    told = any("no answer from " in line for line in said.splitlines())
-    return ["yes" if told else "no", status, f"{lasted:.0f}"]
+        status, output = map(str, ended(process))
+    reported = any("no answer from " in line for line in output.splitlines())
+    return ["yes" if reported else "no", status, f"{lasted:.0f}"]
 
 
 def stop(server: int) -> None:
-    """Stops a file system's server while it has no request in its hands.
+    """Stops a file system's server while it serves no request.
 
-    Whoever waits for one in its hands cannot be ended by any signal; the waits of NFS and SMB can.
+    A process that waits for a request being served cannot be ended by any signal, unlike on NFS
+    and SMB.
     """
     while True:
         os.kill(server, signal.SIGSTOP)
-        state, words = Path(f"/proc/{server}/stat"), Path(f"/proc/{server}/syscall")
+        state, call = Path(f"/proc/{server}/stat"), Path(f"/proc/{server}/syscall")
         while state.read_text().rpartition(")")[2].split()[0] != "T":
             time.sleep(0.001)
-        number = words.read_text().split()[0]
+        number = call.read_text().split()[0]
         if number in READ:
             return
         os.kill(server, signal.SIGCONT)
         time.sleep(0.002)
 
 
-def on_it(job: Job, shown: Path, what: str) -> Job:
-    """The job with its inputs, or its output, in the folder that stalls."""
+def stalling(job: Job, shown: Path, what: str) -> Job:
+    """The job with its inputs or its output in the folder that stalls."""
 
     def command(out: Path) -> list[str]:
         words = job.command(out)
@@ -142,10 +143,10 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 
 @contextlib.contextmanager
-def answering(folder: Path, delay: float) -> Iterator[tuple[Path, int]]:
-    """The folder that shows all files, and the process that answers for it."""
+def mounted(folder: Path, delay: float) -> Iterator[tuple[Path, int]]:
+    """The mounted folder, and the number of the process that serves it."""
     folder.mkdir()
-    words = [sys.executable, "-m", "tools.hard_days.answering", str(folder), str(delay)]
+    words = [sys.executable, "-m", "tools.fault_injection.fuse_files", str(folder), str(delay)]
     server = subprocess.Popen(words, cwd=ROOT)
     try:
         while not os.path.ismount(folder):

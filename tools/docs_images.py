@@ -1,6 +1,6 @@
-"""Draws the book's figures from the bundled files: docs/pictures/*.png but report.png.
+"""Draws the documentation's figures from the bundled files: docs/images/*.png except report.png.
 
-usage: python tools/book_pictures.py
+usage: python tools/docs_images.py
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy.typing as npt
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = ROOT / "docs" / "pictures"
+IMAGES = ROOT / "docs" / "images"
 EXAMPLE = ROOT / "examples" / "shapes_voc"
 RUN = EXAMPLE / "caffe_run"
-SEEN = "shape_val_0033"  # thin parts, which the network alone blurs
-TRACED = "shape_val_0007"  # a disc and a box, of the tutorial
+REFINED = "shape_val_0033"  # has thin parts, which the network alone blurs
+TRACED = "shape_val_0007"  # a disc and a box, used in the tutorial
 MEAN = (104.008, 116.669, 122.675)
 
 Floats = npt.NDArray[np.float32]
 
 
 def main() -> None:
-    """Draws them all."""
+    """Draws all figures."""
     sys.path.insert(0, str(ROOT))  # for tests.judging
     draw_parity()
-    photo, scores = scored(SEEN)
+    photo, scores = scored(REFINED)
     draw_iterations(photo, scores)
     draw_widths(photo, scores)
     draw_unravel()
 
 
 def shares() -> Iterator[tuple[str, float, float]]:
-    """Kind, and Caffe's and the port's part of the bound, of every bundled recorded blob."""
+    """Kind, Caffe's and the port's share of the bound, for every bundled recorded blob."""
     from caffe_port.parity.verify import verify
     from tests.judging import recorded_net
 
@@ -50,10 +50,10 @@ def shares() -> Iterator[tuple[str, float, float]]:
 
 
 def draw_parity() -> None:
-    """Each recorded blob: what part of the bound Caffe and the port use."""
+    """Draws the share of the bound that Caffe and the port use, for each recorded blob."""
     from matplotlib import pyplot as plt
 
-    floor = 1e-4  # where exact results are on the logarithmic axes
+    floor = 1e-4  # exact results are drawn here on the logarithmic axes
     found = list(shares())
     figure, axes = plt.subplots(figsize=(6.4, 5.2), dpi=100)
     kinds = {"data": "blobs", "diff": "diffs", "pdiff": "parameters' gradients"}
@@ -62,14 +62,14 @@ def draw_parity() -> None:
         axes.plot(*points.T, ".", ms=4, alpha=0.6, color=colour, label=f"{len(points)} {name}")
     axes.axhline(1, color="#c62828", lw=1, label="the bound")
     axes.axvline(1, color="#c62828", lw=1)
-    axes.set(xscale="log", yscale="log", xlabel="Caffe's error, as a part of the bound",
-             ylabel="the port's error, as a part of the bound")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="Caffe's error / bound",
+             ylabel="the port's error / bound")  # fmt: skip
     axes.legend(loc="upper left", fontsize=8)
     save(figure, "parity.png")
 
 
 def scored(name: str) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """A validation image, and the bundled network's scores of it."""
+    """A validation image, and the scores that the bundled network gives it."""
     import torch
 
     photo, x, net = prepared(name)
@@ -80,7 +80,7 @@ def scored(name: str) -> tuple[npt.NDArray[np.uint8], Floats]:
 
 
 def prepared(name: str) -> tuple[npt.NDArray[np.uint8], Floats, Any]:
-    """A validation image, the bundled network's input made of it, and the network."""
+    """A validation image, the network input made from it, and the bundled network."""
     import caffe_port
 
     photo = np.asarray(Image.open(EXAMPLE / "JPEGImages" / f"{name}.jpg").convert("RGB"))
@@ -95,7 +95,7 @@ def prepared(name: str) -> tuple[npt.NDArray[np.uint8], Floats, Any]:
 
 def inferred(photo: npt.NDArray[np.uint8], scores: Floats, iterations: int, xy: float = 49,
              rgb: float = 13) -> npt.NDArray[np.intp]:  # fmt: skip
-    """The CRF's labels under the settings of Caffe's run, but for these."""
+    """The CRF's labels with the settings of Caffe's run, except the given ones."""
     from caffe_port.crf import DenseCRF
 
     crf = DenseCRF(*photo.shape[:2], labels=len(scores)).add_gaussian(3, weight=3)
@@ -103,8 +103,8 @@ def inferred(photo: npt.NDArray[np.uint8], scores: Floats, iterations: int, xy: 
 
 
 def draw_iterations(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
-    """Truth, and labels by number of iterations."""
-    truth = np.asarray(Image.open(EXAMPLE / "SegmentationClass" / f"{SEEN}.png"))
+    """Draws the truth, and the labels by number of iterations."""
+    truth = np.asarray(Image.open(EXAMPLE / "SegmentationClass" / f"{REFINED}.png"))
     panels = {"photograph": photo, "truth": truth, "network alone": scores.argmax(0)}
     for count in (1, 2, 10):
         name = f"{count} iteration" + "s" * (count > 1)
@@ -113,7 +113,7 @@ def draw_iterations(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
 
 
 def draw_widths(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
-    """Labels by the bilateral kernel's widths."""
+    """Draws the labels by width of the bilateral kernel."""
     panels = {
         f"{xy} pixels, {rgb} grey levels": inferred(photo, scores, 10, xy, rgb)
         for rgb in (3, 13, 60) for xy in (5, 49)
@@ -122,7 +122,7 @@ def draw_widths(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
 
 
 def draw_unravel() -> None:
-    """Of each label of an image: its region, the traced points, their heat map."""
+    """Draws, for each label of an image, its region, the traced points and their heat map."""
     from caffe_port.unravel import trace
     from caffe_port.unravel.pictures import heat_map, overlay, with_points
 
@@ -135,7 +135,7 @@ def draw_unravel() -> None:
         points = found[label]["data"]
         heat = heat_map(points, (161, 161))[:height, :width]
         region = found.label_map[:height, :width] == label
-        panels[f"said to be {names[label]}"] = np.where(region, label, 0)
+        panels[f"labelled {names[label]}"] = np.where(region, label, 0)
         panels[f"{len(points)} points that caused it"] = np.asarray(
             with_points(photo, points[:, 1:].astype(float), radius=9)
         )
@@ -144,26 +144,26 @@ def draw_unravel() -> None:
 
 
 def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
-    """Pictures and label maps, in rows of three."""
+    """Draws images and label maps, in rows of three."""
     from matplotlib import pyplot as plt
 
     from caffe_port.data.pictures import voc_palette
 
     palette = np.asarray(voc_palette()).reshape(-1, 3)
     figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=80)
-    for place, (title, picture) in zip(axes.flat, panels.items(), strict=True):
-        place.imshow(picture if picture.ndim == 3 else palette[picture], interpolation="nearest")
+    for place, (title, image) in zip(axes.flat, panels.items(), strict=True):
+        place.imshow(image if image.ndim == 3 else palette[image], interpolation="nearest")
         place.set_title(title, fontsize=9)
         place.axis("off")
     save(figure, name)
 
 
 def save(figure: Any, name: str) -> None:
-    """Writes a figure with few colours, which keeps it small."""
+    """Writes a figure with few colours, which makes a small file."""
     figure.tight_layout()
     figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    picture.quantize(48, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    image.quantize(48, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
 
 
 if __name__ == "__main__":

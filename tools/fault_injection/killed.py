@@ -1,4 +1,4 @@
-"""Commands killed (SIGKILL, with all their children) at random moments, begun again, finished."""
+"""Commands killed (SIGKILL, with all their children) at random moments, then run to the end."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ import subprocess
 import time
 from pathlib import Path
 
-from tools.hard_days.jobs import JOBS, Job
-from tools.hard_days.results import result, unreadable
-from tools.hard_days.running import finish, started
+from tools.fault_injection.jobs import JOBS, Job
+from tools.fault_injection.results import result, unreadable
+from tools.fault_injection.running import finish, started
 
 TITLE = "Killed"
-TEXT = """Each command was killed with SIGKILL at random moments of its run, begun again each
-time, and at last let finish; after every kill, every file under its final name was read to its
-end, and the last result was compared with that of a run that nothing disturbed."""
-HEAD = ("command", "kills", "half-written files", "result at the end")
+TEXT = """Each command was killed with SIGKILL at random moments of its run and started again
+each time, and finally run to its end. After every kill, every file under its final name was read
+completely; the final result was compared with that of an undisturbed run."""
+HEAD = ("command", "kills", "partial files", "final result")
 CASES = ("convert", "evaluate", "crf", "train")
 
 
 def row(name: str, folder: Path, times: int, numbers: random.Random) -> list[str]:
-    """One command's row of the table."""
+    """The row of one command."""
     job = JOBS[name]
     began = time.monotonic()
     finish(job, folder / "whole")
     length = time.monotonic() - began
-    wanted, broken, done = result(job.kept, folder / "whole"), 0, 0
+    wanted, broken, done = result(job.results, folder / "whole"), 0, 0
     out = folder / "killed"
     while done < times:
         out.mkdir(exist_ok=True)
         done += killed(job, out, numbers.uniform(0, length))
         broken += len(unreadable(out))
-        if set(result(job.kept, out)) == set(wanted):  # again, for more moments to be killed at
+        if set(result(job.results, out)) == set(wanted):  # start over, to be killed at more moments
             shutil.rmtree(out)
     finish(job, out)
-    same = "equal" if result(job.kept, out) == wanted else "DIFFERENT"
+    same = "equal" if result(job.results, out) == wanted else "DIFFERENT"
     return [f"`{name}`", str(done), str(broken), same]
 
 
 def is_good(row: list[str]) -> bool:
-    """Whether it is as it should be."""
+    """Whether the row is as required."""
     return row[2:] == ["0", "equal"]
 
 
 def killed(job: Job, out: Path, after: float) -> bool:
-    """Begins a job and kills it and its children after so many seconds; False if it was done."""
+    """Kills a job and its children ``after`` seconds after its start; False if it had ended."""
     process = started(job, out)
     try:
         process.communicate(timeout=after)

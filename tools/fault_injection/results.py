@@ -1,4 +1,4 @@
-"""What a command leaves: its final files, whether they are whole, and what must not change."""
+"""The files that a command leaves: which are final, complete, and equal from run to run."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-TIMED = ("seconds", "images_per_second", "per_image")  # what may differ from run to run
+TIMED = ("seconds", "images_per_second", "per_image")  # these values differ from run to run
 
 
 def final(out: Path) -> list[Path]:
-    """The files under their final names; unfinished ones begin with a dot."""
+    """The files under final names; the names of temporary ones begin with a dot."""
     files = [path for path in sorted(out.rglob("*")) if path.is_file()]
     return [f for f in files if not any(p.startswith(".") for p in f.relative_to(out).parts)]
 
 
-def result(kept: str, out: Path) -> dict[str, str]:
-    """What must not change: the contents of a job's results."""
+def result(pattern: str, out: Path) -> dict[str, str]:
+    """The digests of a job's result files."""
     return {
         str(path.relative_to(out)): hashlib.sha256(content(path)).hexdigest()
-        for path in final(out) if path.match(kept)
+        for path in final(out) if path.match(pattern)
     }  # fmt: skip
 
 
 def everything(out: Path) -> dict[str, bytes]:
-    """All files under final names, byte for byte."""
+    """The bytes of all files under final names."""
     return {str(path.relative_to(out)): path.read_bytes() for path in final(out)}
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes; of JSON, all but the times."""
+    """A file's bytes; of JSON, all except the times."""
     if path.suffix != ".json":
         return path.read_bytes()
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -38,7 +38,7 @@ def content(path: Path) -> bytes:
 
 
 def unreadable(out: Path) -> list[Path]:
-    """The files under final names that cannot be read to their end."""
+    """The files under final names that cannot be read completely."""
     from caffe_port.errors import CaffePortError
 
     broken = []
@@ -52,12 +52,12 @@ def unreadable(out: Path) -> list[Path]:
     return broken
 
 
-def read_picture(path: Path) -> None:
-    """Decodes a picture."""
+def read_image(path: Path) -> None:
+    """Decodes an image."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        picture.load()
+    with Image.open(path) as image:
+        image.load()
 
 
 def read_weights(path: Path) -> None:
@@ -82,6 +82,6 @@ def read_json(path: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], None]] = {
-    ".png": read_picture, ".pt": read_weights, ".caffemodel": read_weights, ".json": read_json,
+    ".png": read_image, ".pt": read_weights, ".caffemodel": read_weights, ".json": read_json,
     ".solverstate": read_state, ".runstate": read_json,
 }  # fmt: skip
