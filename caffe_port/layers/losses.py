@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from caffe_port.errors import CaffePortError, LayerError
 from caffe_port.files import read_text
 from caffe_port.labels import checked, divisor
 from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.layers.neurons import with_diff
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import losses as ops
 
@@ -88,9 +88,21 @@ class SoftmaxWithLoss(Layer):
         return (loss, torch.softmax(scores.detach(), op.axis))
 
 
+def _questions(scores: Tensor, target: Tensor) -> Tensor:
+    """The loss of each element by Caffe's formula, whose 1 + exp is rounded before the logarithm.
+
+    Its diff is sigmoid(score) - target, also where the loss itself has been rounded to 0.
+    """
+    with torch.no_grad():
+        positive = (scores >= 0).to(scores)
+        away = (scores - 2 * scores * positive).exp()
+        each = (1 + away).log() - scores * (target - positive)
+    return with_diff(scores, each, scores.sigmoid() - target)
+
+
 @register_layer("SigmoidCrossEntropyLoss")
 class SigmoidCrossEntropyLoss(Layer):
-    """Sum of torch's loss, which is Caffe's, over the targets that count, divided.
+    """Sum of the losses of the targets that count, divided.
 
     The DeepLab forks know neither ignore_label nor normalization: N divides there.
 
@@ -100,7 +112,7 @@ class SigmoidCrossEntropyLoss(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.SigmoidCrossEntropyLoss)
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
-        each = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        each = _questions(scores, target)
         if self.spec.dialect != "bvlc":
             return (each.sum() / scores.shape[0],)
         counted = torch.ones_like(target, dtype=torch.bool)

@@ -104,14 +104,18 @@ class PReLU(Layer):
 
 @register_layer("ELU")
 class ELU(Elementwise):
-    """x above 0, else alpha (exp(x) - 1). Source: BVLC/caffe elu_layer.cpp."""
+    """x above 0, else alpha (exp(x) - 1), whose difference is rounded as Caffe rounds it.
+
+    Backward adds alpha to the top. Source: BVLC/caffe elu_layer.cpp.
+    """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.ELU)
+        alpha = self.spec.options(ops.ELU).alpha
         (x,) = bottoms
-        top = functional.elu(x, op.alpha)
-        # backward takes the top's sign for the bottom's
-        return (self.in_place_top(x, top) if self.in_place and op.alpha < 0 else top,)
+        top = x.clamp(min=0) + alpha * (x.clamp(max=0).exp() - 1)
+        if self.in_place and alpha < 0:  # backward takes the top's sign for the bottom's
+            return (self.in_place_top(x, top),)
+        return (with_diff(x, top, self.factor(x, top)),)
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(x > 0, torch.ones_like(y), self.spec.options(ops.ELU).alpha + y)

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops import normalization as ops
 
 
@@ -116,20 +117,23 @@ class BN(Layer):
         return (top, mean.detach(), variance.detach())[: len(self.spec.tops)]
 
 
-def assigns_diff(bottom: Tensor, weight: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether Caffe's backward sets a learned scale's diff where it should add to it.
+def assigns_diff(layer: LayerSpec, bottom: Shape) -> bool:
+    """Whether Caffe's backward sets the diff of a learned scale where it should add to it.
 
     It does where nothing lies before the scale's axes, such as a batch of one item, except for a
-    scale of one element over more than one.
+    scale of one element over more than one. What other layers that share the scale, or earlier
+    passes of the same iteration (iter_size), added to the diff is lost.
 
     Args:
-        bottom: what is scaled.
-        weight: the scale.
-        shape: the scale's, padded with 1s to broadcast over the bottom.
+        layer: of any type.
+        bottom: shape of what it scales.
     Source: BVLC/caffe scale_layer.cpp, Backward_cpu, where outer_dim_ is 1.
     """
-    before = bottom.shape[: bottom.dim() - len(shape)]
-    return before.numel() == 1 and (weight.numel() > 1 or bottom.numel() == 1)
+    if layer.type != "Scale" or len(layer.bottoms) > 1:
+        return False
+    weight = layer.params[0].shape
+    before = bottom[: len(bottom) - len(layer.options(ops.Scale).spread(bottom, weight))]
+    return math.prod(before) == 1 and (math.prod(weight) > 1 or math.prod(bottom) == 1)
 
 
 @register_layer("Scale")
@@ -148,7 +152,7 @@ class Scale(Layer):
         weight = bottoms[1] if len(bottoms) > 1 else self.param("weight")
         shape = op.spread(tuple(x.shape), tuple(weight.shape))
         shared = len(bottoms) == 1 and self.spec.params[0].owner is not None
-        if shared and assigns_diff(x, weight, shape):
+        if shared and assigns_diff(self.spec, tuple(x.shape)):
             weight = weight.detach()
         top = x * weight.reshape(shape)
         return (top + self.param("bias").reshape(shape) if op.bias else top,)

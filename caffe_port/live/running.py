@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import mode, rereading, sharing
 from caffe_port.live.blob import Blob
@@ -156,8 +157,14 @@ class Runner:
             if bottom.requires_grad and not (diff is None and layer.type == "Crop"):
                 self._blobs[blob_name].diff[...] = 0 if diff is None else diff.cpu().numpy()
         param_diffs = found[len(bottoms) :]
-        for blob, diff in zip(self._params.get(layer.name, ()), param_diffs, strict=False):
-            if diff is not None:
+        sets = bool(bottoms) and assigns_diff(layer, tuple(bottoms[0].shape))
+        own = zip(self._params.get(layer.name, ()), param_diffs, strict=False)
+        for index, (blob, diff) in enumerate(own):
+            if diff is None:
+                continue
+            if sets and index == 0:
+                blob.diff[...] = diff.cpu().numpy()
+            else:
                 blob.diff[...] += diff.cpu().numpy()
 
     def _reread(self, layer: LayerSpec, taped: _Taped, diffs: Sequence[Tensor]) -> _Found | None:

@@ -113,6 +113,19 @@ class Bench:
         return [by_id.get(id(leaf)) for leaf in leaves], [by_id.get(id(param)) for param in own]
 
     @contextlib.contextmanager
+    def in_order(self, layer: Layer) -> Iterator[None]:
+        """Has the layer make its sums in Caffe's order, where it has another of its own."""
+        module = self.net.module(layer.name)
+        if not hasattr(module, "in_order"):
+            yield
+            return
+        module.in_order = True  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            module.in_order = False  # type: ignore[assignment]
+
+    @contextlib.contextmanager
     def unchanged(self, layer: Layer, params: Sequence[Tensor] | None = None) -> Iterator[None]:
         """Puts ``params`` in place of the layer's own; takes back what the run changes."""
         own = list(self.net.layer_params(layer.name))

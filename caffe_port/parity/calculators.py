@@ -17,7 +17,7 @@ class Calculator(Protocol):
     @property
     def bench(self) -> Bench: ...
     def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
-    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]: ...
+    def state(self, layer: Layer, bottoms: list[Term], before: list[Term]) -> list[Term]: ...
     def backward(
         self,
         layer: Layer,
@@ -36,8 +36,8 @@ class ExactCalculator:
     def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
         return rounding.forward(self.bench, layer, bottoms)
 
-    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
-        return rounding.state(self.bench, layer, bottoms)
+    def state(self, layer: Layer, bottoms: list[Term], before: list[Term]) -> list[Term]:
+        return rounding.state(self.bench, layer, bottoms, before)
 
     def backward(
         self,
@@ -58,8 +58,9 @@ class PlainCalculator:
     def forward(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
         return [Term(top) for top in self.bench.forward(layer, [b.value for b in bottoms])]
 
-    def state(self, layer: Layer, bottoms: list[Term]) -> list[Term]:
-        return [Term(p) for p in self.bench.state(layer, [b.value for b in bottoms])]
+    def state(self, layer: Layer, bottoms: list[Term], before: list[Term]) -> list[Term]:
+        values = [b.value for b in bottoms], [p.value for p in before]
+        return [Term(after) for after in self.bench.state(layer, *values)]
 
     def backward(
         self,

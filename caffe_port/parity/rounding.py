@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from caffe_port.parity import partial_sums
+from caffe_port.parity import partial_sums, responses
 from caffe_port.parity.bench import Bench
 from caffe_port.parity.partial_sums import Refine
-from caffe_port.parity.tolerance import EXTREME, OPERATIONS, UNIT, sum_variance
+from caffe_port.parity.responses import Tensors, is_whole
+from caffe_port.parity.tolerance import EXTREME, OPERATIONS, SMALLEST, UNIT, sum_variance
 from caffe_port.parity.topology import Layer
-
-#: Runs with random changes of the inputs, for blobs below and above this many elements. Four miss a
-#: cancellation of two numbers at one element with probability 1/16; in a large blob two suffice.
-FEW_ELEMENTS, SAMPLES, FEWER_SAMPLES = 4096, 4, 2
-
-#: Length of the pattern of random signs, a prime: axes of blobs are not multiples of it.
-PATTERN = 65_537
-
-Tensors: TypeAlias = "Sequence[Tensor | None]"
 
 
 @dataclass(frozen=True)
@@ -66,25 +57,36 @@ def forward(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
     def run(inputs: Sequence[Tensor]) -> Tensors:
         return bench.forward(layer, inputs[: len(values)], inputs[len(values) :])
 
-    exact = _fact(layer, "discrete") or _fact(layer, "kink_at_zero")
     lengths = [_sum_length(layer, values, top) for top in tops]
-    steady = None if exact else _labels(layer)
-    own = _variances(run, [*_known(layer, bottoms), *map(Term, params)], tops, steady, lengths)
+    inputs = [*_known(layer, bottoms), *map(Term, params)]
+    exact = _fact(layer, "discrete") or _fact(layer, "kink_at_zero")
+    steady = frozenset(range(len(inputs))) if exact else _labels(layer)
+    given = _fact(layer, "discrete") or _labels(layer).issuperset(range(len(inputs)))
+    inside = None if given else bench.in_order(layer)
+    own = _variances(run, inputs, tops, steady, lengths, inside=inside)
     # what only bends at 0 leaves the errors of a sum as they are
     refine = bottoms[0].refine if bottoms and _fact(layer, "kink_at_zero") else None
     return [Term(top, variance, refine) for top, variance in zip(tops, own, strict=True)]
 
 
-def state(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
-    """The layer's parameters as a forward pass leaves them, with their errors."""
-    values, params = [bottom.value for bottom in bottoms], bench.params(layer)
-    after = bench.state(layer, values)
+def state(
+    bench: Bench, layer: Layer, bottoms: Sequence[Term], before: Sequence[Term]
+) -> list[Term]:
+    """The layer's parameters as a forward pass leaves them, with their errors.
 
-    def run(inputs: Sequence[Tensor]) -> Tensors:
-        return bench.state(layer, inputs[: len(values)], inputs[len(values) :])
+    Args:
+        bench, layer, bottoms: as in ``forward``.
+        before: the parameters that the pass begins with.
+    """
+    split = len(bottoms)
+    inputs = [*bottoms, *before]
+    after = bench.state(layer, [t.value for t in bottoms], [t.value for t in before])
 
-    lengths = [_sum_length(layer, values, value) for value in after]
-    own = _variances(run, [*map(Term, values), *map(Term, params)], after, _labels(layer), lengths)
+    def run(changed: Sequence[Tensor]) -> Tensors:
+        return bench.state(layer, changed[:split], changed[split:])
+
+    lengths = [_sum_length(layer, [t.value for t in bottoms], value) for value in after]
+    own = _variances(run, inputs, after, _labels(layer), lengths, inside=bench.in_order(layer))
     return [Term(value, variance) for value, variance in zip(after, own, strict=True)]
 
 
@@ -125,8 +127,9 @@ def backward(
     ]
     # where the values decide which way a diff goes, they stay as they are
     steady = frozenset(range(split[0])) if _fact(layer, "chooses") else _labels(layer)
+    inside = None if _fact(layer, "chooses") else bench.in_order(layer)
     inputs = [*_known(layer, bottoms), *map(Term, params), *present]
-    own = _variances(run, inputs, base, steady, lengths)
+    own = _variances(run, inputs, base, steady, lengths, inside=inside)
     terms = [
         None if value is None else Term(value, variance)
         for value, variance in zip(base, own, strict=True)
@@ -146,8 +149,10 @@ def _variances(
     run: Callable[[Sequence[Tensor]], Tensors],
     inputs: Sequence[Term],
     base: Tensors,
-    steady: frozenset[int] | None,
+    steady: frozenset[int],
     lengths: Sequence[float],
+    *,
+    inside: AbstractContextManager[None] | None,
 ) -> list[Tensor | None]:
     """sigma^2 of each result: the layer's own rounding, and what the errors of its inputs bring.
 
@@ -155,21 +160,28 @@ def _variances(
         run: computes the results from the inputs' values.
         inputs: bottoms, parameters, diffs of tops.
         base: the results.
-        steady: inputs that no rounding touches; None where it touches none of them.
+        steady: inputs that no rounding touches.
         lengths: how many numbers are added for one element of each result.
+        inside: where numbers on the way to the results are rounded too, what is entered for it;
+            None where they decide a route.
     """
     values = [term.value for term in inputs]
-    responses: list[Tensor | None] = [None] * len(base)
-    if steady is not None:
-        responses = _rounding_responses(run, values, base, steady)
-    own = [
-        None if result is None else _own_variance(result, response, length)
-        for result, response, length in zip(base, responses, lengths, strict=True)
+    read = _rounding_responses(run, values, base, steady)
+    computed: list[Tensor | None] = [None] * len(base)
+    if inside is not None:
+        with inside:
+            computed = responses.to_rounding(run, values, base)
+    variances = [
+        None if result is None else _own_variance(result, one, other, length)
+        for result, one, other, length in zip(base, read, computed, lengths, strict=True)
     ]
     if all(term.variance is None for term in inputs):
-        return own
-    moves = _responses(run, values, [term.sigma for term in inputs], base, whole=False)
-    return [a if a is None or b is None else a + b**2 for a, b in zip(own, moves, strict=True)]
+        return variances
+    moves = responses.element_by_element(run, values, [term.sigma for term in inputs], base)
+    return [
+        one if one is None or move is None else one + move**2
+        for one, move in zip(variances, moves, strict=True)
+    ]
 
 
 def _is_linear(layer: Layer) -> bool:
@@ -262,13 +274,17 @@ def _gradient_length(
     return max(length, bottoms[0].numel() / count) if of_param and bottoms else length
 
 
-def _own_variance(value: Tensor, response: Tensor | None, length: float) -> Tensor:
+def _own_variance(
+    value: Tensor, read: Tensor | None, computed: Tensor | None, length: float
+) -> Tensor:
+    """sigma^2 of a result, from its responses to changes of what is read and what is computed."""
     finite = value[value.abs() < EXTREME]
     peak = finite.abs().max() if finite.numel() else value.new_zeros(())
-    sigma = UNIT * peak
-    if response is not None:
-        sigma = torch.maximum(sigma, response)
-    return sigma**2 * (OPERATIONS + length / 9)
+    sigma = (UNIT * peak).clamp(min=SMALLEST)
+    if read is not None:
+        sigma = torch.maximum(sigma, read)
+    variance = sigma**2 * (OPERATIONS + length / 9)
+    return variance if computed is None else torch.maximum(variance, computed**2)
 
 
 def _rounding_responses(
@@ -279,58 +295,7 @@ def _rounding_responses(
 ) -> list[Tensor | None]:
     """The largest response, in each result, to relative changes of 1 u of the inputs."""
     amplitudes = [
-        torch.zeros_like(value) if i in steady or _is_whole(value) else UNIT * value.abs()
+        torch.zeros_like(value) if i in steady or is_whole(value) else UNIT * value.abs()
         for i, value in enumerate(inputs)
     ]
-    return _responses(run, inputs, amplitudes, base, whole=True)
-
-
-def _is_whole(values: Tensor) -> bool:
-    """Whole numbers are labels, counts and indices: float32 holds them exactly."""
-    return bool((values == values.round()).all())
-
-
-def _responses(
-    run: Callable[[Sequence[Tensor]], Tensors],
-    inputs: Sequence[Tensor],
-    amplitudes: Sequence[Tensor],
-    base: Tensors,
-    *,
-    whole: bool,
-) -> list[Tensor | None]:
-    """How far random changes of the inputs move the results.
-
-    Args:
-        whole: one number for each result, its largest move; otherwise element by element.
-    """
-    moves: list[Tensor | None] = [None] * len(base)
-    if not any(bool(amplitude.any()) for amplitude in amplitudes):
-        return moves
-    largest = max((result.numel() for result in base if result is not None), default=0)
-    for sample in range(SAMPLES if largest < FEW_ELEMENTS else FEWER_SAMPLES):
-        changed = [
-            torch.addcmul(value, amplitude, _signs(value, 31 * sample + place))
-            for place, (value, amplitude) in enumerate(zip(inputs, amplitudes, strict=True))
-        ]
-        for index, (result, reference) in enumerate(zip(run(changed), base, strict=True)):
-            if result is None or reference is None:
-                continue
-            move = (result - reference).abs().nan_to_num(0.0, posinf=0.0)
-            move = move.max() if whole and move.numel() else move
-            known = moves[index]
-            moves[index] = move if known is None else torch.maximum(known, move)
-    return moves
-
-
-def _signs(values: Tensor, start: int) -> Tensor:
-    """Random signs in the shape of the values: one fixed pattern, from its place ``start`` on."""
-    count = values.numel()
-    repeats = -(-(count + start) // PATTERN)
-    return _pattern().repeat(repeats)[start : start + count].reshape(values.shape).to(values.dtype)
-
-
-@cache
-def _pattern() -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    signs = torch.randint(0, 2, (PATTERN,), generator=generator, dtype=torch.int8)
-    return signs.to(torch.float64).mul_(2).sub_(1)
+    return responses.largest(run, inputs, amplitudes, base)

@@ -21,7 +21,9 @@ and of the result. Blocked and pairwise sums, and fused multiply-adds, round les
 
 **Other layers.** sigma is the largest response of the blob to relative changes of 1 u of every
 number that the layer reads (bottoms, parameters, top diffs), which shows the terms that cancel; at
-least 1 u of the blob's peak; times sqrt(1 + K / 9) where the layer sums K numbers of one sign.
+least 1 u of the blob's peak; times sqrt(4 + K / 9) where the layer sums K numbers of one sign. Or
+else, where that is larger, the response to changes of 1 u of every number that the layer computes
+on the way (``parity.responses``).
 
 The bounds below are multiples of sigma.
 """
@@ -34,6 +36,10 @@ from torch import Tensor
 
 #: Unit roundoff of float32.
 UNIT = 2.0**-24
+
+#: Smallest normal number of float32. What is smaller is rounded coarsely or becomes 0, so that no
+#: result is known better than to this.
+SMALLEST = 2.0**-126
 
 #: Roundings of one element in a layer that sums no products: a few operations and a function such
 #: as exp, whose implementations are right to 1 or 2 units.
@@ -71,7 +77,7 @@ def sum_variance(total: Tensor, squares: Tensor, length: float) -> Tensor:
         length: K, at least 1.
     """
     sequential = length * (total * total / 9 + squares / 6)
-    return UNIT**2 * (sequential + (total * total + squares) / 3)
+    return UNIT**2 * (sequential + (total * total + squares) / 3) + length * SMALLEST**2
 
 
 def mean_square_limit(count: int) -> float:

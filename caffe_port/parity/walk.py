@@ -8,7 +8,7 @@ here from the blob's first writer. Where a run did not keep a blob, the port fil
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -73,38 +73,92 @@ class Walk:
     changed: frozenset[str]
     without_diff: frozenset[str]
     _sums: dict[str, list[Term]] = field(default_factory=dict)
+    _between: dict[str, list[Term]] = field(default_factory=dict)
     _users: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
     _gradients: dict[int, tuple[int, Term | None, str]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
     _unfit: dict[str, str] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for layer in self.topology.layers:
+            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
+                self._users.setdefault(id(param), []).append((layer.name, index))
+
     # forward
 
     def forward(self) -> Iterator[Result]:
         """Every blob that a layer writes, and the parameters that the pass changes."""
+        changing: dict[str, list[Term] | str] = {}
         for blob in self.topology.blobs:
             writers = self.topology.writers[blob]
             if not writers:
                 continue
+            changed = [layer for layer in writers if layer.name in self.changed]
+            changed = [layer for layer in changed if layer.tops[0] == blob]
             try:
-                terms, states = self._written(blob)
+                terms, bottoms = self._written(blob)
             except UnknownBlobError as error:
                 drawn = any(is_random(layer, self.phase) for layer in writers)
                 yield Result("data", blob, None, str(error), drawn)
+                changing.update((layer.name, str(error)) for layer in changed)
                 continue
             self._check_size(blob, terms[-1].value)
             yield Result("data", blob, terms[-1])
-            for layer, params in states:
-                for index, term in enumerate(params):
-                    yield Result("after", (layer, index), term)
+            for layer in changed:
+                if self._shares(layer):
+                    changing[layer.name] = bottoms[layer.name]
+                else:
+                    yield from self._states(layer, bottoms[layer.name])
             if blob not in self.values.data:
                 self._fill(blob, terms[-1])
+        yield from self._shared_states(changing)
 
-    def _written(self, blob: str) -> tuple[list[Term], list[tuple[str, list[Term]]]]:
-        """The blob after each of its writers; for a fed blob it begins with what was fed."""
+    def _shares(self, layer: Layer) -> bool:
+        own = self.calculator.bench.net.layer_params(layer.name)
+        return any(len(self._users[id(param)]) > 1 for param in own)
+
+    def _states(self, layer: Layer, bottoms: list[Term]) -> Iterator[Result]:
+        for index, term in enumerate(self._state(layer, bottoms, {})):
+            yield Result("after", (layer.name, index), term)
+
+    def _state(self, layer: Layer, bottoms: list[Term], left: Mapping[int, Term]) -> list[Term]:
+        """The parameters after the layer, from what layers that share them have left."""
+        own = self.calculator.bench.net.layer_params(layer.name)
+        before = [left.get(id(param), Term(param.detach())) for param in own]
+        return self.calculator.state(layer, bottoms, before)
+
+    def _shared_states(self, changing: Mapping[str, list[Term] | str]) -> Iterator[Result]:
+        """Of layers that share parameters: each adds to what the one before it has left.
+
+        Args:
+            changing: layer -> its bottoms, or why they are not known.
+        """
+        left: dict[int, Term] = {}
+        unknown: dict[int, str] = {}
+        found = [layer for layer in self.topology.layers if layer.name in changing]
+        for layer in found:
+            own = self.calculator.bench.net.layer_params(layer.name)
+            bottoms = changing[layer.name]
+            reason = next((unknown[id(p)] for p in own if id(p) in unknown), "")
+            if isinstance(bottoms, str) or reason:
+                unknown.update((id(p), reason or str(bottoms)) for p in own)
+                continue
+            after = self._state(layer, bottoms, left)
+            left.update(zip(map(id, own), after, strict=True))
+        for layer in found:
+            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
+                reason = unknown.get(id(param), "")
+                term = None if reason else left[id(param)]
+                yield Result("after", (layer.name, index), term, reason)
+
+    def _written(self, blob: str) -> tuple[list[Term], dict[str, list[Term]]]:
+        """The blob after each of its writers, and what each of these was given.
+
+        For a fed blob it begins with what was fed.
+        """
         terms: list[Term] = []
-        states: list[tuple[str, list[Term]]] = []
+        given: dict[str, list[Term]] = {}
         writers = self.topology.writers[blob]
         if blob in writers[0].bottoms:
             terms.append(Term(self._tensor(self.inputs[blob])))
@@ -113,9 +167,8 @@ class Walk:
                 raise UnknownBlobError(f"layer '{layer.name}' draws random numbers")
             bottoms = [terms[-1] if b == blob else self.seen(b) for b in layer.bottoms]
             terms.append(self.calculator.forward(layer, bottoms)[layer.tops.index(blob)])
-            if layer.name in self.changed and blob == layer.tops[0]:
-                states.append((layer.name, self.calculator.state(layer, bottoms)))
-        return terms, states
+            given[layer.name] = bottoms
+        return terms, given
 
     def _check_size(self, blob: str, computed: Tensor) -> None:
         """What the run has in another size cannot be given to a layer."""
@@ -158,16 +211,19 @@ class Walk:
 
     def backward(self) -> Iterator[Result]:
         """The diff of every blob, from the outputs back, and the parameters' gradients."""
-        self._find_users()
+        self._gradients = {key: (len(users), None, "") for key, users in self._users.items()}
         for layer in reversed(self.topology.layers):
-            if set(layer.tops) & set(layer.bottoms):
-                continue  # with its blob
+            in_place = [top for top in dict.fromkeys(layer.tops) if top in layer.bottoms]
             for top in dict.fromkeys(layer.tops):
-                yield from self._finish(top)
+                if top not in in_place:
+                    yield from self._finish(top)
             try:
-                self._pass_back(layer)
+                for blob in in_place:
+                    self._pass_through(layer, blob)
+                if not in_place:
+                    self._pass_back(layer)
             except UnknownBlobError as error:
-                yield from self._unknown(layer, str(error))
+                self._unknown(layer, str(error))
             yield from self._done(layer)
         for blob in self.topology.blobs:
             first = self.topology.writers[blob][:1]
@@ -192,61 +248,48 @@ class Walk:
         self._add_gradients(layer, gradients)
 
     def _finish(self, blob: str) -> Iterator[Result]:
-        """The blob's diff: the sum of its readers', passed back through in-place layers."""
+        """The diff of what the blob's first writer made: the sum of what came back."""
         terms = self._sums.pop(blob, [])
-        if blob in self.seeds:
-            terms.append(Term(self._tensor(self.seeds[blob])))
         chain = self._chain(blob)
-        total = _sum(terms)
-        try:
-            if blob in self._blocked:
-                raise UnknownBlobError(self._blocked[blob])
-            if blob in self.without_diff:
-                total = None
-            elif total is not None and chain:
-                total = self._through(blob, chain, total)
-        except UnknownBlobError as error:
+        if blob in self._blocked:
             drawn = any(is_random(layer, self.phase) for layer in chain)
-            yield Result("diff", blob, None, str(error), drawn)
-            for layer in chain:
-                yield from self._unknown(layer, str(error))
-                yield from self._done(layer)
+            yield Result("diff", blob, None, self._blocked[blob], drawn)
             return
+        if blob in self.seeds and not chain:
+            terms.append(Term(self._tensor(self.seeds[blob])))
+        total = None if blob in self.without_diff else _sum(terms)
         yield Result("diff", blob, total)
-        for layer in chain:
-            yield from self._done(layer)
         if blob not in self.values.diffs and total is not None:
             self.values.filled_diffs[blob] = total.value.float()
             if total.variance is not None:
                 self.values.diff_variance[blob] = FILLED**2 * total.variance
 
-    def _through(self, blob: str, chain: tuple[Layer, ...], diff: Term) -> Term | None:
-        terms = self._before(blob, chain)
-        seen = self.seen(blob).value
-        found: Term | None = diff
-        for place, (layer, before) in reversed(list(enumerate(zip(chain, terms, strict=True)))):
-            if found is None:
-                return None
-            decides = _decides(layer)
-            last = all(later.type == "Dropout" for later in chain[place + 1 :])
-            value = (
-                _on_side_of(before.value, seen.reshape(before.value.shape))
-                if (decides and last)
-                else before.value
-            )
-            own = Term(value, None if decides else before.variance)
-            bottoms = [own if b == blob else self.seen(b) for b in layer.bottoms]
-            diffs: list[Term | None] = [found if top == blob else None for top in layer.tops]
-            wanted = [b == blob or self._wants(layer, i) for i, b in enumerate(layer.bottoms)]
-            back, gradients = self.calculator.backward(layer, bottoms, diffs, wanted)
-            self._add_gradients(layer, gradients)
-            found = None
-            for bottom, term in zip(layer.bottoms, back, strict=True):
-                if bottom == blob:
-                    found = term
-                elif term is not None:
-                    self._sums.setdefault(bottom, []).append(term)
-        return found
+    def _pass_through(self, layer: Layer, blob: str) -> None:
+        """Passes the diff of a blob back through a layer that works in place on it."""
+        if blob in self._blocked:
+            raise UnknownBlobError(self._blocked[blob])
+        chain, terms = self._chain(blob), self._sums.pop(blob, [])
+        place = [other.name for other in chain].index(layer.name)
+        if blob in self.seeds and layer.name == chain[-1].name:
+            terms.append(Term(self._tensor(self.seeds[blob])))
+        total = _sum(terms)
+        if total is None or blob in self.without_diff:
+            return
+        if layer.name == chain[-1].name:
+            self._between[blob] = self._before(blob, chain)
+        before, decides = self._between[blob][place], _decides(layer)
+        if decides and all(later.type == "Dropout" for later in chain[place + 1 :]):
+            seen = self.seen(blob).value.reshape(before.value.shape)
+            before = replace(before, value=_on_side_of(before.value, seen))
+        own = Term(before.value, None if decides else before.variance)
+        bottoms = [own if b == blob else self.seen(b) for b in layer.bottoms]
+        diffs = [total if top == blob else self._known_diff(top) for top in layer.tops]
+        wanted = [b == blob or self._wants(layer, i) for i, b in enumerate(layer.bottoms)]
+        back, gradients = self.calculator.backward(layer, bottoms, diffs, wanted)
+        self._add_gradients(layer, gradients)
+        for bottom, term in zip(layer.bottoms, back, strict=True):
+            if term is not None:
+                self._sums.setdefault(bottom, []).append(term)
 
     def _before(self, blob: str, chain: tuple[Layer, ...]) -> list[Term]:
         """The blob before each layer of the chain."""
@@ -284,12 +327,6 @@ class Walk:
 
     # parameters
 
-    def _find_users(self) -> None:
-        for layer in self.topology.layers:
-            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
-                self._users.setdefault(id(param), []).append((layer.name, index))
-        self._gradients = {key: (len(users), None, "") for key, users in self._users.items()}
-
     def _add_gradients(self, layer: Layer, gradients: list[Term | None]) -> None:
         own = self.calculator.bench.net.layer_params(layer.name)
         for param, term in zip(own, gradients, strict=True):
@@ -297,13 +334,12 @@ class Walk:
             total = _sum([t for t in (known, term) if t is not None])
             self._gradients[id(param)] = (left, total, missing)
 
-    def _unknown(self, layer: Layer, reason: str) -> Iterator[Result]:
+    def _unknown(self, layer: Layer, reason: str) -> None:
         for bottom in layer.bottoms:
             self._blocked.setdefault(bottom, reason)
         for param in self.calculator.bench.net.layer_params(layer.name):
             left, known, _ = self._gradients[id(param)]
             self._gradients[id(param)] = (left, known, reason)
-        return iter(())
 
     def _done(self, layer: Layer) -> Iterator[Result]:
         """Gradients to which no further layer adds."""

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.layers.neurons import Dropout
+from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
 from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
@@ -302,9 +303,12 @@ class WholePass:
         shared = {} if self._modes.compile else dict(own_params(self._net._net))
         for step in self._steps:
             step.own = dict(shared.get(step.layer.name, {}))
-            if step.layer.type == "Parameter":  # its diff is its top's, which is written anew
+            layer = step.layer
+            if layer.type == "Parameter":  # its diff is its top's, which is written anew
                 for param in step.module.parameters():
                     param.grad = None
+            elif layer.bottoms and assigns_diff(layer, layer.bottom_shapes[0]):
+                step.module.get_parameter("weight").grad = None
         losses, total = self._forward()
         learned = [loss for loss in losses if loss.requires_grad]
         if self._scale is not None:

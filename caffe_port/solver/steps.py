@@ -26,14 +26,14 @@ def clip(diffs: Sequence[Tensor], limit: float) -> tuple[float, float] | None:
 
     Args:
         diffs: of all learnable parameters, summed over iter_size passes.
-        limit: clip_gradients; negative does nothing.
+        limit: clip_gradients; negative does nothing, and a norm that is NaN neither.
     Returns:
         The norm and the factor where they were scaled, else None.
     """
-    if limit < 0:
+    if limit < 0 or not diffs:
         return None
     norm = float(torch.stack([diff.flatten().dot(diff.flatten()) for diff in diffs]).sum().sqrt())
-    if norm <= limit:
+    if not norm > limit:  # NaN included
         return None
     for diff in diffs:
         diff.mul_(limit / norm)

@@ -73,3 +73,14 @@ def test_a_neighbourhood_beyond_all_channels_costs_no_more(optimized):
     found = (net.optimized() if optimized else net)(x)["y"]
     wanted = x * (1 + 4e9 / 2147483647 * x.square().sum(1, keepdim=True)).pow(-0.75)
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_the_sums_in_order_are_the_same_sums(size):
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    text = f'type: "LRN" bottom: "b0" top: "y" lrn_param {{ local_size: {size} alpha: 0.5 k: 2 }}'
+    module = layer(text, x.shape).double()
+    (wanted,) = module(x)
+    module.in_order = True
+    (found,) = module(x)
+    assert torch.allclose(found, wanted, rtol=1e-12)

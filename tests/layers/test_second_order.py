@@ -42,3 +42,28 @@ def test_of_the_softmax_loss_it_is_right():
     (wanted,) = torch.autograd.grad(plain, x, create_graph=True)
     (wanted,) = torch.autograd.grad(wanted.square().sum(), x)
     assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def elu(x):
+    return torch.nn.functional.elu(x, 0.5)
+
+
+def questions(x):
+    target = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+    return torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="sum") / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "plain"),
+    [
+        ('type: "ELU" bottom: "b0" top: "y" elu_param { alpha: 0.5 }', (), elu),
+        ('type: "SigmoidCrossEntropyLoss" bottom: "b0" bottom: "b1" top: "y"',
+         (torch.tensor([[1.0, 0, 1], [0, 1, 0]]),), questions),
+    ],
+)  # fmt: skip
+def test_it_is_right(text, more, plain):
+    x, diff = diff_of(text, torch.tensor([[-1.0, 0.5, -0.2], [2, -3, 0.1]]), *more)
+    (found,) = torch.autograd.grad(diff.square().sum(), x)
+    (first,) = torch.autograd.grad(plain(x).square().sum(), x, create_graph=True)
+    (wanted,) = torch.autograd.grad(first.square().sum(), x)
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)

@@ -69,6 +69,22 @@ def test_a_parameter_layers_top_is_its_parameter(make):
     assert np.array_equal(net.params["p"][0].diff, net.blobs["p"].diff)
 
 
+@pytest.mark.parametrize(("axis", "times"), [(0, 1), (1, 2)])
+def test_the_diff_of_a_scale_adds_up_over_passes_only_behind_other_axes(make, axis, times):
+    """As in Caffe, whose backward sets it where the scale begins at the first axis."""
+    more = f"loss_weight: 1 scale_param {{ axis: {axis} bias_term: true }}"
+    net = make(INPUT + layer("s", "Scale", "x", more=more))
+    net.blobs["x"].data[...] = np.arange(net.blobs["x"].count).reshape(net.blobs["x"].shape)
+    found = []
+    for _ in range(2):
+        net.forward()
+        net.blobs["s"].diff[...] = 1
+        net.backward()
+        found.append([blob.diff.copy() for blob in net.params["s"]])
+    assert np.array_equal(found[1][0], times * found[0][0])
+    assert np.array_equal(found[1][1], 2 * found[0][1])
+
+
 def test_backward_after_a_write_takes_the_new_values(make):
     net = make("force_backward: true " + INPUT + conv("c", "x"))
     net.forward()

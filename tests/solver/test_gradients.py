@@ -20,6 +20,13 @@ def test_clip_leaves_small_diffs_alone(limit: float) -> None:
     assert diffs[0].tolist() == [3.0, 4.0]
 
 
+def test_clip_without_parameters_or_with_a_norm_that_is_nan_does_nothing() -> None:
+    assert clip([], 1.0) is None
+    diffs = [torch.tensor([3.0, float("nan")])]
+    assert clip(diffs, 1.0) is None
+    assert diffs[0][0] == 3
+
+
 def test_decay() -> None:
     data = torch.tensor([2.0, -3.0, 0.0])
     for kind, wanted in (("L2", [2.0, -0.5, 1.0]), ("L1", [1.5, 0.5, 1.0])):

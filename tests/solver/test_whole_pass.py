@@ -59,6 +59,12 @@ layer { name: "y" type: "Eltwise" bottom: "x" bottom: "w" top: "y" }
 layer { name: "a" type: "Convolution" bottom: "y" top: "a" %s }
 layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "loss" }
 """,
+    "a scale whose diff does not add up": """
+layer { name: "s" type: "Scale" bottom: "x" top: "s" scale_param { axis: 0 bias_term: true } }
+layer { name: "u" type: "Scale" bottom: "s" top: "u" }
+layer { name: "a" type: "Convolution" bottom: "u" top: "a" %s }
+layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "loss" }
+""",
     "a loss of many numbers": """
 layer { name: "a" type: "Convolution" bottom: "x" top: "a" %s }
 layer { name: "p" type: "Power" bottom: "a" top: "p" power_param { power: 2 } loss_weight: 0.1 }

@@ -114,4 +114,5 @@ def setting_of(options: argparse.Namespace, about: dict[str, Any], catalogue: Ca
 if __name__ == "__main__":
     for _name in THREADS:  # the processes that carry out the cases share the cores
         os.environ.setdefault(_name, "1")
+    os.environ.setdefault("GLOG_minloglevel", "2")  # the port's solver writes Caffe's log
     sys.exit(main(sys.argv[1:]))

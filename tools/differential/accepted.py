@@ -15,9 +15,11 @@ from tools.differential import outcomes
 from tools.differential.outcomes import Outcome
 
 #: Layer types of Caffe that write into diffs that nothing needs: HingeLoss and Scale use a bottom's
-#: diff as working memory, the net inside of a recurrent layer computes all diffs, and the others
-#: share their top's diff with their bottom.
-SCRATCH = frozenset({"Concat", "Flatten", "HingeLoss", "LSTM", "RNN", "Reshape", "Scale", "Slice"})
+#: diff as working memory, LSTMUnit and the net inside of a recurrent layer compute all diffs, and
+#: the others share their top's diff with their bottom.
+SCRATCH = frozenset(
+    ["Concat", "Flatten", "HingeLoss", "LSTM", "LSTMUnit", "RNN", "Reshape", "Scale", "Slice"]
+)
 
 #: Layer types whose parameters Caffe shares in a way of its own.
 SHARED_OTHERWISE = frozenset({"LSTM", "Parameter", "RNN"})
@@ -81,9 +83,9 @@ def _shared_memory(outcome: Outcome, spec: NetSpec | None) -> bool:
     if not outcome.live_agrees or spec is None:
         return False
     views = {top for x in spec.layers if _shares_its_bottom(x) for top in x.tops}
+    learned = {top for x in spec.layers if x.type == "Parameter" for top in x.tops}
     written = {x.tops[0] for x in spec.layers if x.tops[:1] and x.tops[0] in x.bottoms}
-    learned = any(x.type == "Parameter" for x in spec.layers)
-    return bool(views & written) or (bool(views) and learned)
+    return bool((views | learned) & written) or bool(views and learned)
 
 
 def _overwritten(outcome: Outcome, spec: NetSpec | None) -> bool:
@@ -99,6 +101,24 @@ def _flat_recurrent(outcome: Outcome, spec: NetSpec | None) -> bool:
     states = {top for x in spec.layers if x.type in _RECURRENT for top in x.tops}
     flat = {x.bottoms[0] for x in spec.layers if x.type != "Split" and _shares_its_bottom(x)}
     return bool(states & flat)
+
+
+def _flat_single(outcome: Outcome, spec: NetSpec | None) -> bool:
+    """Flatten or Reshape reads the top of Concat or Slice of one blob."""
+    if outcome.status != outcomes.DIFFER or spec is None:
+        return False
+    single = [x for x in spec.layers if x.type in _VIEWS_OF_ONE and _shares_its_bottom(x)]
+    flat = [x for x in spec.layers if x.type in ("Flatten", "Reshape")]
+    return bool({x.tops[0] for x in single} & {x.bottoms[0] for x in flat})
+
+
+def _more_labels(outcome: Outcome, _: NetSpec | None) -> bool:
+    refused = outcome.status == outcomes.PORT_REFUSES and outcome.blamed == "HingeLoss"
+    return refused and "expected one per item" in outcome.message
+
+
+def _behind_filter(outcome: Outcome, spec: NetSpec | None) -> bool:
+    return "Filter" in outcome.types and _refused_for("shape|count")(outcome, spec)
 
 
 def _not_stopped(outcome: Outcome, spec: NetSpec | None) -> bool:
@@ -155,8 +175,9 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted(
         "shared memory",
         "The top of Flatten, Reshape and Split, and of Concat and Slice with one blob, is its "
-        "bottom's memory in Caffe: a layer in place on it changes the bottom too, for all who read "
-        "that later. The port's pycaffe does the same, its Net does not.",
+        "bottom's memory in Caffe, that of a Parameter layer its parameter's: a layer in place on "
+        "it changes the bottom or the parameter too, for all who read that later. The port's "
+        "pycaffe does the same, its Net does not.",
         _shared_memory,
     ),
     Accepted(
@@ -173,8 +194,25 @@ ACCEPTED: tuple[Accepted, ...] = (
         _flat_recurrent,
     ),
     Accepted(
+        "Flatten behind Concat or Slice of one blob",
+        "Their top shares its bottom's diff in Caffe, until Flatten or Reshape behind them gives "
+        "the top another: the bottom's diff stays 0; the port passes it on.",
+        _flat_single,
+    ),
+    Accepted(
+        "HingeLoss with several labels per item",
+        "Caffe takes the first N numbers of the labels, whatever their shape; the port refuses.",
+        _more_labels,
+    ),
+    Accepted(
+        "behind Filter",
+        "How many items Filter passes on is known when the net runs. Caffe then checks the shapes "
+        "of all layers behind it again; the port computes where it can.",
+        _behind_filter,
+    ),
+    Accepted(
         "propagate_down: false on layers with working memory",
-        "Caffe's LSTM, RNN, Scale and HingeLoss write into the diff of a bottom that "
+        "Caffe's LSTM, LSTMUnit, RNN, Scale and HingeLoss write into the diff of a bottom that "
         "`propagate_down: false` spares, and a Split in front adds it up; the port leaves it 0.",
         _not_stopped,
     ),

@@ -31,13 +31,14 @@ def form_difference(mine: Floats | None, caffe: Floats) -> str:
     return f"shape {list(mine.shape)}, Caffe {list(caffe.shape)}"
 
 
-def difference(mine: Floats | None, caffe: Floats, tolerance: float) -> str:
+def difference(mine: Floats | None, caffe: Floats, tolerance: float, floor: float = 0.0) -> str:
     """How an array differs by more than rounding and kinks can explain; '' where it does not.
 
     Args:
         mine: through the port's pycaffe; None where it has no such array.
         caffe: what it is compared with.
         tolerance: part of the peak, ``LOOSE`` or ``TIGHT``.
+        floor: what is always allowed: the numbers may be what is left of larger ones.
     """
     if mine is None or form_difference(mine, caffe):
         return form_difference(mine, caffe)
@@ -49,8 +50,8 @@ def difference(mine: Floats | None, caffe: Floats, tolerance: float) -> str:
         return "infinities at other places"
     errors = np.abs(np.where(odd, 0, a) - np.where(odd, 0, b))
     peak = float(np.abs(np.where(odd, 0, b)).max(initial=0.0))
-    far = errors > tolerance * peak + 1e-9
-    if far.sum() <= max(2, _FEW * far.size):
+    far = errors > tolerance * peak + floor + 1e-9
+    if far.sum() <= max(min(2, far.size // 4), _FEW * far.size):
         return ""
     return f"{int(far.sum())} of {far.size} values off by up to {errors.max():.3g}, peak {peak:.3g}"
 

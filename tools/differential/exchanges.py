@@ -31,6 +31,7 @@ from tools.differential.drafts import input_values, output_diffs, param_values, 
 from tools.differential.goldens import write_recording
 from tools.differential.sides import Answer, Arrays, CaffeSide, ask_port
 
+_ROUNDED = 1e-6  # of the largest number of a part: what may be left where such numbers cancel
 _PARTS = ("data", "after", "diff", "pdiff")
 
 
@@ -120,6 +121,7 @@ def _compare(exchange: Exchange, case: Case, text: str, spec: NetSpec, work: Pat
     apart = None  # what pycaffe makes otherwise than the net under autograd
     if not draws(spec):
         own = {k: v for k, v in _own_arrays(net, exchange.given, theirs).items() if k in answered}
+        own |= _own_states(net, answered)
         apart = _live_difference(mine, own, "the port's Net", TIGHT)
     live = None
     if apart is not None or draws(spec):
@@ -145,6 +147,17 @@ def _own_arrays(net: caffe_port.Net, given: Arrays, theirs: Answer) -> Arrays:
     return found
 
 
+def _own_states(net: caffe_port.Net, answered: Arrays) -> Arrays:
+    """The parameters that Caffe's pass changed, as the Net's pass has left them."""
+    found = {}
+    for key in answered:
+        part, _, place = key.partition("/")
+        if part == "after":
+            layer, _, index = place.rpartition("/")
+            found[key] = net.layer_params(layer)[int(index)].detach().numpy()
+    return found
+
+
 def comparable(spec: NetSpec, answered: Arrays) -> Arrays:
     """Leaves out diffs that no backward pass made.
 
@@ -167,7 +180,18 @@ def comparable(spec: NetSpec, answered: Arrays) -> Arrays:
     left_out |= {name.removeprefix("top") for name in answered if name.startswith("topdiff/")} - {
         f"diff/{top}" for top in in_place
     }
+    left_out |= {f"diff/{top}" for top in _stopped_in_place(spec)}
     return {name: value for name, value in answered.items() if name not in left_out}
+
+
+def _stopped_in_place(spec: NetSpec) -> set[str]:
+    """Blobs whose diff stays that of a later layer: one in place passes none back."""
+    return {
+        blob
+        for layer in spec.layers
+        for blob, wanted in zip(layer.bottoms, layer.bottom_needs_backward, strict=True)
+        if blob in layer.tops and not (wanted and layer.needs_backward)
+    }
 
 
 def built_difference(mine: Answer, theirs: Answer) -> Difference | None:
@@ -227,12 +251,22 @@ def _live_difference(
     mine: Answer, wanted: Arrays, whose: str, tolerance: float
 ) -> Difference | None:
     """What pycaffe's interface shows that is another result, not another rounding."""
+    floors = {part: _ROUNDED * _peak(wanted, part) for part in _PARTS}
     for key, values in wanted.items():
         part, _, name = key.partition("/")
-        if part in _PARTS and (flaw := difference(mine.arrays.get(key), values, tolerance)):
+        if part not in _PARTS:
+            continue
+        if flaw := difference(mine.arrays.get(key), values, tolerance, floors[part]):
             message = f"{part} '{name}' through pycaffe, compared with {whose}: {flaw}"
             return Difference("", f"live {part}", message)
     return None
+
+
+def _peak(arrays: Arrays, part: str) -> float:
+    """The largest number of all arrays of a part."""
+    found = [values for key, values in arrays.items() if key.startswith(f"{part}/")]
+    peaks = [float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) for values in found]
+    return max(peaks, default=0.0)
 
 
 def draws(spec: NetSpec) -> bool:

@@ -14,7 +14,7 @@ from tools.differential import outcomes
 from tools.differential.accepted import accepted_as
 from tools.differential.cases import Case
 from tools.differential.drafts import spec_of
-from tools.differential.exchanges import Exchange, one_pass
+from tools.differential.exchanges import Exchange, comparable, one_pass
 from tools.differential.files_case import exchange_files
 from tools.differential.old_text import as_v1
 from tools.differential.outcomes import Finding, Outcome
@@ -54,9 +54,9 @@ def judge(caffe: CaffeSide, case: Case, work: Path) -> Finding:
         exchange = Exchange(Answer("crashed", message), Answer("ok"), {})
     outcome = _outcome(case, exchange, spec)
     outcome = replace(outcome, accepted=accepted_as(outcome, spec))
-    return Finding(
-        outcome, text, exchange.given, exchange.theirs.arrays, exchange.theirs.header.get("log", "")
-    )
+    answer = comparable(spec, exchange.theirs.arrays)
+    log = exchange.theirs.header.get("log", "")
+    return Finding(outcome, text, exchange.given, answer, log)
 
 
 def _exchange(caffe: CaffeSide, case: Case, text: str, spec: NetSpec, work: Path) -> Exchange:

@@ -1,0 +1,148 @@
+"""How far a layer's results move when the numbers in it are rounded otherwise.
+
+A float64 computation is carried out again with numbers changed at random: those that the layer
+reads, or those that it computes on the way (Monte Carlo arithmetic: Parker, Monte Carlo arithmetic:
+exploiting the effects of rounding error, 1997). The latter shows what changes of the inputs do not:
+1 - y^2 behind a tanh whose y has been rounded to nearly 1, and differences of numbers that are
+equal whatever the inputs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from caffe_port.parity.tolerance import SMALLEST, UNIT
+
+#: Runs with random changes, for blobs below and above this many elements. Four miss a cancellation
+#: of two numbers at one element with probability 1/16; in a large blob two suffice.
+FEW_ELEMENTS, SAMPLES, FEWER_SAMPLES = 4096, 4, 2
+
+#: Length of the pattern of random signs, a prime: axes of blobs are not multiples of it.
+PATTERN = 65_537
+
+#: Operations of torch that round nothing.
+EXACT = frozenset({"_to_copy", "abs", "clone", "copy_", "fill_", "neg", "zero_"})
+
+Tensors: TypeAlias = "Sequence[Tensor | None]"
+Run: TypeAlias = Callable[[Sequence[Tensor]], Tensors]
+
+
+def largest(
+    run: Run, inputs: Sequence[Tensor], amplitudes: Sequence[Tensor], base: Tensors
+) -> list[Tensor | None]:
+    """The largest move of each result, one number, under random changes of the inputs.
+
+    Args:
+        run: computes the results.
+        inputs: of the computation.
+        amplitudes: by how much each number of them is changed.
+        base: the results without changes.
+    """
+    if not any(bool(amplitude.any()) for amplitude in amplitudes):
+        return [None] * len(base)
+    moves = element_by_element(run, inputs, amplitudes, base)
+    return [None if move is None else _peak(move) for move in moves]
+
+
+def element_by_element(
+    run: Run, inputs: Sequence[Tensor], amplitudes: Sequence[Tensor], base: Tensors
+) -> list[Tensor | None]:
+    """The moves of each element; arguments as in ``largest``."""
+
+    def changed(sample: int) -> Tensors:
+        return run(
+            [
+                torch.addcmul(value, amplitude, signs(value, 31 * sample + place))
+                for place, (value, amplitude) in enumerate(zip(inputs, amplitudes, strict=True))
+            ]
+        )
+
+    return _moves(changed, base)
+
+
+def to_rounding(run: Run, inputs: Sequence[Tensor], base: Tensors) -> list[Tensor | None]:
+    """The largest move of each result when every number on the way to it is changed by 1 u.
+
+    Args:
+        run, inputs, base: as in ``largest``.
+    """
+
+    def rounded(sample: int) -> Tensors:
+        with Rounded(1009 * sample):
+            return run(inputs)
+
+    return [None if move is None else _peak(move) for move in _moves(rounded, base)]
+
+
+def _moves(run: Callable[[int], Tensors], base: Tensors) -> list[Tensor | None]:
+    """The largest moves of each element over some runs, which ``run`` carries out by number."""
+    moves: list[Tensor | None] = [None] * len(base)
+    most = max((result.numel() for result in base if result is not None), default=0)
+    for sample in range(SAMPLES if most < FEW_ELEMENTS else FEWER_SAMPLES):
+        for index, (result, reference) in enumerate(zip(run(sample), base, strict=True)):
+            if result is None or reference is None:
+                continue
+            move = (result - reference).abs().nan_to_num(0.0, posinf=0.0)
+            known = moves[index]
+            moves[index] = move if known is None else torch.maximum(known, move)
+    return moves
+
+
+def _peak(move: Tensor) -> Tensor:
+    return move.max() if move.numel() else move
+
+
+class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered, every float64 number that torch computes is changed by 1 u.
+
+    One that float32 cannot hold, but as a number near 0 or as 0, becomes 0 or twice itself. A
+    tensor of whole numbers, which float32 holds exactly, stays as it is.
+
+    Args:
+        start: where in the pattern of random signs to begin.
+    """
+
+    def __init__(self, start: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._start = start
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in EXACT:
+            return results
+        made = results if isinstance(results, (list, tuple)) else (results,)
+        for value, returned in zip(made, func._schema.returns, strict=False):
+            # a view of another tensor is nothing new
+            new = returned.alias_info is None or returned.alias_info.is_write
+            if new and isinstance(value, Tensor) and value.dtype == torch.float64:
+                self._start += 1
+                if not is_whole(value):
+                    amount = torch.where(value.abs() < SMALLEST, 1.0, UNIT)
+                    value.addcmul_(value, amount.mul_(signs(value, self._start)))
+        return results
+
+
+def is_whole(values: Tensor) -> bool:
+    """Whole numbers are labels, counts and indices: float32 holds them exactly."""
+    return bool((values == values.round()).all())
+
+
+def signs(values: Tensor, start: int) -> Tensor:
+    """Random signs in the shape of the values: one fixed pattern, from its place ``start`` on."""
+    count = values.numel()
+    start %= PATTERN
+    repeats = -(-(count + start) // PATTERN)
+    return _pattern().repeat(repeats)[start : start + count].reshape(values.shape).to(values.dtype)
+
+
+@cache
+def _pattern() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(0, 2, (PATTERN,), generator=generator, dtype=torch.int8)
+    return drawn.to(torch.float64).mul_(2).sub_(1)

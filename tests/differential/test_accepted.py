@@ -1,0 +1,87 @@
+"""Known differences are recognized by what the net is made of, and nothing beside them is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.spec.making import layer
+from tools.differential import outcomes
+from tools.differential.accepted import accepted_as
+from tools.differential.comparing import LOOSE, difference
+from tools.differential.drafts import spec_of
+from tools.differential.exchanges import comparable
+from tools.differential.outcomes import Outcome
+
+X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+P = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } }\n'
+FILTER = layer("f", "Filter", "x s", "f")
+SELECTOR = 'layer { name: "s" type: "Input" top: "s" input_param { shape { dim: 2 } } }\n'
+IP = "inner_product_param { num_output: 3 }"
+
+
+def found(text: str, status: str, message: str = "", blamed: str = "", live: bool = False) -> str:
+    spec = spec_of(text, "TEST")
+    types = tuple(x.type for x in spec.layers)
+    outcome = Outcome(0, "net", types[-1], status, types, message=message, blamed=blamed,
+                      live_agrees=live)  # fmt: skip
+    return accepted_as(outcome, spec)
+
+
+def test_a_parameter_that_is_written_in_place() -> None:
+    over, beside = layer("e", "Exp", "p", "p"), layer("e", "Exp", "p", "e")
+    assert found(P + over, outcomes.DIFFER, live=True) == "shared memory"
+    assert not found(P + over, outcomes.DIFFER)
+    assert not found(P + beside, outcomes.DIFFER, live=True)
+
+
+def test_flatten_behind_a_slice_of_one_blob() -> None:
+    flat = layer("r", "Flatten", "c", "r")
+    one = layer("c", "Slice", "x", "c")
+    two = layer("c", "Slice", "x", "c d", more="slice_param { axis: 1 slice_point: 1 }")
+    name = "Flatten behind Concat or Slice of one blob"
+    assert found(X + one + flat, outcomes.DIFFER) == name
+    assert not found(X + two + flat, outcomes.DIFFER)
+
+
+def test_what_caffe_checks_behind_filter() -> None:
+    message = "Check failed: bottom[0]->shape() == bottom[bottom_id]->shape() shape mismatch"
+    net = X + SELECTOR + FILTER + layer("i", "InnerProduct", "f", "i", more=IP)
+    assert found(net, outcomes.CAFFE_REFUSES, message) == "behind Filter"
+    assert not found(net, outcomes.CAFFE_REFUSES, "Check failed: data_")
+    without = X + layer("i", "InnerProduct", "x", "i", more=IP)
+    assert not found(without, outcomes.CAFFE_REFUSES, message)
+
+
+@pytest.mark.parametrize(("type", "name"), [("HingeLoss", "HingeLoss with several labels per item"),
+                                            ("MultinomialLogisticLoss", "")])  # fmt: skip
+def test_labels_that_the_port_alone_refuses(type: str, name: str) -> None:
+    message = "labels of shape (1, 2) for scores of shape (1,); expected one per item"
+    outcome = Outcome(0, "layer", type, outcomes.PORT_REFUSES, (type,), blamed=type,
+                      message=message)  # fmt: skip
+    assert accepted_as(outcome, None) == name
+
+
+def test_a_diff_that_a_layer_in_place_does_not_pass_on_is_not_compared() -> None:
+    first = layer("i", "InnerProduct", "x", "i", more=IP)
+    stops = layer("r", "ReLU", "i", "i", more="propagate_down: false")
+    passes = layer("r", "ReLU", "i", "i")
+    last = layer("j", "InnerProduct", "i", "j", more=IP + " loss_weight: 1")
+    answered = {"diff/i": np.ones((2, 3), np.float32)}
+    assert not comparable(spec_of(X + first + stops + last, "TEST"), answered)
+    assert comparable(spec_of(X + first + passes + last, "TEST"), answered)
+
+
+def test_few_values_may_all_be_wrong() -> None:
+    """A kink may be met from the other side in one of eight values, not in one of one."""
+    for size, places, good in ((1, 1, False), (3, 1, False), (8, 2, True), (8, 3, False)):
+        values, wrong = np.ones(size), np.ones(size)
+        wrong[:places] = 2
+        assert (difference(wrong, values, LOOSE) == "") is good
+
+
+def test_what_is_left_of_larger_numbers_may_be_off() -> None:
+    left, other = np.full(4, 3e-9), np.full(4, -2e-7)
+    assert difference(left, other, LOOSE)
+    assert not difference(left, other, LOOSE, floor=1e-6)
+    assert difference(left, other * 10, LOOSE, floor=1e-6)
