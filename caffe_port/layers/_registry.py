@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import LayerError, UnsupportedLayerError
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import BUILTIN, Shape
@@ -44,6 +45,9 @@ class Layer(nn.Module):
     Class attributes:
         fills_itself: its parameters have their first values already; no filler is run.
         writes_bottoms: it may write into its bottoms, which a built-in layer never does.
+    Attributes:
+        random: what ``forward`` draws from, where that is Caffe's generator: set in ``__init__`` to
+            ``caffe_port.data.rng.current()``. A pass that is recomputed draws the same again.
     Examples:
         >>> import caffe_port as cp
         >>> @cp.register_layer("SumOverChannels")
@@ -54,6 +58,7 @@ class Layer(nn.Module):
 
     fills_itself: ClassVar[bool] = False
     writes_bottoms: ClassVar[bool] = False
+    random: CaffeRandom | None = None
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()

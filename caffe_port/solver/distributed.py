@@ -18,7 +18,6 @@ from caffe_port.layers.neurons import Dropout
 from caffe_port.layers.normalization import BatchNorm, channel_mean
 from caffe_port.net import Net
 from caffe_port.ranks import BatchRanks
-from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.solver.steps import Step
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.losses import SoftmaxWithLoss
@@ -170,7 +169,7 @@ def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]) 
     if isinstance(op, SoftmaxWithLoss) and all(parts):
         if op.normalization != "WEIGHTS" and op.axis % len(layer.bottom_shapes[0]):
             return SoftmaxLossStep(net, layer, ranks)
-    elif is_itemwise(module, tuple(parts), ranks.count):
+    elif all(parts) and layer.is_itemwise(ranks.count):
         if isinstance(module, Dropout):
             module.part = (ranks.rank, ranks.count)
         if isinstance(module, BatchNorm) and isinstance(op, BatchNormOptions):

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.layers.neurons import Dropout
 from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
 from caffe_port.solver.modes import LossScale, Modes
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 _Context = contextlib.AbstractContextManager[None]
 _Function = Callable[..., tuple[Tensor, ...]]
-# draw or compute outside of torch
-_NOT_COMPILED = frozenset({"DenseCRF", "DomainTransform", "AdaptiveBiasChannel", "MatRead"})
 
 
 class Segment:
@@ -93,8 +90,7 @@ class Segment:
 
     def _randoms(self) -> list[CaffeRandom]:
         modules = [step.module for step in self.steps]
-        found = [m.random for m in modules if isinstance(m, Dropout) and m.random is not None]
-        return list({id(random): random for random in found}.values())
+        return list({id(m.random): m.random for m in modules if m.random is not None}.values())
 
     @contextlib.contextmanager
     def _again(self, states: list[tuple[CaffeRandom, object]]) -> Iterator[None]:
@@ -153,8 +149,8 @@ def _is_plain(step: Step) -> bool:
 
 
 def _can_be_compiled(step: Step) -> bool:
-    drawn = isinstance(step.module, Dropout) and step.module.random is not None
-    return _is_plain(step) and not drawn and step.layer.type not in _NOT_COMPILED
+    drawn = step.module.random is not None
+    return _is_plain(step) and not drawn and not step.layer.op.outside_torch
 
 
 def _parts(row: Sequence[Step]) -> list[Sequence[Step]]:

@@ -11,55 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
-from typing import TypeAlias
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops import Op, Shape
-from caffe_port.spec.ops._base import expect
-from caffe_port.spec.ops.filters import Windowed
-from caffe_port.spec.ops.pooling import Pooling
+from caffe_port.spec.ops._base import IDENTITY, AxisMap, expect
 from caffe_port.spec.ops.resampling import Crop
 
-AxisMap: TypeAlias = tuple[Fraction, Fraction]
-_IDENTITY: AxisMap = (Fraction(1), Fraction(0))
 _SPATIAL = (0, 1)
-# layers whose tops lie over their bottoms, place by place
-_KEEP_PLACES = {
-    "AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Concat", "Dropout", "Eltwise", "ELU", "Exp",
-    "Log", "LRN", "MVN", "Normalize", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "Slice",
-    "Softmax", "Split", "Swish", "TanH", "Threshold",
-}  # fmt: skip
-
-
-def axis_map(op: Op, bottom: Shape, i: int) -> AxisMap | None:
-    """The map of a layer that moves or scales places, along spatial axis i (0 height, 1 width).
-
-    Args:
-        op: its options.
-        bottom: (N, C, H, W), the shape of its first bottom.
-        i: 0 or 1.
-    Returns:
-        None for any other layer.
-    """
-    if isinstance(op, Windowed):
-        window = op.window(bottom)
-        middle = Fraction(window.extent(i) - 1, 2) - window.pad[i]
-        if op.type == "Deconvolution":
-            return Fraction(1, window.stride[i]), -middle / window.stride[i]
-        return Fraction(window.stride[i]), middle
-    if isinstance(op, Pooling):
-        return Fraction(op.stride[i]), Fraction(op.window(bottom)[i] - 1, 2) - op.pad[i]
-    if isinstance(op, Crop):
-        return Fraction(1), Fraction(op.ranges(bottom, (0,) * len(bottom))[2 + i][0])
-    return None
-
-
-def _moves(op: Op, bottom: Shape) -> bool:
-    """Whether a layer moves or scales places in height and width."""
-    if isinstance(op, Windowed):
-        return op.channel_axis(bottom) == 1  # behind another axis only the width is spatial
-    return isinstance(op, (Pooling, Crop))
 
 
 class Alignment:
@@ -109,12 +67,11 @@ class Alignment:
         if not bottoms:
             return
         name, shape = bottoms[0]
-        if len(shape) == 4 and _moves(op, shape):
-            steps = tuple(axis_map(op, shape, i) or _IDENTITY for i in _SPATIAL)
-        elif op.type in _KEEP_PLACES:
-            steps = (_IDENTITY,) * len(_SPATIAL)
-        else:
-            steps = ()
+        steps: tuple[AxisMap, ...] = ()
+        if len(shape) == 4 or op.keeps_places:
+            maps = [op.axis_map(shape, i) for i in _SPATIAL]
+            known = tuple(step for step in maps if step is not None)
+            steps = known if len(known) == len(maps) else ()
         for top in tops:
             self._below.setdefault(top, (name, steps))  # in place: the first writer counts
 
@@ -151,7 +108,7 @@ class Alignment:
 
     def _map_to(self, meeting: str, blob: str, i: int) -> AxisMap:
         """The map from a blob to one that it is made of."""
-        scale, shift = _IDENTITY
+        scale, shift = IDENTITY
         while blob != meeting:
             below, steps = self._below[blob]
             expect(

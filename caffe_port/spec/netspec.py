@@ -100,6 +100,23 @@ class LayerSpec:
         """Multiply-adds of one forward pass at the net's own input shapes."""
         return self.op.multiply_adds(self.bottom_shapes, self.top_shapes)
 
+    def is_itemwise(self, count: int) -> bool:
+        """Whether the layer computes ``count`` equal parts of a batch as it computes the whole."""
+        bottoms = [_part(shape, count) for shape in self.bottom_shapes]
+        tops = [_part(shape, count) for shape in self.top_shapes]
+        if None in (*bottoms, *tops) or not bottoms or not self.op.is_itemwise(self.bottom_shapes):
+            return False
+        try:
+            found = self.op.top_shapes([shape for shape in bottoms if shape is not None])
+        except ValueError:
+            return False
+        return [tuple(shape) for shape in found][: len(tops)] == tops
+
+
+def _part(shape: Shape, count: int) -> Shape | None:
+    """The shape of one of ``count`` parts; None where there is none."""
+    return (shape[0] // count, *shape[1:]) if shape and shape[0] % count == 0 else None
+
 
 @dataclass(frozen=True)
 class NetSpec:

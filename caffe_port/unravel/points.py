@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from caffe_port.spec import LayerSpec, NetSpec
-from caffe_port.spec.coordinates import axis_map
 from caffe_port.spec.ops.resampling import Interp
 from caffe_port.unravel.rules.shapes import coordinates
 
@@ -124,7 +123,7 @@ def _axis(
     layer: LayerSpec, bottom: tuple[int, ...], top: tuple[int, ...], i: int
 ) -> tuple[float, float]:
     op = layer.op
-    if (found := axis_map(op, bottom, i)) is not None:
+    if (found := op.axis_map(bottom, i)) is not None:
         return float(found[0]), float(found[1])
     if isinstance(op, Interp):
         cropped = bottom[2 + i] + op.pad_beg + op.pad_end

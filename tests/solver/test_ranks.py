@@ -17,7 +17,6 @@ from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.ranks import BatchRanks, RankError, is_one_of_several, training_ranks
 from caffe_port.solver import distributed
-from caffe_port.solver.itemwise import is_itemwise
 from caffe_port.weights import read_weights
 from tests import preloaded
 from tests.goldens_dir import SHAPES
@@ -253,9 +252,7 @@ def test_which_layers_get_the_whole_batch(tmp_path: Path) -> None:
 def test_layers_that_take_items_one_by_one(
     text: str, shapes: list[tuple[int, ...]], expected: bool
 ) -> None:
-    module = layer(text, *shapes)
-    assert is_itemwise(module, (True,) * len(shapes), 2) is expected
-    assert not is_itemwise(module, (False,) * len(shapes), 2)
+    assert layer(text, *shapes).spec.is_itemwise(2) is expected
 
 
 def test_one_process_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

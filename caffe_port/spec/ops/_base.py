@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from fractions import Fraction
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from caffe_port.proto import caffe_pb2
 
 Shape = tuple[int, ...]
+# (scale, shift) along one axis: place in the bottom = scale * place in the top + shift
+AxisMap: TypeAlias = tuple[Fraction, Fraction]
+IDENTITY: AxisMap = (Fraction(1), Fraction(0))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,13 @@ class Op:
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
         kink_at_zero: elementwise, keeps the sign, and its slope changes at 0.
         chooses: the diffs go where a comparison of the bottoms' values sends them.
+        itemwise: each item of a batch is computed by itself, and nothing is drawn at random, so
+            that processes may share a batch; see ``is_itemwise``.
+        keeps_places: height and width of the tops are those of the first bottom, place by place;
+            see ``axis_map``.
+        keeps_index: each value of the first bottom is the origin of the value at the same flat
+            index of the first top; points are traced through such a layer without a rule.
+        outside_torch: draws or computes outside of torch, so that torch.compile leaves it out.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
 
@@ -98,6 +109,10 @@ class Op:
     discrete: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
     kink_at_zero: ClassVar[bool] = False
+    itemwise: ClassVar[bool] = False
+    keeps_places: ClassVar[bool] = False
+    keeps_index: ClassVar[bool] = False
+    outside_torch: ClassVar[bool] = False
 
     @classmethod
     def has_backward(cls) -> bool:
@@ -138,6 +153,21 @@ class Op:
         """Parameters that Caffe fills again, in order, and throws that away; it takes draws."""
         return []
 
+    def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
+        """Whether these options treat each item of a batch by itself."""
+        return self.itemwise
+
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap | None:
+        """How places in a top relate to places in the first bottom, for the centres of windows.
+
+        Args:
+            bottom: (N, C, H, W), the shape of the first bottom.
+            i: 0 for height, 1 for width.
+        Returns:
+            Scale and shift; None where places do not correspond.
+        """
+        return IDENTITY if self.keeps_places else None
+
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-adds of one forward pass."""
         return 0
@@ -150,6 +180,11 @@ class Op:
         if self.auto_top and bottoms:
             return math.prod(bottoms[1] if len(bottoms) > 1 else bottoms[0])
         return 1
+
+
+def off_first_axis(op: Any, bottoms: Sequence[Shape]) -> bool:
+    """``is_itemwise`` of ops that work along one axis: it is not the one of the items."""
+    return op.axis is None or bool(op.axis % max(len(bottoms[0]), 1))
 
 
 def above_zero(scale: float, shift: float) -> Values:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, register_op
+from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, off_first_axis, register_op
 
 
 @register_op
@@ -25,6 +25,8 @@ class Eltwise(Op):
     """
 
     type = "Eltwise"
+    itemwise = True
+    keeps_places = True
     chooses = True
     bottoms = (2, None)
 
@@ -65,6 +67,7 @@ class Reduction(Op):
     """
 
     type = "Reduction"
+    is_itemwise = off_first_axis
 
     operation: str
     axis: int
@@ -89,6 +92,7 @@ class SpatialProduct(Op):
     """Options of SpatialProduct: none. Source: DeepLab v2 spatial_product_layer.cpp."""
 
     type = "SpatialProduct"
+    itemwise = True
     bottoms = (2, 2)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -25,6 +25,8 @@ class DenseCRF(Op):
     """
 
     type = "DenseCRF"
+    itemwise = True
+    outside_torch = True
     option_ranges = {
         "max_iter": (0, 3),
         "pos_xy_std": (1, 20),
@@ -91,6 +93,8 @@ class DomainTransform(Op):
     """
 
     type = "DomainTransform"
+    itemwise = True
+    outside_torch = True
     bottoms = (3, 3)
     fixed_bottoms = frozenset({2})
 

@@ -92,6 +92,7 @@ class MatRead(Op):
     """
 
     type = "MatRead"
+    outside_torch = True
     bottoms = (0, 0)
     tops = (1, None)
     kind = "source"

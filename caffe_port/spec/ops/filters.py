@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import ConvolutionParameter, FillerParameter, LayerParameter
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    AxisMap,
+    Op,
+    ParamShape,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 # What Convolution, Deconvolution and Im2col have in common: windows over any number of axes.
 #
@@ -61,9 +72,17 @@ class Windowed(Op):
         axis: the channel axis; those after it are spatial, those before it are looped over.
     """
 
+    is_itemwise = off_first_axis
+
     given: Window
     planar: bool
     axis: int
+
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap | None:
+        if self.channel_axis(bottom) != 1:
+            return None  # behind another axis only the width is spatial
+        window = self.window(bottom)
+        return Fraction(window.stride[i]), Fraction(window.extent(i) - 1, 2) - window.pad[i]
 
     def channel_axis(self, bottom: Shape) -> int:
         """The channel axis of this bottom."""
@@ -220,6 +239,10 @@ class Deconvolution(Filtered):
         )
         return out
 
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap | None:
+        transposed = super().axis_map(bottom, i)
+        return transposed and (1 / transposed[0], -transposed[1] / transposed[0])
+
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         channels = bottoms[0][self.channel_axis(bottoms[0])]
         return self._param_shapes(channels, self.num_output, bottoms[0])
@@ -261,6 +284,7 @@ class InnerProduct(Op):
     """
 
     type = "InnerProduct"
+    is_itemwise = off_first_axis
     sums_products = True
 
     num_output: int
@@ -302,6 +326,7 @@ class Embed(Op):
     """
 
     type = "Embed"
+    itemwise = True
     fixed_bottoms = frozenset({0})
 
     num_output: int

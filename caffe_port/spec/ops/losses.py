@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 
 def normalization(loss: caffe_pb2.LossParameter, default: str) -> str:
@@ -81,6 +89,9 @@ class Softmax(Op):
     """Softmax over one axis. Source: BVLC/caffe softmax_layer.cpp."""
 
     type = "Softmax"
+    is_itemwise = off_first_axis
+    keeps_index = True
+    keeps_places = True
     in_place = True
 
     axis: int

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 from caffe_port.spec.ops.losses import class_indices, label_map, one_label_per_position
 
 
@@ -69,6 +77,7 @@ class ArgMax(Op):
     """
 
     type = "ArgMax"
+    is_itemwise = off_first_axis
     discrete = True
     fixed_bottoms = frozenset({0})
 
@@ -141,6 +150,7 @@ class Silence(Op):
     """Options of Silence: none. Source: BVLC/caffe silence_layer.cpp."""
 
     type = "Silence"
+    itemwise = True
     bottoms = (1, None)
     tops = (0, 0)
 

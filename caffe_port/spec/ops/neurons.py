@@ -12,13 +12,22 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, above_zero, expect, register_op
 
 
+@dataclass(frozen=True)
+class Neuron(Op):
+    """A type whose top has one element for each element of its bottom, at the same place."""
+
+    in_place = True
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
+
+
 @register_op
 @dataclass(frozen=True)
-class ReLU(Op):
+class ReLU(Neuron):
     """ReLU, plain and leaky. Source: BVLC/caffe relu_layer.cpp."""
 
     type = "ReLU"
-    in_place = True
     kink_at_zero = True
 
     negative_slope: float
@@ -30,7 +39,7 @@ class ReLU(Op):
 
 @register_op
 @dataclass(frozen=True)
-class PReLU(Op):
+class PReLU(Neuron):
     """PReLU: ReLU with learned slopes for negative values.
 
     Source: BVLC/caffe prelu_layer.cpp, LayerSetUp.
@@ -41,7 +50,6 @@ class PReLU(Op):
     """
 
     type = "PReLU"
-    in_place = True
     kink_at_zero = True
 
     channel_shared: bool
@@ -64,7 +72,7 @@ class PReLU(Op):
 
 @register_op
 @dataclass(frozen=True)
-class ELU(Op):
+class ELU(Neuron):
     """ELU: exponential linear unit. Source: BVLC/caffe elu_layer.cpp.
 
     Attributes:
@@ -72,7 +80,6 @@ class ELU(Op):
     """
 
     type = "ELU"
-    in_place = True
     kink_at_zero = True
 
     alpha: float
@@ -84,7 +91,7 @@ class ELU(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Swish(Op):
+class Swish(Neuron):
     """Swish: x / (1 + exp(-beta x)). Source: BVLC/caffe swish_layer.cpp.
 
     Attributes:
@@ -92,7 +99,6 @@ class Swish(Op):
     """
 
     type = "Swish"
-    in_place = True
 
     beta: float
 
@@ -103,37 +109,35 @@ class Swish(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Sigmoid(Op):
+class Sigmoid(Neuron):
     """Sigmoid has no options. Source: BVLC/caffe sigmoid_layer.cpp."""
 
     type = "Sigmoid"
-    in_place = True
 
 
 @register_op
 @dataclass(frozen=True)
-class TanH(Op):
+class TanH(Neuron):
     """TanH has no options. Source: BVLC/caffe tanh_layer.cpp."""
 
     type = "TanH"
-    in_place = True
 
 
 @register_op
 @dataclass(frozen=True)
-class BNLL(Op):
+class BNLL(Neuron):
     """BNLL has no options. Source: BVLC/caffe bnll_layer.cpp."""
 
     type = "BNLL"
-    in_place = True
 
 
 @register_op
 @dataclass(frozen=True)
-class AbsVal(Op):
+class AbsVal(Neuron):
     """AbsVal has no options. Source: BVLC/caffe absval_layer.cpp, LayerSetUp."""
 
     type = "AbsVal"
+    in_place = False
     chooses = True
 
     @classmethod
@@ -144,7 +148,7 @@ class AbsVal(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Power(Op):
+class Power(Neuron):
     """Power: (shift + scale x) ^ power. Source: BVLC/caffe power_layer.cpp.
 
     Attributes:
@@ -152,7 +156,6 @@ class Power(Op):
     """
 
     type = "Power"
-    in_place = True
     option_ranges = {"power": (-2, 3)}
 
     power: float
@@ -170,7 +173,7 @@ class Power(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Exp(Op):
+class Exp(Neuron):
     """Exp: base ^ (shift + scale x). Source: BVLC/caffe exp_layer.cpp, LayerSetUp.
 
     Attributes:
@@ -179,7 +182,6 @@ class Exp(Op):
     """
 
     type = "Exp"
-    in_place = True
     option_ranges = {"base": (0.2, 3), "scale": (-1, 1), "shift": (-1, 1)}
 
     inner: float
@@ -204,7 +206,7 @@ def read_log_base(base: float) -> float:
 
 @register_op
 @dataclass(frozen=True)
-class Log(Op):
+class Log(Neuron):
     """Log: logarithm of shift + scale x. Source: BVLC/caffe log_layer.cpp, LayerSetUp.
 
     Attributes:
@@ -213,7 +215,6 @@ class Log(Op):
     """
 
     type = "Log"
-    in_place = True
     option_ranges = {"base": (1.5, 10)}
 
     log_base: float
@@ -232,7 +233,7 @@ class Log(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Clip(Op):
+class Clip(Neuron):
     """Clip: values limited to a range. Source: BVLC/caffe clip_layer.cpp.
 
     Attributes:
@@ -240,7 +241,6 @@ class Clip(Op):
     """
 
     type = "Clip"
-    in_place = True
     chooses = True
 
     low: float
@@ -255,7 +255,7 @@ class Clip(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Threshold(Op):
+class Threshold(Neuron):
     """Threshold: 1 above a value, else 0. Source: BVLC/caffe threshold_layer.cpp.
 
     Attributes:
@@ -263,7 +263,6 @@ class Threshold(Op):
     """
 
     type = "Threshold"
-    in_place = True
     discrete = True
     fixed_bottoms = frozenset({0})
 
@@ -276,7 +275,7 @@ class Threshold(Op):
 
 @register_op
 @dataclass(frozen=True)
-class Dropout(Op):
+class Dropout(Neuron):
     """Dropout.
 
     Attributes:
@@ -292,7 +291,6 @@ class Dropout(Op):
 
     type = "Dropout"
     remark = "Also Bayesian SegNet's sample_weights_test and Faster R-CNN's scale_train."
-    in_place = True
 
     ratio: float
     in_test: bool = False

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    ParamShape,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 # What Scale and Bias have in common: a blob laid over some axes of the first bottom.
 #
@@ -25,6 +34,8 @@ class Overlaid(Op):
     """
 
     bottoms = (1, 2)
+    keeps_index = True
+    keeps_places = True
 
     axis: int
     num_axes: int
@@ -51,6 +62,9 @@ class Overlaid(Op):
         )
         return blob + (1,) * (len(bottom) - start - len(blob))
 
+    def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
+        return len(bottoms) == 1 and off_first_axis(self, bottoms)
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.spread(bottoms[0], bottoms[1] if len(bottoms) > 1 else self.covered(bottoms[0]))
         return [bottoms[0]]
@@ -74,6 +88,9 @@ class BatchNorm(Op):
     """
 
     type = "BatchNorm"
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
     in_place = True
     option_ranges = {"eps": (1e-05, 0.1), "moving_average_fraction": (0, 1)}
     frozen_params = True
@@ -124,6 +141,7 @@ class BN(Op):
     """
 
     type = "BN"
+    keeps_index = True
     tops = (1, 3)
 
     learn: bool
@@ -232,6 +250,9 @@ class MVN(Op):
     """
 
     type = "MVN"
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
     option_ranges = {"eps": (1e-09, 0.1)}
 
     normalize_variance: bool
@@ -266,6 +287,9 @@ class Normalize(Op):
     """
 
     type = "Normalize"
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
     option_ranges = {"eps": (1e-10, 0.1)}
 
     across_spatial: bool

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import PoolingParameter
-from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import AxisMap, Op, Shape, expect, register_op
 
 
 @register_op
@@ -25,6 +26,7 @@ class Pooling(Op):
     """
 
     type = "Pooling"
+    itemwise = True
     chooses = True
     remark = (
         "STOCHASTIC is refused (Caffe has it on GPUs only). A last window wholly outside of the "
@@ -71,6 +73,9 @@ class Pooling(Op):
         kernel = self.window(shape)
         sizes = [self._output_size(shape[2 + i], kernel[i], i) for i in (0, 1)]
         return [(shape[0], shape[1], *sizes)] * 2
+
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap:
+        return Fraction(self.stride[i]), Fraction(self.window(bottom)[i] - 1, 2) - self.pad[i]
 
     def _output_size(self, size: int, kernel: int, i: int) -> int:
         stride, pad = self.stride[i], self.pad[i]
@@ -127,6 +132,7 @@ class SPP(Op):
     """
 
     type = "SPP"
+    itemwise = True
     chooses = True
 
     pyramid_height: int
@@ -187,6 +193,9 @@ class LRN(Op):
     """
 
     type = "LRN"
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
     option_ranges = {"alpha": (0, 2), "beta": (0.2, 1.5), "k": (0.5, 2)}
 
     local_size: int

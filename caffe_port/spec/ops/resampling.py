@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    AxisMap,
+    Op,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 
 @register_op
@@ -23,6 +33,7 @@ class Interp(Op):
     """
 
     type = "Interp"
+    itemwise = True
 
     height: int | None
     width: int | None
@@ -82,6 +93,7 @@ class Crop(Op):
     """
 
     type = "Crop"
+    is_itemwise = off_first_axis
     remark = (
         "Without crop_param it cuts from 0 on; in the dialect longjon where the layers before say."
     )
@@ -121,6 +133,9 @@ class Crop(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [tuple(size for _, size in self.ranges(bottoms[0], bottoms[1]))]
 
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap:
+        return Fraction(1), Fraction(self.ranges(bottom, (0,) * len(bottom))[2 + i][0])
+
 
 @register_op
 @dataclass(frozen=True)
@@ -136,6 +151,7 @@ class Upsample(Op):
     """
 
     type = "Upsample"
+    itemwise = True
     bottoms = (2, 2)
     fixed_bottoms = frozenset({1})
 

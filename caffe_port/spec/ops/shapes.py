@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, axis_index, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    Shape,
+    Values,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 
 @register_op
@@ -17,6 +25,8 @@ class Concat(Op):
     """Concat along one axis. Source: BVLC/caffe concat_layer.cpp."""
 
     type = "Concat"
+    is_itemwise = off_first_axis
+    keeps_places = True
     bottoms = (1, None)
 
     axis: int
@@ -54,6 +64,8 @@ class Slice(Op):
     """
 
     type = "Slice"
+    is_itemwise = off_first_axis
+    keeps_places = True
     tops = (1, None)
 
     axis: int
@@ -105,6 +117,8 @@ class Reshape(Op):
     """
 
     type = "Reshape"
+    itemwise = True
+    keeps_index = True
 
     dims: tuple[int, ...]
     axis: int
@@ -157,6 +171,8 @@ class Flatten(Op):
     """Options of Flatten: first and last axis. Source: BVLC/caffe flatten_layer.cpp."""
 
     type = "Flatten"
+    itemwise = True
+    keeps_index = True
 
     axis: int
     end_axis: int
@@ -196,6 +212,9 @@ class Permute(Op):
         expect(len(set(order)) == len(order), f"order is {order}; expected each axis once")
         return cls(order)
 
+    def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
+        return not self.order or self.order[0] == 0
+
     def full_order(self, dims: int) -> tuple[int, ...]:
         """All axes of the bottom, in the top's order."""
         expect(
@@ -218,6 +237,9 @@ class Split(Op):
     """
 
     type = "Split"
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
     tops = (1, None)
 
     count: int
@@ -236,6 +258,7 @@ class Tile(Op):
     """Tile: a blob repeated along one axis. Source: BVLC/caffe tile_layer.cpp."""
 
     type = "Tile"
+    is_itemwise = off_first_axis
 
     axis: int
     tiles: int
@@ -264,6 +287,7 @@ class ShuffleChannel(Op):
     """
 
     type = "ShuffleChannel"
+    itemwise = True
 
     group: int
 

@@ -64,6 +64,8 @@ class BiasChannel(Op):
     """
 
     type = "BiasChannel"
+    itemwise = True
+    keeps_index = True
     bottoms = (2, 2)
     fixed_bottoms = frozenset({1})
 
@@ -118,6 +120,8 @@ class AdaptiveBiasChannel(Op):
     """
 
     type = "AdaptiveBiasChannel"
+    keeps_index = True
+    outside_torch = True
     remark = "Several foreground tags are taken in ascending order; upstream shuffles them."
     bottoms = (2, 2)
     fixed_bottoms = frozenset({0, 1})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from caffe_port.errors import UnsupportedLayerError, counted
@@ -15,19 +16,12 @@ from caffe_port.spec import LayerSpec
 
 Shift = Literal["full_shift", "no_shift", "partial_shift"]
 
-# types whose points keep their flat index
-SAME_POINT = (
-    "AbsVal", "AdaptiveBiasChannel", "BN", "BNLL", "BatchNorm", "Bias", "BiasChannel", "Clip",
-    "Dropout", "ELU", "Exp", "Flatten", "LRN", "Log", "MVN", "Normalize",
-    "PReLU", "Power", "ReLU", "Reshape", "Scale", "Sigmoid", "Softmax", "Split",
-    "Swish", "TanH", "Threshold",
-)  # fmt: skip
 # file here -> the types that it has rules for
 _FILES = {
     "filters": ("Convolution", "Deconvolution", "InnerProduct"),
     "pooling": ("Pooling",),
     "resampling": ("Crop", "Interp"),
-    "shapes": (*SAME_POINT, "Concat", "Eltwise", "Permute", "Slice"),
+    "shapes": ("Concat", "Eltwise", "Permute", "Slice"),
 }
 BUILTIN = {type: file for file, types in _FILES.items() for type in types}
 
@@ -95,16 +89,28 @@ def register_rule(*types: str) -> Callable[[Rule], Rule]:
     return decorate
 
 
-def has_rule(type: str) -> bool:
-    """Whether points can be traced through a layer type."""
-    return type in BUILTIN or type in _rules
+def has_rule(layer: LayerSpec) -> bool:
+    """Whether points can be traced through a layer."""
+    return layer.type in BUILTIN or layer.type in _rules or layer.op.keeps_index
 
 
 def find_rule(layer: LayerSpec) -> Rule:
-    """The rule of a layer whose type has one; see ``expect_rules``."""
-    if layer.type not in _rules:
+    """The rule of a layer that has one; see ``expect_rules``."""
+    if layer.type in BUILTIN and layer.type not in _rules:
         importlib.import_module(f"{__package__}.{BUILTIN[layer.type]}")
-    return _rules[layer.type]
+    return _rules.get(layer.type, same_index)
+
+
+def same_index(passage: Passage, points: Tensor) -> list[Link]:
+    """The same flat index in the first bottom, for ops with ``keeps_index``.
+
+    Neurons, BatchNorm, Scale and Dropout act on each value alone. LRN, MVN, Normalize and Softmax
+    divide by what is around, but a value's own channel and place is what made it. Flatten and
+    Reshape keep the order of the values, so the flat index holds.
+
+    Source: Seg-Unravel for ReLU, BatchNorm, Scale, Dropout and LRN; the others are ours.
+    """
+    return [Link(0, torch.arange(len(points), device=points.device), points)]
 
 
 def expect_rules(layers: Sequence[LayerSpec]) -> None:
@@ -113,7 +119,7 @@ def expect_rules(layers: Sequence[LayerSpec]) -> None:
     Raises:
         UnsupportedLayerError: the type of one has no rule; its message counts all such types.
     """
-    lacking = [layer for layer in layers if not has_rule(layer.type)]
+    lacking = [layer for layer in layers if not has_rule(layer)]
     if lacking:
         types = [layer.type for layer in lacking]
         also = f"; of this net's types also not: {counted(types)}" if len(types) > 1 else ""
@@ -121,5 +127,6 @@ def expect_rules(layers: Sequence[LayerSpec]) -> None:
             lacking[0].name,
             lacking[0].type,
             f"points cannot be traced through this type{also}. "
-            "caffe_port.unravel.register_rule adds a rule for a type",
+            "caffe_port.unravel.register_rule adds a rule for a type; one whose points keep their "
+            "flat index needs keeps_index = True in its Op only",
         )

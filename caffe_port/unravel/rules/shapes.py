@@ -9,7 +9,7 @@ from torch import Tensor
 
 from caffe_port.spec.ops import shapes as ops
 from caffe_port.spec.ops.arithmetic import Eltwise
-from caffe_port.unravel.rules._registry import SAME_POINT, Link, Passage, register_rule
+from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 
 # Flat indices and coordinates.
 
@@ -107,19 +107,3 @@ def eltwise(passage: Passage, points: Tensor) -> list[Link]:
         source = (winner == i).nonzero()[:, 0]
         links.append(Link(i, source, points[source]))
     return links
-
-
-# Tracing rules of layers whose points keep their position.
-
-
-@register_rule(*SAME_POINT)
-def same_point(passage: Passage, points: Tensor) -> list[Link]:
-    """The same flat index in the first bottom.
-
-    Neurons, BatchNorm, Scale and Dropout act on each value alone. LRN, MVN, Normalize and Softmax
-    divide by what is around, but a value's own channel and place is what made it. Flatten and
-    Reshape keep the order of the values, so the flat index holds.
-
-    Source: Seg-Unravel for ReLU, BatchNorm, Scale, Dropout and LRN; the others are ours.
-    """
-    return [Link(0, every(points), points)]
