@@ -13,12 +13,19 @@ import numpy as np
 from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_bgr, read_labels
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_size, score_blob
+from caffe_port.evaluation.network import (
+    VOC_MEAN,
+    NetFactory,
+    Settings,
+    data_blob,
+    image_size,
+    network_input,
+    score_blob,
+)
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.prediction import network_input
+from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.settings import VOC_MEAN, Settings
-from caffe_port.evaluation.worker import Progress
+from caffe_port.evaluation.steps import Progress
 from caffe_port.finetuning.composed import Changes, Images
 from caffe_port.finetuning.variants import Similarities, Variant
 
@@ -97,7 +104,7 @@ _IGNORED = 255
 
 
 @dataclass(frozen=True)
-class _Maker(NetMaker):
+class _Factory(NetFactory):
     """Says what decides its scores without the paths that the net's text holds."""
 
     said: dict[str, object] = field(default_factory=dict)
@@ -131,12 +138,12 @@ def score(
     judged = _settings(net, trial.folder / "train.prototxt")
     result = evaluate(
         setting.images.val,
-        _Maker(
+        _Factory(
             str(test), str(weights), score_blob(net.spec), device=setting.device, said=dict(said)
         ),
         trial.folder / "evaluation",
         judged,
-        make_refiner=None if setting.crf is None else CRFMaker(setting.crf, mean=judged.mean),
+        make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=judged.mean),
         progress=progress,
     )
     return {
