@@ -10,9 +10,10 @@ import json
 import os
 import stat
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from caffe_port.errors import FormatError, ReadError
 from caffe_port.stalls import NotedFile, Waiting
@@ -34,6 +35,11 @@ _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run git lfs pull"),
 )
 _PICKLE_PROTOCOLS = range(2, 6)
+
+
+def head_of(file: AnyFile) -> bytes:
+    """The first bytes of a file that is open already, or of one that ``read_head`` opens."""
+    return file.head if isinstance(file, OpenFile) else read_head(file)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:
@@ -84,11 +90,11 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 
 @contextlib.contextmanager
-def explaining(path: str | os.PathLike[str], own: bytes = b"") -> Iterator[None]:
+def explaining(file: AnyFile, own: bytes = b"") -> Iterator[None]:
     """Gives a FormatError of the block the file's name and, where known, what the file is.
 
     Args:
-        path: the file.
+        file: its name, or the open file.
         own: how files of the expected format start; one that does needs no explanation.
     Raises:
         FormatError: in place of one without a path.
@@ -98,10 +104,10 @@ def explaining(path: str | os.PathLike[str], own: bytes = b"") -> Iterator[None]
     except ReadError:
         raise
     except FormatError as error:
-        head = read_head(path)
+        head = head_of(file)
         what = "" if own and head.startswith(own) else seems_to_be(head)
         hint = f" (the file seems to be {what})" if what else ""
-        raise FormatError(error.message + hint, path=path, offset=error.offset) from error
+        raise FormatError(error.message + hint, path=name_of(file), offset=error.offset) from error
 
 
 # Writing files so that a reader never sees half of one, and reading only what has an end.
@@ -132,6 +138,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
+    return io.BufferedReader(NotedFile(path, _open_regular(path)))
+
+
+def _open_regular(path: str | os.PathLike[str]) -> int:
+    """The descriptor of ``open_regular``."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with Waiting(path):
         try:
@@ -144,7 +155,64 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-    return io.BufferedReader(NotedFile(path, handle))
+    return handle
+
+
+class OpenFile:
+    """A regular file that is opened once, so that everything read of it is of the same bytes.
+
+    Another file may get its name while a program runs; what was opened stays what it was. It is
+    closed when nothing refers to it any more.
+
+    Attributes:
+        path: its name as given.
+        handle: its descriptor.
+        size: its length in bytes.
+        head: its first ``HEAD`` bytes.
+    Raises:
+        OSError: as ``open_regular``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.handle = _open_regular(path)
+        weakref.finalize(self, os.close, self.handle)
+        self._state = _state(os.fstat(self.handle))
+        self.size = self._state[0]
+        with self.stream() as stream:
+            self.head = stream.read(HEAD)
+
+    def stream(self) -> BinaryIO:
+        """Its bytes from the start on. One stream is read at a time, and closed after use."""
+        stream = io.BufferedReader(NotedFile(self.path, os.dup(self.handle)))
+        stream.seek(0)
+        return stream
+
+    def digest(self) -> str:
+        """SHA-256 of its bytes, in hexadecimal."""
+        found = hashlib.sha256()
+        with self.stream() as stream:
+            while part := stream.read(2**20):
+                found.update(part)
+        return found.hexdigest()
+
+    def is_current(self) -> bool:
+        """Whether its name still leads to a file of its size and time of last change."""
+        with contextlib.suppress(OSError), Waiting(self.path):
+            return _state(os.stat(self.path)) == self._state
+        return False
+
+
+AnyFile: TypeAlias = str | os.PathLike[str] | OpenFile  # a name, or the open file
+
+
+def name_of(file: AnyFile) -> str:
+    """A file's name as given."""
+    return file.path if isinstance(file, OpenFile) else os.fspath(file)
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
 def _no_such_file(error: OSError, path: str) -> FileNotFoundError:
@@ -224,11 +292,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     Raises:
         OSError: as ``open_regular``.
     """
-    found = hashlib.sha256()
-    with open_regular(path) as stream:
-        while part := stream.read(2**20):
-            found.update(part)
-    return found.hexdigest()
+    return OpenFile(path).digest()
 
 
 def create(path: str | os.PathLike[str]) -> BinaryIO:

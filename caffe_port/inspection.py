@@ -14,8 +14,8 @@ from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.files import (
     HDF5_SIGNATURE,
     ZIP_SIGNATURE,
+    OpenFile,
     is_text,
-    read_head,
     seems_to_be,
     write_text,
 )
@@ -28,6 +28,7 @@ from caffe_port.spec.names import check_fields
 from caffe_port.weights import read_mean, read_weights
 from caffe_port.weights.blobproto import is_blob
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
+from caffe_port.weights.stored import open_file
 
 # Listings of what files hold, as tables of plain values. Needs no torch for Caffe's own files.
 
@@ -72,17 +73,18 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
         FormatError: the file is none of these, or broken.
         CaffePortError: the net cannot be built.
     """
-    head = read_head(path)
+    file = open_file(path)
+    head = file.head
     if is_text(head):
-        return _prototxt(path, options)
+        return _prototxt(file, options)
     if not head.startswith((HDF5_SIGNATURE, ZIP_SIGNATURE)) and (what := seems_to_be(head)):
         message = f"neither a prototxt nor weights: the file seems to be {what}"
         raise FormatError(message, path=path)
-    if is_solver_state(path):
-        return _state(path)
-    if is_blob(head, os.stat(path).st_size) or Path(path).suffix == ".binaryproto":
-        return _mean(path)
-    return _weights(path)
+    if is_solver_state(file):
+        return _state(file)
+    if is_blob(head, file.size) or Path(path).suffix == ".binaryproto":
+        return _mean(file)
+    return _weights(file)
 
 
 def inspect_embedded(path: str | os.PathLike[str], dialect: str | None = None) -> Listing:
@@ -105,11 +107,11 @@ def inspect_embedded(path: str | os.PathLike[str], dialect: str | None = None) -
     return Listing(title, columns, rows, {"layers": len(rows)}, [str(f) for f in net.unknown])
 
 
-def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listing:
+def _prototxt(file: OpenFile, options: Mapping[str, Any]) -> Listing:
     variables = options.get("variables")
-    parsed = read_net_text(path, variables, options.get("dialect"))
+    parsed = read_net_text(file, variables, options.get("dialect"))
     if not parsed.message.layer and parsed.unknown:
-        return _solver(path, variables)
+        return _solver(file, variables)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownFieldWarning)  # its notes name them
         check_fields(parsed, strict=options.get("strict_text", False))
@@ -118,7 +120,7 @@ def _prototxt(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Listi
     spec = NetSpec.build(
         parsed.message, dialect=parsed.dialect, unknown=parsed.unknown, text=parsed.text, **given
     )
-    return net_listing(spec, str(path), parsed.generation)
+    return net_listing(spec, file.path, parsed.generation)
 
 
 def net_listing(spec: NetSpec, path: str, generation: str) -> Listing:
@@ -149,29 +151,29 @@ def _blob(name: str, shape: Sequence[int]) -> str:
     return f"{name} ({' x '.join(map(str, shape))})" if shape else f"{name} (scalar)"
 
 
-def _solver(path: str | os.PathLike[str], variables: Mapping[str, str] | None) -> Listing:
-    message, unknown = read_solver_text(path, variables)
+def _solver(file: OpenFile, variables: Mapping[str, str] | None) -> Listing:
+    message, unknown = read_solver_text(file, variables)
     rows: list[tuple[Cell, ...]] = [
         (field.name, str(value)) for field, value in message.ListFields()
     ]
     if not rows:
         first = unknown[0]
         wrong = f"neither a net, which has layers, nor a solver: '{first.field}' is of neither"
-        raise FormatError(wrong, path=path, line=first.line, column=first.column)
+        raise FormatError(wrong, path=file.path, line=first.line, column=first.column)
     notes = [str(field).replace("the net: ", "") for field in unknown]
-    return Listing(f"{path}: solver", ("field", "value"), rows, {}, notes)
+    return Listing(f"{file.path}: solver", ("field", "value"), rows, {}, notes)
 
 
-def _mean(path: str | os.PathLike[str]) -> Listing:
-    mean = read_mean(path)
+def _mean(file: OpenFile) -> Listing:
+    mean = read_mean(file)
     values = [float(channel.mean()) for channel in mean]
     rows: list[tuple[Cell, ...]] = [(str(i), f"{value:.4f}") for i, value in enumerate(values)]
     size = " x ".join(map(str, mean.shape))
-    return Listing(f"{path}: mean image, {size}", ("channel (BGR)", "mean"), rows, {})
+    return Listing(f"{file.path}: mean image, {size}", ("channel (BGR)", "mean"), rows, {})
 
 
-def _state(path: str | os.PathLike[str]) -> Listing:
-    state = read_solver_state(path)
+def _state(file: OpenFile) -> Listing:
+    state = read_solver_state(file)
     rows: list[tuple[Cell, ...]] = [
         (index, " x ".join(map(str, blob.shape)), str(blob.dtype), blob.size)
         for index, blob in enumerate(state.history)
@@ -183,14 +185,14 @@ def _state(path: str | os.PathLike[str]) -> Listing:
         "values": sum(blob.size for blob in state.history),
     }
     columns = ("history", "shape", "dtype", "count")
-    return Listing(f"{path}: solver state", columns, rows, totals)
+    return Listing(f"{file.path}: solver state", columns, rows, totals)
 
 
-def _weights(path: str | os.PathLike[str]) -> Listing:
+def _weights(file: OpenFile) -> Listing:
     try:
-        stored = read_weights(path)
+        stored = read_weights(file)
     except FormatError as error:
-        raise FormatError(f"neither a prototxt nor weights: {error.message}", path=path,
+        raise FormatError(f"neither a prototxt nor weights: {error.message}", path=file.path,
                           offset=error.offset) from error  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for layer in stored.layers:
@@ -203,12 +205,12 @@ def _weights(path: str | os.PathLike[str]) -> Listing:
         "layers": len(stored.layers),
         "layers with blobs": sum(1 for layer in stored.layers if layer.blobs),
         "parameters": sum(int(row[5]) for row in rows),
-        "bytes of the file": os.stat(path).st_size,
+        "bytes of the file": file.size,
     }
     what = " ".join(filter(None, (stored.format, stored.generation, stored.name)))
     remembers = {"prototxt": f"{len(stored.prototxt)} characters"} if stored.prototxt else {}
     notes = [f"{name}: {value}" for name, value in (remembers | stored.metadata).items()]
-    return Listing(f"{path}: {what}", columns, rows, totals, notes)
+    return Listing(f"{file.path}: {what}", columns, rows, totals, notes)
 
 
 # Files of older generations written in the present one, for Caffe to read.
@@ -237,11 +239,12 @@ def upgrade_file(
         FormatError: the file is neither, is broken, or has fields that would be lost.
         OSError: it cannot be read, or the target not written.
     """
-    if not is_text(read_head(source)):
-        return _upgrade_binary(source, target, dialect)
-    parsed = read_net_text(source, variables, dialect)
+    file = open_file(source)
+    if not is_text(file.head):
+        return _upgrade_binary(file, target, dialect)
+    parsed = read_net_text(file, variables, dialect)
     if not parsed.message.layer and parsed.unknown:
-        text, remarks = print_text(read_solver(source, variables)), []
+        text, remarks = print_text(read_solver(file, variables)), []
     else:
         lost = [field for field in parsed.unknown if not isinstance(field, UnknownWord)]
         if lost:
@@ -252,7 +255,7 @@ def upgrade_file(
     return remarks
 
 
-def _upgrade_binary(source: _Path, target: _Path, dialect: str | None) -> list[str]:
+def _upgrade_binary(source: OpenFile, target: _Path, dialect: str | None) -> list[str]:
     from caffe_port.proto.binary import read_net_binary
     from caffe_port.weights.caffemodel import read_caffemodel, write_caffemodel
 

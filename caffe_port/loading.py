@@ -1,20 +1,21 @@
-"""From files to a Net."""
+"""Reads the files of a net, and builds the net from them."""
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-from caffe_port.errors import DialectWarning, FormatError, UnknownFieldWarning
-from caffe_port.files import ZIP_SIGNATURE, is_safetensors, read_head
+from caffe_port.errors import FormatError
+from caffe_port.files import ZIP_SIGNATURE, AnyFile, OpenFile, is_safetensors, name_of, reading
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec
 from caffe_port.spec.names import check_fields
 from caffe_port.weights import WeightFile, read_weights
+from caffe_port.weights.stored import open_file
 
 _Path = str | os.PathLike[str]
 
@@ -68,81 +69,139 @@ def load(
         >>> net({"data": torch.zeros(1, 3, 161, 161)})["fc8_interp"].shape
         torch.Size([1, 6, 161, 161])
     """
-    spec, converted = _spec_of(
-        net, phase, variables, dialect, level, stages, input_shapes, allow_python_layers,
-        strict_text,
+    model = Model(net, weights)
+    spec = model.spec(
+        phase=phase, variables=variables, dialect=dialect, level=level, stages=stages,
+        input_shapes=input_shapes, allow_python_layers=allow_python_layers,
+        strict_text=strict_text,
     )  # fmt: skip
-    return _built(spec, converted if weights is None else read_weights(weights), strict)
+    return model.net(spec, strict=strict)
 
 
-def _built(spec: NetSpec, stored: WeightFile | None, strict: bool) -> Net:
-    # strict loading sets every parameter, so filling first would be work for nothing
-    net = Net(spec, fill=stored is None or not strict)
-    if stored is not None:
-        net.load_stored(stored.layers, strict=strict)
-    return net
+class Model:
+    """The files of a net. Each is opened once, and its weights are decoded once.
 
-
-def read_spec(net: _Path, **options: Any) -> NetSpec:
-    """What ``load`` would build, without building it.
+        model = Model("test.prototxt", "weights.caffemodel")
+        spec = model.spec(phase="TEST")
+        net = model.net(spec)
 
     Args:
-        net: as for ``load``.
-        options: those of ``load`` that choose the net: phase, variables and so on.
+        net, weights: as for ``load``; names, or open files.
+    Attributes:
+        file: that of the net.
     Raises:
-        CaffePortError: as ``load`` does for this file.
+        ReadError: the net's file cannot be read.
+        FormatError: the weights are not a regular file.
+        OSError: the weights cannot be opened.
     """
-    with warnings.catch_warnings():
-        for category in (UnknownFieldWarning, DialectWarning):  # load will say it
-            warnings.simplefilter("ignore", category)
-        return _spec_of(net, **options)[0]
+
+    def __init__(self, net: AnyFile, weights: AnyFile | None = None) -> None:
+        with reading(name_of(net)):
+            self.file = net if isinstance(net, OpenFile) else OpenFile(net)
+        self._weights = None if weights is None else open_file(weights)
+        self._spec: tuple[dict[str, Any], NetSpec] | None = None
+
+    @cached_property
+    def _converted(self) -> WeightFile | None:
+        """The content of the net's file where it is a converted model."""
+        head, size = self.file.head, self.file.size
+        is_converted = head.startswith(ZIP_SIGNATURE) or (size and is_safetensors(head, size))
+        return read_weights(self.file) if is_converted else None
+
+    @cached_property
+    def text(self) -> str:
+        """The prototxt, which a converted model remembers.
+
+        Raises:
+            FormatError: the file is neither, or a converted model without a prototxt.
+        """
+        if self._converted is None:
+            return read_file(self.file)
+        if self._converted.prototxt is None:
+            message = f"a {self._converted.format} file that remembers no prototxt"
+            raise FormatError(f"{message}; give the prototxt first", path=self.file.path)
+        return self._converted.prototxt
+
+    @cached_property
+    def weights(self) -> WeightFile | None:
+        """The weights, those of a converted model where no others were given.
+
+        Raises:
+            FormatError: the file breaks its format.
+        """
+        return self._converted if self._weights is None else read_weights(self._weights)
+
+    def digests(self) -> dict[str, str | None]:
+        """SHA-256 of the files 'net' and 'weights', of the very bytes that are used here."""
+        return {
+            "net": self.file.digest(),
+            "weights": None if self._weights is None else self._weights.digest(),
+        }
+
+    def is_current(self) -> bool:
+        """Whether the files are still those of their names, unchanged."""
+        return self.file.is_current() and (self._weights is None or self._weights.is_current())
+
+    def spec(self, **options: Any) -> NetSpec:
+        """The spec; for the options of the last call, the very spec of that call.
+
+        Args:
+            options: those of ``load`` that choose the net: phase, variables and so on.
+        Raises:
+            CaffePortError: as ``load`` does for the net's file.
+        Warns: as ``load`` does.
+        """
+        if self._spec is None or self._spec[0] != options:
+            self._spec = options, self._make_spec(**options)
+        return self._spec[1]
+
+    def _make_spec(
+        self,
+        *,
+        phase: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        dialect: str | None = None,
+        level: int | None = None,
+        stages: Sequence[str] | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        allow_python_layers: bool = False,
+        strict_text: bool = False,
+    ) -> NetSpec:
+        text = self.text
+        if self._converted is not None:
+            own_level, own_stages, shapes = _remembered(self._converted, self.file.path)
+            level = own_level if level is None else level
+            stages = own_stages if stages is None else stages
+            phase = phase or self._converted.metadata.get("phase")
+            dialect = dialect or self._converted.metadata.get("dialect")
+            input_shapes = input_shapes or shapes
+        parsed = parse_net(text, variables=variables, dialect=dialect, path=self.file.path)
+        check_fields(parsed, strict=strict_text, stacklevel=5)
+        return NetSpec.build(
+            parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level or 0,
+            stages=stages or (), input_shapes=input_shapes, unknown=parsed.unknown,
+            text=parsed.text, allow_python_layers=allow_python_layers,
+        )  # fmt: skip
+
+    def net(self, spec: NetSpec, *, strict: bool = True) -> Net:
+        """Builds the net and loads its weights.
+
+        Args:
+            spec: from ``spec``.
+            strict: as for ``load``.
+        Raises:
+            CaffePortError: as ``load`` does for the weights.
+        """
+        stored = self.weights
+        # strict loading sets every parameter, so filling first would be work for nothing
+        net = Net(spec, fill=stored is None or not strict)
+        if stored is not None:
+            net.load_stored(stored.layers, strict=strict)
+        return net
 
 
-def _spec_of(
-    net: _Path,
-    phase: str | None = None,
-    variables: Mapping[str, str] | None = None,
-    dialect: str | None = None,
-    level: int | None = None,
-    stages: Sequence[str] | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    allow_python_layers: bool = False,
-    strict_text: bool = False,
-) -> tuple[NetSpec, WeightFile | None]:
-    """The spec, and a converted model's file."""
-    stored: WeightFile | None = None
-    if _is_converted(net):
-        stored = read_weights(net)
-        text, own_level, own_stages, shapes = _remembered(stored, net)
-        level = own_level if level is None else level
-        stages = own_stages if stages is None else stages
-        phase, input_shapes = phase or stored.metadata.get("phase"), input_shapes or shapes
-        dialect = dialect or stored.metadata.get("dialect")
-    else:
-        text = read_file(net)
-    parsed = parse_net(text, variables=variables, dialect=dialect, path=os.fspath(net))
-    check_fields(parsed, strict=strict_text, stacklevel=4)
-    spec = NetSpec.build(
-        parsed.message, phase=phase or "TEST", dialect=parsed.dialect, level=level or 0,
-        stages=stages or (), input_shapes=input_shapes, unknown=parsed.unknown, text=parsed.text,
-        allow_python_layers=allow_python_layers,
-    )  # fmt: skip
-    return spec, stored
-
-
-def _is_converted(path: _Path) -> bool:
-    head = read_head(path)
-    return head.startswith(ZIP_SIGNATURE) or (
-        bool(head) and is_safetensors(head, os.stat(path).st_size)
-    )
-
-
-def _remembered(
-    stored: WeightFile, path: _Path
-) -> tuple[str, int, list[str], dict[str, list[int]]]:
-    if stored.prototxt is None:
-        message = f"a {stored.format} file that remembers no prototxt; give the prototxt first"
-        raise FormatError(message, path=path)
+def _remembered(stored: WeightFile, path: str) -> tuple[int, list[str], dict[str, list[int]]]:
+    """Level, stages and input shapes."""
     try:
         level = int(stored.metadata.get("level", "0"))
         stages = [str(stage) for stage in json.loads(stored.metadata.get("stages", "[]"))]
@@ -154,4 +213,4 @@ def _remembered(
             raise ValueError(f"level {level}")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FormatError(f"its metadata is not what Net.save writes: {error}", path=path) from None
-    return stored.prototxt, level, stages, shapes
+    return level, stages, shapes

@@ -1,6 +1,10 @@
 """From files to a net: prototxts, weights, converted models, a layer of one's own fork."""
 
+import contextlib
 import json
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +20,10 @@ from caffe_port.errors import (
     UsageError,
     WeightMismatchError,
 )
+from caffe_port.evaluation.makers import NetMaker
+from caffe_port.files import digest
 from caffe_port.layers import _registry
+from caffe_port.loading import Model
 from caffe_port.spec.ops import _base
 from caffe_port.weights import read_weights, write_weights
 from tests.goldens_dir import GOLDENS
@@ -192,3 +199,82 @@ def test_settings_that_mean_nothing(tmp_path, metadata):
     write_weights(tmp_path / "net.pt", stored.layers, prototxt=text, metadata=metadata)
     with pytest.raises(UsageError):
         caffe_port.load(tmp_path / "net.pt")
+
+
+_listeners = []
+
+
+def _note(event, arguments):
+    if event == "open":
+        for names in _listeners:
+            names.append(str(arguments[0]))
+
+
+sys.addaudithook(_note)
+
+
+@contextlib.contextmanager
+def opened():
+    """Names of the files that the block opens."""
+    names = []
+    _listeners.append(names)
+    try:
+        yield names
+    finally:
+        _listeners.remove(names)
+
+
+def converted(folder, name="net.pt"):
+    caffe_port.load(CONV / "net.prototxt", CONV / "net.caffemodel").save(folder / name)
+    return str(folder / name)
+
+
+# torch opens the file by its name once more; how HDF5 and safetensors open it is not seen here
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("n.caffemodel", 1), ("n.caffemodel.h5", 1), ("n.pt", 2), ("n.safetensors", 1)],
+)
+def test_a_command_opens_each_file_of_a_model_once(tmp_path, name, times):
+    weights = converted(tmp_path, name)
+    net = str(shutil.copy(CONV / "net.prototxt", tmp_path / "net.prototxt"))
+    maker = NetMaker(net, weights, blob="y")
+    with opened() as names:
+        caffe_port.load(net, weights)
+    assert (names.count(net), names.count(weights)) == (1, times)
+    with opened() as names:
+        assert maker.spec is maker.spec
+        maker.describe()
+        maker.load()
+    assert (names.count(net), names.count(weights)) == (1, times)
+
+
+def test_digest_and_weights_are_of_the_file_that_was_opened(tmp_path):
+    weights, other = tmp_path / "net.caffemodel", tmp_path / "other.caffemodel"
+    net = caffe_port.load(CONV / "net.prototxt", CONV / "net.caffemodel")
+    net.save(weights)
+    was, values = digest(weights), net.layer_params("op")[0].detach().clone()
+    model = Model(CONV / "net.prototxt", weights)
+    with torch.no_grad():
+        net.layer_params("op")[0].zero_()
+    net.save(other)
+    assert model.is_current()
+    os.replace(other, weights)
+    assert not model.is_current()
+    assert model.digests() == {"net": digest(CONV / "net.prototxt"), "weights": was}
+    assert torch.equal(model.net(model.spec()).layer_params("op")[0], values)
+
+
+def test_a_file_that_is_replaced_while_a_library_opens_it_is_refused(tmp_path, monkeypatch):
+    first, read = converted(tmp_path), torch.load
+
+    def load(*args, **kwargs):
+        shutil.copy(first, tmp_path / "second")
+        with open(tmp_path / "second", "ab") as longer:
+            longer.write(b"\0")
+        content = read(*args, **kwargs)
+        os.replace(tmp_path / "second", first)
+        return content
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(FormatError, match="changed while it was read"):
+        read_weights(first)

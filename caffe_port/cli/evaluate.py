@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe_port.evaluation.figures import Reference
-    from caffe_port.evaluation.network import NetFactory, Settings
+    from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import Result
-    from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.evaluation.scoring import Scored
+    from caffe_port.evaluation.settings import Settings
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
@@ -153,7 +153,8 @@ def _evaluate(options: Options, ranks: ImageRanks) -> None:
     from caffe_port.reports.progress import shown_images
     from caffe_port.stalls import Waiting
 
-    settings = _settings(options)
+    network = _network(options)
+    settings = _settings(options, network)
     if options["trimap"] and options["no_labels"]:
         raise click.UsageError("--trimap scores label maps; it cannot go with --no-labels")
     with Waiting(options["images"]):
@@ -168,7 +169,7 @@ def _evaluate(options: Options, ranks: ImageRanks) -> None:
     with shown_images("evaluate", quiet=not first) as show:
         result = evaluate(
             items,
-            _network(options),
+            network,
             options["out"],
             settings,
             make_refiner=_refiner(options, settings),
@@ -200,7 +201,7 @@ def _report(
         title=f"Evaluation of {options['net'].name}",
         subtitle=f"{len(result.items)} images of {options['images']}",
         reference=reference,
-        images=options["pictures"],
+        pictures=options["pictures"],
         ignore_label=settings.ignore_label,
         more=more,
         sections=sections,
@@ -217,20 +218,19 @@ def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, o
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}
 
 
-def _settings(options: Options) -> Settings:
-    from caffe_port.evaluation.network import Settings, image_size
-    from caffe_port.loading import read_spec
+def _settings(options: Options, network: NetMaker) -> Settings:
+    from caffe_port.evaluation.makers import image_size
+    from caffe_port.evaluation.settings import Settings
 
-    chosen = {"phase": "TEST"} | of_net(options)
-    crop = options["crop"] or image_size(read_spec(options["net"], **chosen))
+    crop = options["crop"] or image_size(network.spec)
     return Settings(crop, options["mean"], unknown_labels=options["unknown_labels"])
 
 
-def _network(options: Options) -> NetFactory:
-    from caffe_port.evaluation.network import NetFactory
+def _network(options: Options) -> NetMaker:
+    from caffe_port.evaluation.makers import NetMaker
 
     weights, chosen = options["weights"], of_net(options)
-    return NetFactory(
+    return NetMaker(
         str(options["net"]),
         None if weights is None else str(weights),
         options["blob"],
@@ -241,9 +241,9 @@ def _network(options: Options) -> NetFactory:
     )
 
 
-def _refiner(options: Options, settings: Settings) -> CRFFactory | None:
+def _refiner(options: Options, settings: Settings) -> CRFMaker | None:
     from caffe_port.crf import parse_parameters
-    from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
+    from caffe_port.evaluation.makers import CRFMaker, read_crf_config
 
     text, config, colours = options["crf"], options["crf_config"], options["crf_colours"]
     if text is not None and config is not None:
@@ -254,7 +254,7 @@ def _refiner(options: Options, settings: Settings) -> CRFFactory | None:
         return None
     if text.endswith(".json"):
         raise click.BadParameter(f"a file is given as --crf-config {text}", param_hint="--crf")
-    return CRFFactory(parse_parameters(text), colours or "layer", settings.mean)
+    return CRFMaker(parse_parameters(text), colours or "layer", settings.mean)
 
 
 def _reference(path: Path | None) -> Reference | None:
@@ -319,8 +319,8 @@ def score_command(
     """
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.figures import class_names
-    from caffe_port.evaluation.scheduler import cores
     from caffe_port.evaluation.scoring import find_kind, score
+    from caffe_port.evaluation.workers import cores
     from caffe_port.files import expect_writable
 
     if report is not None:

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 from caffe_port import import_name
 
 if TYPE_CHECKING:
-    from caffe_port.evaluation.network import NetFactory, Settings
+    from caffe_port.evaluation.makers import CRFMaker, NetMaker
     from caffe_port.evaluation.pipeline import Result, evaluate
-    from caffe_port.evaluation.refinement import CRFFactory
+    from caffe_port.evaluation.settings import Settings
 
 _MODULES = {
-    "CRFFactory": "refinement",
-    "NetFactory": "network",
+    "CRFMaker": "makers",
+    "NetMaker": "makers",
     "Result": "pipeline",
-    "Settings": "network",
+    "Settings": "settings",
     "evaluate": "pipeline",
 }
-__all__ = ["CRFFactory", "NetFactory", "Result", "Settings", "evaluate"]
+__all__ = ["CRFMaker", "NetMaker", "Result", "Settings", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,17 +15,7 @@ from caffe_port.errors import FormatError
 from caffe_port.files import read_text, write_text
 from caffe_port.solver.signals import Step
 
-# JSON files of a run, and digests of files.
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file.
-
-    Raises:
-        ReadError: it cannot be read.
-    """
-    with files.reading(path):
-        return files.digest(path)
+# JSON files of a run.
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
-from caffe_port.files import never_through_link
+from caffe_port.files import never_through_link, reading
 from caffe_port.finetuning.composed import Composed
-from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, digest, read_json, write_json
+from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, read_json, write_json
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
 from caffe_port.locks import is_ours
 from caffe_port.proto import read_net_text
@@ -29,6 +29,7 @@ from caffe_port.solver.signals import Requests, Step
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights
 from caffe_port.weights.matching import Match, match
+from caffe_port.weights.stored import open_file
 
 FINISHED = "result.json"
 
@@ -202,21 +203,26 @@ def _scored(
     trial: Trial, weights: Path, settings: Mapping[str, Any], control: Control
 ) -> dict[str, Any]:
     """Figures of weights on the validation images."""
-    said = {"weights": digest(weights), **settings["texts"]}
 
     def progress(done: int, total: int, outcome: object) -> None:
         control.update(f"{trial.title}: image {done} of {total}", 1 + done / total)
         if control.stopped():
             raise StoppedError
 
-    return score(trial, weights, said, progress)
+    return score(trial, weights, settings["texts"], progress)
 
 
-def _weights(path: Path) -> Path:
-    """The path of weights; what is no weight file is told before all its bytes are summed up."""
-    with suppress(OSError):  # what cannot be read is told by ``digest``
-        read_weights(path)
-    return path
+def _digest_of_weights(path: Path) -> str:
+    """sha256 of a weight file, once its content is known to be weights.
+
+    Raises:
+        FormatError: it is not a weight file.
+        ReadError: it cannot be read.
+    """
+    with reading(path):
+        file = open_file(path)
+        read_weights(file)
+        return file.digest()
 
 
 def _settings(trial: Trial) -> dict[str, Any]:
@@ -226,7 +232,7 @@ def _settings(trial: Trial) -> dict[str, Any]:
         "recipe": f"{trial.variant.net}/{trial.variant.name}",
         "seed": trial.seed,
         "texts": composed.describe(),
-        "init": digest(_weights(setting.init)),
+        "init": _digest_of_weights(setting.init),
         "images": setting.images.describe(),
         "crf": None if setting.crf is None else setting.crf.as_dict(),
     }

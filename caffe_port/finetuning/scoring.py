@@ -13,19 +13,12 @@ import numpy as np
 from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_bgr, read_labels
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.network import (
-    VOC_MEAN,
-    NetFactory,
-    Settings,
-    data_blob,
-    image_size,
-    network_input,
-    score_blob,
-)
+from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_size
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.refinement import CRFFactory
+from caffe_port.evaluation.prediction import network_input
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.steps import Progress
+from caffe_port.evaluation.settings import VOC_MEAN, Settings
+from caffe_port.evaluation.worker import Progress
 from caffe_port.finetuning.composed import Changes, Images
 from caffe_port.finetuning.variants import Similarities, Variant
 
@@ -104,19 +97,19 @@ _IGNORED = 255
 
 
 @dataclass(frozen=True)
-class _Factory(NetFactory):
+class _Maker(NetMaker):
     """Says what decides its scores without the paths that the net's text holds."""
 
-    said: dict[str, object] = field(default_factory=dict)
+    texts: dict[str, object] = field(default_factory=dict)
 
     def describe(self) -> dict[str, object]:
-        return self.said
+        return {"weights": super().describe()["weights"], **self.texts}
 
 
 def score(
     trial: Trial,
     weights: Path,
-    said: Mapping[str, object],
+    texts: Mapping[str, object],
     progress: Progress,
 ) -> dict[str, Any]:
     """Scores weights with the run's test net.
@@ -124,26 +117,23 @@ def score(
     Args:
         trial: its folder holds the nets already; label maps go below it.
         weights: of the test net.
-        said: what decides their scores, wherever the files are.
+        texts: digests of the texts that decide their scores, wherever the files are.
         progress: called after each image.
     Returns:
         'before' and 'after' (None without a CRF), and 'templates'.
     Raises:
         CaffePortError: the weights are not the test net's, or an image cannot be used.
     """
-    from caffe_port.loading import load
-
     setting, test = trial.setting, trial.folder / "test.prototxt"
-    net = load(test, weights, phase="TEST")
+    maker = _Maker(str(test), str(weights), device=setting.device, texts=dict(texts))
+    net = maker.load()
     judged = _settings(net, trial.folder / "train.prototxt")
     result = evaluate(
         setting.images.val,
-        _Factory(
-            str(test), str(weights), score_blob(net.spec), device=setting.device, said=dict(said)
-        ),
+        maker,
         trial.folder / "evaluation",
         judged,
-        make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=judged.mean),
+        make_refiner=None if setting.crf is None else CRFMaker(setting.crf, mean=judged.mean),
         progress=progress,
     )
     return {

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from caffe_port.files import AnyFile, name_of
 from caffe_port.proto import _decimal_point, caffe_pb2  # noqa: F401  (the first makes the second)
 from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.text import parse_text, read_file
@@ -83,7 +84,7 @@ def parse_net(
 
 
 def read_net_text(
-    path: str | os.PathLike[str],
+    file: AnyFile,
     variables: Mapping[str, str] | None = None,
     dialect: str | None = None,
 ) -> NetText:
@@ -94,7 +95,7 @@ def read_net_text(
         >>> read_net_text("examples/shapes_voc/caffe_run/recording/net.prototxt").dialect
         'deeplab2'
     """
-    return parse_net(read_file(path), variables=variables, dialect=dialect, path=os.fspath(path))
+    return parse_net(read_file(file), variables=variables, dialect=dialect, path=name_of(file))
 
 
 def read_net(
@@ -116,7 +117,7 @@ def read_net(
 
 
 def read_solver(
-    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+    file: AnyFile, variables: Mapping[str, str] | None = None
 ) -> caffe_pb2.SolverParameter:
     """Reads the prototxt of a solver, upgraded as ``upgrade_solver_proto_text`` does.
 
@@ -127,24 +128,25 @@ def read_solver(
         >>> read_solver("examples/shapes_voc/caffe_run/solver.prototxt").lr_policy
         'poly'
     """
-    message, unknown = read_solver_text(path, variables)
+    message, unknown = read_solver_text(file, variables)
     for field in unknown:
         from caffe_port.errors import FormatError
 
         wrong = field.described().removeprefix("the net: ")
-        raise FormatError(wrong, path=path, line=field.line, column=field.column)
+        raise FormatError(wrong, path=name_of(file), line=field.line, column=field.column)
     return message
 
 
 def read_solver_text(
-    path: str | os.PathLike[str], variables: Mapping[str, str] | None = None
+    file: AnyFile, variables: Mapping[str, str] | None = None
 ) -> tuple[caffe_pb2.SolverParameter, tuple[UnknownField, ...]]:
     """Reads a solver and the fields that only another fork's solver has.
 
     Raises:
         FormatError: with path, line and column.
     """
+    path = name_of(file)
     message, unknown = parse_text(
-        read_file(path), caffe_pb2.SolverParameter(), path=os.fspath(path), variables=variables
+        read_file(file), caffe_pb2.SolverParameter(), path=path, variables=variables
     )
-    return upgrade_solver(message, os.fspath(path)), unknown
+    return upgrade_solver(message, path), unknown

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from caffe_port.errors import FormatError
+from caffe_port.files import AnyFile, OpenFile, name_of
 from caffe_port.proto import NetText, caffe_pb2, wire
 from caffe_port.proto.dialects import V2_TYPES, settle_dialect
 from caffe_port.proto.printer import print_text
@@ -36,11 +37,11 @@ _parse_as_it_is = caffe_pb2.NetParameter.ParseFromString
 _HOLE, _HOLE_W = 17, 19  # of DeepLab v1's convolution; BVLC's 17 came after the last V1 file
 
 
-def read_net_binary(path: str | os.PathLike[str], dialect: str | None = None) -> NetText:
+def read_net_binary(file: AnyFile, dialect: str | None = None) -> NetText:
     """Reads the net that a binary .caffemodel embeds, upgraded and without blobs.
 
     Args:
-        path: a .caffemodel of any generation.
+        file: a .caffemodel of any generation; its name, or the open file.
         dialect: one of ``DIALECTS``; None looks at the layers.
     Returns:
         The net; its ``text`` is the upgraded message printed, its ``unknown`` the fields whose
@@ -49,15 +50,19 @@ def read_net_binary(path: str | os.PathLike[str], dialect: str | None = None) ->
         FormatError: broken encoding, or fields that do not fit the dialect, with byte offset.
         OSError: it cannot be opened.
     """
+    path = name_of(file)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode) or not os.stat(path).st_size:
+        if not isinstance(file, OpenFile):
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise FormatError("empty, or not a regular file")
+            file = OpenFile(file)
+        if not file.size:
             raise FormatError("empty, or not a regular file")
         with (
-            open(path, "rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            mmap.mmap(file.handle, 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as view,
         ):
-            return _parse(view, dialect, os.fspath(path))
+            return _parse(view, dialect, path)
     except FormatError as error:
         raise FormatError(error.message, path=path, offset=error.offset) from error
 

@@ -8,7 +8,6 @@ and can be read by a layer that its user registers.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
-from caffe_port.files import HEAD, TEXT, open_regular, reading, seems_to_be
+from caffe_port.files import HEAD, TEXT, AnyFile, OpenFile, name_of, reading, seems_to_be
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
 from caffe_port.proto.unknown import WITHOUT_EFFECT, Plain, RepeatedField, UnknownField, UnknownWord
@@ -54,9 +53,11 @@ _TYPE_NAMES = {
 }
 
 
-def read_file(path: str | os.PathLike[str]) -> str:
+def read_file(file: AnyFile) -> str:
     """Reads prototxt as text; bytes that are not UTF-8 are accepted in comments only.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         ReadError: the file cannot be read.
         FormatError: it is too large, or binary.
@@ -65,8 +66,11 @@ def read_file(path: str | os.PathLike[str]) -> str:
         >>> read_file("examples/shapes_voc/caffe_run/solver.prototxt").splitlines()[0]
         'train_net: "train.prototxt"'
     """
-    with reading(path), open_regular(path) as stream:
-        raw = stream.read(MAX_BYTES + 1)
+    path = name_of(file)
+    with reading(path):
+        opened = file if isinstance(file, OpenFile) else OpenFile(file)
+        with opened.stream() as stream:
+            raw = stream.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise FormatError(f"more than {MAX_BYTES} bytes, too large for a prototxt", path=path)
     what = seems_to_be(raw[:HEAD])

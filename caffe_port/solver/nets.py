@@ -13,9 +13,9 @@ from pathlib import Path
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.live.net import Net
-from caffe_port.loading import load
+from caffe_port.loading import Model
 from caffe_port.net import Net as TorchNet
-from caffe_port.proto import caffe_pb2, read_file, read_net, read_net_text, read_solver
+from caffe_port.proto import caffe_pb2, parse_net, read_file, read_net_text, read_solver
 from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 from caffe_port.spec import NetSpec
@@ -141,10 +141,11 @@ def _make(
     own: caffe_pb2.NetState,
 ) -> Net:
     """Builds a net in the solver's state, over which the net's and then ``own`` have precedence."""
-    state.MergeFrom(_own_state(source))
+    files = Model(source) if isinstance(source, str) else source
+    state.MergeFrom(_own_state(files))
     state.MergeFrom(own)
     with mode.building():
-        net = expect_layers(Net.of(_build(source, state)))
+        net = expect_layers(Net.of(_build(files, state)))
     for names in param.weights:
         for name in names.split(","):
             net.copy_from(name.strip())
@@ -163,20 +164,24 @@ def expect_layers(net: Net) -> Net:
     return net
 
 
-def _own_state(source: _Source) -> caffe_pb2.NetState:
-    """What the net itself says; ``_build`` reads it once more, so most are not read for this."""
-    if not isinstance(source, str):
+def _own_state(source: Model | caffe_pb2.NetParameter) -> caffe_pb2.NetState:
+    """The state that the net itself names; only texts with the word are parsed for it."""
+    if not isinstance(source, Model):
         return source.state
-    return read_net(source).state if "state" in read_file(source) else caffe_pb2.NetState()
+    text = read_file(source.file)
+    if "state" not in text:
+        return caffe_pb2.NetState()
+    return parse_net(text, path=source.file.path).message.state
 
 
-def _build(source: _Source, state: caffe_pb2.NetState) -> TorchNet:
+def _build(source: Model | caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> TorchNet:
     phase, allowed = caffe_pb2.Phase.Name(state.phase), mode.python_layers_allowed()
-    if isinstance(source, str):
-        return load(
-            source, phase=phase, level=state.level, stages=state.stage,
-            allow_python_layers=allowed, strict_text=mode.strict_text(),
+    if isinstance(source, Model):
+        spec = source.spec(
+            phase=phase, level=state.level, stages=state.stage, allow_python_layers=allowed,
+            strict_text=mode.strict_text(),
         )  # fmt: skip
+        return source.net(spec)
     message = caffe_pb2.NetParameter()
     message.CopyFrom(source)
     dialect = choose_dialect(message, None)

@@ -10,8 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
+from caffe_port.files import (
+    HDF5_SIGNATURE,
+    ZIP_SIGNATURE,
+    AnyFile,
+    OpenFile,
+    is_safetensors,
+    name_of,
+)
 from caffe_port.stalls import Waiting
-from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile
+from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile, open_file
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -37,9 +45,11 @@ SUFFIXES = {
 }
 
 
-def read_weights(path: str | os.PathLike[str]) -> WeightFile:
+def read_weights(file: AnyFile) -> WeightFile:
     """Reads a weight file of any format, recognised by its content and not by its name.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         FormatError: it is none of the formats, or a broken one.
         OSError: it cannot be opened.
@@ -51,29 +61,26 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         >>> weights.format, conv.name, conv.blobs[0].data.shape
         ('caffemodel', 'conv1_1', (8, 3, 3, 3))
     """
-    with Waiting(path):
-        return _read_any(path)
+    with Waiting(name_of(file)):
+        return _reader(opened := open_file(file))(opened)
 
 
-def _read_any(path: str | os.PathLike[str]) -> WeightFile:
-    from caffe_port import files
-
-    head = files.read_head(path)
-    if head.startswith(files.HDF5_SIGNATURE):
+def _reader(file: OpenFile) -> Callable[[OpenFile], WeightFile]:
+    if file.head.startswith(HDF5_SIGNATURE):
         from caffe_port.weights.hdf5 import read_hdf5
 
-        return read_hdf5(path)
-    if head.startswith(files.ZIP_SIGNATURE):
+        return read_hdf5
+    if file.head.startswith(ZIP_SIGNATURE):
         from caffe_port.weights.torch_file import read_torch
 
-        return read_torch(path)
-    if files.is_safetensors(head, os.stat(path).st_size):
+        return read_torch
+    if is_safetensors(file.head, file.size):
         from caffe_port.weights.safetensors_file import read_safetensors
 
-        return read_safetensors(path)
+        return read_safetensors
     from caffe_port.weights.caffemodel import read_caffemodel
 
-    return read_caffemodel(path)
+    return read_caffemodel
 
 
 def write_weights(
@@ -133,7 +140,7 @@ def _state_dict_writer(format: str) -> Callable[..., None]:
     return write_safetensors
 
 
-def read_mean(path: str | os.PathLike[str]) -> Array:
+def read_mean(file: AnyFile) -> Array:
     """Reads a mean image (.binaryproto).
 
     Returns:
@@ -148,7 +155,7 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
     """
     from caffe_port.weights import caffemodel
 
-    return caffemodel.read_mean(path)
+    return caffemodel.read_mean(file)
 
 
 def write_mean(path: str | os.PathLike[str], mean: Array) -> None:

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import atomic_path, create, explaining
+from caffe_port.files import AnyFile, atomic_path, create, explaining, name_of
 from caffe_port.proto import wire
 from caffe_port.proto.binary import encode_layer
-from caffe_port.proto.caffe_pb2 import V1LayerParameter
-from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
-from caffe_port.proto.upgrade import v0_type_name, v1_type_name
-from caffe_port.weights import blobproto
+from caffe_port.weights import blobproto, v1_types
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
 from caffe_port.weights.stored import (
     Array,
@@ -42,8 +39,7 @@ if TYPE_CHECKING:
 MAX_LAYERS = MAX_BLOBS = MAX_NAME = 65536
 
 _NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
-_V0_LAYER, _CONVOLUTION_PARAM, _IMAGE_DATA_PARAM = 1, 10, 15  # inside a V1 layer
-_V1_TYPES = {number for number in V1LayerParameter.LayerType.values() if number < FORK_NUMBERS}
+_V0_LAYER = 1  # inside a V1 layer
 
 
 class _Numbers(NamedTuple):
@@ -66,8 +62,7 @@ class _Draft:
     type: str = ""
     type_number: int = 0
     blobs: list[StoredBlob] = field(default_factory=list)
-    has_convolution: bool = False
-    has_image_data: bool = False
+    telling: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -126,8 +121,8 @@ class _Scan:
 
     def v1_layer(self, draft: _Draft, layer: wire.Field) -> None:
         for item in self.fields(layer):
-            draft.has_convolution |= item.number == _CONVOLUTION_PARAM
-            draft.has_image_data |= item.number == _IMAGE_DATA_PARAM
+            if item.number in v1_types.TELLING_FIELDS:
+                draft.telling.add(item.number)
             self.common(draft, item, _V1)
             if item.number == _V1.type:
                 wire.expect(item, wire.VARINT, "type")
@@ -141,7 +136,7 @@ class _Scan:
         for item in self.fields(layer):
             self.common(draft, item, _V0)
             if item.number == _V0.type:
-                draft.type = v0_type_name(_text(self.source.view, item, "type"))
+                draft.type = v1_types.v0_type(_text(self.source.view, item, "type"))
 
     def common(self, draft: _Draft, item: wire.Field, numbers: _Numbers) -> None:
         """Takes the fields that every generation has: the name and the blobs."""
@@ -159,8 +154,7 @@ class _Scan:
                 raise FormatError(f"{where}: {error.message}", offset=error.offset) from error
 
     def finished(self) -> WeightFile:
-        forks = _V1_TYPES - set(range(LAST_BVLC_V1_TYPE + 1))
-        deeplab1 = any(draft.type_number in forks for draft in self.layers)
+        deeplab1 = any(v1_types.is_deeplab1(draft.type_number) for draft in self.layers)
         generations = {draft.generation for draft in self.layers}
         return WeightFile(
             tuple(_finish(draft, deeplab1) for draft in self.layers),
@@ -170,7 +164,7 @@ class _Scan:
         )
 
 
-def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
+def read_caffemodel(file: AnyFile) -> WeightFile:
     """Reads a binary caffemodel of generation V0, V1 or V2 and of any fork.
 
     The blobs are read-only views of the mapped file: listing the layers of a large file takes a
@@ -180,7 +174,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
     Loading it into a net shows the missing layers.
 
     Args:
-        path: a regular file.
+        file: the name of a regular file, or the open file.
     Raises:
         FormatError: with the byte offset: the file is cut, a length or a shape lies, ``layer``
             and ``layers`` are mixed, or it is something else altogether.
@@ -188,11 +182,11 @@ def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
     Warns:
         UnknownFieldWarning: blobs hold fields that no dialect has.
     """
-    with explaining(path):
-        scan = _Scan(MappedFile(path))
+    with explaining(file):
+        scan = _Scan(MappedFile(file))
         scan.net()
     blobproto.warn_of_unknown(
-        os.fspath(path),
+        name_of(file),
         (
             (f"layer '{draft.name}', blob {index}", blob)
             for draft in scan.layers
@@ -202,7 +196,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> WeightFile:
     return scan.finished()
 
 
-def read_mean(path: str | os.PathLike[str]) -> Array:
+def read_mean(file: AnyFile) -> Array:
     """Reads the mean image that Caffe's compute_image_mean writes (.binaryproto).
 
     Returns:
@@ -211,8 +205,8 @@ def read_mean(path: str | os.PathLike[str]) -> Array:
         FormatError: the file is not one BlobProto of such a shape.
         OSError: it cannot be opened.
     """
-    with explaining(path):
-        return blobproto.read_mean(MappedFile(path))
+    with explaining(file):
+        return blobproto.read_mean(MappedFile(file))
 
 
 def _text(view: memoryview, item: wire.Field, name: str) -> str:
@@ -225,25 +219,15 @@ def _text(view: memoryview, item: wire.Field, name: str) -> str:
 
 
 def _finish(draft: _Draft, deeplab1: bool) -> StoredLayer:
-    type = _v1_type(draft, deeplab1) if draft.generation == "V1" else draft.type
+    type = draft.type
+    if draft.generation == "V1":
+        type = v1_types.v1_type(
+            draft.type_number,
+            has_blobs=bool(draft.blobs),
+            telling=draft.telling,
+            deeplab1=deeplab1,
+        )
     return StoredLayer(draft.name, type, tuple(draft.blobs))
-
-
-def _v1_type(draft: _Draft, deeplab1: bool) -> str:
-    """The V2 name of a V1 layer's type, or ``V1:<number>`` if nothing decides.
-
-    Number 39 is Deconvolution, or ImageSegData in DeepLab v1: the layer's fields decide, then
-    whether the file has a layer that only DeepLab v1 has.
-    """
-    number = draft.type_number
-    if number == LAST_BVLC_V1_TYPE:
-        if draft.blobs or draft.has_convolution:
-            return "Deconvolution"
-        if deeplab1 or draft.has_image_data:
-            return "ImageSegData"
-    elif number in _V1_TYPES:
-        return v1_type_name(number)
-    return f"V1:{number}"
 
 
 # Writing .caffemodel files (V2), one blob at a time.

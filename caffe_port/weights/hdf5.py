@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import HDF5_SIGNATURE, atomic_path, create, explaining
+from caffe_port.files import HDF5_SIGNATURE, AnyFile, atomic_path, create, explaining
 from caffe_port.proto.wire import MAX_NESTING
 from caffe_port.weights.blobproto import MAX_AXES
 from caffe_port.weights.caffemodel import MAX_LAYERS
@@ -90,22 +90,25 @@ class Reader:
         )
 
 
-def read_hdf5(path: str | os.PathLike[str]) -> WeightFile:
+def read_hdf5(file: AnyFile) -> WeightFile:
     """Reads the weights Caffe writes with ``snapshot_format: HDF5``.
 
     The file names no types, and lists its layers by name. Layers that share a parameter which
     another one owns lack it here; ``StoredLayer.indices`` tells which blobs are present.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         FormatError: it is not HDF5 or not Caffe's layout; a link leads elsewhere; a dataset is
             not float32 or float64, or claims more than the file holds.
         OSError: it cannot be opened.
     """
-    with explaining(path, HDF5_SIGNATURE):
-        source = MappedFile(path)
+    with explaining(file, HDF5_SIGNATURE):
+        source = MappedFile(file)
         try:
-            with h5py.File(path, "r") as file:
-                return WeightFile(tuple(_layers(file, Reader(source))), "caffemodel.h5")
+            with h5py.File(source.path, "r") as content:
+                source.expect_current()
+                return WeightFile(tuple(_layers(content, Reader(source))), "caffemodel.h5")
         except BROKEN as error:
             raise FormatError(f"HDF5 cannot read it: {error}") from error
 
@@ -280,27 +283,28 @@ _MEMBERS = ("iter", "learned_net", "current_step", "history")
 def is_solver_state(path: str | os.PathLike[str]) -> bool:
     """Whether an HDF5 file is laid out like a solver state and not like weights."""
     try:
-        with h5py.File(path, "r") as file:
-            names = set(file.keys())
+        with h5py.File(path, "r") as content:
+            names = set(content.keys())
     except BROKEN:
         return False
     return {"iter", "history"} <= names and "data" not in names
 
 
-def read(path: str | os.PathLike[str]) -> SolverState:
+def read(file: AnyFile) -> SolverState:
     """Does the work of ``solver_state.read_solver_state``."""
-    with explaining(path, HDF5_SIGNATURE):
-        source = MappedFile(path)
+    with explaining(file, HDF5_SIGNATURE):
+        source = MappedFile(file)
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(source.path, "r") as content:
+                source.expect_current()
                 for name in _MEMBERS:
-                    if name not in file.keys():  # noqa: SIM118 - "in" alone would follow links
+                    if name not in content.keys():  # noqa: SIM118 - "in" alone would follow links
                         raise FormatError(f"no '{name}', which every solver state has")
                 return SolverState(
-                    _integer(child_dataset(file, "iter")),
-                    _string(child_dataset(file, "learned_net")),
-                    _integer(child_dataset(file, "current_step")),
-                    tuple(_history(file, Reader(source))),
+                    _integer(child_dataset(content, "iter")),
+                    _string(child_dataset(content, "learned_net")),
+                    _integer(child_dataset(content, "current_step")),
+                    tuple(_history(content, Reader(source))),
                 )
         except BROKEN as error:
             raise FormatError(f"HDF5 cannot read it: {error}") from error

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from caffe_port.errors import FormatError
-from caffe_port.files import atomic_path, create, explaining
+from caffe_port.files import AnyFile, atomic_path, create, explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.blobproto import raw_bytes
 from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, WeightFile
@@ -26,25 +26,28 @@ MAX_HEADER = 8 * 2**20  # of a net of 65,000 parameters; a million would take mi
 _DTYPES = {"F32": "<f4", "F64": "<f8"}
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> WeightFile:
+def read_safetensors(file: AnyFile) -> WeightFile:
     """Reads a .safetensors file that ``write_safetensors`` wrote, without copying its tensors.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         FormatError: it is broken, written by another program, or holds other than float32 and
             float64.
         OSError: it cannot be opened.
     """
-    with explaining(path):
-        source = MappedFile(path)
+    with explaining(file):
+        source = MappedFile(file)
         length = int.from_bytes(source.view[:8], "little")
         if length > MAX_HEADER:
             raise FormatError(f"a header of {length} bytes; at most {MAX_HEADER} are read")
         try:
             # The library checks the header; the numbers it checked are then used for views.
-            with safe_open(path, framework="np") as file:
-                strings = file.metadata() or {}
+            with safe_open(source.path, framework="np") as checked:
+                strings = checked.metadata() or {}
         except SafetensorError as error:
             raise FormatError(f"safetensors cannot read it: {error}") from error
+        source.expect_current()
         state_dict.check_header(strings.get("format"), strings.get("version"))
         blobs = _blobs(source)
         for key, owner in state_dict.check_strings(_json(strings, "aliases", {})).items():

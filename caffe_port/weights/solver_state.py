@@ -6,11 +6,27 @@ import os
 from dataclasses import dataclass
 
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import HDF5_SIGNATURE, atomic_path, create, explaining, read_head
+from caffe_port.files import (
+    HDF5_SIGNATURE,
+    AnyFile,
+    OpenFile,
+    atomic_path,
+    create,
+    explaining,
+    head_of,
+    name_of,
+)
 from caffe_port.proto import wire
 from caffe_port.weights import read_weights
 from caffe_port.weights.blobproto import INT_MAX, encode_blob, raw_bytes, read_blob, warn_of_unknown
-from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, check_writable
+from caffe_port.weights.stored import (
+    Array,
+    MappedFile,
+    StoredBlob,
+    StoredLayer,
+    check_writable,
+    open_file,
+)
 
 # A solver state as a file holds it, in either of Caffe's formats, and what both check.
 
@@ -62,13 +78,13 @@ MAX_HISTORY = 65536
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 
 
-def is_solver_state(path: str | os.PathLike[str]) -> bool:
+def is_solver_state(file: AnyFile) -> bool:
     """Whether a file starts, or as HDF5 is laid out, like a solver state."""
-    head = read_head(path)
+    head = head_of(file)
     if head.startswith(HDF5_SIGNATURE):
         from caffe_port.weights import hdf5
 
-        return hdf5.is_solver_state(path)
+        return hdf5.is_solver_state(name_of(file))
     try:
         view, pos = memoryview(head), 0
         kinds = []
@@ -81,35 +97,38 @@ def is_solver_state(path: str | os.PathLike[str]) -> bool:
     return kinds[0] == (_ITER, wire.VARINT) and kinds[1][1] == wire.BYTES
 
 
-def read_solver_state(path: str | os.PathLike[str]) -> SolverState:
-    """Reads a .solverstate or .solverstate.h5, told by content.
+def read_solver_state(file: AnyFile) -> SolverState:
+    """Reads a .solverstate or .solverstate.h5, recognised by its content.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         FormatError: the file is neither, or a broken one, or holds weights.
         OSError: it cannot be opened.
     """
-    if not is_solver_state(path):
-        _refuse_weights(path)
-    if read_head(path).startswith(HDF5_SIGNATURE):
+    file = open_file(file)
+    if not is_solver_state(file):
+        _refuse_weights(file)
+    if file.head.startswith(HDF5_SIGNATURE):
         from caffe_port.weights import hdf5
 
-        return hdf5.read(path)
-    with explaining(path):
-        return _read_binary(MappedFile(path))
+        return hdf5.read(file)
+    with explaining(file):
+        return _read_binary(MappedFile(file))
 
 
-def _refuse_weights(path: str | os.PathLike[str]) -> None:
+def _refuse_weights(file: OpenFile) -> None:
     """Raises FormatError for a weight file, which is often given in place of the state."""
     try:
-        layers = len(read_weights(path).layers)
+        layers = len(read_weights(file).layers)
     except FormatError:
         return  # neither; reading it as a state says why
-    state = os.fspath(path).replace(".caffemodel", ".solverstate")
+    state = file.path.replace(".caffemodel", ".solverstate")
     advice = f"resume from {state}" if os.path.exists(state) else "resume from a .solverstate"
     raise FormatError(
         f"weights of {layers} layers and no solver state: {advice}, or start a new training with "
-        f"{option('weights', os.fspath(path))}",
-        path=path,
+        f"{option('weights', file.path)}",
+        path=file.path,
     )
 
 

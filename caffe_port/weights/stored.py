@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import FormatError, UsageError
+from caffe_port.files import AnyFile, OpenFile
 from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
 
@@ -171,6 +171,8 @@ _PART = 2**26  # bytes that are waited for at a time
 class MappedFile:
     """A regular, non-empty file; stays open as long as a view or loader of it is alive.
 
+    Args:
+        file: its name, or the file where it is open already.
     Attributes:
         path: the file's name as given.
         size: its length in bytes.
@@ -182,27 +184,27 @@ class MappedFile:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        with Waiting(path):
-            self._map(path)
-
-    def _map(self, path: str | os.PathLike[str]) -> None:
-        # Asked before opening, because opening a named pipe would wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FormatError("not a regular file", path=path)
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        weakref.finalize(self, os.close, handle)
-        self._handle = handle
-        self.size = os.fstat(handle).st_size
+    def __init__(self, file: AnyFile) -> None:
+        self.file = open_file(file)
+        self.path, self.size = self.file.path, self.file.size
         if self.size == 0:
-            raise FormatError("the file is empty", path=path)
+            raise FormatError("the file is empty", path=self.path)
         try:
-            mapped = mmap.mmap(handle, self.size, access=mmap.ACCESS_READ)
+            with Waiting(self.path):
+                mapped = mmap.mmap(self.file.handle, self.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError, OverflowError) as error:
             message = f"{self.size} bytes cannot be mapped: {error}"
-            raise FormatError(message, path=path) from error
+            raise FormatError(message, path=self.path) from error
         self.view, self.budget = memoryview(mapped), wire.Budget()
+
+    def expect_current(self) -> None:
+        """Makes sure that a library which opened the file by its name read this one.
+
+        Raises:
+            FormatError: it was replaced or changed meanwhile.
+        """
+        if not self.file.is_current():
+            raise FormatError("the file was changed while it was read", path=self.path)
 
     def array(self, offset: int, count: int, dtype: str, stride: int | None = None) -> Array:
         """``count`` values from ``offset`` on as a 1-D read-only view, without a copy.
@@ -230,10 +232,26 @@ class MappedFile:
         done = 0
         while done < len(target):
             with Waiting(self.path):
-                got = os.preadv(self._handle, [target[done : done + _PART]], offset + done)
+                got = os.preadv(self.file.handle, [target[done : done + _PART]], offset + done)
             if got == 0:
                 raise FormatError(
                     "the file became shorter while it was read", path=self.path, offset=offset
                 )
             done += got
         return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def open_file(file: AnyFile) -> OpenFile:
+    """Opens a weight file, unless it is open already.
+
+    Raises:
+        FormatError: it is not a regular file.
+        OSError: it cannot be opened.
+    """
+    if isinstance(file, OpenFile):
+        return file
+    with Waiting(file):
+        is_regular = stat.S_ISREG(os.stat(file).st_mode)
+    if not is_regular:
+        raise FormatError("not a regular file", path=file)
+    return OpenFile(file)

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import torch
 
 from caffe_port.errors import FormatError
-from caffe_port.files import ZIP_SIGNATURE, atomic_path, explaining
+from caffe_port.files import ZIP_SIGNATURE, AnyFile, atomic_path, explaining
 from caffe_port.interrupts import held_back
 from caffe_port.weights import state_dict
 from caffe_port.weights.stored import MappedFile, StoredBlob, StoredLayer, WeightFile
@@ -33,26 +33,28 @@ _BROKEN = (
 )  # fmt: skip
 
 
-def read_torch(path: str | os.PathLike[str]) -> WeightFile:
+def read_torch(file: AnyFile) -> WeightFile:
     """Reads a .pt file that ``write_torch`` wrote; its tensors stay in the mapped file.
 
     Nothing in the file is run: it is loaded with ``weights_only=True``, after a check that its
     archive is not compressed and claims no more than the file holds.
 
+    Args:
+        file: its name, or the file where it is open already.
     Raises:
         FormatError: it is broken, written by another program, or would need to run code.
         OSError: it cannot be opened.
     """
-    with explaining(path, ZIP_SIGNATURE):
-        stored = _stored_bytes(path, MappedFile(path).size)
+    with explaining(file, ZIP_SIGNATURE):
+        source = MappedFile(file)
+        stored = _stored_bytes(source)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of odd pickles, then refuses them
-                content = torch.load(
-                    os.fspath(path), map_location="cpu", weights_only=True, mmap=True
-                )
+                content = torch.load(source.path, map_location="cpu", weights_only=True, mmap=True)
         except _BROKEN as error:
             raise FormatError(f"torch cannot load it safely: {_reason(error)}") from error
+        source.expect_current()
         return _weight_file(content, stored)
 
 
@@ -113,10 +115,10 @@ def save(content: object, stream: BinaryIO) -> None:
         raise
 
 
-def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
+def _stored_bytes(source: MappedFile) -> int:
     """How many bytes the archive's records hold; refuses one that unpacks to more than it is."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with source.file.stream() as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()
     except _BROKEN as error:
         raise FormatError(f"its zip archive is broken: {error}") from error
@@ -128,7 +130,7 @@ def _stored_bytes(path: str | os.PathLike[str], size: int) -> int:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise FormatError("its zip archive is compressed, as torch's are not")
     total = sum(entry.file_size for entry in entries)
-    if total > size:
+    if total > source.size:
         raise FormatError("its zip archive claims more than the file holds")
     return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
 

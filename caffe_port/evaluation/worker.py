@@ -1,4 +1,4 @@
-"""The steps of one image: predict or reuse, write, compare with the truth."""
+"""What is done for one image: predict or reuse, write, compare with the truth."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ import numpy as np
 from caffe_port.data.pictures import Bytes, decode_picture, read_content, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.network import (
-    Floats,
-    Network,
-    NetworkFactory,
-    Settings,
-    full_scores,
+from caffe_port.evaluation.prediction import (
+    Prediction,
+    classified,
+    enlarged,
+    label_maps,
     network_input,
-    small_scores,
 )
-from caffe_port.evaluation.refinement import Prediction, Refiner, label_maps
-from caffe_port.evaluation.scheduler import FINISH, NETWORK, Step
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes
+from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
 from caffe_port.evaluation.store import ScoreCache, Store
+from caffe_port.evaluation.workers import FINISH, NETWORK, Step
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one image.
+    """What became of one image.
 
     Args:
         id: the image's id.
         error: why it failed, "" when it did not.
-        fatal: the cause of the failure is not this image but the network or the settings.
+        fatal: the failure is not this image's but the network's or the settings'.
         reused: its label maps were on disk already.
         cached: its scores were in the cache.
-        remark: something else to report, "" for nothing.
-        seconds: the time that its steps took.
+        remark: what else is worth telling, "" for nothing.
+        seconds: what predicting took.
         classes: the network's number of classes.
         before, after: (C, C) confusion counts, None without truth or refinement.
         unknown: truth pixels by label beyond the classes, when they are ignored.
@@ -72,17 +70,17 @@ Progress = Callable[[int, int, Outcome], None]  # images done by all, images, th
 
 @dataclass(frozen=True)
 class Job:
-    """What is common to all images.
+    """Everything that is the same for all images.
 
     Args:
         make_network: builds the network when the first image needs it.
-        refiner: None for no refinement.
+        refiner: no refinement without it.
         settings: crop, mean, labels.
-        store: where label maps are written.
-        cache: where scores are kept; None to keep none.
+        store: where label maps go.
+        cache: where scores go; None to keep none.
     """
 
-    make_network: NetworkFactory
+    make_network: NetworkMaker
     refiner: Refiner | None
     settings: Settings
     store: Store
@@ -91,7 +89,7 @@ class Job:
 
 @dataclass
 class _Image:
-    """An image in progress: what later steps need from earlier ones."""
+    """An image on its way; what a step needs of those before it."""
 
     item: VOCItem
     digest: str = ""
@@ -107,8 +105,8 @@ class _Image:
         self.pixels: Bytes = decode_picture(content, str(self.item.image), True)
 
 
-class ImageSteps:
-    """Makes the steps of a job for each image, to be run in any threads."""
+class Worker:
+    """The steps of a job for each image, to be run in any threads."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -116,7 +114,7 @@ class ImageSteps:
         self._network: Network | None = None
 
     def begin(self, item: VOCItem) -> Next:
-        """Reads an image; its last step returns its outcome.
+        """Reads an image; the steps that follow end in its outcome.
 
         An error of this package becomes part of the outcome.
         """
@@ -150,24 +148,24 @@ class ImageSteps:
         try:
             scores = cache.load(image.digest) if cache else None
         except DataError as error:
-            image.remark = f"{error}; recomputed"
+            image.remark = f"{error}; computed anew"
         if scores is None:
             return self._step(NETWORK, image, lambda: self._classify(image, data))
         image.cached, found = True, scores
         return self._step(FINISH, image, lambda: self._finish(image, found))
 
     def _classify(self, image: _Image, data: Floats) -> Next:
-        scores = small_scores(data, self._built(), self._job.settings, image.size)
+        scores = classified(data, self._built(), self._job.settings, image.size)
         return self._step(FINISH, image, lambda: self._finish(image, scores))
 
     def _finish(self, image: _Image, scores: Floats) -> Outcome:
         job = self._job
         if job.cache and not image.cached:
             job.cache.save(image.digest, scores)
-        whole = full_scores(scores, self._built(), job.settings, image.size)
+        real = enlarged(scores, self._built(), job.settings, image.size)
         try:
-            prediction = label_maps(whole, image.pixels, job.refiner)
-        except UsageError as error:  # such as widths too small for an image of this size
+            prediction = label_maps(real, image.pixels, job.refiner)
+        except UsageError as error:  # such as widths too small for a picture of this size
             raise UsageError(f"{image.item.image}: {error}") from error
         job.store.save(image.item.id, image.digest, prediction)
         return self._done(image, prediction)
