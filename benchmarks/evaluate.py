@@ -22,10 +22,10 @@ from benchmarks.measure import report, versions
 from benchmarks.nets import with_random_weights
 from caffe_port.crf import PRESETS, CRFParameters
 from caffe_port.data.voc import VOCItem, voc_items
-from caffe_port.evaluation.makers import CRFMaker, NetMaker
+from caffe_port.evaluation.network import NetFactory, Network, Settings
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.settings import Network, Settings
-from caffe_port.evaluation.workers import cores
+from caffe_port.evaluation.refinement import CRFFactory
+from caffe_port.evaluation.scheduler import cores
 
 ROOT = Path(__file__).parent.parent
 SHAPES = ROOT / "examples" / "shapes_voc"
@@ -53,7 +53,7 @@ class Case:
     """Images, a network and a CRF."""
 
     items: list[VOCItem]
-    maker: NetMaker
+    factory: NetFactory
     crf: CRFParameters
     crop: int
 
@@ -69,11 +69,11 @@ class Run:
 def shapes(folder: Path) -> Case:
     """The bundled example: a thin LargeFOV on 60 images of 160 x 120 or so."""
     run = SHAPES / "caffe_run"
-    maker = NetMaker(
+    factory = NetFactory(
         str(run / "recording" / "net.prototxt"), str(run / "model" / "train_iter_2400.caffemodel")
     )
     crf = CRFParameters((3,), (3,), (4,), (49,), (13,))
-    return Case(voc_items(SHAPES, "val"), maker, crf, 161)
+    return Case(voc_items(SHAPES, "val"), factory, crf, 161)
 
 
 def largefov(folder: Path, pictures: Path, images: int = 6) -> Case:
@@ -87,13 +87,13 @@ def largefov(folder: Path, pictures: Path, images: int = 6) -> Case:
         image = folder / f"{number}{item.image.suffix}"
         shutil.copy(item.image, image)
         items.append(VOCItem(str(number), image, None, "copies"))
-    maker = NetMaker(str(folder / "largefov.pt"), optimized=True)
-    return Case(items, maker, PRESETS["v1_largefov"], 513)
+    factory = NetFactory(str(folder / "largefov.pt"), optimized=True)
+    return Case(items, factory, PRESETS["v1_largefov"], 513)
 
 
 def measure(case: Case, folder: Path, repeats: int) -> dict[str, Any]:
     """Interleaved runs of the whole and of its parts, on all cores and on one."""
-    network, crf, cache = Built(case.maker()), CRFMaker(case.crf), folder / "scores"
+    network, crf, cache = Built(case.factory()), CRFFactory(case.crf), folder / "scores"
 
     def once(**options: Any) -> Run:
         with tempfile.TemporaryDirectory(dir=folder) as out:

@@ -20,7 +20,7 @@ from caffe_port.errors import (
     UsageError,
     WeightMismatchError,
 )
-from caffe_port.evaluation.makers import NetMaker
+from caffe_port.evaluation import NetFactory
 from caffe_port.files import digest
 from caffe_port.layers import _registry
 from caffe_port.loading import Model
@@ -237,14 +237,14 @@ def converted(folder, name="net.pt"):
 def test_a_command_opens_each_file_of_a_model_once(tmp_path, name, times):
     weights = converted(tmp_path, name)
     net = str(shutil.copy(CONV / "net.prototxt", tmp_path / "net.prototxt"))
-    maker = NetMaker(net, weights, blob="y")
+    factory = NetFactory(net, weights, blob="y")
     with opened() as names:
         caffe_port.load(net, weights)
     assert (names.count(net), names.count(weights)) == (1, times)
     with opened() as names:
-        assert maker.spec is maker.spec
-        maker.describe()
-        maker.load()
+        assert factory.spec is factory.spec
+        factory.describe()
+        factory.load()
     assert (names.count(net), names.count(weights)) == (1, times)
 
 

@@ -17,9 +17,9 @@ from caffe_port.crf import CRFParameters
 from caffe_port.data.mat import read_mat
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import voc_items
-from caffe_port.evaluation.makers import CRFMaker, NetMaker
+from caffe_port.evaluation.network import NetFactory, Settings
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.live.net import TEST, Net
 from caffe_port.weights import read_weights
 from tests import preloaded
@@ -105,8 +105,8 @@ def test_scores_are_those_of_an_evaluation(flow: Path, tmp_path: Path) -> None:
     settings = Settings(crop=(161, 161))
     result = evaluate(
         voc_items(SHAPES, flow / "shapes" / "list" / "val.txt"),
-        NetMaker(str(net), str(model / "train_iter_3.caffemodel"), "fc8_interp", {}, "cpu"),
-        tmp_path / "out", settings, make_refiner=CRFMaker(parameters, "rgb", settings.mean),
+        NetFactory(str(net), str(model / "train_iter_3.caffemodel"), "fc8_interp", {}, "cpu"),
+        tmp_path / "out", settings, make_refiner=CRFFactory(parameters, "rgb", settings.mean),
     )  # fmt: skip
     assert result.before is not None
     assert result.after is not None

@@ -12,7 +12,7 @@ from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.crf.programs import Item, Kernels, Kind
-    from caffe_port.evaluation.makers import Colours
+    from caffe_port.evaluation.refinement import Colours
 
 
 # ``caffe-port crf``: DeepLab's separate CRF programs, with their own flags.
@@ -80,7 +80,7 @@ def crf_command(
     """
     from caffe_port.crf.programs import DEFAULTS, find_items, find_kind, refine_items, unfinished
     from caffe_port.errors import UsageError
-    from caffe_port.evaluation.workers import cores
+    from caffe_port.evaluation.scheduler import cores
     from caffe_port.locks import locked
 
     which: Kind = kind or find_kind(features)
@@ -305,7 +305,7 @@ def crf_grid_command(
     Exit status: 0 done, 2 a file cannot be read or used.
     """
     from caffe_port.evaluation.crf_grid import Grid, mean_ious, search, write_report
-    from caffe_port.evaluation.workers import cores
+    from caffe_port.evaluation.scheduler import cores
     from caffe_port.files import expect_writable
 
     for name in ("best.json", "grid.json", "report.html"):

@@ -97,18 +97,18 @@ def _verify(converted: Path, example: Example, console: Console) -> VerifyResult
 def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) -> Result:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.example import CROP
-    from caffe_port.evaluation.makers import CRFMaker, NetMaker
+    from caffe_port.evaluation.network import NetFactory, Settings
     from caffe_port.evaluation.pipeline import evaluate
-    from caffe_port.evaluation.settings import Settings
+    from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.reports.progress import shown_images
 
     with shown_images("evaluate") as show:
         return evaluate(
             voc_items(example.root, "val"),
-            NetMaker(str(converted)),
+            NetFactory(str(converted)),
             out,
             Settings(crop=(CROP, CROP)),
-            make_refiner=CRFMaker(example.crf_parameters),
+            make_refiner=CRFFactory(example.crf_parameters),
             jobs=jobs,
             fresh=True,
             progress=lambda done, total, outcome: show(done, total, outcome.lines),

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe_port.evaluation.figures import Reference
-    from caffe_port.evaluation.makers import CRFMaker, NetMaker
+    from caffe_port.evaluation.network import NetFactory, Settings
     from caffe_port.evaluation.pipeline import Result
+    from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.evaluation.scoring import Scored
-    from caffe_port.evaluation.settings import Settings
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
@@ -201,7 +201,7 @@ def _report(
         title=f"Evaluation of {options['net'].name}",
         subtitle=f"{len(result.items)} images of {options['images']}",
         reference=reference,
-        pictures=options["pictures"],
+        images=options["pictures"],
         ignore_label=settings.ignore_label,
         more=more,
         sections=sections,
@@ -218,19 +218,18 @@ def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, o
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}
 
 
-def _settings(options: Options, network: NetMaker) -> Settings:
-    from caffe_port.evaluation.makers import image_size
-    from caffe_port.evaluation.settings import Settings
+def _settings(options: Options, network: NetFactory) -> Settings:
+    from caffe_port.evaluation.network import Settings, image_size
 
     crop = options["crop"] or image_size(network.spec)
     return Settings(crop, options["mean"], unknown_labels=options["unknown_labels"])
 
 
-def _network(options: Options) -> NetMaker:
-    from caffe_port.evaluation.makers import NetMaker
+def _network(options: Options) -> NetFactory:
+    from caffe_port.evaluation.network import NetFactory
 
     weights, chosen = options["weights"], of_net(options)
-    return NetMaker(
+    return NetFactory(
         str(options["net"]),
         None if weights is None else str(weights),
         options["blob"],
@@ -241,9 +240,9 @@ def _network(options: Options) -> NetMaker:
     )
 
 
-def _refiner(options: Options, settings: Settings) -> CRFMaker | None:
+def _refiner(options: Options, settings: Settings) -> CRFFactory | None:
     from caffe_port.crf import parse_parameters
-    from caffe_port.evaluation.makers import CRFMaker, read_crf_config
+    from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
 
     text, config, colours = options["crf"], options["crf_config"], options["crf_colours"]
     if text is not None and config is not None:
@@ -254,7 +253,7 @@ def _refiner(options: Options, settings: Settings) -> CRFMaker | None:
         return None
     if text.endswith(".json"):
         raise click.BadParameter(f"a file is given as --crf-config {text}", param_hint="--crf")
-    return CRFMaker(parse_parameters(text), colours or "layer", settings.mean)
+    return CRFFactory(parse_parameters(text), colours or "layer", settings.mean)
 
 
 def _reference(path: Path | None) -> Reference | None:
@@ -319,8 +318,8 @@ def score_command(
     """
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.figures import class_names
+    from caffe_port.evaluation.scheduler import cores
     from caffe_port.evaluation.scoring import find_kind, score
-    from caffe_port.evaluation.workers import cores
     from caffe_port.files import expect_writable
 
     if report is not None:

@@ -95,8 +95,7 @@ def unravel_command(
 
     expect_writable(out / "index.html")
     from caffe_port.evaluation.figures import class_names
-    from caffe_port.evaluation.makers import image_size, score_blob
-    from caffe_port.evaluation.settings import Settings
+    from caffe_port.evaluation.network import Settings, image_size, score_blob
     from caffe_port.unravel.report import write_report
     from caffe_port.unravel.study import Plan, study
 

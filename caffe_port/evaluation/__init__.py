@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 from caffe_port import import_name
 
 if TYPE_CHECKING:
-    from caffe_port.evaluation.makers import CRFMaker, NetMaker
+    from caffe_port.evaluation.network import NetFactory, Settings
     from caffe_port.evaluation.pipeline import Result, evaluate
-    from caffe_port.evaluation.settings import Settings
+    from caffe_port.evaluation.refinement import CRFFactory
 
 _MODULES = {
-    "CRFMaker": "makers",
-    "NetMaker": "makers",
+    "CRFFactory": "refinement",
+    "NetFactory": "network",
     "Result": "pipeline",
-    "Settings": "settings",
+    "Settings": "network",
     "evaluate": "pipeline",
 }
-__all__ = ["CRFMaker", "NetMaker", "Result", "Settings", "evaluate"]
+__all__ = ["CRFFactory", "NetFactory", "Result", "Settings", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,9 +17,9 @@ from caffe_port.crf.params import from_mapping
 from caffe_port.crf.programs import Item, Kind, read_picture, unary_of
 from caffe_port.data.pictures import read_labels
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.makers import Colours, coloured
+from caffe_port.evaluation.network import VOC_MEAN, Floats
+from caffe_port.evaluation.refinement import Colours, bilateral_colours
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
-from caffe_port.evaluation.settings import VOC_MEAN, Floats
 from caffe_port.files import write_text
 from caffe_port.reports import html
 
@@ -80,7 +80,7 @@ def search(
         labels: folder of the true label maps NAME.png; 255 is ignored.
         kind: of the features.
         grid: what to try.
-        colours: what the bilateral kernels see, as for ``makers.CRFMaker``.
+        colours: what the bilateral kernels see, as for ``makers.CRFFactory``.
         jobs: images refined at the same time.
     Yields:
         (settings, classes, classes) of one image: true labels by row, found ones by column.
@@ -111,7 +111,7 @@ def _count(item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours) -
     truth = read_labels(path)
     if truth.shape != picture.shape[:2]:
         raise DataError(f"{path}: shape {truth.shape}; its picture has {picture.shape[:2]}")
-    image = coloured(picture[:, :, ::-1], colours, VOC_MEAN)
+    image = bilateral_colours(picture[:, :, ::-1], colours, VOC_MEAN)
     matrices = []
     try:
         for found in _label_maps(unary, image, grid):

@@ -1,4 +1,4 @@
-"""The evaluation of a list of images: over threads and processes, resumable, one matrix."""
+"""The evaluation of a list of images, over threads and processes and resumable."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from dataclasses import dataclass, field
 from caffe_port.data.pictures import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation import workers
+from caffe_port.evaluation.network import NetworkFactory, Settings
+from caffe_port.evaluation.refinement import RefinerFactory
+from caffe_port.evaluation.scheduler import (
+    Step,
+    Threads,
+    cores,
+    divide,
+    run_steps,
+    torch_threads_kept,
+)
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
-from caffe_port.evaluation.settings import NetworkMaker, RefinerMaker, Settings
+from caffe_port.evaluation.steps import ImageSteps, Job, Outcome, Progress
 from caffe_port.evaluation.store import ScoreCache, Store, locked
-from caffe_port.evaluation.worker import Job, Outcome, Progress, Worker
-from caffe_port.evaluation.workers import Threads, cores, divide, torch_threads_kept
 from caffe_port.ranks import ImageRanks, SingleRank
 
 
 @dataclass
 class Result:
-    """An evaluation's outcome.
+    """The result of an evaluation.
 
     Args:
         settings: what decided the label maps, as in settings.json.
@@ -52,11 +59,11 @@ class Result:
 
 def evaluate(
     items: Sequence[VOCItem],
-    make_network: NetworkMaker,
+    make_network: NetworkFactory,
     output: PathLike,
     settings: Settings | None = None,
     *,
-    make_refiner: RefinerMaker | None = None,
+    make_refiner: RefinerFactory | None = None,
     jobs: int | None = None,
     refiner_threads: int = 0,
     score_cache: PathLike | None = None,
@@ -66,34 +73,34 @@ def evaluate(
     progress: Progress | None = None,
     ranks: ImageRanks | None = None,
 ) -> Result:
-    """Predicts every image, before and after the CRF, and compares with the truth where it is.
+    """Predicts every image, before and after the CRF, and compares with the truth if there is one.
 
-    Label maps are written to ``output`` as they are made. Interrupted or killed, the same call
-    goes on where it stopped; the result does not depend on threads, processes or the cache.
+    Label maps are written to ``output`` as they are made. After an interruption the same call
+    resumes; the result does not depend on threads, processes or the cache.
 
     Args:
         items: from ``voc_items``.
-        make_network, make_refiner: see ``makers.NetMaker`` and ``makers.CRFMaker``.
-        output: folder of the label maps, see ``store``.
-        jobs: images in the network at the same time; see ``cores.divide``.
-        refiner_threads: threads that only refine, on cores the network leaves them; 0: all threads
-            do everything.
-        score_cache: folder of scores to use and to add to, see ``score_cache``.
-        fresh: drop an earlier run's label maps instead of using them.
-        skip_bad: go on after an image that cannot be read or is too large.
-        comp6: also write what the VOC server takes.
+        make_network, make_refiner: see ``NetFactory`` and ``CRFFactory``.
+        output: folder of the label maps, see ``Store``.
+        jobs: images in the network at the same time; see ``scheduler.divide``.
+        refiner_threads: threads that only refine, on cores that the network does not use; 0: all
+            threads run all steps.
+        score_cache: folder of scores to use and to add to, see ``ScoreCache``.
+        fresh: remove an earlier run's label maps instead of using them.
+        skip_bad: skip images that cannot be read or are too large.
+        comp6: also write the files that the VOC server takes.
         progress: called after each image of this process with (done by all, total, outcome).
         ranks: from ``ranks.evaluation_ranks``; by default this process alone. They need one
             ``output`` folder, and each returns the whole result.
     Raises:
-        UsageError: ``output`` holds label maps of other settings or is in use, or the arguments
-            are wrong.
+        UsageError: ``output`` holds label maps of other settings or is in use, or an argument is
+            wrong.
         DataError: an image or label is bad, and ``skip_bad`` is not set.
         CaffePortError: the network cannot be built, or another rank failed.
     Examples:
         >>> from caffe_port.data import voc_items
-        >>> from caffe_port.evaluation import NetMaker, Settings, evaluate
-        >>> net = NetMaker(
+        >>> from caffe_port.evaluation import NetFactory, Settings, evaluate
+        >>> net = NetFactory(
         ...     "examples/shapes_voc/caffe_run/recording/net.prototxt",
         ...     "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel",
         ... )
@@ -126,14 +133,14 @@ def evaluate(
             store.open(fresh=fresh)
         _agree(ranks, store, items)
         refiner = None if make_refiner is None else make_refiner(threads.refining)
-        worker = Worker(Job(make_network, refiner, settings, store, cache))
-        outcomes = _share(worker, items, ranks, threads, progress, skip_bad)
+        steps = ImageSteps(Job(make_network, refiner, settings, store, cache))
+        outcomes = _share(steps, items, ranks, threads, progress, skip_bad)
         found = {number: outcome for part in ranks.gather(outcomes) for number, outcome in part}
     return _summed(Result(store.settings, list(items), [], store), found, settings)
 
 
 def _agree(ranks: ImageRanks, store: Store, items: Sequence[VOCItem]) -> None:
-    """Makes sure that all ranks do the same, in one folder, which rank 0 has opened."""
+    """Checks that all ranks have the same images and settings, and rank 0's folder."""
     listed = hashlib.sha256("\n".join(item.id for item in items).encode()).hexdigest()
     mine = (listed, len(items), store.settings)
     for number, theirs in enumerate(ranks.gather(mine)):
@@ -144,24 +151,24 @@ def _agree(ranks: ImageRanks, store: Store, items: Sequence[VOCItem]) -> None:
             )
     if not store.is_open():
         raise UsageError(
-            f"{store.root}: rank {ranks.number} does not find here what rank 0 wrote: all "
+            f"{store.root}: rank {ranks.number} does not find what rank 0 wrote there: all "
             "machines need one shared folder"
         )
 
 
 def _share(
-    worker: Worker,
+    steps: ImageSteps,
     items: Sequence[VOCItem],
     ranks: ImageRanks,
     threads: Threads,
     progress: Progress | None,
     skip_bad: bool,
 ) -> list[tuple[int, Outcome]]:
-    """Numbers and outcomes of the images that this process did."""
+    """Numbers and outcomes of this process's images."""
     numbers: list[int] = []
 
-    def begin(number: int) -> workers.Step[Outcome] | Outcome:
-        return worker.begin(items[number])
+    def begin(number: int) -> Step[Outcome] | Outcome:
+        return steps.begin(items[number])
 
     def claims() -> Iterator[int]:
         for number in ranks.claims(len(items)):
@@ -169,7 +176,7 @@ def _share(
             yield number
 
     done: list[Outcome] = []
-    results = workers.work(claims(), begin, threads.roles(), ahead=threads.ahead)
+    results = run_steps(claims(), begin, threads.roles(), prefetch=threads.prefetch)
     with torch_threads_kept(), contextlib.closing(results):
         for outcome in results:
             if outcome.fatal:
@@ -184,24 +191,22 @@ def _share(
 
 
 def _summed(result: Result, found: dict[int, Outcome], settings: Settings) -> Result:
+    """Fills in the outcomes, in the list's order, and their sums."""
     result.outcomes = [found[number] for number in range(len(result.items))]
     for outcome in result.outcomes:
-        if not outcome.error:
-            _count(result, outcome, settings)
+        if outcome.error:
+            continue
+        if result.classes not in (0, outcome.classes):
+            raise UsageError(f"{outcome.id} has {outcome.classes} classes, others {result.classes}")
+        result.classes = outcome.classes
+        result.before = _added(result.before, outcome.before, settings)
+        result.after = _added(result.after, outcome.after, settings)
+        if outcome.changes is not None:
+            earlier = 0 if result.changes is None else result.changes
+            result.changes = outcome.changes + earlier
+        for label, pixels in outcome.unknown.items():
+            result.unknown[label] = result.unknown.get(label, 0) + pixels
     return result
-
-
-def _count(result: Result, outcome: Outcome, settings: Settings) -> None:
-    if result.classes not in (0, outcome.classes):
-        raise UsageError(f"{outcome.id} has {outcome.classes} classes, others {result.classes}")
-    result.classes = outcome.classes
-    result.before = _added(result.before, outcome.before, settings)
-    result.after = _added(result.after, outcome.after, settings)
-    if outcome.changes is not None:
-        earlier = 0 if result.changes is None else result.changes
-        result.changes = outcome.changes + earlier
-    for label, pixels in outcome.unknown.items():
-        result.unknown[label] = result.unknown.get(label, 0) + pixels
 
 
 def _added(

@@ -1,8 +1,7 @@
-"""The report of an evaluation."""
+"""report.html and report.json of an evaluation, and its table in the terminal."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,24 +15,23 @@ from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
-from caffe_port.evaluation.worker import Outcome
+from caffe_port.evaluation.steps import Outcome
 from caffe_port.files import write_text
 from caffe_port.reports import html
+from caffe_port.reports.images import label_map, photograph
 
 if TYPE_CHECKING:
-    from PIL import Image
     from rich.table import Table
 
-
-# Pictures of a report, side by side: image, truth, before, after, what changed, what is wrong.
 
 LARGEST = 360  # pixels: sharp enough at the size a gallery shows, and a small file
 RIGHT, WRONG, IGNORED = (226, 229, 232), (200, 44, 36), (250, 250, 248)
 REPAIRED, BROKEN, NEITHER = (38, 138, 76), WRONG, (222, 160, 30)
+OVERALL = ("mean IoU", "pixel accuracy", "mean recall")
 
 
 def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
-    """Images worth a look: the worst, the best and the first, ``number`` of each at most."""
+    """The worst, the best and the first images, ``number`` of each at most."""
     good = [outcome for outcome in result.outcomes if not outcome.error]
     scored = [outcome for outcome in good if not np.isnan(_final_iou(outcome))]
     if not scored:
@@ -47,37 +45,37 @@ def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
 
 
 def gallery(result: Result, outcomes: Sequence[Outcome], *, ignore_label: int) -> html.Html:
-    """One row of pictures per image.
+    """One row per image: image, truth, before, after, what the CRF changed, what is wrong.
 
     Args:
         result: the evaluation; its label maps must still be on disk.
         outcomes: some of its images.
-        ignore_label: drawn apart in the difference.
+        ignore_label: has its own colour in the difference.
     """
     items = {item.id: item for item in result.items}
     rows = [_row(result, items[outcome.id], outcome, ignore_label) for outcome in outcomes]
-    # a grid each, so that a narrow page breaks every image's row alike
+    # a grid each, so that a narrow page breaks every row in the same way
     return html.Html("".join(html.figure_grid(row, columns=len(row)) for row in rows))
 
 
 def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> list[html.Html]:
     before = read_labels(result.store.before(item.id))
-    final, row = before, [html.figure(_photograph(item), item.id)]
+    final, row = before, [html.figure(photograph(read_rgb(item.image), largest=LARGEST), item.id)]
     truth = None if item.label is None else read_labels(item.label)
     if truth is not None:
-        row.append(html.figure(_label_map(truth), "truth"))
-    row.append(html.figure(_label_map(before), _captioned("before", outcome.before)))
+        row.append(html.figure(_colours(truth), "truth"))
+    row.append(html.figure(_colours(before), _captioned("before", outcome.before)))
     if result.store.refined:
         final = read_labels(result.store.after(item.id))
-        row.append(html.figure(_label_map(final), _captioned("after", outcome.after)))
+        row.append(html.figure(_colours(final), _captioned("after", outcome.after)))
     if truth is not None and result.store.refined:
         row.append(_changes(truth, before, final, ignore_label))
     if truth is not None:
         wrong = (final != truth) & (truth != ignore_label)
-        picture = np.where(truth == ignore_label, np.uint8(2), wrong.astype(np.uint8))
+        kinds = np.where(truth == ignore_label, np.uint8(2), wrong.astype(np.uint8))
         caption = f"wrong: {100 * wrong.mean():.1f} % of the pixels"
         palette = np.array([RIGHT, WRONG, IGNORED], np.uint8)
-        row.append(html.figure(_label_map(picture, palette), caption))
+        row.append(html.figure(label_map(kinds, palette, largest=LARGEST), caption))
     return row
 
 
@@ -86,10 +84,14 @@ def _changes(truth: Bytes, before: Bytes, after: Bytes, ignore_label: int) -> ht
     valid = truth != ignore_label
     changed = valid & (before != after)
     repaired, broken = changed & (after == truth), changed & (before == truth)
-    picture = np.select([~valid, repaired, broken, changed], [1, 2, 3, 4], 0).astype(np.uint8)
+    kinds = np.select([~valid, repaired, broken, changed], [1, 2, 3, 4], 0).astype(np.uint8)
     palette = np.array([RIGHT, IGNORED, REPAIRED, BROKEN, NEITHER], np.uint8)
     words = f"CRF: {int(repaired.sum()):,} repaired (green), {int(broken.sum()):,} broken (red)"
-    return html.figure(_label_map(picture, palette), words)
+    return html.figure(label_map(kinds, palette, largest=LARGEST), words)
+
+
+def _colours(labels: Bytes) -> bytes:
+    return label_map(labels, voc_palette(), largest=LARGEST)
 
 
 def _captioned(name: str, counts: Counts | None) -> str:
@@ -100,41 +102,6 @@ def _final_iou(outcome: Outcome) -> float:
     return image_iou(outcome.before if outcome.after is None else outcome.after)
 
 
-def _photograph(item: VOCItem) -> bytes:
-    from PIL import Image
-
-    picture = Image.fromarray(read_rgb(item.image))
-    size = _display_size(picture)
-    return _encoded(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=88)
-
-
-def _label_map(labels: Bytes, palette: Bytes | None = None) -> bytes:
-    from PIL import Image
-
-    picture = Image.fromarray(labels)
-    picture.putpalette((voc_palette() if palette is None else palette).tobytes())
-    size = _display_size(picture)
-    return _encoded(picture.resize(size, Image.Resampling.NEAREST), "PNG", optimize=True)
-
-
-def _display_size(picture: Image.Image) -> tuple[int, int]:
-    shrink = min(1.0, LARGEST / max(picture.size))
-    return max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
-
-
-def _encoded(
-    picture: Image.Image, format: str, *, quality: int = 75, optimize: bool = False
-) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format=format, quality=quality, optimize=optimize)
-    return stream.getvalue()
-
-
-# report.html and report.json of an evaluation.
-
-OVERALL = ("mean IoU", "pixel accuracy", "mean recall")
-
-
 def write_report(
     result: Result,
     names: Sequence[str],
@@ -142,32 +109,32 @@ def write_report(
     title: str,
     subtitle: str = "",
     reference: Reference | None = None,
-    pictures: int = 6,
+    images: int = 6,
     ignore_label: int = 255,
     more: Mapping[str, object] | None = None,
     sections: Iterable[html.Html] = (),
 ) -> tuple[Path, Path]:
-    """Writes report.html (one file, nothing outside it) and report.json beside the label maps.
+    """Writes report.html, which needs no other file, and report.json next to the label maps.
 
     Args:
         result: from ``evaluate``.
         names: of the classes.
         title, subtitle: the page's heading.
-        reference: figures to set beside these.
-        pictures: how many worst, best and first images to show.
-        ignore_label: drawn apart in the differences.
+        reference: figures to compare with.
+        images: how many worst, best and first ones to show.
+        ignore_label: has its own colour in the differences.
         more: further entries of report.json.
-        sections: further sections, put before the table of classes.
+        sections: further sections, before the table of classes.
     Returns:
-        the paths of report.html and report.json.
+        The paths of report.html and report.json.
     """
     values = {**as_json(result, names), **(more or {})}
     body = [_summary(result), *sections, _iou_section(result, names, reference)]
     if result.changes is not None:
         body.append(changes_section(result.changes, names))
-    for heading, outcomes in chosen(result, pictures).items() if pictures else ():
-        picture = gallery(result, outcomes, ignore_label=ignore_label)
-        body.append(html.section(heading, _legend(names), picture))
+    for heading, outcomes in chosen(result, images).items() if images else ():
+        rows = gallery(result, outcomes, ignore_label=ignore_label)
+        body.append(html.section(heading, _legend(names), rows))
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
@@ -232,8 +199,8 @@ def terminal_table(result: Result, names: Sequence[str], reference: Reference | 
 
 
 def remarks(result: Result, names: Sequence[str]) -> list[str]:
-    """What a reader must know to take the figures right."""
-    words = [f"The network knows {len(names)} classes: {', '.join(names)}."]
+    """What a reader must know to interpret the figures."""
+    words = [f"The network has {len(names)} classes: {', '.join(names)}."]
     if not _matrices(result):
         return [*words, "The list has no label maps, so nothing is scored."]
     for name, matrix in _matrices(result).items():
@@ -243,8 +210,8 @@ def remarks(result: Result, names: Sequence[str]) -> list[str]:
     if result.unknown:
         labels = ", ".join(f"{k} ({v} pixels)" for k, v in sorted(result.unknown.items()))
         words.append(
-            f"The truth also holds labels the network does not know, which were ignored: {labels}. "
-            "The score says nothing about them."
+            "The truth also has labels that the network does not have, which were ignored: "
+            f"{labels}. The score says nothing about them."
         )
     return words
 

@@ -14,8 +14,8 @@ import numpy as np
 from caffe_port import locks
 from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
 from caffe_port.errors import DataError, FormatError, UsageError, option
-from caffe_port.evaluation.prediction import Prediction
-from caffe_port.evaluation.settings import Floats
+from caffe_port.evaluation.network import Floats
+from caffe_port.evaluation.refinement import Prediction
 from caffe_port.files import atomic_path, open_regular, read_json, reading, write_text
 
 # One evaluation at a time in a folder.

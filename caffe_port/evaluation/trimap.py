@@ -11,9 +11,9 @@ import numpy.typing as npt
 from caffe_port.data.pictures import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import number
+from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats, Labels
-from caffe_port.evaluation.settings import Settings
 from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -120,6 +121,7 @@ def _names(trace: Trace) -> dict[int, str]:
 
 # Where layer types find how they are exported: one table per kind of output.
 
+FAMILIES = ("filters", "neurons", "normalization", "shapes")
 Writer = TypeVar("Writer")
 Result = TypeVar("Result")
 
@@ -133,10 +135,11 @@ class Rules(Generic[Writer, Result]):
     Args:
         output: what is made, for messages.
         other: what to do where a type has no rule, for messages.
+        modules: those with the rules of the built-in types, imported when one is needed.
     """
 
-    def __init__(self, output: str, other: str) -> None:
-        self._output, self._other = output, other
+    def __init__(self, output: str, other: str, modules: Sequence[str]) -> None:
+        self._output, self._other, self._modules = output, other, tuple(modules)
         self._rules: dict[str, Callable[[Node, Writer], Result]] = {}
 
     def add(
@@ -151,6 +154,8 @@ class Rules(Generic[Writer, Result]):
         def decorate(
             rule: Callable[[Node, Writer], Result],
         ) -> Callable[[Node, Writer], Result]:
+            if rule.__module__ not in self._modules:
+                self._load()
             for type in types:
                 if type in self._rules:
                     raise ValueError(f"layer type '{type}' has a rule for {self._output} already")
@@ -159,8 +164,13 @@ class Rules(Generic[Writer, Result]):
 
         return decorate
 
+    def _load(self) -> None:
+        for module in self._modules:
+            importlib.import_module(module)
+
     def types(self) -> list[str]:
         """The types with a rule, sorted."""
+        self._load()
         return sorted(self._rules)
 
     def check(self, graph: Graph) -> None:
@@ -169,6 +179,7 @@ class Rules(Generic[Writer, Result]):
         Raises:
             UnsupportedLayerError: one has none; its message counts all such types.
         """
+        self._load()
         lacking = [node.layer for node in graph.nodes if node.layer.type not in self._rules]
         if lacking:
             types = [layer.type for layer in lacking]

@@ -78,7 +78,6 @@ def emit_module(
         >>> cp.export.emit_module(net, "largefov.py").name
         'largefov.state.pt'
     """
-    _register_rules()
     target = Path(path)
     beside = state_path(target, state)
     module = module_text(make_graph(net.spec), target.stem, beside.name)
@@ -112,7 +111,6 @@ def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
         stem: names the class where the net has no name.
         state: file name of the state dict, for the example of its use.
     """
-    _register_rules()
     MODULE_RULES.check(graph)
     with_params = [node.layer.name for node in graph.nodes if node.layer.params]
     code = ModuleCode(identifiers(with_params, "layer", _module_names()))
@@ -127,17 +125,7 @@ def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
 
 def module_types() -> list[str]:
     """The layer types that can be written as a module, sorted."""
-    _register_rules()
     return MODULE_RULES.types()
-
-
-def _register_rules() -> None:
-    from caffe_port.export import (  # noqa: F401
-        module_filters,
-        module_neurons,
-        module_normalization,
-        module_shapes,
-    )
 
 
 def _module_names() -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe_port.export.graph import Graph, Node, Rules
+from caffe_port.export.graph import FAMILIES, Graph, Node, Rules
 from caffe_port.spec.ops import Shape
 
 # Python source text from parts that a prototxt names: identifiers, literals, wrapped lines.
@@ -252,5 +252,6 @@ class Variables:
 MODULE_RULES: Rules[ModuleCode, str] = Rules(
     "a PyTorch module",
     "Convert to .pt and run it with caffe_port instead, cut the layer out of the prototxt, or "
-    "write a rule for it in caffe_port/export.",
+    "write a rule for it (caffe_port.export.register_module_rule).",
+    [f"caffe_port.export.module_{family}" for family in FAMILIES],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.export.graph import Graph, Node, Rules
+from caffe_port.export.graph import FAMILIES, Graph, Node, Rules
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
@@ -151,5 +151,6 @@ class OnnxCode:
 ONNX_RULES: Rules[OnnxCode, list[str]] = Rules(
     "ONNX",
     "Cut the layer out of the prototxt, write a PyTorch module (--emit-module, emit_module) where "
-    "that can be done, or write a rule for it in caffe_port/export.",
+    "that can be done, or write a rule for it (caffe_port.export.register_onnx_rule).",
+    [f"caffe_port.export.onnx_{family}" for family in FAMILIES],
 )

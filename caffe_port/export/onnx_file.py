@@ -110,21 +110,10 @@ def _one_more(shape: Shape) -> Shape:
 
 def onnx_types() -> list[str]:
     """The layer types that can be written as ONNX, sorted."""
-    _register_rules()
     return ONNX_RULES.types()
 
 
-def _register_rules() -> None:
-    from caffe_port.export import (  # noqa: F401
-        onnx_filters,
-        onnx_neurons,
-        onnx_normalization,
-        onnx_shapes,
-    )
-
-
 def _write_nodes(graph: Graph, net: Net) -> OnnxCode:
-    _register_rules()
     ONNX_RULES.check(graph)
     code = OnnxCode(graph, net, keeps_batch(graph))
     for node in graph.nodes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import read_class_names
-from caffe_port.evaluation.workers import cores
+from caffe_port.evaluation.scheduler import cores
 from caffe_port.finetuning.composed import Changes, Composed, Images
 from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant

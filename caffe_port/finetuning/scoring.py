@@ -13,12 +13,18 @@ import numpy as np
 from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_bgr, read_labels
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.makers import CRFMaker, NetMaker, data_blob, image_size
+from caffe_port.evaluation.network import (
+    VOC_MEAN,
+    NetFactory,
+    Settings,
+    data_blob,
+    image_size,
+    network_input,
+)
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.prediction import network_input
+from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.settings import VOC_MEAN, Settings
-from caffe_port.evaluation.worker import Progress
+from caffe_port.evaluation.steps import Progress
 from caffe_port.finetuning.composed import Changes, Images
 from caffe_port.finetuning.variants import Similarities, Variant
 
@@ -97,7 +103,7 @@ _IGNORED = 255
 
 
 @dataclass(frozen=True)
-class _Maker(NetMaker):
+class _Factory(NetFactory):
     """Says what decides its scores without the paths that the net's text holds."""
 
     texts: dict[str, object] = field(default_factory=dict)
@@ -125,15 +131,15 @@ def score(
         CaffePortError: the weights are not the test net's, or an image cannot be used.
     """
     setting, test = trial.setting, trial.folder / "test.prototxt"
-    maker = _Maker(str(test), str(weights), device=setting.device, texts=dict(texts))
-    net = maker.load()
+    factory = _Factory(str(test), str(weights), device=setting.device, texts=dict(texts))
+    net = factory.load()
     judged = _settings(net, trial.folder / "train.prototxt")
     result = evaluate(
         setting.images.val,
-        maker,
+        factory,
         trial.folder / "evaluation",
         judged,
-        make_refiner=None if setting.crf is None else CRFMaker(setting.crf, mean=judged.mean),
+        make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=judged.mean),
         progress=progress,
     )
     return {

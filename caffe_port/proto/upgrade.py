@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
-from caffe_port.proto.upgrade_v0 import upgrade_v0
+from caffe_port.proto.upgrade_v0 import V0_TYPES, upgrade_v0
 
 # Types, also of forks' V1 text, whose V2 name is not the V1 name with each word capitalised.
 _V1_NAMES = {
@@ -57,6 +57,11 @@ _V1_OWN = {
 def v1_type_name(number: int) -> str:
     """The V2 type name of a V1 `type`, such as 'SoftmaxWithLoss' for SOFTMAX_LOSS."""
     return _v2_name(caffe_pb2.V1LayerParameter.LayerType.Name(number))
+
+
+def v0_type_name(name: str) -> str:
+    """The V2 name of a V0 type; one that Caffe does not upgrade (``padding``) stays as it is."""
+    return _v2_name(V0_TYPES[name]) if name in V0_TYPES else name
 
 
 def _v2_name(word: str) -> str:

@@ -13,7 +13,7 @@ from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2
 
 _PADDING = "padding"
-_TYPES = {
+V0_TYPES = {
     "accuracy": "ACCURACY", "bnll": "BNLL", "concat": "CONCAT", "conv": "CONVOLUTION",
     "data": "DATA", "dropout": "DROPOUT", "euclidean_loss": "EUCLIDEAN_LOSS",
     "flatten": "FLATTEN", "hdf5_data": "HDF5_DATA", "hdf5_output": "HDF5_OUTPUT",
@@ -137,10 +137,10 @@ def _upgrade_layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.V1LayerParamete
     if source.HasField("name"):
         new.name = source.name
     if source.HasField("type"):
-        if source.type not in _TYPES:
-            known = ", ".join((*sorted(_TYPES), _PADDING))
+        if source.type not in V0_TYPES:
+            known = ", ".join((*sorted(V0_TYPES), _PADDING))
             raise ValueError(f"{_where(old)}: unknown V0 type; known are {known}")
-        new.MergeFrom(caffe_pb2.V1LayerParameter(type=_TYPES[source.type]))
+        new.MergeFrom(caffe_pb2.V1LayerParameter(type=V0_TYPES[source.type]))
     for field, value in source.ListFields():
         if field.name in _TRANSFORM:
             setattr(new.transform_param, _TRANSFORM[field.name], value)
@@ -156,7 +156,7 @@ def _drop_misplaced(layer: caffe_pb2.V1LayerParameter, path: str | None) -> None
     type = layer.layer.type
     for field, _ in layer.layer.ListFields():
         types = _TYPES_WITH.get(field.name, (type,))
-        if type in _TYPES and type not in types:
+        if type in V0_TYPES and type not in types:
             belongs = " or ".join(types) or "no type that Caffe upgrades"
             where = f"{path}: {_where(layer)}" if path else _where(layer)
             message = f"{where}: '{field.name}' belongs to {belongs}; it is left out, as in Caffe"

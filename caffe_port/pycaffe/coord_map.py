@@ -13,9 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from caffe_port.pycaffe.net_spec import Function, Top, layers
+from caffe_port.spec.ops import BUILTIN, is_known, op_class
 
 Map: TypeAlias = tuple[int | None, Any, Any]
 
+# upstream's list, which scripts may read and extend
 PASS_THROUGH_LAYERS = [
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN",
     "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH", "Threshold",
@@ -59,7 +61,8 @@ def coord_map(fn: Function) -> Map:
     Raises:
         UndefinedMapException: its type has none.
     """
-    if fn.type_name in PASS_THROUGH_LAYERS:
+    own = fn.type_name not in BUILTIN and is_known(fn.type_name)
+    if fn.type_name in PASS_THROUGH_LAYERS or (own and op_class(fn.type_name).keeps_places):
         return _IDENTITY
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)

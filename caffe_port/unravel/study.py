@@ -13,8 +13,7 @@ import torch
 
 from caffe_port.data.pictures import read_labels, read_rgb
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.prediction import network_input
-from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.network import Settings, network_input
 from caffe_port.unravel.curves import Curves, curves
 from caffe_port.unravel.evidence import Evidence, evidence
 from caffe_port.unravel.pictures import Bytes, Floats, Size, heat_map

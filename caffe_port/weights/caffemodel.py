@@ -11,7 +11,10 @@ from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import AnyFile, atomic_path, create, explaining, name_of
 from caffe_port.proto import wire
 from caffe_port.proto.binary import encode_layer
-from caffe_port.weights import blobproto, v1_types
+from caffe_port.proto.caffe_pb2 import V1LayerParameter
+from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
+from caffe_port.proto.upgrade import v0_type_name, v1_type_name
+from caffe_port.weights import blobproto
 from caffe_port.weights.blobproto import INT_MAX, EncodedBlob, encode_blob, raw_bytes
 from caffe_port.weights.stored import (
     Array,
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 MAX_LAYERS = MAX_BLOBS = MAX_NAME = 65536
 
 _NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
-_V0_LAYER = 1  # inside a V1 layer
+_V0_LAYER, _CONVOLUTION_PARAM, _IMAGE_DATA_PARAM = 1, 10, 15  # inside a V1 layer
+_V1_TYPES = {number for number in V1LayerParameter.LayerType.values() if number < FORK_NUMBERS}
 
 
 class _Numbers(NamedTuple):
@@ -62,7 +66,8 @@ class _Draft:
     type: str = ""
     type_number: int = 0
     blobs: list[StoredBlob] = field(default_factory=list)
-    telling: set[int] = field(default_factory=set)
+    has_convolution: bool = False
+    has_image_data: bool = False
 
 
 @dataclass
@@ -121,8 +126,8 @@ class _Scan:
 
     def v1_layer(self, draft: _Draft, layer: wire.Field) -> None:
         for item in self.fields(layer):
-            if item.number in v1_types.TELLING_FIELDS:
-                draft.telling.add(item.number)
+            draft.has_convolution |= item.number == _CONVOLUTION_PARAM
+            draft.has_image_data |= item.number == _IMAGE_DATA_PARAM
             self.common(draft, item, _V1)
             if item.number == _V1.type:
                 wire.expect(item, wire.VARINT, "type")
@@ -136,7 +141,7 @@ class _Scan:
         for item in self.fields(layer):
             self.common(draft, item, _V0)
             if item.number == _V0.type:
-                draft.type = v1_types.v0_type(_text(self.source.view, item, "type"))
+                draft.type = v0_type_name(_text(self.source.view, item, "type"))
 
     def common(self, draft: _Draft, item: wire.Field, numbers: _Numbers) -> None:
         """Takes the fields that every generation has: the name and the blobs."""
@@ -154,7 +159,8 @@ class _Scan:
                 raise FormatError(f"{where}: {error.message}", offset=error.offset) from error
 
     def finished(self) -> WeightFile:
-        deeplab1 = any(v1_types.is_deeplab1(draft.type_number) for draft in self.layers)
+        forks = _V1_TYPES - set(range(LAST_BVLC_V1_TYPE + 1))
+        deeplab1 = any(draft.type_number in forks for draft in self.layers)
         generations = {draft.generation for draft in self.layers}
         return WeightFile(
             tuple(_finish(draft, deeplab1) for draft in self.layers),
@@ -219,15 +225,25 @@ def _text(view: memoryview, item: wire.Field, name: str) -> str:
 
 
 def _finish(draft: _Draft, deeplab1: bool) -> StoredLayer:
-    type = draft.type
-    if draft.generation == "V1":
-        type = v1_types.v1_type(
-            draft.type_number,
-            has_blobs=bool(draft.blobs),
-            telling=draft.telling,
-            deeplab1=deeplab1,
-        )
+    type = _v1_type(draft, deeplab1) if draft.generation == "V1" else draft.type
     return StoredLayer(draft.name, type, tuple(draft.blobs))
+
+
+def _v1_type(draft: _Draft, deeplab1: bool) -> str:
+    """The V2 name of a V1 layer's type, or ``V1:<number>`` if nothing decides.
+
+    Number 39 is Deconvolution, or ImageSegData in DeepLab v1: the layer's fields decide, then
+    whether the file has a layer that only DeepLab v1 has.
+    """
+    number = draft.type_number
+    if number == LAST_BVLC_V1_TYPE:
+        if draft.blobs or draft.has_convolution:
+            return "Deconvolution"
+        if deeplab1 or draft.has_image_data:
+            return "ImageSegData"
+    elif number in _V1_TYPES:
+        return v1_type_name(number)
+    return f"V1:{number}"
 
 
 # Writing .caffemodel files (V2), one blob at a time.

@@ -78,8 +78,8 @@ if VOC_SAMPLE is not None:
         assert "outside the 6 classes" in refused.output
         result = call(*MODEL, *options, "--unknown-labels", "ignore", "-o", tmp_path / "out")
         assert result.exit_code == 0, result.output
-        assert "The network knows 6 classes" in result.output
-        assert "labels the network does not know" in result.output
+        assert "The network has 6 classes" in result.output
+        assert "labels that the network does not have" in result.output
         for file in sorted((VOC_SAMPLE / "JPEGImages").glob("*.jpg")):
             with Image.open(file) as photograph:
                 shape = (photograph.height, photograph.width)
@@ -239,7 +239,7 @@ def test_other_crf_settings_without_the_network(voc, tmp_path, monkeypatch):
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = call(*options, "--score-cache", tmp_path / "s", "--fresh", "-o", cached / "1")
     assert result.exit_code == 0, result.output
-    assert f"{damaged}: damaged scores; computed anew" in result.output
+    assert f"{damaged}: damaged scores; recomputed" in result.output
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.settings import Network, Settings
+from caffe_port.evaluation.network import Network, Settings
 
 CROP = Settings(crop=(12, 10), mean=(0.0, 0.0, 0.0))
 CLASSES = 3

@@ -12,7 +12,7 @@ from caffe_port.crf import CRFParameters, DenseCRF, parse_parameters, refine
 from caffe_port.crf.files import write_scores
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.crf_grid import Grid, mean_ious, values
-from caffe_port.evaluation.settings import VOC_MEAN
+from caffe_port.evaluation.network import VOC_MEAN
 from tests.crf.making import problem
 
 AXES = "--pos-w 2,3 --pos-xy-std 2 --bi-w 1:5:2 --bi-xy-std 10,20 --bi-rgb-std 8 -i 3"

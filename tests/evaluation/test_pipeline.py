@@ -13,10 +13,10 @@ from caffe_port.crf import CRFParameters
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.makers import CRFMaker
+from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.store import COMP6
 from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps
 
@@ -130,7 +130,7 @@ def test_a_network_that_cannot_be_built_is_no_bad_file(voc, tmp_path, jobs):
 
 
 def test_a_refinement_that_cannot_be_is_no_bad_file_but_names_one(voc, tmp_path):
-    refiner = CRFMaker(CRFParameters(pos_xy_std=1e-30))
+    refiner = CRFFactory(CRFParameters(pos_xy_std=1e-30))
     with pytest.raises(CaffePortError, match=r"im0\.png: the widths are too small"):
         run(voc[0], tmp_path / "out", make_refiner=refiner, jobs=1, skip_bad=True)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.prediction import (
-    best_labels,
-    classified,
-    enlarged,
-    label_maps,
+from caffe_port.evaluation.network import (
+    Network,
+    Settings,
+    full_scores,
     network_input,
+    small_scores,
 )
-from caffe_port.evaluation.settings import Network, Settings
+from caffe_port.evaluation.refinement import best_labels, label_maps
 
 SETTINGS = Settings(crop=(9, 17), mean=(1.0, 2.0, 3.0))
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -21,8 +21,8 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 def predict(image, classify, refiner, settings, enlarge=None):
     network, size = Network(classify, enlarge), image.shape[:2]
-    scores = classified(network_input(image, settings), network, settings, size)
-    return label_maps(enlarged(scores, network, settings, size), image, refiner)
+    scores = small_scores(network_input(image, settings), network, settings, size)
+    return label_maps(full_scores(scores, network, settings, size), image, refiner)
 
 
 def test_the_mean_is_taken_off_channel_by_channel_and_padding_is_zero():

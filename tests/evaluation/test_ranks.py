@@ -102,7 +102,7 @@ def test_ranks_of_other_images_or_settings_are_refused(voc, tmp_path):
 
 def test_ranks_without_a_shared_folder_are_refused(voc, tmp_path):
     ranks = _Spoken(1, lambda mine: mine)
-    with pytest.raises(UsageError, match="rank 1 does not find here what rank 0 wrote"):
+    with pytest.raises(UsageError, match="rank 1 does not find what rank 0 wrote there"):
         evaluate(voc[0], Brightest(), tmp_path / "mine alone", CROP, ranks=ranks)
     assert not (tmp_path / "mine alone").exists()
 

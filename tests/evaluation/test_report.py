@@ -13,9 +13,9 @@ from PIL import Image
 from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
+from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.report import chosen, gallery, iou_table, percent, remarks, write_report
-from caffe_port.evaluation.settings import Settings
 from caffe_port.reports import html
 from tests.evaluation.standins import CROP, Brightest, Gives, Swaps
 
@@ -54,7 +54,7 @@ def test_the_whole_report(voc, tmp_path):
     reference = Reference("published", (0.5, 0.625), ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
     extra = html.section("Extra", html.paragraph("more"))
     text, values, tags = report(
-        result, reference=reference, pictures=2, more={"seconds": 3}, sections=[extra]
+        result, reference=reference, images=2, more={"seconds": 3}, sections=[extra]
     )
     assert "T &amp; &lt;T&gt;" in text
     assert "back&lt;ground&gt;" in text
@@ -94,7 +94,7 @@ def test_the_difference_is_that_of_the_final_labels(voc, tmp_path):
 def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):
     items = [VOCItem(item.id, item.image, None, item.where) for item in voc[0]]
     result = evaluate(items, Brightest(), tmp_path / "out", CROP)
-    text, values, tags = report(result, pictures=3)
+    text, values, tags = report(result, images=3)
     assert "no label maps, so nothing is scored" in text
     assert values["before"] is None
     assert values["crf_changes"] is None
@@ -110,13 +110,13 @@ def test_absent_and_unknown_classes_and_skipped_images_are_said(voc, tmp_path):
     items[1].image.write_bytes(b"")
     settings = Settings(CROP.crop, CROP.mean, unknown_labels="ignore")
     result = evaluate(items[:2], Gives(), tmp_path / "out", settings, skip_bad=True)
-    text, values, _ = report(result, pictures=0)
-    assert "The network knows 3 classes" in text
+    text, values, _ = report(result, images=0)
+    assert "The network has 3 classes" in text
     assert "not in the mean: disc, box" in text
     assert f"7 ({truth.shape[1]} pixels)" in text
     assert "im1.png: not a picture" in text
     assert values["ignored_unknown_labels"] == {"7": truth.shape[1]}
-    assert remarks(result, NAMES)[0].startswith("The network knows 3 classes")
+    assert remarks(result, NAMES)[0].startswith("The network has 3 classes")
 
 
 def test_a_reference_of_other_classes_gives_its_mean_alone(voc, tmp_path):
@@ -139,6 +139,6 @@ def test_large_photographs_are_shown_small(voc, tmp_path):
     shape = (1, 3, 900, 1200)
     settings = Settings(crop=(900, 1200))
     result = evaluate(voc[0][:1], Gives(shape=shape), tmp_path / "out", settings)
-    text, _, _ = report(result, pictures=1)
+    text, _, _ = report(result, images=1)
     assert len(text) < 500_000
     assert len(re.findall("data:image/jpeg", text)) == 3

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.store import ScoreCache
 from tests.evaluation.standins import CROP, Doubled, Swaps
 
@@ -96,7 +96,7 @@ def test_an_evaluation_runs_the_network_once_for_all_crf_settings(voc, tmp_path)
     assert max(path.stat().st_size for path in cache.rglob("*.scores")) < 4 * 3 * 12 * 10
 
 
-def test_broken_entries_are_computed_anew_and_named(voc, tmp_path):
+def test_broken_entries_are_recomputed_and_named(voc, tmp_path):
     network, cache = Doubled(), tmp_path / "scores"
     evaluate(voc[0], network, tmp_path / "a", CROP, score_cache=cache)
     entries = sorted(cache.rglob("*.scores"))
@@ -104,7 +104,7 @@ def test_broken_entries_are_computed_anew_and_named(voc, tmp_path):
     entries[0].write_bytes(b"")
     result = evaluate(voc[0], network, tmp_path / "b", CROP, score_cache=cache)
     remarks = [outcome.remark for outcome in result.outcomes if outcome.remark]
-    assert remarks == [f"{entries[0]}: not scores of this package; computed anew"]
+    assert remarks == [f"{entries[0]}: not scores of this package; recomputed"]
     assert {path: path.read_bytes() for path in entries} == kept
 
 

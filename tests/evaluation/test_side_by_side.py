@@ -10,8 +10,8 @@ import pytest
 
 from caffe_port.data.pictures import read_labels
 from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.evaluation.network import Network
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.settings import Network
 from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps
 from tests.waiting import LIMIT
 

@@ -9,7 +9,7 @@ import pytest
 
 from caffe_port.data.pictures import read_labels, read_note, write_labels
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.prediction import Prediction
+from caffe_port.evaluation.refinement import Prediction
 from caffe_port.evaluation.store import COMP6, Store
 
 MAPS = Prediction(np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8), 4)

@@ -7,9 +7,9 @@ import pytest
 
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import DataError, UsageError
+from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.settings import Settings
 from caffe_port.evaluation.trimap import (
     Trimap,
     distances,

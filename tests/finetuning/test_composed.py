@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.makers import score_blob
+from caffe_port.evaluation.network import score_blob
 from caffe_port.finetuning.composed import Changes, Composed, find_images
 from caffe_port.finetuning.scoring import judged_blob
 from caffe_port.finetuning.variants import find_variants

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from caffe_port.evaluation.worker import Outcome
+from caffe_port.evaluation.steps import Outcome
 from caffe_port.reports.progress import ImageRate, shown_images
 
 NOON = datetime(2020, 5, 17, 12, 0, 0)

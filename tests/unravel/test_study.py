@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.settings import Settings
+from caffe_port.evaluation.network import Settings
 from caffe_port.unravel.study import Plan, study
 from tests.unravel.nets import data, layer, make
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
-from caffe_port.weights.v1_types import v1_type
+from caffe_port.proto.upgrade import v1_type_name
 from tools.differential.drafts import Draft
 
 _V1 = caffe_pb2.V1LayerParameter
 _DECONVOLUTION = 39  # the first number that means another type in DeepLab v1
-V1_NUMBERS = {
-    v1_type(number, has_blobs=False, telling=frozenset(), deeplab1=False): number
-    for number in range(_DECONVOLUTION)
-}
+V1_NUMBERS = {v1_type_name(number): number for number in range(_DECONVOLUTION)}
 
 
 def as_v1(draft: Draft) -> str | None:

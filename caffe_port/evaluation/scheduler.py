@@ -1,4 +1,7 @@
-"""Worker processes: how many cores they get, and how work is handed to them."""
+"""The threads of an evaluation: which steps of which images run when, and on how many cores.
+
+Images are worked on in steps. Those nearest their end come first, and only few are begun at a time.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from typing import Generic, TypeVar
 
 from caffe_port.errors import UsageError
 
-# Many items worked on in threads: those nearest their end first, and only few begun at a time.
-
 Item = TypeVar("Item")
 T = TypeVar("T")
 
@@ -23,11 +24,11 @@ FIRST = 0  # the stage of an item's first step
 
 @dataclass(frozen=True)
 class Step(Generic[T]):
-    """A piece of one item's work.
+    """One step of an item's work.
 
     Args:
         stage: above ``FIRST``; higher ones are nearer the end.
-        run: does it, and gives the next step or, at the end, the result.
+        run: does the step and returns the next one or, at the end, the result.
     """
 
     stage: int
@@ -36,11 +37,11 @@ class Step(Generic[T]):
 
 @dataclass(frozen=True)
 class Role:
-    """Threads that are alike.
+    """Threads that do the same stages.
 
     Args:
         count: how many.
-        stages: of the steps they do.
+        stages: of the steps they run.
         prepare: called at the start of each thread.
     """
 
@@ -49,66 +50,66 @@ class Role:
     prepare: Callable[[], None]
 
 
-def work(
+def run_steps(
     items: Iterator[Item],
     begin: Callable[[Item], Step[T] | T],
     roles: Sequence[Role],
     *,
-    ahead: int,
+    prefetch: int,
 ) -> Generator[T, None, None]:
     """Results in the order of the items.
 
-    A thread takes the step of the highest stage it may do, of the earliest item where there are
-    several, so that no core waits while there is work and little lies between the stages.
-    Closing the generator lets the steps at work finish, no more.
+    A thread takes the step of the highest stage it may run, of the earliest item where there are
+    several, so that no core idles while there is work and few results wait between the stages.
+    When the generator is closed, running steps finish and no other begins.
 
     Args:
-        items: asked for the next one when it is begun, by one thread at a time.
+        items: the next one is taken when it is begun, by one thread at a time.
         begin: an item's first step.
         roles: at least one thread for each stage.
-        ahead: items begun and not finished, at most.
+        prefetch: how many items may be begun and not finished.
     Raises:
         BaseException: what a step or ``items`` raised, at once.
     """
-    floor: _Floor[Item, T] = _Floor(items, begin, ahead)
+    scheduler: _Scheduler[Item, T] = _Scheduler(items, begin, prefetch)
     threads = [
-        threading.Thread(target=floor.serve, args=(role,), name=f"evaluate-{i}")
+        threading.Thread(target=scheduler.run, args=(role,), name=f"evaluate-{i}")
         for i, role in enumerate(role for role in roles for _ in range(role.count))
     ]
     try:
         for thread in threads:
             thread.start()
-        yield from floor.results()
+        yield from scheduler.results()
     finally:
-        floor.close()
+        scheduler.close()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
 
 
-class _Floor(Generic[Item, T]):
-    """What the threads share; everything under one lock."""
+class _Scheduler(Generic[Item, T]):
+    """What the threads share, under one lock."""
 
     def __init__(
-        self, items: Iterator[Item], begin: Callable[[Item], Step[T] | T], ahead: int
+        self, items: Iterator[Item], begin: Callable[[Item], Step[T] | T], prefetch: int
     ) -> None:
-        self._items, self._begin, self._ahead = items, begin, ahead
+        self._items, self._begin, self._prefetch = items, begin, prefetch
         self._changed = threading.Condition()
         self._waiting: dict[int, Step[T]] = {}
-        self._order: deque[int] = deque()  # begun and not yet given out
+        self._order: deque[int] = deque()  # begun, and result not yet yielded
         self._done: dict[int, T] = {}
         self._begun = self._finished = 0
         self._exhausted = self._closed = False
         self._error: BaseException | None = None
 
-    def serve(self, role: Role) -> None:
-        """What each thread does until nothing is left."""
+    def run(self, role: Role) -> None:
+        """Runs steps in a thread until nothing is left."""
         try:
             role.prepare()
             while (taken := self._take(role.stages)) is not None:
                 number, step = taken
                 self._put(number, step.run())
-        except BaseException as error:  # whatever it is, it must not be lost with the thread
+        except BaseException as error:  # raised again by ``results``
             with self._changed:
                 self._error = self._error or error
                 self._changed.notify_all()
@@ -116,14 +117,14 @@ class _Floor(Generic[Item, T]):
     def _take(self, stages: frozenset[int]) -> tuple[int, Step[T]] | None:
         with self._changed:
             while not self._closed and self._error is None:
-                able = [number for number, step in self._waiting.items() if step.stage in stages]
-                if able:
-                    best = max(able, key=lambda number: (self._waiting[number].stage, -number))
+                ready = [number for number, step in self._waiting.items() if step.stage in stages]
+                if ready:
+                    best = max(ready, key=lambda number: (self._waiting[number].stage, -number))
                     return best, self._waiting.pop(best)
                 if self._exhausted and self._begun == self._finished:
                     return None
-                room = not self._exhausted and self._begun - self._finished < self._ahead
-                if FIRST not in stages or not room:
+                may_begin = not self._exhausted and self._begun - self._finished < self._prefetch
+                if FIRST not in stages or not may_begin:
                     self._changed.wait()
                 elif (first := self._next()) is not None:
                     return first
@@ -151,10 +152,10 @@ class _Floor(Generic[Item, T]):
             self._changed.notify_all()
 
     def results(self) -> Generator[T, None, None]:
-        """Each result as soon as those before it are given out."""
+        """Each result as soon as those of all earlier items are yielded."""
         while True:
             with self._changed:
-                self._changed.wait_for(self._ripe)
+                self._changed.wait_for(self._is_next_done)
                 if self._error is not None:
                     raise self._error
                 if not self._order:
@@ -162,13 +163,13 @@ class _Floor(Generic[Item, T]):
                 result = self._done.pop(self._order.popleft())
             yield result
 
-    def _ripe(self) -> bool:
+    def _is_next_done(self) -> bool:
         if self._error is not None:
             return True
         return self._order[0] in self._done if self._order else self._exhausted
 
     def close(self) -> None:
-        """No step begins after this."""
+        """Keeps further steps from beginning."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -177,7 +178,7 @@ class _Floor(Generic[Item, T]):
 # Which threads an evaluation gets on this machine.
 
 READ, NETWORK, FINISH = FIRST, 1, 2  # the stages of an image
-_LANES = 4  # each holds the blobs of an image: beyond so many, more threads a lane
+_WORKERS = 4  # each holds the blobs of an image: beyond so many, each gets more threads
 
 
 @dataclass(frozen=True)
@@ -185,23 +186,23 @@ class Threads:
     """A division of the cores.
 
     Args:
-        lanes: images in the network at the same time.
+        workers: threads that run the network, each on its own image.
         each: threads the network may use for one of them.
-        others: threads beside them that read, refine and score.
-        mixed: whether a lane reads, refines and scores too.
+        others: further threads, which read, refine and score.
+        mixed: whether the workers read, refine and score too.
     """
 
-    lanes: int
+    workers: int
     each: int
     others: int
     mixed: bool
 
     def roles(self) -> list[Role]:
-        """For ``crew.work``."""
+        """The roles for ``run_steps``."""
         everything = frozenset({READ, NETWORK, FINISH})
         roles = [
             Role(
-                self.lanes,
+                self.workers,
                 everything if self.mixed else frozenset({NETWORK}),
                 partial(set_torch_threads, self.each),
             )
@@ -216,9 +217,9 @@ class Threads:
         return self.each if self.mixed else 1
 
     @property
-    def ahead(self) -> int:
-        """Images begun at a time: one in each thread's hands and one ready for each lane."""
-        return 2 * self.lanes + self.others
+    def prefetch(self) -> int:
+        """Images begun at a time: one for each thread, and one ready for each worker."""
+        return 2 * self.workers + self.others
 
 
 def divide(
@@ -226,18 +227,17 @@ def divide(
 ) -> Threads:
     """Divides the cores.
 
-    On the CPU, lanes do everything and whatever is nearest its end first, so that all cores have
-    work however the network and the CRF compare. A network elsewhere keeps its lanes busy while
-    the cores do the rest.
+    With a network on the CPU every worker runs all stages, so that all cores have work whether
+    the network or the CRF takes longer. With a network elsewhere the cores run the other stages.
 
     Args:
-        cores: how many there are for this process.
-        images: no more lanes than these.
-        jobs: lanes; by default 1 for a network that is not on the CPU, else one for each core up
+        cores: how many this process may use.
+        images: how many there are; there are no more workers than these.
+        jobs: workers; by default 1 for a network that is not on the CPU, else one for each core up
             to 4.
-        refiner_threads: threads that only read, refine and score; their cores are not the
-            network's. 0 for none of their own.
-        on_cpu: whether the network computes there.
+        refiner_threads: threads that only read, refine and score, on cores that the network does
+            not use; 0 for none.
+        on_cpu: whether the network runs on the CPU.
     Raises:
         UsageError: a number out of range.
     """
@@ -248,14 +248,14 @@ def divide(
     if not on_cpu:
         return Threads(min(jobs or 1, images), 1, refiner_threads or cores, mixed=False)
     left = max(1, cores - refiner_threads)
-    lanes = min(jobs or min(left, _LANES), images)
-    return Threads(lanes, max(1, left // lanes), refiner_threads, mixed=not refiner_threads)
+    workers = min(jobs or min(left, _WORKERS), images)
+    return Threads(workers, max(1, left // workers), refiner_threads, mixed=not refiner_threads)
 
 
 def cores(processes: int = 1) -> int:
-    """Cores this process may use where so many share them; OMP_NUM_THREADS lowers it.
+    """Cores this process may use where so many processes share them; OMP_NUM_THREADS lowers it.
 
-    torchrun sets OMP_NUM_THREADS to 1 by itself, so with several processes it says nothing.
+    torchrun sets OMP_NUM_THREADS to 1, so with several processes the variable is ignored.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS and Windows
     found = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -266,17 +266,17 @@ def cores(processes: int = 1) -> int:
 
 
 def set_torch_threads(count: int) -> None:
-    """Gives the calling thread, and no other that runs already, its number for torch."""
+    """Sets torch's number of threads for the calling thread, and for no other that runs already."""
     import torch
 
-    # The first question makes torch set up this thread; later it would overwrite our number.
+    # The first query makes torch set up this thread; done later it would overwrite our number.
     torch.get_num_threads()
     torch.set_num_threads(count)
 
 
 @contextlib.contextmanager
 def torch_threads_kept() -> Iterator[None]:
-    """Keeps what threads started later will have; ``set_torch_threads`` changes that too."""
+    """Restores torch's default number of threads, which ``set_torch_threads`` changes too."""
     import torch
 
     mine = torch.get_num_threads()

@@ -12,14 +12,8 @@ from caffe_port.crf import CRFParameters, refine
 from caffe_port.crf.layer_math import dense_crf_forward
 from caffe_port.errors import CaffePortError, ReadError, UsageError
 from caffe_port.evaluation.crf_grid import Grid, write_report
-from caffe_port.evaluation.makers import (
-    CRFMaker,
-    NetMaker,
-    data_blob,
-    read_crf_config,
-    resizing,
-    score_blob,
-)
+from caffe_port.evaluation.network import NetFactory, data_blob, resizing, score_blob
+from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
 from caffe_port.loading import load
 from caffe_port.spec import NetSpec
 from tests.goldens_dir import SHAPES
@@ -39,11 +33,11 @@ def spec_of(tmp_path, *layers):
 
 
 def test_the_networks_scores_are_those_caffe_recorded():
-    maker = NetMaker(
+    factory = NetFactory(
         str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
     )
     with np.load(RUN / "recording" / "case.npz") as recorded:
-        network = maker()
+        network = factory()
         small, want = network.classify(recorded["input/data"]), recorded["data/fc8_interp"]
         assert small.shape == recorded["data/fc8_shapes"].shape
     assert network.enlarge is not None
@@ -52,7 +46,7 @@ def test_the_networks_scores_are_those_caffe_recorded():
 
 def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
     files = str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
-    plain, fast = NetMaker(*files), NetMaker(*files, optimized=True)
+    plain, fast = NetFactory(*files), NetFactory(*files, optimized=True)
     assert {**plain.describe(), "optimized": True} == fast.describe()
     x, network = _picture(161), fast()
     want = plain().classify(x)
@@ -63,11 +57,11 @@ def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
 
 
 def test_small_scores_enlarged_are_the_nets_own_to_the_last_bit():
-    maker = NetMaker(str(RUN / "test.prototxt"), str(RUN / "model" / "train_iter_2400.caffemodel"),
-                     variables={"ROOT": str(SHAPES)})  # fmt: skip
-    net, x = load(maker.net, maker.weights, variables=maker.variables), _picture(161)
+    weights = str(RUN / "model" / "train_iter_2400.caffemodel")
+    factory = NetFactory(str(RUN / "test.prototxt"), weights, variables={"ROOT": str(SHAPES)})
+    net, x = load(factory.net, factory.weights, variables=factory.variables), _picture(161)
     whole = net({"data": x}, keep=["fc8_interp"])["fc8_interp"].detach().numpy()
-    network = maker()
+    network = factory()
     assert network.enlarge is not None
     np.testing.assert_array_equal(network.enlarge(network.classify(x)), whole)
 
@@ -97,8 +91,8 @@ def test_only_what_enlarges_at_the_end_is_left_for_later(tmp_path):
 def test_a_grid_searchs_best_settings_are_a_refinement(tmp_path):
     path = tmp_path / "best.json"
     write_report(tmp_path, Grid(), np.linspace(0, 1, len(Grid().settings())), 3)
-    made = read_crf_config(path)
-    assert made == CRFMaker(Grid().settings()[-1])
+    found = read_crf_config(path)
+    assert found == CRFFactory(Grid().settings()[-1])
     assert read_crf_config(path, "rgb").colours == "rgb"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "colours": "rgb"}))
@@ -149,20 +143,20 @@ def test_several_outputs_need_a_name(tmp_path):
 
 def test_the_description_follows_the_files_content(tmp_path):
     (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("a", "a"))
-    maker = NetMaker(str(tmp_path / "net.prototxt"), variables={"N": "2"})
-    first = maker.describe()
+    factory = NetFactory(str(tmp_path / "net.prototxt"), variables={"N": "2"})
+    first = factory.describe()
     assert first["variables"] == {"N": "2"}
-    assert NetMaker(str(tmp_path / "net.prototxt"), device="meta").describe() != first
-    assert NetMaker(maker.net, variables={"N": "2"}, device="meta").describe() == first
+    assert NetFactory(str(tmp_path / "net.prototxt"), device="meta").describe() != first
+    assert NetFactory(factory.net, variables={"N": "2"}, device="meta").describe() == first
     (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("b", "b"))
-    assert maker.describe() != first
+    assert factory.describe() != first
     with pytest.raises(ReadError, match="cannot be read"):
-        NetMaker(str(tmp_path / "gone")).describe()
+        NetFactory(str(tmp_path / "gone")).describe()
 
 
 def test_an_unknown_blob_is_an_error_of_the_net(tmp_path):
     (tmp_path / "net.prototxt").write_text(INPUT + CONVOLUTION % ("a", "a"))
-    network = NetMaker(str(tmp_path / "net.prototxt"), blob="scores")()
+    network = NetFactory(str(tmp_path / "net.prototxt"), blob="scores")()
     with pytest.raises(CaffePortError, match="scores"):
         network.classify(np.zeros((1, 3, 9, 9), np.float32))
 
@@ -175,12 +169,12 @@ def test_the_crf_is_caffes_layer_on_the_networks_input():
     data = image.astype(np.float32) - np.array((104.008, 116.669, 122.675), np.float32)
     dims = np.array([9, 11], np.float32).reshape(1, 1, 1, 2)
     layer = dense_crf_forward(scores[None], dims, data.transpose(2, 0, 1)[None], parameters)
-    maker = CRFMaker(parameters)
+    factory = CRFFactory(parameters)
     for threads in (1, 2):
-        np.testing.assert_array_equal(maker(threads)(scores, image), layer[0].argmax(0))
-    rgb = CRFMaker(parameters, "rgb")
+        np.testing.assert_array_equal(factory(threads)(scores, image), layer[0].argmax(0))
+    rgb = CRFFactory(parameters, "rgb")
     want = refine(scores, np.ascontiguousarray(image[..., ::-1]), parameters).argmax(0)
     np.testing.assert_array_equal(rgb(1)(scores, image), want)
     assert not np.array_equal(want, layer[0].argmax(0))
-    assert rgb.describe() != maker.describe()
-    assert maker.describe()["bi_xy_std"] == 49
+    assert rgb.describe() != factory.describe()
+    assert factory.describe()["bi_xy_std"] == 49

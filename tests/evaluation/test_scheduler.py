@@ -7,7 +7,16 @@ import threading
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.workers import FIRST, Role, Step, Threads, _Floor, cores, divide, work
+from caffe_port.evaluation.scheduler import (
+    FIRST,
+    Role,
+    Step,
+    Threads,
+    _Scheduler,
+    cores,
+    divide,
+    run_steps,
+)
 from tests.waiting import LIMIT
 
 LAST = 2
@@ -41,15 +50,15 @@ def three_steps(item, log=lambda stage, item: None):
     ],
 )
 def test_results_come_in_order(roles):
-    found = list(work(iter(range(50)), three_steps, roles, ahead=3))
+    found = list(run_steps(iter(range(50)), three_steps, roles, prefetch=3))
     assert found == [10 * i for i in range(50)]
-    assert list(work(iter([]), three_steps, roles, ahead=3)) == []
+    assert list(run_steps(iter([]), three_steps, roles, prefetch=3)) == []
 
 
 def test_one_thread_ends_an_item_before_it_begins_the_next():
     log = []
-    list(work(iter(range(3)), lambda i: three_steps(i, lambda *x: log.append(x)), [role(1)],
-              ahead=3))  # fmt: skip
+    list(run_steps(iter(range(3)), lambda i: three_steps(i, lambda *x: log.append(x)), [role(1)],
+                   prefetch=3))  # fmt: skip
     assert log == [(stage, i) for i in range(3) for stage in (FIRST, 1, LAST)]
 
 
@@ -64,12 +73,12 @@ def test_few_are_begun_at_a_time():
 
     begin = lambda i: three_steps(i, log)  # noqa: E731
     roles = [role(2, frozenset({FIRST})), role(1, ALL - {FIRST})]
-    assert len(list(work(iter(range(40)), begin, roles, ahead=4))) == 40
+    assert len(list(run_steps(iter(range(40)), begin, roles, prefetch=4))) == 40
     assert most[0] <= 4
 
 
 def test_an_item_that_ends_at_once_needs_no_step():
-    assert list(work(iter("ab"), str.upper, [role(2)], ahead=2)) == ["A", "B"]
+    assert list(run_steps(iter("ab"), str.upper, [role(2)], prefetch=2)) == ["A", "B"]
 
 
 @pytest.mark.parametrize("where", ["items", "step", "prepare"])
@@ -91,19 +100,19 @@ def test_an_unexpected_error_ends_it(where):
 
     roles = [Role(2, ALL, prepare)]
     with pytest.raises(ZeroDivisionError):
-        list(work(items(), lambda i: Step(1, step), roles, ahead=2))
+        list(run_steps(items(), lambda i: Step(1, step), roles, prefetch=2))
     assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
 
 
 def test_closing_begins_nothing_more(monkeypatch):
-    held, close = threading.Event(), _Floor.close
-    monkeypatch.setattr(_Floor, "close", lambda floor: (close(floor), held.set()))
+    held, close = threading.Event(), _Scheduler.close
+    monkeypatch.setattr(_Scheduler, "close", lambda scheduler: (close(scheduler), held.set()))
 
     def begin(item):
         return item if item == 0 else held.wait(LIMIT)
 
     items = iter(range(10**9))
-    results = work(items, begin, [role(2)], ahead=2)
+    results = run_steps(items, begin, [role(2)], prefetch=2)
     assert next(results) == 0
     results.close()
     assert next(items) <= 3
@@ -112,7 +121,9 @@ def test_closing_begins_nothing_more(monkeypatch):
 
 def test_two_are_at_work_at_once():
     both = threading.Barrier(2, timeout=LIMIT)
-    assert len(list(work(iter(range(2)), lambda i: both.wait() >= 0, [role(2)], ahead=2))) == 2
+    assert (
+        len(list(run_steps(iter(range(2)), lambda i: both.wait() >= 0, [role(2)], prefetch=2))) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,13 +146,13 @@ def test_the_division_of_the_cores(count, options, expected):
     assert threads == expected
     served = frozenset().union(*(role.stages for role in threads.roles()))
     assert served == ALL
-    assert threads.ahead >= sum(role.count for role in threads.roles())
+    assert threads.prefetch >= sum(role.count for role in threads.roles())
 
 
 def test_one_image_has_all_cores():
     options = {"jobs": None, "refiner_threads": 0}
     assert divide(16, 1, on_cpu=True, **options) == Threads(1, 16, 0, True)
-    assert divide(16, 1, on_cpu=False, **{**options, "jobs": 3}).lanes == 1
+    assert divide(16, 1, on_cpu=False, **{**options, "jobs": 3}).workers == 1
 
 
 def test_impossible_divisions_are_refused():

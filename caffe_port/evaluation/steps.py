@@ -1,4 +1,4 @@
-"""What is done for one image: predict or reuse, write, compare with the truth."""
+"""The steps of one image: predict or reuse, write, compare with the truth."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ import numpy as np
 from caffe_port.data.pictures import Bytes, decode_picture, read_content, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.prediction import (
-    Prediction,
-    classified,
-    enlarged,
-    label_maps,
+from caffe_port.evaluation.network import (
+    Floats,
+    Network,
+    NetworkFactory,
+    Settings,
+    full_scores,
     network_input,
+    small_scores,
 )
+from caffe_port.evaluation.refinement import Prediction, Refiner, label_maps
+from caffe_port.evaluation.scheduler import FINISH, NETWORK, Step
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes
-from caffe_port.evaluation.settings import Floats, Network, NetworkMaker, Refiner, Settings
 from caffe_port.evaluation.store import ScoreCache, Store
-from caffe_port.evaluation.workers import FINISH, NETWORK, Step
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image.
+    """The result of one image.
 
     Args:
         id: the image's id.
         error: why it failed, "" when it did not.
-        fatal: the failure is not this image's but the network's or the settings'.
+        fatal: the cause of the failure is not this image but the network or the settings.
         reused: its label maps were on disk already.
         cached: its scores were in the cache.
-        remark: what else is worth telling, "" for nothing.
-        seconds: what predicting took.
+        remark: something else to report, "" for nothing.
+        seconds: the time that its steps took.
         classes: the network's number of classes.
         before, after: (C, C) confusion counts, None without truth or refinement.
         unknown: truth pixels by label beyond the classes, when they are ignored.
@@ -70,17 +72,17 @@ Progress = Callable[[int, int, Outcome], None]  # images done by all, images, th
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is the same for all images.
+    """What is common to all images.
 
     Args:
         make_network: builds the network when the first image needs it.
-        refiner: no refinement without it.
+        refiner: None for no refinement.
         settings: crop, mean, labels.
-        store: where label maps go.
-        cache: where scores go; None to keep none.
+        store: where label maps are written.
+        cache: where scores are kept; None to keep none.
     """
 
-    make_network: NetworkMaker
+    make_network: NetworkFactory
     refiner: Refiner | None
     settings: Settings
     store: Store
@@ -89,7 +91,7 @@ class Job:
 
 @dataclass
 class _Image:
-    """An image on its way; what a step needs of those before it."""
+    """An image in progress: what later steps need from earlier ones."""
 
     item: VOCItem
     digest: str = ""
@@ -105,8 +107,8 @@ class _Image:
         self.pixels: Bytes = decode_picture(content, str(self.item.image), True)
 
 
-class Worker:
-    """The steps of a job for each image, to be run in any threads."""
+class ImageSteps:
+    """Makes the steps of a job for each image, to be run in any threads."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -114,7 +116,7 @@ class Worker:
         self._network: Network | None = None
 
     def begin(self, item: VOCItem) -> Next:
-        """Reads an image; the steps that follow end in its outcome.
+        """Reads an image; its last step returns its outcome.
 
         An error of this package becomes part of the outcome.
         """
@@ -148,24 +150,24 @@ class Worker:
         try:
             scores = cache.load(image.digest) if cache else None
         except DataError as error:
-            image.remark = f"{error}; computed anew"
+            image.remark = f"{error}; recomputed"
         if scores is None:
             return self._step(NETWORK, image, lambda: self._classify(image, data))
         image.cached, found = True, scores
         return self._step(FINISH, image, lambda: self._finish(image, found))
 
     def _classify(self, image: _Image, data: Floats) -> Next:
-        scores = classified(data, self._built(), self._job.settings, image.size)
+        scores = small_scores(data, self._built(), self._job.settings, image.size)
         return self._step(FINISH, image, lambda: self._finish(image, scores))
 
     def _finish(self, image: _Image, scores: Floats) -> Outcome:
         job = self._job
         if job.cache and not image.cached:
             job.cache.save(image.digest, scores)
-        real = enlarged(scores, self._built(), job.settings, image.size)
+        whole = full_scores(scores, self._built(), job.settings, image.size)
         try:
-            prediction = label_maps(real, image.pixels, job.refiner)
-        except UsageError as error:  # such as widths too small for a picture of this size
+            prediction = label_maps(whole, image.pixels, job.refiner)
+        except UsageError as error:  # such as widths too small for an image of this size
             raise UsageError(f"{image.item.image}: {error}") from error
         job.store.save(image.item.id, image.digest, prediction)
         return self._done(image, prediction)
