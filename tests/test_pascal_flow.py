@@ -14,8 +14,8 @@ import pytest
 
 from caffe_port.cli.caffe import main as caffe
 from caffe_port.crf import CRFParameters
+from caffe_port.data.images import read_labels
 from caffe_port.data.mat import read_mat
-from caffe_port.data.pictures import read_labels
 from caffe_port.data.voc import voc_items
 from caffe_port.evaluation.network import NetFactory, Settings
 from caffe_port.evaluation.pipeline import evaluate

@@ -147,7 +147,7 @@ def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
     """Draws images and label maps, in rows of three."""
     from matplotlib import pyplot as plt
 
-    from caffe_port.data.pictures import voc_palette
+    from caffe_port.data.images import voc_palette
 
     palette = np.asarray(voc_palette()).reshape(-1, 3)
     figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=80)

@@ -181,7 +181,7 @@ def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool)
     import numpy as np
 
     from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
-    from caffe_port.data.pictures import write_labels
+    from caffe_port.data.images import write_labels
     from caffe_port.errors import DataError
 
     values = _read(source, raw, to)
@@ -206,12 +206,12 @@ def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool)
 
 def _cut(values: Any, source: Path, name: str, pictures: Path) -> Any:
     """Drops the padding right of the picture and below it."""
-    from caffe_port.crf.programs import PICTURES, Item, read_picture
+    from caffe_port.crf.programs import IMAGE_SUFFIXES, Item, read_item_image
     from caffe_port.errors import DataError
 
-    paths = (pictures / f"{name}{suffix}" for suffix in PICTURES)
+    paths = (pictures / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
     picture = next((path for path in paths if path.is_file()), None)
-    height, width, _ = read_picture(Item(name, source, picture)).shape
+    height, width, _ = read_item_image(Item(name, source, picture)).shape
     if values.shape[1] < height or values.shape[2] < width:
         raise DataError(f"{source}: {values.shape} does not cover {height} x {width} pixels")
     return values[:, :height, :width]
@@ -221,7 +221,7 @@ def _read(source: Path, raw: bool, to: str) -> Any:
     import numpy as np
 
     from caffe_port.crf.files import read_bin, read_scores
-    from caffe_port.data.pictures import read_labels
+    from caffe_port.data.images import read_labels
 
     if source.suffix == ".png":
         return read_labels(source)

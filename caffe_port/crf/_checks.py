@@ -102,7 +102,7 @@ def unary_energies(name: str, value: ArrayLike, shape: tuple[int, int, int]) -> 
     return array
 
 
-def picture(
+def colours(
     name: str, value: ArrayLike, height: int, width: int
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Colours (H, W, 3), contiguous uint8 or finite float32; UsageError otherwise."""

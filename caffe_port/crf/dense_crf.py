@@ -144,7 +144,7 @@ class DenseCRF:
             UsageError: an argument is not as described.
         """
         widths = checks.widths("sxy", sxy, 2) + checks.widths("srgb", srgb, 3)
-        colours = checks.picture("image", image, self.height, self.width)
+        colours = checks.colours("image", image, self.height, self.width)
         checked = checks.compatibility("weight", weight, self.labels)
         return self._add(image_kernel(colours, widths, *self._how(normalization)), checked)
 

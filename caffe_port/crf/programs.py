@@ -1,4 +1,4 @@
-"""What DeepLab's programs prog_refine_pascal and prog_refine_pascal_v4 do, folder by folder."""
+"""DeepLab's programs prog_refine_pascal and prog_refine_pascal_v4, which refine whole folders."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from caffe_port.errors import CaffePortError, DataError, FormatError, UsageError
 from caffe_port.files import read_json, write_text
 
 Kind = Literal["bin", "mat"]
-PICTURES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
+IMAGE_SUFFIXES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
 RECORD = "crf.json"
-MOST_IN_PNG = 255
+LARGEST_IN_PNG = 255
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ DEFAULTS: dict[Kind, Kernels] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name, its features and its picture."""
+    """One image: its name, its features and its file."""
 
     name: str
     features: Path
-    picture: Path | None
+    image: Path | None
 
 
 def find_kind(features: Path) -> Kind:
@@ -68,35 +68,35 @@ def find_kind(features: Path) -> Kind:
     raise UsageError(f"{features} holds {held} *{MAT_SUFFIX} files; expected one kind (--kind)")
 
 
-def find_items(pictures: Path, features: Path, kind: Kind) -> list[Item]:
-    """The images a folder of features has, by name."""
+def find_items(images: Path, features: Path, kind: Kind) -> list[Item]:
+    """The images that a folder of features has, by name."""
     suffix = ".bin" if kind == "bin" else MAT_SUFFIX
     items = []
     for path in sorted(features.glob(f"*{suffix}")):
         name = path.name[: -len(suffix)]
-        candidates = (pictures / f"{name}{ending}" for ending in PICTURES)
+        candidates = (images / f"{name}{ending}" for ending in IMAGE_SUFFIXES)
         items.append(Item(name, path, next((p for p in candidates if p.is_file()), None)))
     return items
 
 
-def read_picture(item: Item) -> NDArray[np.uint8]:
-    """The picture (H, W, 3) of an item, red first.
+def read_item_image(item: Item) -> NDArray[np.uint8]:
+    """The image (H, W, 3) of an item, red first.
 
     Raises:
         DataError: it is missing or broken.
     """
-    from caffe_port.data.pictures import read_rgb
+    from caffe_port.data.images import read_rgb
 
-    if item.picture is None:
-        raise DataError(f"{item.features}: there is no picture {item.name}.ppm, .jpg or .png")
-    return read_rgb(item.picture)
+    if item.image is None:
+        raise DataError(f"{item.features}: there is no image {item.name}.ppm, .jpg or .png")
+    return read_rgb(item.image)
 
 
 def unary_of(path: Path, kind: Kind, height: int, width: int) -> NDArray[np.float32]:
     """Energies (C, height, width): -log of probabilities, unclipped, or -scores cut to that size.
 
     Raises:
-        CaffePortError: the file is broken, or not of the picture's size.
+        CaffePortError: the file is broken, or not of the image's size.
     """
     if kind == "mat":
         scores = read_scores(path)
@@ -118,7 +118,7 @@ def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -
     Raises:
         CaffePortError: a file is missing, broken or of another size.
     """
-    image = read_picture(item)
+    image = read_item_image(item)
     unary = unary_of(item.features, kind, *image.shape[:2])
     try:
         height, width = image.shape[:2]
@@ -133,10 +133,10 @@ def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -
 
 
 def write_item(folder: Path, name: str, labels: NDArray[np.int32], *, png: bool) -> None:
-    """Writes NAME.png, if wanted and of labels below 256, and then NAME.bin, which says "done"."""
-    from caffe_port.data.pictures import write_labels
+    """Writes NAME.png, if asked for and possible, and then NAME.bin, which marks it as done."""
+    from caffe_port.data.images import write_labels
 
-    if png and labels.max() <= MOST_IN_PNG:
+    if png and labels.max() <= LARGEST_IN_PNG:
         write_labels(folder / f"{name}.png", labels.astype(np.uint8))
     write_bin(folder / f"{name}.bin", labels)
 
@@ -144,7 +144,7 @@ def write_item(folder: Path, name: str, labels: NDArray[np.int32], *, png: bool)
 def unfinished(
     items: list[Item], folder: Path, kernels: Kernels, kind: Kind, *, png: bool
 ) -> list[Item]:
-    """Those without the wanted results, newer than their files and made with the same settings."""
+    """Items without results that are newer than their files and made with the same settings."""
     settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
     record = folder / RECORD
     try:
@@ -161,18 +161,18 @@ def unfinished(
 
 def _is_done(item: Item, folder: Path, record: Path) -> bool:
     result = folder / f"{item.name}.bin"
-    if item.picture is None or not result.is_file():
+    if item.image is None or not result.is_file():
         return False
-    sources = (item.features, item.picture, record)
+    sources = (item.features, item.image, record)
     return result.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in sources)
 
 
 def _lacks_png(folder: Path, name: str) -> bool:
-    """A PNG can hold the label map, and is not there."""
+    """Whether a PNG could hold the label map but is missing."""
     if (folder / f"{name}.png").is_file():
         return False
     try:
-        return bool(read_bin(folder / f"{name}.bin").max() <= MOST_IN_PNG)
+        return bool(read_bin(folder / f"{name}.bin").max() <= LARGEST_IN_PNG)
     except CaffePortError:
         return True
 
@@ -180,10 +180,10 @@ def _lacks_png(folder: Path, name: str) -> bool:
 def refine_items(
     items: list[Item], folder: Path, kind: Kind, kernels: Kernels, *, jobs: int, png: bool
 ) -> Iterator[tuple[Item, CaffePortError | OSError | None]]:
-    """Refines images on several threads and writes each; an error spares the others.
+    """Refines images on several threads and writes each; after an error the others continue.
 
     Yields:
-        each item in turn, with its error if it had one.
+        Each item in turn, with its error or None.
     """
     alone = len(items) == 1 and jobs > 1
 

@@ -1,4 +1,4 @@
-"""Scores of a net and a picture in, refined probabilities out."""
+"""Scores of a net and an image in, refined probabilities out."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data.images import PathLike, decode_image
 from caffe_port.data.leveldb import LevelDbFile, write_leveldb
 from caffe_port.data.lmdb import LmdbFile, write_lmdb
-from caffe_port.data.pictures import PathLike, decode_picture
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import HEAD, seems_to_be
 
-# Datum: one picture, or any array of three axes, and its label, as databases hold them.
+# Datum: one image, or any array of three axes, and its label, as databases hold them.
 
 _MOST = 2**31 - 1  # Caffe's limit on the elements of a blob
 
@@ -41,10 +41,10 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
     Args:
         record: the message.
         where: names the record in errors.
-        color: for an encoded picture: True makes three channels (force_color), False one
+        color: for an encoded image: True makes three channels (force_color), False one
             (force_gray), None takes it as it is.
     Raises:
-        DataError: not a Datum; sizes that do not fit its values; a broken picture.
+        DataError: not a Datum; sizes that do not fit its values; a broken image.
     Source: BVLC/caffe data_transformer.cpp, Transform; io.cpp, DecodeDatumToCVMat.
     """
     from google.protobuf.message import DecodeError
@@ -56,8 +56,8 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
     except DecodeError as error:
         raise DataError(f"{where}: not a Datum message: {error}") from error
     if message.encoded:
-        picture = decode_picture(message.data, where, color)
-        return Datum(picture.transpose(2, 0, 1), message.label)
+        image = decode_image(message.data, where, color)
+        return Datum(image.transpose(2, 0, 1), message.label)
     shape = (message.channels, message.height, message.width)
     values: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     if message.data:

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from caffe_port.data.images import PathLike
 from caffe_port.data.list_file import list_lines, named
-from caffe_port.data.pictures import PathLike
 from caffe_port.data.rng import CLibraryRandom
 from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError

@@ -11,7 +11,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.errors import DataError
 from caffe_port.files import open_regular, reading
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.image import read_image
+from caffe_port.data.image_list import read_image
+from caffe_port.data.images import Bytes, PathLike, read_labels
 from caffe_port.data.list_file import Listed, list_words, named, warn_of_missing_labels
 from caffe_port.data.opencv import resize_linear, resize_nearest
-from caffe_port.data.pictures import Bytes, PathLike, read_labels
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError
 
@@ -26,7 +26,7 @@ class Transform:
 
     Args:
         mean_values: one per channel in blue, green, red, or one for all, or none.
-        scale: multiplies the picture after the mean is taken off.
+        scale: multiplies the image after the mean is taken off.
         crop_size: side of a square crop, 0 for none; or crop_height and crop_width.
         mirror: flips half of the items.
         scale_factors: one is drawn for every item, which is resized by it first.
@@ -68,7 +68,7 @@ class Transform:
 class ImageSegReader:
     """Batches of an ImageSegData layer, in Caffe's order and with its arithmetic.
 
-    Label pictures are read as class indices (see ``pictures.read_labels``), and with new_height
+    Label images are read as class indices (see ``images.read_labels``), and with new_height
     they are resized to the nearest label, where Caffe blends neighbouring labels into others.
 
     Args:
@@ -84,7 +84,7 @@ class ImageSegReader:
         ignore_label: label of the padding, 0 to 255.
         transform: mean, scale, crop and so on.
         phase: TRAIN crops at random, TEST in the middle.
-        new_height, new_width: both 0, or the size every picture is brought to first.
+        new_height, new_width: both 0, or the size every image is brought to first.
         is_color: three channels (blue, green, red) or one.
         shuffle: reorders the list at the start and at each of its ends.
         rng: draws flips, scale factors and crops; from the operating system when absent.
@@ -94,7 +94,7 @@ class ImageSegReader:
         lines: where it stands in the list.
     Raises:
         UsageError: options that do not go together.
-        DataError: the list or a picture is missing or malformed.
+        DataError: the list or an image is missing or malformed.
     Source: DeepLab v2 image_seg_data_layer.cpp and data_transformer.cpp, TransformImgAndSeg.
     """
 
@@ -134,7 +134,7 @@ class ImageSegReader:
         self._size: tuple[int, int] = (first[0], first[1])
 
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Shapes of data, label and data_dim; without a crop, the first picture sets the size."""
+        """Shapes of data, label and data_dim; without a crop, the first image sets the size."""
         n, channels = self.batch_size, 3 if self.is_color else 1
         return (n, channels, *self._size), (n, 1, *self._size), (n, 1, 1, 2)
 
@@ -145,8 +145,8 @@ class ImageSegReader:
             data (N, C, H, W), label (N, 1, H, W) and data_dim (N, 1, 1, 2), float32; data_dim
             is the height and width of the part of each item that is not padding.
         Raises:
-            DataError: a picture is missing or malformed, or of another size than its label or,
-                without a crop, than the first picture.
+            DataError: an image is missing or malformed, or of another size than its label or,
+                without a crop, than the first image.
         """
         data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
         self.places = []

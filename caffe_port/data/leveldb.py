@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.errors import DataError, UsageError
 
 _BATCH = 1000  # records that are written together, as Caffe's tools do

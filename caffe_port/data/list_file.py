@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Generic, Protocol, TypeVar
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError, option
 from caffe_port.files import read_head, read_text, reading, seems_to_be
@@ -230,7 +230,7 @@ class Listed(Generic[L]):
 
 @contextlib.contextmanager
 def named(where: str) -> Iterator[None]:
-    """Puts the place that names a picture, such as a list and its line, before a DataError."""
+    """Puts the place that names an image, such as a list and its line, before a DataError."""
     try:
         yield
     except DataError as error:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import atomic_path, open_regular
 

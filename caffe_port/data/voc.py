@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from caffe_port.data.images import PathLike
 from caffe_port.data.list_file import list_words
-from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError
 from caffe_port.stalls import Waiting
 

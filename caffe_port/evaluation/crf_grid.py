@@ -1,4 +1,7 @@
-"""The search for CRF settings, and its report."""
+"""The search for the CRF's best weights and widths on a validation subset, and its report.
+
+Source: DeepLab's run_densecrf_grid_search.sh: the settings that give the highest mean IoU.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from numpy.typing import NDArray
 
 from caffe_port.crf import CRFParameters, DenseCRF
 from caffe_port.crf.params import from_mapping
-from caffe_port.crf.programs import Item, Kind, read_picture, unary_of
-from caffe_port.data.pictures import read_labels
+from caffe_port.crf.programs import Item, Kind, read_item_image, unary_of
+from caffe_port.data.images import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import VOC_MEAN, Floats
 from caffe_port.evaluation.refinement import Colours, bilateral_colours
@@ -23,10 +26,7 @@ from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
 from caffe_port.files import write_text
 from caffe_port.reports import html
 
-# Searching the CRF's best weights and widths on a validation subset.
-#
-# Source: DeepLab's run_densecrf_grid_search.sh: the settings that give the highest mean IoU.
-
+Scores = NDArray[np.float64]  # mean IoU of each setting
 AXES = ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")
 
 
@@ -42,7 +42,7 @@ class Grid:
     iterations: int = 10
 
     def settings(self) -> list[CRFParameters]:
-        """All combinations, the last axis the quickest."""
+        """All combinations; the last axis varies fastest."""
         axes = [getattr(self, name) for name in AXES]
         return [
             from_mapping({**dict(zip(AXES, chosen, strict=True)), "iterations": self.iterations})
@@ -66,24 +66,24 @@ def values(text: str) -> tuple[float, ...]:
     if step <= 0:
         raise UsageError(f"'{text}' has the step {step:g}; expected one above 0")
     if not 1 <= count <= 1000:
-        raise UsageError(f"'{text}' stands for {max(count, 0)} values; expected 1 to 1000")
+        raise UsageError(f"'{text}' gives {max(count, 0)} values; expected 1 to 1000")
     return tuple(first + i * step for i in range(count))
 
 
 def search(
     items: Sequence[Item], labels: Path, kind: Kind, grid: Grid, *, colours: Colours, jobs: int
 ) -> Iterator[Counts]:
-    """Confusion counts of every setting, image after image.
+    """Confusion counts of every setting, for one image after another.
 
     Args:
-        items: images, their features and pictures.
+        items: images with their features.
         labels: folder of the true label maps NAME.png; 255 is ignored.
         kind: of the features.
-        grid: what to try.
-        colours: what the bilateral kernels see, as for ``makers.CRFFactory``.
+        grid: values to try.
+        colours: of the bilateral kernels, see ``CRFFactory``.
         jobs: images refined at the same time.
     Yields:
-        (settings, classes, classes) of one image: true labels by row, found ones by column.
+        (settings, classes, classes) of one image: true labels by row, predicted ones by column.
     Raises:
         CaffePortError: a file is missing, broken or does not fit.
     """
@@ -105,13 +105,13 @@ def search(
 
 
 def _count(item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours) -> Counts:
-    picture = read_picture(item)
-    unary = unary_of(item.features, kind, *picture.shape[:2])
+    pixels = read_item_image(item)
+    unary = unary_of(item.features, kind, *pixels.shape[:2])
     path = labels / f"{item.name}.png"
     truth = read_labels(path)
-    if truth.shape != picture.shape[:2]:
-        raise DataError(f"{path}: shape {truth.shape}; its picture has {picture.shape[:2]}")
-    image = bilateral_colours(picture[:, :, ::-1], colours, VOC_MEAN)
+    if truth.shape != pixels.shape[:2]:
+        raise DataError(f"{path}: shape {truth.shape}; its image has {pixels.shape[:2]}")
+    image = bilateral_colours(pixels[:, :, ::-1], colours, VOC_MEAN)
     matrices = []
     try:
         for found in _label_maps(unary, image, grid):
@@ -125,7 +125,7 @@ def _count(item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours) -
 
 
 def _label_maps(unary: Floats, image: Floats, grid: Grid) -> Iterator[NDArray[np.int32]]:
-    """A label map for each of the grid's settings, in their order; one lattice for each width."""
+    """A label map for each of the grid's settings, in order; one lattice for each width."""
     crfs: dict[tuple[float, ...], DenseCRF] = {}
     for p in grid.settings():
         widths = (*p.pos_xy_std, *p.bi_xy_std, *p.bi_rgb_std)
@@ -137,23 +137,18 @@ def _label_maps(unary: Floats, image: Floats, grid: Grid) -> Iterator[NDArray[np
 
 
 def mean_ious(counts: Counts) -> NDArray[np.float64]:
-    """Each setting's mean IoU, of (settings, C, C) counts.
+    """Each setting's mean IoU, from (settings, C, C) counts.
 
     Raises:
         DataError: no pixel was counted.
     """
     if not counts[0].any():
-        raise DataError("the label maps ignore every pixel: there is nothing to rank by")
+        raise DataError("the label maps ignore every pixel, so the settings cannot be ranked")
     return np.array([ConfusionMatrix(len(c), counts=c).mean_iou() for c in counts])
 
 
-# What a grid search found: a table, heat maps and the best settings.
-
-Scores = NDArray[np.float64]  # mean IoU of each setting
-
-
 def best_first(grid: Grid, scores: Scores) -> list[tuple[dict[str, float], float]]:
-    """Settings and their mean IoU, the best first; among equals in the grid's order."""
+    """Settings and their mean IoU, the best first; equal ones in the grid's order."""
     settings = grid.settings()
     order = np.argsort(-scores, kind="stable")
     return [
@@ -195,10 +190,10 @@ def _page(grid: Grid, scores: Scores, images: int) -> str:
 
 
 def _heat_map(grid: Grid, scores: Scores, first: str, second: str) -> html.Html:
-    """The best score of every pair of values, whatever the other settings, as coloured cells."""
+    """The best score of every pair of values over the other settings, as coloured cells."""
     shape = [len(getattr(grid, name)) for name in AXES]
     others = tuple(i for i, name in enumerate(AXES) if name not in (first, second))
-    best = 100 * scores.reshape(shape).max(axis=others)  # rows: second, which stands first in AXES
+    best = 100 * scores.reshape(shape).max(axis=others)  # rows: second, which is first in AXES
     low, high = best.min(), best.max()
     rows: list[list[html.Cell]] = []
     for value, line in zip(getattr(grid, second), best, strict=True):

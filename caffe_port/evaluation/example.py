@@ -10,7 +10,7 @@ import numpy as np
 
 from caffe_port.crf import CRFParameters
 from caffe_port.crf.params import from_mapping
-from caffe_port.data.pictures import PathLike, read_labels
+from caffe_port.data.images import PathLike, read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import Reference, class_names, read_reference
 from caffe_port.evaluation.pipeline import Result

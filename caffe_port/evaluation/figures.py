@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.pipeline import Result

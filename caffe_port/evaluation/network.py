@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port import files
-from caffe_port.data.pictures import Bytes
+from caffe_port.data.images import Bytes
 from caffe_port.errors import DataError, UsageError, option
 
 if TYPE_CHECKING:

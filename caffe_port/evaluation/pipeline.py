@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from caffe_port.data.pictures import PathLike
+from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import NetworkFactory, Settings

@@ -11,7 +11,7 @@ import numpy as np
 from caffe_port.crf import CRFParameters
 from caffe_port.crf.params import from_mapping
 from caffe_port.crf.refinement import build
-from caffe_port.data.pictures import Bytes, PathLike
+from caffe_port.data.images import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import VOC_MEAN, Floats
 from caffe_port.files import read_json

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.data.pictures import Bytes, read_labels, read_rgb, voc_palette
+from caffe_port.data.images import Bytes, read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.reports import html

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from caffe_port.data.pictures import Bytes, decode_picture, read_content, read_labels
+from caffe_port.data.images import Bytes, decode_image, read_content, read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import (
@@ -104,7 +104,7 @@ class _Image:
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def decode(self, content: bytes) -> None:
-        self.pixels: Bytes = decode_picture(content, str(self.item.image), True)
+        self.pixels: Bytes = decode_image(content, str(self.item.image), True)
 
 
 class ImageSteps:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_port import locks
-from caffe_port.data.pictures import PathLike, read_labels, read_note, write_labels
+from caffe_port.data.images import PathLike, read_labels, read_note, write_labels
 from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import Prediction
@@ -39,7 +39,7 @@ def locked(folder: PathLike) -> AbstractContextManager[None]:
 #     DIR/ab/abcd....scores    one for each image: a line of JSON (shape, digest), then float32
 #
 # A file's name is the digest of everything that decides its scores: network, image and
-# preprocessing. Kept is what the network says before it is enlarged to the picture's size, where
+# preprocessing. Kept is what the network says before it is enlarged to the image's size, where
 # that is possible: some 0.4 MB for a VOC image, else some 16 MB.
 
 _LONGEST_HEADER = 1000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import number
 from caffe_port.evaluation.network import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffe_port.crf import CRFParameters
-from caffe_port.data.pictures import read_bgr, read_labels
+from caffe_port.data.images import read_bgr, read_labels
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.network import (
     VOC_MEAN,

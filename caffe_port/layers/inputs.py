@@ -110,7 +110,7 @@ class MemoryData(Layer):
         if self._unread:
             raise self._wrong("what was added before must be served first")
         if not pictures:
-            raise self._wrong("there is no picture to add")
+            raise self._wrong("there is no image to add")
         if self._transformer is None:
             self._transformer = Transformer(
                 self.options.transform, self.spec.phase, self._streams.transformer

@@ -136,10 +136,10 @@ def load_image(
     Raises:
         DataError: it cannot be read.
     """
+    from caffe_port.data.images import open_image
     from caffe_port.data.opencv import is_16_bit
-    from caffe_port.data.pictures import open_picture
 
-    with open_picture(filename) as picture:
+    with open_image(filename) as picture:
         known = picture.mode[:1] in "1LIF" and picture.mode != "LA"
         mode = picture.mode if known else "RGB"
         pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))

@@ -1,6 +1,6 @@
 """A small writer of self-contained HTML pages: what the parity and evaluation reports are made of.
 
-Everything a page needs is inside it (styles and pictures too), so one file can be mailed or kept.
+Everything a page needs is inside it (styles and images too), so one file can be mailed or kept.
 Cells, headings and captions are plain text and are escaped here; the pieces these functions
 return are HTML (``Html``) and may be nested as they are.
 """
@@ -201,7 +201,7 @@ def image(content: bytes, alt: str, *, width: int | None = None) -> Html:
     Args:
         content: the whole file.
         alt: what it shows, for those who cannot see it.
-        width: pixels; the picture's own (at most the page's) when absent.
+        width: pixels; the image's own (at most the page's) when absent.
     Raises:
         ValueError: the bytes are neither a PNG nor a JPEG.
     """
@@ -214,7 +214,7 @@ def image(content: bytes, alt: str, *, width: int | None = None) -> Html:
 
 
 def figure(content: bytes, caption: str) -> Html:
-    """A picture (PNG or JPEG) with its caption, for ``figure_grid``."""
+    """An image (PNG or JPEG) with its caption, for ``figure_grid``."""
     inside = image(content, caption)
     return Html(f"<figure>{inside}<figcaption>{text(caption)}</figcaption></figure>")
 

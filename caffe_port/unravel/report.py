@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from caffe_port.data.pictures import voc_palette
+from caffe_port.data.images import voc_palette
 from caffe_port.files import atomic_path, write_text
 from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart, legend_colours

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from caffe_port.data.pictures import read_labels, read_rgb
+from caffe_port.data.images import read_labels, read_rgb
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import Settings, network_input
 from caffe_port.unravel.curves import Curves, curves

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from caffe_port.cli import main
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from tests import preloaded
 from tests.evaluation.standins import make_voc
 from tests.goldens_dir import SHAPES, VOC_SAMPLE
@@ -122,7 +122,7 @@ def test_a_bad_file_stops_or_is_skipped(voc, tmp_path):
     (tmp_path / "voc" / "JPEGImages" / "im3.png").write_bytes(b"x")
     stopped = call(*voc, "--crop", "12x10", "-o", tmp_path / "out")
     assert stopped.exit_code == 2
-    assert "im3.png: not a picture" in stopped.output
+    assert "im3.png: not an image" in stopped.output
     skipped = call(*voc, "--crop", "12x10", "--skip-bad", "-o", tmp_path / "out")
     assert skipped.exit_code == 0
     assert "skipped: " in skipped.output

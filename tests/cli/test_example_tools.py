@@ -206,7 +206,7 @@ def test_what_classification_refuses(tmp_path: Path, capfd: STDERR) -> None:
         ({"mean": "m1.binaryproto"}, "a mean of 1 channels; the net's input has 3"),
         ({"labels": "few.txt"}, "few.txt: 1 labels; the net's output has 7 channels"),
         ({"image": "gone.jpg"}, "gone.jpg: cannot be read"),
-        ({"image": "labels.txt"}, "labels.txt: not a picture"),
+        ({"image": "labels.txt"}, "labels.txt: not an image"),
         ({"net": "two.prototxt"}, "outputs ['prob', 's']; expected one of each"),
         ({"net": "flat.prototxt"}, "the input is [2, 3]; expected (N, 1 or 3, H, W)"),
         ({"net": "gone.prototxt"}, "gone.prototxt"),

@@ -61,7 +61,7 @@ def test_many_broken_files_are_all_in_the_report(both, tmp_path, monkeypatch):
         path.write_bytes(b"")
     result = run(*both, "-o", tmp_path / "out")
     assert "... and 4 more" in result.stdout
-    assert (tmp_path / "out" / "report.html").read_text().count(".jpg: not a picture") == 7
+    assert (tmp_path / "out" / "report.html").read_text().count(".jpg: not an image") == 7
 
 
 def test_strict_makes_counts_a_fault(both, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ def problem(height, width, labels, seed=0):
     return image, unary.astype(np.float32)
 
 
-def picture(labels):
+def photograph(labels):
     """A photograph of the bundled example, and scores that only blocks of it agree on."""
     path = sorted((SHAPES / "JPEGImages").glob("*.jpg"))[0]
     with Image.open(path) as file:

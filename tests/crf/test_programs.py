@@ -39,11 +39,11 @@ def test_the_files_are_those_of_the_original_programs(tmp_path, kind, want, flag
 @pytest.fixture
 def folders(tmp_path):
     """Three images with probabilities: a .png, a .jpg and a .ppm."""
-    for name in ("pictures", "features", "out"):
+    for name in ("images", "features", "out"):
         (tmp_path / name).mkdir()
     for seed, suffix in enumerate(("png", "jpg", "ppm")):
         image, unary = problem(9, 11, labels=3, seed=seed)
-        Image.fromarray(image).save(tmp_path / "pictures" / f"im{seed}.{suffix}")
+        Image.fromarray(image).save(tmp_path / "images" / f"im{seed}.{suffix}")
         p = np.exp(-unary)
         write_bin(tmp_path / "features" / f"im{seed}.bin", p / p.sum(0))
     return tmp_path
@@ -51,7 +51,7 @@ def folders(tmp_path):
 
 def refine(folders, *more):
     return run(
-        "-id", folders / "pictures", "-fd", folders / "features", "-sd", folders / "out", *more
+        "-id", folders / "images", "-fd", folders / "features", "-sd", folders / "out", *more
     )
 
 
@@ -109,12 +109,12 @@ def test_a_record_that_is_no_json_means_that_nothing_is_done(folders):
 
 def test_bad_files_are_named_and_the_others_done(folders):
     (folders / "features" / "im0.bin").write_bytes(b"short")
-    (folders / "pictures" / "im2.ppm").unlink()
+    (folders / "images" / "im2.ppm").unlink()
     result = refine(folders, "--no-png")
     assert result.exit_code == 1
     assert "im0: " in result.output
     assert "5 bytes" in result.output
-    assert "there is no picture im2" in result.output
+    assert "there is no image im2" in result.output
     assert "2 of 3 images could not be refined" in result.output
     assert sorted(p.name for p in (folders / "out").iterdir()) == ["crf.json", "im1.bin"]
 

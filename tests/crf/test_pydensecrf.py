@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from caffe_port.crf import DenseCRF, map_labels
-from tests.crf.making import picture, problem
+from tests.crf.making import photograph, problem
 
 densecrf = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 
@@ -47,14 +47,14 @@ def test_they_agree_within_float_error(size, normalization):
 
 
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])
-def test_no_label_differs_on_a_picture(normalization):
-    image, unary = picture(labels=21)
+def test_no_label_differs_on_an_image(normalization):
+    image, unary = photograph(labels=21)
     got, want = ours(image, unary, normalization), theirs(image, unary, normalization)
     assert np.array_equal(map_labels(got), map_labels(want))
 
 
 def test_the_normalisations_give_different_labels():
-    image, unary = picture(labels=21)
+    image, unary = photograph(labels=21)
     after, symmetric = (map_labels(ours(image, unary, n)) for n in NORMALIZATIONS)
     assert 0 < np.mean(after != symmetric) < 0.2
 

@@ -7,7 +7,7 @@ from caffe_port.crf import pydensecrf
 from caffe_port.crf.pydensecrf import densecrf as ours
 from caffe_port.crf.pydensecrf import utils
 from caffe_port.errors import UsageError
-from tests.crf.making import picture, problem
+from tests.crf.making import photograph, problem
 
 theirs = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")
 their_utils = pytest.importorskip("pydensecrf.utils")
@@ -49,8 +49,8 @@ def test_every_option_gives_the_same_labels(normalization, compat, kernel):
     assert np.quantile(np.abs(got - want), 0.999) < 1e-4
 
 
-def test_no_label_differs_on_a_picture_with_the_defaults():
-    image, unary = picture(labels=21)
+def test_no_label_differs_on_an_image_with_the_defaults():
+    image, unary = photograph(labels=21)
 
     def script(module):
         crf = module.DenseCRF2D(image.shape[1], image.shape[0], 21)

@@ -1,4 +1,4 @@
-"""refine: scores or probabilities and a picture in, probabilities out."""
+"""refine: scores or probabilities and an image in, probabilities out."""
 
 import numpy as np
 import pytest

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.image import ImageReader
+from caffe_port.data.image_list import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, Transform
+from caffe_port.data.images import write_labels
 from caffe_port.data.list_file import PassedOver, passing_over
-from caffe_port.data.pictures import write_labels
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError

@@ -1,4 +1,4 @@
-"""Datum records, sound and hostile; pictures in them against OpenCV."""
+"""Datum records, sound and hostile; images in them against OpenCV."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encoded(array, mode, format="PNG"):
     return stream.getvalue()
 
 
-def picture(*shape):
+def image(*shape):
     return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
 
 
@@ -52,7 +52,7 @@ FLAGS = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_G
      ((16, 24, 3), "RGB", "JPEG"), ((16, 24), "L", "JPEG")],
 )  # fmt: skip
 def test_pictures_are_what_opencv_makes_of_them(shape, mode, format, color):
-    content = encoded(picture(*shape), mode, format)
+    content = encoded(image(*shape), mode, format)
     want = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS[color])
     got = read_datum(record(encoded=True, data=content, label=1), "r", color).values
     want = want.reshape(*want.shape[:2], -1).transpose(2, 0, 1)
@@ -71,8 +71,8 @@ def test_pictures_are_what_opencv_makes_of_them(shape, mode, format, color):
         (record(channels=0, height=0, width=0), "0 x 0 x 0 that holds 0 values"),
         (record(channels=2**30, height=2**30, width=2**30, data=b"a"), "holds 1 values"),
         (record(channels=1, height=1, width=1), "holds 0 values"),
-        (record(encoded=True, data=b"no picture"), "r: not a picture that can be decoded"),
-        (record(encoded=True), "r: not a picture that can be decoded"),
+        (record(encoded=True, data=b"no image"), "r: not an image that can be decoded"),
+        (record(encoded=True), "r: not an image that can be decoded"),
     ],
 )
 def test_hostile_records_are_refused(content, message):
@@ -93,7 +93,7 @@ def test_sixteen_bits_are_refused_unless_colour_or_grey_is_asked_for():
 
 @pytest.mark.parametrize(("format", "what"), [("PNG", "a PNG image"), ("JPEG", "a JPEG image")])
 def test_an_encoded_image_that_is_not_marked_as_such(format, what):
-    content = encoded(picture(4, 5), "L", format)
+    content = encoded(image(4, 5), "L", format)
     with pytest.raises(DataError, match=f"It is {what} whose 'encoded' is not set"):
         read_datum(record(channels=1, height=4, width=5, data=content), "r")
     with pytest.raises(DataError) as caught:

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import caffe_port.pycaffe as caffe
-from caffe_port.data.image import read_image
+from caffe_port.data.image_list import read_image
+from caffe_port.data.images import decode_image, read_bgr, read_grey
 from caffe_port.data.opencv import grey_of
-from caffe_port.data.pictures import decode_picture, read_bgr, read_grey
 from caffe_port.errors import DataError
 from tests.goldens_dir import GOLDENS
 
@@ -37,7 +37,7 @@ def test_as_opencv(path: Path, kind: str) -> None:
     assert off.max() <= (key in OFF_BY_ONE)
     assert np.array_equal(read_image(path, None, kind == "color").squeeze(), read(path))
     content = path.read_bytes()
-    decoded = decode_picture(content, path.name, color=kind == "color").squeeze()
+    decoded = decode_image(content, path.name, color=kind == "color").squeeze()
     assert np.array_equal(decoded, read(path))
 
 
@@ -49,9 +49,9 @@ def test_as_a_datum_holds_it(path: Path) -> None:
         pytest.skip("TIFFs within a Datum; PNGs of 16 bits, which Caffe refuses there")
     if wanted is None:
         with pytest.raises(DataError, match="bits a channel"):
-            decode_picture(path.read_bytes(), path.name)
+            decode_image(path.read_bytes(), path.name)
     else:
-        found = decode_picture(path.read_bytes(), path.name)
+        found = decode_image(path.read_bytes(), path.name)
         assert np.array_equal(found.squeeze(), wanted)
 
 

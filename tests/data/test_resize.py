@@ -15,15 +15,15 @@ def test_linear_by_hand():
 
 
 def test_halving_is_the_rounded_mean_of_four():
-    picture = np.random.default_rng(0).integers(0, 256, (8, 6), dtype=np.uint8)
-    mean = (picture.reshape(4, 2, 3, 2).astype(int).sum(axis=(1, 3)) + 2) >> 2
-    assert np.array_equal(resize_linear(picture, 4, 3), mean)
+    image = np.random.default_rng(0).integers(0, 256, (8, 6), dtype=np.uint8)
+    mean = (image.reshape(4, 2, 3, 2).astype(int).sum(axis=(1, 3)) + 2) >> 2
+    assert np.array_equal(resize_linear(image, 4, 3), mean)
 
 
 @pytest.mark.parametrize("size", [(5, 9), (31, 17), (64, 80)])
 def test_linear_is_within_a_level_of_exact_interpolation(size):
-    picture = np.random.default_rng(1).integers(0, 256, (23, 41, 3), dtype=np.uint8)
-    result = resize_linear(picture, *size)
+    image = np.random.default_rng(1).integers(0, 256, (23, 41, 3), dtype=np.uint8)
+    result = resize_linear(image, *size)
 
     def taps(length, wanted):
         place = np.clip((np.arange(wanted) + 0.5) * length / wanted - 0.5, 0, length - 1)
@@ -31,7 +31,7 @@ def test_linear_is_within_a_level_of_exact_interpolation(size):
         return low, np.minimum(low + 1, length - 1), place - low
 
     (y0, y1, fy), (x0, x1, fx) = taps(23, size[0]), taps(41, size[1])
-    rows = picture[y0] * (1 - fy)[:, None, None] + picture[y1] * fy[:, None, None]
+    rows = image[y0] * (1 - fy)[:, None, None] + image[y1] * fy[:, None, None]
     exact = rows[:, x0] * (1 - fx)[:, None] + rows[:, x1] * fx[:, None]
     assert result.shape == (*size, 3)
     assert np.abs(result - exact).max() <= 1.01
@@ -44,8 +44,8 @@ def test_nearest_takes_the_pixel_at_or_before():
 
 
 def test_the_same_size_is_a_copy():
-    picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
     for resize in (resize_linear, resize_nearest):
-        result = resize(picture, 3, 4)
-        assert np.array_equal(result, picture)
-        assert not np.shares_memory(result, picture)
+        result = resize(image, 3, 4)
+        assert np.array_equal(result, image)
+        assert not np.shares_memory(result, image)

@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from caffe_port.data import voc_prepare
 from caffe_port.data.image_seg import ImageSegReader, Transform
-from caffe_port.data.pictures import read_labels, write_labels
+from caffe_port.data.images import read_labels, write_labels
 from caffe_port.data.voc import voc_items
 from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
 from caffe_port.data.voc_prepare import run as running
@@ -61,9 +61,9 @@ def test_masks_are_vocs_own_where_there_are_both(both, tmp_path):
     assert (outcome.made, outcome.kept) == (7, 0)
     for id in AUG + VAL:
         path = tmp_path / "out" / "SegmentationClassAug" / f"{id}.png"
-        with Image.open(path) as picture:
-            assert picture.mode == "L"  # what Caffe reads as it is
-            found = np.array(picture)
+        with Image.open(path) as image:
+            assert image.mode == "L"  # what Caffe reads as it is
+            found = np.array(image)
         source = "VOC" if id in TRAIN + VAL else "SBD"
         assert np.array_equal(found, labels_of(id, source)), id
 
@@ -115,7 +115,7 @@ def test_another_folder_of_images_is_refused(both, tmp_path):
 def damage_image(voc, sbd):
     path = voc / "JPEGImages" / "2008_000007.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    return f"{path}: not a picture that can be decoded: image file is truncated"
+    return f"{path}: not an image that can be decoded: image file is truncated"
 
 
 def lose_image(voc, sbd):
@@ -197,7 +197,7 @@ def test_vocs_masks_are_needed_and_colours_are_not_labels(both, tmp_path):
     assert [text.partition(": ")[0].rpartition("/")[2] for text in found] == [
         "2007_000003.png", "2008_000005.jpg", "2008_000005.png",
     ]  # fmt: skip
-    assert "must be a palette or an 8-bit grey picture" in found[2]
+    assert "must be a palette or an 8-bit grey image" in found[2]
 
 
 def test_the_result_is_the_same_whatever_the_threads_do(both, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from caffe_port.data.pictures import Bytes, write_labels
+from caffe_port.data.images import Bytes, write_labels
 
 HEIGHT, WIDTH = 18, 24
 TRAIN, VAL = ("2007_000003", "2007_000001", "2008_000005"), ("2007_000002", "2008_000006")

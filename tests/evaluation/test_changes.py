@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.scoring import changes_json, changes_section, count_changes
 from tests.evaluation.standins import CROP, Brightest, Swaps

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.scoring import ConfusionMatrix

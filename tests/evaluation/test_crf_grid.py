@@ -20,11 +20,11 @@ AXES = "--pos-w 2,3 --pos-xy-std 2 --bi-w 1:5:2 --bi-xy-std 10,20 --bi-rgb-std 8
 
 @pytest.fixture
 def folders(tmp_path):
-    for name in ("pictures", "features", "labels"):
+    for name in ("images", "features", "labels"):
         (tmp_path / name).mkdir()
     for seed in range(3):
         image, unary = problem(20, 25, labels=3, seed=seed)
-        Image.fromarray(image).save(tmp_path / "pictures" / f"im{seed}.png")
+        Image.fromarray(image).save(tmp_path / "images" / f"im{seed}.png")
         write_scores(tmp_path / "features" / f"im{seed}_blob_0.mat", -unary)
         truth = np.kron(unary[:, 2::5, 2::5].argmin(0), np.ones((5, 5), int)).astype(np.uint8)
         truth[:2] = 255
@@ -33,7 +33,7 @@ def folders(tmp_path):
 
 
 def grid(folders, *more):
-    arguments = ["-id", "pictures", "-fd", "features", "-gt", "labels", "-o", "out"]
+    arguments = ["-id", "images", "-fd", "features", "-gt", "labels", "-o", "out"]
     paths = [a if a.startswith("-") else str(folders / a) for a in arguments]
     return CliRunner().invoke(main, ["crf_grid", *paths, *AXES.split(), *more])
 
@@ -84,7 +84,7 @@ def test_files_that_do_not_fit_are_errors(folders):
     assert result.exit_code == 2
     assert "im1.png: truth holds label 7, outside the 3 classes" in result.output.replace("\n", "")
     Image.fromarray(np.zeros((20, 24), np.uint8)).save(folders / "labels" / "im1.png")
-    assert "its picture has (20, 25)" in grid(folders).output
+    assert "its image has (20, 25)" in grid(folders).output
     (folders / "labels" / "im1.png").unlink()
     assert "im1.png: cannot be read" in grid(folders).output
     Image.fromarray(np.zeros((20, 25), np.uint8)).save(folders / "labels" / "im1.png")
@@ -109,7 +109,7 @@ def test_values_that_are_none(text):
 def test_mean_iou_leaves_out_classes_that_do_not_occur():
     counts = np.array([[[6, 2, 0], [0, 4, 0], [0, 0, 0]]])
     assert mean_ious(counts) == pytest.approx([(6 / 8 + 4 / 6) / 2])
-    with pytest.raises(DataError, match="nothing to rank by"):
+    with pytest.raises(DataError, match="the settings cannot be ranked"):
         mean_ious(np.zeros_like(counts))
 
 

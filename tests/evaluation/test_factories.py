@@ -48,7 +48,7 @@ def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
     files = str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
     plain, fast = NetFactory(*files), NetFactory(*files, optimized=True)
     assert {**plain.describe(), "optimized": True} == fast.describe()
-    x, network = _picture(161), fast()
+    x, network = _image(161), fast()
     want = plain().classify(x)
     with ThreadPoolExecutor(2) as pool:
         for found in pool.map(network.classify, [x] * 4):
@@ -59,14 +59,14 @@ def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
 def test_small_scores_enlarged_are_the_nets_own_to_the_last_bit():
     weights = str(RUN / "model" / "train_iter_2400.caffemodel")
     factory = NetFactory(str(RUN / "test.prototxt"), weights, variables={"ROOT": str(SHAPES)})
-    net, x = load(factory.net, factory.weights, variables=factory.variables), _picture(161)
+    net, x = load(factory.net, factory.weights, variables=factory.variables), _image(161)
     whole = net({"data": x}, keep=["fc8_interp"])["fc8_interp"].detach().numpy()
     network = factory()
     assert network.enlarge is not None
     np.testing.assert_array_equal(network.enlarge(network.classify(x)), whole)
 
 
-def _picture(side):
+def _image(side):
     return np.random.default_rng(0).normal(size=(1, 3, side, side)).astype(np.float32) * 50
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from caffe_port.crf import CRFParameters
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import Settings
@@ -100,8 +100,8 @@ def test_another_network_is_refused_in_the_same_folder(voc, tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_bad_file_stops_the_evaluation_by_name(voc, tmp_path, jobs):
     items = voc[0]
-    items[2].image.write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"val\.txt: line 3: .*im2\.png: not a picture"):
+    items[2].image.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"val\.txt: line 3: .*im2\.png: not an image"):
         run(items, tmp_path / "out", jobs=jobs)
     result = run(items, tmp_path / "out", jobs=jobs, skip_bad=True)
     assert [outcome.id for outcome in result.skipped] == ["im2"]

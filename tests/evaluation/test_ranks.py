@@ -50,9 +50,9 @@ def test_each_number_is_claimed_once_and_all_are_counted(pair):
 
 
 def test_a_failure_reaches_the_others_with_its_words(pair):
-    pair[1].fail("a.jpg: not a picture")
+    pair[1].fail("a.jpg: not an image")
     pair[1].fail("and again")
-    with pytest.raises(RankError, match=r"failed: rank 1: a\.jpg: not a picture"):
+    with pytest.raises(RankError, match=r"failed: rank 1: a\.jpg: not an image"):
         pair[0].finished()
     with pytest.raises(RankError, match="rank 1: "):
         pair[0].gather(1)  # does not wait for one who will not come

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
 from caffe_port.evaluation.network import Settings
@@ -62,7 +62,7 @@ def test_the_whole_report(voc, tmp_path):
     assert "62.500" in text
     assert percent(result.after.mean_iou()) in text
     assert "<h2>Extra</h2>" in text
-    assert tags.seen.count("figure") == 3 * 2 * 6  # worst, best, first; two each; six pictures
+    assert tags.seen.count("figure") == 3 * 2 * 6  # worst, best, first; two each; six images
     assert values["seconds"] == 3
     assert values["before"]["mean_iou"] == result.before.mean_iou()
     assert "<h2>What the CRF changed</h2>" in text
@@ -114,7 +114,7 @@ def test_absent_and_unknown_classes_and_skipped_images_are_said(voc, tmp_path):
     assert "The network has 3 classes" in text
     assert "not in the mean: disc, box" in text
     assert f"7 ({truth.shape[1]} pixels)" in text
-    assert "im1.png: not a picture" in text
+    assert "im1.png: not an image" in text
     assert values["ignored_unknown_labels"] == {"7": truth.shape[1]}
     assert remarks(result, NAMES)[0].startswith("The network has 3 classes")
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from caffe_port.cli import main
 from caffe_port.crf.files import write_bin, write_scores
-from caffe_port.data.pictures import write_labels
+from caffe_port.data.images import write_labels
 from tests.data.voc_making import write_image
 
 SIZE = (6, 8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from caffe_port.data.pictures import read_labels
+from caffe_port.data.images import read_labels
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import Network
 from caffe_port.evaluation.pipeline import evaluate
@@ -90,7 +90,7 @@ def test_label_maps_on_disk_are_used_again(voc, tmp_path):
 def test_a_bad_image_stops_it_or_is_skipped(voc, tmp_path):
     voc[0][1].image.write_bytes(b"")
     options = {"make_refiner": Swaps(), "refiner_threads": 2}
-    with pytest.raises(DataError, match=r"im1\.png: not a picture"):
+    with pytest.raises(DataError, match=r"im1\.png: not an image"):
         evaluate(voc[0], Brightest(), tmp_path / "a", CROP, **options)
     result = evaluate(voc[0], Brightest(), tmp_path / "b", CROP, skip_bad=True, **options)
     assert [outcome.id for outcome in result.skipped] == ["im1"]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from caffe_port.data.pictures import read_labels, read_note, write_labels
+from caffe_port.data.images import read_labels, read_note, write_labels
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.refinement import Prediction
 from caffe_port.evaluation.store import COMP6, Store

@@ -15,10 +15,10 @@ import numpy as np
 from caffe_port.crf.files import read_bin, read_scores, write_bin, write_scores
 from caffe_port.data.database import read_datum
 from caffe_port.data.hdf5 import read_datasets
+from caffe_port.data.images import read_grey, read_labels, read_rgb
 from caffe_port.data.list_file import list_words
 from caffe_port.data.lmdb import LmdbFile, write_lmdb
 from caffe_port.data.mat5 import read_field
-from caffe_port.data.pictures import read_grey, read_labels, read_rgb
 from caffe_port.data.voc import voc_items
 from caffe_port.data.window_file import read_windows
 from caffe_port.errors import CaffePortError, FormatError

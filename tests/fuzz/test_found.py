@@ -17,8 +17,8 @@ import pytest
 
 from caffe_port.crf import DenseCRF
 from caffe_port.data.hdf5 import read_datasets
+from caffe_port.data.images import read_rgb
 from caffe_port.data.mat import read_mat
-from caffe_port.data.pictures import read_rgb
 from caffe_port.data.voc import voc_items
 from caffe_port.data.window_file import read_windows
 from caffe_port.errors import CaffePortError, FormatError, UsageError

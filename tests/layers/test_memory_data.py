@@ -116,7 +116,7 @@ def test_nothing_to_serve():
     net, layer = made()
     with pytest.raises(LayerError, match="hand it over with set_input_arrays"):
         net({})
-    with pytest.raises(LayerError, match="there is no picture to add"):
+    with pytest.raises(LayerError, match="there is no image to add"):
         layer.add([], [])
     with pytest.raises(LayerError, match=r"picture 1 becomes \(3, 4, 4\); expected \(3, 4, 5\)"):
         layer.add([np.zeros((3, 4, 5), "u1"), np.zeros((3, 4, 4), "u1")], [0, 1])

@@ -85,10 +85,10 @@ def test_load_pictures_of_one_channel(tmp_path: Path, pixels: np.ndarray, value:
     assert io.load_image(path, color=False).shape == (2, 3, 1)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_what_is_not_an_image(tmp_path: Path) -> None:
     path = tmp_path / "no.png"
     path.write_bytes(b"text")
-    with pytest.raises(DataError, match=r"no\.png: not a picture"):
+    with pytest.raises(DataError, match=r"no\.png: not an image"):
         io.load_image(path)
 
 
@@ -108,8 +108,8 @@ def test_load_open_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stream", "message"),
     [
-        (BytesIO(b"text"), "BytesIO: not a picture"),
-        (BytesIO(b""), "BytesIO: not a picture"),
+        (BytesIO(b"text"), "BytesIO: not an image"),
+        (BytesIO(b""), "BytesIO: not an image"),
         (StringIO("text"), "gives text; expected a file that is open in binary mode"),
         (7, "cannot be read"),
     ],

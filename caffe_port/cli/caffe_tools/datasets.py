@@ -19,8 +19,8 @@ from caffe_port.solver.log import log as write
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from caffe_port.data.image import Line
-    from caffe_port.data.pictures import Bytes
+    from caffe_port.data.image_list import Line
+    from caffe_port.data.images import Bytes
     from caffe_port.data.rng import CaffeRandom
     from caffe_port.proto import caffe_pb2
 
@@ -106,7 +106,7 @@ def _log_convert_imageset(message: str, line: int, severity: int = 0) -> None:
 
 def _body_convert_imageset(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import write_database
-    from caffe_port.data.image import read_labelled
+    from caffe_port.data.image_list import read_labelled
     from caffe_port.data.rng import CaffeRandom
 
     expect(others, 3, 3, _ABOUT_convert_imageset)
@@ -153,7 +153,7 @@ def _records_convert_imageset(
 def _datum_convert_imageset(
     root: str, line: Line, flags: Flags
 ) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:
-    from caffe_port.data.image import read_image
+    from caffe_port.data.image_list import read_image
     from caffe_port.proto import caffe_pb2
 
     size = (flags.resize_height, flags.resize_width)

@@ -199,7 +199,7 @@ def extract_features(arguments: Sequence[str] | None = None) -> int:
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from caffe_port.data.pictures import Bytes
+    from caffe_port.data.images import Bytes
     from caffe_port.live.net import Net
 
     Floats = npt.NDArray[np.float32]
@@ -212,7 +212,7 @@ _GREY = np.array([3735, 19235, 9798])  # blue, green, red in OpenCV's grey, in 1
 
 
 def _body_classification(flags: Flags, others: list[str]) -> None:
-    from caffe_port.data.pictures import decode_picture, read_content
+    from caffe_port.data.images import decode_image, read_content
     from caffe_port.live.net import TEST, Net
 
     expect(others, 5, 5, _ABOUT_classification)
@@ -223,7 +223,7 @@ def _body_classification(flags: Flags, others: list[str]) -> None:
     _, channels, height, width = net.blobs[net.inputs[0]].data.shape
     means, labels = _means(mean, channels), _labels(names, net)
     print(f"---------- Prediction for {image} ----------")
-    pixels = decode_picture(read_content(image), image)
+    pixels = decode_image(read_content(image), image)
     scores = _scores(net, _prepared(pixels, channels, height, width) - means)
     for label in np.argsort(-scores, kind="stable")[: min(_MOST, len(labels))]:
         print(f'{scores[label]:.4f} - "{labels[label]}"')

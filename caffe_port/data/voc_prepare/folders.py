@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffe_port.data.images import PathLike
 from caffe_port.data.list_file import list_words
-from caffe_port.data.pictures import PathLike
 from caffe_port.errors import DataError, UsageError
 
 # images in the lists that DeepLab published

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data.images import Bytes, PathLike, read_grey, read_labels
 from caffe_port.data.list_file import list_words
 from caffe_port.data.mat5 import read_field
-from caffe_port.data.pictures import Bytes, PathLike, read_grey, read_labels
 from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS
 from caffe_port.errors import DataError, FormatError, UsageError
 from caffe_port.files import reading

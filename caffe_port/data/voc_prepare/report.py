@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from caffe_port.data.images import read_labels, read_rgb, voc_palette
 from caffe_port.data.list_file import list_words
-from caffe_port.data.pictures import read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.data.voc_prepare.folders import PUBLISHED
 from caffe_port.data.voc_prepare.layout import IGNORED, Counts
 from caffe_port.errors import DataError
 from caffe_port.files import write_text
 from caffe_port.reports import html
+from caffe_port.reports.images import photograph
 
 # What came of preparing or checking a folder, as figures and as report files.
 
@@ -87,9 +87,9 @@ class Outcome:
         write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
 
-# The report of a prepared folder: counts, classes, what is wrong, and pictures to look at.
+# The report of a prepared folder: counts, classes, what is wrong, and images to look at.
 
-_PICTURES, _LARGEST = 10, 240  # how many, and pixels of the longer side
+_IMAGES, _LARGEST = 10, 240  # how many, and pixels of the longer side
 
 
 def write_reports(outcome: Outcome, out: Path) -> Path:
@@ -99,7 +99,7 @@ def write_reports(outcome: Outcome, out: Path) -> Path:
         html.section("Lists", _lists(outcome), *map(html.paragraph, outcome.notes)),
         html.section("Files that are missing or broken", _problems(outcome)),
         html.section("Classes", _classes(outcome)),
-        html.section("Pictures", html.figure_grid(_figures(out))),
+        html.section("Images", html.figure_grid(_figures(out))),
     ]
     masks = ", ".join(f"{count:,} masks of {source}" for source, count in outcome.masks.items())
     page = html.page("VOC as DeepLab trained on it", sections, subtitle=masks)
@@ -132,7 +132,7 @@ def _figures(out: Path) -> list[html.Html]:
     """Images under their masks, evenly spread over the largest list."""
     lists = [path for path in sorted((out / "list").glob("*.txt")) if path.stem[-3:] != "_id"]
     pairs = max(([w for _, w in list_words(p) if len(w) == 2] for p in lists), key=len, default=[])
-    number = min(_PICTURES, len(pairs))
+    number = min(_IMAGES, len(pairs))
     figures = []
     for words in (pairs[i * len(pairs) // number] for i in range(number)):
         image, mask = (out / word.lstrip("/") for word in words)
@@ -144,14 +144,8 @@ def _figures(out: Path) -> list[html.Html]:
 
 
 def _blended(image: Path, mask: Path) -> bytes:
-    from PIL import Image
-
     pixels, labels = read_rgb(image), read_labels(mask)
     if pixels.shape[:2] != labels.shape:
         raise DataError(f"{mask}: not of its image's size")
     mixed = np.where(labels[:, :, None] > 0, 0.4 * pixels + 0.6 * voc_palette()[labels], pixels)
-    picture = Image.fromarray(mixed.astype(np.uint8))
-    picture.thumbnail((_LARGEST, _LARGEST))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=80)
-    return content.getvalue()
+    return photograph(mixed.astype(np.uint8), largest=_LARGEST)

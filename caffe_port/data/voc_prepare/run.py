@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_port.data.pictures import Bytes, PathLike, read_labels, read_note, write_labels
+from caffe_port.data.images import Bytes, PathLike, read_labels, read_note, write_labels
 from caffe_port.data.voc_prepare.folders import SBD, VOC, Lists, count_notes, make_lists
 from caffe_port.data.voc_prepare.layout import Counts, Item, checked, counted, layout_items
 from caffe_port.data.voc_prepare.report import Outcome, Problem

@@ -153,15 +153,15 @@ class ImageData(Op):
 
     def _first_picture(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first picture."""
-        from caffe_port.data.image import read_labelled
+        from caffe_port.data.image_list import read_labelled
+        from caffe_port.data.images import stored_size
         from caffe_port.data.list_file import named
-        from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 
         try:
             line = read_labelled(self.source)[0]
             with named(line.where):
-                return picture_size(self.root_folder + line.image)
+                return stored_size(self.root_folder + line.image)
         except DataError as error:
             message = f"the shape follows from the first image: {error}"
             raise ValueError(message) from error
@@ -240,15 +240,15 @@ class ImageSegData(Op):
         """Without a crop the shape is that of the first picture, as upstream has it."""
         if self.new_height:
             return (self.new_height, self.new_width)
+        from caffe_port.data.images import stored_size
         from caffe_port.data.list_file import list_words, named
-        from caffe_port.data.pictures import picture_size
         from caffe_port.errors import DataError
 
         try:
             number, (name, *_) = next(list_words(self.source))
             with named(f"{self.source}: line {number}"):
                 # joined as text, as upstream does: names in the lists start with a slash
-                return picture_size(self.root_folder + name)
+                return stored_size(self.root_folder + name)
         except DataError as error:
             message = f"the shape follows from the first image: {error}; set crop_size"
             raise ValueError(message) from error

@@ -52,7 +52,7 @@ def read_rgb(path: PathLike) -> Bytes:
         DataError: missing, broken, too large to be decoded safely, or of numbers that OpenCV does
             not make 8 bits of. Of 16 bits a channel it keeps the upper 8.
     """
-    return _rgb(path, open_picture(path))
+    return _rgb(path, open_image(path))
 
 
 def read_bgr(path: PathLike) -> Bytes:
@@ -66,11 +66,11 @@ def read_grey(path: PathLike) -> Bytes:
     Raises:
         DataError: as for ``read_rgb``.
     """
-    return _grey(path, open_picture(path, draft="L"))
+    return _grey(path, open_image(path, draft="L"))
 
 
-def decode_picture(content: bytes, where: str, color: bool | None = None) -> Bytes:
-    """An encoded picture as OpenCV decodes it.
+def decode_image(content: bytes, where: str, color: bool | None = None) -> Bytes:
+    """An encoded image as OpenCV decodes it.
 
     Args:
         content: a JPEG, PNG or other file.
@@ -82,28 +82,28 @@ def decode_picture(content: bytes, where: str, color: bool | None = None) -> Byt
     Raises:
         DataError: as for ``read_rgb``.
     """
-    picture = _decoded(content, where, "L" if color is False else None)
-    if color is None and opencv.is_16_bit(picture):
-        raise DataError(f"{where}: expected 8 bits a channel, found mode {picture.mode}")
-    if color is False or (color is None and picture.mode in ("1", "L")):
-        return _grey(where, picture)[:, :, None]
+    image = _decoded(content, where, "L" if color is False else None)
+    if color is None and opencv.is_16_bit(image):
+        raise DataError(f"{where}: expected 8 bits a channel, found mode {image.mode}")
+    if color is False or (color is None and image.mode in ("1", "L")):
+        return _grey(where, image)[:, :, None]
     opacity = None
-    if color is None and picture.has_transparency_data:
-        opacity = _pixels(picture.convert("RGBA").getchannel("A"), "L")
-    bgr = _rgb(where, picture)[:, :, ::-1]
+    if color is None and image.has_transparency_data:
+        opacity = _pixels(image.convert("RGBA").getchannel("A"), "L")
+    bgr = _rgb(where, image)[:, :, ::-1]
     if opacity is None:
         return np.ascontiguousarray(bgr)
     return np.concatenate([bgr, opacity[:, :, None]], axis=2)
 
 
-def picture_size(path: PathLike) -> tuple[int, int]:
-    """A picture's height and width, by its head alone.
+def stored_size(path: PathLike) -> tuple[int, int]:
+    """An image's height and width, by its head alone.
 
     Raises:
         DataError: as for ``read_rgb``, of a damaged head.
     """
-    with _recognised(read_content(path), os.fspath(path)) as picture:
-        return picture.height, picture.width
+    with _recognised(read_content(path), os.fspath(path)) as image:
+        return image.height, image.width
 
 
 def read_labels(path: PathLike) -> Bytes:
@@ -116,15 +116,15 @@ def read_labels(path: PathLike) -> Bytes:
     Returns:
         (H, W) uint8.
     Raises:
-        DataError: missing, broken, or a picture of colours rather than of indices.
+        DataError: missing, broken, or an image of colours rather than of indices.
     """
-    with open_picture(path) as picture:
-        if picture.mode not in ("P", "L"):
+    with open_image(path) as image:
+        if image.mode not in ("P", "L"):
             raise DataError(
-                f"{path}: a label map must be a palette or an 8-bit grey picture of class "
-                f"indices, found mode {picture.mode}; convert its colours to indices first"
+                f"{path}: a label map must be a palette or an 8-bit grey image of class "
+                f"indices, found mode {image.mode}; convert its colours to indices first"
             )
-        return _pixels(picture, picture.mode)
+        return _pixels(image, image.mode)
 
 
 def voc_palette() -> Bytes:
@@ -154,14 +154,14 @@ def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool
 
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise DataError(f"{path}: labels must be (H, W) uint8, got {labels.shape} {labels.dtype}")
-    picture = Image.fromarray(labels)
+    image = Image.fromarray(labels)
     if palette:
-        picture.putpalette(voc_palette().tobytes())
+        image.putpalette(voc_palette().tobytes())
     information = PngImagePlugin.PngInfo()
     if note:
         information.add_text("Comment", note)
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True, pnginfo=information)
+        image.save(temporary, format="PNG", optimize=True, pnginfo=information)
 
 
 def read_note(path: PathLike) -> str | None:
@@ -169,14 +169,14 @@ def read_note(path: PathLike) -> str | None:
     if not Path(path).is_file():
         return None
     try:
-        with open_picture(path) as picture:
-            note = picture.info.get("Comment", "")
+        with open_image(path) as image:
+            note = image.info.get("Comment", "")
     except DataError:
         return None
     return note if isinstance(note, str) else ""
 
 
-def open_picture(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image.Image:
+def open_image(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image.Image:
     """Reads and decodes the whole image, so that nothing can fail later.
 
     Args:
@@ -214,35 +214,35 @@ def read_content(path: PathLike) -> bytes:
 
 
 def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Image:
-    picture = _recognised(content, where)
+    image = _recognised(content, where)
     try:
         with _quietly():
             if draft is not None:
-                picture.draft(draft, picture.size)
-            picture.load()
+                image.draft(draft, image.size)
+            image.load()
     except _BROKEN as error:
-        raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
-    return picture
+        raise DataError(f"{where}: not an image that can be decoded: {error}") from error
+    return image
 
 
 def _recognised(content: bytes, where: str) -> Image.Image:
-    """A picture of which the head is read, if that is small enough to be decoded."""
+    """An image of which the head is read, if that is small enough to be decoded."""
     from PIL import Image
 
     if content.startswith(b"P") and not _PPM_HEAD.match(content[:_HEAD]):
-        raise DataError(f"{where}: no head of a PPM picture in its first {_HEAD} bytes")
+        raise DataError(f"{where}: no header of a PPM image in its first {_HEAD} bytes")
     try:
         with _quietly():
-            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {_TOO_LARGE} ({error})") from error
     except _BROKEN as error:
-        raise DataError(f"{where}: not a picture that can be decoded: {error}") from error
-    if picture.width * picture.height > MAX_PIXELS:
-        raise DataError(f"{where}: {_TOO_LARGE}, found {picture.width} x {picture.height}")
-    if picture.format == "JPEG":
-        _check_scans(content, picture.width * picture.height, where)
-    return picture
+        raise DataError(f"{where}: not an image that can be decoded: {error}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{where}: {_TOO_LARGE}, found {image.width} x {image.height}")
+    if image.format == "JPEG":
+        _check_scans(content, image.width * image.height, where)
+    return image
 
 
 def _check_scans(content: bytes, pixels: int, where: str) -> None:
@@ -272,42 +272,42 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _pixels(picture: Image.Image, mode: str) -> Bytes:
-    """The pixels in a mode of 8 bits a channel; (H, W) or (H, W, C). The picture is closed.
+def _pixels(image: Image.Image, mode: str) -> Bytes:
+    """The pixels in a mode of 8 bits a channel; (H, W) or (H, W, C). The image is closed.
 
     Strip by strip, because Pillow copies what it gives away more than once.
     """
-    if picture.mode != mode:
-        converted = picture.convert(mode)
-        picture.close()
-        picture = converted
-    width, height, bands = *picture.size, len(picture.getbands())
+    if image.mode != mode:
+        converted = image.convert(mode)
+        image.close()
+        image = converted
+    width, height, bands = *image.size, len(image.getbands())
     pixels = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
     rows = max(1, 2**20 // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
-    picture.close()
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    image.close()
     return pixels
 
 
-def _rgb(where: PathLike, picture: Image.Image) -> Bytes:
-    """Red, green, blue as OpenCV makes them. The picture is closed."""
+def _rgb(where: PathLike, image: Image.Image) -> Bytes:
+    """Red, green, blue as OpenCV makes them. The image is closed."""
     try:
-        found = opencv.to_rgb(picture)
+        found = opencv.to_rgb(image)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if found is None:
-        return _pixels(picture, "RGB")
-    picture.close()
+        return _pixels(image, "RGB")
+    image.close()
     return found
 
 
-def _grey(where: PathLike, picture: Image.Image) -> Bytes:
-    """Grey as OpenCV makes it. The picture is closed."""
-    if picture.mode in ("1", "L"):
-        return _pixels(picture, "L")
-    if opencv.is_16_bit(picture):
-        return opencv.high_bytes(picture)
-    format = picture.format
-    return opencv.grey_of(_rgb(where, picture), format)
+def _grey(where: PathLike, image: Image.Image) -> Bytes:
+    """Grey as OpenCV makes it. The image is closed."""
+    if image.mode in ("1", "L"):
+        return _pixels(image, "L")
+    if opencv.is_16_bit(image):
+        return opencv.high_bytes(image)
+    format = image.format
+    return opencv.grey_of(_rgb(where, image), format)

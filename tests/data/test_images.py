@@ -1,4 +1,4 @@
-"""Pictures and label maps: what is read, what is refused, what is written."""
+"""Images and label maps: what is read, what is refused, what is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.pictures import (
+from caffe_port.data.images import (
     read_bgr,
     read_grey,
     read_labels,
@@ -36,8 +36,8 @@ def png_of_size(width, height):
 
 
 def mode_of(path):
-    with Image.open(path) as picture:
-        return picture.mode
+    with Image.open(path) as image:
+        return image.mode
 
 
 def test_palette_begins_and_ends_as_vocs():
@@ -74,9 +74,9 @@ def test_masks_of_the_photographs_agree_in_both_forms():
 
 def test_a_palette_of_few_colours_is_read_as_indices(tmp_path):
     labels = np.array([[0, 1], [3, 2]], np.uint8)
-    picture = Image.fromarray(labels)
-    picture.putpalette(list(range(200, 212)))
-    picture.save(tmp_path / "four.png", bits=2)
+    image = Image.fromarray(labels)
+    image.putpalette(list(range(200, 212)))
+    image.save(tmp_path / "four.png", bits=2)
     assert np.array_equal(read_labels(tmp_path / "four.png"), labels)
 
 
@@ -98,10 +98,10 @@ def test_channels_come_in_the_order_asked_for(tmp_path):
 
 
 def test_an_exif_orientation_is_ignored(tmp_path):
-    picture = Image.new("RGB", (6, 4))
+    image = Image.new("RGB", (6, 4))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     assert read_rgb(tmp_path / "turned.jpg").shape == (4, 6, 3)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffe_port.data.images import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.list_file import (
     Listed,
     list_lines,
@@ -14,7 +15,6 @@ from caffe_port.data.list_file import (
     whole_number,
 )
 from caffe_port.data.opencv import resize_linear
-from caffe_port.data.pictures import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError
@@ -45,7 +45,7 @@ class ImageReader:
             that start with one.
         batch_size: items per batch.
         transformer: applied to every item.
-        size: height and width every picture is brought to first, or None.
+        size: height and width every image is brought to first, or None.
         is_color: three channels (blue, green, red) or one.
         order: shuffles the list at the start and at each of its ends; None keeps it.
         skip: items passed over at the start.
@@ -78,9 +78,9 @@ class ImageReader:
 
         Returns:
             data (N, C, H, W) and label (N,), float32. Without a crop and a size, the first
-            picture of each batch sets the batch's size.
+            image of each batch sets the batch's size.
         Raises:
-            DataError: a picture is missing or malformed, or of another size than the first.
+            DataError: an image is missing or malformed, or of another size than the first.
         """
         items: list[Floats] = []
         self.places: list[str] = []
