@@ -22,7 +22,7 @@ from benchmarks.measure import report, versions
 from benchmarks.nets import with_random_weights
 from caffe_port.crf import PRESETS, CRFParameters
 from caffe_port.data.voc import VOCItem, voc_items
-from caffe_port.evaluation.network import NetFactory, Network, Settings
+from caffe_port.evaluation.network import NetFactory, Network, Options
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scheduler import cores
@@ -95,11 +95,11 @@ def measure(case: Case, folder: Path, repeats: int) -> dict[str, Any]:
     """Interleaved runs of the whole and of its parts, on all cores and on one."""
     network, crf, cache = Built(case.factory()), CRFFactory(case.crf), folder / "scores"
 
-    def once(**options: Any) -> Run:
+    def once(make_refiner: CRFFactory | None = None, score_cache: Path | None = None) -> Run:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             wall, busy = time.perf_counter(), time.process_time()
-            settings = Settings((case.crop, case.crop))
-            evaluate(case.items, network, out, settings, **options)
+            options = Options((case.crop, case.crop), score_cache=score_cache)
+            evaluate(case.items, network, out, options, make_refiner=make_refiner)
             return Run(time.perf_counter() - wall, time.process_time() - busy)
 
     def alone() -> list[Run]:

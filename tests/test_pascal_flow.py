@@ -17,7 +17,7 @@ from caffe_port.crf import CRFParameters
 from caffe_port.data.images import read_labels
 from caffe_port.data.mat import read_mat
 from caffe_port.data.voc import voc_items
-from caffe_port.evaluation.network import NetFactory, Settings
+from caffe_port.evaluation.network import NetFactory, Options
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.live.net import TEST, Net
@@ -102,11 +102,11 @@ def test_scores_are_those_of_an_evaluation(flow: Path, tmp_path: Path) -> None:
     net = tmp_path / "net.prototxt"
     net.write_text(text[: text.index('layer {\n  name: "fc8_mat"')])
     parameters = CRFParameters(pos_w=3, pos_xy_std=3, bi_w=4, bi_xy_std=49, bi_rgb_std=13)
-    settings = Settings(crop=(161, 161))
+    options = Options(crop=(161, 161))
     result = evaluate(
         voc_items(SHAPES, flow / "shapes" / "list" / "val.txt"),
         NetFactory(str(net), str(model / "train_iter_3.caffemodel"), "fc8_interp", {}, "cpu"),
-        tmp_path / "out", settings, make_refiner=CRFFactory(parameters, "rgb", settings.mean),
+        tmp_path / "out", options, make_refiner=CRFFactory(parameters, "rgb", options.mean),
     )  # fmt: skip
     assert result.before is not None
     assert result.after is not None

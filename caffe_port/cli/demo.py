@@ -97,7 +97,7 @@ def _verify(converted: Path, example: Example, console: Console) -> VerifyResult
 def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) -> Result:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.example import CROP
-    from caffe_port.evaluation.network import NetFactory, Settings
+    from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.reports.progress import shown_images
@@ -107,10 +107,8 @@ def _evaluate(converted: Path, example: Example, out: Path, jobs: int | None) ->
             voc_items(example.root, "val"),
             NetFactory(str(converted)),
             out,
-            Settings(crop=(CROP, CROP)),
+            Options(crop=(CROP, CROP), jobs=jobs, fresh=True),
             make_refiner=CRFFactory(example.crf_parameters),
-            jobs=jobs,
-            fresh=True,
             progress=lambda done, total, outcome: show(done, total, outcome.lines),
         )
 

@@ -1,63 +1,35 @@
-"""`caffe-port evaluate` and `score`."""
+"""`caffe-port evaluate`: label maps, scores and a report; `score`: scores a folder of results."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import NetOptions, crop_option, mean_option, net_options, of_net
+from caffe_port.cli.options import (
+    Arguments,
+    chosen,
+    crop_option,
+    mean_option,
+    net_options,
+    of_net,
+)
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from caffe_port.evaluation.figures import Reference
-    from caffe_port.evaluation.network import NetFactory, Settings
+    from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result
     from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.evaluation.scoring import Scored
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
-
-# ``caffe-port evaluate``: label maps, scores and a report for a list of images.
-
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
-
-class Options(NetOptions):
-    """The command's arguments."""
-
-    net: Path
-    weights: Path | None
-    images: Path
-    image_list: str | None
-    labels: Path | None
-    no_labels: bool
-    crf: str | None
-    crf_config: Path | None
-    crf_colours: Literal["layer", "rgb"] | None
-    crop: tuple[int, int] | None
-    mean: tuple[float, float, float]
-    blob: str | None
-    device: str
-    optimized: bool
-    jobs: int | None
-    crf_threads: int
-    score_cache: Path | None
-    names: Path | None
-    reference: Path | None
-    unknown_labels: Literal["error", "ignore"]
-    pictures: int
-    trimap: bool
-    comp6: bool
-    fresh: bool
-    skip_bad: bool
-    out: Path
+SOME_FAILED = 1  # exit status of score
 
 
 @click.command(name="evaluate")
@@ -68,7 +40,7 @@ class Options(NetOptions):
     "--list", "image_list", help="List file, or a name in ImageSets/Segmentation.  [default: val]"
 )
 @click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
-@click.option("--no-labels", is_flag=True, help="Only predict, as for a test list.")
+@click.option("--no-labels", is_flag=True, help="Predict only, as for a test list.")
 @click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., or a JSON object.")
 @click.option("--crf-config", type=FILE, help="Dense CRF: JSON file, such as crf_grid's best.json.")
 @click.option(
@@ -91,40 +63,44 @@ class Options(NetOptions):
 )
 @click.option(
     "--crf-threads",
+    "refiner_threads",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Cores for the CRF alone.  [0: all cores do what is nearest its end]",
+    help="Cores for the CRF alone.  [0: all cores do everything]",
 )
 @click.option(
     "--score-cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of scores: kept there, so that other CRF settings need no network.",
+    help="Folder that keeps the scores: other CRF settings then need no network.",
 )
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
-@click.option("--reference", type=FILE, help="JSON with figures to set beside these.")
+@click.option("--reference", type=FILE, help="JSON with figures to compare with.")
 @click.option(
     "--unknown-labels",
     type=click.Choice(["error", "ignore"]),
     default="error",
     show_default=True,
-    help="Truth labels beyond the network's classes.",
+    help="What to do about truth labels that are not classes of the network.",
 )
-@click.option("--pictures", type=click.IntRange(min=0), default=6, show_default=True)
+@click.option(
+    "--pictures", type=click.IntRange(min=0), default=6, show_default=True,
+    help="Images shown in the report.",
+)  # fmt: skip
 @click.option("--trimap", is_flag=True, help="Also score bands of 1 to 40 pixels at boundaries.")
-@click.option("--comp6", is_flag=True, help="Also write what the VOC server takes.")
-@click.option("--fresh", is_flag=True, help="Drop label maps of an earlier run.")
-@click.option("--skip-bad", is_flag=True, help="Go on after an image that cannot be used.")
+@click.option("--comp6", is_flag=True, help="Also write label maps as the VOC server takes them.")
+@click.option("--fresh", is_flag=True, help="Delete the label maps of a previous run first.")
+@click.option("--skip-bad", is_flag=True, help="Skip images that cannot be used.")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
 )
 @net_options
-def evaluate_command(**options: Unpack[Options]) -> None:
+def evaluate_command(**arguments: Any) -> None:
     """Run NET over images and score it: mean IoU before and after the dense CRF.
 
     NET is a prototxt with WEIGHTS, or a converted model. Label maps go to OUT/before and
-    OUT/after as VOC-palette PNGs, figures and pictures to OUT/report.html and report.json.
-    Interrupted, the same command goes on where it stopped. Over processes and machines:
+    OUT/after as VOC-palette PNGs, figures and images to OUT/report.html and report.json.
+    After an interruption, the same command resumes. On several processes or machines:
 
     torchrun --nproc-per-node N --no-python caffe-port evaluate ...
 
@@ -132,77 +108,73 @@ def evaluate_command(**options: Unpack[Options]) -> None:
     """
     from caffe_port.files import expect_writable
 
-    expect_writable(options["out"] / "report.html")
+    out: Path = arguments["out"]
+    expect_writable(out / "report.html")
     from caffe_port.ranks import evaluation_ranks
 
     try:
         with evaluation_ranks() as ranks:
-            _evaluate(options, ranks)
+            _evaluate(arguments, ranks)
     except KeyboardInterrupt as error:
-        finished = len(list((options["out"] / "before").glob("[!.]*.png")))
+        finished = len(list((out / "before").glob("[!.]*.png")))
         raise KeyboardInterrupt(
-            f"interrupted: {finished} finished label maps are kept in {options['out']}; "
-            "run the same command again to go on"
+            f"interrupted: {finished} finished label maps are kept in {out}; "
+            "run the same command again to resume"
         ) from error
 
 
-def _evaluate(options: Options, ranks: ImageRanks) -> None:
+def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.store import locked
     from caffe_port.reports.progress import shown_images
     from caffe_port.stalls import Waiting
 
-    network = _network(options)
-    settings = _settings(options, network)
-    if options["trimap"] and options["no_labels"]:
-        raise click.UsageError("--trimap scores label maps; it cannot go with --no-labels")
-    with Waiting(options["images"]):
+    network = _network(arguments)
+    options = _options(arguments, network)
+    if arguments["trimap"] and arguments["no_labels"]:
+        raise click.UsageError("--trimap needs label maps; it cannot be used with --no-labels")
+    images = arguments["images"]
+    with Waiting(images):
         items = voc_items(
-            options["images"],
-            options["image_list"],
-            options["labels"],
-            with_labels=not options["no_labels"],
+            images,
+            arguments["image_list"],
+            arguments["labels"],
+            with_labels=not arguments["no_labels"],
         )
-    reference = _reference(options["reference"])
+    reference = _reference(arguments["reference"])
     first = ranks.number == 0
     with shown_images("evaluate", quiet=not first) as show:
         result = evaluate(
             items,
             network,
-            options["out"],
-            settings,
-            make_refiner=_refiner(options, settings),
-            jobs=options["jobs"],
-            refiner_threads=options["crf_threads"],
-            score_cache=options["score_cache"],
-            fresh=options["fresh"],
-            skip_bad=options["skip_bad"],
-            comp6=options["comp6"],
+            arguments["out"],
+            options,
+            make_refiner=_refiner(arguments, options),
             progress=lambda done, total, outcome: show(done, total, outcome.lines),
             ranks=ranks,
         )
     if first:
-        with locked(options["out"]):
-            _report(options, result, settings, reference)
+        with locked(arguments["out"]):
+            _report(arguments, result, options, reference)
 
 
 def _report(
-    options: Options, result: Result, settings: Settings, reference: Reference | None
+    arguments: Arguments, result: Result, options: Options, reference: Reference | None
 ) -> None:
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.report import write_report
 
-    names = class_names(result.classes, options["names"])
-    sections, more = _trimap(result, settings) if options["trimap"] else ([], {})
+    names = class_names(result.classes, arguments["names"])
+    sections, more = _trimap(result, options) if arguments["trimap"] else ([], {})
     page, _ = write_report(
         result,
         names,
-        title=f"Evaluation of {options['net'].name}",
-        subtitle=f"{len(result.items)} images of {options['images']}",
+        title=f"Evaluation of {arguments['net'].name}",
+        subtitle=f"{len(result.items)} images of {arguments['images']}",
         reference=reference,
-        images=options["pictures"],
-        ignore_label=settings.ignore_label,
+        images=arguments["pictures"],
+        ignore_label=options.ignore_label,
         more=more,
         sections=sections,
     )
@@ -210,50 +182,50 @@ def _report(
     echo(f"report: {page}")
 
 
-def _trimap(result: Result, settings: Settings) -> tuple[list[Html], dict[str, object]]:
-    """The section and the entry of the report's two files."""
+def _trimap(result: Result, options: Options) -> tuple[list[Html], dict[str, object]]:
+    """The section of report.html and the entry of report.json."""
     from caffe_port.evaluation.trimap import trimap_curves, trimap_json, trimap_section
 
-    curves = trimap_curves(result, settings)
+    curves = trimap_curves(result, options)
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}
 
 
-def _settings(options: Options, network: NetFactory) -> Settings:
-    from caffe_port.evaluation.network import Settings, image_size
+def _options(arguments: Arguments, network: NetFactory) -> Options:
+    from caffe_port.evaluation.network import Options, image_size
 
-    crop = options["crop"] or image_size(network.spec)
-    return Settings(crop, options["mean"], unknown_labels=options["unknown_labels"])
+    crop = arguments["crop"] or image_size(network.spec)
+    return chosen(Options, {**arguments, "crop": crop})
 
 
-def _network(options: Options) -> NetFactory:
+def _network(arguments: Arguments) -> NetFactory:
     from caffe_port.evaluation.network import NetFactory
 
-    weights, chosen = options["weights"], of_net(options)
+    weights, net = arguments["weights"], of_net(arguments)
     return NetFactory(
-        str(options["net"]),
+        str(arguments["net"]),
         None if weights is None else str(weights),
-        options["blob"],
-        chosen.pop("variables", {}),
-        options["device"],
-        options["optimized"],
-        chosen,
+        arguments["blob"],
+        net.pop("variables", {}),
+        arguments["device"],
+        arguments["optimized"],
+        net,
     )
 
 
-def _refiner(options: Options, settings: Settings) -> CRFFactory | None:
+def _refiner(arguments: Arguments, options: Options) -> CRFFactory | None:
     from caffe_port.crf import parse_parameters
     from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
 
-    text, config, colours = options["crf"], options["crf_config"], options["crf_colours"]
+    text, config, colours = arguments["crf"], arguments["crf_config"], arguments["crf_colours"]
     if text is not None and config is not None:
-        raise click.UsageError("--crf and --crf-config are two ways to say the same: give one")
+        raise click.UsageError("--crf and --crf-config both set the dense CRF: give one")
     if config is not None:
-        return read_crf_config(config, colours, settings.mean)
+        return read_crf_config(config, colours, options.mean)
     if text is None:
         return None
     if text.endswith(".json"):
-        raise click.BadParameter(f"a file is given as --crf-config {text}", param_hint="--crf")
-    return CRFFactory(parse_parameters(text), colours or "layer", settings.mean)
+        raise click.BadParameter(f"use --crf-config {text} for a file", param_hint="--crf")
+    return CRFFactory(parse_parameters(text), colours or "layer", options.mean)
 
 
 def _reference(path: Path | None) -> Reference | None:
@@ -275,11 +247,6 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
         shown.print(f"skipped: {outcome.error}", style="red")
 
 
-# ``caffe-port score``: mean IoU of a folder of results, as DeepLab's EvalSegResults gives it.
-
-FAULTY = 1  # exit status
-
-
 @click.command(name="score")
 @click.argument("results", type=FOLDER)
 @click.option("--images", type=FOLDER, required=True, help="VOC folder, or folder of images.")
@@ -289,7 +256,11 @@ FAULTY = 1  # exit status
 @click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
 @click.option("--classes", type=click.IntRange(1, 255), default=21, show_default=True)
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
-@click.option("--kind", type=click.Choice(["png", "bin", "mat"]), help="Where there are several.")
+@click.option(
+    "--kind",
+    type=click.Choice(["png", "bin", "mat"]),
+    help="Which files, if there are several kinds.",
+)
 @click.option(
     "-j",
     "--jobs",
@@ -310,11 +281,11 @@ def score_command(
 ) -> None:
     """Score RESULTS, a folder of NAME.png or NAME.bin label maps, or of raw features.
 
-    NAME_blob_0.mat scores are cut to the image's size, NAME.bin probabilities have it already; of
-    both the largest class counts. One confusion matrix over all images; pixels of truth 255 do
-    not count.
+    NAME_blob_0.mat scores are cropped to the image's size, which NAME.bin probabilities already
+    have; the label is the class of the largest value. There is one confusion matrix over all
+    images; pixels whose truth is 255 do not count.
 
-    Exit status: 0 done, 1 some images could not be scored (they are named), 2 nothing could.
+    Exit status: 0 done, 1 some images could not be scored (they are named), 2 none could.
     """
     from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.figures import class_names
@@ -332,7 +303,7 @@ def score_command(
     if report is not None:
         _write(report, scored, known)
     if scored.failed:
-        raise click.exceptions.Exit(FAULTY)
+        raise click.exceptions.Exit(SOME_FAILED)
 
 
 def _show_score(scored: Scored, names: list[str]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, TypedDict, TypeVar
 
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Options = TypeVar("Options")
+Arguments = dict[str, Any]  # of a command, by the names of its options
 
 
 class NetOptions(TypedDict):
@@ -161,6 +164,12 @@ def of_net(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of a command's arguments those that ``net_options`` added and the user gave."""
     given = {name: options[name] for name in NetOptions.__annotations__}
     return {k: v for k, v in given.items() if v is not None and v is not False and v != {}}
+
+
+def chosen(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
+    """A dataclass of options, made from the command's arguments of the same names."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: arguments[name] for name in names if name in arguments})
 
 
 def net_options(function: Function) -> Function:

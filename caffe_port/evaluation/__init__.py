@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 from caffe_port import import_name
 
 if TYPE_CHECKING:
-    from caffe_port.evaluation.network import NetFactory, Settings
+    from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result, evaluate
     from caffe_port.evaluation.refinement import CRFFactory
 
 _MODULES = {
     "CRFFactory": "refinement",
     "NetFactory": "network",
+    "Options": "network",
     "Result": "pipeline",
-    "Settings": "network",
     "evaluate": "pipeline",
 }
-__all__ = ["CRFFactory", "NetFactory", "Result", "Settings", "evaluate"]
+__all__ = ["CRFFactory", "NetFactory", "Options", "Result", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port import files
-from caffe_port.data.images import Bytes
+from caffe_port.data.images import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError, option
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ class Settings:
             "ignore" them, counted in the result.
     Raises:
         UsageError: a crop or label out of range.
-    Examples:
-        >>> from caffe_port.evaluation import Settings
-        >>> Settings(crop=(321, 321)).ignore_label
-        255
     """
 
     crop: Size = (513, 513)
@@ -57,6 +53,35 @@ class Settings:
             raise UsageError(f"the ignored label must be 0 to 255, got {self.ignore_label}")
         if not np.isfinite(self.mean).all():
             raise UsageError(f"the mean must be finite, got {self.mean}")
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """All choices of ``evaluate``; those that follow do not change the result.
+
+    Args:
+        jobs: images in the network at the same time; by default one for each core, at most 4, and
+            1 for a network that is not on the CPU.
+        refiner_threads: threads that only refine, on cores that the network does not use; 0: all
+            threads do everything.
+        score_cache: folder of scores to use and to add to.
+        fresh: delete the label maps of a previous run instead of using them.
+        skip_bad: continue after an image that cannot be read or is too large.
+        comp6: also write the label maps in the layout of the VOC server.
+    Raises:
+        UsageError: see ``Settings``.
+    Examples:
+        >>> from caffe_port.evaluation import Options
+        >>> Options(crop=(321, 321), skip_bad=True).ignore_label
+        255
+    """
+
+    jobs: int | None = None
+    refiner_threads: int = 0
+    score_cache: PathLike | None = None
+    fresh: bool = False
+    skip_bad: bool = False
+    comp6: bool = False
 
 
 @dataclass(frozen=True)

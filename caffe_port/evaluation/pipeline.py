@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.network import NetworkFactory, Settings
+from caffe_port.evaluation.network import NetworkFactory, Options, Settings
 from caffe_port.evaluation.refinement import RefinerFactory
 from caffe_port.evaluation.scheduler import (
     Step,
@@ -61,15 +61,9 @@ def evaluate(
     items: Sequence[VOCItem],
     make_network: NetworkFactory,
     output: PathLike,
-    settings: Settings | None = None,
+    options: Options | None = None,
     *,
     make_refiner: RefinerFactory | None = None,
-    jobs: int | None = None,
-    refiner_threads: int = 0,
-    score_cache: PathLike | None = None,
-    fresh: bool = False,
-    skip_bad: bool = False,
-    comp6: bool = False,
     progress: Progress | None = None,
     ranks: ImageRanks | None = None,
 ) -> Result:
@@ -82,13 +76,7 @@ def evaluate(
         items: from ``voc_items``.
         make_network, make_refiner: see ``NetFactory`` and ``CRFFactory``.
         output: folder of the label maps, see ``Store``.
-        jobs: images in the network at the same time; see ``scheduler.divide``.
-        refiner_threads: threads that only refine, on cores that the network does not use; 0: all
-            threads run all steps.
-        score_cache: folder of scores to use and to add to, see ``ScoreCache``.
-        fresh: remove an earlier run's label maps instead of using them.
-        skip_bad: skip images that cannot be read or are too large.
-        comp6: also write the files that the VOC server takes.
+        options: see ``Options``; its defaults when absent.
         progress: called after each image of this process with (done by all, total, outcome).
         ranks: from ``ranks.evaluation_ranks``; by default this process alone. They need one
             ``output`` folder, and each returns the whole result.
@@ -99,44 +87,45 @@ def evaluate(
         CaffePortError: the network cannot be built, or another rank failed.
     Examples:
         >>> from caffe_port.data import voc_items
-        >>> from caffe_port.evaluation import NetFactory, Settings, evaluate
+        >>> from caffe_port.evaluation import NetFactory, Options, evaluate
         >>> net = NetFactory(
         ...     "examples/shapes_voc/caffe_run/recording/net.prototxt",
         ...     "examples/shapes_voc/caffe_run/model/train_iter_2400.caffemodel",
         ... )
         >>> items = voc_items("examples/shapes_voc")[:2]
-        >>> result = evaluate(items, net, "result", Settings(crop=(161, 161)), jobs=1)
+        >>> result = evaluate(items, net, "result", Options(crop=(161, 161), jobs=1))
         >>> result.classes, 0 < result.before.mean_iou() <= 1
         (6, True)
     """
-    settings, ranks = settings or Settings(), ranks or SingleRank()
+    options, ranks = options or Options(), ranks or SingleRank()
     if not items:
         raise UsageError("the list holds no image")
     threads = divide(
         cores(ranks.local),
         len(items),
-        jobs=jobs,
-        refiner_threads=refiner_threads,
+        jobs=options.jobs,
+        refiner_threads=options.refiner_threads,
         on_cpu=make_network.on_cpu,
     )
     scoring: dict[str, object] = {
-        "crop": list(settings.crop),
-        "mean": list(settings.mean),
+        "crop": list(options.crop),
+        "mean": list(options.mean),
         "network": make_network.describe(),
     }
     crf = None if make_refiner is None else make_refiner.describe()
-    store = Store(output, {**scoring, "crf": crf}, refined=make_refiner is not None, comp6=comp6)
-    cache = None if score_cache is None else ScoreCache(score_cache, scoring)
+    refined = make_refiner is not None
+    store = Store(output, {**scoring, "crf": crf}, refined=refined, comp6=options.comp6)
+    cache = None if options.score_cache is None else ScoreCache(options.score_cache, scoring)
     with contextlib.ExitStack() as stack:
         if ranks.number == 0:
             stack.enter_context(locked(output))
-            store.open(fresh=fresh)
+            store.open(fresh=options.fresh)
         _agree(ranks, store, items)
         refiner = None if make_refiner is None else make_refiner(threads.refining)
-        steps = ImageSteps(Job(make_network, refiner, settings, store, cache))
-        outcomes = _share(steps, items, ranks, threads, progress, skip_bad)
+        steps = ImageSteps(Job(make_network, refiner, options, store, cache))
+        outcomes = _share(steps, items, ranks, threads, progress, options.skip_bad)
         found = {number: outcome for part in ranks.gather(outcomes) for number, outcome in part}
-    return _summed(Result(store.settings, list(items), [], store), found, settings)
+    return _summed(Result(store.settings, list(items), [], store), found, options)
 
 
 def _agree(ranks: ImageRanks, store: Store, items: Sequence[VOCItem]) -> None:

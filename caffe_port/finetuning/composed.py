@@ -1,4 +1,4 @@
-"""What a run consists of: images, recipe, changes."""
+"""What a run consists of: images, recipe, options."""
 
 from __future__ import annotations
 
@@ -89,21 +89,29 @@ _NETS = (
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What is changed of a recipe.
+class Options:
+    """The choices of an experiment.
 
     Args:
         variables: values of ``${NAME}``.
-        steps: updates, in place of the solver's max_iter; the widths of its steps shrink or grow
+        steps: updates, instead of the solver's max_iter; the intervals of its step policy scale
             with it.
-        dropout: False leaves the Dropout layers out.
-        save_every: updates between two snapshots; the solver's, at most 500, when absent.
+        dropout: False removes the Dropout layers.
+        save_every: updates between two snapshots; by default the solver's, at most 500.
+        crf: preset or settings of the dense CRF, or 'none'; by default the recipe's own.
+        device: 'cpu', 'cuda' or 'cuda:1'.
+        jobs: runs at a time, each in a process.
+        threads: of torch, in each process; by default the cores divided by ``jobs``.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     steps: int | None = None
     dropout: bool = True
     save_every: int | None = None
+    crf: str | None = None
+    device: str = "cpu"
+    jobs: int = 1
+    threads: int | None = None
 
 
 class Composed:
@@ -117,9 +125,9 @@ class Composed:
         UsageError: the train net reads no ImageSegData, or has no such Dropout.
     """
 
-    def __init__(self, variant: Variant, images: Images, changes: Changes) -> None:
+    def __init__(self, variant: Variant, images: Images, options: Options) -> None:
         self._images = images
-        values = _variables(variant, images, changes.variables)
+        values = _variables(variant, images, options.variables)
         where = f"{variant.net}/{variant.name}"
         parsed = {
             kind: parse_net(getattr(variant.recipe, kind), variables=values, path=f"{where} {kind}")
@@ -132,10 +140,10 @@ class Composed:
         )  # fmt: skip
         if unknown:
             raise UsageError(f"{where}: the solver has the unknown field '{unknown[0].field}'")
-        if not changes.dropout:
+        if not options.dropout:
             _remove_dropout(self.train)
-        self.save_every = _save_every(self.solver, changes)
-        _set_length(self.solver, changes.steps)
+        self.save_every = _save_every(self.solver, options)
+        _set_length(self.solver, options.steps)
         for name in _NETS:
             self.solver.ClearField(name)
         self._sources = {kind: _sources(net) for kind, net in self._nets.items()}
@@ -216,7 +224,7 @@ def _set_length(solver: caffe_pb2.SolverParameter, steps: int | None) -> None:
     solver.stepvalue[:] = [max(1, round(value * share)) for value in solver.stepvalue]
 
 
-def _save_every(solver: caffe_pb2.SolverParameter, changes: Changes) -> int:
-    if changes.save_every is not None:
-        return changes.save_every
+def _save_every(solver: caffe_pb2.SolverParameter, options: Options) -> int:
+    if options.save_every is not None:
+        return options.save_every
     return min(solver.snapshot or _SNAPSHOTS, _SNAPSHOTS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import read_class_names
 from caffe_port.evaluation.scheduler import cores
-from caffe_port.finetuning.composed import Changes, Composed, Images
+from caffe_port.finetuning.composed import Composed, Images, Options
 from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant
 from caffe_port.proto import caffe_pb2
@@ -104,35 +104,23 @@ def find_published(key: str) -> Published | None:
 NO_CRF = "none"
 
 
-def make_setting(
-    variant: Variant,
-    images: Images,
-    init: Path,
-    changes: Changes,
-    crf: str | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    jobs: int = 1,
-) -> Setting:
-    """The setting of an experiment.
+def make_setting(variant: Variant, images: Images, init: Path, options: Options) -> Setting:
+    """The setting of an experiment whose first recipe is ``variant``.
 
-    Args:
-        variant: the first of its recipes.
-        crf: as the user wrote it; 'none' for none, the recipe's own when absent.
-        threads: of each of so many ``jobs``; the cores divided by them when absent.
     Raises:
         UsageError: no such device or CRF preset.
         FormatError: the recipe breaks its format.
     """
-    _check_device(device)
+    _check_device(options.device)
     parameters: CRFParameters | None
-    if crf == NO_CRF:
+    if options.crf == NO_CRF:
         parameters = None
-    elif crf is not None:
-        parameters = parse_parameters(crf)
+    elif options.crf is not None:
+        parameters = parse_parameters(options.crf)
     else:
-        parameters = own_crf(variant, Composed(variant, images, changes).test)
-    return Setting(images, init.resolve(), changes, parameters, device, threads or cores(jobs))
+        parameters = own_crf(variant, Composed(variant, images, options).test)
+    options = replace(options, threads=options.threads or cores(options.jobs))
+    return Setting(images, init.resolve(), options, parameters)
 
 
 def own_crf(variant: Variant, test: caffe_pb2.NetParameter) -> CRFParameters | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
-from caffe_port.finetuning.composed import Changes, Images, find_images
+from caffe_port.finetuning.composed import Images, Options, find_images
 from caffe_port.finetuning.experiment import make_trials
 from caffe_port.finetuning.prepare import (
     BUNDLED,
@@ -44,34 +44,29 @@ _EXAMPLE_VARIANT = "poly_softmax"  # the recipe nearest to what Caffe ran there
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a user has.
+class Resources:
+    """The data and weights that a user has, and the options of trainings.
 
     Attributes:
         data: a VOC folder.
         inits: weights to start from, by the names of ``published.INITS``.
         weights: trained weights, by row.
-        named: rows that were asked for by name; all where empty.
-        seeds, steps: of a training.
-        device, threads, jobs: see ``Setting``.
-        variables: values of ``${NAME}``.
+        rows: rows that the user named; all rows where empty.
+        seeds: of a training.
+        options: of all runs; a row decides about CRF and Dropout.
     """
 
     data: Path | None = None
     inits: Mapping[str, Path] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
-    named: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
     seeds: int = 1
-    steps: int | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    jobs: int = 1
-    variables: Mapping[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        rows = [row.key for row in PUBLISHED]
+        keys = [row.key for row in PUBLISHED]
         for what, names, known in (
-            ("row", self.named, rows), ("--weights", self.weights, rows), ("--init", self.inits,
+            ("row", self.rows, keys), ("--weights", self.weights, keys), ("--init", self.inits,
             list(INITS)),
         ):  # fmt: skip
             for name in names:
@@ -103,25 +98,26 @@ class Outcome:
     of: str
 
 
-def plans(means: Means) -> list[Plan]:
+def plans(resources: Resources) -> list[Plan]:
     """One for every row that is asked for."""
-    wanted = means.named or tuple(row.key for row in PUBLISHED)
-    return [_plan(row, means) for key in wanted if (row := find_published(key)) is not None]
+    wanted = resources.rows or tuple(row.key for row in PUBLISHED)
+    return [_plan(row, resources) for key in wanted if (row := find_published(key)) is not None]
 
 
-def _plan(row: Published, means: Means) -> Plan:
+def _plan(row: Published, resources: Resources) -> Plan:
     if row.init == BUNDLED:
         return Plan(row, "score", "yes: scores Caffe's weights")
     if not row.recipe:
         return Plan(row, "", f"no: {row.note}")
-    missing = [] if means.data is not None else ["--data"]
-    if row.key in means.weights:
+    missing = [] if resources.data is not None else ["--data"]
+    if row.key in resources.weights:
         return Plan(row, "" if missing else "score", _words(missing, "scores the given weights"))
-    if row.init not in means.inits:
+    if row.init not in resources.inits:
         missing.append(f"--init {row.init}=FILE")
     if missing:
         return Plan(row, "", _words(missing, ""))
-    if means.device == "cpu" and row.key not in means.named and means.steps is None:
+    options = resources.options
+    if options.device == "cpu" and row.key not in resources.rows and options.steps is None:
         return Plan(row, "", "only by name: days on a CPU; or give --device cuda")
     return Plan(row, "train", "yes: trains")
 
@@ -130,7 +126,7 @@ def _words(missing: Sequence[str], done: str) -> str:
     return f"no: needs {', '.join(missing)}" if missing else f"yes: {done}"
 
 
-def trials_of(plan: Plan, means: Means, out: Path) -> list[Trial]:
+def trials_of(plan: Plan, resources: Resources, out: Path) -> list[Trial]:
     """The runs of a plan; the first scores the weights as they are.
 
     Raises:
@@ -141,20 +137,17 @@ def trials_of(plan: Plan, means: Means, out: Path) -> list[Trial]:
         root = find_example()
         return _scoring(
             find_variants(root / "caffe_run", [_EXAMPLE_VARIANT])[0], find_images(root),
-            root / "caffe_run" / "model" / "train_iter_2400.caffemodel", "", means, folder,
+            root / "caffe_run" / "model" / "train_iter_2400.caffemodel", "", resources, folder,
         )  # fmt: skip
-    assert means.data is not None
+    assert resources.data is not None
     variant = _variant(row)
-    images = find_images(means.data)
+    images = find_images(resources.data)
     if plan.kind == "score":
-        return _scoring(variant, images, means.weights[row.key], row.crf, means, folder)
-    changes = Changes(means.variables, means.steps, row.dropout)
-    setting = make_setting(
-        variant, images, means.inits[row.init], changes, row.crf or None, means.device,
-        means.threads, means.jobs,
-    )  # fmt: skip
-    # not the weights themselves: those of ImageNet have no scores
-    return make_trials(setting, [variant], range(1, means.seeds + 1), folder)[1:]
+        return _scoring(variant, images, resources.weights[row.key], row.crf, resources, folder)
+    options = replace(resources.options, dropout=row.dropout, crf=row.crf or None)
+    setting = make_setting(variant, images, resources.inits[row.init], options)
+    # without a run of the initial weights: those of ImageNet give no scores
+    return make_trials(setting, [variant], range(1, resources.seeds + 1), folder)[1:]
 
 
 def _variant(row: Published) -> Variant:
@@ -163,12 +156,10 @@ def _variant(row: Published) -> Variant:
 
 
 def _scoring(
-    variant: Variant, images: Images, weights: Path, crf: str, means: Means, folder: Path
+    variant: Variant, images: Images, weights: Path, crf: str, resources: Resources, folder: Path
 ) -> list[Trial]:
-    setting = make_setting(
-        variant, images, weights, Changes(means.variables), crf or None, means.device,
-        means.threads, 1,
-    )  # fmt: skip
+    options = replace(resources.options, steps=None, crf=crf or None, jobs=1)
+    setting = make_setting(variant, images, weights, options)
     return make_trials(setting, [variant], (), folder)
 
 

@@ -151,13 +151,13 @@ def gather(work: Sequence[Trial], names: Sequence[str] | None = None) -> Results
     images = setting.images
     result = Results(
         net=work[0].variant.net,
-        net_name=Composed(work[0].variant, images, setting.changes).train.name,
+        net_name=Composed(work[0].variant, images, setting.options).train.name,
         data={"folder": images.root.name, "train": len(images.train), "val": len(images.val),
               "first": images.val[0].id},
         init=setting.init.name,
         names=list(names or ()),
         planned=sorted({trial.seed for trial in work if trial.seed is not None}),
-        dropout=setting.changes.dropout,
+        dropout=setting.options.dropout,
         versions=dict(versions()),
     )  # fmt: skip
     curves: dict[str, list[Curve]] = {}

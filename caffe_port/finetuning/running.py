@@ -58,7 +58,7 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
         CaffePortError: the recipe, the weights or the data cannot be used.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(trial.folder, control), _threads(trial.setting.threads):
+    with _alone(trial.folder, control), _threads(trial.setting.options.threads):
         done = finished(trial)
         if done is not None:
             return done
@@ -81,7 +81,7 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
 
 def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any]]:
     """The weights to score, None where that makes no sense, and what is to be said of them."""
-    composed = Composed(trial.variant, trial.setting.images, trial.setting.changes)
+    composed = Composed(trial.variant, trial.setting.images, trial.setting.options)
     solver = composed.write(trial.folder, trial.seed or 0)
     if trial.seed is None:
         found = _match(trial, "test")
@@ -125,7 +125,7 @@ def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -
     """Trains to the end, from the latest snapshot."""
     from caffe_port.solver.training import Training
 
-    with _device(trial.setting.device):
+    with _device(trial.setting.options.device):
         reached = snapshots.latest()
         curve = Curve() if reached is None else Curve.read(snapshots.curve(reached))
         keeper = CurveKeeper(curve, snapshots)
@@ -227,7 +227,7 @@ def _digest_of_weights(path: Path) -> str:
 
 def _settings(trial: Trial) -> dict[str, Any]:
     setting = trial.setting
-    composed = Composed(trial.variant, setting.images, setting.changes)
+    composed = Composed(trial.variant, setting.images, setting.options)
     return {
         "recipe": f"{trial.variant.net}/{trial.variant.name}",
         "seed": trial.seed,

@@ -21,11 +21,12 @@ from caffe_port.evaluation.network import (
     image_size,
     network_input,
 )
+from caffe_port.evaluation.network import Options as EvaluationOptions
 from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.steps import Progress
-from caffe_port.finetuning.composed import Changes, Images
+from caffe_port.finetuning.composed import Images, Options
 from caffe_port.finetuning.variants import Similarities, Variant
 
 if TYPE_CHECKING:
@@ -41,20 +42,16 @@ class Setting:
     """What all runs of an experiment share; it is pickled to the processes that run them.
 
     Attributes:
-        images: what is learned from and judged on.
-        init: the weights every run starts from.
-        changes: of the recipes.
-        crf: refines the scores; no figures after the CRF without it.
-        device: 'cpu', 'cuda' or 'cuda:1'.
-        threads: of torch, in each process; all when absent.
+        images: what it trains and evaluates on.
+        init: the weights that every run starts from.
+        options: the choices of the experiment.
+        crf: refines the scores; without it there are no figures after the CRF.
     """
 
     images: Images
     init: Path
-    changes: Changes
+    options: Options
     crf: CRFParameters | None
-    device: str = "cpu"
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def score(
         CaffePortError: the weights are not the test net's, or an image cannot be used.
     """
     setting, test = trial.setting, trial.folder / "test.prototxt"
-    factory = _Factory(str(test), str(weights), device=setting.device, texts=dict(texts))
+    factory = _Factory(str(test), str(weights), device=setting.options.device, texts=dict(texts))
     net = factory.load()
     judged = _settings(net, trial.folder / "train.prototxt")
     result = evaluate(
@@ -150,7 +147,7 @@ def score(
     }
 
 
-def _settings(net: Net, train: Path) -> Settings:
+def _settings(net: Net, train: Path) -> EvaluationOptions:
     """Crop of the test net and mean of the train net."""
     from caffe_port.proto import read_net
 
@@ -158,7 +155,7 @@ def _settings(net: Net, train: Path) -> Settings:
     mean = tuple(sources[0].transform_param.mean_value) or VOC_MEAN
     if len(mean) != 3:
         raise UsageError(f"{train}: {len(mean)} mean_value; expected three: blue, green, red")
-    return Settings(image_size(net.spec), (mean[0], mean[1], mean[2]))
+    return EvaluationOptions(image_size(net.spec), (mean[0], mean[1], mean[2]))
 
 
 def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
@@ -187,13 +184,16 @@ def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | N
     blob = judged_blob(trial.folder / "train.prototxt", net.spec)
     if blob is None:
         return None
-    net = net.to(trial.setting.device)
+    device = trial.setting.options.device
+    net = net.to(device)
     classes, data = net.spec.shapes[blob][1], data_blob(net.spec)
     sums = {name: Similarities(classes, name) for name in SIMILARITIES}
     for item in trial.setting.images.val:
         x = torch.from_numpy(network_input(read_bgr(item.image), settings))
         with torch.inference_mode():
-            scores = net({data: x.to(trial.setting.device)}, keep=[blob])[blob].float().cpu()
+            scores = (
+                net({data: x.to(trial.setting.options.device)}, keep=[blob])[blob].float().cpu()
+            )
         assert item.label is not None
         labels = _on_grid(read_labels(item.label), settings.crop, tuple(scores.shape[2:]))
         for similarity in sums.values():

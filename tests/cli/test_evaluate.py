@@ -99,7 +99,7 @@ def test_trimap_curves_go_to_both_reports(voc, tmp_path):
     assert "<svg" in text
     refused = call(*options, "--trimap", "--no-labels")
     assert refused.exit_code == 2
-    assert "cannot go with --no-labels" in refused.output
+    assert "it cannot be used with --no-labels" in refused.output
 
 
 def test_a_rectangular_crop_and_json_settings(voc, tmp_path):
@@ -190,7 +190,7 @@ def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
     listener.join()
     os.close(master)
     output = said.getvalue()
-    assert b"run the same command again to go on" in output
+    assert b"run the same command again to resume" in output
     assert b"Traceback" not in output
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")  # the cursor is back
     kept = sorted((out / "after").iterdir())
@@ -249,7 +249,7 @@ def test_other_crf_settings_without_the_network(voc, tmp_path, monkeypatch):
         (["--mean", "1,2"], "expected three numbers"),
         (["--set", "EXP"], "expected NAME=VALUE"),
         (["--crf", "sharp"], "no CRF preset"),
-        (["--crf", "best.json"], "given as --crf-config best.json"),
+        (["--crf", "best.json"], "use --crf-config best.json for a file"),
         (["--crf", "v1_layer", "--crf-config", __file__], "give one"),
         (["--crf-config", __file__], "not JSON"),
         (["--list", "trainval"], "trainval: neither a list file"),

@@ -65,7 +65,7 @@ def test_interrupted_it_says_what_is_kept(tmp_path, arguments, monkeypatch):
     status, said = call(*arguments, "--crf", "none")
     assert status == 130
     assert "6 runs are not finished" in said
-    assert f"what was done is kept in {tmp_path / 'out'}" in " ".join(said.split())
+    assert f"completed results are kept in {tmp_path / 'out'}" in " ".join(said.split())
     assert (tmp_path / "out" / "report.html").exists()
 
 

@@ -29,7 +29,8 @@ def documented() -> dict[str, Callable[..., object]]:
 DOCUMENTED = documented()
 # classes whose objects functions return or pass: the functions have the examples
 RETURNED = {"Result", "NetText", "UnknownField", "WeightFile", "StoredLayer", "StoredBlob", "Blobs",
-            "ParamSpec", "Recording", "Recipe", "Traces", "Passage", "Link"}  # fmt: skip
+            "ParamSpec", "Recording", "Recipe", "Traces", "Passage", "Link", "ModuleCode", "Node",
+            "OnnxCode"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.network import Network, Settings
+from caffe_port.evaluation import pipeline
+from caffe_port.evaluation.network import Network, Options
 
-CROP = Settings(crop=(12, 10), mean=(0.0, 0.0, 0.0))
+CROP = Options(crop=(12, 10), mean=(0.0, 0.0, 0.0))
 CLASSES = 3
+
+
+def evaluate(items, network, out, options=CROP, *, make_refiner=None, progress=None, ranks=None,
+             **changes) -> pipeline.Result:  # fmt: skip
+    """Evaluates with the options, some of them changed."""
+    return pipeline.evaluate(
+        items, network, out, replace(options, **changes), make_refiner=make_refiner,
+        progress=progress, ranks=ranks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pytest
 from caffe_port.data.voc import VOC_CLASSES
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import as_json, class_names, read_reference
-from caffe_port.evaluation.pipeline import evaluate
-from tests.evaluation.standins import CROP, Brightest, Swaps
+from tests.evaluation.standins import CROP, Brightest, Swaps, evaluate
 from tests.goldens_dir import SHAPES
 
 

@@ -13,12 +13,11 @@ from caffe_port.crf import CRFParameters
 from caffe_port.data.images import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.network import Settings
-from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.store import COMP6
-from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps
+from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps, evaluate
 
 
 def run(items, out, **options):
@@ -156,7 +155,7 @@ def test_labels_beyond_the_classes(voc, tmp_path):
     Image.fromarray(truths[0]).save(items[0].label)
     with pytest.raises(DataError, match=r"im0\.png: truth holds label 9"):
         run(items, tmp_path / "out")
-    settings = Settings(CROP.crop, CROP.mean, unknown_labels="ignore")
+    settings = Options(CROP.crop, CROP.mean, unknown_labels="ignore")
     result = evaluate(items, Brightest(), tmp_path / "other", settings)
     assert result.unknown == {9: truths[0].shape[1]}
 

@@ -13,10 +13,9 @@ from torch.distributed import HashStore
 from caffe_port import ranks as module
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.ranks import RankError, SingleRank, StoreRanks, evaluation_ranks
 from tests import preloaded
-from tests.evaluation.standins import CROP, Brightest, Swaps, make_voc
+from tests.evaluation.standins import CROP, Brightest, Swaps, evaluate, make_voc
 from tests.goldens_dir import ROOT
 
 
@@ -131,10 +130,9 @@ import json, os, signal, sys
 from pathlib import Path
 from caffe_port.data.voc import voc_items
 from caffe_port.errors import CaffePortError
-from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.ranks import evaluation_ranks
 from tests import preloaded
-from tests.evaluation.standins import CROP, Brightest, Swaps
+from tests.evaluation.standins import CROP, Brightest, Swaps, evaluate
 
 out = Path(sys.argv[2])
 try:

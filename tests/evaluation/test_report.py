@@ -13,11 +13,10 @@ from PIL import Image
 from caffe_port.data.images import read_labels
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
-from caffe_port.evaluation.network import Settings
-from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.report import chosen, gallery, iou_table, percent, remarks, write_report
 from caffe_port.reports import html
-from tests.evaluation.standins import CROP, Brightest, Gives, Swaps
+from tests.evaluation.standins import CROP, Brightest, Gives, Swaps, evaluate
 
 NAMES = ["back<ground>", "disc", "box"]
 
@@ -108,7 +107,7 @@ def test_absent_and_unknown_classes_and_skipped_images_are_said(voc, tmp_path):
     truth[0] = 7
     Image.fromarray(truth).save(items[0].label)
     items[1].image.write_bytes(b"")
-    settings = Settings(CROP.crop, CROP.mean, unknown_labels="ignore")
+    settings = Options(CROP.crop, CROP.mean, unknown_labels="ignore")
     result = evaluate(items[:2], Gives(), tmp_path / "out", settings, skip_bad=True)
     text, values, _ = report(result, images=0)
     assert "The network has 3 classes" in text
@@ -137,7 +136,7 @@ def test_large_photographs_are_shown_small(voc, tmp_path):
     Image.effect_noise((1200, 900), 60).convert("RGB").save(voc[0][0].image)
     Image.new("L", (1200, 900)).save(voc[0][0].label)
     shape = (1, 3, 900, 1200)
-    settings = Settings(crop=(900, 1200))
+    settings = Options(crop=(900, 1200))
     result = evaluate(voc[0][:1], Gives(shape=shape), tmp_path / "out", settings)
     text, _, _ = report(result, images=1)
     assert len(text) < 500_000

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.network import Settings
-from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.store import ScoreCache
-from tests.evaluation.standins import CROP, Doubled, Swaps
+from tests.evaluation.standins import CROP, Doubled, Swaps, evaluate
 
 SCORES = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -110,6 +109,6 @@ def test_broken_entries_are_recomputed_and_named(voc, tmp_path):
 
 def test_another_preprocessing_has_other_scores(voc, tmp_path):
     network, cache = Doubled(), tmp_path / "scores"
-    for i, settings in enumerate((CROP, Settings(CROP.crop, (1.0, 0.0, 0.0)))):
+    for i, settings in enumerate((CROP, Options(CROP.crop, (1.0, 0.0, 0.0)))):
         evaluate(voc[0], network, tmp_path / str(i), settings, score_cache=cache)
     assert len(list(cache.rglob("*.scores"))) == 2 * len(voc[0])

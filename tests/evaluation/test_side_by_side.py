@@ -11,8 +11,7 @@ import pytest
 from caffe_port.data.images import read_labels
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import Network
-from caffe_port.evaluation.pipeline import evaluate
-from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps
+from tests.evaluation.standins import CROP, Brightest, Refuses, Swaps, evaluate
 from tests.waiting import LIMIT
 
 

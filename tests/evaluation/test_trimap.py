@@ -7,8 +7,7 @@ import pytest
 
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.network import Settings
-from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.trimap import (
     Trimap,
@@ -17,7 +16,7 @@ from caffe_port.evaluation.trimap import (
     trimap_json,
     trimap_section,
 )
-from tests.evaluation.standins import CROP, Brightest, Gives, Swaps
+from tests.evaluation.standins import CROP, Brightest, Gives, Swaps, evaluate
 
 
 def slow_band(void, d):
@@ -122,7 +121,7 @@ def test_without_a_refinement_there_is_one_curve(voc, tmp_path):
 
 
 def test_labels_beyond_the_classes_are_no_boundary(voc, tmp_path):
-    settings = Settings(CROP.crop, CROP.mean, unknown_labels="ignore")
+    settings = Options(CROP.crop, CROP.mean, unknown_labels="ignore")
     shape = (1, 2, *CROP.crop)
     result = evaluate(voc[0], Gives(shape=shape), tmp_path / "out", settings)
     curves = trimap_curves(result, settings)

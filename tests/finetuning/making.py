@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe_port.finetuning.composed import Changes, Images, find_images
+from caffe_port.finetuning.composed import Images, Options, find_images
 from caffe_port.finetuning.results import Results, Score
 from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant, find_variants
@@ -83,11 +83,11 @@ def make_images(root: Path, train: int = 6, val: int = 2) -> Images:
     return find_images(SHAPES, *names)
 
 
-def make_setting(root: Path, **changes: object) -> tuple[Setting, list[Variant]]:
+def make_setting(root: Path, **options: object) -> tuple[Setting, list[Variant]]:
     """A setting and both variants."""
     net = make_recipes(root)
-    changed = Changes(VARIABLES, **changes)  # type: ignore[arg-type]
-    setting = Setting(make_images(root), make_init(root, net), changed, None, threads=1)
+    chosen = Options(VARIABLES, threads=1, **options)  # type: ignore[arg-type]
+    setting = Setting(make_images(root), make_init(root, net), chosen, None)
     return setting, find_variants(net)
 
 

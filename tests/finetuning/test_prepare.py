@@ -6,7 +6,7 @@ import pytest
 
 from caffe_port.errors import DataError
 from caffe_port.finetuning import prepare
-from caffe_port.finetuning.composed import Changes, Images
+from caffe_port.finetuning.composed import Images, Options
 from caffe_port.finetuning.prepare import class_names_of
 from tests.finetuning.making import make_setting
 
@@ -31,8 +31,6 @@ def test_threads_are_the_cores_of_this_process_shared_by_the_jobs(tmp_path, monk
     setting, variants = make_setting(tmp_path)
     asked = []
     monkeypatch.setattr(prepare, "cores", lambda jobs: asked.append(jobs) or 3)
-    made = prepare.make_setting(
-        variants[0], setting.images, setting.init, Changes(setting.changes.variables), "none",
-        jobs=4,
-    )  # fmt: skip
-    assert (made.threads, asked) == (3, [4])
+    options = Options(setting.options.variables, crf="none", jobs=4)
+    made = prepare.make_setting(variants[0], setting.images, setting.init, options)
+    assert (made.options.threads, asked) == (3, [4])

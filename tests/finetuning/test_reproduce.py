@@ -8,9 +8,10 @@ import pytest
 from caffe_port.crf.params import PRESETS
 from caffe_port.errors import UsageError
 from caffe_port.finetuning import running
+from caffe_port.finetuning.composed import Options
 from caffe_port.finetuning.prepare import INITS, PUBLISHED, find_published
 from caffe_port.finetuning.reproduce import (
-    Means,
+    Resources,
     cells,
     outcome_of,
     plans,
@@ -28,8 +29,8 @@ from tests.goldens_dir import ROOT, SHAPES
 from tests.test_prototxt_zoo import VARIABLES, lists  # noqa: F401 - used by those that ask for it
 
 
-def by_key(means):
-    return {plan.row.key: plan for plan in plans(means)}
+def by_key(resources):
+    return {plan.row.key: plan for plan in plans(resources)}
 
 
 def test_keys_are_unique_and_their_parts_exist():
@@ -62,41 +63,43 @@ def test_operations_are_the_recipes_own(recipe, lists):  # noqa: F811
 
 
 def test_what_is_missing_is_said(tmp_path):
-    found = by_key(Means())
+    found = by_key(Resources())
     assert found["shapes"].kind == "score"
     assert found["largefov-step"].why == "no: needs --data, --init vgg16=FILE"
     assert found["resnet101"].why == "no: needs --data, --init resnet101=FILE"
     assert found["msc-largefov"].why == "no: prototxt/ has no text of the multi-scale net"
     assert {plan.kind for key, plan in found.items() if key != "shapes"} == {""}
-    found = by_key(Means(tmp_path, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
+    found = by_key(Resources(tmp_path, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
     assert found["resnet101"].kind == "score"
     assert found["largefov-step"].why.startswith("only by name: days on a CPU")
-    gpu = by_key(Means(tmp_path, {"vgg16": tmp_path}, device="cuda"))
+    gpu = by_key(Resources(tmp_path, {"vgg16": tmp_path}, options=Options(device="cuda")))
     assert {key for key, plan in gpu.items() if plan.kind == "train"} == {
         row.key for row in PUBLISHED if row.init == "vgg16" and row.recipe
     }
-    named = plans(Means(tmp_path, {"vgg16": tmp_path}, named=("aspp-l",)))
+    named = plans(Resources(tmp_path, {"vgg16": tmp_path}, rows=("aspp-l",)))
     assert [(plan.row.key, plan.kind) for plan in named] == [("aspp-l", "train")]
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"named": ("x",)}, {"inits": {"x": ROOT}}, {"weights": {"x": ROOT}}],
+    [{"rows": ("x",)}, {"inits": {"x": ROOT}}, {"weights": {"x": ROOT}}],
 )
 def test_names_that_are_not_there(given):
     with pytest.raises(UsageError, match="no 'x'; there are "):
-        Means(**given)
+        Resources(**given)
 
 
 def test_a_training_is_the_rows_own(tmp_path):
     (tmp_path / "w").write_bytes(b"")
-    means = Means(SHAPES, {"vgg16": tmp_path / "w"}, named=("thesis-step-no-dropout",), seeds=2)
-    (plan,) = plans(means)
-    work = trials_of(plan, means, tmp_path / "out")
+    resources = Resources(
+        SHAPES, {"vgg16": tmp_path / "w"}, rows=("thesis-step-no-dropout",), seeds=2
+    )
+    (plan,) = plans(resources)
+    work = trials_of(plan, resources, tmp_path / "out")
     assert [(trial.variant.name, trial.seed) for trial in work] == [
         ("step_softmax", 1), ("step_softmax", 2)
     ]  # fmt: skip
-    assert not work[0].setting.changes.dropout
+    assert not work[0].setting.options.dropout
     assert work[0].setting.crf == PRESETS["v1_largefov"]
     assert work[0].folder.is_relative_to(tmp_path / "out" / "thesis-step-no-dropout")
 
@@ -104,8 +107,8 @@ def test_a_training_is_the_rows_own(tmp_path):
 def test_outcomes_and_the_report(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # for the example, where the package lies elsewhere
     setting, variants = make_setting(tmp_path)
-    (plan,) = plans(Means(named=("shapes",)))
-    work = trials_of(plan, Means(), tmp_path / "out")
+    (plan,) = plans(Resources(rows=("shapes",)))
+    work = trials_of(plan, Resources(), tmp_path / "out")
     assert outcome_of(work) is None
     assert (len(work), work[0].seed, len(work[0].setting.images.val)) == (1, None, 60)
     folder = tmp_path / "small"
@@ -114,7 +117,7 @@ def test_outcomes_and_the_report(tmp_path, monkeypatch):
     outcome = outcome_of([small])
     assert (outcome.after, outcome.of) == ("-", "2 images of shapes_voc")
     assert 0 < float(outcome.before) < 100
-    pairs = [(plan, outcome), *((other, None) for other in plans(Means())[:2])]
+    pairs = [(plan, outcome), *((other, None) for other in plans(Resources())[:2])]
     page = write_report(pairs, tmp_path / "report")
     assert f"{outcome.before} / -" in page.read_text(encoding="utf-8")
     values = json.loads((tmp_path / "report" / "rows.json").read_text())
