@@ -21,7 +21,7 @@ from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.dialects import why_refused
 from caffe_port.proto.unknown import Plain
 from caffe_port.spec.coordinates import Alignment
-from caffe_port.spec.names import unique_names
+from caffe_port.spec.names import unique_names, unread
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.inputs import FedData
@@ -99,7 +99,7 @@ def build(
         level=setting.level,
         stages=setting.stages,
         input_shapes=connector.input_shapes,
-        unknown=tuple(unknown),
+        unknown=unread(message, unknown),
         text=text,
     )
 

@@ -11,7 +11,7 @@ from caffe_port.errors import FormatError, UnknownFieldWarning, option
 from caffe_port.proto import NetText, UnknownField, caffe_pb2
 from caffe_port.proto.dialects import is_harmless
 from caffe_port.proto.unknown import field_names
-from caffe_port.spec.ops import BUILTIN
+from caffe_port.spec.ops import BUILTIN, is_known, op_class
 
 # Names of layers. Caffe lets several layers have one name, or none; torch's modules need one each.
 #
@@ -66,17 +66,41 @@ def check_fields(net: NetText, *, strict: bool, stacklevel: int = 2) -> None:
     Raises:
         FormatError: the text is a solver's, or ``strict`` and a field that is not known.
     """
-    if not net.unknown:
+    unknown = unread(net.message, net.unknown)
+    if not unknown:
         return
     _refuse_solver(net)
     if strict and (wrong := _first_wrong(net)) is not None:
         message = wrong.described() + option("strict_text", False)
         raise FormatError(message, path=net.path, line=wrong.line, column=wrong.column)
-    shown = [str(field) for field in net.unknown[:_SHOWN]]
-    if len(net.unknown) > _SHOWN:
-        shown.append(f"and {len(net.unknown) - _SHOWN} more")
+    shown = [str(field) for field in unknown[:_SHOWN]]
+    if len(unknown) > _SHOWN:
+        shown.append(f"and {len(unknown) - _SHOWN} more")
     message = f"{net.path}:\n  " + "\n  ".join(shown)
     warnings.warn(message, UnknownFieldWarning, stacklevel=stacklevel)
+
+
+def unread(
+    message: caffe_pb2.NetParameter, unknown: Sequence[UnknownField]
+) -> tuple[UnknownField, ...]:
+    """Those unknown fields that no layer's op reads either; see ``Op.fields``.
+
+    Args:
+        message: the net.
+        unknown: its fields that the schema does not have.
+    """
+    met: Counter[str] = Counter()
+    read: dict[tuple[str, int], frozenset[str]] = {}
+    for layer in message.layer if unknown else ():
+        if layer.type not in BUILTIN and is_known(layer.type):
+            read[layer.name, met[layer.name]] = op_class(layer.type).fields
+        met[layer.name] += 1
+    none: frozenset[str] = frozenset()
+    return tuple(
+        field
+        for field in unknown
+        if field.field.partition(".")[0] not in read.get((field.layer, field.nth), none)
+    )
 
 
 def _refuse_solver(net: NetText) -> None:

@@ -79,7 +79,13 @@ def test_an_op_reads_fields_of_its_own(monkeypatch):
 
     monkeypatch.setitem(registered_ops(), "Widen", Widen)
     text = 'layer { name: "w" type: "Widen" bottom: "x" top: "y" widen_param { by: 4 } }'
-    assert spec_of(text).shapes["y"] == (1, 2, 5, 9)
+    spec = spec_of(text)
+    assert spec.shapes["y"] == (1, 2, 5, 9)
+    assert [field.field for field in spec.unknown] == ["widen_param"]
+    monkeypatch.setattr(Widen, "fields", frozenset({"widen_param"}))
+    spec = spec_of(text.replace('type: "Widen"', 'mine: 1 type: "Widen"'))
+    assert [field.field for field in spec.unknown] == ["mine"]
+    assert spec.layer("w").extra == {"mine": 1, "widen_param": {"by": [4]}}
 
 
 @pytest.mark.parametrize(("strict", "loads"), [("", False), ("strict_dim: true", False),

@@ -59,6 +59,8 @@ class Op:
     Class attributes:
         type: the layer type, as `type: "..."` says it.
         bottoms, tops: smallest and largest number; None is unbounded.
+        fields: names of fields of the layer that the schema does not have and ``read`` takes from
+            ``extra``, such as 'my_param'; they are not reported as unknown.
         kind: 'plain'; 'source' makes data without bottoms; 'sink' only reports or writes, so what
             it reads still counts as an output of the net.
         auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
@@ -98,6 +100,7 @@ class Op:
     type: ClassVar[str] = ""
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    fields: ClassVar[frozenset[str]] = frozenset()
     kind: ClassVar[str] = "plain"
     auto_top: ClassVar[bool] = False
     fixed_bottoms: ClassVar[frozenset[int]] = frozenset()
