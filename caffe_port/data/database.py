@@ -1,4 +1,4 @@
-"""Data: batches of Datum messages from a database."""
+"""Databases of Datum messages, and the batches that a Data layer makes of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import HEAD, seems_to_be
 
-# Datum: one image, or any array of three axes, and its label, as databases hold them.
-
 _MOST = 2**31 - 1  # Caffe's limit on the elements of a blob
 
 
 @dataclass(frozen=True)
 class Datum:
-    """A record of a database.
+    """A record of a database: an image, or any array of three axes, and its label.
 
     Attributes:
         values: (C, H, W) uint8 or float32; colours are blue, green, red.
@@ -40,11 +38,11 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
 
     Args:
         record: the message.
-        where: names the record in errors.
+        where: the record's name for errors.
         color: for an encoded image: True makes three channels (force_color), False one
-            (force_gray), None takes it as it is.
+            (force_gray), None keeps its own.
     Raises:
-        DataError: not a Datum; sizes that do not fit its values; a broken image.
+        DataError: not a Datum; sizes that do not match its values; a broken image.
     Source: BVLC/caffe data_transformer.cpp, Transform; io.cpp, DecodeDatumToCVMat.
     """
     from google.protobuf.message import DecodeError
@@ -71,12 +69,10 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
         raise DataError(
             f"{where}: a Datum of {shape[0]} x {shape[1]} x {shape[2]} that holds {values.size} "
             "values; expected channels x height x width of them"
-            + (f". It is {what} whose 'encoded' is not set: write it again with it" * is_image)
+            + (f". It is {what}, but its field 'encoded' is not set: set it" * is_image)
         )
     return Datum(values.reshape(shape), message.label)
 
-
-# What a Data layer makes of a database of Datum records.
 
 BACKENDS = ("lmdb", "leveldb")
 
@@ -86,10 +82,10 @@ def open_database(source: PathLike, backend: str) -> LmdbFile | LevelDbFile:
 
     Args:
         source: its folder.
-        backend: 'lmdb' or 'leveldb', in any case.
+        backend: 'lmdb' or 'leveldb', in upper or lower case.
     Raises:
         DataError: missing, of the other kind, damaged or empty.
-        UsageError: another backend; plyvel is not installed.
+        UsageError: an unknown backend; plyvel is not installed.
     Examples:
         >>> from caffe_port.data import open_database
         >>> records = open_database("examples/shapes_voc/caffe_run/lmdb/db", "lmdb")
@@ -99,19 +95,19 @@ def open_database(source: PathLike, backend: str) -> LmdbFile | LevelDbFile:
     kind, other = _kinds(backend)
     if _looks_like(source, other) and not _looks_like(source, kind):
         raise DataError(
-            f"{source}: holds a database of kind {other}, but the backend is {kind}; say {other}"
+            f"{source}: holds a database of kind {other}, but the backend is {kind}; choose {other}"
         )
     return LmdbFile(source) if kind == "lmdb" else LevelDbFile(source)
 
 
 def write_database(folder: PathLike, records: Iterable[tuple[bytes, bytes]], backend: str) -> int:
-    """Makes a database of records with ascending keys; returns how many there were.
+    """Writes a database of records with ascending keys; returns how many there were.
 
     Args:
-        folder: made; it must not exist.
-        backend: 'lmdb' or 'leveldb', in any case.
+        folder: created; it must not exist.
+        backend: 'lmdb' or 'leveldb', in upper or lower case.
     Raises:
-        UsageError: another backend; plyvel is not installed; the folder exists.
+        UsageError: an unknown backend; plyvel is not installed; the folder exists.
     Examples:
         >>> from caffe_port.data import write_database
         >>> write_database("pairs", [(b"a", b"1"), (b"b", b"2")], "lmdb")
@@ -122,7 +118,7 @@ def write_database(folder: PathLike, records: Iterable[tuple[bytes, bytes]], bac
 
 
 def check_backend(backend: str) -> str:
-    """The backend in small letters. Raises UsageError where there is no such one."""
+    """The backend in lower case. Raises UsageError for an unknown one."""
     if backend.lower() not in BACKENDS:
         raise UsageError(f"the backend is '{backend}'; expected {' or '.join(BACKENDS)}")
     return backend.lower()
@@ -139,14 +135,14 @@ def _looks_like(source: PathLike, kind: str) -> bool:
 
 
 class DatabaseReader:
-    """Batches of a Data layer: records in the order of their keys, from the first after the last.
+    """Batches of a Data layer: records in the order of their keys, again and again.
 
     Args:
         source: a database.
-        backend: 'lmdb' or 'leveldb', in any case.
+        backend: 'lmdb' or 'leveldb', in upper or lower case.
         batch_size: items per batch.
         transformer: applied to every item.
-        skip: records passed over at the start.
+        skip: records skipped at the start.
     Raises:
         DataError: the database is missing, damaged or empty.
     Source: BVLC/caffe data_layer.cpp.
@@ -192,11 +188,11 @@ class DatabaseReader:
             items.append(item)
             labels[i] = datum.label
         if len(items) < self.batch_size:
-            raise DataError(f"{self._database.path}: cannot be read on after an error")
+            raise DataError(f"{self._database.path}: cannot be read any further after an error")
         return np.stack(items), labels
 
-    def pass_over(self, batches: int) -> None:
-        """Goes on by some batches without reading them."""
+    def skip_batches(self, batches: int) -> None:
+        """Skips some batches without reading them."""
         records = sum(1 for _ in self._database)
         for _ in range(batches * self.batch_size % records):
             next(self._records)
@@ -215,4 +211,4 @@ def first_datum(source: PathLike, color: bool | None, backend: str = "lmdb") -> 
     database = open_database(source, backend)
     for key, record in database:
         return read_datum(record, f"{database.path}: record {key[:80]!r}", color)
-    raise DataError(f"{database.path}: the database has no record that can be reached")
+    raise DataError(f"{database.path}: no record of the database can be reached")

@@ -1,4 +1,4 @@
-"""HDF5 files of training data: reading them in batches, and writing one."""
+"""HDF5 files of training data: read in batches, and written."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from caffe_port.weights.hdf5 import new_file
 # What h5py raises on a broken file, depending on where libhdf5 notices.
 _BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 _MOST = 2**31 - 1  # Caffe's limit on the elements of a blob
-_TIGHTEST = 16  # times that a large dataset may be packed; real data is packed a few times
-_SMALL = 2**27  # bytes of float32; what is smaller may be packed as it likes
+_TIGHTEST = 16  # highest compression ratio of a large dataset; real data reaches a few
+_SMALL = 2**27  # bytes of float32 up to which any compression ratio is accepted
 
 
 class Hdf5Reader:
@@ -31,7 +31,7 @@ class Hdf5Reader:
         source: a list of files, one per line.
         names: datasets, each with one row per item.
         batch_size: rows per batch.
-        order: shuffles the files at every start of the list, and the rows at every start of a
+        order: shuffles the files at the start of every round, and the rows at the start of every
             file; None keeps both.
     Raises:
         DataError: the list or its first file is missing or malformed.
@@ -64,7 +64,7 @@ class Hdf5Reader:
             row = self._first if self._waiting else next(self._rows, None)
             self._waiting = False
             if row is None:
-                raise DataError("HDF5 files cannot be read on after an error")
+                raise DataError("HDF5 files cannot be read any further after an error")
             for top, part in zip(tops, row, strict=True):
                 top[i] = part
         return tuple(tops)
@@ -100,10 +100,10 @@ class Hdf5Reader:
 
 
 def listed_files(source: PathLike) -> list[tuple[str, str]]:
-    """The names in a list of files, each after its line of the list.
+    """The names in a list of files, each with its place in the list.
 
     Raises:
-        DataError: the list is missing, empty or no text.
+        DataError: the list is missing, empty or not text.
     """
     return [
         (f"{source}: line {number}", name)
@@ -124,10 +124,10 @@ def read_datasets(path: PathLike, names: Sequence[str]) -> list[Floats]:
 
     Raises:
         DataError: missing or broken; a dataset that is absent, has no rows, holds no numbers,
-            keeps them in other files, or claims more than is stored.
+            keeps them in other files, or claims more values than are stored.
     """
     try:
-        open_regular(path).close()  # a pipe would be waited for
+        open_regular(path).close()  # h5py would wait for a pipe
         with h5py.File(path, "r") as file:
             data = [_read(file, name, f"{path}: dataset '{name}'") for name in names]
     except _BROKEN as error:
@@ -146,7 +146,7 @@ def _read(file: h5py.File, name: str, where: str) -> Floats:
             raise DataError(f"{where}: a soft or external link, which is refused")
         dataset = dataset[part] if here else None
     if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{where}: there is none; the file has {', '.join(list(file)[:20])}")
+        raise DataError(f"{where}: not found; the file has {', '.join(list(file)[:20])}")
     if dataset.dtype.kind not in "fiu" or dataset.shape is None:
         raise DataError(f"{where}: holds {dataset.dtype}; expected numbers")
     if dataset.is_virtual or dataset.external:
@@ -158,13 +158,13 @@ def _read(file: h5py.File, name: str, where: str) -> Floats:
     if not dataset.shape or count == 0 or count > _MOST or packed > stored:
         found = f"shape {dataset.shape}, of which {stored} bytes are stored"
         raise DataError(
-            f"{where}: {found}; expected 1 to {_MOST} numbers in rows, all of them there"
+            f"{where}: {found}; expected 1 to {_MOST} numbers in rows, all of them stored"
         )
     return np.asarray(dataset[()], np.float32)
 
 
 def write_pair(path: PathLike, data: Floats, label: Floats) -> None:
-    """Writes the datasets `data` and `label`, all of it or nothing.
+    """Writes the datasets `data` and `label`; the file appears whole or not at all.
 
     Args:
         data, label: up to four axes, which become (N, C, H, W).

@@ -1,4 +1,4 @@
-"""Reading the IDX files that MNIST is distributed in: images and their labels.
+"""The IDX files in which MNIST is distributed: images and their labels.
 
 Source: the format as MNIST's page describes it; BVLC/caffe examples/mnist/convert_mnist_data.cpp.
 """
@@ -30,8 +30,8 @@ def read_mnist(
     Returns:
         (N, rows, columns) uint8 and (N,) int8, since Caffe reads labels as signed.
     Raises:
-        DataError: a file is missing, compressed, cut short or of another kind; they hold other
-            numbers of items.
+        DataError: a file is missing, compressed, cut short or of another kind, or the numbers of
+            items differ.
     """
     pixels, shape = _read(images, _IMAGES, 3)
     classes, (count,) = _read(labels, _LABELS, 1)
@@ -55,9 +55,9 @@ def _read(path: PathLike, magic: int, axes: int) -> tuple[npt.NDArray[np.uint8],
 
 def _shape(path: PathLike, head: bytes, magic: int, axes: int) -> tuple[int, ...]:
     if head.startswith(_GZIP):
-        raise DataError(f"{path}: is compressed by gzip; gunzip it first")
+        raise DataError(f"{path}: compressed by gzip; gunzip it first")
     if len(head) < 4 + 4 * axes:
-        raise DataError(f"{path}: {len(head)} bytes; an IDX file's head alone has {4 + 4 * axes}")
+        raise DataError(f"{path}: {len(head)} bytes; an IDX file's header alone has {4 + 4 * axes}")
     found, *shape = struct.unpack(f">{axes + 1}I", head)
     if found != magic:
         what = "images" if magic == _IMAGES else "labels"

@@ -1,4 +1,4 @@
-"""What an ImageData layer makes of a list of images and class numbers."""
+"""The batches that an ImageData layer makes of a list of images and class numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe_port.data.images import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.list_file import (
-    Listed,
+    ListDataset,
     list_lines,
     named,
     warn_of_missing_labels,
@@ -21,10 +21,10 @@ from caffe_port.errors import DataError
 
 
 def read_image(path: PathLike, size: tuple[int, int] | None, is_color: bool) -> Bytes:
-    """A photograph as Caffe's layers read it.
+    """An image as Caffe's layers read it.
 
     Args:
-        size: height and width it is brought to, or None.
+        size: height and width it is resized to, or None.
         is_color: three channels (blue, green, red) or one.
     Returns:
         (H, W, C) uint8.
@@ -40,20 +40,19 @@ class ImageReader:
     """Batches of an ImageData layer.
 
     Args:
-        source: lines "image label"; the image's name may hold blanks.
-        root_folder: put before the names as it is, so without a slash of its own it needs names
-            that start with one.
+        source: lines "image label"; the image's name may hold spaces.
+        root_folder: prefixed to the names unchanged, so one of the two needs a slash.
         batch_size: items per batch.
         transformer: applied to every item.
-        size: height and width every image is brought to first, or None.
+        size: height and width every image is resized to first, or None.
         is_color: three channels (blue, green, red) or one.
-        order: shuffles the list at the start and at each of its ends; None keeps it.
-        skip: items passed over at the start.
+        order: shuffles the list at the start of every round; None keeps its order.
+        skip: items skipped at the start.
     Attributes:
-        lines: where it stands in the list.
+        lines: the list, with the place in it.
     Raises:
         DataError: the list is missing or malformed.
-        UsageError: ``skip`` passes over the whole list.
+        UsageError: ``skip`` skips the whole list.
     Source: BVLC/caffe image_data_layer.cpp.
     """
 
@@ -71,10 +70,10 @@ class ImageReader:
     ) -> None:
         self.root_folder, self.batch_size, self.transformer = root_folder, batch_size, transformer
         self.size, self.is_color = size, is_color
-        self.lines = Listed(source, read_labelled(source), order, skip)
+        self.lines = ListDataset(source, read_labelled(source), order, skip)
 
     def next_batch(self) -> tuple[Floats, Floats]:
-        """The next batch; the list starts again at its end, within a batch too.
+        """The next batch; the list starts again at its end, also within a batch.
 
         Returns:
             data (N, C, H, W) and label (N,), float32. Without a crop and a size, the first
@@ -106,7 +105,7 @@ class ImageReader:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a list: its place for errors and its number, an image's name and its class."""
+    """One line of a list: its place for errors, its number, an image's name and its class."""
 
     where: str
     number: int
@@ -118,14 +117,14 @@ def read_labelled(source: PathLike) -> list[Line]:
     """The lines of an ImageData list; a line of one word has the label 0, as in Caffe.
 
     Raises:
-        DataError: missing, empty, not text, or a line whose last word is no whole number.
+        DataError: missing, empty, not text, or a line whose last word is not a whole number.
     Warns:
-        UserWarning: lines have no label.
+        UserWarning: some lines have no label.
     """
     lines, unlabelled = [], []
     for number, text in list_lines(source):
         where = f"{source}: line {number}"
-        *names, label = text.strip().rsplit(None, 1)  # blanks or a tab before the label
+        *names, label = text.strip().rsplit(None, 1)  # spaces or a tab before the label
         image = "".join(names)
         if not names and whole_number(label) is None:
             image, label = label, "0"

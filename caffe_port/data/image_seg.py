@@ -1,4 +1,4 @@
-"""What DeepLab's ImageSegData layer makes of a list of images and labels."""
+"""The batches that DeepLab's ImageSegData layer makes of a list of images and labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from caffe_port.data.image_list import read_image
 from caffe_port.data.images import Bytes, PathLike, read_labels
-from caffe_port.data.list_file import Listed, list_words, named, warn_of_missing_labels
+from caffe_port.data.list_file import ListDataset, list_words, named, warn_of_missing_labels
 from caffe_port.data.opencv import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError
@@ -26,7 +26,7 @@ class Transform:
 
     Args:
         mean_values: one per channel in blue, green, red, or one for all, or none.
-        scale: multiplies the image after the mean is taken off.
+        scale: multiplies the image after the mean is subtracted.
         crop_size: side of a square crop, 0 for none; or crop_height and crop_width.
         mirror: flips half of the items.
         scale_factors: one is drawn for every item, which is resized by it first.
@@ -69,29 +69,28 @@ class ImageSegReader:
     """Batches of an ImageSegData layer, in Caffe's order and with its arithmetic.
 
     Label images are read as class indices (see ``images.read_labels``), and with new_height
-    they are resized to the nearest label, where Caffe blends neighbouring labels into others.
+    they are resized to the nearest label, while Caffe blends neighbouring labels into others.
 
     Args:
-        list_path: lines "image label", or "image" alone; blank ones are skipped.
-        root_folder: put before the names as it is, so without a slash of its own it needs
-            names that start with one.
+        list_path: lines "image label", or "image" alone; empty ones are skipped.
+        root_folder: prefixed to the names unchanged, so one of the two needs a slash.
         batch_size: items per batch.
         label_type: PIXEL reads the second word as an image, IMAGE takes it as the number for
             every pixel (0 where there is no second word, as DeepLab does, with a warning), NONE
             does not read it and fills in ``ignore_label``.
-        has_label: False, as in DeepLab v1's TEST nets, says that nobody reads the labels: with
-            IMAGE the second word may then be anything; a name counts as 0, as it does there.
+        has_label: False, as in DeepLab v1's TEST nets, if nothing reads the labels: with IMAGE
+            the second word may then be anything; a name counts as 0, as in DeepLab.
         ignore_label: label of the padding, 0 to 255.
         transform: mean, scale, crop and so on.
         phase: TRAIN crops at random, TEST in the middle.
-        new_height, new_width: both 0, or the size every image is brought to first.
+        new_height, new_width: both 0, or the size every image is resized to first.
         is_color: three channels (blue, green, red) or one.
-        shuffle: reorders the list at the start and at each of its ends.
-        rng: draws flips, scale factors and crops; from the operating system when absent.
-        shuffle_rng: draws the order; from the operating system when absent.
-        skip: items passed over at the start.
+        shuffle: reorders the list at the start of every round.
+        rng: draws flips, scale factors and crops; by default seeded by the operating system.
+        shuffle_rng: draws the order; by default seeded by the operating system.
+        skip: items skipped at the start.
     Attributes:
-        lines: where it stands in the list.
+        lines: the list, with the place in it.
     Raises:
         UsageError: options that do not go together.
         DataError: the list or an image is missing or malformed.
@@ -129,7 +128,7 @@ class ImageSegReader:
         self._new_size = (new_height, new_width) if new_height else None
         self._rng, order = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
         lines = _read_lines(list_path, label_type, has_label)
-        self.lines = Listed(list_path, lines, order if shuffle else None, skip)
+        self.lines = ListDataset(list_path, lines, order if shuffle else None, skip)
         first = self.transform.crop or self.lines.read(self._read)[1][0].shape[:2]
         self._size: tuple[int, int] = (first[0], first[1])
 
@@ -139,7 +138,7 @@ class ImageSegReader:
         return (n, channels, *self._size), (n, 1, *self._size), (n, 1, 1, 2)
 
     def next_batch(self) -> tuple[Floats, Floats, Floats]:
-        """The next batch; the list starts again at its end, within a batch too.
+        """The next batch; the list starts again at its end, also within a batch.
 
         Returns:
             data (N, C, H, W), label (N, 1, H, W) and data_dim (N, 1, 1, 2), float32; data_dim
@@ -206,24 +205,24 @@ class ImageSegReader:
     def _cropped(
         self, pixels: Floats, truth: Floats, mean: Floats, crop: tuple[int, int]
     ) -> tuple[Floats, Floats]:
-        height, width = (max(have, want) for have, want in zip(truth.shape, crop, strict=True))
+        height, width = (max(own, cropped) for own, cropped in zip(truth.shape, crop, strict=True))
         padded = np.empty((height, width, pixels.shape[2]), np.float32)
         padded[:] = mean
         padded[: truth.shape[0], : truth.shape[1]] = pixels
         labels = np.full((height, width), self.ignore_label, np.float32)
         labels[: truth.shape[0], : truth.shape[1]] = truth
-        room = (height - crop[0], width - crop[1])
+        free = (height - crop[0], width - crop[1])
         if self.phase == "TRAIN":
-            y, x = self._rng.rand(room[0] + 1), self._rng.rand(room[1] + 1)
+            y, x = self._rng.rand(free[0] + 1), self._rng.rand(free[1] + 1)
         else:
-            y, x = room[0] // 2, room[1] // 2
+            y, x = free[0] // 2, free[1] // 2
         window = (slice(y, y + crop[0]), slice(x, x + crop[1]))
         return padded[window], labels[window]
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of the list: its place for errors and its number, and the names on it."""
+    """One line of the list: its place for errors, its number, and the names on it."""
 
     where: str
     number: int
@@ -251,7 +250,7 @@ def _read_lines(path: PathLike, label_type: LabelType, has_label: bool) -> list[
     if has_label:
         advice = (
             "label_type IMAGE takes 0 for them, as DeepLab does. label_type: NONE fills in "
-            "ignore_label; has_label: false says that nobody reads the labels"
+            "ignore_label; has_label: false declares that nothing reads the labels"
         )
         warn_of_missing_labels(path, unlabelled, len(lines), advice)
     return lines
@@ -261,7 +260,7 @@ def _expect_class(where: str, label: str) -> None:
     if not (label.isascii() and label.isdigit() and int(label) < 256):
         raise DataError(
             f"{where}: label_type IMAGE needs a label from 0 to 255, found '{label}'; label images "
-            "need label_type: PIXEL, labels that nobody reads label_type: NONE or has_label: false"
+            "need label_type: PIXEL, labels that nothing reads label_type: NONE or has_label: false"
         )
 
 

@@ -1,4 +1,4 @@
-"""Reading photographs and label maps, and writing label maps, with every failure a DataError."""
+"""Images and label maps: read safely, and label maps written. Every failure is a DataError."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 
-# What OpenCV, and so Caffe, decodes; of Pillow's other formats one even starts a program.
+# What OpenCV, and so Caffe, decodes. One of Pillow's other formats starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph: 200 MB while it is decoded
+MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph, which takes 200 MB while it is decoded
 MAX_SCANNED = 20 * MAX_PIXELS  # of a JPEG, in all its scans
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # those with a length, and the ends
 _MOST_SEGMENTS = 10_000  # of a JPEG
 MAX_FILE = 256 * 2**20
-# Pillow reads comments byte by byte, for as long as there are any
+# Pillow reads comments byte by byte, however many there are
 _PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
 _HEAD = 65536
 _TOO_LARGE = f"too large to be decoded safely: expected at most {MAX_PIXELS:,} pixels"
 
-# What Pillow's decoders let out for a broken file, by experience: not only OSError.
+# What Pillow's decoders were seen to raise for a broken file.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 def read_rgb(path: PathLike) -> Bytes:
-    """A photograph as red, green, blue, as OpenCV makes them; an EXIF orientation is ignored.
+    """An image as red, green, blue, equal to OpenCV's; an EXIF orientation is ignored.
 
     Returns:
         (H, W, 3) uint8.
     Raises:
-        DataError: missing, broken, too large to be decoded safely, or of numbers that OpenCV does
-            not make 8 bits of. Of 16 bits a channel it keeps the upper 8.
+        DataError: missing, broken, too large to be decoded safely, or with values that OpenCV does
+            not convert to 8 bits. Of 16 bits a channel the upper 8 are kept.
     """
     return _rgb(path, open_image(path))
 
@@ -61,7 +61,7 @@ def read_bgr(path: PathLike) -> Bytes:
 
 
 def read_grey(path: PathLike) -> Bytes:
-    """A photograph as (H, W) uint8 grey, as OpenCV makes it; of a JPEG, the stored luminance.
+    """An image as (H, W) uint8 grey, equal to OpenCV's; of a JPEG, the stored luminance.
 
     Raises:
         DataError: as for ``read_rgb``.
@@ -70,13 +70,13 @@ def read_grey(path: PathLike) -> Bytes:
 
 
 def decode_image(content: bytes, where: str, color: bool | None = None) -> Bytes:
-    """An encoded image as OpenCV decodes it.
+    """An encoded image, decoded as OpenCV decodes it.
 
     Args:
         content: a JPEG, PNG or other file.
-        where: names it in errors.
-        color: True makes blue, green, red; False one channel of grey; None keeps what the file
-            has, which may be grey, colours, or colours and their opacity.
+        where: its name for errors.
+        color: True gives blue, green, red; False one channel of grey; None the channels of the
+            file: grey, colours, or colours and opacity.
     Returns:
         (H, W, C) uint8.
     Raises:
@@ -97,10 +97,10 @@ def decode_image(content: bytes, where: str, color: bool | None = None) -> Bytes
 
 
 def stored_size(path: PathLike) -> tuple[int, int]:
-    """An image's height and width, by its head alone.
+    """An image's height and width, from its header alone.
 
     Raises:
-        DataError: as for ``read_rgb``, of a damaged head.
+        DataError: as for ``read_rgb``, where the header is damaged.
     """
     with _recognised(read_content(path), os.fspath(path)) as image:
         return image.height, image.width
@@ -109,14 +109,13 @@ def stored_size(path: PathLike) -> tuple[int, int]:
 def read_labels(path: PathLike) -> Bytes:
     """A label map as class indices.
 
-    A palette PNG, as VOC distributes them, is read as its indices. Caffe reads it as the grey
-    values of its colours, which turns the labels into nonsense and is a known cause of a mean
-    IoU near 0.05: this difference is on purpose.
+    A palette PNG, as VOC distributes them, is read as its indices. Caffe reads the grey values of
+    its colours, which are not labels and give a mean IoU near 0.05: this difference is intended.
 
     Returns:
         (H, W) uint8.
     Raises:
-        DataError: missing, broken, or an image of colours rather than of indices.
+        DataError: missing, broken, or an image of colours and not of indices.
     """
     with open_image(path) as image:
         if image.mode not in ("P", "L"):
@@ -145,9 +144,9 @@ def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool
     """Writes a label map as a palette PNG in the VOC colours, whole or not at all.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
         labels: (H, W) uint8.
-        note: kept in the PNG's "Comment"; ``read_note`` gives it back.
+        note: stored in the PNG's "Comment", see ``read_note``.
         palette: False writes a grey PNG of the indices, as Caffe reads them.
     """
     from PIL import Image, PngImagePlugin
@@ -165,7 +164,7 @@ def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool
 
 
 def read_note(path: PathLike) -> str | None:
-    """The note ``write_labels`` left in a file; None when there is no such file or it is broken."""
+    """The note that ``write_labels`` stored; None for a file that is missing or broken."""
     if not Path(path).is_file():
         return None
     try:
@@ -177,11 +176,11 @@ def read_note(path: PathLike) -> str | None:
 
 
 def open_image(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image.Image:
-    """Reads and decodes the whole image, so that nothing can fail later.
+    """Reads and decodes the whole image, so that no later step can fail.
 
     Args:
         path: a path, or an open binary file.
-        draft: the mode that a JPEG decodes to by itself, where it can.
+        draft: the mode that a JPEG's decoder should give, where it can.
     Raises:
         DataError: missing, broken or too large.
     """
@@ -191,13 +190,13 @@ def open_image(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image
 
 
 def _rest(stream: IO[bytes]) -> bytes:
-    """What an open file holds from where it is."""
+    """The rest of an open file."""
     try:
         content = stream.read(MAX_FILE + 1)
     except (AttributeError, OSError, ValueError) as error:
         raise DataError(f"{stream!r}: cannot be read: {error}") from error
     if not isinstance(content, bytes | bytearray):
-        raise DataError(f"{stream!r}: gives text; expected a file that is open in binary mode")
+        raise DataError(f"{stream!r}: returns text; expected a file that is open in binary mode")
     if len(content) > MAX_FILE:
         raise DataError(f"{stream!r}: over {MAX_FILE} bytes")
     return bytes(content)
@@ -226,7 +225,7 @@ def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Imag
 
 
 def _recognised(content: bytes, where: str) -> Image.Image:
-    """An image of which the head is read, if that is small enough to be decoded."""
+    """An image whose header is read, if it is small enough to be decoded."""
     from PIL import Image
 
     if content.startswith(b"P") and not _PPM_HEAD.match(content[:_HEAD]):
@@ -246,14 +245,14 @@ def _recognised(content: bytes, where: str) -> Image.Image:
 
 
 def _check_scans(content: bytes, pixels: int, where: str) -> None:
-    """A progressive JPEG has some ten scans, each of which may touch every pixel."""
+    """Refuses a JPEG with too many scans: each may touch every pixel, and some ten are usual."""
     scans = content.count(_SCAN)
     if scans * pixels > MAX_SCANNED and _scans(content) * pixels > MAX_SCANNED:
         raise DataError(f"{where}: {scans} scans of {pixels} pixels, expected some 10 scans")
 
 
 def _scans(content: bytes) -> int:
-    """A JPEG's scans, without what its notes hold or, as a phone's film, follows its end."""
+    """The number of a JPEG's scans, without those in its metadata or after its end (a video)."""
     scans, at = 0, 2
     for _ in range(_MOST_SEGMENTS):
         found = _MARKER.search(content, at)
@@ -266,7 +265,7 @@ def _scans(content: bytes) -> int:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Pillow warns of broken notes (EXIF), which are not needed."""
+    """Silences Pillow's warnings of broken metadata (EXIF), which is not needed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -275,7 +274,7 @@ def _quietly() -> Iterator[None]:
 def _pixels(image: Image.Image, mode: str) -> Bytes:
     """The pixels in a mode of 8 bits a channel; (H, W) or (H, W, C). The image is closed.
 
-    Strip by strip, because Pillow copies what it gives away more than once.
+    Read strip by strip, because Pillow makes several copies.
     """
     if image.mode != mode:
         converted = image.convert(mode)
@@ -292,7 +291,7 @@ def _pixels(image: Image.Image, mode: str) -> Bytes:
 
 
 def _rgb(where: PathLike, image: Image.Image) -> Bytes:
-    """Red, green, blue as OpenCV makes them. The image is closed."""
+    """Red, green, blue, equal to OpenCV's. The image is closed."""
     try:
         found = opencv.to_rgb(image)
     except ValueError as error:
@@ -304,7 +303,7 @@ def _rgb(where: PathLike, image: Image.Image) -> Bytes:
 
 
 def _grey(where: PathLike, image: Image.Image) -> Bytes:
-    """Grey as OpenCV makes it. The image is closed."""
+    """Grey, equal to OpenCV's. The image is closed."""
     if image.mode in ("1", "L"):
         return _pixels(image, "L")
     if opencv.is_16_bit(image):

@@ -1,9 +1,9 @@
-"""Reading and writing LevelDB databases, by the optional package plyvel.
+"""LevelDB databases, read and written by the optional package plyvel.
 
-LevelDB's library checks what it reads, so its errors are enough; it also writes into the folder of
-a database that is only read, as under Caffe, and lets one process at a time open it.
+LevelDB's library checks what it reads. As under Caffe, it writes into the folder even of a database
+that is only read, and lets one process at a time open it.
 
-    write_lmdb("train_lmdb", LevelDbFile("train_leveldb"))  # a database converted
+    write_lmdb("train_lmdb", LevelDbFile("train_leveldb"))  # converts a database
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class LevelDbFile:
         self.path = Path(path)
         self._handle = _opened(self.path)
         if next(iter(self), None) is None:
-            # plyvel ends, too, where the first block is damaged and there is no other
+            # plyvel also finds nothing where the only block is damaged
             raise DataError(f"{self.path}: the database is empty, or all of it is damaged")
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Yields every key and value once.
 
-        Raises DataError at the end where a block is damaged: LevelDB goes on after it.
+        Raises DataError at the end where a block is damaged: LevelDB continues after it.
         """
         plyvel = _plyvel(self.path)
         try:
@@ -57,10 +57,10 @@ class LevelDbFile:
 
 
 def write_leveldb(folder: PathLike, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Makes a database, all of it or nothing.
+    """Writes a database, which appears whole or not at all.
 
     Args:
-        folder: made; it must not exist.
+        folder: created; it must not exist.
         records: keys and values, in any order.
     Returns:
         How many there were.
@@ -108,10 +108,10 @@ def _umask() -> int:
 
 
 class _Kept:
-    """An object of plyvel's, closed with this one.
+    """Owns an object of plyvel and closes it.
 
-    It is kept in a table of the module: collected as a part of a cycle of references, as a reader
-    and its generator are, plyvel's objects end the process (1.5.1).
+    The object is held by a table of the class: plyvel's objects (1.5.1) end the process when they
+    are collected as part of a reference cycle, such as a reader and its generator.
     """
 
     _objects: ClassVar[dict[int, Any]] = {}
@@ -132,15 +132,15 @@ class _Kept:
 
 
 class _Handle(_Kept):
-    """An open database; closed with the last reader, so that another process may open it."""
+    """An open database; closed with the last reader, so that another process can open it."""
 
 
 class _Cursor(_Kept):
-    """Goes once through a database."""
+    """Iterates once over a database."""
 
     def __init__(self, handle: _Handle) -> None:
         super().__init__(handle.kept.iterator(verify_checksums=True))
-        self._handle = handle  # stays open meanwhile
+        self._handle = handle  # keeps the database open
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self
@@ -151,12 +151,12 @@ class _Cursor(_Kept):
 
 
 def _opened(path: Path) -> _Handle:
-    """The database's handle; layers that read the same one share it, since a second is refused."""
+    """The handle that all readers in this process share: LevelDB refuses a second one."""
     name = os.path.realpath(path)
     if name in _open:
         return _open[name]
-    if not (path / "CURRENT").is_file():  # opened, LevelDB would make the folder
-        raise DataError(f"{path}: no LevelDB is there: it would hold a file CURRENT")
+    if not (path / "CURRENT").is_file():  # LevelDB would create the folder
+        raise DataError(f"{path}: not a LevelDB, which has a file CURRENT")
     plyvel = _plyvel(path)
     try:
         handle = _Handle(plyvel.DB(name, create_if_missing=False, paranoid_checks=True, **_OPTIONS))
@@ -165,7 +165,7 @@ def _opened(path: Path) -> _Handle:
         if "LOCK" in str(error):
             hint = (
                 ". LevelDB lets one process at a time open a database, and writes into its folder "
-                "also to read it; an LMDB has neither limit"
+                "even to read it; an LMDB has neither limit"
             )
         raise DataError(f"{path}: cannot be opened as a LevelDB: {_words(error)}{hint}") from error
     _open[name] = handle
@@ -173,7 +173,7 @@ def _opened(path: Path) -> _Handle:
 
 
 def _words(error: Exception) -> str:
-    """What LevelDB said: its binding gives it as bytes."""
+    """LevelDB's message, which plyvel gives as bytes."""
     said = error.args[0] if error.args else ""
     return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
 

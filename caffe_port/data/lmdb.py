@@ -1,4 +1,8 @@
-"""LMDB files, read and written."""
+"""LMDB databases, read and written as Caffe's tools do.
+
+LMDB's own library maps the file and trusts it: a database that was cut short ends the process.
+The reader here checks every page against the file, and takes no lock.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,9 @@ from caffe_port.data.images import PathLike
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import atomic_path, open_regular
 
-# Reading LMDB databases, as Caffe's tools write them.
-#
-# LMDB's own library maps the file and trusts it: a database that was cut short ends the process.
-# This reader checks every page against the file, and takes no lock.
-
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
-_BIG = 0x01  # a node whose value has pages of its own
+_BIG = 0x01  # a node whose value is on overflow pages
 _PAGE = struct.Struct("<8x2xHHH")  # flags, then where free space begins and ends
 _META = struct.Struct("<II16xI44x8x24xQQ8xQ")
 _NODE = struct.Struct("<HHHH")  # size low, size high, flags, size of the key
@@ -83,12 +82,12 @@ class LmdbFile:
         start = page * self._page_size
         self._left -= 1
         if depth > _DEEPEST or self._left < 0:
-            raise self._broken(start, "pages lead in a circle")
+            raise self._broken(start, "the pages form a cycle")
         if start + self._page_size > len(self._data):
-            raise self._broken(start, "the page lies beyond the end of the file")
+            raise self._broken(start, "the page is beyond the end of the file")
         flags, lower, _ = _PAGE.unpack_from(self._data, start)
         if flags & (_BRANCH | _LEAF) not in (_BRANCH, _LEAF) or lower < 16:
-            raise self._broken(start, "neither a branch nor a leaf")
+            raise self._broken(start, "neither a branch nor a leaf page")
         for place in range(start + 16, start + min(lower, self._page_size), 2):
             node = int.from_bytes(self._data[place : place + 2], "little")
             if not 16 <= node <= self._page_size - _NODE.size:
@@ -120,10 +119,8 @@ class LmdbFile:
         return DataError(f"{self.path}: byte {offset}: {what}; the database is damaged")
 
 
-# Writing LMDB databases that Caffe reads, from records in the order of their keys.
-#
-# Since nothing is ever changed, the tree is built from below: full leaves first, then the branches
-# over them.
+# The writer builds the tree from below, since no record is ever changed: full leaves first, then
+# the branches over them.
 
 _PAGE_SIZE, _HEADER = 4096, 16
 _LARGEST_NODE = 2038  # larger ones would not fit twice into a page
@@ -136,10 +133,10 @@ _Child = tuple[bytes, int]  # first key below a page, the page
 
 
 def write_lmdb(folder: PathLike, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Makes a database, all of it or nothing.
+    """Writes a database, which appears whole or not at all.
 
     Args:
-        folder: made; it must not exist.
+        folder: created; it must not exist.
         records: keys and values, keys ascending.
     Returns:
         How many there were.
@@ -214,7 +211,7 @@ class _Writer:
         return page
 
     def _level(self, kind: int, nodes: Iterator[tuple[bytes, bytes]]) -> list[_Child]:
-        """Writes the pages of one level; returns what the level above needs."""
+        """Writes the pages of one level; returns their first keys and their numbers."""
         children: list[_Child] = []
         waiting: list[bytes] = []
         first, room = b"", _PAGE_SIZE - _HEADER
@@ -223,7 +220,7 @@ class _Writer:
             if len(padded) + 2 > room:
                 children.append((first, self._page(kind, waiting)))
                 waiting, room = [], _PAGE_SIZE - _HEADER
-                # the leftmost key of a branch page is not looked at, and left out
+                # the leftmost key of a branch page is never read, and left out
                 padded = _first_of_page(kind, padded)
             if not waiting:
                 first = key
@@ -234,7 +231,7 @@ class _Writer:
         return children
 
     def _page(self, kind: int, nodes: list[bytes]) -> int:
-        """Writes a page: the places of its nodes in front, the nodes at the end."""
+        """Writes a page: the places of its nodes at the start, the nodes at the end."""
         places, upper = [], _PAGE_SIZE
         for node in nodes:
             upper -= len(node)

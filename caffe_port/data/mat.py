@@ -37,11 +37,11 @@ def listed_names(source: str, strip: int) -> list[str]:
 
 
 def expect_inside(prefix: str, names: Sequence[str]) -> None:
-    """Refuses names of files to write that would leave the folder of their prefix.
+    """Refuses names of files to write that lead out of the folder of their prefix.
 
     Args:
-        prefix: what the files' names start with; its folder may be any.
-        names: what a list, perhaps of somebody else, says behind it.
+        prefix: start of the files' names, in any folder.
+        names: the rest of the names, from a list that may be untrusted.
     Raises:
         ValueError: a name holds a zero byte, or leads elsewhere by `..` or from the root.
     """
@@ -77,13 +77,13 @@ def mat_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
 
     Raises:
         ReadError: the file cannot be opened.
-        FormatError: no MAT file of version 5, or no real variable ``data`` of up to 4 axes.
+        FormatError: not a MAT file of version 5, or no real variable ``data`` of up to 4 axes.
     """
     return _caffes(_data(path).shape)
 
 
 def read_mat(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
-    """Reads the blob of a file: float32 (N, C, H, W), of its own memory.
+    """Reads the blob of a file: float32 (N, C, H, W), a copy.
 
     DeepLab refuses doubles, MATLAB's default; here they are rounded to float32.
 
@@ -96,7 +96,7 @@ def read_mat(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
 
 
 def write_mat(path: str | os.PathLike[str], blob: npt.NDArray[np.float32]) -> None:
-    """Writes a blob (N, C, H, W) so that a reader never sees half a file.
+    """Writes a blob (N, C, H, W); the file appears whole or not at all.
 
     Missing axes are taken as 1, as Caffe's old accessors do.
     """

@@ -1,4 +1,8 @@
-"""MATLAB 5 files."""
+"""MAT files of version 5: numeric variables, and numeric fields of structs.
+
+scipy's reader is not used because damaged files crash it.
+Source: MathWorks, MAT-File Format, the chapter on level 5 MAT-files.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,6 @@ import numpy.typing as npt
 from caffe_port.errors import FormatError
 from caffe_port.files import open_regular
 
-# Numeric variables of MAT files, version 5, without scipy's reader, which damaged files crash.
-#
-# Source: MathWorks, MAT-File Format, the chapter on level 5 MAT-files.
-
 MATRIX, _COMPRESSED = 14, 15
 _DOUBLE, _SINGLE = 6, 7  # classes of arrays
 COMPLEX = 0x0800
@@ -27,21 +27,21 @@ NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
             13: "u8"}  # fmt: skip
 MOST = 2**31 - 1  # values of an array; Caffe's own limit on a blob
 _HEADER, TAG, _HEAD = 128, 8, 4096
-_SMALL, _TIGHTEST = 2**26, 8  # bytes that may inflate as they like; of more, how many times
+_SMALL, _TIGHTEST = 2**26, 8  # bytes of any compression ratio; the highest ratio of more
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a file, found but not read.
+    """A variable of a file whose values are not read yet.
 
     Attributes:
         path: the file.
         name, shape: as stored.
-        array_class: MATLAB's number of what it is: 2 a struct, 6 doubles, 7 singles, 9 uint8 ...
+        array_class: MATLAB's number of its class: 2 a struct, 6 doubles, 7 singles, 9 uint8 ...
         real: whether it is a real array of singles or doubles.
         dtype: of the values as stored.
-        start, size: where its element lies in the file.
-        order: the bytes' order, as struct and numpy write it.
+        start, size: place of its element in the file.
+        order: the byte order, in the notation of struct and numpy.
         compressed: whether that element is deflated.
         offset: where the values start, in the element once inflated.
     """
@@ -72,7 +72,7 @@ class Variable:
             stream.seek(self.start)
             data = stream.read(self.size)
         if self.compressed:
-            # what a file merely claims is never allocated: zlib stops at the end of its data
+            # zlib stops at the end of its data, so a false size is never allocated
             data = _inflate(data, self.offset + wanted, self)
         if len(data) < self.offset + wanted:
             here = max(len(data) - self.offset, 0)
@@ -93,17 +93,17 @@ def _inflate(data: bytes, limit: int, where: Variable | _Place) -> bytes:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an element's content lies, to say so in errors."""
+    """The place of an element's content, for errors."""
 
     path: str
     start: int
 
 
 def find_variable(path: str | os.PathLike[str], name: str) -> Variable | None:
-    """The first variable of a name, or None if there is no such.
+    """The first variable of a name, or None.
 
     Raises:
-        FormatError: no MAT file of version 5, or broken before the variable was found.
+        FormatError: not a MAT file of version 5, or broken before the variable was found.
         OSError: it cannot be opened.
     """
     path = os.fspath(path)
@@ -130,7 +130,7 @@ def _byte_order(header: bytes, path: str) -> str:
     orders = {b"IM": "<", b"MI": ">"}
     order = orders.get(header[126:128])
     if order is None or struct.unpack(f"{order}H", header[124:126])[0] >> 8 != 1:
-        raise FormatError("no header of a MAT file of version 5", path=path, offset=0)
+        raise FormatError("not the header of a MAT file of version 5", path=path, offset=0)
     return order
 
 
@@ -157,7 +157,7 @@ def _variable(stream: BinaryIO, order: str, kind: int, size: int, where: _Place)
         raise FormatError("a variable without flags", path=where.path, offset=where.start)
     (flag,) = struct.unpack(f"{order}I", flags[:4])
     shape = struct.unpack(f"{order}{len(dims) // 4}i", dims)
-    # zeros left out: numpy, too, refuses an empty array whose other axes are too long
+    # without zeros: numpy refuses an empty array whose other axes are too long
     if min(shape, default=0) < 0 or math.prod(n for n in shape if n) > MOST:
         message = f"a variable of shape {shape}; expected at most {MOST} values"
         raise FormatError(message, path=where.path, offset=where.start)
@@ -186,14 +186,12 @@ def _split_tag(head: bytes, base: int, order: str, where: _Place) -> tuple[int, 
 def _element(head: bytes, base: int, order: str, where: _Place) -> tuple[bytes, int]:
     _, size, start = _split_tag(head, base, order, where)
     if start + size > len(head):
-        raise FormatError("a variable's head is cut off", path=where.path, offset=where.start)
+        raise FormatError("a variable's header is cut off", path=where.path, offset=where.start)
     end = start + size
     return head[start:end], base + TAG if start == base + 4 else -(-end // 8) * 8
 
 
-# One numeric field of a struct in a MAT file of version 5, such as SBD's GTcls.Segmentation.
-#
-# Source: MathWorks, MAT-File Format, the chapter on level 5 MAT-files, structure arrays.
+# Fields of structs, from the chapter's section on structure arrays.
 
 _STRUCT = 2
 _NUMERIC = range(6, 16)  # classes: double, single, then int8 to uint64
@@ -202,7 +200,7 @@ _LARGEST = 2**27  # bytes of a variable once inflated: far above any label map
 
 @dataclass(frozen=True)
 class _Content:
-    """Bytes of a variable, and how errors name it."""
+    """Bytes of a variable, with its file for errors."""
 
     path: str
     data: bytes
@@ -241,9 +239,9 @@ def read_field(path: str | os.PathLike[str], variable: str, field: str) -> npt.N
     """A numeric field of a struct of one element, such as ``GTcls.Segmentation``.
 
     Returns:
-        The values, in MATLAB's shape and the type they are stored in.
+        The values, in MATLAB's shape and their stored type.
     Raises:
-        FormatError: no MAT file of version 5, no such struct or field, or it is damaged.
+        FormatError: not a MAT file of version 5, no such struct or field, or it is damaged.
         OSError: the file cannot be opened.
     """
     found = find_variable(path, variable)
@@ -266,7 +264,7 @@ def read_field(path: str | os.PathLike[str], variable: str, field: str) -> npt.N
 
 
 def _bytes(found: Variable) -> bytes:
-    """The variable's element, inflated; no more than it claims is ever unpacked."""
+    """The variable's element, inflated up to its stated size."""
     _expect_small(found, found.size)
     with open(found.path, "rb") as stream:
         stream.seek(found.start)
@@ -278,7 +276,7 @@ def _bytes(found: Variable) -> bytes:
         head = inflater.decompress(data, TAG)
         claimed = TAG + struct.unpack(f"{found.order}II", head)[1]
         _expect_small(found, claimed)
-        # asked for one byte more, zlib comes to the end of a whole stream and checks its sum
+        # with one byte more as limit, zlib reaches the end of the stream and checks its sum
         data = head + inflater.decompress(inflater.unconsumed_tail, claimed - TAG + 1)
     except (zlib.error, struct.error) as error:
         message = f"broken zlib data: {error}"
@@ -299,7 +297,7 @@ def _field_names(content: _Content, base: int) -> tuple[list[str], int]:
     length, base = content.numbers(base, "i4")
     _, start, end, after = content.element(base)
     if length.size != 1 or not 0 < int(length[0]) <= 4096 or (end - start) % int(length[0]):
-        raise content.wrong("a struct without a proper table of field names", base)
+        raise content.wrong("a struct without a valid table of field names", base)
     size = int(length[0])
     names = [content.data[at : at + size] for at in range(start, end, size)]
     return [name.split(b"\0")[0].decode("latin-1") for name in names], after
@@ -313,7 +311,7 @@ def _matrix(content: _Content, base: int, name: str) -> npt.NDArray[np.generic]:
     dims, at = content.numbers(at, "i4")
     _, _, _, at = content.element(at)  # its name
     if not flags.size or not dims.size or int(dims.min()) < 0:
-        raise content.wrong(f"{name} has no proper shape", start)
+        raise content.wrong(f"{name} has no valid shape", start)
     flag, shape = int(flags[0]), tuple(int(n) for n in dims)
     if flag & 0xFF not in _NUMERIC or flag & COMPLEX:
         raise content.wrong(f"{name} is of class {flag & 0xFF}; expected real numbers", start)

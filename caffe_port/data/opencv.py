@@ -1,4 +1,9 @@
-"""What OpenCV computes: grey images and resizing, number for number."""
+"""OpenCV's arithmetic for decoded images and for resizing, bit for bit.
+
+Pillow's own conversions differ from OpenCV's by one in places, and do not support some kinds of
+images. Everything here was compared with OpenCV's output.
+Source: OpenCV 4.5 imgcodecs utils.cpp; libpng pngrtran.c; libtiff tif_getimage.c, tif_color.c.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +16,36 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-# Decoded images as the 8-bit colours or grey that OpenCV, and so Caffe, makes of them.
-#
-# Pillow's own conversions differ from OpenCV's by one in places, and lack some kinds of images.
-# Source: OpenCV 4.5 imgcodecs utils.cpp; libpng pngrtran.c; libtiff tif_getimage.c, tif_color.c.
-# All were compared with OpenCV's output.
-
 Bytes = npt.NDArray[np.uint8]
 _Array = npt.NDArray[Any]
-_PLAIN = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"}  # Pillow's RGB of these is OpenCV's
+_PLAIN = {
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "YCbCr",
+}  # same RGB in Pillow
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
-_ROWS = 256  # worked on at a time, to save memory
+_ROWS = 256  # converted at a time, to save memory
 _FROM_XYZ = ((3.2410, -1.5374, -0.4986), (-0.9692, 1.8760, 0.0416), (0.0556, -0.2040, 1.0570))
 _EXTRA_SAMPLES, _UNASSOCIATED = 338, (2,)  # a TIFF's tag for opacity, and its usual value
 
 
 def is_16_bit(image: Image.Image) -> bool:
-    """Whether it is grey of 16 bits. Pillow opens some of those in a mode of 32 bits."""
+    """Whether an image is grey of 16 bits. Pillow opens some of those in a mode of 32 bits."""
     return image.mode in _SIXTEEN or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def to_rgb(image: Image.Image) -> Bytes | None:
-    """(H, W, 3) red, green, blue of an image that Pillow does not convert as OpenCV does.
+    """(H, W, 3) red, green, blue of an image that Pillow converts in another way than OpenCV.
 
     Returns:
-        None for all other images: Pillow's conversion to RGB is OpenCV's.
+        None for all other images: Pillow's conversion to RGB equals OpenCV's.
     Raises:
-        ValueError: OpenCV reads no such image.
+        ValueError: OpenCV cannot read such an image.
     """
     if is_16_bit(image):
         return np.repeat(high_bytes(image)[:, :, None], 3, axis=2)
@@ -62,12 +70,12 @@ def high_bytes(image: Image.Image) -> Bytes:
 def grey_of(rgb: Bytes, format: str | None) -> Bytes:
     """(H, W) grey of (H, W, 3) colours, by the arithmetic of the format's decoder.
 
-    OpenCV reduces a PNG of 16 bits a channel after this, and reads a TIFF's YCbCr by its own table;
-    their grey may differ by one here.
+    OpenCV reduces a PNG of 16 bits a channel after this, and converts a TIFF's YCbCr by its own
+    table; their grey may differ by one here.
 
     Args:
         rgb: red, green, blue.
-        format: as Pillow names it.
+        format: Pillow's name of the format.
     """
     if format == "PNG":
         return _weighed(rgb, (9798, 19235, 3735), 15, 0)
@@ -85,7 +93,7 @@ def _weighed(rgb: Bytes, weights: tuple[int, int, int], shift: int, rounding: in
 
 
 def _of_cmyk(image: Image.Image) -> Bytes:
-    """Each decoder multiplies by black in its own way."""
+    """Multiplies by black, which each decoder does in its own way."""
     values = np.asarray(image).astype(np.int32)
     inks, light = values[:, :, :3], 255 - values[:, :, 3:]
     if image.format == "TIFF":
@@ -99,7 +107,7 @@ def _times_opacity(rgba: _Array) -> Bytes:
 
 
 def _of_lab(lab: _Array) -> Bytes:
-    """CIE L*a*b* over D50 to sRGB, by way of libtiff's table of 1501 brightnesses."""
+    """CIE L*a*b* over D50 to sRGB, by libtiff's table of 1501 brightnesses."""
     f = np.float32
     lightness = lab[:, :, 0].astype(f) * f(100) / f(255)
     a, b = (lab[:, :, i].astype(np.int8).astype(f) for i in (1, 2))
@@ -127,17 +135,15 @@ def _cubed(value: _Array, white: np.float32) -> _Array:
     return np.where(value < f(0.2069), near_black, white * value * value * value)
 
 
-# OpenCV's two resizes of 8-bit images, in its own fixed-point arithmetic.
-
 Taps = npt.NDArray[np.intp]
 
 
 def resize_linear(image: Bytes, height: int, width: int) -> Bytes:
-    """Bilinear, pixel centres at half integers, weights of 11 bits.
+    """Bilinear resizing in fixed point: pixel centres at half integers, weights of 11 bits.
 
     Args:
         image: (H, W) or (H, W, C) uint8.
-        height, width: wanted size, at least 1.
+        height, width: new size, at least 1.
     Returns:
         (height, width[, C]) uint8.
     Source: OpenCV 2.4-3, resize with INTER_LINEAR on CV_8U (HResizeLinear, VResizeLinear).
@@ -148,8 +154,8 @@ def resize_linear(image: Bytes, height: int, width: int) -> Bytes:
     top, bottom, down = _linear_taps(image.shape[0], height)
     source = image.reshape(image.shape[0], image.shape[1], -1).astype(np.int32)
     rows = source[:, left] * across[0][:, None] + source[:, right] * across[1][:, None]
-    # Four bits are dropped before each product so that OpenCV's stays within 32 bits. Both
-    # halves are cut by themselves, so beyond an edge the two weights still count apart.
+    # OpenCV drops four bits before each product to stay within 32 bits. Each half is cut on
+    # its own, so beyond an edge the two weights still give separate terms.
     upper = ((rows[top] >> 4) * down[0][:, None, None]) >> 16
     lower = ((rows[bottom] >> 4) * down[1][:, None, None]) >> 16
     levels: Bytes = np.clip((upper + lower + 2) >> 2, 0, 255).astype(np.uint8)
@@ -157,7 +163,7 @@ def resize_linear(image: Bytes, height: int, width: int) -> Bytes:
 
 
 def resize_nearest(image: Bytes, height: int, width: int) -> Bytes:
-    """Nearest neighbour, rounding down: right for label maps.
+    """Nearest-neighbour resizing, rounding down, for label maps.
 
     Args and returns: as ``resize_linear``.
     Source: OpenCV, resize with INTER_NEAREST.

@@ -13,13 +13,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-# The C library's generator, from which std::random_shuffle draws.
-
 T = TypeVar("T")
 
 
 class CLibraryRandom:
-    """glibc's rand() as a process starts with it: Caffe never seeds it, so its runs are alike.
+    """glibc's rand(), from which std::random_shuffle draws, in the state at a process's start.
+
+    Caffe never seeds it, so all runs draw the same numbers.
 
     Source: glibc random_r.c, TYPE_3.
     """
@@ -48,23 +48,19 @@ class CLibraryRandom:
             items[i], items[other] = items[other], items[i]
 
 
-# Caffe's generator: a Mersenne Twister of which every raw 32-bit draw counts.
-#
-# numpy's legacy ``RandomState(seed)`` is the same generator with the same seeding, so its raw
-# draws are the ones boost::mt19937 gives to Caffe.
-#
-# Caffe has one such generator per thread, from which fillers, data layers and dropout draw. Here a
-# net draws from the one it was built under (``with seeded(CaffeRandom(seed)): ...``); without one,
-# fillers and dropout use torch's generator and data layers seed themselves.
-
 _MAX = 2**32 - 1
 
 
 class CaffeRandom:
-    """The stream of one Caffe generator.
+    """Caffe's generator, a Mersenne Twister, by its raw 32-bit draws.
+
+    numpy's legacy ``RandomState(seed)`` is the same generator with the same seeding as Caffe's
+    boost::mt19937. Caffe has one per thread, from which fillers, data layers and dropout draw. Here
+    a net draws from the one it was built under, see ``seeded``; without one, fillers and dropout
+    use torch's generator, and data layers are seeded by the operating system.
 
     Args:
-        seed: as given to random_seed or drawn from another stream; None takes one from the
+        seed: as given to random_seed or drawn from another stream; None seeds from the
             operating system, as Caffe does without a random_seed.
     Source: BVLC/caffe common.cpp, Caffe::RNG; util/rng.hpp, shuffle.
     Examples:
@@ -77,17 +73,17 @@ class CaffeRandom:
         self.reseed(seed)
 
     def reseed(self, seed: int | None) -> None:
-        """Starts the stream anew, for all who hold it (Caffe's set_random_seed)."""
+        """Restarts the stream for all that share it (Caffe's set_random_seed)."""
         self._state = np.random.RandomState(None if seed is None else seed & _MAX)
 
     def state(self) -> tuple[npt.NDArray[np.uint32], int]:
-        """Where the stream stands: the twister's 624 words, and the place in them."""
+        """The state: the twister's 624 words, and the place in them."""
         state = self._state.get_state(legacy=True)
         assert isinstance(state, tuple)
         return np.asarray(state[1], np.uint32), int(state[2])
 
     def set_state(self, words: npt.NDArray[np.uint32], place: int) -> None:
-        """Goes where ``state`` was taken. Raises ValueError for other than 624 words."""
+        """Continues from a ``state``. Raises ValueError for other than 624 words."""
         self._state.set_state(("MT19937", words, place, 0, 0.0))
 
     def draw(self) -> int:
@@ -97,11 +93,11 @@ class CaffeRandom:
     def draws(self, count: int) -> npt.NDArray[np.uint32]:
         """The next ``count`` raw numbers."""
         if count == 0:
-            return np.empty(0, np.uint32)  # numpy would draw for no bytes at all
+            return np.empty(0, np.uint32)  # numpy would draw even for no bytes
         return np.frombuffer(self._state.bytes(4 * count), "<u4")
 
     def rand(self, n: int) -> int:
-        """A number below ``n``, the way Caffe's data transformer takes it: draw % n."""
+        """A number below ``n`` as Caffe's data transformer draws it: draw % n."""
         return self.draw() % n
 
     def shuffle(self, items: MutableSequence[T]) -> None:
@@ -126,7 +122,7 @@ _current: ContextVar[CaffeRandom | None] = ContextVar("caffe_random", default=No
 
 @contextlib.contextmanager
 def seeded(random: CaffeRandom) -> Iterator[CaffeRandom]:
-    """Nets built inside draw from ``random``, then and whenever they run, as Caffe's would.
+    """Nets built in the block draw from ``random``, then and whenever they run, as in Caffe.
 
     A solver with a random_seed makes one generator and builds its train net and its test nets
     under it, in this order; fillers and data layers draw layer by layer.
@@ -149,7 +145,7 @@ def current() -> CaffeRandom | None:
     return _current.get()
 
 
-# Arrays of random numbers as boost makes them from Caffe's generator, bit for bit in float32.
+# Arrays of random numbers, equal to boost's with Caffe's generator, bit for bit in float32.
 
 Floats = npt.NDArray[np.float32]
 Heights = npt.NDArray[np.float64]
@@ -193,24 +189,24 @@ def normal(random: CaffeRandom, count: int, mean: float, std: float) -> Floats:
     Source: BVLC/caffe math_functions.cpp, caffe_rng_gaussian; boost normal_distribution.
     """
     made = [_unit_normal(random, count)]
-    # each number takes one draw at least, so a block never draws too much
+    # each number takes at least one draw, so a block never draws too many
     while (missing := count - sum(map(len, made))) > 0:
         made.append(_unit_normal(random, missing))
     return np.concatenate(made) * np.float32(std) + np.float32(mean)
 
 
 def _unit_normal(random: CaffeRandom, draws: int) -> Floats:
-    """The numbers that come of ``draws`` draws, and of as many more as the last one needs."""
+    """The numbers that ``draws`` draws give, with as many more as the last number needs."""
     widths, _ = _normal_table()
     raw = random.draws(draws)
     strip = (raw & 255) >> 1
     sign = ((raw & 1).astype(np.float32) * 2) - 1
     x = (raw >> 8).astype(np.float32) * np.float32(2.0**-24) * widths[strip]
     values, used = x * sign, np.ones(draws, np.bool_)
-    place = 0  # draws before it are done
+    place = 0  # draws before it are used
     for slow in np.flatnonzero(x >= widths[strip + 1]):
         if slow < place:
-            continue  # another number took this draw
+            continue  # another number used this draw
         stream = _Stream(raw, int(slow) + 1, random)
         found = _slow_normal(stream, int(strip[slow]), x[slow])
         used[slow] = found is not None
@@ -242,7 +238,7 @@ class _Stream:
 
 
 def _slow_normal(stream: _Stream, strip: int, x: np.float32) -> np.float32 | None:
-    """A number of an outer part of a strip: its size, or None where it is rejected."""
+    """The size of a number in the outer part of a strip, or None where it is rejected."""
     if strip == 0:
         return _tail(stream)
     accepted = _height(stream, _normal_table()[1], strip) < np.float32(math.exp(-float(x * x) / 2))
@@ -268,7 +264,7 @@ def _exponential(stream: _Stream) -> np.float32:
         if x < widths[strip + 1]:
             return np.float32(shift + x)
         if strip == 0:
-            shift = np.float32(shift + widths[1])  # the tail looks like the whole
+            shift = np.float32(shift + widths[1])  # the tail has the shape of the whole
         elif _height(stream, heights, strip) < np.float32(math.exp(-float(x))):
             return np.float32(shift + x)
 

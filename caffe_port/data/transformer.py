@@ -1,4 +1,4 @@
-"""Caffe's data transformer, and the random numbers that it draws."""
+"""Caffe's data transformer, and the generators from which a data layer draws."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from caffe_port.spec.ops.data import Transform
 
 
-# The generators of one data layer, seeded from the solver thread's one as Caffe seeds them.
+class RandomStreams:
+    """The generators of one data layer, seeded by the solver thread's one as in Caffe.
 
-
-class Streams:
-    """What a data layer draws from. Making it takes the draws of the layer's set-up.
+    Constructing it takes the draws of the layer's set-up.
 
     Args:
-        thread: the generator the net is built under; None seeds all from the operating system.
+        thread: the generator the net is built under; None seeds all by the operating system.
         dialect: one of ``DIALECTS``; DeepLab v1 draws in another order.
         transforms: whether the transformer needs a generator: it mirrors, or crops in TRAIN.
         orders: whether the layer draws an order, or windows.
@@ -29,7 +28,6 @@ class Streams:
         prefetches: whether the layer reads ahead in a thread, which takes a draw (v1: every
             batch gets a new transformer's seed).
         reads_apart: whether DeepLab v2 reads for it in one more thread.
-
     Attributes:
         transformer, order: generators.
         skipped: the draw for rand_skip.
@@ -72,25 +70,23 @@ class Streams:
         self._renews = first and transforms and prefetches
 
     def after_batch(self) -> None:
-        """Takes what reading the next batch ahead takes (DeepLab v1)."""
+        """Takes the draw of prefetching the next batch (DeepLab v1)."""
         if self._renews and self._thread is not None:
             self.transformer.reseed(self._thread.draw())
 
-
-# Caffe's DataTransformer: mean, scale, crop and mirror of one item.
 
 Floats = npt.NDArray[np.float32]
 
 
 class Transformer:
-    """Makes items into parts of a batch.
+    """Caffe's DataTransformer: mean, scale, crop and mirror of one item.
 
     Args:
         options: the layer's transform_param.
         phase: TRAIN crops at random, TEST in the middle.
         random: draws flips and crops.
     Raises:
-        FormatError: the mean file is not one.
+        FormatError: the mean file is not a mean.
         OSError: the mean file cannot be opened.
     Source: BVLC/caffe data_transformer.cpp, Transform.
     """

@@ -1,6 +1,6 @@
-"""VOC lists and folders: which image and which label map belong to which id.
+"""VOC lists and folders: the image and the label map of each id.
 
-Understood are a VOC folder (``VOCdevkit/VOC2012``, with JPEGImages, SegmentationClass and
+Supported are a VOC folder (``VOCdevkit/VOC2012``, with JPEGImages, SegmentationClass and
 ImageSets inside) or plain folders of images and labels, and lists of ids ("2007_000033"), of
 images ("/JPEGImages/2007_000033.jpg") or of "image label" pairs.
 """
@@ -30,7 +30,7 @@ class VOCItem:
     """One image of a list.
 
     Args:
-        id: the image's name without folder and suffix; predictions are named by it.
+        id: the image's name without folder and suffix, which also names its predictions.
         image: its file, which exists.
         label: its label map, which exists, or None for a test list.
         where: the list's name and line, for messages.
@@ -54,11 +54,11 @@ def voc_items(
     Args:
         images: a VOC folder, or the folder of the images themselves.
         image_list: a file, or the name of one in the VOC folder's ImageSets/Segmentation;
-            "val" when absent.
+            "val" by default.
         labels: folder of the label maps; by default those the list names or, of a VOC folder,
-            SegmentationClass, then SegmentationClassAug. Where there is neither, the list is
-            taken for one without labels.
-        with_labels: False looks for no label maps at all, as for a test list.
+            SegmentationClass, else SegmentationClassAug. Without any of them the items have no
+            labels.
+        with_labels: False does not look for label maps, as for a test list.
     Raises:
         DataError: the list is malformed, names an image or label that is missing, or an id twice.
     Examples:
@@ -97,7 +97,7 @@ def _list_path(root: Path, image_list: PathLike | None) -> Path:
 
 
 def _find_image(root: Path, word: str, where: str) -> Path:
-    """The file an entry means: below the VOC folder, below the image folder, or by its id."""
+    """The file of an entry: below the VOC folder, below the image folder, or by its id."""
     name = word.lstrip("/")
     if Path(name).suffix in IMAGE_SUFFIXES:
         tried = [root / name, root.parent / name, root / Path(name).name]
@@ -114,13 +114,13 @@ def _find_image(root: Path, word: str, where: str) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that is too long is none."""
+    """Whether there is such a file; False for a name that is too long."""
     with Waiting(path):
         return os.path.isfile(path)
 
 
 class _LabelFinder:
-    """Where label maps are: a chosen folder, else the list's second words, else VOC's folders."""
+    """Finds label maps: in a chosen folder, by the list's second words, or in VOC's folders."""
 
     def __init__(self, root: Path, chosen: PathLike | None) -> None:
         if chosen is not None and not Path(chosen).is_dir():

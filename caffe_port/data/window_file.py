@@ -1,4 +1,4 @@
-"""WindowData: windows of images, for detection."""
+"""Window files of R-CNN, and the batches that a WindowData layer makes of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from caffe_port.spec.ops.data import WindowData
 
 
-# Window files: images and boxes in them, as R-CNN lists them for Caffe.
-
 _LONGEST_LINE = 65536
 
 
@@ -39,7 +37,7 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """Many windows of one kind, kept small.
+    """Many windows of one kind, stored compactly.
 
     Args:
         source: the window file, for errors.
@@ -64,10 +62,10 @@ def read_windows(
     source: PathLike, root_folder: str, fg_threshold: float, bg_threshold: float
 ) -> tuple[Windows, Windows]:
     """Reads a window file: for each image `# index`, then path, channels, height, width, number
-    of windows, and per window class, overlap, x1, y1, x2, y2, all apart by blanks.
+    of windows, and per window class, overlap, x1, y1, x2, y2, separated by spaces.
 
     Args:
-        root_folder: put before the paths.
+        root_folder: prefixed to the paths.
         fg_threshold: windows of this overlap or more are objects.
         bg_threshold: those below it are background; those between are left out.
     Returns:
@@ -101,7 +99,7 @@ def read_windows(
 
 def _windows_of_image(words: _Words) -> int:
     if words.number("channels") != 3:
-        raise words.wrong("images of 3 channels are read here")
+        raise words.wrong("expected images of 3 channels")
     words.number("height")
     words.number("width")
     return words.number("number of windows")
@@ -133,7 +131,7 @@ class _Words:
             yield from line.split()
 
     def wrong(self, message: str) -> DataError:
-        """An error at the present line."""
+        """An error at the current line."""
         return DataError(f"{self._source}: line {self._line}: {message}")
 
     def begins_image(self, index: int) -> bool:
@@ -144,7 +142,7 @@ class _Words:
         if word != "#":
             raise self.wrong(f"expected '# {index}', found {word[:80]!r}")
         if (found := self.number("image index")) != index:
-            # upstream takes the index for the place in the file
+            # upstream uses the index as the place in the file
             raise self.wrong(f"image index {found}; expected {index}, counting from 0")
         return True
 
@@ -175,14 +173,11 @@ class _Words:
         return value
 
 
-# What a WindowData layer makes of a list of windows in images.
-
-
 class WindowReader:
     """Batches of a WindowData layer: background windows, then objects, drawn with repetition.
 
     Args:
-        options: of the layer.
+        options: the layer's.
         mean: the mean image (C, H, W), at least as large as the crop, or None.
         random: draws windows and flips.
     Raises:
@@ -192,7 +187,7 @@ class WindowReader:
 
     def __init__(self, options: WindowData, mean: Floats | None, random: CaffeRandom) -> None:
         self.options, self.random = options, random
-        self._passed_over = list_file.current()
+        self._skipped = list_file.current()
         self._objects, self._background = read_windows(
             options.source, options.root_folder, options.fg_threshold, options.bg_threshold
         )
@@ -213,8 +208,8 @@ class WindowReader:
         """The next batch: data (N, 3, crop, crop), 0 beyond the image, and label (N,), float32.
 
         Raises:
-            DataError: an image is missing or broken, or a window lies outside of it; inside
-                ``passing_over``, all of them.
+            DataError: an image is missing or broken, or a window is outside of it; in
+                ``skipping_bad_images``, all of them.
         """
         options = self.options
         crop, n = options.transform.crop_size, options.batch_size
@@ -230,16 +225,16 @@ class WindowReader:
     def _place_one(self, top: Floats, windows: Windows, drawn: int, mirrored: bool) -> int:
         """Warps the window that was drawn into the crop, and returns its class.
 
-        Inside ``passing_over`` the next window that can be used stands in for a bad one.
+        In ``skipping_bad_images`` the next window that can be used replaces a bad one.
         """
         for i in range(len(windows)):
             window = windows[(drawn + i) % len(windows)]
             try:
                 self._place(top, window, mirrored)
             except DataError as error:
-                if self._passed_over is None:
+                if self._skipped is None:
                     raise
-                self._passed_over.note(str(error))
+                self._skipped.note(str(error))
             else:
                 return window.label
         raise DataError(f"{self.options.source}: none of {len(windows)} windows can be used")
@@ -272,11 +267,11 @@ class WindowReader:
 
 
 class Fit(NamedTuple):
-    """How a window goes into the crop.
+    """How a window is placed in the crop.
 
     Attributes:
         size: height and width it is warped to.
-        offset: where its upper left corner comes, down and to the right.
+        offset: place of its upper left corner, down and to the right.
         box: the part of the image, corners inside.
     """
 
@@ -311,7 +306,7 @@ def fit_window(
         cut.append(_cut(low, high, image[1 - axis], crop))
     (x1, x2, left, right, width), (y1, y2, top, _, height) = cut
     left = right if mirrored else left
-    # rounding may make it a pixel too large
+    # rounding may give a pixel too many
     size = (min(height, crop - top), min(width, crop - left))
     return Fit(size, (top, left), (x1, y1, x2, y2))
 

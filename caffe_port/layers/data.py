@@ -15,7 +15,7 @@ from caffe_port.data.database import DatabaseReader
 from caffe_port.data.image_list import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.transformer import Streams, Transformer
+from caffe_port.data.transformer import RandomStreams, Transformer
 from caffe_port.data.window_file import WindowReader
 from caffe_port.errors import LayerError
 from caffe_port.labels import WrongLabelError
@@ -64,7 +64,7 @@ class SourceLayer(Layer):
             self._ahead.exception()  # waits
         self._ahead = self.reader = None
 
-    def seeds(self, thread: rng.CaffeRandom | None) -> Streams:
+    def seeds(self, thread: rng.CaffeRandom | None) -> RandomStreams:
         """Takes the layer's draws."""
         raise TypeError(f"{type(self).__name__} defines no seeds")
 
@@ -126,9 +126,9 @@ class Data(SourceLayer):
     Source: BVLC/caffe data_layer.cpp.
     """
 
-    def seeds(self, thread: CaffeRandom | None) -> Streams:
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
         op = self.spec.options(ops.Data)
-        return Streams(
+        return RandomStreams(
             thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
             skips=self._skips, reads_apart=True,
         )  # fmt: skip
@@ -148,9 +148,9 @@ class Data(SourceLayer):
 class ImageData(SourceLayer):
     """Tops: data (N, C, H, W) and label (N,). Source: BVLC/caffe image_data_layer.cpp."""
 
-    def seeds(self, thread: CaffeRandom | None) -> Streams:
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
         op = self.spec.options(ops.ImageData)
-        return Streams(
+        return RandomStreams(
             thread, self.spec.dialect, transforms=op.transform.draws(self.spec.phase),
             orders=op.shuffle, skips=op.rand_skip > 0,
         )  # fmt: skip
@@ -171,10 +171,10 @@ class ImageSegData(SourceLayer):
     Source: DeepLab v2 image_seg_data_layer.cpp.
     """
 
-    def seeds(self, thread: CaffeRandom | None) -> Streams:
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
         op = self.spec.options(ops.ImageSegData)
         transforms = op.mirror or (self.in_training and op.crop[0] > 0)
-        return Streams(
+        return RandomStreams(
             thread, self.spec.dialect, transforms=transforms, orders=op.shuffle,
             skips=op.rand_skip > 0,
         )  # fmt: skip
@@ -206,9 +206,9 @@ class WindowData(SourceLayer):
     Source: BVLC/caffe window_data_layer.cpp.
     """
 
-    def seeds(self, thread: CaffeRandom | None) -> Streams:
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
         transforms = self.spec.options(ops.WindowData).transform.draws(self.spec.phase)
-        return Streams(thread, self.spec.dialect, transforms=transforms, orders=True)
+        return RandomStreams(thread, self.spec.dialect, transforms=transforms, orders=True)
 
     def open(self) -> WindowReader:
         op = self.spec.options(ops.WindowData)

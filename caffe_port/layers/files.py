@@ -8,7 +8,7 @@ from torch import Tensor
 from caffe_port.data.hdf5 import Hdf5Reader
 from caffe_port.data.mat import expect_inside, listed_names, write_mat
 from caffe_port.data.rng import CaffeRandom, CLibraryRandom
-from caffe_port.data.transformer import Streams
+from caffe_port.data.transformer import RandomStreams
 from caffe_port.errors import CaffePortError, LayerError
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.data import SourceLayer
@@ -30,8 +30,8 @@ class HDF5Data(SourceLayer):
         super().__init__(spec)
         self.order = CLibraryRandom()
 
-    def seeds(self, thread: CaffeRandom | None) -> Streams:
-        return Streams(None, self.spec.dialect, transforms=False)
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
+        return RandomStreams(None, self.spec.dialect, transforms=False)
 
     def open(self) -> Hdf5Reader:
         op = self.spec.options(ops.HDF5Data)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.data import rng
-from caffe_port.data.transformer import Floats, Streams, Transformer
+from caffe_port.data.transformer import Floats, RandomStreams, Transformer
 from caffe_port.errors import LayerError
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.fillers import fill
@@ -68,7 +68,9 @@ class MemoryData(Layer):
         self.options = op = spec.options(ops.MemoryData)
         self.batch_size = op.batch_size
         draws = op.transform.draws(spec.phase)
-        self._streams = Streams(rng.current(), spec.dialect, transforms=draws, prefetches=False)
+        self._streams = RandomStreams(
+            rng.current(), spec.dialect, transforms=draws, prefetches=False
+        )
         self._transformer: Transformer | None = None
         self._data: Floats | None = None
         self._labels: Floats = np.zeros(0, np.float32)

@@ -104,7 +104,7 @@ class SourceState:
         if isinstance(reader, _LISTS):
             reader.lines.set_state(state["lines"], int(state["next"]))
         elif isinstance(reader, DatabaseReader):
-            reader.pass_over(self.passes)
+            reader.skip_batches(self.passes)
         elif isinstance(reader, Hdf5Reader):
             for _ in range(self.passes):
                 reader.next_batch()

@@ -141,14 +141,14 @@ def test_a_missing_image_stops_the_run_with_its_name_and_line(
     assert "gone.jpg: cannot be read: No such file or directory" in last
 
 
-def test_bad_images_are_passed_over_on_request_and_counted(
+def test_bad_images_are_skipped_on_request_and_counted(
     faulty: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "-solver=solver.prototxt", "-skip_bad_images"]) == 0
     log = capfd.readouterr().err.splitlines()
-    told = [line for line in log if "Passed over: " in line]
-    assert ["line 3" in told[0], "line 5" in told[1], len(told)] == [True, True, 2]
-    assert all(line.startswith("W") for line in told)
+    skipped = [line for line in log if "Skipped: " in line]
+    assert ["line 3" in skipped[0], "line 5" in skipped[1], len(skipped)] == [True, True, 2]
+    assert all(line.startswith("W") for line in skipped)
     # of 6 lines 4 are good: the 4 batches of 2, and one read ahead, pass line 3 and 5 twice
-    assert "2 bad images were passed over, 4 times in all." in log[-1]
+    assert "2 bad images were skipped, 4 times in all." in log[-1]
     assert (faulty / "snap_iter_4.caffemodel").exists()

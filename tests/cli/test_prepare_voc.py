@@ -49,7 +49,7 @@ def test_broken_files_are_named_and_status_1(both, tmp_path):
     result = run(*both, "-o", tmp_path / "out")
     assert result.exit_code == 1
     for id in ("2008_000004", "2008_000007"):
-        assert f"{both[1]}/cls/{id}.mat: byte 0: no header of a MAT file" in result.stdout
+        assert f"{both[1]}/cls/{id}.mat: byte 0: not the header of a MAT file" in result.stdout
     assert "2 files are missing or broken" in result.stdout
     assert "2008_000004.mat" in (tmp_path / "out" / "report.html").read_text()
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["problems"]) == 2

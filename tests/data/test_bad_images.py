@@ -1,4 +1,4 @@
-"""Images that are missing or broken: named, or passed over and counted where that is asked for."""
+"""Images that are missing or broken: named, or skipped and counted where that is asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 from caffe_port.data.image_list import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, Transform
 from caffe_port.data.images import write_labels
-from caffe_port.data.list_file import PassedOver, passing_over
+from caffe_port.data.list_file import SkippedImages, skipping_bad_images
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError
@@ -57,37 +57,37 @@ def test_a_bad_image_is_named_with_its_line(folder, reader):
 
 
 @pytest.mark.parametrize("reader", [seg, classes])
-def test_passed_over_they_change_nothing_for_the_others(folder, reader):
+def test_skipped_they_change_nothing_for_the_others(folder, reader):
     """Crops, flips and factors are those of the list without them: they draw nothing."""
-    told = []
-    with passing_over(told.append) as passed:
+    messages = []
+    with skipping_bad_images(messages.append) as passed:
         mine = reader(folder, "all")
     theirs = reader(folder, "good")
     for _ in range(3):
         for one, other in zip(mine.next_batch(), theirs.next_batch(), strict=True):
             np.testing.assert_array_equal(one, other)
-    assert ["line 2" in told[0], "line 3" in told[1], len(told)] == [True, True, 2]
+    assert ["line 2" in messages[0], "line 3" in messages[1], len(messages)] == [True, True, 2]
     assert list(passed.times.values()) == [4, 4]
-    assert passed.summary() == "2 bad images were passed over, 8 times in all."
+    assert passed.summary() == "2 bad images were skipped, 8 times in all."
 
 
 def test_without_a_crop_the_first_good_image_sets_the_size(folder):
     (folder / "a.png").unlink()
-    with passing_over(lambda wrong: None):
+    with skipping_bad_images(lambda wrong: None):
         reader = seg(folder, "all", crop=False)
     assert reader.shapes()[0] == (4, 3, 8, 6)
     assert reader.next_batch()[0].shape == (4, 3, 8, 6)
 
 
-def test_a_label_of_another_size_is_passed_over_too(folder):
-    told = []
-    with passing_over(told.append):
+def test_a_label_of_another_size_is_skipped_too(folder):
+    messages = []
+    with skipping_bad_images(messages.append):
         seg(folder, "odd").next_batch()
-    assert "odd.txt: line 2: image /d.png is 6x8 but its label /odd_label.png is 8x6" in told[0]
+    assert "odd.txt: line 2: image /d.png is 6x8 but its label /odd_label.png is 8x6" in messages[0]
 
 
 def test_shuffled_every_good_image_comes_as_often(folder):
-    with passing_over(lambda wrong: None) as passed:
+    with skipping_bad_images(lambda wrong: None) as passed:
         reader = seg(folder, "all", crop=False, shuffle=True)
     found = [
         np.sort(item, axis=None).tobytes() for _ in range(15) for item in reader.next_batch()[1]
@@ -99,22 +99,22 @@ def test_shuffled_every_good_image_comes_as_often(folder):
 @pytest.mark.parametrize("reader", [seg, classes])
 def test_a_list_without_a_good_image_ends_the_run(folder, reader):
     with (
-        passing_over(lambda wrong: None),
+        skipping_bad_images(lambda wrong: None),
         pytest.raises(DataError, match=r"bad\w*\.txt: none of its 2 images can be used"),
     ):
         reader(folder, "bad").next_batch()
 
 
-def test_only_lists_opened_inside_pass_over(folder):
-    with passing_over(lambda wrong: None):
+def test_only_lists_opened_inside_skip(folder):
+    with skipping_bad_images(lambda wrong: None):
         pass
     with pytest.raises(DataError, match="line 2"):
         seg(folder, "all").next_batch()
 
 
 def test_each_is_told_once():
-    told = []
-    passed = PassedOver(told.append)
+    messages = []
+    passed = SkippedImages(messages.append)
     for wrong in ("x", "y", "x"):
         passed.note(wrong)
-    assert told == ["x", "y"]
+    assert messages == ["x", "y"]

@@ -94,7 +94,7 @@ def test_sixteen_bits_are_refused_unless_colour_or_grey_is_asked_for():
 @pytest.mark.parametrize(("format", "what"), [("PNG", "a PNG image"), ("JPEG", "a JPEG image")])
 def test_an_encoded_image_that_is_not_marked_as_such(format, what):
     content = encoded(image(4, 5), "L", format)
-    with pytest.raises(DataError, match=f"It is {what} whose 'encoded' is not set"):
+    with pytest.raises(DataError, match=f"It is {what}, but its field 'encoded' is not set"):
         read_datum(record(channels=1, height=4, width=5, data=content), "r")
     with pytest.raises(DataError) as caught:
         read_datum(record(channels=1, height=4, width=5, data=b"short"), "r")

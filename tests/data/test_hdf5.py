@@ -104,8 +104,8 @@ def hostile(file, kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("none", "dataset 'x': there is none; the file has"),
-        ("group", "dataset 'x': there is none"),
+        ("none", "dataset 'x': not found; the file has"),
+        ("group", "dataset 'x': not found"),
         ("text", "holds object; expected numbers"),
         ("scalar", r"shape \(\), of which"),
         ("empty", r"shape \(0, 3\), of which 0 bytes are stored"),
@@ -137,7 +137,7 @@ def test_files_whose_rows_differ(source):
     reader.next_batch()
     with pytest.raises(DataError, match=r"b\.h5: rows of \[\(4,\), \(\)\]; the first file had"):
         reader.next_batch()
-    with pytest.raises(DataError, match="cannot be read on after an error"):
+    with pytest.raises(DataError, match="cannot be read any further after an error"):
         reader.next_batch()
 
 

@@ -79,7 +79,7 @@ def test_shuffled_anew_at_every_end(folder):
 def test_skipping(folder):
     images = reader(folder, 1, skip=2)
     assert [int(images.next_batch()[1][0]) for _ in range(3)] == [7, 5, 6]
-    with pytest.raises(UsageError, match="rand_skip passes over all of its 3 lines"):
+    with pytest.raises(UsageError, match="rand_skip skips all of its 3 lines"):
         reader(folder, skip=3)
 
 

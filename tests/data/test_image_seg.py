@@ -10,7 +10,7 @@ from PIL import Image
 
 from caffe_port.data.image_seg import ImageSegReader, Transform
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.transformer import Streams
+from caffe_port.data.transformer import RandomStreams
 from caffe_port.errors import DataError, UsageError
 from caffe_port.proto import read_net
 from tests.goldens_dir import SHAPES, VOC_SAMPLE, cases
@@ -37,7 +37,7 @@ def reader_of(case, root, meta):
     rng = shuffle_rng = None
     if meta["seed"] is not None:
         transforms = options.mirror or (meta["phase"] == "TRAIN" and transform.crop is not None)
-        streams = Streams(
+        streams = RandomStreams(
             CaffeRandom(meta["seed"]), "deeplab2", transforms=transforms, orders=data.shuffle
         )
         rng, shuffle_rng = streams.transformer, streams.order

@@ -99,7 +99,7 @@ def test_damaged_and_missing_databases(tmp_path: Path, caffes: Path) -> None:
     table.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="caffes: "):
         list(LevelDbFile(caffes))
-    with pytest.raises(DataError, match="no LevelDB is there: it would hold a file CURRENT"):
+    with pytest.raises(DataError, match="not a LevelDB, which has a file CURRENT"):
         LevelDbFile(tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
     write_leveldb(tmp_path / "empty", [])
@@ -123,7 +123,7 @@ def test_a_damaged_block_among_others_is_an_error(tmp_path: Path, place: float) 
 @pytest.mark.parametrize(("folder", "backend"), [("lmdb", "leveldb"), ("leveldb", "lmdb")])
 def test_a_database_of_the_other_kind(tmp_path: Path, folder: str, backend: str) -> None:
     write_database(tmp_path / "db", RECORDS, folder)
-    message = f"holds a database of kind {folder}, but the backend is {backend}; say {folder}"
+    message = f"holds a database of kind {folder}, but the backend is {backend}; choose {folder}"
     with pytest.raises(DataError, match=message):
         open_database(tmp_path / "db", backend)
     with pytest.raises(UsageError, match="the backend is 'sqlite'; expected lmdb or leveldb"):

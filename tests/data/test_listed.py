@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from caffe_port.data.list_file import Listed
+from caffe_port.data.list_file import ListDataset
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import UsageError
 
@@ -14,12 +14,12 @@ class Line:
     number: int
 
 
-def listed(seed: int | None, count: int = 4, skip: int = 0) -> Listed[Line]:
+def listed(seed: int | None, count: int = 4, skip: int = 0) -> ListDataset[Line]:
     lines = [Line(2 * i + 1) for i in range(count)]  # blank lines in between
-    return Listed("list", lines, None if seed is None else CaffeRandom(seed), skip)
+    return ListDataset("list", lines, None if seed is None else CaffeRandom(seed), skip)
 
 
-def taken(list_: Listed[Line], count: int) -> list[str]:
+def taken(list_: ListDataset[Line], count: int) -> list[str]:
     found = []
     for _ in range(count):
         found.append(str(list_.current.number))
@@ -51,6 +51,6 @@ def test_a_list_that_changed_is_refused(numbers: list[int], place: int) -> None:
         listed(None).set_state(numbers, place)
 
 
-def test_passing_over_all_lines_is_refused() -> None:
-    with pytest.raises(UsageError, match="list: rand_skip passes over all of its 4 lines"):
+def test_skipping_all_lines_is_refused() -> None:
+    with pytest.raises(UsageError, match="list: rand_skip skips all of its 4 lines"):
         listed(None, skip=4)

@@ -92,8 +92,8 @@ ROOT = 2 * PAGE  # a leaf with all twelve records, each of pages of its own
     [
         (16 + 4, struct.pack("<I", 2), "byte 0: format 2 with pages of 4096 bytes"),
         (16 + 24, struct.pack("<I", 1000), "byte 0: format 1 with pages of 1000 bytes"),
-        (PAGE + 16 + 24 + 88, struct.pack("<Q", 10**9), "lies beyond the end"),
-        (ROOT + 10, struct.pack("<H", 0), "byte 8192: neither a branch nor a leaf"),
+        (PAGE + 16 + 24 + 88, struct.pack("<Q", 10**9), "is beyond the end"),
+        (ROOT + 10, struct.pack("<H", 0), "byte 8192: neither a branch nor a leaf page"),
         (ROOT + 16, struct.pack("<H", 5), "a record at 5 in a page"),
         (ROOT + 16, struct.pack("<H", 4095), "a record at 4095 in a page"),
     ],
@@ -111,7 +111,7 @@ def test_pages_that_lead_in_a_circle(tmp_path):
     content = bytearray((folder / "data.mdb").read_bytes())
     content[ROOT + 18 : ROOT + 18 + len(node)] = node
     (folder / "data.mdb").write_bytes(content)
-    with pytest.raises(DataError, match="pages lead in a circle"):
+    with pytest.raises(DataError, match="the pages form a cycle"):
         list(LmdbFile(folder))
 
 

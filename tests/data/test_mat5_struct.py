@@ -108,7 +108,7 @@ def test_either_order_of_bytes(path, order):
         (in_struct(matrix(9, (3, 4), b"", element(2, bytes(11)))), "11 bytes of values"),
         (in_struct(matrix(9, (3, 4), b"", element(2, bytes(13)))), "13 bytes of values"),
         (in_struct(matrix(9, (2**30, 2**30), b"", element(2, bytes(8)))), "expected at most"),
-        (in_struct(matrix(9, (-3, -4), b"", element(2, bytes(12)))), "no proper shape"),
+        (in_struct(matrix(9, (-3, -4), b"", element(2, bytes(12)))), "no valid shape"),
         (in_struct(matrix(9, (2, 2), b"", element(16, bytes(4)))), "values of type 16"),
         (in_struct(matrix(9, (1, 1), b"", element(2, b"1")), length=0), "table of field names"),
         (in_struct(matrix(9, (1, 1), b"", element(2, b"1")), length=-8), "table of field names"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.transformer import Streams
+from caffe_port.data.transformer import RandomStreams
 
 
 def seeds(count):
@@ -20,7 +20,7 @@ def first(random):
 @pytest.mark.parametrize("dialect", ["bvlc", "deeplab2"])
 def test_transformer_order_skip_transformer_thread(dialect):
     thread, draws = CaffeRandom(7), seeds(6)
-    streams = Streams(thread, dialect, transforms=True, orders=True, skips=True)
+    streams = RandomStreams(thread, dialect, transforms=True, orders=True, skips=True)
     assert first(streams.order) == first(CaffeRandom(draws[1]))
     assert streams.skipped == draws[2]
     assert first(streams.transformer) == first(CaffeRandom(draws[3]))
@@ -35,7 +35,7 @@ def first_after(count):
 
 def test_deeplab_v1_renews_the_transformer_with_every_batch():
     thread, draws = CaffeRandom(7), seeds(5)
-    streams = Streams(thread, "deeplab1", transforms=True, orders=True)
+    streams = RandomStreams(thread, "deeplab1", transforms=True, orders=True)
     assert first(streams.order) == first(CaffeRandom(draws[0]))
     assert first(streams.transformer) == first(CaffeRandom(draws[2]))
     streams.after_batch()
@@ -46,7 +46,7 @@ def test_deeplab_v1_renews_the_transformer_with_every_batch():
 @pytest.mark.parametrize(("dialect", "taken"), [("bvlc", 3), ("deeplab2", 4)])
 def test_a_database_is_read_in_one_more_thread_by_v2(dialect, taken):
     thread = CaffeRandom(7)
-    streams = Streams(thread, dialect, transforms=True, reads_apart=True)
+    streams = RandomStreams(thread, dialect, transforms=True, reads_apart=True)
     assert first(streams.transformer) == first(CaffeRandom(seeds(4)[taken - 2]))
     assert thread.draw() == first_after(taken)
 
@@ -62,12 +62,12 @@ def test_a_database_is_read_in_one_more_thread_by_v2(dialect, taken):
 )
 def test_only_what_is_needed_is_drawn(options, taken):
     thread = CaffeRandom(7)
-    Streams(thread, "bvlc", **options)
+    RandomStreams(thread, "bvlc", **options)
     assert thread.draw() == first_after(taken)
 
 
 def test_without_a_generator_every_layer_seeds_itself():
-    one, other = (Streams(None, "bvlc", transforms=True, orders=True) for _ in range(2))
+    one, other = (RandomStreams(None, "bvlc", transforms=True, orders=True) for _ in range(2))
     assert first(one.transformer) != first(other.transformer)
     assert first(one.order) != first(one.transformer)
     one.after_batch()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.list_file import passing_over
+from caffe_port.data.list_file import skipping_bad_images
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.window_file import WindowReader, fit_window, read_windows
 from caffe_port.errors import DataError
@@ -149,7 +149,7 @@ def test_the_middle_of_a_mean_image_is_taken_off(folder):
         ("x 0", "line 1: expected '# 0', found 'x'"),
         ("# 1 /a.png", "line 1: image index 1; expected 0"),
         ("# 0\n", "line 1: the file ends before a path"),
-        ("# 0\n/a.png 1 9 9 0", "line 2: images of 3 channels are read here"),
+        ("# 0\n/a.png 1 9 9 0", "line 2: expected images of 3 channels"),
         ("# 0\n/a.png 3 9 x 0", "line 2: width is 'x'; expected a whole number"),
         ("# 0\n/a.png 3 9 1_0 0", "line 2: width is '1_0'; expected a whole number"),
         ("# 0\n/a.png 3 9 9 1\n1 high 0 0 1 1", "line 3: overlap is 'high'; expected a number"),
@@ -177,13 +177,13 @@ def test_files_that_are_not_there(folder):
         WindowReader(options(folder), None, CaffeRandom(1)).next_batch()
 
 
-def test_windows_of_bad_images_are_passed_over(folder):
+def test_windows_of_bad_images_are_skipped(folder):
     """The next window of their kind stands in; the draws are those of the whole file."""
     (folder / "a.png").unlink()
     with open(folder / "windows.txt", "a") as file:
         file.write("# 2\n/b.png 3 20 20 1\n0 0.1 0 0 7 7\n")
-    layer, told = options(folder, batch_size=6, mirror=True, fg_threshold=0.5), []
-    with passing_over(told.append):
+    layer, messages = options(folder, batch_size=6, mirror=True, fg_threshold=0.5), []
+    with skipping_bad_images(messages.append):
         reader = WindowReader(layer, None, CaffeRandom(1))
     random, want = CaffeRandom(1), []
     for _ in range(6):
@@ -194,13 +194,13 @@ def test_windows_of_bad_images_are_passed_over(folder):
     part = cv2.resize(bgr(folder, "b.png")[:8, :8], (12, 12)).transpose(2, 0, 1)
     for item, mirrored in zip(data[:5], want, strict=False):
         np.testing.assert_allclose(item[:, :, ::-1] if mirrored else item, part, atol=1)
-    assert len(told) == 1
-    assert "windows.txt: image 0: " in told[0]
+    assert len(messages) == 1
+    assert "windows.txt: image 0: " in messages[0]
 
 
 def test_windows_of_bad_images_alone_end_the_run(folder):
     (folder / "a.png").unlink()
-    with passing_over(lambda wrong: None):
+    with skipping_bad_images(lambda wrong: None):
         reader = WindowReader(options(folder), None, CaffeRandom(1))
     with pytest.raises(DataError, match=r"windows\.txt: none of 1 windows can be used"):
         reader.next_batch()

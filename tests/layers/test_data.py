@@ -99,7 +99,7 @@ def test_later_caffes_ignore_rand_skip(source):
 
 
 def test_an_lmdb_without_its_backend_is_named(source):
-    message = "holds a database of kind lmdb, but the backend is leveldb; say lmdb"
+    message = "holds a database of kind lmdb, but the backend is leveldb; choose lmdb"
     with pytest.raises(LayerError, match=message):
         net_of(text(source, backend=""))
 
@@ -110,7 +110,7 @@ def test_given_data_needs_no_database():
     net = Net(spec)
     blobs = net({"data": np.ones((1, 3, 2, 2), "f4"), "label": np.zeros(1, "f4")}, keep="all")
     assert (blobs["data"] == 1).all()
-    with pytest.raises(DataError, match="no LevelDB is there"):
+    with pytest.raises(DataError, match="not a LevelDB"):
         net({})
 
 
@@ -131,7 +131,7 @@ def test_a_database_that_was_cut_short(tmp_path):
     (source / "data.mdb").write_bytes(content[:-4096])
     with pytest.raises(DataError, match=r"data\.mdb: byte \d+: .*; the database is damaged"):
         [net({}) for _ in range(2)]
-    with pytest.raises(DataError, match="cannot be read on after an error"):
+    with pytest.raises(DataError, match="cannot be read any further after an error"):
         net({})
 
 

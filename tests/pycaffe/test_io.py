@@ -110,7 +110,7 @@ def test_load_open_files(tmp_path: Path) -> None:
     [
         (BytesIO(b"text"), "BytesIO: not an image"),
         (BytesIO(b""), "BytesIO: not an image"),
-        (StringIO("text"), "gives text; expected a file that is open in binary mode"),
+        (StringIO("text"), "returns text; expected a file that is open in binary mode"),
         (7, "cannot be read"),
     ],
 )

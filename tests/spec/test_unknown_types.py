@@ -113,7 +113,7 @@ def test_a_layer_with_bottoms_is_not_data() -> None:
 @pytest.mark.parametrize(
     ("type", "options", "reason"),
     [
-        ("Data", 'data_param { source: "s" batch_size: 2 }', "no LevelDB is there"),
+        ("Data", 'data_param { source: "s" batch_size: 2 }', "not a LevelDB"),
         ("Data", 'data_param { source: "s" batch_size: 2 backend: LMDB }', "the first record"),
         ("ImageData", 'image_data_param { source: "s" batch_size: 2 }', "the first image"),
         ("ImageSegData", 'image_data_param { source: "s" batch_size: 2 }', "set crop_size"),

@@ -218,7 +218,7 @@ def train(flags: Flags) -> None:
             set_min_level(ERROR)
         watchers = [] if ranks and not ranks.is_root else _watchers(flags, stack)
         if flags.skip_bad_images:
-            stack.enter_context(_passing_over())
+            stack.enter_context(_skipping_bad_images())
         stack.enter_context(requests.listening())
         param = nets.read_param(flags.solver)
         dialect = nets.dialect(param)
@@ -245,11 +245,11 @@ def _modes(flags: Flags) -> Modes:
 
 
 @contextmanager
-def _passing_over() -> Iterator[None]:
-    """Logs each bad image once and, however the training ends, how many were passed over."""
-    from caffe_port.data.list_file import passing_over
+def _skipping_bad_images() -> Iterator[None]:
+    """Logs each bad image once and, however the training ends, how many were skipped."""
+    from caffe_port.data.list_file import skipping_bad_images
 
-    with passing_over(lambda wrong: log(f"Passed over: {wrong}", WARNING)) as passed:
+    with skipping_bad_images(lambda wrong: log(f"Skipped: {wrong}", WARNING)) as passed:
         try:
             yield
         finally:

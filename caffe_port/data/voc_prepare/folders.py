@@ -1,4 +1,4 @@
-"""The two downloads, PASCAL VOC 2012 and SBD, and the lists that DeepLab made of them.
+"""The two downloads, PASCAL VOC 2012 and SBD, and DeepLab's lists of their images.
 
 Source: DeepLab v2, voc12/list; B. Hariharan et al., Semantic Contours from Inverse Detectors,
 ICCV 2011.
@@ -27,7 +27,7 @@ class VOC:
     """VOC2012's folder.
 
     Args:
-        root: it has JPEGImages, SegmentationClass and ImageSets/Segmentation.
+        root: has JPEGImages, SegmentationClass and ImageSets/Segmentation.
         train, val, trainval: ids of the lists; ``test`` is empty where there is no such list.
     """
 
@@ -38,11 +38,11 @@ class VOC:
     test: tuple[str, ...] = ()
 
     def image(self, id: str) -> Path:
-        """Where an image has to be."""
+        """The path of an image."""
         return self.root / "JPEGImages" / f"{id}.jpg"
 
     def mask(self, id: str) -> Path:
-        """Where its palette mask has to be."""
+        """The path of its palette mask."""
         return self.root / "SegmentationClass" / f"{id}.png"
 
 
@@ -51,7 +51,7 @@ class SBD:
     """The folder ``dataset`` of SBD's benchmark_RELEASE.
 
     Args:
-        root: it has cls, train.txt and val.txt.
+        root: has cls, train.txt and val.txt.
         train, val: ids of the lists, which are not VOC's splits.
     """
 
@@ -60,17 +60,17 @@ class SBD:
     val: tuple[str, ...]
 
     def mask(self, id: str) -> Path:
-        """Where an image's .mat file has to be."""
+        """The path of an image's .mat file."""
         return self.root / "cls" / f"{id}.mat"
 
 
 @dataclass
 class Lists:
-    """What is to be written: ids by name of the list, sorted, as DeepLab's are.
+    """The lists to be written, sorted as DeepLab's are.
 
     Attributes:
         ids: list name -> ids.
-        notes: what is unlike the published data.
+        notes: differences from the published data.
     """
 
     ids: dict[str, list[str]] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def find_sbd(path: PathLike) -> SBD:
 
 
 def _at_or_below(path: PathLike, usual: str, inside: Sequence[str]) -> Path | None:
-    """The folder that holds what it should: the one named, or one on the usual way down from it."""
+    """The folder with these files: the named one, or the usual one below it."""
     here = Path(path)
     tried = (here, here / Path(usual).name, here / usual)
     return next((at for at in tried if all((at / name).exists() for name in inside)), None)
@@ -146,7 +146,7 @@ def make_lists(voc: VOC, sbd: SBD | None) -> Lists:
         notes.append(f"VOC's train and val share {len(both)} images, {min(both)} among them")
     if trainval != train | val:
         apart = sorted(trainval ^ (train | val))
-        notes.append(f"VOC's trainval is not its train and val: {len(apart)} images are elsewhere, "
+        notes.append(f"VOC's trainval is not its train and val: {len(apart)} images differ, "
                      f"{apart[0]} among them")  # fmt: skip
     if sbd is not None:
         ids["train_aug"] = (train | {*sbd.train, *sbd.val}) - val

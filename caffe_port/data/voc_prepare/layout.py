@@ -1,4 +1,4 @@
-"""Where VOC's and SBD's files are, and what becomes of each."""
+"""The images and masks of a folder in DeepLab's layout, and the checks of each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS
 from caffe_port.errors import DataError, FormatError, UsageError
 from caffe_port.files import reading
 
-# One image with its mask: reading both, and everything that can be wrong with them.
-
 IGNORED = 255
 Counts = npt.NDArray[np.int64]
 
@@ -29,10 +27,10 @@ class Item:
 
     Args:
         id: their name.
-        image: the photograph.
+        image: its file.
         mask: a palette or grey PNG, or SBD's .mat; None for a test image.
-        target: the PNG that is made of it, or None where it is only checked.
-        where: the list's name and line where only a list says that the files exist.
+        target: the PNG that is written for it, or None where it is only checked.
+        where: the list's name and line, where the item comes from a list.
     """
 
     id: str
@@ -43,7 +41,7 @@ class Item:
 
     @property
     def source(self) -> str:
-        """Whose mask it is: 'SBD' or 'VOC'; '' without a mask."""
+        """The mask's origin: 'SBD' or 'VOC'; '' without a mask."""
         if self.mask is None:
             return ""
         return "SBD" if self.mask.suffix == ".mat" else "VOC"
@@ -55,7 +53,7 @@ def checked(item: Item, classes: int) -> tuple[Bytes | None, list[str]]:
     Args:
         classes: labels 0 to classes - 1 and 255 are expected.
     Returns:
-        The mask, (H, W) uint8, or None; and what is wrong, one sentence a file.
+        The mask, (H, W) uint8, or None; and the faults, one sentence for each file.
     """
     wrong, size, labels = [], None, None
     try:
@@ -76,7 +74,7 @@ def checked(item: Item, classes: int) -> tuple[Bytes | None, list[str]]:
 
 
 def read_mask(path: Path) -> Bytes:
-    """A mask of VOC's or SBD's: (H, W) uint8 class indices.
+    """A mask of VOC or SBD: (H, W) uint8 class indices.
 
     Raises:
         DataError, FormatError: missing, broken, or of another kind.
@@ -89,7 +87,7 @@ def read_mask(path: Path) -> Bytes:
         raise FormatError(
             f"GTcls.Segmentation has shape {values.shape}; expected (H, W)", path=path
         )
-    with np.errstate(invalid="ignore"):  # what is no label is found by the comparison
+    with np.errstate(invalid="ignore"):  # the comparison below finds NaN too
         labels = np.ascontiguousarray(values.astype(np.uint8))
     if not np.array_equal(labels, values):
         raise FormatError("GTcls.Segmentation holds numbers other than 0 to 255", path=path)
@@ -112,21 +110,19 @@ def counted(labels: Bytes) -> Counts:
     return np.bincount(labels.ravel(), minlength=256).astype(np.int64)
 
 
-# The items of a folder that is in DeepLab's layout already, by all of its lists.
-
-_FOLDERS = LABEL_FOLDERS[::-1]  # what was prepared comes before what it was made of
+_FOLDERS = LABEL_FOLDERS[::-1]  # prepared masks before their sources
 
 
 def layout_items(
     root: PathLike, lists: Sequence[PathLike] = ()
 ) -> tuple[list[Item], dict[str, int]]:
-    """What the lists of a folder name; files need not exist.
+    """The items that the lists of a folder name; the files need not exist.
 
     Args:
         root: has JPEGImages and SegmentationClassAug or SegmentationClass.
         lists: files of ids or "image label" lines; by default all in root/list, or else in
-            root/ImageSets/Segmentation. Lists of ids beside those of pairs (``val_id.txt``) and
-            masks of a list named test are passed over.
+            root/ImageSets/Segmentation. Lists of ids next to those of pairs (``val_id.txt``)
+            and masks of a list named test are skipped.
     Returns:
         One item for each pair of files, and the length of each list.
     Raises:
@@ -144,7 +140,7 @@ def layout_items(
             items.setdefault((item.image, item.mask), item)
             count += 1
         counts[path.stem] = count
-    # an image that a list without labels names is checked with its mask where one is listed
+    # an image of a list without labels is checked with its mask where another list names it
     with_mask = {image for image, mask in items if mask is not None}
     kept = [i for i in items.values() if i.mask is not None or i.image not in with_mask]
     return sorted(kept, key=lambda item: (item.id, str(item.mask))), counts

@@ -1,4 +1,4 @@
-"""What was prepared or found wrong, and the report."""
+"""The outcome of preparing or checking a folder, and its report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from caffe_port.files import write_text
 from caffe_port.reports import html
 from caffe_port.reports.images import photograph
 
-# What came of preparing or checking a folder, as figures and as report files.
-
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is missing or broken: the image it belongs to and what is wrong."""
+    """A file that is missing or broken: its image and its fault."""
 
     id: str
     message: str
@@ -31,15 +29,15 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """The result.
+    """The outcome of preparing or checking a folder.
 
     Attributes:
         lists: images of each list.
-        notes: what is unlike the published data; no harm in other folders.
+        notes: differences from the published data, which are expected in other folders.
         problems: every missing or broken file, in order of the ids.
-        masks: how many good masks came from where.
-        made, kept: masks written now, and found done from an earlier run.
-        classes: how many there are; 21 are taken for VOC's.
+        masks: number of good masks by origin.
+        made, kept: masks written now, and those kept from an earlier run.
+        classes: their number; 21 get VOC's names.
         images, pixels: for each of 256 labels, good masks that have it, and its pixels there.
     """
 
@@ -67,7 +65,7 @@ class Outcome:
         return rows
 
     def to_json(self) -> dict[str, object]:
-        """Everything that does not depend on what an earlier run had done."""
+        """Everything that does not depend on earlier runs."""
         return {
             "lists": {
                 name: {"images": count, "published": PUBLISHED.get(name)}
@@ -86,8 +84,6 @@ class Outcome:
         """Writes ``to_json``, whole or not at all."""
         write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
-
-# The report of a prepared folder: counts, classes, what is wrong, and images to look at.
 
 _IMAGES, _LARGEST = 10, 240  # how many, and pixels of the longer side
 

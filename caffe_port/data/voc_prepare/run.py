@@ -1,9 +1,9 @@
-"""Checking items on all cores, making masks and lists of them, going on where a run stopped."""
+"""Checks items on all cores, writes their masks and lists, and resumes an interrupted run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,13 @@ from caffe_port.data.voc_prepare.layout import Counts, Item, checked, counted, l
 from caffe_port.data.voc_prepare.report import Outcome, Problem
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import write_text
+from caffe_port.reports.progress import Report
 
 MASKS, IMAGES, LISTS = "SegmentationClassAug", "JPEGImages", "list"
 
-# told after every image: how many are done, of how many, and what is wrong with this one
-Progress = Callable[[int, int, Sequence[str]], None]
 
-
-def _silent(done: int, total: int, wrong: Sequence[str]) -> None:
-    """No progress is shown."""
+def _silent(done: int, total: int, lines: Sequence[str]) -> None:
+    """Shows no progress."""
 
 
 def prepare(
@@ -33,21 +31,21 @@ def prepare(
     classes: int = 21,
     jobs: int = 1,
     fresh: bool = False,
-    progress: Progress = _silent,
+    progress: Report = _silent,
 ) -> Outcome:
-    """Makes out/SegmentationClassAug, out/list and, unless it is VOC's own, a link to JPEGImages.
+    """Writes out/SegmentationClassAug, out/list and, unless out is VOC's own, a link to JPEGImages.
 
-    A mask is written when its image and its source have passed every check, whole or not at all;
-    one that is there, newer than both and from the same source, is kept. A bad item's is removed.
-    The lists are the full ones whatever is wrong with files.
+    A mask is written after its image and its source have passed every check; one that exists, is
+    newer than both and comes from the same source is kept. That of a bad item is removed. The lists
+    are complete even if files are bad.
 
     Args:
         voc, sbd: the downloads; without SBD there are no _aug lists.
         out: the folder; may be VOC's own.
         classes: labels 0 to classes - 1 and 255 are allowed.
         jobs: threads.
-        fresh: makes everything anew.
-        progress: told of every image.
+        fresh: rebuild everything.
+        progress: called after every image with its faults.
     Raises:
         UsageError: out has another JPEGImages.
         OSError: out cannot be written.
@@ -72,9 +70,9 @@ def check_folder(
     *,
     classes: int = 21,
     jobs: int = 1,
-    progress: Progress = _silent,
+    progress: Report = _silent,
 ) -> Outcome:
-    """Makes the same checks in a folder of the layout ``prepare`` makes; writes nothing.
+    """Makes the same checks in a folder of the layout that ``prepare`` writes; writes nothing.
 
     Args:
         root, lists: as for ``layout_items``.
@@ -86,7 +84,7 @@ def check_folder(
 
 
 def _items(voc: VOC, sbd: SBD | None, lists: Lists, masks: Path) -> list[Item]:
-    """VOC's own mask wherever there is one, or should be one; SBD's for the rest."""
+    """VOC's own mask where it exists or a list of VOC names it; SBD's for the rest."""
     own = {*voc.train, *voc.val, *voc.trainval}
     items = []
     for id in sorted({id for ids in lists.ids.values() for id in ids}):
@@ -100,7 +98,7 @@ def _items(voc: VOC, sbd: SBD | None, lists: Lists, masks: Path) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Done:
-    """What came of an item: pixels of each label, or what is wrong with it."""
+    """The result of an item: pixels of each label, or its faults."""
 
     item: Item
     counts: Counts | None
@@ -109,9 +107,9 @@ class _Done:
 
 
 def _collect(
-    outcome: Outcome, items: list[Item], classes: int, jobs: int, fresh: bool, progress: Progress
+    outcome: Outcome, items: list[Item], classes: int, jobs: int, fresh: bool, progress: Report
 ) -> None:
-    """Adds up what comes of the items, in their order whatever the threads do."""
+    """Adds up the results of the items, in the items' order."""
     for number, done in enumerate(_each(items, classes, jobs, fresh), 1):
         outcome.problems += [Problem(done.item.id, message) for message in done.wrong]
         if done.counts is not None:
@@ -141,13 +139,13 @@ def _process(item: Item, classes: int, fresh: bool) -> _Done:
     if item.target is not None and wrong:
         item.target.unlink(missing_ok=True)
     if item.target is not None and labels is not None:
-        # Caffe reads masks as grey: the values themselves have to be the classes
+        # Caffe reads masks as grey values, so these must be the classes
         write_labels(item.target, labels, note=item.source, palette=False)
     return _Done(item, None if labels is None else counted(labels), wrong, False)
 
 
 def _kept(item: Item) -> Bytes | None:
-    """The mask an earlier run made of the same files, as far as their dates tell."""
+    """The mask that an earlier run wrote from the same files, judging by their dates."""
     if item.target is None or item.mask is None:
         return None
     try:
