@@ -1,4 +1,4 @@
-"""Files: read with named errors, written whole or not at all, told apart by their first bytes."""
+"""Files: recognised by their first bytes, read with named errors, written atomically."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from typing import Any, BinaryIO, TypeAlias
 from caffe_port.errors import FormatError, ReadError
 from caffe_port.stalls import NotedFile, Waiting
 
-# What a file seems to be, judged by its first bytes; used to explain why it was refused.
-
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
 HEAD = 4096
@@ -37,22 +35,19 @@ _STARTS = (
 _PICKLE_PROTOCOLS = range(2, 6)
 
 
-def head_of(file: AnyFile) -> bytes:
-    """The first bytes of a file that is open already, or of one that ``read_head`` opens."""
-    return file.head if isinstance(file, OpenFile) else read_head(file)
-
-
-def read_head(path: str | os.PathLike[str]) -> bytes:
-    """The first bytes of a regular file, b"" of anything else."""
-    with Waiting(path):
-        if not Path(path).is_file():
+def read_head(file: AnyFile) -> bytes:
+    """The first bytes of a regular file, b"" for anything else."""
+    if isinstance(file, OpenFile):
+        return file.head
+    with Waiting(file):
+        if not Path(file).is_file():
             return b""
-        with open(path, "rb") as stream:
+        with open(file, "rb") as stream:
             return stream.read(HEAD)
 
 
 def seems_to_be(head: bytes) -> str:
-    """A phrase for what starts so, or "" if it is nothing known."""
+    """A phrase for the kind of file that starts with ``head``, or "" if unknown."""
     for start, what in _STARTS:
         if head.startswith(start):
             return what
@@ -62,7 +57,7 @@ def seems_to_be(head: bytes) -> str:
         return "a Python pickle, which is not opened because doing so can run code"
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return "a web page, perhaps from a failed download"
-    text = head[:-3] if len(head) == HEAD else head  # a character may be cut at the end
+    text = head[:-3] if len(head) == HEAD else head  # the last character may be incomplete
     try:
         printable = all(c.isprintable() or c in "\t\r\n" for c in text.decode())
     except UnicodeDecodeError:
@@ -71,46 +66,42 @@ def seems_to_be(head: bytes) -> str:
 
 
 def _is_utf16(head: bytes) -> bool:
-    """Without a mark at its start: every other byte of ASCII in UTF-16 is 0."""
-    start = head[:8]
-    pairs = (start[::2], start[1::2])
-    return len(start) == 8 and any(
-        not any(high) and is_text(low) for high, low in (pairs, pairs[::-1])
-    )
+    """Whether it is UTF-16 without a byte order mark: every other byte of ASCII text is 0."""
+    even, odd = head[:8:2], head[1:8:2]
+    pairs = ((even, odd), (odd, even))
+    return len(odd) == 4 and any(not any(high) and is_text(low) for high, low in pairs)
 
 
 def is_text(head: bytes) -> bool:
-    """No control characters; a prototxt's comments may be in any encoding that has ASCII inside."""
+    """Whether there are no control characters; comments may be in any superset of ASCII."""
     return bool(head) and all(byte >= 32 or byte in b"\t\r\n\f\v" for byte in head)
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file starts like safetensors: the length of a JSON object, then the object."""
+    """Whether a file starts as safetensors do: the length of a JSON object, then the object."""
     return head[8:9] == b"{" and 8 + int.from_bytes(head[:8], "little") <= size
 
 
 @contextlib.contextmanager
 def explaining(file: AnyFile, own: bytes = b"") -> Iterator[None]:
-    """Gives a FormatError of the block the file's name and, where known, what the file is.
+    """Adds the file's name, and its actual kind where known, to a FormatError of the block.
 
     Args:
         file: its name, or the open file.
-        own: how files of the expected format start; one that does needs no explanation.
+        own: first bytes of the expected format; a file that starts so needs no explanation.
     Raises:
-        FormatError: in place of one without a path.
+        FormatError: instead of one without a path.
     """
     try:
         yield
     except ReadError:
         raise
     except FormatError as error:
-        head = head_of(file)
+        head = read_head(file)
         what = "" if own and head.startswith(own) else seems_to_be(head)
         hint = f" (the file seems to be {what})" if what else ""
         raise FormatError(error.message + hint, path=name_of(file), offset=error.offset) from error
 
-
-# Writing files so that a reader never sees half of one, and reading only what has an end.
 
 _TO_DO = {
     errno.EACCES: "check the permissions of it and of its folder",
@@ -132,11 +123,11 @@ MAX_TEXT = 64 * 2**20  # bytes of a list, a log or JSON: far above any real one
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Opens a regular file to read its bytes.
 
-    A pipe may wait for ever for its writer and a device have no end, and a list or a model of
-    somebody else's can name either.
+    Other kinds are refused, because a list or a model can name any file: a pipe may wait for its
+    writer without limit, and a device may have no end.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     return io.BufferedReader(NotedFile(path, _open_regular(path)))
 
@@ -159,10 +150,10 @@ def _open_regular(path: str | os.PathLike[str]) -> int:
 
 
 class OpenFile:
-    """A regular file that is opened once, so that everything read of it is of the same bytes.
+    """A regular file that is opened once, so that all reads see the same bytes.
 
-    Another file may get its name while a program runs; what was opened stays what it was. It is
-    closed when nothing refers to it any more.
+    Its name may be given to another file while a program runs; the open file stays the same. It
+    is closed when nothing refers to it.
 
     Attributes:
         path: its name as given.
@@ -177,13 +168,13 @@ class OpenFile:
         self.path = os.fspath(path)
         self.handle = _open_regular(path)
         weakref.finalize(self, os.close, self.handle)
-        self._state = _state(os.fstat(self.handle))
-        self.size = self._state[0]
+        state = os.fstat(self.handle)
+        self.size, self._changed = state.st_size, state.st_mtime_ns
         with self.stream() as stream:
             self.head = stream.read(HEAD)
 
     def stream(self) -> BinaryIO:
-        """Its bytes from the start on. One stream is read at a time, and closed after use."""
+        """Its bytes from the start. Read one stream at a time, and close it after use."""
         stream = io.BufferedReader(NotedFile(self.path, os.dup(self.handle)))
         stream.seek(0)
         return stream
@@ -197,9 +188,10 @@ class OpenFile:
         return found.hexdigest()
 
     def is_current(self) -> bool:
-        """Whether its name still leads to a file of its size and time of last change."""
+        """Whether the file under its name still has its size and modification time."""
         with contextlib.suppress(OSError), Waiting(self.path):
-            return _state(os.stat(self.path)) == self._state
+            state = os.stat(self.path)
+            return (state.st_size, state.st_mtime_ns) == (self.size, self._changed)
         return False
 
 
@@ -207,16 +199,12 @@ AnyFile: TypeAlias = str | os.PathLike[str] | OpenFile  # a name, or the open fi
 
 
 def name_of(file: AnyFile) -> str:
-    """A file's name as given."""
+    """The file's name as given."""
     return file.path if isinstance(file, OpenFile) else os.fspath(file)
 
 
-def _state(found: os.stat_result) -> tuple[int, int]:
-    return found.st_size, found.st_mtime_ns
-
-
 def _no_such_file(error: OSError, path: str) -> FileNotFoundError:
-    """The error with what the user of Windows' backslashes needs to know."""
+    """The error, with an explanation where the backslashes of a Windows path became escapes."""
     found = [name for character, name in _ESCAPES.items() if character in path]
     why = os.strerror(errno.ENOENT)
     if found:
@@ -227,13 +215,10 @@ def _no_such_file(error: OSError, path: str) -> FileNotFoundError:
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], what: str = "") -> Iterator[None]:
-    """Raises an OSError of the block, which reads a file, as a ReadError that names the file.
+    """Turns an OSError of the block, which reads a file, into a ReadError that names the file.
 
     Args:
-        path: the file.
         what: what the file is, such as "the list".
-    Raises:
-        ReadError: in place of an OSError.
     """
     try:
         yield
@@ -243,7 +228,7 @@ def reading(path: str | os.PathLike[str], what: str = "") -> Iterator[None]:
 
 
 def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
-    """The value that a JSON file of at most so many bytes holds.
+    """The value of a JSON file of at most ``most`` bytes.
 
     Raises:
         ReadError: the file cannot be read.
@@ -258,15 +243,15 @@ def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
 
 
 def never_through_link(path: str, flags: int) -> int:
-    """An ``opener`` for ``open``: a link that lies where we write is not followed, but an error."""
+    """An ``opener`` for ``open`` with which writing to a symbolic link is an error."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """The content of a regular file of at most ``most`` bytes.
 
     Raises:
-        OSError: as ``open_regular``; it is larger.
+        OSError: as ``open_regular``, or it is larger.
     """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -286,20 +271,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return read_bytes(path).decode("utf-8-sig")
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a regular file's bytes, in hexadecimal.
-
-    Raises:
-        OSError: as ``open_regular``.
-    """
-    return OpenFile(path).digest()
-
-
 def create(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file to write its bytes, which is noted as waiting; for ``atomic_path``'s name.
+    """Opens a temporary name of ``atomic_path`` to write bytes; waits for the file are noted.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     with Waiting(path):
         raw = NotedFile(path, mode="w")
@@ -307,18 +283,19 @@ def create(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def expect_writable(path: str | os.PathLike[str]) -> None:
-    """Finds out before a long computation whether ``atomic_path`` could write there.
+    """Checks before a long computation whether ``atomic_path`` can write there.
 
     Args:
-        path: the file's final name; of its folders some may be missing.
+        path: the file's final name; folders of it may be missing.
     Raises:
-        OSError: it could not: the file is protected or a folder, or its folder cannot be written.
+        OSError: the file is read-only or a folder, or its folder cannot be written.
     """
     final = Path(path)
     _expect_replaceable(final)
-    folder = next(folder for folder in (final.parent, *final.absolute().parents) if _there(folder))
     try:
-        with Waiting(folder):
+        with Waiting(final):
+            folders = (final.parent, *final.absolute().parents)
+            folder = next(folder for folder in folders if os.path.lexists(folder))
             handle, name = tempfile.mkstemp(dir=folder, prefix=f".{final.stem}.")
             os.close(handle)
             os.unlink(name)
@@ -327,7 +304,7 @@ def expect_writable(path: str | os.PathLike[str]) -> None:
 
 
 def described(error: OSError) -> str:
-    """A system's error as one line: the file, what failed, and what to do where that is known."""
+    """A system's error as one line: the file, the cause, and what to do where that is known."""
     if error.errno is None or error.filename is None:
         return str(error)
     name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
@@ -338,22 +315,22 @@ def described(error: OSError) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary name beside ``path``; renames it to ``path`` when the block succeeds.
+    """Gives a temporary name next to ``path``; renames it to ``path`` when the block succeeds.
 
-    The file is flushed to disk before the rename, so after a crash ``path`` holds either its old
+    The file is synced to disk before the rename, so after a crash ``path`` has either its old
     content or all of the new. When the block raises, the temporary file is removed.
 
     Args:
-        path: the final name; its folder is made if it is missing.
+        path: the final name; its folder is created if it is missing.
     Raises:
-        OSError: it cannot be written, or is there and protected against writing.
+        OSError: it cannot be written, or exists and is read-only.
     """
     final = Path(path)
     temporary = _temporary(final)
     name = os.fspath(temporary)
     try:
         yield temporary
-        # mkstemp makes files private; a finished file gets the permissions open() would give.
+        # mkstemp's files are private; the final file gets the permissions that open() gives
         umask = os.umask(0)
         os.umask(umask)
         with Waiting(final):
@@ -363,7 +340,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, final)
             _sync_folder(final.parent)
     except OSError as error:
-        # a full disk names no file, and the temporary name means nothing to its reader
+        # a full disk names no file, and the temporary name would not help the user
         if error.errno is not None and error.filename in (None, name):
             error.filename = os.fspath(final)
         raise
@@ -372,7 +349,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text in UTF-8, whole or not at all.
+    """Writes a text in UTF-8 atomically.
 
     Raises:
         OSError: as ``atomic_path``.
@@ -382,42 +359,37 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _temporary(final: Path) -> Path:
-    """A new file beside the final one."""
+    """A new file next to the final one."""
     _expect_replaceable(final)
     try:
         with Waiting(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            # The suffix stays last because several writers choose the format by it.
+            # the suffix stays last, because several writers choose the format by it
             handle, name = tempfile.mkstemp(
                 dir=final.parent, prefix=f".{final.stem}.", suffix=final.suffix
             )
             os.close(handle)
-    except OSError as error:  # the temporary name means nothing to its reader
+    except OSError as error:  # the temporary name would not help the user
         raise OSError(error.errno, error.strerror, os.fspath(final)) from error
     return Path(name)
 
 
 def _expect_replaceable(final: Path) -> None:
-    """Refuses what renaming would replace all the same: a protected file, a device, a pipe."""
+    """Refuses what a rename would replace nevertheless: a read-only file, a device, a pipe."""
     with Waiting(final):
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(final))
         if not final.exists():
             return
-        if not final.is_file():  # /dev/null, say, which root could replace
-            message = "is there and no regular file; choose another name"
+        if not final.is_file():  # such as /dev/null, which root could replace
+            message = "exists and is not a regular file; choose another name"
             raise OSError(errno.EEXIST, message, os.fspath(final))
         if not os.access(final, os.W_OK):
-            os.close(os.open(final, os.O_WRONLY))  # the system says why
-
-
-def _there(folder: Path) -> bool:
-    with Waiting(folder):
-        return os.path.lexists(folder)
+            os.close(os.open(final, os.O_WRONLY))  # fails with the system's reason
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable; some file systems refuse to sync a folder."""
+    """Makes the rename durable; some file systems refuse to sync a folder."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A reader never sees half of a file."""
+"""Files are written completely or not at all, and read only if they have an end."""
 
 import errno
 import hashlib
@@ -8,12 +8,12 @@ import stat
 import pytest
 
 from caffe_port.errors import FormatError, LayerError
-from caffe_port.files import atomic_path, described, digest, open_regular
+from caffe_port.files import OpenFile, atomic_path, described, open_regular
 from caffe_port.proto import parse_net
 from caffe_port.spec import NetSpec
 
 
-def test_the_file_appears_whole_and_only_at_the_end(tmp_path):
+def test_the_file_appears_complete_and_only_at_the_end(tmp_path):
     final = tmp_path / "new" / "net.caffemodel.h5"
     with atomic_path(final) as temporary:
         assert temporary.parent == final.parent
@@ -69,21 +69,24 @@ def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_digest_is_of_all_bytes_and_of_files_that_end(tmp_path):
+def test_a_digest_covers_all_bytes_of_a_regular_file(tmp_path):
     content = bytes(range(256)) * 2**13
     (tmp_path / "a").write_bytes(content)
-    assert digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+    assert OpenFile(tmp_path / "a").digest() == hashlib.sha256(content).hexdigest()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
-        digest(tmp_path / "pipe")
+        OpenFile(tmp_path / "pipe")
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path):
+def test_what_is_not_a_regular_file_is_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     (tmp_path / "link").symlink_to(pipe)
     for name in ("pipe", "link"):
-        with pytest.raises(OSError, match="no regular file"), atomic_path(tmp_path / name):
+        with (
+            pytest.raises(OSError, match="exists and is not a regular file"),
+            atomic_path(tmp_path / name),
+        ):
             pass
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert len(list(tmp_path.iterdir())) == 2
@@ -93,7 +96,7 @@ def test_a_system_error_about_a_handle_is_described_too():
     assert described(OSError(errno.EBADF, "Bad file descriptor", 7)).startswith("7: Bad file")
 
 
-def test_a_path_of_windows_whose_backslashes_became_something_else(tmp_path):
+def test_a_windows_path_whose_backslashes_became_escapes(tmp_path):
     """In a prototxt, as in C, the text D:\\new\\train.txt holds a newline and a tab."""
     text = r"""layer { name: "d" type: "ImageData" top: "x" top: "y"
         image_data_param { source: "D:\new\train.txt" batch_size: 1 } }"""

@@ -21,7 +21,7 @@ from caffe_port.errors import (
     WeightMismatchError,
 )
 from caffe_port.evaluation import NetFactory
-from caffe_port.files import digest
+from caffe_port.files import OpenFile
 from caffe_port.layers import _registry
 from caffe_port.loading import Model
 from caffe_port.spec.ops import _base
@@ -252,7 +252,7 @@ def test_digest_and_weights_are_of_the_file_that_was_opened(tmp_path):
     weights, other = tmp_path / "net.caffemodel", tmp_path / "other.caffemodel"
     net = caffe_port.load(CONV / "net.prototxt", CONV / "net.caffemodel")
     net.save(weights)
-    was, values = digest(weights), net.layer_params("op")[0].detach().clone()
+    was, values = OpenFile(weights).digest(), net.layer_params("op")[0].detach().clone()
     model = Model(CONV / "net.prototxt", weights)
     with torch.no_grad():
         net.layer_params("op")[0].zero_()
@@ -260,7 +260,7 @@ def test_digest_and_weights_are_of_the_file_that_was_opened(tmp_path):
     assert model.is_current()
     os.replace(other, weights)
     assert not model.is_current()
-    assert model.digests() == {"net": digest(CONV / "net.prototxt"), "weights": was}
+    assert model.digests() == {"net": OpenFile(CONV / "net.prototxt").digest(), "weights": was}
     assert torch.equal(model.net(model.spec()).layer_params("op")[0], values)
 
 

@@ -18,7 +18,7 @@ from caffe_port.data.image_list import ImageReader
 from caffe_port.data.image_seg import ImageSegReader
 from caffe_port.data.rng import CaffeRandom, CLibraryRandom
 from caffe_port.errors import FormatError, UsageError, option
-from caffe_port.files import digest, read_json, write_text
+from caffe_port.files import OpenFile, read_json, write_text
 from caffe_port.layers.data import SourceLayer
 from caffe_port.layers.files import HDF5Data, MatWrite
 from caffe_port.solver.log import WARNING, log
@@ -189,8 +189,8 @@ class RunState:
         thread = _thread()
         content = {
             "format": _FORMAT,
-            "solverstate_sha256": digest(state_file),
-            "weights_sha256": digest(weights_file),
+            "solverstate_sha256": OpenFile(state_file).digest(),
+            "weights_sha256": OpenFile(weights_file).digest(),
             "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
             "smoothing": asdict(smoothing),
@@ -212,11 +212,11 @@ class RunState:
         """
         content = _parsed(path)
         try:
-            if content["solverstate_sha256"] != digest(state_file):
+            if content["solverstate_sha256"] != OpenFile(state_file).digest():
                 message = f"{os.fspath(path)} is of another snapshot and is not used."
                 log(message, severity=WARNING)
                 return None
-            if content.get("weights_sha256") not in (None, digest(weights_file)):
+            if content.get("weights_sha256") not in (None, OpenFile(weights_file).digest()):
                 without = option("keeps_run_state", False)
                 without = f"; {without} resumes all the same" if without else ""
                 raise UsageError(

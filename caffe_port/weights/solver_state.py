@@ -13,8 +13,8 @@ from caffe_port.files import (
     atomic_path,
     create,
     explaining,
-    head_of,
     name_of,
+    read_head,
 )
 from caffe_port.proto import wire
 from caffe_port.weights import read_weights
@@ -80,7 +80,7 @@ _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 
 def is_solver_state(file: AnyFile) -> bool:
     """Whether a file starts, or as HDF5 is laid out, like a solver state."""
-    head = head_of(file)
+    head = read_head(file)
     if head.startswith(HDF5_SIGNATURE):
         from caffe_port.weights import hdf5
 
