@@ -121,6 +121,18 @@ def _mvn(call: Reread) -> list[Tensor]:
     return [((diff - diff.mean(axes, keepdim=True) - along) / divisor).view_as(call.then[0])]
 
 
+def _lstm_unit(call: Reread) -> list[Tensor]:
+    """Caffe reads c, its top, again, and takes cont f for f, also in 1 - f."""
+    (cell, gates, cont), (c, _), (c_diff, h_diff) = call.now, call.tops, call.diffs
+    i, f, o, g = gates.chunk(4, -1)
+    i, f, o, g = i.sigmoid(), cont[..., None] * f.sigmoid(), o.sigmoid(), g.tanh()
+    squashed = c.tanh()
+    back = c_diff + h_diff * o * (1 - squashed * squashed)
+    parts = [back * g * i * (1 - i), back * cell * f * (1 - f), h_diff * squashed * o * (1 - o),
+             back * i * (1 - g * g)]  # fmt: skip
+    return [back * f, torch.cat(parts, -1)]
+
+
 def _lrn(call: Reread) -> list[Tensor]:
     op = call.layer.options(LRN)
     return [_lrn_within(call, op) if op.within else _lrn_across(call, op)]
@@ -184,7 +196,7 @@ def _sigmoid_loss(call: Reread) -> list[Tensor]:
 
 
 _FORMULAS: dict[str, Callable[[Reread], list[Tensor]]] = {
-    "Eltwise": _quotients, "LRN": _lrn, "MVN": _mvn, "Pooling": _by_mask,
+    "Eltwise": _quotients, "LRN": _lrn, "LSTMUnit": _lstm_unit, "MVN": _mvn, "Pooling": _by_mask,
     "SigmoidCrossEntropyLoss": _sigmoid_loss, "Softmax": _softmax,
 }  # fmt: skip
 

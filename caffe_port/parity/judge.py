@@ -167,9 +167,10 @@ class Judge:
         return Comparison(Verdict.NOT_RECORDED, "not among the blobs chosen to be recorded")
 
     def _comparison(self, caffe: Result, port: Result, recorded: Array) -> Comparison:
-        if caffe.missing:
-            verdict = Verdict.RANDOM if caffe.random else Verdict.NOT_RECORDED
-            return Comparison(verdict, caffe.missing)
+        unknown = caffe if caffe.missing else port
+        if unknown.missing:
+            verdict = Verdict.RANDOM if unknown.random else Verdict.NOT_RECORDED
+            return Comparison(verdict, unknown.missing)
         found = self._found(port, recorded)
         if caffe.kind == "diff" and caffe.term is None:
             return self._without_diff(found, recorded)

@@ -26,8 +26,13 @@ FEW_ELEMENTS, SAMPLES, FEWER_SAMPLES = 4096, 4, 2
 #: Length of the pattern of random signs, a prime: axes of blobs are not multiples of it.
 PATTERN = 65_537
 
-#: Operations of torch that round nothing.
-EXACT = frozenset({"_to_copy", "abs", "clone", "copy_", "fill_", "neg", "zero_"})
+#: Operations of torch that round nothing: they copy and select numbers, or change signs.
+EXACT = frozenset({
+    "_to_copy", "abs", "amax", "amin", "cat", "clamp", "clamp_max", "clamp_min", "clone",
+    "constant_pad_nd", "copy_", "fill_", "gather", "index", "index_select", "masked_fill",
+    "max", "max_pool2d_with_indices", "maximum", "min", "minimum", "neg", "relu", "repeat",
+    "scatter", "select_backward", "slice_backward", "sort", "stack", "where", "zero_",
+})  # fmt: skip
 
 Tensors: TypeAlias = "Sequence[Tensor | None]"
 Run: TypeAlias = Callable[[Sequence[Tensor]], Tensors]

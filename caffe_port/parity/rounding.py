@@ -127,9 +127,8 @@ def backward(
     ]
     # where the values decide which way a diff goes, they stay as they are
     steady = frozenset(range(split[0])) if _fact(layer, "chooses") else _labels(layer)
-    inside = None if _fact(layer, "chooses") else bench.in_order(layer)
     inputs = [*_known(layer, bottoms), *map(Term, params), *present]
-    own = _variances(run, inputs, base, steady, lengths, inside=inside)
+    own = _variances(run, inputs, base, steady, lengths, inside=bench.in_order(layer))
     terms = [
         None if value is None else Term(value, variance)
         for value, variance in zip(base, own, strict=True)
@@ -162,8 +161,7 @@ def _variances(
         base: the results.
         steady: inputs that no rounding touches.
         lengths: how many numbers are added for one element of each result.
-        inside: where numbers on the way to the results are rounded too, what is entered for it;
-            None where they decide a route.
+        inside: where numbers on the way to the results are rounded too, what is entered for it.
     """
     values = [term.value for term in inputs]
     read = _rounding_responses(run, values, base, steady)

@@ -239,6 +239,8 @@ class Walk:
         if all(diff is None for diff in diffs):
             return
         if is_random(layer, self.phase):
+            if not any(diff is not None and bool(diff.value.any()) for diff in diffs):
+                return  # 0, whatever was drawn
             raise UnknownBlobError(f"layer '{layer.name}' draws random numbers")
         bottoms = [self.seen(bottom) for bottom in layer.bottoms]
         found, gradients = self.calculator.backward(layer, bottoms, diffs, wanted)

@@ -118,7 +118,7 @@ def _more_labels(outcome: Outcome, _: NetSpec | None) -> bool:
 
 
 def _behind_filter(outcome: Outcome, spec: NetSpec | None) -> bool:
-    return "Filter" in outcome.types and _refused_for("shape|count")(outcome, spec)
+    return "Filter" in outcome.types and _refused_for("shape|count|n > 0")(outcome, spec)
 
 
 def _not_stopped(outcome: Outcome, spec: NetSpec | None) -> bool:
@@ -132,6 +132,13 @@ def _shared_recurrent(outcome: Outcome, spec: NetSpec | None) -> bool:
     if outcome.status != outcomes.DIFFER or spec is None:
         return False
     return any(x.type in _RECURRENT and any(p.owner for p in x.params) for x in spec.layers)
+
+
+def _frozen_recurrent(outcome: Outcome, spec: NetSpec | None) -> bool:
+    if outcome.status != outcomes.DIFFER or spec is None or outcome.kind != "solver":
+        return False
+    frozen = (p.lr_mult == 0 for x in spec.layers if x.type in _RECURRENT for p in x.params)
+    return any(frozen)
 
 
 def _shared_parameter(outcome: Outcome, spec: NetSpec | None) -> bool:
@@ -207,7 +214,8 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted(
         "behind Filter",
         "How many items Filter passes on is known when the net runs. Caffe then checks the shapes "
-        "of all layers behind it again; the port computes where it can.",
+        "of all layers behind it again, and ends where none are left; the port computes where it "
+        "can.",
         _behind_filter,
     ),
     Accepted(
@@ -221,6 +229,12 @@ ACCEPTED: tuple[Accepted, ...] = (
         "In Caffe the steps after the first keep the layer's own weights when LSTM or RNN takes "
         "its parameters from another layer; the port uses the shared ones.",
         _shared_recurrent,
+    ),
+    Accepted(
+        "frozen parameters of recurrent layers",
+        "In Caffe LSTM and RNN compute the diffs of parameters with `lr_mult: 0` too, and these "
+        "count in the norm that `clip_gradients` limits; the port computes none.",
+        _frozen_recurrent,
     ),
     Accepted(
         "a Parameter layer shares its parameter",

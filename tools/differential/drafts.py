@@ -139,6 +139,11 @@ def weighted_tops(spec: NetSpec) -> list[str]:
     ]
 
 
+def is_free(spec: NetSpec, blob: str) -> bool:
+    """Whether an input may hold any number: its readers want no labels, sizes or ranges."""
+    return all(meant == Meant() for meant in _meant(spec, blob))
+
+
 def _meant(spec: NetSpec, blob: str) -> Iterable[Meant]:
     """What the layers that read a blob, or its copies, expect of it."""
     for layer, index in _readers(spec, blob):

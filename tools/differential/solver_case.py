@@ -9,7 +9,7 @@ import numpy as np
 from caffe_port.spec import NetSpec
 from tools.differential.cases import Case
 from tools.differential.comparing import conditioned_difference, is_chaotic
-from tools.differential.drafts import input_values
+from tools.differential.drafts import input_values, is_free
 from tools.differential.exchanges import (
     Difference,
     Exchange,
@@ -20,7 +20,7 @@ from tools.differential.exchanges import (
 from tools.differential.sides import Answer, Arrays, CaffeSide, ask_port
 from tools.differential.solvers import SolverDraft
 
-_LAST_BITS = 2.0**-20  # the relative change of weights that shows how far rounding can travel
+_LAST_BITS = 2.0**-20  # the relative change of numbers that shows how far rounding can travel
 _RUNS = 3  # with changed weights
 
 
@@ -37,7 +37,8 @@ def train(caffe: CaffeSide, case: Case, text: str, spec: NetSpec) -> Exchange:
     theirs = exchange.theirs
     exchange.difference = built_difference(mine, theirs) or _start(mine, theirs)
     if exchange.difference is None:
-        moved = [ask_port(request, _moved(given, mine, i), caffe.timeout) for i in range(_RUNS)]
+        changed = [_moved(spec, solver.batches, given, mine, run) for run in range(_RUNS)]
+        moved = [ask_port(request, arrays, caffe.timeout) for arrays in changed]
         exchange.difference = _weights(mine, theirs, moved)
         if exchange.difference is None and theirs.part("file") and not draws(spec):
             exchange.difference = _resumed(caffe, case, text, exchange, moved)
@@ -80,13 +81,19 @@ def _start(mine: Answer, theirs: Answer) -> Difference | None:
     return None
 
 
-def _moved(given: Arrays, mine: Answer, run: int) -> Arrays:
-    """The same with other last bits of the weights."""
+def _moved(spec: NetSpec, batches: int, given: Arrays, mine: Answer, run: int) -> Arrays:
+    """The same with other last bits of the weights and of inputs that may be any number.
+
+    A diff that is 0 but for rounding shows in this: AdaGrad and others divide it by its own size.
+    """
     generator = np.random.RandomState(run)
+    start = {f"param/{name}": values for name, values in mine.part("start").items()}
+    free = {f"input/{batch}/{blob}" for batch in range(batches) for blob in spec.inputs
+            if is_free(spec, blob)}  # fmt: skip
     moved = dict(given)
-    for name, values in mine.part("start").items():
+    for name, values in {**start, **{name: given[name] for name in sorted(free)}}.items():
         signs = generator.choice([-1.0, 1.0], values.shape)
-        moved[f"param/{name}"] = np.asarray(
+        moved[name] = np.asarray(
             values + _LAST_BITS * signs * np.maximum(np.abs(values), 0.1), np.float32
         )
     return moved
