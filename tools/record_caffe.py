@@ -319,10 +319,12 @@ def start_diffs(net, layers, seed):
         shape = values_of(net.blobs[name], "data").shape
         if name not in dead and np.prod(shape):
             starts[name] = np.array(generator.randn(*shape), np.float32)
-            net.blobs[name].diff[...] = starts[name]
     for name in net.params:  # their diffs add up in Caffe
         for param in net.params[name]:
             param.diff[...] = 0
+    # afterwards: the top of a Parameter layer shares its parameter's diff
+    for name, start in starts.items():
+        net.blobs[name].diff[...] = start
     return starts, scratch
 
 

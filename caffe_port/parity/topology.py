@@ -11,9 +11,6 @@ from typing import Protocol
 
 from caffe_port.spec.ops.neurons import Dropout
 
-#: Layers that only hand blobs around: a net of one other layer counts as a single layer.
-PLUMBING = frozenset({"Input", "Split", "Silence", "ImageSegData", "DummyData"})
-
 
 class Layer(Protocol):
     """The part of ``LayerSpec`` that is used here."""
@@ -62,11 +59,6 @@ class Topology:
     layers: tuple[Layer, ...]
     random_data: frozenset[str]
     random_diffs: frozenset[str]
-
-    @property
-    def is_single_layer(self) -> bool:
-        """Only one layer computes anything."""
-        return sum(layer.type not in PLUMBING for layer in self.layers) <= 1
 
     def random_blobs(self, kind: str) -> frozenset[str]:
         """Blobs whose data ("data") or diff ("diff") depends on a random draw."""

@@ -9,9 +9,11 @@ from tests.spec.making import layer
 from tools.differential import outcomes
 from tools.differential.accepted import accepted_as
 from tools.differential.comparing import LOOSE, difference
-from tools.differential.drafts import spec_of
+from tools.differential.drafts import is_free, spec_of
 from tools.differential.exchanges import comparable
 from tools.differential.outcomes import Outcome
+from tools.differential.sides import Answer
+from tools.differential.solver_case import _moved
 
 X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 P = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } }\n'
@@ -60,6 +62,28 @@ def test_labels_that_the_port_alone_refuses(type: str, name: str) -> None:
     outcome = Outcome(0, "layer", type, outcomes.PORT_REFUSES, (type,), blamed=type,
                       message=message)  # fmt: skip
     assert accepted_as(outcome, None) == name
+
+
+@pytest.mark.parametrize(("kind", "rate", "name"),
+                         [("solver", 0, "frozen parameters of recurrent layers"),
+                          ("solver", 1, ""), ("net", 0, "")])  # fmt: skip
+def test_frozen_parameters_of_a_recurrent_layer(kind: str, rate: int, name: str) -> None:
+    inputs = X.replace("dim: 2", "dim: 2 dim: 1") + X.replace("dim: 3", "dim: 1").replace("x", "c")
+    options = f"recurrent_param {{ num_output: 2 }} param {{ lr_mult: {rate} }}"
+    spec = spec_of(inputs + layer("r", "RNN", "x c", "r", more=options), "TRAIN")
+    assert accepted_as(Outcome(0, kind, "RNN", outcomes.DIFFER, ("RNN",)), spec) == name
+
+
+def test_last_bits_of_inputs_that_may_be_any_number() -> None:
+    """Labels stay what they are."""
+    target = X.replace('"x"', '"t"').replace("dim: 3", "")
+    spec = spec_of(X + target + layer("l", "SoftmaxWithLoss", "x t", "l"), "TRAIN")
+    assert (is_free(spec, "x"), is_free(spec, "t")) == (True, False)
+    given = {f"input/{batch}/{blob}": np.ones(3, np.float32) for batch in (0, 1) for blob in "xt"}
+    moved = _moved(spec, 2, given, Answer("ok"), 0)
+    for batch in (0, 1):
+        assert 0 < np.abs(moved[f"input/{batch}/x"] - 1).max() < 2e-6
+        assert (moved[f"input/{batch}/t"] == 1).all()
 
 
 def test_a_diff_that_a_layer_in_place_does_not_pass_on_is_not_compared() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import LayerError
@@ -93,6 +94,34 @@ def test_backward_after_a_write_takes_the_new_values(make):
     net.backward()
     positions = net.blobs["c"].data[:, 0].size
     assert np.allclose(net.params["c"][0].diff, 2 * positions)
+
+
+def test_the_cell_of_an_lstm_unit_is_read_again(make):
+    """A layer in place on it comes before backward, which takes the tanh of what is there then."""
+    inputs = "".join(
+        f'input: "{name}" input_shape {{ dim: 1 dim: 2 dim: {size} }}\n'
+        for name, size in (("x", 3), ("gates", 12))
+    )
+    cont = 'input: "cont" input_shape { dim: 1 dim: 2 }\n'
+    unit = layer("u", "LSTMUnit", "x gates cont", "after h")
+    net = make("force_backward: true " + inputs + cont + unit)
+    generator = torch.Generator().manual_seed(5)
+    cell = torch.randn(1, 2, 3, generator=generator, requires_grad=True)
+    gates = torch.randn(1, 2, 12, generator=generator, requires_grad=True)
+    written = torch.randn(1, 2, 3, generator=generator)
+    c_diff, h_diff = torch.randn(2, 1, 2, 3, generator=generator)
+    net.blobs["x"].data[...], net.blobs["gates"].data[...] = cell.detach(), gates.detach()
+    net.blobs["cont"].data[...] = 1
+    net.forward()
+    net.blobs["after"].data[...] = written
+    net.blobs["after"].diff[...], net.blobs["h"].diff[...] = c_diff, h_diff
+    net.backward()
+    i, f, o, g = gates.chunk(4, -1)
+    after = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    h = o.sigmoid() * (written + after - after.detach()).tanh()
+    wanted = torch.autograd.grad([after, h], [cell, gates], [c_diff, h_diff])
+    for name, diff in zip(("x", "gates"), wanted, strict=True):
+        assert np.allclose(net.blobs[name].diff, diff, atol=1e-6)
 
 
 def test_a_mask_is_read_again(make):

@@ -68,7 +68,8 @@ class Blob:
 class Net:
     """Words of the prototxt: "loss", "accuracy" and "hinge" (layers that read a label too), "data
     layer" or "memory" instead of an input, "in place" (the data layer's top is halved), "force",
-    "grey", "nothing" (a batch of 0), "abort" (when the layer "scale" runs)."""
+    "learned" (a Parameter layer with a loss weight), "grey", "nothing" (a batch of 0), "abort"
+    (when the layer "scale" runs)."""
 
     def __init__(self, prototxt, *rest):
         with open(prototxt) as file:
@@ -84,6 +85,7 @@ class Net:
         rows += [("loss", "EuclideanLoss", ["out/y"], ["loss"])] if has("loss") else []
         rows += [("hinge", "HingeLoss", ["out/y", "label"], ["h"])] if has("hinge") else []
         rows += [("accuracy", "Accuracy", ["out/y", "label"], ["acc"])] if has("accuracy") else []
+        rows += [("p", "Parameter", [], ["p"])] if has("learned") else []
         self.rows = rows
         self.layers = [SimpleNamespace(type=kind) for _, kind, _, _ in rows]
         self._layer_names = [name for name, _, _, _ in rows]
@@ -92,9 +94,14 @@ class Net:
         small = {"loss": (), "h": (), "acc": (), "label": (2,)}
         self.blobs = OrderedDict((top, Blob(*small.get(top, shape))) for top in tops)
         self.params = OrderedDict(scale=[Blob(1)])
+        if has("learned"):  # its top is its parameter, diff and all
+            self.params["p"] = [self.blobs["p"]]
+            self.blobs["p"].diff[...] = 0.25
         self.params["scale"][0].data[:] = 3
         self.params["scale"][0].diff[:] = 77  # left over from an earlier pass
         self.blob_loss_weights = dict.fromkeys(self.blobs, 0)
+        if has("learned"):
+            self.blob_loss_weights["p"] = 0.25
         if has("loss"):
             self.blob_loss_weights["loss"] = 0.5
             self.blobs["loss"].diff[...] = 0.5

@@ -144,6 +144,13 @@ def test_backward_from_random_diffs_where_there_is_no_loss(record):
     assert found.topdiffs["out/y"].std() > 0.5
 
 
+def test_the_diff_of_a_parameter_layers_top_starts_the_backward_pass(record):
+    found = record("loss learned", "--random", "x", "--backward")
+    assert (found.topdiffs["p"] == 0.25).all()
+    assert np.array_equal(found.diffs["p"], found.topdiffs["p"])
+    assert np.array_equal(found.param_diffs["p", 0], found.topdiffs["p"])
+
+
 def test_backward_is_refused_where_caffe_computes_no_diff(record, tmp_path):
     with pytest.raises(SystemExit, match=r"Add force_backward: true to\s+net.prototxt"):
         record("", "--random", "x", "--backward")

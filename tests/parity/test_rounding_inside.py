@@ -64,6 +64,10 @@ SLIGHTLY_WRONG = [
     ("lrn_large_neighbour", "diffs", "x", 0.01),
     ("batch_norms_share_statistics", "after", ("a", 0), 1e-5),
     ("batch_norms_share_statistics", "after", ("b", 1), 1e-5),
+    ("contrastive_near_its_margin", "diffs", "x", 2e-5),
+    ("contrastive_near_its_margin", "data", "loss", 1e-3),
+    ("random_layer_without_diff", "diffs", "m", 1e-5),
+    ("random_layer_without_diff", "param_diffs", ("m", 0), 1e-3),
     ("bottom_of_a_layer_in_place", "diffs", "m", 1e-5),
     ("bottom_of_a_layer_in_place", "param_diffs", ("m", 0), 1e-5),
 ]

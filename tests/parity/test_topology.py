@@ -32,7 +32,6 @@ def test_data_layers_whose_tops_are_fed_do_not_run():
     found = study(spec(reader, conv, inputs=()), frozenset({"data", "label"}))
     assert names(found.layers) == ["conv"]
     assert found.blobs == ("data", "label", "conv")
-    assert found.is_single_layer
 
 
 def test_layers_that_lack_a_bottom_do_not_run():
@@ -63,11 +62,3 @@ def test_dropout_that_samples_in_testing_is_random_too():
     assert study(spec(drop), frozenset({"data"})).random_data == {"a"}
     keeps_all = FakeLayer("drop", "Dropout", ("data",), ("a",), op=Dropout(0.0, in_test=True))
     assert study(spec(keeps_all), frozenset({"data"})).random_data == frozenset()
-
-
-def test_a_net_of_one_layer_and_plumbing_is_a_single_layer():
-    split = FakeLayer("s", "Split", ("data",), ("x", "y"))
-    conv = FakeLayer("conv", "Convolution", ("x",), ("conv",))
-    assert study(spec(split, conv), frozenset({"data"})).is_single_layer
-    relu = FakeLayer("relu", "ReLU", ("conv",), ("conv",))
-    assert not study(spec(split, conv, relu), frozenset({"data"})).is_single_layer
