@@ -16,7 +16,7 @@ from caffe_port.labels import WrongLabelError
 from caffe_port.layers import Layer, make_layer
 from caffe_port.layers.data import label_place
 from caffe_port.layers.fillers import fill
-from caffe_port.plan import Plan, make_plan
+from caffe_port.plan import Plan, Step, make_plan, run_steps
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops.python_layer import one_net
 from caffe_port.spec.sharing import check_memory
@@ -47,14 +47,14 @@ class Blobs(dict[str, Tensor]):
         wanted = plan is not None and self._keeps and torch.is_grad_enabled()
         self._needed = plan.needs_diff if plan is not None and wanted else frozenset()
 
-    def write(self, name: str, data: Tensor) -> None:
+    def __setitem__(self, name: str, data: Tensor) -> None:
         """Sets a blob; it gets a diff where Caffe computes one, also if nothing before it does."""
         if name in self._needed and data.is_floating_point() and not data.requires_grad:
             data = data.detach().requires_grad_()
         if self._keeps and data.requires_grad and name not in self._first:
             data.retain_grad()
             self._first[name] = data
-        self[name] = data
+        super().__setitem__(name, data)
 
     def diff(self, name: str) -> Tensor | None:
         """The blob's diff after backward, or None where none was computed.
@@ -219,21 +219,19 @@ class Net(nn.Module):
         plan = self.planned(frozenset(fed), keep)
         blobs = Blobs(plan)
         for name, data in fed.items():
-            blobs.write(name, data)
-        for step in plan.steps:
-            bottoms = [
-                blobs[blob] if down else blobs[blob].detach()
-                for blob, down in zip(step.layer.bottoms, step.layer.propagate_down, strict=True)
-            ]
-            tops = self.run_layer(step.layer.name, bottoms)
-            del bottoms
-            for name, data in zip(step.layer.tops, tops, strict=True):
-                blobs.write(name, self.placed(data, step.layer.op.kind))
-            for name in step.free:
-                del blobs[name]
+            blobs[name] = data
+        run_steps(plan.steps, blobs, self._compute)
         for name in fed.keys() - plan.kept:
             blobs.pop(name, None)  # fed, but read by no layer that runs
         return blobs
+
+    def _compute(self, step: Step, bottoms: Sequence[Tensor]) -> list[Tensor]:
+        layer = step.layer
+        flowing = [
+            bottom if down else bottom.detach()
+            for bottom, down in zip(bottoms, layer.propagate_down, strict=True)
+        ]
+        return [self.placed(top, layer.op.kind) for top in self.run_layer(layer.name, flowing)]
 
     def planned(self, fed: frozenset[str], keep: Keep) -> Plan:
         """The plan of a forward pass: see ``make_plan``."""
@@ -269,7 +267,7 @@ class Net(nn.Module):
         for name in inputs:
             if name not in self.spec.sources:
                 known = ", ".join(self.spec.sources) or "none"
-                raise UsageError(f"'{name}' is no input of the net; its inputs: {known}")
+                raise UsageError(f"'{name}' is not an input of the net; its inputs: {known}")
         tensors = {name: _tensor(name, data) for name, data in inputs.items()}
         if any(getattr(module, "writes_bottoms", False) for module in self.children()):
             return {

@@ -169,10 +169,10 @@ def test_arrays_of_any_layout(given):
     [
         ({}, "outputs", "no data given for the inputs b0, b1"),
         ({"b0": x()}, "all", "no data given for the inputs b1"),
-        ({"b0": x(), "c": x()}, "outputs", "'c' is no input of the net; its inputs: b0, b1"),
+        ({"b0": x(), "c": x()}, "outputs", "'c' is not an input of the net; its inputs: b0, b1"),
         (x(), "outputs", "the net has the inputs b0, b1; give a dict"),
         ({"b0": x()}, ["l"], "'l' cannot be computed without b1"),
-        ({"b0": x()}, ["zz"], "keep names 'zz', which is no blob of the net"),
+        ({"b0": x()}, ["zz"], "keep names 'zz', which is not a blob of the net"),
         ({"b0": x(), "b1": x()}, "some", "keep is 'some'; expected 'outputs', 'all' or a list"),
         ({"b0": "text", "b1": x()}, "outputs", "input 'b0' cannot become a tensor"),
         ({"b0": np.array(["a"]), "b1": x()}, "outputs", "input 'b0' cannot become a tensor"),

@@ -1,9 +1,12 @@
-"""What a forward pass runs and frees."""
+"""Which layers of a pass run, what they need, and what is freed when."""
+
+import weakref
+from types import SimpleNamespace
 
 import pytest
 
 from caffe_port.errors import UsageError
-from caffe_port.plan import make_plan
+from caffe_port.plan import Numbering, freed_after, make_plan, needed, run_steps, runnable
 from tests.spec.making import INPUT, LABEL, conv, layer, spec_of
 
 NET = (
@@ -66,7 +69,7 @@ def test_blobs_that_get_diffs():
     [
         ("outputs", {"x"}, "no data given for the inputs y"),
         ("everything", {"x", "y"}, "keep is 'everything'"),
-        (frozenset({"q"}), {"x", "y"}, "keep names 'q', which is no blob"),
+        (frozenset({"q"}), {"x", "y"}, "keep names 'q', which is not a blob of the net"),
         (frozenset({"l"}), {"x"}, "'l' cannot be computed without y"),
     ],
 )
@@ -74,3 +77,59 @@ def test_what_cannot_be_planned(keep, fed, words):
     with pytest.raises(UsageError) as caught:
         plan(keep, frozenset(fed))
     assert words in str(caught.value)
+
+
+def node(bottoms, tops, free=()):
+    return SimpleNamespace(bottoms=tuple(bottoms), tops=tuple(tops), free=tuple(free), type="Any")
+
+
+def test_a_layer_without_bottoms_runs_where_none_of_its_tops_is_given():
+    both, next_layer = node("", "xy"), node("x", "z")
+    assert runnable([both, next_layer], set()) == [both, next_layer]
+    assert runnable([both, next_layer], {"y"}) == []
+    assert runnable([both, next_layer], {"x"}) == [next_layer]
+
+
+def test_what_is_needed_and_what_is_freed():
+    nodes = [node("x", "a"), node("x", "b"), node("a", "a"), node("ab", "c"), node("b", "d")]
+    assert needed(nodes, "c") == nodes[:4]
+    assert freed_after(nodes, "c") == [(), ("x",), (), ("a",), ("b", "d")]
+    assert freed_after(nodes[:4], "c") == [(), ("x",), (), ("a", "b")]
+    assert freed_after([], "c") == []
+
+
+class Blob:
+    pass
+
+
+def test_nothing_holds_a_blob_that_is_freed():
+    alive = []
+
+    def compute(step, bottoms):
+        held = [blob() is not None for blob in alive]
+        made = [Blob() for _ in step.tops]
+        alive.extend(map(weakref.ref, made))
+        assert held == step.held
+        return made
+
+    steps = [node("x", "ab", "b"), node("a", "c", "a"), node("c", "d", "c"), node("d", "", "d")]
+    holds = ([], [True, False], [False, False, True], [False, False, False, True])
+    for step, held in zip(steps, holds, strict=True):
+        step.held = held
+    values = {"x": Blob()}
+    run_steps(steps, values, compute)
+    assert set(values) == {"x"}
+    assert not any(blob() for blob in alive)
+
+
+def test_a_layer_in_place_writes_a_new_value_and_a_copy_none():
+    numbers = Numbering(["x"])
+    first = numbers.connect(node("x", "a"))
+    again = numbers.connect(node("a", "a"))
+    numbers.rename(node("a", "pq"))
+    last = numbers.connect(node("qx", "b"))
+    assert (first.bottoms, first.tops) == ((0,), (1,))
+    assert (again.bottoms, again.tops) == ((1,), (2,))
+    assert (last.bottoms, last.tops) == ((2, 0), (3,))
+    assert numbers.blobs == ["x", "a", "a", "b"]
+    assert numbers.current == {"x": 0, "a": 2, "p": 2, "q": 2, "b": 3}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from caffe_port.errors import LayerError, UnsupportedLayerError, UsageError, counted, option
-from caffe_port.export.trace import Trace, TracedNode, follow
+from caffe_port.export.trace import Trace, follow
+from caffe_port.plan import needed
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
 
@@ -78,7 +79,7 @@ def make_graph(spec: NetSpec) -> Graph:
     outputs = trace.outputs()
     if not outputs:
         raise UsageError("nothing of the net can be exported: no layer that is kept has an output")
-    nodes = _needed(trace.nodes, set(outputs.values()))
+    nodes = needed(trace.nodes, outputs.values())
     names = _names(trace)
     used = {value for node in nodes for value in node.bottoms}
     return Graph(
@@ -93,15 +94,6 @@ def make_graph(spec: NetSpec) -> Graph:
         blobs={names[i]: value.blob for i, value in enumerate(trace.values)},
         left_out=tuple(trace.left_out),
     )
-
-
-def _needed(nodes: list[TracedNode], wanted: set[int]) -> list[TracedNode]:
-    chosen = []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.tops):
-            wanted.update(node.bottoms)
-            chosen.append(node)
-    return chosen[::-1]
 
 
 def _names(trace: Trace) -> dict[int, str]:

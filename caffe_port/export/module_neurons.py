@@ -52,8 +52,9 @@ def spatial_product(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("ELU")
 def elu(node: Node, code: ModuleCode) -> str:
-    op = node.layer.options(ELU)
-    return f"F.elu({code.x}, {number(op.alpha)})"
+    # not F.elu, which rounds otherwise than Caffe
+    x, alpha = code.x, number(node.layer.options(ELU).alpha)
+    return f"{x}.clamp(min=0) + {alpha} * ({x}.clamp(max=0).exp() - 1)"
 
 
 @MODULE_RULES.add("Swish")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from caffe_port.plan import Node, Numbering
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
 
@@ -15,15 +16,6 @@ class Value:
     blob: str
     layer: str
     shape: Shape
-
-
-@dataclass(frozen=True)
-class TracedNode:
-    """A layer that is kept; bottoms and tops are indices of values."""
-
-    layer: LayerSpec
-    bottoms: tuple[int, ...]
-    tops: tuple[int, ...]
 
 
 def follow(spec: NetSpec) -> Trace:
@@ -57,10 +49,10 @@ class Trace:
     """
 
     values: list[Value] = field(default_factory=list)
-    nodes: list[TracedNode] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     given: set[int] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
-    _current: dict[str, int] = field(default_factory=dict)
+    _numbers: Numbering = field(default_factory=Numbering)
     _read: set[int] = field(default_factory=set)
     _labels: set[int] = field(default_factory=set)
     _results: set[int] = field(default_factory=set)
@@ -68,7 +60,7 @@ class Trace:
 
     def add(self, layer: LayerSpec) -> None:
         """Takes the next layer."""
-        missing = [blob for blob in layer.bottoms if blob not in self._current]
+        missing = [blob for blob in layer.bottoms if blob not in self._numbers.current]
         if layer.op.kind == "source":
             self._source(layer)
         elif why := _why_left_out(layer):
@@ -78,48 +70,42 @@ class Trace:
         elif layer.type == "Split":
             self._split(layer)
         else:
-            bottoms = tuple(self._current[blob] for blob in layer.bottoms)
-            self._read.update(bottoms)
-            self.nodes.append(TracedNode(layer, bottoms, self._write(layer)))
+            self.nodes.append(self._connect(layer))
+            self._read.update(self.nodes[-1].bottoms)
 
     def outputs(self) -> dict[str, int]:
         """Blobs of kept layers that no kept layer reads, labels excepted."""
         inner = self._read | self.given | (self._labels - self._results)
         return {
             blob: value
-            for blob, value in self._current.items()
+            for blob, value in self._numbers.current.items()
             if value not in inner and blob not in self._copies
         }
 
     def _source(self, layer: LayerSpec) -> None:
-        self.given.update(self._write(layer))
+        self.given.update(self._connect(layer).tops)
         if layer.type != "Input":
             self.left_out.append(f"{_title(layer)} is left out: what is read of it is an input now")
 
     def _leave_out(self, layer: LayerSpec, why: str) -> None:
         self.left_out.append(f"{_title(layer)} is left out: {why}")
         for i, blob in enumerate(layer.bottoms):
-            if blob in self._current:
+            if blob in self._numbers.current:
                 # of a layer such as SegAccuracy both bottoms get no diff; the first is the score
                 label = i > 0 and i in layer.op.fixed_bottoms
-                (self._labels if label else self._results).add(self._current[blob])
+                (self._labels if label else self._results).add(self._numbers.current[blob])
         for blob in layer.tops:
-            self._current.pop(blob, None)
+            self._numbers.current.pop(blob, None)
 
     def _split(self, layer: LayerSpec) -> None:
-        value = self._current[layer.bottoms[0]]
-        for top in layer.tops:
-            self._current[top] = value
+        self._numbers.rename(layer)
         if layer.is_inserted:  # nobody asked for these names
             self._copies.update(layer.tops)
 
-    def _write(self, layer: LayerSpec) -> tuple[int, ...]:
-        written = []
-        for blob, shape in zip(layer.tops, layer.top_shapes, strict=True):
-            self._current[blob] = len(self.values)
-            written.append(len(self.values))
-            self.values.append(Value(blob, layer.name, shape))
-        return tuple(written)
+    def _connect(self, layer: LayerSpec) -> Node:
+        shapes = zip(layer.tops, layer.top_shapes, strict=True)
+        self.values += [Value(blob, layer.name, shape) for blob, shape in shapes]
+        return self._numbers.connect(layer)
 
 
 def _title(layer: LayerSpec) -> str:

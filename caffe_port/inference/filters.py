@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.inference.neurons import Affine, affine_of, fold
-from caffe_port.inference.planner import Node, Planner, Step, can_pack, rule
+from caffe_port.inference.planner import Planner, Step, can_pack, rule
 from caffe_port.inference.winograd import Winograd, transform_filters
 from caffe_port.layers import Layer
 from caffe_port.layers.filters import convolve, deconvolve
+from caffe_port.plan import Node
 from caffe_port.spec.ops import arithmetic, neurons
 from caffe_port.spec.ops.filters import Filtered, Window
 
@@ -54,7 +55,7 @@ def _convolution(node: Node, planner: Planner) -> Step | None:
         return None
     tail = _tail(node, planner)
     run = _Convolution(layer, tail, planner)
-    inputs = node.inputs if tail.other is None else (*node.inputs, tail.other)
+    inputs = node.bottoms if tail.other is None else (*node.bottoms, tail.other)
     return Step(node.layer, run, inputs, (tail.top,), fresh=True)
 
 
@@ -64,7 +65,7 @@ def _is_planar(layer: Layer) -> bool:
 
 
 def _tail(node: Node, planner: Planner) -> _Tail:
-    tail = _Tail([], [], None, None, node.outputs[0])
+    tail = _Tail([], [], None, None, node.tops[0])
     while (reader := planner.next_alone(tail.top)) is not None:
         layer, op = planner.net.module(reader.layer.name), reader.layer.op
         if isinstance(op, neurons.ReLU):
@@ -86,7 +87,7 @@ def _added(reader: Node, top: int, planner: Planner) -> int | None:
     op = reader.layer.op
     if not isinstance(op, arithmetic.Eltwise) or op.operation != "SUM" or op.coeff != (1.0, 1.0):
         return None
-    (other,) = (value for value in reader.inputs if value != top)
+    (other,) = (value for value in reader.bottoms if value != top)
     return other if planner.is_computed(other) else None
 
 
@@ -204,4 +205,4 @@ def _deconvolution(node: Node, planner: Planner) -> Step | None:
         weight = planner.store.once(("deconvolution", layer.spec.name), make)
         return (deconvolve(x, weight, layer.blob(1), op.window(tuple(x.shape)), op.group),)
 
-    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)

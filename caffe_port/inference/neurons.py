@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.inference.planner import Node, Planner, Step, rule
+from caffe_port.inference.planner import Planner, Step, rule
 from caffe_port.layers import Layer
+from caffe_port.plan import Node
 from caffe_port.spec.ops import arithmetic, neurons, normalization
 from caffe_port.spec.ops.normalization import Bias, Scale
 
@@ -119,14 +120,14 @@ def _per_channel(spread: Sequence[int], shape: tuple[int, ...]) -> bool:
 @rule("ReLU")
 def _relu(node: Node, planner: Planner) -> Step:
     op = node.layer.options(neurons.ReLU)
-    slope, over = op.negative_slope, planner.may_overwrite(node.inputs[0])
+    slope, over = op.negative_slope, planner.may_overwrite(node.bottoms[0])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         if slope:
             return (functional.leaky_relu(x, slope, inplace=over),)
         return (functional.relu(x, inplace=over),)
 
-    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
 @rule("Eltwise")
@@ -142,7 +143,7 @@ def _eltwise(node: Node, planner: Planner) -> Step | None:
             total += x
         return (total,)
 
-    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
 @rule("Concat")
@@ -153,7 +154,7 @@ def _concat(node: Node, planner: Planner) -> Step:
         tops: tuple[Tensor, ...] = module(*bottoms)
         return tops
 
-    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
 @rule("AbsVal", "BatchNorm", "Bias", "BN", "Clip", "Crop", "ELU", "Power", "PReLU", "Scale",
@@ -165,4 +166,4 @@ def _in_any_layout(node: Node, planner: Planner) -> Step:
     def run(*bottoms: Tensor) -> tuple[Tensor, ...]:
         return net.run_layer(name, [planner.full(x) for x in bottoms])
 
-    return Step(node.layer, run, node.inputs, node.outputs)
+    return Step(node.layer, run, node.bottoms, node.tops)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe_port.errors import UsageError
 from caffe_port.net import Net
-from caffe_port.plan import Plan
+from caffe_port.plan import Node, Numbering, Plan
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.filters import Window
 
@@ -139,18 +139,6 @@ def _layout(packed: Tensor) -> bytes:
     return b"" if describe is None else describe(packed).numpy().tobytes()
 
 
-# The steps of a pass as values that are each written once; layers in place are told apart.
-
-
-@dataclass(frozen=True)
-class Node:
-    """A layer that computes, and the values that it reads and makes."""
-
-    layer: LayerSpec
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
 @dataclass
 class Graph:
     """The layers of a pass.
@@ -159,18 +147,16 @@ class Graph:
         nodes: in order.
         fed: value of each blob that the caller gives.
         kept: value of each blob that is returned.
-        count: number of values.
     """
 
     nodes: list[Node]
     fed: dict[str, int]
     kept: dict[str, int]
-    count: int
     _readers: dict[int, list[Node]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for node in self.nodes:
-            for value in node.inputs:
+            for value in node.bottoms:
                 self._readers.setdefault(value, []).append(node)
 
     def sole_reader(self, value: int) -> Node | None:
@@ -187,18 +173,14 @@ def make_graph(plan: Plan, fed: Iterable[str], is_identity: Callable[[LayerSpec]
         fed: blobs that the caller gives.
         is_identity: whether a layer's tops are its bottom, so that it needs not run.
     """
-    values = {name: number for number, name in enumerate(fed)}
-    given, count, nodes = dict(values), len(values), []
+    values = Numbering(fed)
+    given, nodes = dict(values.current), []
     for step in plan.steps:
-        inputs = tuple(values[blob] for blob in step.layer.bottoms)
         if is_identity(step.layer):
-            values.update(dict.fromkeys(step.layer.tops, inputs[0]))
-            continue
-        outputs = tuple(range(count, count + len(step.layer.tops)))
-        count += len(outputs)
-        nodes.append(Node(step.layer, inputs, outputs))
-        values.update(zip(step.layer.tops, outputs, strict=True))
-    return Graph(nodes, given, {name: values[name] for name in plan.kept}, count)
+            values.rename(step.layer)
+        else:
+            nodes.append(values.connect(step.layer))
+    return Graph(nodes, given, {name: values.current[name] for name in plan.kept})
 
 
 # From a graph to a program: where layer types find how they run fast.
@@ -212,16 +194,18 @@ class Step:
 
     Attributes:
         layer: whose work it is, for messages; the first of several.
-        run: tensors of ``inputs`` -> tensors of ``outputs``.
-        inputs, outputs: values.
-        fresh: whether the outputs are in new memory that nothing else refers to.
+        run: tensors of ``bottoms`` -> tensors of ``tops``.
+        bottoms, tops: values.
+        fresh: whether the tops are in new memory that nothing else refers to.
+        free: values that nothing needs afterwards.
     """
 
     layer: LayerSpec
     run: Run
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    bottoms: tuple[int, ...]
+    tops: tuple[int, ...]
     fresh: bool = False
+    free: tuple[int, ...] = ()
 
 
 Rule: TypeAlias = Callable[[Node, "Planner"], "Step | None"]
@@ -262,8 +246,8 @@ class Planner:
             if node.layer.name in self._absorbed:
                 continue
             step = self._step(node)
-            self._computed.update(step.outputs)
-            self._fresh.update(step.outputs if step.fresh else ())
+            self._computed.update(step.tops)
+            self._fresh.update(step.tops if step.fresh else ())
             steps.append(step)
         return steps
 
@@ -281,7 +265,7 @@ class Planner:
             plain = [self.full(x).contiguous() for x in bottoms]
             return tuple(net.placed(top, layer.op.kind) for top in net.run_layer(layer.name, plain))
 
-        return Step(layer, run, node.inputs, node.outputs)
+        return Step(layer, run, node.bottoms, node.tops)
 
     def full(self, x: Tensor) -> Tensor:
         """A blob in the net's own precision."""
@@ -290,14 +274,14 @@ class Planner:
     def next_alone(self, value: int) -> Node | None:
         """The one layer that reads a value and may be absorbed, if there is one."""
         reader = self.graph.sole_reader(value)
-        if reader is None or len(reader.outputs) != 1 or has_hooks(self.net, reader.layer.name):
+        if reader is None or len(reader.tops) != 1 or has_hooks(self.net, reader.layer.name):
             return None
         return reader
 
     def absorb(self, node: Node) -> int:
         """Leaves a layer to the step that is being made; its output."""
         self._absorbed.add(node.layer.name)
-        return node.outputs[0]
+        return node.tops[0]
 
     def is_computed(self, value: int) -> bool:
         """Whether a value is there before the step that is being made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch.nn import functional
 
 from caffe_port.errors import UsageError
 from caffe_port.inference import filters, neurons, winograd  # noqa: F401  (their rules)
-from caffe_port.inference.planner import Graph, Options, Planner, Step, Store, has_hooks, make_graph
+from caffe_port.inference.planner import Options, Planner, Step, Store, has_hooks, make_graph
 from caffe_port.net import Net, run_guarded
-from caffe_port.plan import Plan
+from caffe_port.plan import Plan, freed_after, run_steps
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op
 from caffe_port.spec.ops.neurons import Dropout
@@ -30,7 +31,7 @@ def scores_before(spec: NetSpec, blob: str) -> LayerSpec | None:
         UsageError: the net has no such blob.
     """
     if blob not in spec.shapes:
-        raise UsageError(f"'{blob}' is no blob of the net")
+        raise UsageError(f"'{blob}' is not a blob of the net")
     maker = [layer for layer in spec.layers if blob in layer.tops][-1]
     if not isinstance(maker.op, Interp) or blob in maker.bottoms:
         return None
@@ -127,8 +128,9 @@ class Program:
             return (still or layer.type == "Split") and not has_hooks(net, layer.name)
 
         self._graph = make_graph(plan, fed, is_identity)
-        self._steps = Planner(net, self._graph, options, store).steps()
-        self._frees = _frees(self._steps, self._graph)
+        steps = Planner(net, self._graph, options, store).steps()
+        frees = freed_after(steps, self._graph.kept.values())
+        self._steps = [replace(step, free=free) for step, free in zip(steps, frees, strict=True)]
         self._reduced = options.reduced
         self._backend = options.compile
         self._compiled: dict[Hashable, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {}
@@ -152,26 +154,14 @@ class Program:
     def _compute(
         self, fed: Mapping[str, Tensor], run: Callable[[Step, list[Tensor]], tuple[Tensor, ...]]
     ) -> dict[str, Tensor]:
-        values: list[Tensor | None] = [None] * self._graph.count
-        for name, value in self._graph.fed.items():
-            values[value] = fed[name]
-        for step, free in zip(self._steps, self._frees, strict=True):
-            tops = run(step, [_there(values[i]) for i in step.inputs])
-            for value, top in zip(step.outputs, tops, strict=True):
-                values[value] = top
-            del tops
-            for value in free:
-                values[value] = None
-        kept = {name: _there(values[value]) for name, value in self._graph.kept.items()}
-        return {name: self._finished(x) for name, x in kept.items()}
+        used = {value for step in self._steps for value in step.bottoms}
+        used.update(self._graph.kept.values())
+        values = {v: fed[name] for name, v in self._graph.fed.items() if v in used}
+        run_steps(self._steps, values, run)
+        return {name: self._finished(values[v]) for name, v in self._graph.kept.items()}
 
     def _finished(self, x: Tensor) -> Tensor:
         return (x.float() if x.dtype == self._reduced else x).contiguous()
-
-
-def _there(x: Tensor | None) -> Tensor:
-    assert x is not None
-    return x
 
 
 def _run(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
@@ -180,16 +170,3 @@ def _run(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
 
 def _run_unguarded(step: Step, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
     return step.run(*bottoms)
-
-
-def _frees(steps: Sequence[Step], graph: Graph) -> list[list[int]]:
-    """After each step, the values that nobody reads any more."""
-    kept = set(graph.kept.values())
-    last: dict[int, int] = dict.fromkeys(graph.fed.values(), 0)
-    for number, step in enumerate(steps):
-        last.update(dict.fromkeys((*step.inputs, *step.outputs), number))
-    frees: list[list[int]] = [[] for _ in steps]
-    for value, number in last.items():
-        if value not in kept and steps:
-            frees[number].append(value)
-    return frees

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.inference.planner import Node, Planner, Step, rule
+from caffe_port.inference.planner import Planner, Step, rule
 from caffe_port.layers.pooling import max_pool
+from caffe_port.plan import Node
 from caffe_port.spec.ops import pooling, resampling
 
 # Layers that look around each pixel: Pooling, LRN, Interp.
@@ -21,7 +22,7 @@ from caffe_port.spec.ops import pooling, resampling
 def _pooling(node: Node, planner: Planner) -> Step:
     """Without the indices, which only a second top and the backward pass need."""
     op, module = node.layer.options(pooling.Pooling), planner.net.module(node.layer.name)
-    if op.method == "MAX" and len(node.outputs) == 1:
+    if op.method == "MAX" and len(node.tops) == 1:
 
         def run(x: Tensor) -> tuple[Tensor, ...]:
             if not _as_torch(op, tuple(x.shape)):
@@ -30,13 +31,13 @@ def _pooling(node: Node, planner: Planner) -> Step:
             top = functional.max_pool2d(x, kernel, op.stride, op.pad, ceil_mode=op.ceil)
             return (top,)
 
-        return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+        return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
     def with_module(x: Tensor) -> tuple[Tensor, ...]:
         tops: tuple[Tensor, ...] = module(planner.full(x))
         return tops
 
-    return Step(node.layer, with_module, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, with_module, node.bottoms, node.tops, fresh=True)
 
 
 def _as_torch(op: pooling.Pooling, shape: tuple[int, ...]) -> bool:
@@ -58,7 +59,7 @@ def _lrn(node: Node, planner: Planner) -> Step | None:
     def run(x: Tensor) -> tuple[Tensor, ...]:
         return (normalize_across_channels(planner.full(x), op),)
 
-    return Step(node.layer, run, node.inputs, node.outputs, fresh=True)
+    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
 def normalize_across_channels(x: Tensor, op: pooling.LRN) -> Tensor:
@@ -93,7 +94,7 @@ def _interp(node: Node, planner: Planner) -> Step:
         grows = shape[2] * shape[3] > x.shape[2] * x.shape[3]
         return net.run_layer(name, [x.contiguous() if grows else x])
 
-    return Step(node.layer, run, node.inputs, node.outputs)
+    return Step(node.layer, run, node.bottoms, node.tops)
 
 
 # 3 x 3 convolution by Winograd's F(2 x 2, 3 x 3), in torch's own matrix products.

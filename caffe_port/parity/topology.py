@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from caffe_port.plan import runnable
 from caffe_port.spec.ops.neurons import Dropout
 
 
@@ -77,7 +78,7 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
         spec: the net.
         fed: blobs the recording sets.
     """
-    layers = _runnable(spec, fed)
+    layers = tuple(runnable(spec.layers, fed))
     blobs = [blob for blob in spec.inputs if blob in fed]
     blobs += [top for layer in spec.layers for top in layer.tops if top in fed]
     blobs += [top for layer in layers for top in layer.tops]
@@ -104,19 +105,6 @@ def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
     # with ratio 0 every element is kept, whatever is drawn
     return isinstance(layer.op, Dropout) and layer.op.drops(phase) and layer.op.ratio != 0
-
-
-def _runnable(spec: Plan, fed: frozenset[str]) -> tuple[Layer, ...]:
-    """Leaves out data layers that are fed, and what then lacks a bottom, as the net itself does."""
-    available, layers = set(fed), []
-    for layer in spec.layers:
-        runs = available.issuperset(layer.bottoms)
-        if not layer.bottoms:
-            runs = layer.type != "Input" and fed.isdisjoint(layer.tops)
-        if runs:
-            layers.append(layer)
-            available.update(layer.tops)
-    return tuple(layers)
 
 
 def _random_data(phase: str, layers: tuple[Layer, ...], fed: frozenset[str]) -> frozenset[str]:

@@ -77,8 +77,8 @@ class _RankStep(Step):
 class SourceStep(_RankStep):
     """Makes whole batches, as one process would, and keeps this one's items."""
 
-    def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-        return [self.ranks.part(top) for top in super().tops(bottoms)]
+    def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [self.ranks.part(top) for top in super().run(bottoms)]
 
 
 class WholeStep(_RankStep):
@@ -99,7 +99,7 @@ class WholeStep(_RankStep):
             if param.requires_grad:
                 param.register_hook(lambda diff: diff / self.ranks.count)  # type: ignore[no-untyped-call]
 
-    def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+    def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         wholes = [
             _Gather.apply(bottom, self.ranks) if part else bottom  # type: ignore[no-untyped-call]
             for bottom, part in zip(bottoms, self._parts, strict=True)
@@ -107,14 +107,14 @@ class WholeStep(_RankStep):
         if not (self.layer.tops or self.ranks.is_root):
             return []
         self._share(self.own.values())  # made anew for each pass
-        return super().tops(wholes)
+        return super().run(wholes)
 
 
 class SoftmaxLossStep(_RankStep):
     """The loss of this process's items, divided by what divides the whole batch's."""
 
-    def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-        loss, *rest = super().tops(bottoms)
+    def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        loss, *rest = super().run(bottoms)
         share = loss * self._factor(*bottoms)
         return [_Total.apply(share, self.ranks), *rest]  # type: ignore[no-untyped-call]
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
+from caffe_port.plan import run_steps
 from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.steps import Step, Tensors, own_params, set_frees
 
@@ -42,27 +43,22 @@ class Segment:
         written: dict[str, None] = {}
         read: dict[str, None] = {}
         for step in steps:
-            read.update({name: None for name in step.layer.bottoms if name not in written})
-            written.update(dict.fromkeys(step.layer.tops))
-        self.inputs, self.outputs = (
-            tuple(read),
-            tuple(name for name in written if name not in freed),
-        )
-        self._freed = freed
+            read.update({name: None for name in step.bottoms if name not in written})
+            written.update(dict.fromkeys(step.tops))
+        self.bottoms = tuple(read)
+        self.tops = tuple(name for name in written if name not in freed)
+        self.free = tuple(name for name in read if name in freed)
         self.function: _Function = self.values
 
-    def values(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Computes the outputs."""
-        tensors: Tensors = dict(zip(self.inputs, inputs, strict=True))
-        for step in self.steps:
-            step(tensors)
-        return tuple(tensors[name] for name in self.outputs)
+    def values(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        """Computes the tops, step by step."""
+        tensors: Tensors = dict(zip(self.bottoms, bottoms, strict=True))
+        run_steps(self.steps, tensors, Step.compute)
+        return tuple(tensors[name] for name in self.tops)
 
-    def __call__(self, tensors: Tensors) -> None:
-        found = self.function(*[tensors[name] for name in self.inputs])
-        tensors.update(zip(self.outputs, found, strict=True))
-        for name in self._freed:
-            tensors.pop(name, None)
+    def compute(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Computes the tops, by the function that was chosen."""
+        return self.function(*bottoms)
 
     def checkpoint(self) -> None:
         """Keeps only the inputs for backward and computes all else again there."""
@@ -320,8 +316,7 @@ class WholePass:
         total = 0.0
         dtype = self._modes.dtype
         with torch.autocast(self._device.type, dtype, enabled=dtype is not None):
-            for row in self._rows:
-                row(tensors)
+            run_steps(self._rows, tensors, lambda row, bottoms: row.compute(bottoms))
         for step in self._steps:
             for top, weight in step.losses:
                 losses.append(weight * tensors[top].sum())

@@ -12,6 +12,7 @@ from caffe_port.errors import UsageError
 from caffe_port.live.blob import Blob
 from caffe_port.live.net import Net as LiveNet
 from caffe_port.net import Net
+from caffe_port.plan import freed_after
 from caffe_port.spec import LayerSpec
 
 # What happens to gradients between backward and update: clipping, iter_size, weight decay.
@@ -119,13 +120,13 @@ _FULL = (torch.float32, torch.float64)
 
 
 class Step:
-    """One layer: takes its bottoms out of named tensors and puts its tops there.
+    """One layer, to be run by ``run_steps``.
 
     Args:
         net: whose layer.
         layer: which.
     Attributes:
-        free: blobs that nobody needs afterwards, which are dropped.
+        free: blobs that nothing needs afterwards.
         own: parameters to use in the module's place, over the same memory; see ``own_params``.
         place: brings what a data layer reads where the net computes, in the layout it wants.
     """
@@ -149,26 +150,33 @@ class Step:
         pairs = zip(self.layer.tops, self.layer.loss_weights, strict=True)
         return [(top, weight) for top, weight in pairs if weight]
 
-    def __call__(self, tensors: Tensors) -> None:
+    @property
+    def bottoms(self) -> tuple[str, ...]:
+        """The layer's bottoms."""
+        return self.layer.bottoms
+
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """The layer's tops."""
+        return self.layer.tops
+
+    def compute(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Computes the tops, with gradients and in the precision that the layer needs."""
         layer = self.layer
         bottoms = [
-            tensors[name] if needed else tensors[name].detach()
-            for name, needed in zip(layer.bottoms, layer.bottom_needs_backward, strict=True)
+            bottom if needed else bottom.detach()
+            for bottom, needed in zip(bottoms, layer.bottom_needs_backward, strict=True)
         ]
         with torch.set_grad_enabled(layer.needs_backward):
             if self.is_exact and torch.is_autocast_enabled(self._kind(bottoms)):
                 with torch.autocast(self._kind(bottoms), enabled=False):
-                    tops = self.tops([_exact(bottom) for bottom in bottoms])
+                    tops = self.run([_exact(bottom) for bottom in bottoms])
             else:
-                tops = self.tops(bottoms)
-        if self.place is not None:
-            tops = [self.place(top) for top in tops]
-        tensors.update(zip(layer.tops, tops, strict=True))
-        for name in self.free:
-            tensors.pop(name, None)
+                tops = self.run(bottoms)
+        return tops if self.place is None else [self.place(top) for top in tops]
 
-    def tops(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Computes the tops."""
+    def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Runs the layer's module."""
         if self.own:
             found: Sequence[Tensor] = torch.func.functional_call(
                 self.module, dict(self.own), tuple(bottoms)
@@ -185,11 +193,9 @@ def _exact(x: Tensor) -> Tensor:
 
 
 def set_frees(steps: Sequence[Step], kept: Sequence[str]) -> None:
-    """Lets each blob but some be dropped after its last reader."""
-    last = {name: step for step in steps for name in (*step.layer.bottoms, *step.layer.tops)}
-    for step in steps:
-        touched = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
-        step.free = tuple(name for name in touched if last[name] is step and name not in kept)
+    """Sets what each step frees: all blobs but some, after their last reader."""
+    for step, free in zip(steps, freed_after(steps, kept), strict=True):
+        step.free = free
 
 
 def own_params(net: Net) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:

@@ -85,7 +85,7 @@ def test_a_blob_by_name():
     ("blob", "size", "words"),
     [
         (None, None, "The net's outputs are flat, t, u; name it"),
-        ("q", None, "'q' is no blob"),
+        ("q", None, "'q' is not a blob"),
         ("s", (66, 4), "size is 66 x 4; 's' is 65 x 49"),
         ("s", (0, 4), "size is 0 x 4"),
         ("flat", None, "expected (N, C, H, W)"),

@@ -344,7 +344,7 @@ def test_a_bottom_of_a_deconvolution_that_does_not_fit():
 
 def test_inputs_are_checked_as_by_the_net():
     fast = _net(CHAIN).optimized()
-    with pytest.raises(UsageError, match="'q' is no input"):
+    with pytest.raises(UsageError, match="'q' is not an input"):
         fast({"q": _x()})
     with pytest.raises(UsageError, match="keep names 'q'"):
         fast(_x(), keep=["q"])

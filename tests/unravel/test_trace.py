@@ -153,7 +153,7 @@ def test_inputs_of_a_net_with_several_need_names():
     [
         ({"shift": "half_shift"}, "full_shift, no_shift, partial_shift"),
         ({"k": 0}, "k is 0"),
-        ({"top": "fc9"}, "'fc9', which is no blob"),
+        ({"top": "fc9"}, "'fc9', which is not a blob"),
         ({"labels": [21]}, "label 21; the scores have the labels 0 to 20"),
         ({"label_map": np.zeros((3, 3), int)}, r"size \(65, 81\)"),
         ({"label_map": np.zeros((65, 81))}, "float64"),
