@@ -1,4 +1,10 @@
-"""The exceptions, and how their messages are printed."""
+"""The exceptions, and printing of text that may contain a file's own words.
+
+Layer, blob, image and file names can contain anything: codes that colour a terminal, erase its
+lines, set its title, reverse letters or forge a line of a log. What is shown has such codes spelled
+out; data keeps them. Catch ``CaffePortError`` to catch every error that caffe_port raises on
+purpose; each says where, what was found, what was expected and, where possible, what to do.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-# The one way to terminals, logs and pages for text that may hold a file's own words.
-#
-# Names of layers, blobs, images and files are anybody's. Codes in them can colour a terminal,
-# erase its lines, set its title, turn the order of letters round or add a line of log that was
-# never logged; so what is shown has them spelled out, and data keeps them as they are.
+LONGEST = 1000  # characters of a word: file names have at most 255, paths rarely more than this
+MOST = 2**20  # characters of a text
 
-LONGEST = 1000  # characters of one word: file names have at most 255, paths seldom more than this
-MOST = 2**20  # characters of one text
-
-# control codes, marks of direction and joining, separators, halves of pairs, tags
+# control codes, direction and joining marks, separators, surrogates, tags
 _HIDDEN = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -32,10 +32,8 @@ _NEXT_LINE = re.compile(r"(?<=.)\n(?=\S)", re.DOTALL)
 
 
 def escaped(text: str) -> str:
-    """Spells out what a terminal or a page would act upon; ends of lines and tabs stay.
+    """Spells out characters that a terminal or a page interprets; line ends and tabs stay.
 
-    Args:
-        text: of any content.
     Returns:
         The text with codes as `\\x1b` and `\\u202e`, words of over ``LONGEST`` characters and a
         text of over ``MOST`` shortened. Escaping it again changes nothing.
@@ -48,26 +46,22 @@ def escaped(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``escaped`` for a message: its further lines are indented, so that none can pose as another.
+    """``escaped`` for a message, with its further lines indented: none can look like another line.
 
-    Doing it again changes nothing.
+    Applying it again changes nothing.
     """
     return _NEXT_LINE.sub("\n  ", escaped(text))
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Prints a line on standard output, or standard error, without what a terminal acts upon."""
+    """Prints a line on stdout or stderr, with control codes spelled out."""
     import click
 
     click.echo(printable(text), err=err)
 
 
 def console(**options: Any) -> Console:
-    """Rich's console, to which a file's words are words: no markup, no emoji, no codes.
-
-    Args:
-        options: of ``rich.console.Console``.
-    """
+    """A ``rich.console.Console`` with these options that shows text literally, without markup."""
     from rich.console import Console
     from rich.text import Text
 
@@ -87,15 +81,10 @@ def _shortened(match: re.Match[str]) -> str:
     return f"{word[: LONGEST // 2]}[{len(word) - LONGEST + 100:,} more]{word[100 - LONGEST // 2 :]}"
 
 
-# Every error caffe_port raises on purpose.
-#
-# Each says where, what was found, what was expected and, where it can, what to do. Catch
-# ``CaffePortError`` to catch them all.
-
 _MOST_TYPES = 20  # in one message
 Interface = Literal["python", "caffe-port", "caffe"]
 _interfaces: list[Interface] = ["python"]
-# how caffe-port and caffe spell an option of Python; "" where the program has none
+# an option of Python in caffe-port and in caffe; "" where the program has none
 _SPELLINGS = {
     "allow_python_layers": ("--allow-python-layers", "-allow_python_layers"),
     "blob": ("--blob {}", ""),
@@ -124,7 +113,7 @@ _IN_PYTHON = {
 
 @contextlib.contextmanager
 def speaking(interface: Interface) -> Iterator[None]:
-    """While a command of that program runs, messages name its options; see ``option``."""
+    """During the block, messages name the options of that program; see ``option``."""
     _interfaces.append(interface)
     try:
         yield
@@ -133,19 +122,19 @@ def speaking(interface: Interface) -> Iterator[None]:
 
 
 def in_command() -> bool:
-    """Whether a command of ours runs, whose user sees one line and no traceback."""
+    """Whether a command runs, whose user sees one line and no traceback."""
     return _interfaces[-1] != "python"
 
 
 def option(name: str, value: object) -> str:
-    """An option of ``caffe_port.load`` as whoever reads the message writes it.
+    """An option of ``caffe_port.load`` in the syntax of the running program.
 
     Args:
         name: its name in Python.
         value: what to set it to.
     Returns:
-        Such as ``stages=['deploy']`` or ``--stage deploy``; "" where the running program has no
-        such option.
+        Such as ``stages=['deploy']`` or ``--stage deploy``; "" where the program has no such
+        option.
     """
     if _interfaces[-1] == "python":
         return _IN_PYTHON.get(name, f"{name}={{!r}}").format(value)
@@ -154,7 +143,7 @@ def option(name: str, value: object) -> str:
 
 
 def shapes_option(blobs: Sequence[str]) -> str:
-    """``option`` for the shapes of these blobs, which the reader fills in."""
+    """``option`` for the shapes of these blobs, to be filled in by the user."""
     if _interfaces[-1] == "python":
         return f"input_shapes={{{', '.join(f'{blob!r}: (N, C, H, W)' for blob in blobs)}}}"
     if _interfaces[-1] == "caffe":
@@ -163,14 +152,14 @@ def shapes_option(blobs: Sequence[str]) -> str:
 
 
 class _Shown(BaseException):
-    """Shows its message without what a terminal would act upon; ``args`` keep it as it is."""
+    """Shows its message with control codes spelled out; ``args`` keep it unchanged."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 class CaffePortError(_Shown, Exception):
-    """Base of every error raised on purpose by this package."""
+    """Base of every error that this package raises on purpose."""
 
 
 class FormatError(CaffePortError):
@@ -208,7 +197,7 @@ class NetError(CaffePortError):
 
 
 def counted(types: Sequence[str]) -> str:
-    """Layer types with how often each occurs, for a message: "Warp (6), Quilt"."""
+    """Layer types with their numbers of occurrences, for a message: "Warp (6), Quilt"."""
     counts = Counter(types).most_common()
     shown = [type if count == 1 else f"{type} ({count})" for type, count in counts[:_MOST_TYPES]]
     more = f" and {len(counts) - _MOST_TYPES} more" if len(counts) > _MOST_TYPES else ""
@@ -216,7 +205,7 @@ def counted(types: Sequence[str]) -> str:
 
 
 class LayerError(CaffePortError):
-    """One layer's options or bottoms are not what its type accepts."""
+    """A layer's options or bottoms are not accepted by its type."""
 
     def __init__(self, layer: str, type: str, message: str) -> None:
         self.layer, self.type = layer, type
@@ -232,7 +221,7 @@ class WeightMismatchError(CaffePortError):
 
 
 class ParityError(CaffePortError):
-    """A recording cannot be compared, or a comparison was asked to raise when it fails."""
+    """A recording cannot be compared, or a comparison that must pass fails."""
 
 
 class DataError(CaffePortError):
@@ -244,15 +233,15 @@ class ReadError(DataError, FormatError):
 
 
 class UsageError(CaffePortError):
-    """A call that cannot be carried out as asked."""
+    """A call or command whose arguments cannot be used."""
 
 
 class UnknownFieldWarning(_Shown, UserWarning):
-    """A file has fields that no dialect knows, and nothing reads them.
+    """A file has fields that no dialect of the schema has and nothing reads.
 
-    Those of a prototxt are kept; those of stored blobs are left out of what is written.
+    Those of a prototxt are kept; those of stored blobs are omitted when written.
     """
 
 
 class DialectWarning(_Shown, UserWarning):
-    """A net means one thing in the dialect it was read in and another in a fork's."""
+    """A net has another meaning in a fork's dialect than in the one it was read in."""

@@ -1,4 +1,4 @@
-"""Ctrl-C held back where it would fall into a library that cannot bear it."""
+"""Delays Ctrl-C during calls of libraries that cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Lets a Ctrl-C wait until the block has ended.
+def delayed_interrupt() -> Iterator[None]:
+    """Delays Ctrl-C until the end of the block.
 
-    For calls of C++ that call Python in their turn: an exception raised there may end the process
-    at once, with nothing tidied up.
+    For calls of C++ that call back into Python: an exception raised there may end the process
+    immediately, without any cleanup.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if came:
+        if signals:
             signal.raise_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
-"""One process at a time: a lock that the system frees when its holder ends, however it ends.
+"""One process at a time: a lock that the system releases however its holder ends.
 
-The package filelock is not used: several of its versions empty the file when they try to take it,
-and with it the holder's name; it does not run without locks where a file system has none.
+The package filelock is not used: several of its versions empty the file, and so the holder's name,
+when they try to lock it, and it fails on file systems without locks.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from caffe_port.stalls import Waiting
 
 try:
     import fcntl
-except ImportError:  # Windows: two at once are not noticed there
+except ImportError:  # Windows: concurrent processes are not detected
     fcntl = None  # type: ignore[assignment]
 
 _TRIES = 10  # some file systems never report an open file and its path as the same file
-_held: set[Path] = set()  # by this process, which may take them again
+_held: set[Path] = set()  # by this process, which may lock them again
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
     if fcntl is None or path in _held:
         yield
         return
-    with _taken(path, place, doing, instead):
+    with _lock_file(path, place, doing, instead):
         _held.add(path)
         try:
             yield
@@ -52,8 +52,8 @@ def locked(file: str | os.PathLike[str], place: str, doing: str, instead: str) -
                 path.unlink()
 
 
-def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
-    """The lock's file, locked until it is closed."""
+def _lock_file(path: Path, place: str, doing: str, instead: str) -> IO[str]:
+    """The open lock file, locked until it is closed."""
     tries = 0
     while True:
         tries += 1
@@ -68,9 +68,9 @@ def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
             ) from error
         try:
             with Waiting(path):
-                _take(stream, place, doing, instead)
-                # its last holder may have removed the file after it was opened here
-                if tries == _TRIES or _is_there(stream, path):
+                _lock(stream, place, doing, instead)
+                # the previous holder may have removed the file after it was opened here
+                if tries == _TRIES or _is_same_file(stream, path):
                     return stream
         except BaseException:
             stream.close()
@@ -78,14 +78,14 @@ def _taken(path: Path, place: str, doing: str, instead: str) -> IO[str]:
         stream.close()
 
 
-def _is_there(stream: IO[str], path: Path) -> bool:
+def _is_same_file(stream: IO[str], path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
 
 
-def is_ours(stream: IO[str]) -> bool:
-    """Locks an open file until it is closed; False where another process holds the lock.
+def try_lock(stream: IO[str]) -> bool:
+    """Locks an open file until it is closed; False if another process holds the lock.
 
-    Where the system or the file system has no locks, the answer is always True.
+    Without locks in the system or the file system, the result is always True.
     """
     if fcntl is None:
         return True
@@ -98,8 +98,8 @@ def is_ours(stream: IO[str]) -> bool:
     return True
 
 
-def _take(stream: IO[str], place: str, doing: str, instead: str) -> None:
-    if not is_ours(stream):
+def _lock(stream: IO[str], place: str, doing: str, instead: str) -> None:
+    if not try_lock(stream):
         stream.seek(0)
         holder = stream.read(200).strip() or "another process"
         raise UsageError(f"{place}: {holder} is {doing}: wait for it, end it, or {instead}")

@@ -1,8 +1,8 @@
-"""Which files this process waits for at the moment, written where another process can read it.
+"""Notes which files this process waits for, in memory that the watchdog reads.
 
-A read or a write on a network folder that stops answering never returns, and while it lasts this
-process may not be able to say so. Whoever waits for a file notes it here; the watchdog of the
-commands reads the notes. Without a watchdog nothing is noted.
+A read or write on a network folder that stops answering never returns, and meanwhile this process
+may not be able to report it. Code that waits for a file notes it here; the commands' watchdog
+reads the notes. Without a watchdog nothing is noted.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-_NOTES, _SIZE = 128, 1024  # how many files are waited for at a time, and bytes for each
-_HEAD = struct.Struct("<dqH")  # since when, which thread, how long the name is
-_PART = 2**22  # bytes between two signs of life
+_NOTES, _SIZE = 128, 1024  # number of simultaneous waits, and bytes for each
+_HEAD = struct.Struct("<dqH")  # start time, thread, length of the name
+_PART = 2**22  # bytes of one noted read or write
 
 
 class Note(NamedTuple):
-    """A file that is waited for.
+    """A file that a thread waits for.
 
     Attributes:
-        since: by the clock of ``time.monotonic``; tells two waits apart.
-        thread: the system's number of the thread that waits.
-        path: as it was given.
+        since: start of the wait, by ``time.monotonic``; distinguishes two waits.
+        thread: the system's number of the waiting thread.
+        path: as given.
     """
 
     since: float
@@ -40,16 +40,16 @@ class Note(NamedTuple):
 
 
 class Board:
-    """Notes in memory that is shared with processes forked later."""
+    """Notes in memory shared with processes that are forked later."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _NOTES * _SIZE)
         self._free = list(range(0, _NOTES * _SIZE, _SIZE))
 
     def begin(self, path: str | os.PathLike[str]) -> int | None:
-        """Notes that this thread waits from now on; gives what ``end`` needs."""
+        """Notes that this thread starts to wait; returns the argument of ``end``."""
         try:
-            place = self._free.pop()  # at once, so that threads need no lock
+            place = self._free.pop()  # atomic, so threads need no lock
         except IndexError:
             return None
         name = os.fsencode(path)[: _SIZE - _HEAD.size]
@@ -59,13 +59,13 @@ class Board:
         return place
 
     def end(self, place: int | None) -> None:
-        """Takes a note away."""
+        """Removes a note."""
         if place is not None:
             _HEAD.pack_into(self._memory, place, 0.0, 0, 0)
             self._free.append(place)
 
     def notes(self) -> list[Note]:
-        """What is waited for."""
+        """All current notes."""
         found = []
         for place in range(0, _NOTES * _SIZE, _SIZE):
             since, thread, length = _HEAD.unpack_from(self._memory, place)
@@ -75,11 +75,11 @@ class Board:
         return found
 
 
-_board: list[Board] = []  # the one a watchdog reads, if there is one
+_board: list[Board] = []  # the board that a watchdog reads, if any
 
 
 def note_on(board: Board | None) -> None:
-    """Notes on a board from now on, or nowhere."""
+    """Sets the board for notes; None notes nothing."""
     _board[:] = [] if board is None else [board]
 
 
@@ -89,7 +89,7 @@ def is_watched() -> bool:
 
 
 class Waiting:
-    """Notes a file for as long as the block lasts; not for blocks that compute for long."""
+    """Notes that the block waits for a file; not for blocks that compute for long."""
 
     __slots__ = ("_board", "_path", "_place")
 
@@ -112,7 +112,7 @@ class Waiting:
 
 
 class NotedFile(io.FileIO):
-    """A file whose reads and writes are noted, part by part, so that slow is not stalled.
+    """A file whose reads and writes are noted in parts, so slow ones do not count as stalled.
 
     Args:
         path: the name to note.
@@ -127,7 +127,7 @@ class NotedFile(io.FileIO):
         super().__init__(os.fspath(path) if file is None else file, mode)
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Reads some of the bytes."""
+        """Reads some bytes."""
         with Waiting(self._noted):
             return super().readinto(memoryview(buffer).cast("B")[:_PART])
 
@@ -144,12 +144,12 @@ class NotedFile(io.FileIO):
         return bytes(content)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Writes some of the bytes."""
+        """Writes some bytes."""
         with Waiting(self._noted):
             return super().write(memoryview(data).cast("B")[:_PART])
 
     def close(self) -> None:
-        """Closes the file, which on a network writes what is left."""
+        """Closes the file, which on a network writes the remaining bytes."""
         if self.closed or sys.is_finalizing():
             super().close()
             return

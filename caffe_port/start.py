@@ -1,7 +1,7 @@
-"""Where the commands ``caffe-port`` and ``caffe`` begin and end, whatever happens between.
+"""Start and end of the commands ``caffe-port`` and ``caffe``.
 
-From the first line on, Ctrl-C ends them with one line, status 130 and a terminal as it was; a
-watchdog ends them where files no longer answer.
+From the first line on, Ctrl-C ends them with one line, status 130 and a restored terminal; a
+watchdog ends them when files no longer answer.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-INTERRUPTED = 130  # exit status: Ctrl-C as shells count it
-_came: list[int] = []  # a Ctrl-C
-_told: list[str] = []  # what was said of it
+INTERRUPTED = 130  # exit status that shells use for Ctrl-C
+_interrupts: list[int] = []  # each Ctrl-C so far
+_reports: list[str] = []  # messages about it that were printed
 
 
 def caffe_port() -> NoReturn:
     """The program ``caffe-port``."""
-    _end_at_once_from_now_on("caffe-port")
+    _exit_on_interrupt("caffe-port")
     from caffe_port.cli import main
 
     run("caffe-port", main.main, status=2)
@@ -33,26 +33,26 @@ def caffe_port() -> NoReturn:
 
 def caffe() -> NoReturn:
     """The program ``caffe``."""
-    _end_at_once_from_now_on("caffe")
+    _exit_on_interrupt("caffe")
     from caffe_port.cli.caffe import main
 
-    # upstream's Ctrl-C asks a training to save and stop: only the second one ends it
+    # Caffe's first Ctrl-C makes a training save and stop; only the second ends it
     run("caffe", main, status=1, ends_on_first_interrupt="train" not in sys.argv[1:])
 
 
 def run(
     program: str, main: Callable[[], Any], *, status: int, ends_on_first_interrupt: bool = True
 ) -> NoReturn:
-    """Runs a program to its end and leaves.
+    """Runs a program and exits with its status.
 
     Args:
         program: its name.
         main: returns its exit status, or raises SystemExit.
-        status: where its files give no answer any more.
+        status: exit status if its files no longer answer.
         ends_on_first_interrupt: see ``watchdog.watched``.
     """
-    _end_at_once_from_now_on(program)
-    # the last thing before Python's own end, in which nothing could be said of a Ctrl-C
+    _exit_on_interrupt(program)
+    # last, before Python shuts down, when a Ctrl-C can no longer be reported
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from caffe_port.errors import UsageError
     from caffe_port.watchdog import name_of, watched
@@ -62,56 +62,53 @@ def run(
         with watched(name_of(program), status, ends_on_first_interrupt=ends_on_first_interrupt):
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 signal.signal(signal.SIGINT, _interrupt)
-            sys.unraisablehook = _not_lost
-            code = _code(main)
-            _end_at_once_from_now_on(program)
+            sys.unraisablehook = _resend_interrupt
+            code = _exit_code(main)
+            _exit_on_interrupt(program)
     except UsageError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = status
     except BaseException:
-        if not _came:
+        if not _interrupts:
             raise
-    if _came and code:
-        _leave(program)
+    if _interrupts and code:
+        _exit_interrupted(program)
     sys.exit(code)
 
 
-def told(words: str) -> None:
-    """Remembers that a Ctrl-C was spoken of, so that it is not done twice.
-
-    A command may say more than that it was interrupted, but what it says may be interrupted too.
-    """
-    _told.append(words)
+def interrupt_reported(message: str) -> None:
+    """Records that a command printed its own message about a Ctrl-C: no other follows."""
+    _reports.append(message)
 
 
-def _code(main: Callable[[], Any]) -> Any:
+def _exit_code(main: Callable[[], Any]) -> Any:
     try:
         return main()
     except SystemExit as end:
         return end.code
 
 
-def _end_at_once_from_now_on(program: str) -> None:
-    """While there is nothing to tidy up, Ctrl-C ends the process at once."""
+def _exit_on_interrupt(program: str) -> None:
+    """Makes Ctrl-C end the process immediately, while there is nothing to clean up."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        _leave(program)
+        _exit_interrupted(program)
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, end)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    _came.append(number)
+    _interrupts.append(number)
     raise KeyboardInterrupt
 
 
-def _not_lost(lost: UnraisableHookArgs) -> None:
-    """A Ctrl-C that fell where nothing can be raised comes again."""
+def _resend_interrupt(lost: UnraisableHookArgs) -> None:
+    """Sends a Ctrl-C again that came where Python cannot raise it."""
     if lost.exc_type is KeyboardInterrupt:
         import threading
 
-        # a moment later, or it would fall into this function and be lost again
+        # a little later, or it would come during this function and be lost again
         again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
         again.start()
@@ -119,16 +116,16 @@ def _not_lost(lost: UnraisableHookArgs) -> None:
         sys.__unraisablehook__(lost)
 
 
-def _leave(program: str) -> NoReturn:
-    """Ends this process now: threads that wait for ever, or a Ctrl-C more, change nothing."""
+def _exit_interrupted(program: str) -> NoReturn:
+    """Ends this process now, whatever its threads wait for; another Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
-        # a Ctrl-C may have come while one of them was being written
+        # the Ctrl-C may have interrupted a write
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             stream.flush()
     with contextlib.suppress(OSError):
-        if not _told:
+        if not _reports:
             os.write(2, f"\n{program}: interrupted\n".encode())
         if os.isatty(2):
-            os.write(2, b"\x1b[?25h")  # the cursor, where a bar's end was interrupted
+            os.write(2, b"\x1b[?25h")  # shows the cursor, if a progress bar was interrupted
     os._exit(INTERRUPTED)

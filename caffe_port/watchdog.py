@@ -1,9 +1,9 @@
-"""What ends a command that waits for files which no longer come, as from a network that stalls.
+"""The watchdog: ends a command whose files no longer answer, as on a network that stalls.
 
-The watchdog is a small process beside the command, because a command that waits inside the
-system's reading can neither speak nor heed Ctrl-C. It reads the notes of ``stalls`` and, where
-there is /proc, what each thread does: one that computes, or gets its bytes however slowly, is
-never taken for stalled. Commands have one; a program that imports this package has none.
+It is a small process of its own, because a command that waits inside a system call can neither
+print nor handle Ctrl-C. It reads the notes of ``stalls`` and, where /proc exists, the state of each
+thread: one that computes, or receives bytes however slowly, does not count as stalled. Commands
+have a watchdog; a program that imports this package has none.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from caffe_port.errors import UsageError
 
 VARIABLE = "CAFFE_PORT_PATIENCE"
 PATIENCE = 300.0  # seconds
-_TOLD_AFTER, _GRACE, _TICK, _END = 15.0, 5.0, 0.5, 2.0  # seconds
+_REPORT_AFTER, _GRACE, _TICK, _END = 15.0, 5.0, 0.5, 2.0  # seconds
 _INTERRUPTED = 130
 _CANNOT_END = (
     "killed, but the system keeps it until its file answers or is unmounted by force (umount -f)"
 )
-_UNKNOWN = "a file or folder"  # what a thread waits for that noted nothing
+_UNKNOWN = "a file or folder"  # what a thread without a note waits for
 _PROC = Path("/proc")
-# where Linux waits for a file's server, in sleeps that a signal could end: FUSE, NFS, SMB, 9P, Ceph
+# kernel functions in which Linux waits, killably, for a file server: FUSE, NFS, SMB, 9P, Ceph
 _SERVERS = ("request_wait", "fuse", "rpc", "nfs", "wait_for_response", "cifs", "smb", "p9", "ceph")
 
-_lifelines: list[int] = []  # this process's, while it is watched
+_lifelines: list[int] = []  # of this process, while it is watched
 
 
 def patience() -> float:
-    """Seconds after which a command that gets no answer is ended; 0 for never.
+    """Seconds without an answer after which a command is ended; 0 for never.
 
     Raises:
-        UsageError: the environment says something else than a number.
+        UsageError: the environment variable is not such a number.
     """
     text = os.environ.get(VARIABLE, "")
     try:
@@ -50,18 +50,18 @@ def patience() -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise UsageError(f"{VARIABLE} is '{text}'; expected seconds, or 0 to wait for ever")
+        raise UsageError(f"{VARIABLE} is '{text}'; expected seconds, or 0 to wait without limit")
     return seconds
 
 
 @contextlib.contextmanager
 def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> Iterator[None]:
-    """Has this process watched while the block lasts, where the system can fork.
+    """Watches this process during the block, if the system can fork.
 
     Args:
-        name: of the command, for what is said on standard error.
+        name: of the command, for messages on stderr.
         status: its exit status when it is ended.
-        ends_on_first_interrupt: whether one Ctrl-C ends it where files stall; else the second.
+        ends_on_first_interrupt: whether the first Ctrl-C ends it during a stall, else the second.
     Raises:
         UsageError: see ``patience``.
     """
@@ -70,10 +70,10 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
         yield
         return
     board = stalls.Board()
-    alive, lifeline = os.pipe()  # ends with this process; carries the signals it gets
+    alive, lifeline = os.pipe()  # closes with this process; carries its signals
     ending, verdict = os.pipe()
     command = os.getpid()
-    # a Ctrl-C meanwhile must not go up the child's copy of this stack
+    # a Ctrl-C now must not unwind the child's copy of this stack
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     watchdog = os.fork()
     if watchdog == 0:
@@ -87,7 +87,7 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
     os.set_blocking(lifeline, False)
     before = signal.set_wakeup_fd(lifeline, warn_on_full_buffer=False)
     _lifelines.append(lifeline)
-    threading.Thread(target=_end_when_told, args=(name, ending), daemon=True).start()
+    threading.Thread(target=_exit_on_request, args=(name, ending), daemon=True).start()
     stalls.note_on(board)
     try:
         yield
@@ -101,7 +101,7 @@ def watched(name: str, status: int, *, ends_on_first_interrupt: bool = True) -> 
 
 
 def _not_in_child() -> None:
-    """A forked child is not watched, and must not hold the line that tells of its parent's end."""
+    """Ends the watch in a forked child, whose copy of the pipe must not outlive the parent."""
     stalls.note_on(None)
     while _lifelines:
         signal.set_wakeup_fd(-1)
@@ -112,11 +112,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_not_in_child)
 
 
-def _end_when_told(name: str, ending: int) -> None:
-    if said := os.read(ending, 1):
-        os._exit(said[0])
-    if stalls.is_watched():  # it was killed, or failed
-        _write(f"{name}: its watchdog has ended; files that give no answer will not be noticed")
+def _exit_on_request(name: str, ending: int) -> None:
+    if status := os.read(ending, 1):
+        os._exit(status[0])
+    if stalls.is_watched():  # the watchdog was killed, or failed
+        _write(f"{name}: its watchdog has ended; files that do not answer will not be detected")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class _Rule:
     Args:
         patience: seconds without an answer, 0 for never.
         status: its exit status then.
-        interrupts: how many Ctrl-C end it while it gets no answer.
+        interrupts: number of Ctrl-C that end it while it gets no answer.
     """
 
     patience: float
@@ -136,12 +136,12 @@ class _Rule:
 
 @dataclass
 class _Watch:
-    """What the watchdog knows.
+    """The state of the watchdog.
 
     Args:
         name: of the command.
         command: its process.
-        board: what it waits for.
+        board: the notes of its waits.
         rule: when it is ended.
     """
 
@@ -150,42 +150,42 @@ class _Watch:
     board: stalls.Board
     rule: _Rule
     _stuck: dict[tuple[int, float, str], _Stuck] = field(default_factory=dict)
-    _told: dict[str, float] = field(default_factory=dict)
+    _reported: dict[str, float] = field(default_factory=dict)
     _interrupted: float | None = None
 
     def tick(self, seconds: float, interrupts: int) -> int | None:
-        """Looks once; the exit status if the command is to be ended.
+        """Checks once; returns the exit status if the command must end.
 
         Args:
-            seconds: since the last look, in which this process was not asleep.
-            interrupts: Ctrl-C so far.
+            seconds: since the previous check, without time in which this process was suspended.
+            interrupts: number of Ctrl-C so far.
         """
-        longest = self._look(seconds)
+        longest = self._longest_wait(seconds)
         if interrupts and self._interrupted is None:
             self._interrupted = 0.0
         if self._interrupted is not None:
             self._interrupted += seconds
         if longest is None:
-            self._say_what_answers({})
+            self._report_stalls({})
             return None
         path, lasted = longest
-        self._say_what_answers({path: lasted})
+        self._report_stalls({path: lasted})
         if self._interrupted is not None and interrupts >= self.rule.interrupts:
-            hurry = 1.0 if interrupts > 1 else _GRACE
-            if min(lasted, self._interrupted) >= hurry:
+            grace = 1.0 if interrupts > 1 else _GRACE
+            if min(lasted, self._interrupted) >= grace:
                 self.say(f"interrupted; {path} gave no answer for {lasted:.0f} s")
                 return _INTERRUPTED
         if self.rule.patience and lasted >= self.rule.patience:
             self.say(
-                f"{path} gave no answer for {lasted:.0f} s: given up. What was finished is kept; "
-                f"run the same command again to go on ({VARIABLE}=SECONDS waits longer, 0 for "
-                "ever)"
+                f"{path} gave no answer for {lasted:.0f} s: given up. Completed results are kept; "
+                f"run the same command again to resume ({VARIABLE}=SECONDS waits longer, 0 without "
+                "limit)"
             )
             return self.rule.status
         return None
 
-    def _look(self, seconds: float) -> tuple[str, float] | None:
-        """What has been waited for longest, and how long."""
+    def _longest_wait(self, seconds: float) -> tuple[str, float] | None:
+        """The file with the longest current wait, and its seconds."""
         signs = _signs(self.command)
         now: dict[tuple[int, float, str], str] = {}
         for note in self.board.notes():
@@ -195,11 +195,11 @@ class _Watch:
             if thread not in noted and _waits_for_file(sign):
                 now[thread, 0.0, _UNKNOWN] = sign
         if signs and all(sign[0] in "Tt" for sign in signs.values()):
-            return None  # stopped by its user
+            return None  # stopped by the user
         kept = {}
         for key, sign in now.items():
             old = self._stuck.get(key)
-            # one that runs may only want for a core
+            # a running thread may only be waiting for a core
             same = old is not None and old.sign == sign and not sign.startswith("R")
             kept[key] = _Stuck(sign, old.seconds + seconds if old is not None and same else 0.0)
         self._stuck = kept
@@ -208,32 +208,32 @@ class _Watch:
         key = max(kept, key=lambda key: kept[key].seconds)
         return key[2], kept[key].seconds
 
-    def _say_what_answers(self, stuck: dict[str, float]) -> None:
-        for path in [path for path in self._told if path not in stuck]:
+    def _report_stalls(self, stuck: dict[str, float]) -> None:
+        for path in [path for path in self._reported if path not in stuck]:
             self.say(f"{path} answers again")
-            del self._told[path]
+            del self._reported[path]
         for path, lasted in stuck.items():
-            if lasted >= _TOLD_AFTER and path not in self._told:
-                self._told[path] = lasted
+            if lasted >= _REPORT_AFTER and path not in self._reported:
+                self._reported[path] = lasted
                 self.say(
                     f"no answer from {path} for {lasted:.0f} s: does its folder (a network one?) "
                     "still answer?"
                 )
 
     def say(self, words: str) -> None:
-        # a log on a folder that stalls must not keep the watchdog
-        told = threading.Thread(target=_write, args=(f"{self.name}: {words}",), daemon=True)
-        told.start()
-        told.join(_END)
+        # a stderr that stalls must not block the watchdog
+        writer = threading.Thread(target=_write, args=(f"{self.name}: {words}",), daemon=True)
+        writer.start()
+        writer.join(_END)
 
 
 @dataclass(frozen=True)
 class _Stuck:
-    """A thread that does nothing.
+    """A thread that makes no progress.
 
     Args:
-        sign: what it was doing, and how much it had done.
-        seconds: for how long that has not changed.
+        sign: its state and counters, see ``_signs``.
+        seconds: for how long they have not changed.
     """
 
     sign: str
@@ -241,7 +241,7 @@ class _Stuck:
 
 
 def _watch(watch: _Watch, alive: int, verdict: int) -> NoReturn:
-    """What the watchdog's process does until the command ends."""
+    """Runs the watchdog's process until the command ends."""
     seen: list[int] = []
     with contextlib.suppress(BaseException):
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -250,7 +250,7 @@ def _watch(watch: _Watch, alive: int, verdict: int) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
-        os.dup2(null, 1)  # or a pipe's reader would wait for this process too
+        os.dup2(null, 1)  # otherwise a pipe's reader would wait for this process too
         try:
             _watch_on(watch, alive, verdict, seen)
         except Exception as error:
@@ -259,18 +259,18 @@ def _watch(watch: _Watch, alive: int, verdict: int) -> NoReturn:
 
 
 def _watch_on(watch: _Watch, alive: int, verdict: int, seen: list[int]) -> None:
-    told, last = 0, time.monotonic()
+    interrupts, last = 0, time.monotonic()
     while True:
         if select.select([alive], [], [], _TICK)[0]:
             signals = os.read(alive, 4096)
             if not signals:
                 return
-            told += signals.count(signal.SIGINT)
+            interrupts += signals.count(signal.SIGINT)
         now = time.monotonic()
         if now - last < _TICK:
             continue
-        # more than a tick: the whole machine slept, or this process was stopped
-        status = watch.tick(min(now - last, 2 * _TICK), max(told, len(seen)))
+        # longer than a tick: the machine was suspended, or this process was stopped
+        status = watch.tick(min(now - last, 2 * _TICK), max(interrupts, len(seen)))
         last = now
         if status is not None:
             if not _end(watch.command, verdict, status):
@@ -279,25 +279,25 @@ def _watch_on(watch: _Watch, alive: int, verdict: int, seen: list[int]) -> None:
 
 
 def _end(command: int, verdict: int, status: int) -> bool:
-    """Ends a command and all its children; by its own hand, if it has one left.
+    """Ends a command and all its children; the command exits by itself if it still can.
 
     Returns:
-        Whether it is gone: in a FUSE folder whose server was stopped with a request in its hands,
-        not even SIGKILL ends the one who waits for it.
+        Whether it has ended: while a FUSE server is stopped during a request, not even SIGKILL ends
+        the process that waits for it.
     """
     children = _descendants(command) - {os.getpid()}
     if os.isatty(2):
-        os.write(2, b"\x1b[?25h")  # the cursor, which a progress bar hides
+        os.write(2, b"\x1b[?25h")  # shows the cursor, which a progress bar hides
     os.write(verdict, bytes([status]))
-    left = not _is_gone(command)
-    for process in {command, *children} if left else children:
+    running = not _is_gone(command)
+    for process in {command, *children} if running else children:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
     return _is_gone(command)
 
 
 def _is_gone(command: int) -> bool:
-    """Whether the parent of this process ends within a moment."""
+    """Whether the parent of this process ends within ``_END`` seconds."""
     until = time.monotonic() + _END
     while os.getppid() == command and time.monotonic() < until:
         time.sleep(0.05)
@@ -310,17 +310,17 @@ def _write(line: str) -> None:
 
 
 def _waits_for_file(sign: str) -> bool:
-    """Whether a thread sleeps as no signal can end it, or as one does that waits for a server."""
+    """Whether a thread sleeps uninterruptibly, or waits for a file server."""
     state, where = sign.split(" ")[:2]
     return state == "D" or (state == "S" and where.startswith(_SERVERS))
 
 
 def _signs(process: int) -> dict[int, str]:
-    """By thread, its state, its sleep's place and what it has done; empty without /proc."""
+    """For each thread its state, kernel function and counters of activity; {} without /proc."""
     found = {}
     with contextlib.suppress(OSError):
         for task in os.listdir(_PROC / str(process) / "task"):
-            with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            with contextlib.suppress(OSError, IndexError):  # the thread has ended
                 folder = _PROC / str(process) / "task" / task
                 words = (folder / "stat").read_text().rpartition(")")[2].split()
                 lines = (folder / "status").read_text().splitlines()
@@ -331,7 +331,7 @@ def _signs(process: int) -> dict[int, str]:
 
 
 def _descendants(process: int) -> set[int]:
-    """The children of a process, and theirs."""
+    """All descendants of a process."""
     parents = {}
     with contextlib.suppress(OSError):
         for entry in os.listdir(_PROC):
@@ -347,6 +347,6 @@ def _descendants(process: int) -> set[int]:
 
 
 def name_of(program: str) -> str:
-    """A program and its command, as its user typed them."""
+    """A program and its command, as the user typed them."""
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     return " ".join([program, *words[:1]])

@@ -1,4 +1,4 @@
-"""Options in messages: as whoever reads the message writes them."""
+"""Messages name options in the syntax of the running program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a block."""
+"""Ctrl-C is delayed until the end of a block."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import threading
 import pytest
 import torch
 
-from caffe_port.interrupts import held_back
+from caffe_port.interrupts import delayed_interrupt
 from caffe_port.weights.torch_file import save
 
 
-def test_it_comes_when_the_block_has_ended():
+def test_it_is_raised_at_the_end_of_the_block():
     done = []
 
     def work():
-        with held_back():
+        with delayed_interrupt():
             signal.raise_signal(signal.SIGINT)
             done.append(1)
 
@@ -27,17 +27,17 @@ def test_it_comes_when_the_block_has_ended():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_error_of_the_block_is_not_lost():
-    with pytest.raises(ValueError, match="its own"), held_back():
+def test_an_error_of_the_block_is_kept():
+    with pytest.raises(ValueError, match="its own"), delayed_interrupt():
         raise ValueError("its own")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_other_threads_are_left_alone():
+def test_other_threads_are_not_affected():
     found = []
 
     def work():
-        with held_back():
+        with delayed_interrupt():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -46,7 +46,7 @@ def test_other_threads_are_left_alone():
     assert found == [signal.default_int_handler]
 
 
-def test_torch_writes_its_file_to_the_end_first():
+def test_torch_finishes_its_file_first():
     class Pressed(io.BytesIO):
         def write(self, data):
             signal.raise_signal(signal.SIGINT)

@@ -39,7 +39,7 @@ def test_every_subpackage_with_public_names_is_reachable_after_one_import():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_name_that_is_not_there():
+def test_an_unknown_name():
     with pytest.raises(AttributeError, match="module 'caffe_port' has no attribute 'lod'"):
         caffe_port.lod  # noqa: B018
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: one line, status 130, whatever was being done."""
+"""Ctrl-C in a command: one line and status 130, at any moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ start.run("caffe-port", main, status=2)
 """
 CASES = {
     "in the command": "def main():\n    press()",
-    "in what ends it": """
+    "while it exits": """
         def main():
             try:
                 press()
@@ -35,7 +35,7 @@ CASES = {
         def main():
             Early("early").main()
     """,
-    "while click reports another": """
+    "while click reports another Ctrl-C": """
         @click.command()
         def main():
             try:
@@ -43,14 +43,14 @@ CASES = {
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(1) from None
     """,
-    "where an error is made of it": """
+    "where it is turned into an error": """
         def main():
             try:
                 press()
             except KeyboardInterrupt:
                 raise RuntimeError("a library's own words") from None
     """,
-    "where nothing can be raised": """
+    "where Python cannot raise it": """
         class Going:
             def __del__(self):
                 press()
@@ -60,7 +60,7 @@ CASES = {
             while True:
                 time.sleep(60)
     """,
-    "with threads that wait for ever": """
+    "with threads that never return": """
         def main():
             threading.Thread(target=threading.Event().wait).start()
             press()
@@ -80,21 +80,21 @@ def run(main):
 
 
 @pytest.mark.parametrize("main", CASES.values(), ids=CASES)
-def test_every_ctrl_c_ends_with_one_line_of_ours(main):
+def test_every_ctrl_c_ends_with_one_line(main):
     ended = run(main)
     assert ended.returncode == 130
     assert ended.stderr.count("caffe-port: interrupted\n") == 1
     assert "Traceback" not in ended.stderr
 
 
-def test_what_a_command_said_of_it_is_not_said_again():
+def test_a_ctrl_c_that_a_command_reported_is_not_reported_again():
     ended = run("""
         def main():
             try:
                 press()
             except KeyboardInterrupt:
                 print("interrupted: 3 maps are kept", file=sys.stderr)
-                start.told("interrupted")
+                start.interrupt_reported("interrupted")
                 return 130
     """)
     assert (ended.returncode, ended.stderr) == (130, "interrupted: 3 maps are kept\n")

@@ -1,4 +1,4 @@
-"""Files that give no answer: told of, given up, and never confused with slow work."""
+"""Files that do not answer are reported, then given up; slow work does not count as a stall."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="made for /proc 
 START = """
 import os, signal, subprocess, sys, threading, time
 from caffe_port import start, stalls, watchdog
-watchdog._TOLD_AFTER, watchdog._GRACE, watchdog._TICK, watchdog._END = 0.2, 0.2, 0.1, {end}
+watchdog._REPORT_AFTER, watchdog._GRACE, watchdog._TICK, watchdog._END = 0.2, 0.2, 0.1, {end}
 def stall():
     with stalls.Waiting("/mnt/net/x.jpg"):
         threading.Event().wait()
@@ -45,7 +45,7 @@ def program(body, patience="0.5", before="", end=LIMIT):
     )  # fmt: skip
 
 
-def test_a_command_that_gets_no_answer_says_so_and_ends_with_its_children():
+def test_a_command_without_an_answer_reports_it_and_ends_with_its_children():
     process = program("""
         child = subprocess.Popen(["sleep", "infinity"], stdout=subprocess.DEVNULL, stderr=-3)
         print(child.pid, flush=True)
@@ -60,7 +60,7 @@ def test_a_command_that_gets_no_answer_says_so_and_ends_with_its_children():
     wait_until(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def test_one_that_holds_the_interpreter_is_ended_too():
+def test_a_command_that_holds_the_interpreter_lock_is_ended():
     process = program(
         """
         import ctypes
@@ -74,7 +74,7 @@ def test_one_that_holds_the_interpreter_is_ended_too():
     assert "'a.pt' gave no answer" in wrong
 
 
-def test_work_is_not_taken_for_a_stall():
+def test_work_is_not_a_stall():
     process = program("""
         with stalls.Waiting("large.caffemodel"):
             until = time.monotonic() + 1
@@ -86,7 +86,7 @@ def test_work_is_not_taken_for_a_stall():
     assert (process.returncode, wrong) == (0, "")
 
 
-def test_ctrl_c_ends_a_command_whose_workers_wait_for_ever():
+def test_ctrl_c_ends_a_command_whose_workers_never_return():
     process = program("threading.Thread(target=stall).start()", patience="0")
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_a_command_whose_workers_wait_for_ever():
     assert "Traceback" not in wrong
 
 
-def test_it_does_not_die_unnoticed():
+def test_the_end_of_the_watchdog_is_reported():
     process = program("""
         children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
         os.kill(int(open(children).read().split()[0]), signal.SIGKILL)
@@ -106,11 +106,11 @@ def test_it_does_not_die_unnoticed():
     _, wrong = process.communicate()
     assert process.returncode == 0
     assert wrong == (
-        "evaluate: its watchdog has ended; files that give no answer will not be noticed\n"
+        "evaluate: its watchdog has ended; files that do not answer will not be detected\n"
     )
 
 
-def test_why_it_failed_is_told():
+def test_the_cause_of_its_failure_is_reported():
     process = program("threading.Event().wait()", before="watchdog._Watch.tick = None")
     process.stdout.readline()
     said = process.stderr.readline()
@@ -119,7 +119,7 @@ def test_why_it_failed_is_told():
     assert said.startswith("evaluate: its watchdog failed: TypeError: ")
 
 
-def test_one_that_cannot_be_killed_is_told_of():
+def test_a_command_that_cannot_be_killed_is_reported():
     process = program("stall()", before="watchdog._end = lambda *words: False")
     said = [process.stderr.readline() for _ in range(3)]
     process.kill()
@@ -128,8 +128,8 @@ def test_one_that_cannot_be_killed_is_told_of():
     assert "killed, but the system keeps it" in said[2]
 
 
-class Looked(watchdog._Watch):
-    """One that keeps what it says."""
+class Recorded(watchdog._Watch):
+    """A watchdog that keeps its messages."""
 
     def __init__(self, patience=30.0, interrupts=1):
         rule = watchdog._Rule(patience, 2, interrupts)
@@ -147,8 +147,8 @@ def signs(monkeypatch):
     return found
 
 
-def test_it_is_told_once_and_the_answer_too(signs):
-    watch = Looked()
+def test_a_stall_is_reported_once_and_its_end_too(signs):
+    watch = Recorded()
     place = watch.board.begin("a.jpg")
     assert [watch.tick(5, 0) for _ in range(6)] == [None] * 6
     watch.board.end(place)
@@ -158,8 +158,8 @@ def test_it_is_told_once_and_the_answer_too(signs):
     ]  # fmt: skip
 
 
-def test_bytes_that_come_slowly_are_an_answer(signs):
-    watch = Looked()
+def test_slow_bytes_are_an_answer(signs):
+    watch = Recorded()
     (note,) = [watch.board.begin("a.jpg")] and watch.board.notes()
     for i in range(20):
         signs[note.thread] = f"D wait 0 0 {i}"
@@ -167,15 +167,15 @@ def test_bytes_that_come_slowly_are_an_answer(signs):
     assert watch.said == []
 
 
-def test_a_wait_that_nobody_noted_is_seen_where_the_system_tells(signs):
-    watch = Looked()
+def test_a_wait_without_a_note_is_found_in_proc(signs):
+    watch = Recorded()
     signs.update({1: "S futex_wait 0 0 1", 2: "S request_wait_answer 0 0 1"})
     assert [watch.tick(10, 0) for _ in range(4)] == [None, None, None, 2]
     assert watch.said[0].startswith("no answer from a file or folder for")
 
 
-def test_a_program_that_its_user_stopped_waits_for_nothing(signs):
-    watch = Looked()
+def test_a_program_stopped_by_its_user_is_not_stalled(signs):
+    watch = Recorded()
     watch.board.begin("a.jpg")
     signs[watch.board.notes()[0].thread] = "T do_signal_stop 0 0 1"
     assert [watch.tick(100, 0) for _ in range(4)] == [None] * 4
@@ -183,7 +183,7 @@ def test_a_program_that_its_user_stopped_waits_for_nothing(signs):
 
 @pytest.mark.parametrize(("needed", "ends"), [(1, [None] * 5 + [130, 130]), (2, [None] * 7)])
 def test_a_training_is_ended_only_by_the_second_ctrl_c(signs, needed, ends):
-    watch = Looked(0.0, needed)
+    watch = Recorded(0.0, needed)
     watch.board.begin("a.jpg")
     assert [watch.tick(1, int(i > 0)) for i in range(7)] == ends
     assert watch.tick(1, 2) == 130
@@ -195,7 +195,7 @@ def test_nothing_is_noted_without_a_watchdog():
         assert not stalls.is_watched()
 
 
-def test_more_waits_than_there_is_room_for_are_passed_over():
+def test_waits_beyond_the_capacity_are_not_noted():
     board = stalls.Board()
     places = [board.begin(f"{i}") for i in range(200)]
     assert sum(place is not None for place in places) == len(board.notes()) == 128
@@ -212,13 +212,13 @@ def test_a_large_file_is_read_in_parts(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "inf", "nan"])
-def test_a_patience_that_is_no_number_is_refused(monkeypatch, text):
+def test_a_patience_that_is_not_a_number_is_refused(monkeypatch, text):
     monkeypatch.setenv(watchdog.VARIABLE, text)
     with pytest.raises(UsageError, match="expected seconds"):
         watchdog.patience()
 
 
-def test_a_forked_child_is_not_watched_nor_waited_for():
+def test_a_forked_child_is_neither_watched_nor_waited_for():
     program = textwrap.dedent("""
         import os, time
         from caffe_port import stalls, watchdog

@@ -81,7 +81,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from caffe_port.errors import CaffePortError, speaking
         from caffe_port.files import described
-        from caffe_port.start import told
+        from caffe_port.start import interrupt_reported
 
         try:
             with warnings.catch_warnings(), speaking("caffe-port"):
@@ -96,7 +96,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt as error:
             words = str(error) or "interrupted"  # a command may say what is kept
             echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
-            told(words)
+            interrupt_reported(words)
             raise click.exceptions.Exit(INTERRUPTED) from error
 
 

@@ -23,7 +23,7 @@ from caffe_port.files import never_through_link, reading
 from caffe_port.finetuning.composed import Composed
 from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, read_json, write_json
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
-from caffe_port.locks import is_ours
+from caffe_port.locks import try_lock
 from caffe_port.proto import read_net_text
 from caffe_port.solver.signals import Requests, Step
 from caffe_port.spec import NetSpec
@@ -255,7 +255,7 @@ def _check_settings(folder: Path, wanted: dict[str, Any]) -> None:
 def _alone(folder: Path, control: Control) -> Iterator[None]:
     """Waits until no other process works on this run; one whose parent was killed may still."""
     with open(folder / "lock", "w", opener=never_through_link) as stream:
-        while not is_ours(stream):
+        while not try_lock(stream):
             if control.stopped():
                 raise StoppedError
             control.update(f"waiting for the process that is at work in {folder}", 0)

@@ -21,7 +21,7 @@ import torch
 
 from caffe_port.errors import FormatError
 from caffe_port.files import ZIP_SIGNATURE, AnyFile, atomic_path, explaining
-from caffe_port.interrupts import held_back
+from caffe_port.interrupts import delayed_interrupt
 from caffe_port.weights import state_dict
 from caffe_port.weights.stored import MappedFile, StoredBlob, StoredLayer, WeightFile
 
@@ -106,7 +106,7 @@ def _save(content: object, path: Path) -> None:
 def save(content: object, stream: BinaryIO) -> None:
     """As torch.save, where the disk may be full. Raises OSError."""
     try:
-        with held_back():
+        with delayed_interrupt():
             torch.save(content, stream)
     except RuntimeError as error:
         # torch closes its archive while the disk's error passes, and fails anew at that

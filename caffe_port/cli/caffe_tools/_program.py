@@ -21,7 +21,7 @@ from caffe_port.solver.log import (
     open_file,
     set_min_level,
 )
-from caffe_port.start import told
+from caffe_port.start import interrupt_reported
 
 # A training on several GPUs: one process for each, which torchrun starts.
 
@@ -132,7 +132,7 @@ def run(
         return 1
     except KeyboardInterrupt:
         log("Interrupted.", severity=ERROR, place=f"{program}.cpp:1")
-        told("Interrupted.")
+        interrupt_reported("Interrupted.")
         return 130
     finally:
         close_files()
