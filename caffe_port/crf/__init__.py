@@ -1,4 +1,4 @@
-"""The dense CRF: DeepLab's numbers, over our own compiled lattice (ext/)."""
+"""The dense CRF with DeepLab's numbers, on a compiled permutohedral lattice (ext/)."""
 
 from caffe_port.crf.dense_crf import DenseCRF, map_labels
 from caffe_port.crf.layer_math import dense_crf_forward

@@ -1,4 +1,4 @@
-"""What the CRF accepts: every argument is checked here, before compiled code sees it."""
+"""Checks of the CRF's arguments before they reach compiled code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from caffe_port.errors import UsageError
 Floats = NDArray[np.float32]
 
 MOST_DIMENSIONS = 16
-MOST_PIXELS = 2**31 // 3 - 20  # three vertices for each over positions, in 32-bit numbers
+MOST_PIXELS = 2**31 // 3 - 20  # each has three vertices over positions, in 32-bit numbers
 NORMALIZATIONS = ("none", "before", "after", "symmetric")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -54,7 +54,7 @@ def widths(name: str, value: float | Sequence[float], length: int) -> tuple[floa
 
 
 def floats(name: str, value: ArrayLike, shape: tuple[int | str, ...]) -> Floats:
-    """A contiguous float32 array of the shape, in which a str stands for any size but 0.
+    """A contiguous float32 array of the shape, in which a str is any size but 0.
 
     float64 is converted. Infinities and NaN are left for ``finite`` or ``unary_energies``.
     """

@@ -1,4 +1,4 @@
-"""Building kernels, and keeping those over positions, which depend on the size alone."""
+"""Kernels are built here; those over positions, which depend only on the size, are cached."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Normalization = Literal["none", "before", "after", "symmetric"]
 # A lattice over positions takes some 36 bytes a pixel, 6 MB for 500 x 375. VOC's images come in
 # some dozens of sizes, most of them in three or four.
 KEPT = 8
-MOST_KEPT = 2**23  # pixels of all that are kept, some 300 MB
+MOST_KEPT = 2**23  # pixels of all cached kernels, some 300 MB
 
 _Positions = tuple[int, int, tuple[float, ...], Normalization, bool]
 _kept: OrderedDict[_Positions, Kernel] = OrderedDict()  # the latest last
@@ -32,7 +32,7 @@ def position_kernel(
     normalization: Normalization,
     exact: bool,
 ) -> Kernel:
-    """A kernel over positions; the last few are kept.
+    """A kernel over positions; the last few are cached.
 
     Raises:
         UsageError: the widths are too small for the size.
@@ -92,11 +92,11 @@ def _built(build: Callable[[], Kernel]) -> Kernel:
     except ArithmeticError as error:
         raise UsageError(f"the widths are too small for this image: {error}") from error
     except ValueError as error:
-        raise UsageError(f"this image makes no lattice: {error}") from error
+        raise UsageError(f"no lattice can be built for this image: {error}") from error
     except RuntimeError as error:
         raise no_threads(error) from error
 
 
 def no_threads(error: RuntimeError) -> UsageError:
-    """What to say when the system gives fewer threads than a call asked for."""
+    """The error when the system gives fewer threads than a call asked for."""
     return UsageError(f"no more threads can be started ({error}): ask for fewer")

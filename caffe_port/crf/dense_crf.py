@@ -28,22 +28,22 @@ _DEFAULTS: dict[Flavour, tuple[Normalization, str]] = {
 
 
 class DenseCRF:
-    """Pixels that all see each other through Gaussian kernels; labels pay when they differ.
+    """Pixels that are all connected by Gaussian kernels, with a cost for different labels.
 
         Q = softmax(-U);  iterations times:  Q = softmax(-U + sum_k weight_k n_k (K_k Q))
 
     Kernels are filtered over a permutohedral lattice, which approximates them, and are summed in
     the order in which they were added. The object holds lattices only: ``infer`` may be called
-    often, and from several threads, since it changes nothing and does not hold the GIL.
+    repeatedly and from several threads: it changes nothing and releases the GIL.
 
-    A weight is a number, what two pixels gain by the same label; or, as in pydensecrf, a matrix
-    (labels, labels) of what each pair of labels costs, of which the symmetric part counts, or a
-    vector, the diagonal of such a matrix. So the number w equals the vector of -w.
+    A weight is a number, the gain of two pixels with the same label; or, as in pydensecrf, a matrix
+    (labels, labels) of the cost of each pair of labels, whose symmetric part counts, or a vector,
+    the diagonal of such a matrix. So the number w equals the vector of -w.
 
     Args:
         height, width: size of the image in pixels.
         labels: number of labels, at least 1.
-        flavour: "deeplab", or "krahenbuhl2013" for what pydensecrf gives: another default
+        flavour: "deeplab", or "krahenbuhl2013" for pydensecrf's results: another default
             normalisation, and an exponential that is not cut off at e^-20.
         normalization: how kernels are normalised: "after", n = 1 / (K 1 + 1e-20) applied to the
             filtered values; "before", applied to Q; "symmetric", n = 1 / sqrt(K 1 + 1e-20) on both
@@ -107,7 +107,7 @@ class DenseCRF:
 
         Args:
             sxy: its width in pixels, or (in x, in y).
-            weight: what it counts; see the class.
+            weight: of the kernel; see the class.
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
@@ -136,7 +136,7 @@ class DenseCRF:
             srgb: its width in units of colour, or one for each channel.
             image: (H, W, 3) uint8 or float32. The order of the channels and their offset move the
                 lattice: DeepLab's programs give RGB, its Caffe layer BGR minus the mean.
-            weight: what it counts; see the class.
+            weight: of the kernel; see the class.
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
@@ -159,7 +159,7 @@ class DenseCRF:
 
         Args:
             features: (H, W, D) float32 or float64, D from 1 to 16.
-            weight: what it counts; see the class.
+            weight: of the kernel; see the class.
             normalization: for this kernel.
         Returns:
             self, so that calls may be chained.
@@ -195,7 +195,7 @@ class DenseCRF:
             unary: (labels, H, W) float32 or float64 (converted), negative log probabilities up to
                 a constant per pixel. +inf rules a label out.
             iterations: at least 0.
-            start: (labels, H, W) probabilities to go on from, instead of softmax(-unary).
+            start: (labels, H, W) probabilities to start from, instead of softmax(-unary).
         Returns:
             (labels, H, W) float32, which sums to 1 over the labels.
         Raises:
@@ -218,7 +218,7 @@ class DenseCRF:
         return labels
 
     def messages(self, q: ArrayLike) -> NDArray[np.float32]:
-        """What the kernels make of q, with their weights: sum_k weight_k n_k (K_k q).
+        """The weighted sum of all kernels applied to q: sum_k weight_k n_k (K_k q).
 
         Args:
             q: (labels, H, W) finite.
@@ -239,13 +239,13 @@ class DenseCRF:
     def filtered(
         self, values: ArrayLike, kernel: int, *, adjoint: bool = False
     ) -> NDArray[np.float32]:
-        """What one kernel makes of values, without its weight: n (K values).
+        """One kernel applied to values, without its weight: n (K values).
 
         Args:
             values: (labels, H, W) finite, of any sign.
             kernel: its number, from 0 in the order they were added.
-            adjoint: apply the transpose instead, n included: what takes a gradient with respect
-                to the result to one with respect to values.
+            adjoint: apply the transpose instead, n included: it maps a gradient with respect to
+                the result to one with respect to values.
         Returns:
             (labels, H, W) float32.
         Raises:

@@ -1,10 +1,10 @@
-"""Mean field as a differentiable operation, for those who train a network through the CRF.
+"""Mean field as a differentiable operation, to train a network through the CRF.
 
     s_0 = -U;  s_(t+1) = -U + sum_k W_k (M_k softmax(s_t)),  M_k = n_k K_k
 
-M_k is linear: its gradient is its transpose's product with what comes from above. On the lattice
-K = S^T B_d ... B_0 S, with S the splat and B_j the blur along axis j, which is symmetric; so
-K^T = S^T B_0 ... B_d S is the same filter with the axes in reverse, and n moves to the other side.
+M_k is linear: its gradient is the product of its transpose with the incoming gradient. On the
+lattice K = S^T B_d ... B_0 S, with S the splat and B_j the blur along axis j, which is symmetric;
+so K^T = S^T B_0 ... B_d S is the same filter with the axes in reverse, and n changes sides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from caffe_port.errors import UsageError
 Weight = float | Tensor
 Filter = Callable[[Tensor], Tensor]
 
-MOST_DENSE = 2048  # pixels whose kernel may be held as a matrix
+MOST_DENSE = 2048  # pixels up to which a kernel may be a dense matrix
 
 
 def mean_field(
@@ -62,10 +62,10 @@ def mean_field_scores(
     *,
     symmetric: bool = True,
 ) -> Tensor:
-    """What ``mean_field`` takes the last softmax of, as a softmax loss wants it.
+    """The scores before the last softmax of ``mean_field``, for a softmax loss.
 
     Args:
-        unary: (labels, H, W) floating point, negative log probabilities up to a constant a pixel.
+        unary: (labels, H, W) floating point, negative log probabilities up to a constant per pixel.
         kernels: a DenseCRF, whose own weights do not count. It computes in float32 on the CPU,
             whatever unary is. Or features (H, W, D) of exact Gaussian kernels of unit width,
             normalised "after", for tiny images; these are differentiated too.
@@ -73,7 +73,7 @@ def mean_field_scores(
             dimension (labels) or two (labels, labels).
         iterations: at least 0.
         symmetric: of a matrix, only the symmetric part counts, as in DenseCRF. With False, entry
-            (l, m) is what label l pays for m elsewhere.
+            (l, m) is the cost of label l for label m elsewhere.
     Returns:
         (labels, H, W), dtype and device of unary.
     Raises:
@@ -102,7 +102,7 @@ def mean_field_scores(
 
 
 def _filters(unary: Tensor, kernels: DenseCRF | Sequence[Tensor]) -> list[Filter]:
-    """Every kernel, applied to what has unary's shape."""
+    """Every kernel as a filter of tensors of unary's shape."""
     if unary.ndim != 3 or not unary.is_floating_point() or 0 in unary.shape:
         raise UsageError(
             f"unary is {tuple(unary.shape)} {unary.dtype}; expected (labels, H, W) floating point"
@@ -116,7 +116,7 @@ def _filters(unary: Tensor, kernels: DenseCRF | Sequence[Tensor]) -> list[Filter
 
 
 def _mix(weight: Weight, symmetric: bool, unary: Tensor) -> Filter:
-    """What a kernel's weight makes of the filtered values."""
+    """A kernel's weight as a function of the filtered values."""
     labels = unary.shape[0]
     w = torch.as_tensor(weight, dtype=unary.dtype, device=unary.device)
     if w.ndim > 2 or any(side != labels for side in w.shape):

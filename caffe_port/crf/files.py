@@ -1,7 +1,7 @@
 """The files of DeepLab's separate CRF programs: probabilities, scores and label maps.
 
 A .bin file starts with int32 rows, columns and channels, all little-endian. Probabilities follow as
-float32, (channel, column, row) from the slowest to the quickest index; labels as int16 (column,
+float32, (channel, column, row) from the slowest to the fastest index; labels as int16 (column,
 row), with one channel. Source: DeepLab's densecrf programs, util.h and refine_pascal.
 """
 
@@ -54,7 +54,7 @@ def _read_bin(path: PathLike, stream: BinaryIO) -> NDArray[np.float32] | NDArray
 
 
 def write_bin(path: PathLike, values: NDArray[np.float32] | NDArray[np.integer]) -> None:
-    """Writes probabilities (C, H, W) as float32, or labels (H, W) as int16; never half a file.
+    """Writes probabilities (C, H, W) as float32, or labels (H, W) as int16, whole or not at all.
 
     Raises:
         DataError: a label does not fit int16.
@@ -76,7 +76,7 @@ def read_scores(path: PathLike) -> NDArray[np.float32]:
     """Scores (C, H, W) of a .mat file, as Caffe's MatWrite layer writes them.
 
     Raises:
-        DataError, FormatError: as ``caffe_port.data.mat.read_mat``, or more than one image in it.
+        ReadError, FormatError: as ``caffe_port.data.mat.read_mat``, or it has more than one image.
     """
     from caffe_port.data.mat import read_mat
 

@@ -22,15 +22,15 @@ def dense_crf_forward(
 ) -> NDArray[np.float32]:
     """Infer each item of a batch over its real area; the padding around it is 0 in the result.
 
-    Pixels are added up in Caffe's order, so that the result is Caffe's to the last bit. ``refine``
-    takes half the time and differs by rounding.
+    Pixels are added up in Caffe's order, so that the result equals Caffe's to the last bit.
+    ``refine`` takes half the time and differs by rounding.
 
     Args:
         scores: (N, C, H, W) float32; unary = -scores.
         data_dim: (N, 1, 1, 2) real height and width of each item; larger ones mean all of it.
-        data: (N, 3, H, W) float32 as the net saw it (BGR minus the mean): features as they are.
-            None where parameters have no bilateral kernel. Upstream reads item 0's colours for
-            every item; this reads each item's own.
+        data: (N, 3, H, W) float32, the net's input (BGR minus the mean), as features. None where
+            parameters have no bilateral kernel. Upstream reads item 0's colours for every item;
+            this reads each item's own.
         parameters: kernels and iterations.
         output_probability: False for the logarithm, floored at that of FLT_MIN.
     Returns:

@@ -1,4 +1,4 @@
-"""Settings of the dense CRF: those DeepLab published, and those a user writes."""
+"""Settings of the dense CRF: those that DeepLab published, and a user's own."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ PRESETS: Mapping[str, CRFParameters] = {
 def parse(text: str) -> CRFParameters:
     """Read settings from a preset's name, a JSON object or ``bi_w=4,bi_xy_std=49,...``.
 
-    Names left out of an object or a list keep the values of ``v1_largefov``. In JSON a list, in
-    the other form a name given several times, stands for several kernels.
+    Names left out of an object or a list keep the values of ``v1_largefov``. A list in JSON, or
+    a name given several times in the other form, describes several kernels.
 
     Raises:
         UsageError: an unknown preset or name, or a value that is not a number.
@@ -110,7 +110,7 @@ def from_mapping(values: Mapping[str, object]) -> CRFParameters:
     for name in values:
         if name not in known:
             raise UsageError(f"no CRF setting is called {name!r}; there are {', '.join(known)}")
-    return CRFParameters(**values)  # type: ignore[arg-type]  # checked as it is made
+    return CRFParameters(**values)  # type: ignore[arg-type]  # checked by __post_init__
 
 
 def _json(text: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Scores of a net and an image in, refined probabilities out."""
+"""Refinement of a net's scores by the dense CRF."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def refine(
     probabilities: bool = False,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Refine what a net says about an image.
+    """Refine a net's scores of an image.
 
     Args:
         scores: (C, H, W) float32 or float64: scores before the softmax (or log probabilities),
             of which unary = -scores; with probabilities, unary = -log(scores), not clipped.
-        image: (H, W, 3) uint8 or float32, used as it is: RGB gives the labels of DeepLab's
+        image: (H, W, 3) uint8 or float32, used unchanged: RGB gives the labels of DeepLab's
             programs, BGR minus the mean those of its Caffe layer (some 0.3 % differ).
         parameters: kernels and iterations.
         threads: at most 8 are used; the result is the same.

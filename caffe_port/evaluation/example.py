@@ -1,4 +1,4 @@
-"""The bundled example, and how far a result is from the one real Caffe got on it."""
+"""The bundled example, and how a result on it differs from real Caffe's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CROP = 161  # of the example's test net
 
 @dataclass(frozen=True)
 class Difference:
-    """Pixels whose label is not Caffe's, before and after the CRF, of so many in all."""
+    """Number of pixels whose label differs from Caffe's, before and after the CRF, and of all."""
 
     before: int
     after: int
@@ -40,16 +40,16 @@ class Difference:
         return rows
 
 
-HEADERS = ("mean IoU, %", "caffe_port", "Caffe", "points apart", "labels unlike Caffe's")
+HEADERS = ("mean IoU, %", "caffe_port", "Caffe", "points apart", "labels that differ")
 
 
 class Example:
-    """examples/shapes_voc: a model real Caffe trained, and what Caffe made of it.
+    """examples/shapes_voc: a model that real Caffe trained, with Caffe's results.
 
     Args:
         root: its folder.
     Raises:
-        UsageError: the folder is not the example's.
+        UsageError: the folder is not that of the example.
         DataError: Caffe's result is malformed.
     """
 
@@ -98,7 +98,7 @@ class Example:
 
 
 def find_example() -> Path:
-    """Where the example is: in the checkout this package runs from, or the one stood in."""
+    """The example's folder, in this package's checkout or in the current folder."""
     places = [Path(__file__).resolve().parents[2], Path.cwd()]
     folders = [place / "examples" / "shapes_voc" for place in places]
     return next((folder for folder in folders if folder.is_dir()), folders[0])

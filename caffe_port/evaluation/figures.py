@@ -1,4 +1,4 @@
-"""An evaluation's figures as JSON, the names of its classes, and figures to set beside them."""
+"""The figures of an evaluation as JSON, the names of its classes, and reference figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reference:
     """Figures from elsewhere for the same images.
 
     Args:
-        name: whose they are.
+        name: their origin.
         mean_iou: before and after the CRF, as shares of 1; None where unknown.
         per_class: IoU per class before and after; empty where unknown.
     """
@@ -35,7 +35,7 @@ class Reference:
 def read_reference(path: PathLike, name: str) -> Reference:
     """Figures from JSON: ``{"raw": {"mean_iou": x, "per_class": [..]}, "crf": {..}}``.
 
-    A report.json of this package ("before", "after", "iou") is understood too.
+    A report.json of this package ("before", "after", "iou") is accepted too.
 
     Raises:
         DataError: the file is missing or of another form.
@@ -64,11 +64,11 @@ _PARTS = (("raw", "before"), ("crf", "after"))
 
 
 def class_names(classes: int, path: PathLike | None = None) -> list[str]:
-    """Names of the classes: of a file with one a line, VOC's for 21, or numbers.
+    """Names of the classes: from a file with one on each line, VOC's for 21, or numbers.
 
     Raises:
         DataError: the file cannot be read.
-        UsageError: it holds another number of names.
+        UsageError: the file has another number of names.
     """
     if path is None:
         return list(VOC_CLASSES) if classes == len(VOC_CLASSES) else list(map(str, range(classes)))
@@ -79,7 +79,7 @@ def class_names(classes: int, path: PathLike | None = None) -> list[str]:
 
 
 def read_class_names(path: PathLike) -> list[str]:
-    """The names in a file with one a line.
+    """The names in a file with one on each line.
 
     Raises:
         DataError: the file cannot be read.
@@ -93,7 +93,7 @@ def read_class_names(path: PathLike) -> list[str]:
 
 
 def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:
-    """Everything the report says, for programs: figures, settings, versions, every image."""
+    """The content of report.json: figures, settings, versions, every image."""
     per_image = [
         {
             "id": outcome.id,
@@ -119,7 +119,7 @@ def as_json(result: Result, names: Sequence[str]) -> dict[str, object]:
 
 
 def versions() -> Mapping[str, str]:
-    """Versions of what took part."""
+    """Versions of the packages in use."""
     found = {"python": platform.python_version()}
     for name in ("caffe_port", "numpy", "torch", "pillow"):
         try:
@@ -130,12 +130,12 @@ def versions() -> Mapping[str, str]:
 
 
 def number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """A number for JSON, which has no NaN: None in its place."""
     return None if math.isnan(value) else value
 
 
 def matrix_json(matrix: ConfusionMatrix | None) -> dict[str, object] | None:
-    """A matrix and the figures read off it, for a report.json."""
+    """A matrix and its figures, for a report.json."""
     if matrix is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""The confusion matrix, the scores that follow from it, and labels that changed."""
+"""The confusion matrix and its scores, labels that a CRF changed, and scoring of label maps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.reports import html
 
-# One confusion matrix over a whole data set, and the figures read off it.
-
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.integer[Any]]
@@ -28,9 +26,9 @@ Labels = npt.NDArray[np.integer[Any]]
 class ConfusionMatrix:
     """Counts of pixels by true class (rows) and predicted class (columns).
 
-    Figures come from the sum over all images; averaging them image by image gives other numbers
-    than VOC's. A class that is in neither truth nor prediction is absent: its IoU is NaN and it
-    is left out of the means, where Caffe's SegAccuracy layer counts it as 1.
+    Scores follow from the sum over all images, as VOC's; means over images differ from them. A
+    class in neither truth nor prediction is absent: its IoU is NaN and the means leave it out,
+    while Caffe's SegAccuracy layer counts it as 1.
 
     Args:
         classes: number of classes C, 1 to 255.
@@ -38,7 +36,7 @@ class ConfusionMatrix:
         counts: (C, C) to start from.
     Raises:
         UsageError: classes or counts out of range.
-    Source: the VOC development kit, VOCevalseg; facts of the IoU as in DeepLab's scripts.
+    Source: the VOC development kit, VOCevalseg; DeepLab's scripts for the IoU.
     """
 
     def __init__(
@@ -124,7 +122,7 @@ class ConfusionMatrix:
 
 
 def image_iou(counts: Counts | None) -> float:
-    """Mean IoU of one image alone, NaN without truth; only good for putting images in order."""
+    """Mean IoU of one image alone, NaN without truth; only for sorting images."""
     return math.nan if counts is None else ConfusionMatrix(len(counts), counts=counts).mean_iou()
 
 
@@ -137,8 +135,6 @@ def _mean(values: Floats) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
-
-# What a refinement changed: pixels by true class, and whether for better or worse.
 
 CHANGE_KINDS = ("pixels", "changed", "repaired", "broken")
 
@@ -156,7 +152,7 @@ def count_changes(
         before, after: (H, W) classes.
         classes: number of classes C.
     Returns:
-        (C, 4) pixels, changed, repaired, broken, as ``KINDS`` names them.
+        (C, 4) pixels, changed, repaired, broken, in the order of ``CHANGE_KINDS``.
     """
     valid = truth != ignore_label
     changed = valid & (before != after)
@@ -203,9 +199,9 @@ def _row(name: str, line: Counts) -> list[html.Cell]:
     return [name, f"{pixels:,}", f"{changed:,}", share, *cells, f"{repaired - broken:+,}"]
 
 
-# Scoring what other programs left in a folder: label maps, scores or probabilities.
+# Scoring of other programs' files: label maps, scores or probabilities.
 #
-# Source: DeepLab v2, matlab/my_script/EvalSegResults.m, for what is scored and how it is cut.
+# Source: DeepLab v2, matlab/my_script/EvalSegResults.m, for the files and how they are cut.
 
 LabelMap = npt.NDArray[np.int64]
 KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX}
@@ -213,11 +209,11 @@ KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX}
 
 @dataclass
 class Scored:
-    """What came of it.
+    """The result of ``score``.
 
     Attributes:
         matrix: over all images that could be scored.
-        failed: what was wrong with the others, in the list's order.
+        failed: the faults of the others, in the list's order.
     """
 
     matrix: ConfusionMatrix
@@ -225,16 +221,16 @@ class Scored:
 
 
 def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
-    """Which files of a folder belong to the items: 'png', 'bin' or 'mat', in this order.
+    """The kind of files that a folder has for the items: 'png', else 'bin', else 'mat'.
 
     Raises:
-        UsageError: none do.
+        UsageError: it has none.
     """
     for kind, suffix in KINDS.items():
         if any((folder / f"{item.id}{suffix}").is_file() for item in items):
             return kind
     known = ", ".join(f"NAME{suffix}" for suffix in KINDS.values())
-    raise UsageError(f"{folder}: holds nothing for the {len(items)} images; expected {known}")
+    raise UsageError(f"{folder}: no file for any of the {len(items)} images; expected {known}")
 
 
 def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:
@@ -242,10 +238,10 @@ def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:
 
     Args:
         kind: 'png' label maps; 'bin' label maps, or probabilities; 'mat' scores of the padded
-            image, which are cut.
+            image, which are cut to the image.
         size: height and width of the truth.
     Returns:
-        (H, W), the class of the largest value, the lowest of equals.
+        (H, W), the class of the largest value, the lowest of equal ones.
     Raises:
         CaffePortError: missing, broken or smaller than the truth.
     """
@@ -270,7 +266,7 @@ def score(
     *,
     jobs: int = 1,
 ) -> Scored:
-    """One confusion matrix over the items; what cannot be scored is named and left out.
+    """One confusion matrix over the items; those that cannot be scored are listed and left out.
 
     Raises:
         UsageError: an item has no truth.

@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk: scores, results, and its lock."""
+"""The files of an evaluation: cached scores, label maps, and a lock."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import Prediction
 from caffe_port.files import atomic_path, open_regular, read_json, reading, write_text
 
-# One evaluation at a time in a folder.
-
 NAME = ".evaluation.lock"
 
 
 def locked(folder: PathLike) -> AbstractContextManager[None]:
-    """Keeps other processes from evaluating into a folder.
+    """Keeps other processes from evaluating into a folder during the block.
 
     Raises:
         UsageError: another process holds it, or the folder cannot be written.
@@ -34,24 +32,22 @@ def locked(folder: PathLike) -> AbstractContextManager[None]:
     )
 
 
-# A folder of scores, so that other CRF settings can be tried without running the network again.
-#
-#     DIR/ab/abcd....scores    one for each image: a line of JSON (shape, digest), then float32
-#
-# A file's name is the digest of everything that decides its scores: network, image and
-# preprocessing. Kept is what the network says before it is enlarged to the image's size, where
-# that is possible: some 0.4 MB for a VOC image, else some 16 MB.
-
 _LONGEST_HEADER = 1000
 _KIND = "caffe_port scores 1"
 
 
 class ScoreCache:
-    """Scores of one network with one preprocessing; several processes may share the folder.
+    """A folder of scores, so that other CRF settings can be tried without running the network.
+
+        DIR/ab/abcd....scores    one for each image: a line of JSON (shape, digest), then float32
+
+    A file's name is the digest of everything that decides its scores: network, image and
+    preprocessing. Where the net ends by enlarging its scores, the small ones are stored: some
+    0.4 MB for a VOC image, else some 16 MB. Several processes may share the folder.
 
     Args:
-        folder: made when the first scores are saved.
-        decisive: JSON-able; what besides the image decides the scores.
+        folder: created when the first scores are saved.
+        decisive: what decides the scores besides the image, as JSON.
     """
 
     def __init__(self, folder: PathLike, decisive: dict[str, object]) -> None:
@@ -59,7 +55,7 @@ class ScoreCache:
         self._start = json.dumps([_KIND, decisive], sort_keys=True)
 
     def path(self, image: str) -> Path:
-        """Where the scores of an image are, given its file's digest."""
+        """The file of an image's scores, given the digest of the image's file."""
         name = hashlib.sha256(f"{self._start}{image}".encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.scores"
 
@@ -69,7 +65,7 @@ class ScoreCache:
         Args:
             image: digest of its file.
         Raises:
-            DataError: what is there is not what was saved.
+            DataError: the file is not one that ``save`` wrote.
         """
         path = self.path(image)
         if not path.exists():
@@ -88,7 +84,7 @@ class ScoreCache:
         return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
 
     def save(self, image: str, scores: Floats) -> None:
-        """Writes scores, whole or not at all.
+        """Writes scores; the file appears whole or not at all.
 
         Raises:
             UsageError: the folder cannot be written.
@@ -105,30 +101,27 @@ class ScoreCache:
             ) from error
 
 
-# The output folder: label maps that a later run can trust, and the settings they came from.
-#
-#     OUT/settings.json                                      what decided the label maps
-#     OUT/before/ID.png, OUT/after/ID.png                    VOC-palette PNGs before and after the
-# CRF
-#     OUT/results/VOC2012/Segmentation/comp6_test_cls/ID.png the final ones, for the VOC server
-#
-# Each PNG's note names the settings and the image file it came from, by digest, so that a label
-# map of another run or of a changed image is never taken for this one's.
-
 COMP6 = Path("results", "VOC2012", "Segmentation", "comp6_test_cls")
 _MARK = "caffe_port"
 _CLASSES = frozenset(map(str, range(1, 256)))
-_HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.png")
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.png")
 
 
 class Store:
-    """Label maps of one evaluation on disk.
+    """The output folder: label maps that a later run can reuse, and the settings behind them.
+
+        OUT/settings.json                                      what decided the label maps
+        OUT/before/ID.png, OUT/after/ID.png                    VOC-palette PNGs around the CRF
+        OUT/results/VOC2012/Segmentation/comp6_test_cls/ID.png the final ones, for the VOC server
+
+    Each PNG's note has the digests of the settings and of the image file, so that a label map of
+    another run or of a changed image is never reused.
 
     Args:
         root: the output folder.
-        settings: JSON-able; what decides the label maps.
+        settings: what decides the label maps, as JSON.
         refined: whether there are label maps after a CRF.
-        comp6: also write what the VOC server takes.
+        comp6: also write the files for the VOC server.
     """
 
     def __init__(
@@ -140,19 +133,19 @@ class Store:
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def open(self, *, fresh: bool = False) -> None:
-        """Makes the folder ready, or refuses one that holds another evaluation.
+        """Prepares the folder, or refuses one that holds another evaluation.
 
-        Nobody else may be writing to it: what a run that was killed left half-written goes.
+        No other process may be writing to it: files that a killed run left unfinished are removed.
 
         Args:
-            fresh: drop the label maps that an earlier run left there.
+            fresh: remove the label maps of an earlier run.
         Raises:
             UsageError: the folder's settings differ and ``fresh`` is not set, or it cannot be
                 written.
         """
-        self._drop_halves()
+        self._remove_unfinished()
         if fresh:
-            self._drop()
+            self._remove_label_maps()
         else:
             self._check_settings()
         try:
@@ -164,18 +157,18 @@ class Store:
             raise UsageError(f"{self.root}: cannot be written: {error.strerror}") from error
 
     def is_open(self) -> bool:
-        """Whether the folder is ready for these settings, as another process made it."""
+        """Whether another process has prepared the folder for these settings."""
         try:
             return bool(read_json(self.root / "settings.json") == self.settings)
         except FormatError:
             return False
 
     def before(self, id: str) -> Path:
-        """Where the label map before the CRF goes."""
+        """The file of the label map before the CRF."""
         return self.root / "before" / f"{id}.png"
 
     def after(self, id: str) -> Path:
-        """Where the label map after the CRF goes."""
+        """The file of the label map after the CRF."""
         return self.root / "after" / f"{id}.png"
 
     def load(self, id: str, image: str) -> Prediction | None:
@@ -197,14 +190,14 @@ class Store:
         return Prediction(maps[0], after, int(classes))
 
     def save(self, id: str, image: str, prediction: Prediction) -> None:
-        """Writes a prediction; a reader sees each file whole or not at all."""
+        """Writes a prediction; each file appears whole or not at all."""
         note = f"{self._note(image)}{prediction.classes}"
         write_labels(self.before(id), prediction.before, note=note)
         if prediction.after is not None:
             write_labels(self.after(id), prediction.after, note=note)
 
     def save_comp6(self, id: str, prediction: Prediction) -> None:
-        """Writes the final label map where the VOC server looks for it, if asked for."""
+        """Writes the final label map for the VOC server, if asked for."""
         if self.comp6:
             final = prediction.before if prediction.after is None else prediction.after
             write_labels(self.root / COMP6 / f"{id}.png", final)
@@ -227,19 +220,19 @@ class Store:
             return
         raise UsageError(
             f"{self.root} holds label maps made with other settings "
-            f"({'; '.join(_differences(old, self.settings))}): choose another folder, or drop "
+            f"({'; '.join(_differences(old, self.settings))}): choose another folder, or remove "
             f"them: {option('fresh', True)}"
         )
 
-    def _drop_halves(self) -> None:
+    def _remove_unfinished(self) -> None:
         """Removes the temporary files of ``atomic_path``."""
         for folder in (self.root / "before", self.root / "after", self.root / COMP6):
             for file in sorted(folder.glob(".*.png")):
-                if _HALF.fullmatch(file.name):
+                if _UNFINISHED.fullmatch(file.name):
                     file.unlink()
 
-    def _drop(self) -> None:
-        """Removes label maps this package wrote, and nothing else."""
+    def _remove_label_maps(self) -> None:
+        """Removes the label maps that this package wrote, and nothing else."""
         for folder in (self.root / "before", self.root / "after"):
             for file in sorted(folder.glob("*.png")):
                 if (read_note(file) or "").startswith(_MARK):

@@ -1,4 +1,4 @@
-"""Mean IoU near object boundaries (the trimap), and its report."""
+"""Trimap IoU: the score along object boundaries for bands of growing width, and its report."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats, Label
 from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart
 
-# Trimap IoU: the score along the boundaries of objects, for bands of growing width.
-
 WIDEST = 40  # pixels: where DeepLab's curve ends
 
 Distances = npt.NDArray[np.int32]
@@ -32,7 +30,7 @@ def distances(void: npt.NDArray[np.bool_]) -> Distances:
     Args:
         void: (H, W), true along the boundaries.
     Returns:
-        (H, W) int32; the largest int32 everywhere when nothing is void.
+        (H, W) int32; the largest int32 everywhere if nothing is void.
     """
     from scipy.ndimage import distance_transform_cdt
 
@@ -61,7 +59,7 @@ class Trimap:
         if widest < 1:
             raise UsageError(f"a band has at least 1 pixel, got {widest}")
         self.classes, self.ignore_label, self.widest = classes, ignore_label, widest
-        # Pixels at distance d exactly; a band is the sum up to its width.
+        # pixels at exactly distance d; a band is the sum up to its width
         self._rings = [ConfusionMatrix(classes, ignore_label=ignore_label) for _ in range(widest)]
 
     def add(self, truth: Labels, prediction: Labels, distance: Distances) -> None:
@@ -113,7 +111,7 @@ def trimap_curves(result: Result, settings: Settings | None = None) -> Curves:
     Args:
         result: of an evaluation with truth.
         settings: those of the evaluation. Labels beyond the classes, where they are ignored, do
-            not count, but are no boundary.
+            not count, but are not a boundary.
     Raises:
         UsageError: no image has a truth.
         DataError: a label map is gone or damaged.
@@ -135,9 +133,6 @@ def trimap_curves(result: Result, settings: Settings | None = None) -> Curves:
         for trimap, place in zip(both, places, strict=False):
             trimap.add(truth, read_labels(place), distance)
     return Curves(both[0], both[1] if refined else None)
-
-
-# Trimap curves as a section of report.html and an entry of report.json.
 
 
 def trimap_json(curves: Curves) -> dict[str, object]:
@@ -166,8 +161,8 @@ def trimap_section(curves: Curves) -> html.Html:
     ]
     headers = ["band, pixels", *(f"mean IoU {name}, %" for name in lines)]
     words = (
-        "Mean IoU of the pixels within so many (in x and in y) of a boundary that the truth "
-        "leaves void, itself not counted. One confusion matrix over all images for each width."
+        "Mean IoU of the pixels within this distance (in x and in y) of the truth's void boundary, "
+        "without the void itself. One confusion matrix over all images for each width."
     )
     return html.section(
         "IoU along boundaries (trimap)",

@@ -1,4 +1,4 @@
-"""Compiles the kernels for GPUs that are not here, and reads what a thread and a block need.
+"""Compiles the kernels for GPUs that are not present, and reads the resources that they need.
 
 usage: python -m caffe_port.losses.ahead_of_time [COMPUTE_CAPABILITY ...]
 """
@@ -34,7 +34,7 @@ KERNELS = {
     "softmax_forward": softmax_triton.softmax_forward,
     "softmax_backward": softmax_triton.softmax_backward,
 }
-# the dearest of each choice
+# the most expensive of each choice
 _CHOICES = {
     "CENTRED": True, "LEARNED": True, "MARGIN": 0.1, "EPS": 1e-6, "CORRECT_ONLY": True,
     "MEAN": False, "WEIGHTED": True, "SUM_WEIGHTS": False,
@@ -45,11 +45,11 @@ _WHOLE = {"label": "*i32", "words": "*i32", "right": "*i8"}
 
 
 def _type(kernel: str, name: str, dtype: torch.dtype) -> str:
-    """Triton's type of a kernel's argument, which its name tells."""
+    """Triton's type of a kernel's argument, by its name."""
     if name in _NUMBERS or re.match("(stride|out)_", name):
         return "i32"
     as_given = {"features", "scores"}
-    if kernel in {"feature_slopes", "softmax_backward"}:
+    if kernel in {"feature_gradients", "softmax_backward"}:
         as_given.add("out")
     if name in as_given:
         return "*" + DTYPES[dtype]
@@ -93,7 +93,7 @@ def resources(
 
 
 def _read(cubin: bytes, cuobjdump: str) -> dict[str, int]:
-    """Registers, stack and local memory that a cubin says it needs."""
+    """Registers, stack and local memory of a cubin."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
@@ -101,14 +101,14 @@ def _read(cubin: bytes, cuobjdump: str) -> dict[str, int]:
         text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
     if found is None:
-        raise RuntimeError(f"cuobjdump gives no resources: {text!r}")
+        raise RuntimeError(f"cuobjdump reports no resources: {text!r}")
     return dict(zip(("registers", "stack", "local"), map(int, found.groups()), strict=True))
 
 
 def table(
     capabilities: Iterable[int] = CAPABILITIES, dtypes: Iterable[torch.dtype] = tuple(DTYPES)
 ) -> dict[str, dict[str, int]]:
-    """What each kernel needs, by 'sm_80 float32 similar'."""
+    """The resources of each kernel, by names such as 'sm_80 float32 similar'."""
     return {
         f"sm_{capability} {str(dtype).removeprefix('torch.')} {kernel}": resources(
             kernel, dtype, capability

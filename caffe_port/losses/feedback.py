@@ -1,4 +1,7 @@
-"""The feedback losses in torch."""
+"""The feedback losses: pixels are pulled to their class's template, and pushed from the others'.
+
+The implementation in torch is the reference, and runs on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,17 @@ from torch import Tensor, nn
 from caffe_port.labels import checked
 from caffe_port.losses.options import FeedbackOptions, chosen_path
 
-# The feedback losses in torch: the reference, and the path on the CPU.
-
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What sums are taken in: float64 for itself, float32 for all else."""
+    """The dtype of sums: float64 for float64, float32 for all else."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def centred(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
-    """What is compared: the vectors, for correlation without their means."""
+    """The vectors that are compared: for correlation, without their means."""
     if options.similarity == "cosine":
         return vectors
-    # first the first element, so that constant vectors become exactly 0
+    # the first element is subtracted first, so that constant vectors become exactly 0
     vectors = vectors - vectors.narrow(dim, 0, 1).detach()
     return vectors - vectors.mean(dim, keepdim=True)
 
@@ -31,13 +32,13 @@ def lengths(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
 
 
 def unit(vectors: Tensor, dim: int, options: FeedbackOptions) -> Tensor:
-    """Vectors of length 1, or below where eps weighs."""
+    """Vectors of length 1, or less where eps matters."""
     vectors = centred(vectors, dim, options)
     return vectors / lengths(vectors, dim, options)
 
 
 def coefficients(counts: Tensor, options: FeedbackOptions) -> tuple[Tensor, Tensor]:
-    """What each pixel of a class weighs in the two terms, without averages over empty sets.
+    """The weight of each pixel of a class in the two terms, without averages over empty sets.
 
     Args:
         counts: (N, C) counted pixels, float.
@@ -56,7 +57,7 @@ def coefficients(counts: Tensor, options: FeedbackOptions) -> tuple[Tensor, Tens
 def choose(
     scores: Tensor, label: Tensor, counted: Tensor, options: FeedbackOptions
 ) -> tuple[Tensor, Tensor]:
-    """Which pixels make the templates.
+    """Chooses the pixels that form the templates.
 
     Args:
         scores: (N, C, P).
@@ -64,7 +65,7 @@ def choose(
         counted: (N, P) bool.
     Returns:
         weight: (N, P) in the working dtype, the share of each pixel in its class's template;
-        counts: (N, C) likewise, counted pixels.
+        counts: (N, C) in the same dtype, counted pixels.
     """
     dtype = working_dtype(scores.dtype)
     empty = torch.zeros(scores.shape[:2], dtype=dtype, device=scores.device)
@@ -117,11 +118,11 @@ def feedback_torch(
     source = features.detach() if options.detach else features
     templates = unit(shares.bmm(source.transpose(1, 2)), 2, options)
     compared = centred(features, 1, options)
-    # (N, C, P), the size of the scores; no unit vector of a pixel is made
+    # (N, C, P), the size of the scores; unit vectors of pixels are never stored
     dots = templates.bmm(compared)
     length = lengths(compared, 1, options)
 
-    # autograd keeps masks of the similarities, not these: they are summed before they are divided
+    # summed before they are divided, so that autograd keeps only masks of the similarities
     is_own = torch.zeros_like(dots, dtype=torch.bool).scatter_(1, label[:, None], True)
     is_open = (counts > 0)[:, :, None] & ~is_own & (dots > options.margin * length)
     own, opened = (torch.where(mask, dots, 0).sum(1) for mask in (is_own, is_open))
@@ -130,8 +131,6 @@ def feedback_torch(
     pull, push = (each.gather(1, label) * counted for each in coefficients(counts, options))
     return (pull * (1 - own / length) + push * hinge).sum()
 
-
-# The feedback losses: pixels are pulled to their class's template and pushed from the others'.
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEFAULT = FeedbackOptions()
@@ -157,13 +156,14 @@ def feedback_loss(
     Args:
         features: (N, D, ...) float16, bfloat16, float32 or float64.
         labels: (N, ...) or (N, 1, ...) whole numbers of any dtype, on the same grid.
-        scores: (N, C, ...) of any such dtype, which say the best pixels; the features unless given.
-            They get no gradient.
-        options, path: see FeedbackOptions and ``paths.chosen_path``.
+        scores: (N, C, ...) of any such dtype, which select the best pixels; by default the
+            features. They get no gradient.
+        options, path: see FeedbackOptions and ``options.chosen_path``.
     Returns:
         A scalar: float64 for float64 features, else float32.
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit; a label neither ignored nor below C.
+        ValueError: shapes, dtypes or devices that do not match; a label that is neither ignored nor
+            below C.
         UsageError: the path cannot run here.
     Source: ours, after the thesis (docs/losses.md).
     Examples:
@@ -196,7 +196,7 @@ def _flat_label(labels: Tensor, features: Tensor, classes: int, options: Feedbac
 
 
 def _check(features: Tensor, labels: Tensor, scores: Tensor) -> None:
-    """Refuses what does not fit together, before anything runs."""
+    """Checks shapes, dtypes and devices before anything runs."""
     for name, blob in (("features", features), ("scores", scores)):
         if blob.dim() < 2 or blob.shape[1] == 0:
             raise ValueError(f"{name} have shape {tuple(blob.shape)}; expected (N, C, ...), C > 0")
@@ -219,7 +219,7 @@ def _check(features: Tensor, labels: Tensor, scores: Tensor) -> None:
 
 
 class FeedbackLoss(nn.Module):
-    """feedback_loss with its options kept.
+    """Module of ``feedback_loss`` with fixed options.
 
     Args:
         options: see FeedbackOptions.

@@ -1,23 +1,23 @@
-"""Triton kernels of the feedback losses; feedback_triton.py says how they follow each other.
+"""Triton kernels of the feedback losses, in the order in which feedback_triton.py launches them.
 
 Features are (N, D, P), scores (N, C, P), with any strides; the rest is contiguous: `label` (N, P)
 int32, -1 where a pixel does not count; `templates` (N, C, D), of unit length; `pull` and `push`
-(N, C), what a pixel of the class weighs in each term, `counts` its pixels. Per pixel (N, P): `mean`
-(for correlation) and `norm` of its vector, and `slope`, the sum over classes of the similarity
-times the loss's derivative by it. `words` (N, ceil(C / 32), P) has a bit per class: whether its
-hinge is open. That is all the backward needs; no similarity is kept.
+(N, C), the weight of a pixel of the class in each term, `counts` its pixels. Per pixel (N, P):
+`mean` (for correlation) and `norm` of its vector, and `d_sums`, the sum over classes of the
+similarity times its gradient. `words` (N, ceil(C / 32), P) has a bit per class: whether its
+hinge is open. The backward needs nothing else, so no similarity is stored.
 
 BP, BD, BC: pixels, channels and classes of a block. BC is 32, the bits of a word.
 """
 
-# ruff: noqa: N803 - constants are written large, as Triton's users do
+# ruff: noqa: N803 - constants are in upper case, as usual in Triton
 import triton
 import triton.language as tl
 
 
 @triton.jit
 def _block(count, BLOCK: tl.constexpr):
-    """Splits the program's number: what lies before the blocks of an axis, and the block."""
+    """Splits the program's number into the index of the outer axes and the block of this axis."""
     pid = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(count, BLOCK)
     return pid // blocks, (pid % blocks) * BLOCK + tl.arange(0, BLOCK)
@@ -134,7 +134,7 @@ def gather(
 
 @triton.jit
 def _template_block(templates, n, c, d, classes, channels):
-    """(BC, BD) of an image's templates, 0 outside."""
+    """(BC, BD) of an image's templates, 0 outside their range."""
     place = (n * classes + c[:, None]) * channels + d[None, :]
     mask = (c < classes)[:, None] & (d < channels)[None, :]
     return tl.load(templates + place, mask=mask, other=0.0)
@@ -150,7 +150,7 @@ def _vectors(base, counted, d, channels, stride_d, origin, ACC: tl.constexpr):
 
 @triton.jit
 def _origin(base, counted, CENTRED: tl.constexpr, BP: tl.constexpr, ACC: tl.constexpr):
-    """The first element of each vector: less that, a constant vector is exactly 0."""
+    """The first element of each vector; minus it, a constant vector is exactly 0."""
     origin = tl.zeros([BP], ACC)
     if CENTRED:
         origin = tl.load(base, mask=counted, other=0.0).to(ACC)
@@ -185,12 +185,12 @@ def _compare(
 
 @triton.jit
 def similar(
-    features, label, templates, counts, pull, push, losses, mean, norm, slope, words,
+    features, label, templates, counts, pull, push, losses, mean, norm, d_sums, words,
     stride_n, stride_d, stride_p, classes, channels, pixels, words_each,
     BP: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr, CENTRED: tl.constexpr,
     MARGIN: tl.constexpr, EPS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """The forward: norms, similarities, both terms, and what the backward needs."""
+    """The forward: norms, similarities, both terms, and the values for the backward."""
     n, p = _block(pixels, BP)
     inside, here = p < pixels, n * pixels + p
     y = tl.load(label + here, mask=inside, other=-1)
@@ -199,7 +199,7 @@ def similar(
     b = tl.load(push + n * classes + y, mask=counted, other=0.0)
     base = features + n * stride_n + p * stride_p
     origin = _origin(base, counted, CENTRED, BP, ACC)
-    centre, length, loss, tilt = a * 0, a * 0, a * 0, a * 0
+    centre, length, loss, d_sum = a * 0, a * 0, a * 0, a * 0
     for word in range(words_each):
         c = word * BC + tl.arange(0, BC)
         similarity, centre, length = _compare(
@@ -212,8 +212,8 @@ def similar(
         is_open = (hinge > 0) & present[None, :] & counted[:, None] & (own == 0)
         loss += tl.sum(tl.where(own, a[:, None] * (1 - similarity), 0.0), 1)
         loss += tl.sum(tl.where(is_open, b[:, None] * hinge, 0.0), 1)
-        by_similarity = tl.where(own, -a[:, None], tl.where(is_open, b[:, None], 0.0))
-        tilt += tl.sum(by_similarity * similarity, 1)
+        d_similarity = tl.where(own, -a[:, None], tl.where(is_open, b[:, None], 0.0))
+        d_sum += tl.sum(d_similarity * similarity, 1)
         bits = is_open.to(tl.int64) << tl.arange(0, BC)[None, :].to(tl.int64)
         place = words + (n * words_each + word) * pixels + p
         tl.store(place, tl.sum(bits, 1).to(tl.int32), mask=inside)
@@ -221,13 +221,13 @@ def similar(
     if CENTRED:
         tl.store(mean + here, centre, mask=inside)
     tl.store(norm + here, length, mask=inside)
-    tl.store(slope + here, tilt, mask=inside)
+    tl.store(d_sums + here, d_sum, mask=inside)
 
 
 @triton.jit
-def _by_similarity(words, pull, push, n, p, y, word, classes, pixels, words_each,
+def _similarity_gradients(words, pull, push, n, p, y, word, classes, pixels, words_each,
                    BC: tl.constexpr):  # fmt: skip
-    """(BP, BC): the loss's derivative by the similarity of a pixel and a class's template."""
+    """(BP, BC): the loss's gradient with respect to the similarity of a pixel and a template."""
     counted = y >= 0
     a = tl.load(pull + n * classes + y, mask=counted, other=0.0)
     b = tl.load(push + n * classes + y, mask=counted, other=0.0)
@@ -254,20 +254,20 @@ def _unit_vectors(
 
 
 @triton.jit
-def template_slopes(
+def template_gradients(
     features, label, pull, push, mean, norm, words, out,
     stride_n, stride_d, stride_p, classes, channels, pixels, words_each,
     BP: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr, CENTRED: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """(N, C, D): the loss's derivative by the unit templates, where these are no constants."""
+    """(N, C, D): the loss's gradient with respect to the unit templates, where they have one."""
     item, d = _block(channels, BD)
     n, word = item // words_each, item % words_each
     total = tl.zeros([BC, BD], ACC)
     for start in range(0, pixels, BP):
         p = (start + tl.arange(0, BP)).to(tl.int64)
         y = tl.load(label + n * pixels + p, mask=p < pixels, other=-1)
-        g = _by_similarity(words, pull, push, n, p, y, word, classes, pixels, words_each, BC)
+        g = _similarity_gradients(words, pull, push, n, p, y, word, classes, pixels, words_each, BC)
         x, _ = _unit_vectors(
             features, mean, norm, n, p, d, y >= 0, stride_n, stride_d, stride_p, channels, pixels,
             CENTRED, BP, ACC,
@@ -279,13 +279,13 @@ def template_slopes(
 
 
 @triton.jit
-def feature_slopes(
-    features, label, templates, pull, push, mean, norm, slope, words, share, by_template, factor,
+def feature_gradients(
+    features, label, templates, pull, push, mean, norm, d_sums, words, share, d_template, factor,
     out, stride_n, stride_d, stride_p, out_n, out_d, out_p, classes, channels, pixels, words_each,
     BP: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr, CENTRED: tl.constexpr,
     LEARNED: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """The backward: (sum over classes of slope * template - tilt * unit vector) / norm."""
+    """The backward: (sum over classes of d_similarity * template - d_sum * unit vector) / norm."""
     item, d = _block(channels, BD)
     blocks = tl.cdiv(pixels, BP)
     n, p = item // blocks, (item % blocks) * BP + tl.arange(0, BP)
@@ -293,7 +293,7 @@ def feature_slopes(
     counted = y >= 0
     total = tl.zeros([BP, BD], ACC)
     for word in range(words_each):
-        g = _by_similarity(words, pull, push, n, p, y, word, classes, pixels, words_each, BC)
+        g = _similarity_gradients(words, pull, push, n, p, y, word, classes, pixels, words_each, BC)
         c = word * BC + tl.arange(0, BC)
         t = _template_block(templates, n, c, d, classes, channels)
         total += tl.dot(g, t, input_precision="ieee")
@@ -301,13 +301,13 @@ def feature_slopes(
         features, mean, norm, n, p, d, counted, stride_n, stride_d, stride_p, channels, pixels,
         CENTRED, BP, ACC,
     )  # fmt: skip
-    tilt = tl.load(slope + n * pixels + p, mask=counted, other=0.0)
-    total = (total - tilt[:, None] * x) / length[:, None]
+    d_sum = tl.load(d_sums + n * pixels + p, mask=counted, other=0.0)
+    total = (total - d_sum[:, None] * x) / length[:, None]
     if LEARNED:
         w = tl.load(share + n * pixels + p, mask=counted, other=0.0)
         place = (n * classes + y)[:, None] * channels + d[None, :]
         mask = (w > 0)[:, None] & (d < channels)[None, :]
-        total += w[:, None] * tl.load(by_template + place, mask=mask, other=0.0)
+        total += w[:, None] * tl.load(d_template + place, mask=mask, other=0.0)
     total = tl.where(counted[:, None], total * tl.load(factor), 0.0)
     place = n * out_n + p[:, None] * out_p + d[None, :].to(tl.int64) * out_d
     tl.store(out + place, total, mask=(p < pixels)[:, None] & (d < channels)[None, :])

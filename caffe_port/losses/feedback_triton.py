@@ -1,13 +1,13 @@
-"""The feedback losses through their kernels.
+"""The feedback losses by their Triton kernels.
 
     rate      one pass over the scores: each pixel's own score, and whether it is predicted right
     choose    over these two numbers per pixel: each pixel's share in its class's template
     gather    reads the chosen pixels' vectors: the templates
     similar   one pass over the features: norms, similarities, both terms
-    template_slopes   only where templates are no constants: one more pass over the features
-    feature_slopes    one pass over the features: their gradient
+    template_gradients   only where templates have a gradient: one more pass over the features
+    feature_gradients    one pass over the features: their gradient
 
-All sums are taken in a fixed order, so that a result repeats bit by bit.
+All sums are taken in a fixed order, so that a result is reproducible bit by bit.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from caffe_port.losses.feedback import coefficients, unit, working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once
 from caffe_port.losses.options import FeedbackOptions
 
-# pixels, channels and classes of a block, and the registers that a thread may take where the
-# compiler would rather spill: none is spilled with these (ahead_of_time.py)
+# pixels, channels and classes of a block, and the limit of registers of a thread where the
+# compiler would spill without it; none is spilled with these (ahead_of_time.py)
 BLOCKS = {
     "rate": {"BP": 32, "BC": 32},
     "choose": {"BP": 512},
     "gather": {"BP": 32, "BD": 32},
     "similar": {"BP": 16, "BD": 16, "BC": 32, "maxnreg": 168},
-    "template_slopes": {"BP": 32, "BD": 32, "BC": 32},
-    "feature_slopes": {"BP": 32, "BD": 32, "BC": 32},
+    "template_gradients": {"BP": 32, "BD": 32, "BC": 32},
+    "feature_gradients": {"BP": 32, "BD": 32, "BC": 32},
 }
 
 
@@ -73,7 +73,7 @@ class _Sizes:
 def _templates(
     features: Tensor, label: Tensor, scores: Tensor, sizes: _Sizes, options: FeedbackOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """share (N, P), counts (N, C) and the templates as gathered (N, C, D)."""
+    """share (N, P), counts (N, C) and the templates before normalization (N, C, D)."""
     from caffe_port.losses import feedback_kernels as kernels
 
     dtype = working_dtype(features.dtype)
@@ -99,7 +99,7 @@ def _templates(
 
 
 class _Feedback(torch.autograd.Function):
-    """Keeps the features, the templates, and 3 numbers (4: correlation) and a bit per class."""
+    """Stores the features, the templates, and per pixel 3 numbers (4: correlation) and C bits."""
 
     @staticmethod
     def forward(
@@ -112,34 +112,34 @@ class _Feedback(torch.autograd.Function):
             share, counts, raw = _templates(features, label, scores, sizes, options)
             templates = unit(raw, 2, options)
             pull, push = (each.contiguous() for each in coefficients(counts, options))
-            mean, norm, slope = raw.new_empty(3, *label.shape)
+            mean, norm, d_sums = raw.new_empty(3, *label.shape)
             words = label.new_empty(sizes.items, sizes.words, sizes.pixels)
             losses = raw.new_empty(sizes.pixel_blocks("similar"))
             similar[losses.shape](
-                features, label, templates, counts, pull, push, losses, mean, norm, slope, words,
+                features, label, templates, counts, pull, push, losses, mean, norm, d_sums, words,
                 *features.stride(), sizes.classes, sizes.channels, sizes.pixels, sizes.words,
                 **_settings("similar", features, options), MARGIN=options.margin, EPS=options.eps,
             )  # fmt: skip
         ctx.sizes, ctx.options = sizes, options
-        kept = (features, label, templates, pull, push, mean, norm, slope, words, share, raw)
+        kept = (features, label, templates, pull, push, mean, norm, d_sums, words, share, raw)
         ctx.save_for_backward(*kept)
         return losses.sum()
 
     @staticmethod
     def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:
-        from caffe_port.losses.feedback_kernels import feature_slopes
+        from caffe_port.losses.feedback_kernels import feature_gradients
 
         features, *kept, share, raw = ctx.saved_tensors
         sizes, options = ctx.sizes, ctx.options
         out = torch.empty_like(features)
-        kernel = "feature_slopes"
+        kernel = "feature_gradients"
         with on_device(features):
-            by_template = raw
+            d_template = raw
             if not options.detach:
-                by_template = _template_gradient(features, kept, raw, sizes, options)
+                d_template = _template_gradient(features, kept, raw, sizes, options)
             blocks = sizes.pixel_blocks(kernel) * sizes.channel_blocks(kernel)
-            feature_slopes[(blocks,)](
-                features, *kept, share, by_template, diff.to(raw.dtype).contiguous(), out,
+            feature_gradients[(blocks,)](
+                features, *kept, share, d_template, diff.to(raw.dtype).contiguous(), out,
                 *features.stride(), *out.stride(), sizes.classes, sizes.channels, sizes.pixels,
                 sizes.words, **_settings(kernel, features, options), LEARNED=not options.detach,
             )  # fmt: skip
@@ -149,13 +149,13 @@ class _Feedback(torch.autograd.Function):
 def _template_gradient(
     features: Tensor, kept: list[Tensor], raw: Tensor, sizes: _Sizes, options: FeedbackOptions
 ) -> Tensor:
-    """The loss's derivative by the templates as gathered, (N, C, D)."""
-    from caffe_port.losses.feedback_kernels import template_slopes
+    """The loss's gradient with respect to the templates before normalization, (N, C, D)."""
+    from caffe_port.losses.feedback_kernels import template_gradients
 
     label, _, pull, push, mean, norm, _, words = kept
     by_unit = torch.empty_like(raw)
-    kernel = "template_slopes"
-    template_slopes[(sizes.items * sizes.words * sizes.channel_blocks(kernel),)](
+    kernel = "template_gradients"
+    template_gradients[(sizes.items * sizes.words * sizes.channel_blocks(kernel),)](
         features, label, pull, push, mean, norm, words, by_unit, *features.stride(),
         sizes.classes, sizes.channels, sizes.pixels, sizes.words,
         **_settings(kernel, features, options),

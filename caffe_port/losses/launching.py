@@ -1,4 +1,4 @@
-"""What every launch of a kernel shares."""
+"""Helpers of every kernel launch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from caffe_port.errors import UsageError
 
 
 def on_device(like: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Makes a CUDA tensor's device the current one, where Triton launches."""
+    """Makes a CUDA tensor's device the current one, on which Triton launches."""
     return torch.cuda.device(like.device) if like.is_cuda else contextlib.nullcontext()
 
 
@@ -29,7 +29,7 @@ def accumulator(dtype: torch.dtype) -> Any:
 
 
 class _Once(torch.autograd.Function):
-    """The identity on a gradient, which remembers what the gradient depends on."""
+    """The identity on a gradient, with the tensors that the gradient depends on."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *origins: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ class _Once(torch.autograd.Function):
 
 
 def only_once(gradient: Tensor, *origins: Tensor) -> Tensor:
-    """A kernel's gradient, whose own gradient is an error and never silently nothing.
+    """A kernel's gradient, marked so that differentiating it again is an error.
 
     Args:
-        gradient: what a kernel computed, as a constant.
+        gradient: a kernel's result, without graph.
         origins: the tensors that it depends on.
     """
     return _Once.apply(gradient, *origins)  # type: ignore[no-any-return,no-untyped-call]

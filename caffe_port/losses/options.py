@@ -1,4 +1,4 @@
-"""Options of the losses, and which implementation is used."""
+"""Options of the feedback losses, and the choice between torch and Triton."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from caffe_port.errors import UsageError
 
-# What can be chosen of the feedback losses, without torch.
-
 SIMILARITIES = ("cosine", "correlation")
 TEMPLATES = ("best", "mean", "top-k")
 
@@ -24,8 +22,8 @@ class FeedbackOptions:
 
     Attributes:
         similarity: 'cosine', or 'correlation': cosine after each vector's mean is subtracted.
-        template: what stands for a class in an image: the vector of its 'best' pixel, the 'mean'
-            of its candidates, or the mean of its 'top-k' candidates by score.
+        template: the vector that represents a class in an image: that of its 'best' pixel, the
+            'mean' of its candidates, or the mean of its 'top-k' candidates by score.
         k: for 'top-k'; where a class has fewer candidates, all of them.
         detach: whether templates are constants; otherwise they get gradients as well.
         include_background: whether class 0 is a class like the others, or its pixels do not count.
@@ -36,8 +34,8 @@ class FeedbackOptions:
         ignore_labels: labels of pixels that do not count.
         eps: added to a squared norm, which keeps zero vectors finite.
     Raises:
-        ValueError: an option outside of what it can be.
-    Source: the losses of the thesis behind caffe_port in our own reading (docs/losses.md).
+        ValueError: an option outside of its range.
+    Source: the losses of the thesis behind caffe_port, as docs/losses.md defines them.
     Examples:
         >>> from caffe_port.losses import FeedbackOptions
         >>> FeedbackOptions(template="top-k", k=3, ignore_labels=(255,)).k
@@ -68,7 +66,7 @@ class FeedbackOptions:
 
     @property
     def most(self) -> int:
-        """How many candidates a template is made of at most; 0 is all of them."""
+        """The largest number of candidates of a template; 0 is all of them."""
         return {"best": 1, "mean": 0, "top-k": self.k}[self.template]
 
     @property
@@ -85,8 +83,6 @@ def _expect(condition: bool, message: str) -> None:
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     _expect(value in known, f"{name} is {value!r}; expected one of {', '.join(known)}")
 
-
-# Which of two implementations runs: torch everywhere, Triton where it can.
 
 PATHS = ("auto", "torch", "triton")
 OLDEST_TRITON = 3, 6
@@ -109,12 +105,12 @@ def chosen_path(path: str, like: Tensor) -> str:
         path: 'torch'; 'triton'; 'auto': Triton for CUDA tensors where it is installed.
         like: a tensor of the device in question.
     Raises:
-        UsageError: no such path, or Triton cannot run here.
+        UsageError: an unknown path, or Triton cannot run here.
     """
     if path not in PATHS:
         raise UsageError(f"path is {path!r}; expected one of {', '.join(PATHS)}")
     if path == "auto":
-        # an empty tensor has nothing to launch for
+        # no kernel is launched for an empty tensor
         fits = like.is_cuda and has_triton() and like.numel() > 0
         return "triton" if fits else "torch"
     if path == "triton":

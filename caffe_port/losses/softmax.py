@@ -1,4 +1,7 @@
-"""The softmax loss in torch."""
+"""Caffe's softmax loss, in torch or by one fused kernel.
+
+The implementation in torch is the reference, and runs on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,25 @@ from caffe_port.labels import checked, divisor
 from caffe_port.losses.feedback import working_dtype
 from caffe_port.losses.options import chosen_path
 
-# Caffe's softmax loss in torch: the reference, and the path on the CPU.
-
 _FLT_MIN = torch.finfo(torch.float32).tiny
 
 
 class _CrossEntropy(torch.autograd.Function):
     """sum over counted positions of -w log p[label], times ``factor``.
 
-    p is floored at FLT_MIN before the logarithm, while the diff is p - 1 all the same; autograd
-    through a clamp would give 0 there. The diff can be differentiated again.
+    p is floored at FLT_MIN before the logarithm, but the diff stays p - 1, where autograd through
+    a clamp would give 0. The diff can be differentiated again.
     """
 
     @staticmethod
     def forward(
         ctx: Any, scores: Tensor, label: Tensor, counted: Tensor, weight: Tensor, factor: Tensor
     ) -> Tensor:
-        # not the probabilities: a second derivative would take them for constants
+        # not the probabilities: a second derivative would treat them as constants
         ctx.save_for_backward(scores, label, counted, weight, factor)
         picked = torch.softmax(scores, 1).gather(1, label[:, None]).squeeze(1)
         each = -picked.clamp(min=_FLT_MIN).log() * weight
-        # scores may be NaN where they do not count
+        # scores of pixels that do not count may be NaN
         return each.masked_fill(~counted, 0).sum() * factor
 
     @staticmethod
@@ -51,7 +52,7 @@ def softmax_loss_torch(
     normalization: str,
     class_weights: Tensor | None,
 ) -> Tensor:
-    """softmax_loss of caffe_port.losses, of checked shapes; labels are checked here."""
+    """``softmax_loss`` of checked shapes; labels are checked here."""
     scores = scores.to(working_dtype(scores.dtype))
     label = labels.reshape(scores.shape[0], *scores.shape[2:])
     label, counted = checked(label, scores.shape[1], ignore_labels)
@@ -66,8 +67,6 @@ def softmax_loss_torch(
     return _CrossEntropy.apply(scores, label, counted, weight, 1 / total)  # type: ignore[no-any-return,no-untyped-call]
 
 
-# Caffe's softmax loss with a choice of path: Caffe's arithmetic in torch, or one fused kernel.
-
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NORMALIZATIONS = ("VALID", "FULL", "BATCH_SIZE", "NONE", "WEIGHTS")
 
@@ -81,13 +80,13 @@ def softmax_loss(
     class_weights: Tensor | None = None,
     path: str = "auto",
 ) -> Tensor:
-    """Softmax and multinomial logistic loss in one, as Caffe has it.
+    """Caffe's softmax and multinomial logistic loss in one.
 
     Args:
         scores: (N, C, ...) float16, bfloat16, float32 or float64.
         labels: (N, ...) or (N, 1, ...) of whole numbers, any dtype.
         ignore_labels: labels that do not count.
-        normalization: what the sum is divided by: 'VALID' counted positions, 'FULL' all positions,
+        normalization: the divisor of the sum: 'VALID' counted positions, 'FULL' all positions,
             'BATCH_SIZE' N, 'NONE' 1, each at least 1; 'WEIGHTS' the sum of the class weights of
             the counted positions (DeepLab v1), where no counted position gives 0.
         class_weights: (C,) on the scores' device: factors of the positions by their labels.
@@ -95,7 +94,7 @@ def softmax_loss(
     Returns:
         A scalar: float64 for float64 scores, else float32.
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit, or a label that is neither ignored
+        ValueError: shapes, dtypes or devices that do not match, or a label that is neither ignored
             nor in [0, C).
         UsageError: the path cannot run here.
     Source: BVLC/caffe softmax_loss_layer.cpp; DeepLab v1 softmax_loss_layer.cpp.
@@ -117,7 +116,7 @@ def softmax_loss(
 def _check(
     scores: Tensor, labels: Tensor, normalization: str, class_weights: Tensor | None
 ) -> None:
-    """Refuses what does not fit together, before anything runs."""
+    """Checks shapes, dtypes and devices before anything runs."""
     if scores.dim() < 2 or scores.shape[1] == 0 or scores.dtype not in _DTYPES:
         raise ValueError(
             f"scores of shape {tuple(scores.shape)}, {scores.dtype}; expected (N, C, ...), C > 0, "

@@ -1,4 +1,7 @@
-"""The softmax loss in Triton."""
+"""The softmax loss in Triton: a program for each block of pixels, with all classes of a pixel.
+
+Scores are (N, C, P) with any strides. `label` is (N, P) int32, -1 where a pixel does not count.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,12 @@ from caffe_port.labels import checked
 from caffe_port.losses.feedback import working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once, power_of_two
 
-# Triton kernels of the softmax loss: a program per block of pixels, all classes of a pixel in it.
-#
-# Scores are (N, C, P) with any strides. `label` is (N, P) int32, -1 where a pixel does not count.
-
-# ruff: noqa: N803 - constants are written large, as Triton's users do
+# ruff: noqa: N803 - constants are in upper case, as usual in Triton
 
 
 @triton.jit
 def _block(blocks, pixels, BP: tl.constexpr):
-    """The image of this program, its pixels, and which of them there are."""
+    """The image of this program, its pixels, and which of them exist."""
     pid = tl.program_id(0).to(tl.int64)
     p = (pid % blocks) * BP + tl.arange(0, BP)
     return pid // blocks, p, p < pixels
@@ -36,14 +35,14 @@ def softmax_forward(
     BP: tl.constexpr, BC: tl.constexpr, WEIGHTED: tl.constexpr, ACC: tl.constexpr,
     SUM_WEIGHTS: tl.constexpr,
 ):  # fmt: skip
-    """Per program the sum of -w log p and what counts; per pixel the softmax's two numbers."""
+    """Per program the sums of -w log p and of the weights; per pixel the softmax's two numbers."""
     n, p, inside = _block(blocks, pixels, BP)
     y = tl.load(label + n * pixels + p, mask=inside, other=-1)
     largest = tl.full([BP], float("-inf"), ACC)
     denominator = tl.zeros([BP], ACC)
     own = tl.zeros([BP], ACC)
     counted = y >= 0
-    # a pixel that does not count is not read, and all its scores are 0
+    # pixels that do not count are not read, and all their scores are 0
     absent = tl.where(counted, float("-inf"), 0.0)[:, None]
     base = scores + n * stride_n + p[:, None] * stride_p
     for start in range(0, classes, BC):
@@ -53,7 +52,7 @@ def softmax_forward(
         x = tl.where(mask, x, absent)
         before = largest
         largest = tl.maximum(largest, tl.max(x, 1))
-        # a block of -inf alone must not give inf - inf
+        # a block of only -inf must not give inf - inf
         pivot = tl.where(largest == float("-inf"), 0.0, largest)
         denominator = denominator * tl.exp(before - pivot) + tl.sum(tl.exp(x - pivot[:, None]), 1)
         own += tl.sum(tl.where(c[None, :] == y[:, None], x, 0.0), 1)
@@ -100,9 +99,6 @@ def softmax_backward(
         tl.store(target + c[None, :] * out_c, diff, mask=mask)
 
 
-# The softmax loss through its kernels: one pass over the scores each way.
-
-
 def block_sizes(classes: int) -> dict[str, int]:
     """Pixels and classes of a block: 1024 scores, so that no register is spilled."""
     at_once = power_of_two(classes, 8, 128)
@@ -116,9 +112,9 @@ def softmax_loss_triton(
     normalization: str,
     class_weights: Tensor | None,
 ) -> Tensor:
-    """softmax_loss of caffe_port.losses, by kernel, of checked shapes; labels are checked here.
+    """``softmax_loss`` of checked shapes, by one pass over the scores each way.
 
-    Scores are not empty. The loss can be differentiated once.
+    Labels are checked here. Scores are not empty. The loss can be differentiated once.
     """
     flat = scores.reshape(*scores.shape[:2], scores.shape[2:].numel())
     labels = labels.reshape(flat.shape[0], flat.shape[2])
@@ -128,7 +124,7 @@ def softmax_loss_triton(
 
 
 def _divisor(normalization: str, scores: Tensor, counts: Tensor) -> Tensor:
-    """What the sum is divided by; ``counts``: counted pixels, for 'WEIGHTS' their weights."""
+    """The divisor of the sum; ``counts``: counted pixels, for 'WEIGHTS' their weights."""
     if normalization == "WEIGHTS":
         return counts.masked_fill(counts == 0, 1)
     if normalization == "VALID":
@@ -139,13 +135,12 @@ def _divisor(normalization: str, scores: Tensor, counts: Tensor) -> Tensor:
 
 
 class _Softmax(torch.autograd.Function):
-    """Keeps two numbers per pixel, the largest score and the denominator, and the scores."""
+    """Stores the scores, and per pixel the largest score and the denominator."""
 
     @staticmethod
     def forward(
         ctx: Any, scores: Tensor, label: Tensor, normalization: str, weights: Tensor | None
     ) -> Tensor:
-
         items, classes, pixels = scores.shape
         sizes = block_sizes(classes)
         blocks = -(-pixels // sizes["BP"])
@@ -169,7 +164,6 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:
-
         scores, label, table, top, total, divisor = ctx.saved_tensors
         items, classes, pixels = scores.shape
         out = torch.empty_like(scores)

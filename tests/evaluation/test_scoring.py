@@ -105,7 +105,7 @@ def test_nothing_to_score_or_no_truth_is_status_2(voc: Path, tmp_path: Path) -> 
     folder.mkdir()
     result = run(folder, "--images", voc)
     assert result.exit_code == 2
-    assert "holds nothing for the 2 images; expected NAME.png, NAME.bin" in result.output
+    assert "no file for any of the 2 images; expected NAME.png, NAME.bin" in result.output
     for path in (voc / "SegmentationClass").iterdir():
         path.unlink()
     (voc / "SegmentationClass").rmdir()

@@ -15,7 +15,7 @@ import json, torch
 from caffe_port.losses.ahead_of_time import resources, table
 every = table(dtypes=(torch.float32,))
 # of other dtypes those that keep the most
-for name in ("float16 similar", "float64 similar", "float64 template_slopes"):
+for name in ("float16 similar", "float64 similar", "float64 template_gradients"):
     dtype, kernel = name.split()
     every["sm_80 " + name] = resources(kernel, getattr(torch, dtype), 80)
 print(json.dumps(every))

@@ -7,9 +7,9 @@ _strict = [False]
 
 
 def set_strict(strict: bool = True) -> None:
-    """Whether what pydensecrf2 accepts by accident is an error from now on, in the whole process.
+    """Makes inputs that pydensecrf2 accepts by accident an error, in the whole process.
 
-    That is: energies of +inf, probabilities that are negative or integers, labels that are
+    These are energies of +inf, probabilities that are negative or integers, labels that are
     booleans, sizes and iterations that are not whole numbers.
     """
     _strict[0] = strict

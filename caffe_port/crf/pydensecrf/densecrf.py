@@ -1,9 +1,9 @@
 """pydensecrf.densecrf's names over ``caffe_port.crf.DenseCRF``.
 
-Arrays may be of any layout, read-only, float32 or float64 (images: uint8, bool or float32). What
-the original accepts without an error although its result is then meaningless (NaN, a pixel whose
-energies are all infinite, empty arrays, a compatibility of another size, an inference without a
-unary) raises UsageError. Results are numpy arrays where the original returns Eigen matrices.
+Arrays may be of any layout, read-only, float32 or float64 (images: uint8, bool or float32). Inputs
+for which the original silently gives meaningless results (NaN, a pixel whose energies are all
+infinite, empty arrays, a compatibility of another size, an inference without a unary) raise
+UsageError. Results are numpy arrays where the original returns Eigen matrices.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DenseCRF:
     """A CRF over nvar variables with nlabels labels, and kernels over given features.
 
     Raises:
-        UsageError: from any method, when an argument does not fit.
+        UsageError: from any method, where an argument is not as described.
     """
 
     def __init__(self, nvar: int, nlabels: int, *, threads: int = 1) -> None:
@@ -135,18 +135,18 @@ class DenseCRF:
         return self._crf.infer(self._energies(), rounds).reshape(self._flat_shape)
 
     def startInference(self) -> tuple[Floats, Floats, Floats]:  # noqa: N802
-        """Q before the first step, and two arrays that ``stepInference`` wants back."""
+        """Q before the first step, and two arrays to pass to ``stepInference``."""
         q = self.inference(0)
         return q, np.zeros_like(q), np.zeros_like(q)
 
     def stepInference(self, Q: Floats, tmp1: Floats, tmp2: Floats) -> None:  # noqa: N802, N803
-        """Replace the content of Q by that of one iteration more."""
+        """Replace the content of Q by the result of one more iteration."""
         if not isinstance(Q, np.ndarray) or Q.dtype != np.float32 or not Q.flags.writeable:
             raise UsageError("Q must be the writable float32 array that startInference gave")
         Q[...] = self._crf.infer(self._energies(), 1, start=self._image(Q)).reshape(Q.shape)
 
     def klDivergence(self, Q: ArrayLike) -> float:  # noqa: N802, N803
-        """sum Q log Q + Q U - Q m, m being what the kernels make of Q: up to a constant the
+        """sum Q log Q + Q U - Q m, m being the kernels' messages of Q: up to a constant the
         divergence of Q from the CRF's distribution."""
         q = self._image(Q).astype(np.float64)
         energies = np.log(np.maximum(q, 1e-20)) + self._energies() - self._crf.messages(q)
@@ -203,7 +203,7 @@ class DenseCRF2D(DenseCRF):
 
 
 def _whole(name: str, value: object, least: int) -> int:
-    """A size as the original takes it: the fraction of a float is dropped."""
+    """A size as in the original: the fraction of a float is dropped."""
     if isinstance(value, float | np.floating) and math.isfinite(value) and not is_strict():
         value = int(value)
     return checks.count(name, value, least)

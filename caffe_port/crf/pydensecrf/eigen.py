@@ -1,4 +1,4 @@
-"""pydensecrf.eigen's names; its matrices are numpy arrays here, so nothing is converted.
+"""pydensecrf.eigen's names; here matrices are numpy arrays, so nothing is converted.
 
 q = crf.inference(5)
 assert isinstance(q, eigen.MatrixXf)

@@ -13,7 +13,7 @@ from caffe_port.crf.pydensecrf import is_strict
 from caffe_port.errors import UsageError
 
 Floats = NDArray[np.float32]
-_SLIGHTLY = 0.05  # by which probabilities may lie outside 0 to 1, as interpolated ones do
+_SLIGHTLY = 0.05  # tolerance outside 0 to 1, for interpolated probabilities
 
 
 def unary_from_labels(
