@@ -13,7 +13,7 @@ from tools.differential.drafts import is_free, spec_of
 from tools.differential.exchanges import comparable
 from tools.differential.outcomes import Outcome
 from tools.differential.sides import Answer
-from tools.differential.solver_case import _moved
+from tools.differential.solver_case import _moved, rounds_a_diff_away
 
 X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
 P = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } }\n'
@@ -84,6 +84,26 @@ def test_last_bits_of_inputs_that_may_be_any_number() -> None:
     for batch in (0, 1):
         assert 0 < np.abs(moved[f"input/{batch}/x"] - 1).max() < 2e-6
         assert (moved[f"input/{batch}/t"] == 1).all()
+
+
+@pytest.mark.parametrize(("axis", "size", "rounded"), [(0, 2, True), (2, 4, True), (1, 3, False)])
+def test_a_bias_before_a_softmax_over_all_that_it_is_added_to(
+    axis: int, size: int, rounded: bool
+) -> None:
+    """Its diff is 0 but for rounding; that of one bias for each class is not."""
+    text = (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 4 } } }'
+        'layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 2 dim: 4 } } }'
+        + layer("b", "Bias", "x", "b", more=f"bias_param {{ axis: {axis} num_axes: 1 }}")
+        + layer("l", "SoftmaxWithLoss", "b t", "l", more="softmax_param { axis: 1 }")
+    )
+    generator = np.random.RandomState(4)
+    given = {
+        "input/0/x": generator.standard_normal((2, 3, 4)).astype(np.float32),
+        "input/0/t": np.ones((2, 4), np.float32),
+    }
+    mine = Answer("ok", arrays={"start/b/0": generator.standard_normal(size).astype(np.float32)})
+    assert rounds_a_diff_away(text, given, mine) is rounded
 
 
 def test_a_diff_that_a_layer_in_place_does_not_pass_on_is_not_compared() -> None:
