@@ -18,6 +18,7 @@ _MODULES = {
     "Net": "net",
     "NetSpec": "spec",
     "Op": "spec.ops",
+    "Segmenter": "prediction.segmenter",
     "load": "loading",
     "read_weights": "weights",
     "register_layer": "layers",
@@ -26,7 +27,7 @@ _MODULES = {
 }
 _SUBPACKAGES = {
     "crf", "data", "errors", "evaluation", "export", "inference", "layers", "losses",
-    "parity", "proto", "pycaffe", "recipes", "solver", "spec", "unravel", "weights",
+    "parity", "prediction", "proto", "pycaffe", "recipes", "solver", "spec", "unravel", "weights",
 }  # fmt: skip
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Net",
     "NetSpec",
     "Op",
+    "Segmenter",
     "__version__",
     "crf",
     "data",
@@ -47,6 +49,7 @@ __all__ = [
     "load",
     "losses",
     "parity",
+    "prediction",
     "proto",
     "pycaffe",
     "read_weights",
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
         layers,
         losses,
         parity,
+        prediction,
         proto,
         pycaffe,
         recipes,
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     from caffe_port.layers import Layer, register_layer
     from caffe_port.loading import load
     from caffe_port.net import Net
+    from caffe_port.prediction import Segmenter
     from caffe_port.spec import LayerSpec, NetSpec
     from caffe_port.spec.ops import Op, register_op
     from caffe_port.weights import read_weights, write_weights

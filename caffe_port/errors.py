@@ -92,6 +92,7 @@ _SPELLINGS = {
     "keeps_run_state": ("", "-norunstate"),
     "imports": ("--import {}", "-import {}"),
     "level": ("--level {}", "-level {}"),
+    "overlap": ("--overlap {}", ""),
     "phase": ("--phase {}", ""),
     "snapshot": ("", "-snapshot {}"),
     "stages": ("--stage {}", "-stage {}"),
@@ -104,6 +105,7 @@ _SPELLINGS = {
 _IN_PYTHON = {
     "imports": "import {}, or put it into the environment variable CAFFE_PORT_IMPORT",
     "variables": "variables={{{!r}: VALUE}}",
+    "overlap": "inference=InferenceOptions(overlap={})",
     "snapshot": "solver.restore",
     "weights": "net.copy_from",
     "strict_text": "; strict_text=False, or for scripts the environment variable "

@@ -21,6 +21,7 @@ _COMMANDS = {
     "finetune": "Train recipes over several seeds and compare them, and the published.",
     "inspect": "Show what a prototxt or a weight file holds.",
     "modernize": "Rewrite scripts of Python 2 and of old numpy and SciPy.",
+    "predict": "Segment photographs, folders and videos; with a gallery.",
     "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
     "pythonpath": "Print the folder with which other processes find `import caffe`.",
     "reproduce": "List the published figures, and get those again that can be had.",

@@ -11,10 +11,13 @@ import click
 from caffe_port.cli.options import (
     Arguments,
     chosen,
+    crf_factory,
+    crf_options,
     crop_option,
+    inference_options,
     mean_option,
+    net_factory,
     net_options,
-    of_net,
 )
 from caffe_port.errors import echo
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.figures import Reference
     from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result
-    from caffe_port.evaluation.refinement import CRFFactory
     from caffe_port.evaluation.scoring import Scored
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
@@ -41,14 +43,8 @@ SOME_FAILED = 1  # exit status of score
 )
 @click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
 @click.option("--no-labels", is_flag=True, help="Predict only, as for a test list.")
-@click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., or a JSON object.")
-@click.option("--crf-config", type=FILE, help="Dense CRF: JSON file, such as crf_grid's best.json.")
-@click.option(
-    "--crf-colours",
-    type=click.Choice(["layer", "rgb"]),
-    help="As Caffe's DenseCRF layer sees them (BGR minus mean) or DeepLab's programs (RGB).  "
-    "[default: what --crf-config says, else layer]",
-)
+@crf_options
+@inference_options
 @crop_option
 @mean_option
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
@@ -130,7 +126,7 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
     from caffe_port.reports.progress import shown_images
     from caffe_port.stalls import Waiting
 
-    network = _network(arguments)
+    network = net_factory(arguments)
     options = _options(arguments, network)
     if arguments["trimap"] and arguments["no_labels"]:
         raise click.UsageError("--trimap needs label maps; it cannot be used with --no-labels")
@@ -150,7 +146,7 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
             network,
             arguments["out"],
             options,
-            make_refiner=_refiner(arguments, options),
+            make_refiner=crf_factory(arguments, options.mean),
             progress=lambda done, total, outcome: show(done, total, outcome.lines),
             ranks=ranks,
         )
@@ -192,40 +188,14 @@ def _trimap(result: Result, options: Options) -> tuple[list[Html], dict[str, obj
 
 def _options(arguments: Arguments, network: NetFactory) -> Options:
     from caffe_port.evaluation.network import Options, image_size
+    from caffe_port.evaluation.test_time import InferenceOptions
 
     crop = arguments["crop"] or image_size(network.spec)
-    return chosen(Options, {**arguments, "crop": crop})
-
-
-def _network(arguments: Arguments) -> NetFactory:
-    from caffe_port.evaluation.network import NetFactory
-
-    weights, net = arguments["weights"], of_net(arguments)
-    return NetFactory(
-        str(arguments["net"]),
-        None if weights is None else str(weights),
-        arguments["blob"],
-        net.pop("variables", {}),
-        arguments["device"],
-        arguments["optimized"],
-        net,
-    )
-
-
-def _refiner(arguments: Arguments, options: Options) -> CRFFactory | None:
-    from caffe_port.crf import parse_parameters
-    from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
-
-    text, config, colours = arguments["crf"], arguments["crf_config"], arguments["crf_colours"]
-    if text is not None and config is not None:
-        raise click.UsageError("--crf and --crf-config both set the dense CRF: give one")
-    if config is not None:
-        return read_crf_config(config, colours, options.mean)
-    if text is None:
-        return None
-    if text.endswith(".json"):
-        raise click.BadParameter(f"use --crf-config {text} for a file", param_hint="--crf")
-    return CRFFactory(parse_parameters(text), colours or "layer", options.mean)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    inference: InferenceOptions | None = chosen(InferenceOptions, given)
+    if arguments["overlap"] is None and inference == InferenceOptions():
+        inference = None  # as DeepLab evaluates: an image larger than the crop is an error
+    return chosen(Options, {**arguments, "crop": crop, "inference": inference})
 
 
 def _reference(path: Path | None) -> Reference | None:

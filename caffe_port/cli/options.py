@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, TypedDict, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from caffe_port.evaluation.network import NetFactory
+    from caffe_port.evaluation.refinement import CRFFactory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options")
@@ -81,7 +86,10 @@ def _positive(word: str, value: str, expected: str) -> int:
     return number
 
 
-def _mean(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+def parse_mean(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    """Three numbers B,G,R; None where the option is not given."""
+    if text is None:
+        return None
     try:
         blue, green, red = (float(value) for value in text.split(","))
     except ValueError:
@@ -96,7 +104,11 @@ crop_option = click.option(
     help="Input size, N or HEIGHTxWIDTH.  [default: the net's own, else 513]",
 )  # fmt: skip
 mean_option = click.option(
-    "--mean", default="104.008,116.669,122.675", show_default=True, metavar="B,G,R", callback=_mean
+    "--mean",
+    default="104.008,116.669,122.675",
+    show_default=True,
+    metavar="B,G,R",
+    callback=parse_mean,
 )
 set_option = click.option(
     "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
@@ -177,3 +189,103 @@ def net_options(function: Function) -> Function:
     for option in reversed(_NET_OPTIONS):
         function = option(function)
     return function
+
+
+def _scales(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+    try:
+        scales = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{text}': expected numbers such as 0.5,0.75,1") from None
+    return scales
+
+
+_INFERENCE_OPTIONS = (
+    click.option(
+        "--scales", default="1", show_default=True, metavar="0.5,0.75,1", callback=_scales,
+        help="Factors of the image's size; the scores of all are merged.",
+    ),
+    click.option("--flip", is_flag=True, help="Also run each scale mirrored left to right."),
+    click.option(
+        "--merge", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
+        help="How the scores of scales and flips are merged.",
+    ),
+    click.option(
+        "--whole-image", is_flag=True,
+        help="Fit the net's input to each image, in place of padding and windows of --crop.",
+    ),
+    click.option(
+        "--overlap", type=click.FloatRange(0, 1, max_open=True),
+        help="Cover larger images by windows; the share that each repeats of the one before it.  "
+        "[default: 1/3; without these options evaluate refuses larger images]",
+    ),
+    click.option(
+        "--batch", type=click.IntRange(min=1), default=1, show_default=True,
+        help="Inputs of one size that go through the network together.",
+    ),
+)  # fmt: skip
+
+
+def inference_options(function: Function) -> Function:
+    """Adds the options of ``evaluation.test_time.InferenceOptions``."""
+    for option in reversed(_INFERENCE_OPTIONS):
+        function = option(function)
+    return function
+
+
+_CRF_OPTIONS = (
+    click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., or a JSON object."),
+    click.option(
+        "--crf-config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Dense CRF: JSON file, such as crf_grid's best.json.",
+    ),
+    click.option(
+        "--crf-colours", type=click.Choice(["layer", "rgb"]),
+        help="As Caffe's DenseCRF layer sees them (BGR minus mean) or DeepLab's programs (RGB).  "
+        "[default: what --crf-config says, else layer]",
+    ),
+)  # fmt: skip
+
+
+def crf_options(function: Function) -> Function:
+    """Adds the options of the dense CRF; ``crf_factory`` reads them."""
+    for option in reversed(_CRF_OPTIONS):
+        function = option(function)
+    return function
+
+
+def crf_factory(arguments: Arguments, mean: tuple[float, float, float]) -> CRFFactory | None:
+    """The dense CRF that ``crf_options`` describe, None without one.
+
+    Args:
+        arguments: of the command.
+        mean: blue, green, red, for the colours of Caffe's layer.
+    """
+    from caffe_port.crf import parse_parameters
+    from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
+
+    text, config, colours = arguments["crf"], arguments["crf_config"], arguments["crf_colours"]
+    if text is not None and config is not None:
+        raise click.UsageError("--crf and --crf-config both set the dense CRF: give one")
+    if config is not None:
+        return read_crf_config(config, colours, mean)
+    if text is None:
+        return None
+    if text.endswith(".json"):
+        raise click.BadParameter(f"use --crf-config {text} for a file", param_hint="--crf")
+    return CRFFactory(parse_parameters(text), colours or "layer", mean)
+
+
+def net_factory(arguments: Arguments) -> NetFactory:
+    """The network of the arguments net, weights, blob, device, optimized and ``net_options``."""
+    from caffe_port.evaluation.network import NetFactory
+
+    weights, net = arguments["weights"], of_net(arguments)
+    return NetFactory(
+        str(arguments["net"]),
+        None if weights is None else str(weights),
+        arguments["blob"],
+        net.pop("variables", {}),
+        arguments["device"],
+        arguments["optimized"],
+        net,
+    )

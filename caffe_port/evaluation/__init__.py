@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result, evaluate
     from caffe_port.evaluation.refinement import CRFFactory
+    from caffe_port.evaluation.test_time import InferenceOptions
 
 _MODULES = {
     "CRFFactory": "refinement",
+    "InferenceOptions": "test_time",
     "NetFactory": "network",
     "Options": "network",
     "Result": "pipeline",
     "evaluate": "pipeline",
 }
-__all__ = ["CRFFactory", "NetFactory", "Options", "Result", "evaluate"]
+__all__ = ["CRFFactory", "InferenceOptions", "NetFactory", "Options", "Result", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:

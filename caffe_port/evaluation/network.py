@@ -17,6 +17,7 @@ from caffe_port.data.images import Bytes, PathLike
 from caffe_port.errors import DataError, UsageError, option
 
 if TYPE_CHECKING:
+    from caffe_port.evaluation.test_time import InferenceOptions
     from caffe_port.loading import Model
     from caffe_port.net import Net
     from caffe_port.spec import LayerSpec, NetSpec
@@ -37,6 +38,8 @@ class Settings:
         ignore_label: truth pixels that do not count.
         unknown_labels: what to do about truth labels beyond the network's classes: "error", or
             "ignore" them, counted in the result.
+        inference: scales, flips and windows; None pads each image to the crop and runs it once,
+            and refuses larger images.
     Raises:
         UsageError: a crop or label out of range.
     """
@@ -45,6 +48,7 @@ class Settings:
     mean: tuple[float, float, float] = VOC_MEAN
     ignore_label: int = 255
     unknown_labels: Literal["error", "ignore"] = "error"
+    inference: InferenceOptions | None = None
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
@@ -92,10 +96,12 @@ class Network:
         classify: maps (1, 3, H, W) float32, blue green red minus the mean, to scores
             (1, C, h', w'), small where ``enlarge`` is given.
         enlarge: maps these to (1, C, H, W); None where ``classify`` gives that.
+        merged: maps (3, h, w) of any size to (C, h, w) as ``Settings.inference`` says.
     """
 
     classify: Callable[[Floats], Floats]
     enlarge: Callable[[Floats], Floats] | None = None
+    merged: Callable[[Floats, Settings], Floats] | None = None
 
 
 class NetworkFactory(Protocol):
@@ -188,6 +194,8 @@ class NetFactory:
         """
         import torch
 
+        from caffe_port.evaluation.test_time import merging
+
         net = self.load().to(self.device).eval()
         self._opened.clear()
         blob, data = self.blob or score_blob(net.spec), data_blob(net.spec)
@@ -214,7 +222,8 @@ class NetFactory:
                 whole: Floats = x.numpy()
                 return whole
 
-        return Network(classify, enlarge if resizes else None)
+        merged = merging(net, self.blob, optimized=self.optimized)
+        return Network(classify, enlarge if resizes else None, merged)
 
     def describe(self) -> dict[str, object]:
         """Digests of the files, the options and the blob; the device changes no label.
@@ -243,11 +252,12 @@ def score_blob(spec: NetSpec) -> str:
             if layer.type == reader:
                 # the prototxt's own name, not that of a Split's copy
                 return copied.get(layer.bottoms[0], layer.bottoms[0])
-    maps = [blob for blob in spec.outputs if len(spec.shapes[blob]) == 4]
+    made = [blob for blob in spec.outputs if blob not in spec.sources]
+    maps = [blob for blob in made if len(spec.shapes[blob]) == 4]
     if len(maps) == 1:
         return maps[0]
     raise UsageError(
-        f"which blob holds the scores? The net's outputs are {', '.join(spec.outputs) or 'none'}; "
+        f"which blob holds the scores? The net's outputs are {', '.join(made) or 'none'}; "
         f"name one: {option('blob', 'NAME')}"
     )
 
@@ -294,21 +304,24 @@ def network_input(image_bgr: Bytes, settings: Settings) -> Floats:
     Args:
         image_bgr: (h, w, 3) uint8, blue first.
     Returns:
-        (1, 3, H, W) float32 of the crop's size.
+        (1, 3, H, W) float32 of the crop's size; with ``inference``, of the image's own.
     Raises:
         DataError: the image is larger than the crop.
     """
     height, width = image_bgr.shape[:2]
+    pixels = (image_bgr.astype(np.float32) - np.array(settings.mean, np.float32)).transpose(2, 0, 1)
+    if settings.inference is not None:
+        return np.ascontiguousarray(pixels)[None]
     crop_height, crop_width = settings.crop
     if height > crop_height or width > crop_width:
         side = 8 * -(-(max(height, width) - 1) // 8) + 1
         raise DataError(
             f"the image is {width}x{height}, larger than the crop {crop_width}x{crop_height}; "
-            f"give a crop that holds every image, such as {side}"
+            f"give a crop that holds every image, such as {side}, or cover it by windows: "
+            f"{option('overlap', 0.33)}"
         )
     padded = np.zeros((1, 3, crop_height, crop_width), np.float32)
-    pixels = image_bgr.astype(np.float32) - np.array(settings.mean, np.float32)
-    padded[0, :, :height, :width] = pixels.transpose(2, 0, 1)
+    padded[0, :, :height, :width] = pixels
     return padded
 
 
@@ -323,6 +336,10 @@ def small_scores(data: Floats, network: Network, settings: Settings, size: Size)
     Raises:
         UsageError: the network's scores are of the wrong shape or not finite.
     """
+    if settings.inference is not None:
+        if network.merged is None:
+            raise UsageError("this network has no scales, flips and windows; leave out inference")
+        return network.merged(data[0], settings)
     scores = network.classify(data)
     if network.enlarge is None:
         _check_size(scores, settings)
@@ -348,7 +365,7 @@ def full_scores(scores: Floats, network: Network, settings: Settings, size: Size
     Raises:
         UsageError: enlarged, the scores are not of the crop's size.
     """
-    if network.enlarge is None:
+    if network.enlarge is None or settings.inference is not None:
         return scores
     whole = network.enlarge(scores[None])
     _check_size(whole, settings)

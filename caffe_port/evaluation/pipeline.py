@@ -112,6 +112,8 @@ def evaluate(
         "mean": list(options.mean),
         "network": make_network.describe(),
     }
+    if options.inference is not None:
+        scoring["inference"] = options.inference.describe()
     crf = None if make_refiner is None else make_refiner.describe()
     refined = make_refiner is not None
     store = Store(output, {**scoring, "crf": crf}, refined=refined, comp6=options.comp6)

@@ -21,7 +21,7 @@ SHOWN = set(
     )
 )
 PACKAGES = ["crf", "data", "evaluation", "export", "inference", "layers", "losses", "parity",
-            "proto", "solver", "spec", "unravel", "weights"]  # fmt: skip
+            "prediction", "proto", "solver", "spec", "unravel", "weights"]  # fmt: skip
 # their names are in pages of their own: tests/docs/test_migration.py
 MIGRATED = ("caffe_port.pycaffe", "caffe_port.crf.pydensecrf")
 

@@ -1,0 +1,182 @@
+"""`caffe-port predict`: label maps, overlays and a gallery of photographs, folders and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caffe_port.cli.options import (
+    Arguments,
+    chosen,
+    crf_factory,
+    crf_options,
+    crop_option,
+    inference_options,
+    net_factory,
+    net_options,
+    parse_mean,
+)
+from caffe_port.errors import echo
+
+if TYPE_CHECKING:
+    from caffe_port.net import Net
+    from caffe_port.prediction.inputs import Inputs
+    from caffe_port.prediction.output import Output
+    from caffe_port.prediction.runner import Outcome
+    from caffe_port.prediction.segmenter import Segmenter
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SOME_FAILED = 1  # exit status
+
+
+def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
+    from caffe_port.prediction.output import EXTRAS
+
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for word in words:
+        if word not in EXTRAS:
+            raise click.BadParameter(f"'{word}': expected {' or '.join(EXTRAS)}")
+    return words
+
+
+@click.command(name="predict")
+@click.argument("net", type=_FILE, metavar="MODEL")
+@click.argument("inputs", nargs=-1, required=True, metavar="[WEIGHTS] INPUT...")
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
+)
+@click.option(
+    "--write",
+    "extras",
+    default="",
+    callback=_extras,
+    metavar="scores,probabilities",
+    help="Also write the scores before the softmax, or the probabilities.",
+)
+@click.option("--format", type=click.Choice(["npy", "npz", "h5"]), default="npy", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
+)
+@crf_options
+@inference_options
+@crop_option
+@click.option(
+    "--mean",
+    metavar="B,G,R",
+    callback=parse_mean,
+    help="Subtracted from the image.  [default: the net's own, else 104.008,116.669,122.675]",
+)
+@click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@click.option("--blob", help="Score blob.  [default: found in the net]")
+@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
+@click.option("--frames", type=click.IntRange(min=1), help="At most so many frames of a video.")
+@net_options
+def predict_command(**arguments: Any) -> None:
+    """Segment images of any size: label maps, overlays, confidence, entropy and a gallery.
+
+    MODEL is a converted model, or a prototxt with WEIGHTS. INPUT is an image, a folder (with its
+    subfolders), a pattern such as 'photos/*.jpg', a .txt file with a path a line, - for such a
+    list on standard input, a video, or camera:0. Results that are there already are kept.
+
+    Exit status: 0 done, 1 some images failed (they are named), 2 nothing can be done, 130
+    interrupted.
+    """
+    from caffe_port.files import expect_writable
+    from caffe_port.prediction.inputs import Inputs, check_inputs, is_input
+
+    words, out = arguments["inputs"], arguments["out"]
+    arguments["weights"] = None if is_input(words[0]) else _weights(Path(words[0]))
+    words = words if arguments["weights"] is None else words[1:]
+    check_inputs(words)
+    expect_writable(out / "index.html")
+    images = Inputs(words, without=out, frames=arguments["frames"])
+    if _predict(images, arguments):
+        raise click.exceptions.Exit(SOME_FAILED)
+
+
+def _weights(path: Path) -> Path | None:
+    """The second argument, if it is a file and not an image of an unusual name."""
+    from caffe_port.data.images import stored_size
+    from caffe_port.errors import CaffePortError
+
+    try:
+        stored_size(path)
+    except CaffePortError:
+        return path if path.is_file() else None
+    return None
+
+
+def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
+    from dataclasses import asdict
+
+    from caffe_port.evaluation.test_time import InferenceOptions
+    from caffe_port.prediction.segmenter import Segmenter, preprocessing
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    mean, _ = preprocessing(net.spec, arguments["mean"])
+    factory = crf_factory(arguments, mean)
+    crf: Arguments = {}
+    if factory is not None:
+        crf = {"crf": factory.parameters, "crf_colours": factory.colours}
+    rest: Arguments = {name: given.get(name) for name in ("crop", "names", "blob", "device")}
+    rest |= {"optimized": arguments["optimized"], **asdict(chosen(InferenceOptions, given))}
+    return Segmenter(net, mean=mean, **rest, **crf)
+
+
+def _predict(images: Inputs, arguments: Arguments) -> list[str]:
+    """Writes everything; gives back why images failed."""
+    from caffe_port.prediction.gallery import write_gallery
+    from caffe_port.prediction.output import Output, Wanted
+    from caffe_port.prediction.segmenter import expect_weights
+
+    model, out = arguments["net"], arguments["out"]
+    expect_weights(model, arguments["weights"])
+    factory = net_factory(arguments)
+    settings = factory.describe()  # also checks the files
+    segmenter = _segmenter(arguments, factory.load())
+    settings |= segmenter.describe()
+    wanted = Wanted(arguments["extras"], arguments["format"], arguments["dtype"])
+    output = Output(out, settings, wanted)
+    outcomes: list[Outcome] = []
+    with output.locked():
+        output.drop_unfinished()
+        try:
+            _run(images, segmenter, output, outcomes)
+        except KeyboardInterrupt as error:
+            kept = sum(outcome.card is not None for outcome in outcomes)
+            raise KeyboardInterrupt(
+                f"interrupted: the results of {kept} images are kept in {out}; run the same "
+                "command again to resume"
+            ) from error
+        finally:
+            failed = [outcome.error for outcome in outcomes if outcome.error]
+            ordered = sorted(outcomes, key=lambda outcome: outcome.number)
+            cards = [outcome.card for outcome in ordered if outcome.card is not None]
+            if cards or failed:
+                title = f"Predictions of {model.name}"
+                page = write_gallery(out, cards, failed, title=title, settings=settings)
+    kept = sum(outcome.kept for outcome in outcomes)
+    count = f"{len(cards)} image" + ("s" if len(cards) != 1 else "")
+    echo(f"{count}{f', {kept} of them kept' if kept else ''}; gallery: {page}")
+    return failed
+
+
+def _run(images: Inputs, segmenter: Segmenter, output: Output, outcomes: list[Outcome]) -> None:
+    """Predicts all images under a progress bar; ``outcomes`` grows with each."""
+    from caffe_port.prediction.runner import predict_all
+    from caffe_port.reports.progress import shown_images
+
+    total = len(images)
+    with shown_images("predict") as show:
+
+        def progress(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            lines: Sequence[str] = [f"failed: {outcome.error}"] if outcome.error else []
+            # the header of a video may promise another number of frames
+            show(len(outcomes), max(total, len(outcomes)), lines)
+
+        predict_all(images, segmenter, output, progress=progress)

@@ -1,0 +1,217 @@
+"""A net as a function from an image to class scores of the same size, for any size of image."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_port.errors import UsageError, option
+from caffe_port.evaluation.network import data_blob, image_size, resizing, score_blob
+from caffe_port.plan import make_plan
+
+if TYPE_CHECKING:
+    from caffe_port.net import Net
+    from caffe_port.spec import LayerSpec, NetSpec
+
+Size = tuple[int, int]  # height, width
+
+_SEARCHED = 256  # sizes that are tried above an image's own
+
+
+class ScoreNet:
+    """A net as a function from input to class scores of the input's size.
+
+    Args:
+        net: the net, on its device.
+        blob: the score blob; found by ``score_blob`` when absent. In place of what a Softmax or
+            ArgMax layer makes, its bottom is read.
+        crop: height and width of a window; what the prototxt says when absent.
+        optimized: run it by an inference plan, see ``Net.optimized``.
+    Raises:
+        UsageError: there is no such blob, or the net cannot take inputs of the crop's size.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        blob: str | None = None,
+        *,
+        crop: Size | None = None,
+        optimized: bool = False,
+    ) -> None:
+        self.net, self.data = net, data_blob(net.spec)
+        self.blob = before_softmax(net.spec, blob or score_blob(net.spec))
+        self.crop = crop or image_size(net.spec)
+        self._resizes = resizing(net.spec, self.blob)
+        self._small = self._resizes[0].bottoms[0] if self._resizes else self.blob
+        self._run = net.optimized() if optimized else net
+        self._planning, self._planned = threading.Lock(), False
+        self._sides: dict[int, int] = {}
+        self._found: dict[Size, tuple[Size, Size] | None] = {}
+        self._check()
+
+    def _check(self) -> None:
+        shape = self.net.spec.shapes.get(self.blob)
+        if shape is None or len(shape) != 4 or not 2 <= shape[1] <= 255:
+            found = "is not a blob of the net" if shape is None else f"has shape {shape}"
+            raise UsageError(
+                f"the score blob '{self.blob}' {found}; expected (1, classes, height, width) of 2 "
+                f"to 255 classes; name another: {option('blob', 'NAME')}"
+            )
+        channels = self.net.spec.shapes[self.data][1:2]
+        if channels != (3,):
+            raise UsageError(
+                f"the input '{self.data}' has shape {self.net.spec.shapes[self.data]}; expected "
+                "images of 3 channels"
+            )
+        if not self.takes(self.crop):
+            height, width = self.size_for(self.crop)
+            raise UsageError(
+                f"inputs of {self.crop[0]}x{self.crop[1]} (height x width) give scores of another "
+                f"size; the next size that fits is {height}x{width}: give it as the crop"
+            )
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.net.spec.shapes[self.blob][1]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.net.parameters(), torch.empty(0)).device
+
+    @cached_property
+    def _layers(self) -> list[LayerSpec]:
+        """What is run for the scores."""
+        fed, kept = frozenset({self.data}), frozenset({self.blob})
+        return [step.layer for step in make_plan(self.net.spec, fed, kept, False).steps]
+
+    def takes(self, size: Size) -> bool:
+        """Whether scores of inputs of that size lie corner on corner with them."""
+        found = self._score_sizes(size)
+        return found is not None and (found[1] == size or _aligned(found[0], size))
+
+    def size_for(self, size: Size) -> Size:
+        """The smallest input that holds an image of that size and that the net takes.
+
+        Raises:
+            UsageError: there is none, as for a net with an InnerProduct layer.
+        """
+        return self._side_for(size[0]), self._side_for(size[1])
+
+    def _side_for(self, side: int) -> int:
+        if side not in self._sides:
+            sides = range(side, side + _SEARCHED)
+            found = next((n for n in sides if self.takes((n, n))), None)
+            if found is None:
+                raise UsageError(
+                    f"the net '{self.net.spec.name}' takes no input of {side} to {sides[-1]} "
+                    f"pixels a side whose scores in '{self.blob}' fit it; leave out whole_image, "
+                    "or name the blob of full resolution"
+                )
+            self._sides[side] = found
+        return self._sides[side]
+
+    def _score_sizes(self, size: Size) -> tuple[Size, Size] | None:
+        """Height and width of the scores before and after their last Interp layers.
+
+        None for a size that some layer refuses.
+        """
+        if size not in self._found:
+            shapes = self._shapes(size)
+            self._found[size] = None if shapes is None else (
+                _plane(shapes[self._small]), _plane(shapes[self.blob]),
+            )  # fmt: skip
+        return self._found[size]
+
+    def _shapes(self, size: Size) -> dict[str, tuple[int, ...]] | None:
+        shapes: dict[str, tuple[int, ...]] = {self.data: (1, 3, *size)}
+        for layer in self._layers:
+            bottoms = [shapes[blob] for blob in layer.bottoms]
+            try:
+                tops = list(layer.op.top_shapes(bottoms))
+                if not _parameters_fit(layer, bottoms) or min(map(min, tops)) < 1:
+                    return None
+            except ValueError:
+                return None
+            shapes |= dict(zip(layer.tops, tops + tops[:1] * len(layer.tops), strict=False))
+        return shapes
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Scores of a batch.
+
+        Args:
+            inputs: (N, 3, H, W) float32, blue green red minus the mean, of a size it takes.
+        Returns:
+            (N, C, H, W) float32.
+        Raises:
+            UsageError: the scores are not finite.
+            LayerError: a layer cannot run.
+        """
+        size = (inputs.shape[2], inputs.shape[3])
+        with contextlib.nullcontext() if self._planned else self._planning, torch.inference_mode():
+            blobs = self._run({self.data: inputs.to(self.device)}, keep=[self._small])
+            self._planned = True  # the plan of the first call is shared by all others
+            scores = blobs[self._small].float()
+            for layer in self._resizes if self._is_whole(size) else ():
+                (scores,) = self.net.run_layer(layer.name, [scores])
+            if not bool(torch.isfinite(scores).all()):
+                raise UsageError("the scores are not finite: are these the right weights?")
+            return interp(scores, size)
+
+    def _is_whole(self, size: Size) -> bool:
+        """Whether the net's own Interp layers give scores of the input's size."""
+        found = self._score_sizes(size)
+        return found is not None and found[1] == size
+
+
+def before_softmax(spec: NetSpec, blob: str) -> str:
+    """The scores that a blob of probabilities or of labels is made of; else the blob itself."""
+    while True:
+        writers = [layer for layer in spec.layers if blob in layer.tops]
+        if len(writers) != 1 or writers[0].type not in ("Softmax", "ArgMax", "Split"):
+            return blob
+        blob = writers[0].bottoms[0]
+
+
+def interp(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resizes as Caffe's Interp layer: bilinear, corner on corner.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W) float32.
+        size: new height and width.
+    Returns:
+        x itself where it has that size.
+    Source: DeepLab v2 interp.cpp, caffe_cpu_interp2.
+    """
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    batch = x if x.dim() == 4 else x[None]
+    resized = functional.interpolate(batch, tuple(size), mode="bilinear", align_corners=True)
+    return resized if x.dim() == 4 else resized[0]
+
+
+def _aligned(scores: Size, size: Size) -> bool:
+    """Whether every score lies on a pixel when the corners do."""
+    return all(
+        n == m == 1 or (n > 1 and (m - 1) % (n - 1) == 0) for n, m in zip(scores, size, strict=True)
+    )
+
+
+def _plane(shape: Sequence[int]) -> Size:
+    return shape[2], shape[3]
+
+
+def _parameters_fit(layer: LayerSpec, bottoms: list[tuple[int, ...]]) -> bool:
+    """Whether the layer's parameters have the shapes that these bottoms ask for."""
+    asked = layer.op.params(bottoms)
+    pairs = zip(layer.params, asked, strict=False)
+    return all(own.owner is not None or own.shape == new.shape for own, new in pairs)

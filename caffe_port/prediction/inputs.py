@@ -1,0 +1,236 @@
+"""What a user names as input, as a sequence of images: files, folders, patterns, lists, videos."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from caffe_port.data.images import Bytes, decode_image, read_content
+from caffe_port.data.list_file import list_lines
+from caffe_port.data.voc import IMAGE_SUFFIXES
+from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.prediction.video import Video, camera_of
+from caffe_port.stalls import Waiting
+
+STDIN = "-"
+LIST_SUFFIXES = (".txt", ".lst")
+VIDEO_SUFFIXES = (
+    ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv",
+)  # fmt: skip
+_IMAGES = frozenset(suffix.lower() for suffix in IMAGE_SUFFIXES) | {".webp", ".gif"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        name: of its results: a path below the output folder, without suffix.
+        where: what its user calls it, for messages and the gallery.
+        pixels: (h, w, 3) uint8, blue first; None where it cannot be read.
+        digest: of the file's bytes, or of a frame's pixels.
+        error: why it cannot be read.
+    """
+
+    name: str
+    where: str
+    pixels: Bytes | None = None
+    digest: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image file, or what a list or the user takes for one."""
+
+    name: str
+    path: Path
+
+    def __len__(self) -> int:
+        return 1
+
+    def pictures(self) -> Iterator[Picture]:
+        where = str(self.path)
+        try:
+            content = read_content(self.path)
+            pixels = decode_image(content, where, True)
+        except CaffePortError as error:
+            yield Picture(self.name, where, error=str(error))
+            return
+        yield Picture(self.name, where, pixels, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of a video, whose results are in a folder of its name."""
+
+    name: str
+    video: Video
+
+    def __len__(self) -> int:
+        return self.video.expected
+
+    def pictures(self) -> Iterator[Picture]:
+        where = self.video.where
+        try:
+            for number, pixels in enumerate(self.video.frames(), 1):
+                digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+                name = f"{self.name}/{number:06d}"
+                yield Picture(name, f"{where}, frame {number}", pixels, digest)
+        except DataError as error:
+            yield Picture(self.name, where, error=str(error))
+
+
+class Inputs:
+    """All images that a command line names, in its order; none is read before it is needed.
+
+    Understood are an image file of any format that ``data`` reads; a folder, searched for images
+    with all its subfolders; a pattern such as 'photos/**/*.jpg'; a .txt or .lst file with a path
+    a line, relative to the list's folder or the current one; '-', such a list on standard input;
+    a video file; and camera:0. A file that is named twice is taken once.
+
+    Args:
+        words: the inputs.
+        without: a folder that searches leave out, as it holds the results.
+        frames: of a video, how many are taken; all when absent.
+    Raises:
+        DataError: a list cannot be read, or a pattern or a folder holds no image.
+        UsageError: a video is named and PyAV is missing.
+    """
+
+    def __init__(
+        self, words: Sequence[str], *, without: Path | None = None, frames: int | None = None
+    ) -> None:
+        self._without = None if without is None else without.resolve()
+        self._frames = frames
+        self._names: set[str] = set()
+        self._seen: set[str] = set()
+        self._parts: list[_File | _Frames] = []
+        for word in words:
+            self._add(word)
+        if not self._parts:
+            raise DataError("the inputs name no image")
+
+    def __len__(self) -> int:
+        """How many images there are; for a video, how many its header promises."""
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[Picture]:
+        for part in self._parts:
+            yield from part.pictures()
+
+    def _add(self, word: str) -> None:
+        path = Path(word)
+        with Waiting(path):
+            folder, file = path.is_dir(), path.is_file()
+        if word == STDIN:
+            self._add_list(sys.stdin, "standard input", Path())
+        elif (device := camera_of(word)) is not None:
+            name = self._named(PurePath(word.replace(":", "_").replace("/", "_")))
+            self._parts.append(_Frames(name, Video(device, word, self._frames, camera=True)))
+        elif folder:
+            self._add_folder(path)
+        elif not file and glob.has_magic(word):
+            self._add_pattern(word)
+        elif path.suffix.lower() in LIST_SUFFIXES:
+            lines = (line for _, line in list_lines(path))
+            self._add_list(lines, word, path.parent)
+        else:
+            self._add_file(path, PurePath(path.name))
+
+    def _add_folder(self, folder: Path) -> None:
+        found = []
+        for here, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if self._is_searched(Path(here, name)))
+            found += [
+                Path(here, name) for name in files
+                if Path(name).suffix.lower() in _IMAGES and not name.startswith(".")
+            ]  # fmt: skip
+        if not found:
+            raise DataError(f"{folder}: the folder and its subfolders hold no image")
+        for path in sorted(found):
+            self._add_file(path, path.relative_to(folder))
+
+    def _is_searched(self, folder: Path) -> bool:
+        return not folder.name.startswith(".") and folder.resolve() != self._without
+
+    def _add_pattern(self, pattern: str) -> None:
+        found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        known = (*_IMAGES, *VIDEO_SUFFIXES)
+        chosen = [path for path in found if path.suffix.lower() in known and path.is_file()]
+        if not chosen:
+            raise DataError(f"{pattern}: no image matches the pattern")
+        for path in chosen:
+            self._add_file(path, PurePath(path.name))
+
+    def _add_list(self, lines: Iterable[str], where: str, folder: Path) -> None:
+        found = False
+        for line in lines:
+            word = line.strip().removeprefix("\ufeff")
+            if word:
+                found = True
+                path = _listed(word, folder)
+                self._add_file(path, PurePath(path.name))
+        if not found:
+            raise DataError(f"{where}: the list is empty")
+
+    def _add_file(self, path: Path, name: PurePath) -> None:
+        own = os.path.realpath(path)
+        if own in self._seen:
+            return
+        self._seen.add(own)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            video = Video(str(path), str(path), self._frames)
+            self._parts.append(_Frames(self._named(name), video))
+        else:
+            self._parts.append(_File(self._named(name), path))
+
+    def _named(self, path: PurePath) -> str:
+        """The name of an input's results; a number is added where another input has it."""
+        name, number = path.with_suffix("").as_posix(), 1
+        chosen = name
+        while chosen in self._names:
+            number += 1
+            chosen = f"{name}_{number}"
+        self._names.add(chosen)
+        return chosen
+
+
+def _listed(line: str, folder: Path) -> Path:
+    """The file that a line of a list names, alone or with a label map as its second word.
+
+    DeepLab's lists begin paths with a slash that means the list's root.
+    """
+    for word in dict.fromkeys((line, line.split(maxsplit=1)[0])):
+        for path in (folder / word, Path(word), folder / word.lstrip("/")):
+            with Waiting(path):
+                if os.path.isfile(path):
+                    return path
+    return folder / line
+
+
+def is_input(word: str) -> bool:
+    """Whether a word names images rather than a file of weights."""
+    path = Path(word)
+    if word == STDIN or camera_of(word) is not None or glob.has_magic(word) or path.is_dir():
+        return True
+    return path.suffix.lower() in {*_IMAGES, *VIDEO_SUFFIXES, *LIST_SUFFIXES}
+
+
+def check_inputs(words: Sequence[str]) -> None:
+    """Refuses a command line without inputs.
+
+    Raises:
+        UsageError: there is none, or standard input is named twice.
+    """
+    if not words:
+        raise UsageError(
+            "no image is given: expected MODEL [WEIGHTS] INPUT..., such as a photo or a folder"
+        )
+    if list(words).count(STDIN) > 1:
+        raise UsageError("standard input is named twice")

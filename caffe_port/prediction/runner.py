@@ -1,0 +1,179 @@
+"""Many images through one model: reading, network, CRF and writing overlap; memory is constant."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from caffe_port.data.images import Bytes
+from caffe_port.errors import CaffePortError
+from caffe_port.evaluation.network import Floats
+from caffe_port.evaluation.scheduler import cores
+from caffe_port.prediction.gallery import Card
+from caffe_port.prediction.inputs import Picture
+from caffe_port.prediction.output import Output
+from caffe_port.prediction.segmentation import classes_found
+from caffe_port.prediction.segmenter import Segmenter
+
+_AHEAD = 2  # images that are decoded before the network is free for them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes:
+        number: its place among all inputs, from 0.
+        where: the image's file, or the video and its frame.
+        card: its results; None where it failed.
+        kept: whether they are of an earlier run.
+        error: why it failed.
+    """
+
+    number: int
+    where: str
+    card: Card | None = None
+    kept: bool = False
+    error: str = ""
+
+
+@dataclass
+class _Entry:
+    """An image on its way."""
+
+    number: int
+    picture: Picture
+    kept: Bytes | None = None  # the label map of an earlier run
+
+
+def predict_all(
+    pictures: Iterable[Picture],
+    segmenter: Segmenter,
+    output: Output,
+    *,
+    progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Predicts images one after the other and writes their results as they are made.
+
+    Results of an earlier run with the same model, settings and image are kept. An image that
+    fails does not stop the others. When the call is interrupted, what has left the network is
+    still written and reported.
+
+    Args:
+        pictures: such as ``Inputs``; read in a thread of their own, a few in advance.
+        segmenter: the model.
+        output: where results go.
+        progress: called after each image, in the order in which they are finished.
+    Returns:
+        One for each image, in order.
+    Raises:
+        CaffePortError: the network itself cannot run.
+        OSError: the results cannot be written.
+    """
+    job = _Job(segmenter, output, progress)
+    loaded = _loaded(pictures, output)
+    with contextlib.closing(loaded), ThreadPoolExecutor(job.threads) as pool:
+        finishing: deque[Future[Outcome]] = deque()
+        try:
+            for scores in segmenter.predict_scores(job.to_network(loaded)):
+                finishing.append(pool.submit(job.finish, job.waiting.popleft(), scores))
+                while finishing and (finishing[0].done() or len(finishing) > job.threads):
+                    job.report(finishing.popleft().result())
+        finally:
+            # also after Ctrl-C: these only need to be written
+            while finishing:
+                job.report(finishing.popleft().result())
+    return sorted(job.outcomes, key=lambda outcome: outcome.number)
+
+
+class _Job:
+    """What all images share.
+
+    Attributes:
+        waiting: images in the network, in order.
+        outcomes: of the images so far.
+        threads: that write results, and of each CRF.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, output: Output, progress: Callable[[Outcome], None]
+    ) -> None:
+        self._segmenter, self._output, self._progress = segmenter, output, progress
+        self.waiting: deque[_Entry] = deque()
+        self.outcomes: list[Outcome] = []
+        self.threads = cores()
+
+    def report(self, outcome: Outcome) -> None:
+        """Notes an outcome."""
+        self.outcomes.append(outcome)
+        self._progress(outcome)
+
+    def to_network(self, loaded: Iterable[_Entry]) -> Iterator[Bytes]:
+        """The pixels of the images that need the network; the others are reported at once."""
+        for entry in loaded:
+            if entry.picture.error:
+                self.report(Outcome(entry.number, entry.picture.where, error=entry.picture.error))
+            elif entry.kept is not None:
+                self.report(replace(self._done(entry, entry.kept), kept=True))
+            else:
+                assert entry.picture.pixels is not None
+                self.waiting.append(entry)
+                yield entry.picture.pixels
+
+    def finish(self, entry: _Entry, scores: Floats) -> Outcome:
+        """The CRF, and all files of an image."""
+        picture = entry.picture
+        assert picture.pixels is not None
+        try:
+            result = self._segmenter.finish(picture.pixels, scores, threads=self.threads)
+            self._output.save(picture.name, picture.digest, result)
+        except CaffePortError as error:
+            return Outcome(entry.number, picture.where, error=f"{picture.where}: {error}")
+        return self._done(entry, result.labels)
+
+    def _done(self, entry: _Entry, labels: Bytes) -> Outcome:
+        name, where = entry.picture.name, entry.picture.where
+        size = (labels.shape[0], labels.shape[1])
+        found = classes_found(labels, self._segmenter.names)
+        return Outcome(
+            entry.number, where, Card(name, where, size, found, self._output.paths(name))
+        )
+
+
+def _loaded(pictures: Iterable[Picture], output: Output) -> Generator[_Entry, None, None]:
+    """Decoded images, and the label maps that can be kept, from a thread that works ahead."""
+    ready: queue.Queue[_Entry | BaseException | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(entry: _Entry | BaseException | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(entry, timeout=0.1)
+                return
+
+    def read() -> None:
+        try:
+            for number, picture in enumerate(pictures):
+                if stop.is_set():
+                    return
+                kept = None if picture.error else output.kept(picture.name, picture.digest)
+                put(_Entry(number, picture, kept))
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    reader = threading.Thread(target=read, name="reading images", daemon=True)
+    reader.start()
+    try:
+        while (entry := ready.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry
+    finally:
+        stop.set()
+        reader.join()

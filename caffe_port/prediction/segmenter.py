@@ -1,0 +1,263 @@
+"""A model and its settings as one call: image in, ``Segmentation`` out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from caffe_port.crf import CRFParameters, parse_parameters
+from caffe_port.crf.refinement import build
+from caffe_port.data.images import Bytes, PathLike, read_bgr
+from caffe_port.errors import UsageError
+from caffe_port.evaluation.figures import class_names
+from caffe_port.evaluation.network import VOC_MEAN, Floats, data_blob
+from caffe_port.evaluation.refinement import bilateral_colours
+from caffe_port.evaluation.score_net import ScoreNet, Size
+from caffe_port.evaluation.test_time import InferenceOptions, merged_scores
+from caffe_port.prediction.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import Image
+
+    from caffe_port.net import Net
+    from caffe_port.spec import NetSpec
+
+    ImageLike = PathLike | npt.NDArray[Any] | Image.Image
+
+Mean = tuple[float, float, float]  # blue, green, red
+
+
+class Segmenter:
+    """Segments images of any size with one model.
+
+    As DeepLab's scripts do it, an image smaller than the crop is padded to it with the mean, below
+    and on the right; a larger one is covered by windows of the crop's size that overlap. With
+    ``whole_image`` the net's input has the image's size instead.
+
+    Args:
+        model: a ``Net``, a prototxt, or a .pt or .safetensors that remembers its prototxt.
+        weights: of a prototxt.
+        blob: the score blob; found in the net when absent.
+        crop: height and width of the net's input; the net's own when absent, else 513.
+        mean: blue, green, red; when absent the mean_value of the net's data layer, else VOC's.
+        names: of the classes, or a file with one a line; when absent VOC's for 21 classes, else
+            numbers.
+        crf: dense CRF: a preset, settings as ``caffe-port evaluate --crf`` takes them, or
+            ``CRFParameters``.
+        crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb".
+        device: where the net runs, as torch names it; where it is, when absent.
+        optimized: run it by an inference plan, see ``Net.optimized``.
+        load_options: what else ``caffe_port.load`` takes, such as ``variables``.
+        options: fields of ``InferenceOptions``: scales, flip, merge, whole_image, overlap, batch.
+    Raises:
+        CaffePortError: the model cannot be loaded or used so.
+    Examples:
+        >>> import caffe_port as cp
+        >>> run = "examples/shapes_voc/caffe_run"
+        >>> net = cp.load(
+        ...     f"{run}/recording/net.prototxt", f"{run}/model/train_iter_2400.caffemodel"
+        ... )
+        >>> segment = cp.Segmenter(net, names="examples/shapes_voc/class_names.txt")
+        >>> result = segment("examples/shapes_voc/JPEGImages/shape_val_0001.jpg")
+        >>> result.labels.shape
+        (120, 160)
+        >>> [one.name for one in result.found]
+        ['background', 'disc', 'ring', 'triangle']
+
+        Scales, flips and the CRF:
+
+        >>> segment = cp.Segmenter(net, scales=(0.75, 1), flip=True, crf="v1_largefov")
+    """
+
+    def __init__(
+        self,
+        model: Net | PathLike,
+        weights: PathLike | None = None,
+        *,
+        blob: str | None = None,
+        crop: Size | None = None,
+        mean: Mean | None = None,
+        names: Sequence[str] | PathLike | None = None,
+        crf: str | CRFParameters | None = None,
+        crf_colours: Literal["layer", "rgb"] = "layer",
+        device: str | None = None,
+        optimized: bool = False,
+        load_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.options = _options(options)
+        net = _loaded(model, weights, load_options or {})
+        if device is not None:
+            net = net.to(device)
+        self.mean, self.scale = preprocessing(net.spec, mean)
+        self.scores = ScoreNet(net.eval(), blob, crop=crop, optimized=optimized)
+        self.names = _names(names, self.scores.classes)
+        self.crf = parse_parameters(crf) if isinstance(crf, str) else crf
+        self.crf_colours = crf_colours
+
+    def __call__(self, image: ImageLike) -> Segmentation:
+        """Segments one image.
+
+        Args:
+            image: a file; (h, w, 3) uint8 red green blue, or (h, w) grey; or a Pillow image.
+        Raises:
+            DataError: the file cannot be read.
+            UsageError: it is no such image, or the net or the CRF cannot be used on its size.
+        """
+        bgr = as_bgr(image)
+        return self.finish(bgr, next(self.predict_scores([bgr])))
+
+    def predict_scores(self, images_bgr: Iterable[Bytes]) -> Iterator[Floats]:
+        """Scores of images, in order; at most ``options.batch`` of them are under way.
+
+        Args:
+            images_bgr: each (h, w, 3) uint8, blue first.
+        Yields:
+            (C, h, w) float32.
+        """
+        inputs = (self._input(image) for image in images_bgr)
+        with torch.inference_mode():
+            for scores in merged_scores(inputs, self.scores, self.options):
+                yield scores.cpu().numpy()
+
+    def finish(self, image_bgr: Bytes, scores: Floats, *, threads: int = 1) -> Segmentation:
+        """What follows the network: the CRF, if there is one.
+
+        Args:
+            image_bgr: (h, w, 3) uint8, blue first.
+            scores: (C, h, w) float32.
+            threads: of the CRF.
+        Raises:
+            UsageError: the CRF's widths are too small for an image of this size.
+        """
+        image = np.ascontiguousarray(image_bgr[:, :, ::-1])
+        return Segmentation(image, scores, self.names, self._refined(image_bgr, scores, threads))
+
+    def _refined(self, image_bgr: Bytes, scores: Floats, threads: int) -> Floats | None:
+        if self.crf is None:
+            return None
+        seen = bilateral_colours(image_bgr, self.crf_colours, self.mean)
+        labels, height, width = scores.shape
+        crf = build(height, width, labels, seen, self.crf, threads=threads)
+        return crf.infer(-scores, self.crf.iterations)
+
+    def _input(self, image_bgr: Bytes) -> torch.Tensor:
+        pixels = image_bgr.astype(np.float32) - np.array(self.mean, np.float32)
+        if self.scale != 1:
+            pixels *= np.float32(self.scale)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def describe(self) -> dict[str, object]:
+        """What, besides the model's files, decides a result; as JSON."""
+        crf = None
+        if self.crf is not None:
+            crf = {**self.crf.as_dict(), "colours": self.crf_colours}
+        crop = {} if self.options.whole_image else {"crop": list(self.scores.crop)}
+        return {
+            "blob": self.scores.blob, "mean": list(self.mean), "scale": self.scale, "crf": crf,
+            "names": list(self.names), **crop, **self.options.describe(),
+        }  # fmt: skip
+
+
+def _options(given: dict[str, Any]) -> InferenceOptions:
+    try:
+        return InferenceOptions(**given)
+    except TypeError:
+        known = InferenceOptions.__dataclass_fields__
+        unknown = ", ".join(name for name in given if name not in known)
+        raise UsageError(f"unknown option {unknown}; options: {', '.join(known)}") from None
+
+
+def _loaded(model: Net | PathLike, weights: PathLike | None, options: dict[str, Any]) -> Net:
+    from caffe_port.loading import load
+    from caffe_port.net import Net
+
+    if isinstance(model, Net):
+        if weights is not None or options:
+            raise UsageError("a Net is given: weights and load_options are for files")
+        return model
+    expect_weights(model, weights)
+    return load(model, weights, **options)
+
+
+def expect_weights(model: PathLike, weights: PathLike | None) -> None:
+    """Refuses a prototxt alone, whose net would have random weights.
+
+    Raises:
+        UsageError: it is one.
+        ReadError: the model cannot be read.
+    """
+    from caffe_port.files import is_text, read_head
+
+    if weights is None and is_text(read_head(model)):
+        raise UsageError(
+            f"{os.fspath(model)}: a prototxt holds no weights; give its weights as the second "
+            "argument, such as a .caffemodel"
+        )
+
+
+def preprocessing(spec: NetSpec, mean: Mean | None) -> tuple[Mean, float]:
+    """The mean and the scale of the net's data layer; VOC's and 1 where it has none.
+
+    Args:
+        spec: the net.
+        mean: blue, green, red, in place of that of the data layer.
+    Raises:
+        UsageError: the data layer subtracts an image, and no mean is given.
+    """
+    data = data_blob(spec)
+    layer = next(layer for layer in spec.layers if data in layer.tops)
+    transform = layer.message.transform_param
+    if mean is None and transform.mean_file:
+        raise UsageError(
+            f"the layer '{layer.name}' subtracts the image of {transform.mean_file}, which fits "
+            "one size only; give its mean of blue, green and red as mean"
+        )
+    values = [float(value) for value in transform.mean_value]
+    if mean is not None:
+        found = mean
+    elif len(values) in (1, 3):
+        found = (values[0], values[-2 if len(values) == 3 else 0], values[-1])
+    else:
+        found = VOC_MEAN
+    if not np.isfinite(found).all():
+        raise UsageError(f"the mean must be finite, got {found}")
+    return found, float(transform.scale)
+
+
+def _names(names: Sequence[str] | PathLike | None, classes: int) -> list[str]:
+    if names is None or isinstance(names, str | os.PathLike):
+        return class_names(classes, names)
+    if len(names) != classes:
+        raise UsageError(f"{len(names)} class names for a network of {classes} classes")
+    return list(names)
+
+
+def as_bgr(image: ImageLike) -> Bytes:
+    """An image as the reader of files gives it: (h, w, 3) uint8, blue first.
+
+    Raises:
+        DataError: a file cannot be read.
+        UsageError: an array of another shape or type.
+    """
+    from PIL import Image
+
+    if isinstance(image, str | os.PathLike):
+        return read_bgr(Path(image))
+    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim not in (2, 3):
+        raise UsageError(
+            f"the image is {pixels.shape} {pixels.dtype}; expected (h, w, 3) uint8, red green "
+            "blue, or (h, w) uint8"
+        )
+    if min(pixels.shape[:2]) < 1:
+        raise UsageError(f"the image is {pixels.shape}: it has no pixels")
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, ::-1])
