@@ -1,4 +1,4 @@
-"""What a layer is in torch, and where types find theirs."""
+"""The base class of layers in torch, and the registry of layer classes by type."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _empty(spec: LayerSpec, shape: Shape) -> Tensor:
 class Layer(nn.Module):
     """One Caffe layer: bottoms in, a tuple of tops out.
 
-    A subclass computes in ``forward`` and never writes into its bottoms: in place is the net's
-    business. The parameters of ``spec.params`` are there under their names and are read with
+    A subclass computes in ``forward`` and never writes into its bottoms; the net handles layers
+    in place. The parameters of ``spec.params`` are there under their names and are read with
     ``param``; the op's options are ``spec.op``. State beyond parameters is kept in buffers.
 
     Args:
@@ -80,7 +80,7 @@ class Layer(nn.Module):
         return self.spec.tops[:1] == self.spec.bottoms[:1]
 
     def param(self, name: str) -> Tensor:
-        """A parameter, in the shape this layer wants.
+        """A parameter, in the shape that this layer declares.
 
         With `share_mode: PERMISSIVE` the registered parameter may have its owner's shape.
         """
@@ -106,9 +106,9 @@ _layers: dict[str, type[Layer]] = {}
 
 
 def register_layer(type: str) -> Callable[[LayerType], LayerType]:
-    """Class decorator: makes a Layer known for a type.
+    """Class decorator: registers a Layer for a type.
 
-    A layer of one's own fork takes one file: a dataclass derived from ``caffe_port.Op`` under
+    A layer type of your own takes one file: a dataclass derived from ``caffe_port.Op`` under
     ``register_op`` for its options and shapes, and a class derived from ``caffe_port.Layer`` under
     ``register_layer`` for its maths.
 

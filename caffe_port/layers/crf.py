@@ -35,7 +35,7 @@ class DenseCRF(Layer):
 
 
 class _Weight(torch.autograd.Function):
-    """exp(a (1 + b gradient)) within [least, 1]; DeepLab's diff knows nothing of the limits."""
+    """exp(a (1 + b gradient)) within [least, 1]; DeepLab's diff ignores the limits."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, a: float, b: float, least: float) -> Tensor:
@@ -51,7 +51,7 @@ class _Weight(torch.autograd.Function):
 
 
 def _sweep(x: Tensor, weight: Tensor, axis: int) -> Tensor:
-    """Filters along an axis, forth and back: each value moves towards its neighbour's."""
+    """Filters along an axis in both directions: each value moves towards its neighbour's."""
     lines, weights = list(x.unbind(axis)), weight.unbind(axis)
     for i in range(1, len(lines)):
         lines[i] = lines[i] + weights[i] * (lines[i - 1] - lines[i])
@@ -90,7 +90,7 @@ def domain_transform(x: Tensor, gradient: Tensor, op: ops.DomainTransform) -> Te
 class DomainTransform(Layer):
     """Bottoms: x (N, C, H, W), reference gradient (N, 1, H, W), real (height, width) of each item.
 
-    What lies outside the real area stays as it is.
+    Values outside of the real area are unchanged.
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

@@ -28,23 +28,23 @@ _Read: TypeAlias = tuple[Batch, tuple[str, ...]]
 
 
 class Reader(Protocol):
-    """What makes the batches."""
+    """A reader of batches."""
 
     def next_batch(self) -> Batch:
         """One array per top."""
 
 
 class SourceLayer(Layer):
-    """Gives the next batch at every forward pass.
+    """Returns the next batch at every forward pass.
 
-    Its files are opened at the first one, so that a net whose data the caller gives needs none.
-    In TRAIN the batch after is read in a thread meanwhile; an error waits for the pass that needs
-    the batch. From a Caffe generator it draws when it is made, as Caffe does, so neither changes
-    a number. A copy of the layer opens its files again.
+    The files are opened at the first pass, so that a net whose data the caller gives needs none.
+    In TRAIN a thread reads the following batch meanwhile; its error is raised by the pass that
+    needs that batch. Caffe's generator is drawn from at construction, as in Caffe, so that neither
+    changes a number. A copy of the layer opens its files again.
 
     Attributes:
         places: where each item of the last batch comes from, such as a line of a list; empty where
-            the reader does not say.
+            the reader does not record it.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -59,13 +59,13 @@ class SourceLayer(Layer):
         return {**self.__dict__, "reader": None, "_thread": None, "_ahead": None}
 
     def rewind(self) -> None:
-        """Forgets the files and what was read ahead; the next pass opens them anew."""
+        """Closes the files and drops what was read ahead; the next pass opens them again."""
         if self._ahead is not None:
             self._ahead.exception()  # waits
         self._ahead = self.reader = None
 
     def seeds(self, thread: rng.CaffeRandom | None) -> RandomStreams:
-        """Takes the layer's draws."""
+        """Draws the seeds of the layer's generators."""
         raise TypeError(f"{type(self).__name__} defines no seeds")
 
     def open(self) -> Reader:
@@ -96,13 +96,13 @@ class SourceLayer(Layer):
 def label_place(
     net: NetSpec, module: Callable[[str], Layer], layer: LayerSpec, wrong: WrongLabelError
 ) -> str:
-    """Where a wrong label was read, for a message; "" where no reader says.
+    """Where a wrong label was read, for a message; "" where the reader does not record it.
 
     Args:
         net: the net.
         module: a layer's module by its name.
-        layer: the one that refused the label, its second bottom.
-        wrong: what it refused.
+        layer: the layer whose second bottom holds the label.
+        wrong: the error about the label.
     """
     names = [one.name for one in net.layers]
     blob, places, advice = layer.bottoms[1], (), ""

@@ -55,14 +55,14 @@ class FilterLayer(Layer):
         return tuple(tops)
 
 
-_BY_AXES_convolution = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, window: ops.Window, group: int
 ) -> Tensor:
     """Correlation of (N, C, ...) with (O, C / group, ...), 1 to 3 spatial axes."""
-    run = _BY_AXES_convolution[weight.dim() - 2]
+    run = _CONVOLUTIONS[weight.dim() - 2]
     return run(cover(x, window), weight, bias, window.stride, window.pad, window.dilation, group)
 
 
@@ -77,7 +77,7 @@ class Convolution(FilterLayer):
         return self.apply_filters(*bottoms, function=convolve)
 
 
-_BY_AXES_deconvolution = {
+_TRANSPOSED = {
     1: functional.conv_transpose1d,
     2: functional.conv_transpose2d,
     3: functional.conv_transpose3d,
@@ -88,7 +88,7 @@ def deconvolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, window: ops.Window, group: int
 ) -> Tensor:
     """Transpose of the convolution with (C, O / group, ...), 1 to 3 spatial axes."""
-    run = _BY_AXES_deconvolution[weight.dim() - 2]
+    run = _TRANSPOSED[weight.dim() - 2]
     return run(x, weight, bias, window.stride, window.pad, 0, group, window.dilation)
 
 

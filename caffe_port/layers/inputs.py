@@ -20,7 +20,7 @@ from caffe_port.spec.ops import inputs as ops
 
 @register_layer("Input")
 class Input(Layer):
-    """Has nothing to compute. Source: BVLC/caffe input_layer.hpp."""
+    """Computes nothing. Source: BVLC/caffe input_layer.hpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         """Raises LayerError: its tops have to be given to the net."""
@@ -30,7 +30,7 @@ class Input(Layer):
 
 @register_layer("DummyData")
 class DummyData(Layer):
-    """Fills its tops anew at every forward pass.
+    """Fills its tops at every forward pass.
 
     Random numbers come from Caffe's generator if the net was built under one
     (caffe_port.data.rng), else from torch's.
@@ -58,7 +58,7 @@ class DummyData(Layer):
 class MemoryData(Layer):
     """Tops: data (N, C, H, W) and label (N, 1, 1, 1), which is (N,) until the first pass.
 
-    ``reset`` hands over arrays, ``add`` pictures that are transformed.
+    ``reset`` takes arrays as they are, ``add`` images that are transformed.
 
     Source: BVLC/caffe memory_data_layer.cpp.
     """
@@ -77,7 +77,7 @@ class MemoryData(Layer):
         self._place, self._unread = 0, False
 
     def reset(self, data: Floats, labels: Floats) -> None:
-        """Serves these arrays from now on, without copying or transforming them.
+        """Uses these arrays from now on, without copying or transforming them.
 
         Args:
             data: (n, C, H, W) float32, n a multiple of the batch size.
@@ -99,30 +99,28 @@ class MemoryData(Layer):
         self._data, self._labels, self._place = data, labels.reshape(-1), 0
         self._unread = False
 
-    def add(self, pictures: Sequence[npt.NDArray[np.generic]], labels: Sequence[float]) -> None:
-        """Transforms pictures and serves them (AddMatVector and AddDatumVector).
+    def add(self, images: Sequence[npt.NDArray[np.generic]], labels: Sequence[float]) -> None:
+        """Transforms images and uses them from now on (AddMatVector and AddDatumVector).
 
         Args:
-            pictures: (C, H, W) each, uint8 or float32; a multiple of the batch size.
-            labels: one per picture.
+            images: (C, H, W) each, uint8 or float32; a multiple of the batch size.
+            labels: one per image.
         Raises:
-            LayerError: what was added before has not been served yet, or ``reset`` would refuse.
-            DataError: a picture that the transformation does not fit.
+            LayerError: added images have not been used yet, or ``reset`` raises.
+            DataError: an image that the transformation does not fit.
         """
         if self._unread:
-            raise self._wrong("what was added before must be served first")
-        if not pictures:
+            raise self._wrong("the images added before must be used first")
+        if not images:
             raise self._wrong("there is no image to add")
         if self._transformer is None:
             self._transformer = Transformer(
                 self.options.transform, self.spec.phase, self._streams.transformer
             )
-        made = [self._transformer(p, f"picture {i}") for i, p in enumerate(pictures)]
-        for i, picture in enumerate(made):
-            if picture.shape != self.options.shape:
-                raise self._wrong(
-                    f"picture {i} becomes {picture.shape}; expected {self.options.shape}"
-                )
+        made = [self._transformer(p, f"image {i}") for i, p in enumerate(images)]
+        for i, image in enumerate(made):
+            if image.shape != self.options.shape:
+                raise self._wrong(f"image {i} becomes {image.shape}; expected {self.options.shape}")
         self.reset(np.stack(made), np.asarray(labels, np.float32))
         self._unread = True
 
@@ -130,11 +128,11 @@ class MemoryData(Layer):
         """Changes the number of items per batch.
 
         Raises:
-            LayerError: a size below 1, or that does not divide what is there, or added pictures
-                have not been served yet.
+            LayerError: a size below 1, or that does not divide the number of items, or added
+                images have not been used yet.
         """
         if self._unread:
-            raise self._wrong("what was added must be served before the batch size changes")
+            raise self._wrong("the images added before must be used before the batch size changes")
         held = 0 if self._data is None else len(self._data)
         if size < 1 or held % size:
             raise self._wrong(f"batch size {size} for {held} items")
@@ -142,9 +140,9 @@ class MemoryData(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         if self._data is None:
-            raise self._wrong("no data yet; hand it over with set_input_arrays")
+            raise self._wrong("no data yet; give it with set_input_arrays")
         part = slice(self._place, self._place + self.batch_size)
-        # copies: the arrays stay the caller's
+        # copies, because the caller may change the arrays
         data = torch.from_numpy(self._data[part].copy())
         label = torch.from_numpy(self._labels[part].copy()).view(-1, 1, 1, 1)
         self._place = (self._place + self.batch_size) % len(self._data)
@@ -164,7 +162,7 @@ class Parameter(Layer):
 
 
 class FedData(Layer):
-    """Never runs: a net leaves it out where one of its tops is given."""
+    """Never runs: a net skips it where one of its tops is given."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         tops = ", ".join(f"'{top}'" for top in self.spec.tops)

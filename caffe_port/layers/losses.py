@@ -24,7 +24,7 @@ def by_item(x: Tensor) -> Tensor:
 
 
 def by_class(scores: Tensor, axis: int) -> Tensor:
-    """Scores as (outer, C, inner): what lies before the class axis, the classes, what follows."""
+    """Scores as (outer, C, inner): axes before the class axis, the classes, axes after it."""
     axis %= scores.dim()
     outer, inner = math.prod(scores.shape[:axis]), math.prod(scores.shape[axis + 1 :])
     return scores.reshape(outer, scores.shape[axis], inner)
@@ -88,7 +88,7 @@ class SoftmaxWithLoss(Layer):
         return (loss, torch.softmax(scores.detach(), op.axis))
 
 
-def _questions(scores: Tensor, target: Tensor) -> Tensor:
+def _cross_entropies(scores: Tensor, target: Tensor) -> Tensor:
     """The loss of each element by Caffe's formula, whose 1 + exp is rounded before the logarithm.
 
     Its diff is sigmoid(score) - target, also where the loss itself has been rounded to 0.
@@ -104,7 +104,7 @@ def _questions(scores: Tensor, target: Tensor) -> Tensor:
 class SigmoidCrossEntropyLoss(Layer):
     """Sum of the losses of the targets that count, divided.
 
-    The DeepLab forks know neither ignore_label nor normalization: N divides there.
+    The DeepLab forks have neither ignore_label nor normalization: they divide by N.
 
     Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp.
     """
@@ -112,7 +112,7 @@ class SigmoidCrossEntropyLoss(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.SigmoidCrossEntropyLoss)
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
-        each = _questions(scores, target)
+        each = _cross_entropies(scores, target)
         if self.spec.dialect != "bvlc":
             return (each.sum() / scores.shape[0],)
         counted = torch.ones_like(target, dtype=torch.bool)
@@ -127,9 +127,9 @@ LEAST_PROBABILITY = 1e-20
 
 
 class LogLikelihood(torch.autograd.Function):
-    """sum of -gain * log(prob), with prob floored at 1e-20 there and in the diff alike.
+    """sum of -gain * log(prob), with prob floored at 1e-20 there and in the diff.
 
-    Autograd through the floor would give a diff of 0 below it, where Caffe's is the steepest.
+    Autograd through the floor would give a diff of 0 below it, where Caffe's is the largest.
     """
 
     @staticmethod
@@ -209,7 +209,7 @@ class InfogainLoss(Layer):
 
     BVLC 1.0 makes p of the first bottom by a softmax, counts by ``normalization`` and can give p as
     a second top. In the DeepLab forks the first bottom is p itself, one distribution per item, and
-    N divides.
+    the divisor is N.
 
     Source: BVLC/caffe infogain_loss_layer.cpp; DeepLab v2's.
     """
@@ -264,7 +264,7 @@ def hinge_loss(scores: Tensor, label: Tensor, norm: str = "L1") -> Tensor:
 
 @register_layer("HingeLoss")
 class HingeLoss(Layer):
-    """All axes after the first together are the classes."""
+    """The classes are all axes after the first together."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         scores = by_item(bottoms[0])
@@ -310,7 +310,7 @@ class EuclideanLoss(Layer):
 
 
 class _Contrastive(torch.autograd.Function):
-    """Caffe's diff divides by distance + 1e-4, where autograd would by the distance alone."""
+    """Caffe's diff divides by distance + 1e-4; autograd would divide by the distance alone."""
 
     @staticmethod
     def forward(

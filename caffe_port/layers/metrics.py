@@ -106,7 +106,7 @@ class Accuracy(Layer):
         warnings.warn(
             f"layer '{self.spec.name}' (Accuracy): {len(outside)} of {labels} labels are not "
             f"classes, 0 to {classes - 1}, such as {value}; they do not count. Caffe reads beyond "
-            "the scores for them, so its accuracy is another. If they are meant to be left out: "
+            "the scores for them, so its accuracy differs. If they are to be ignored: "
             f"accuracy_param {{ ignore_label: {value} }}",
             stacklevel=2,
         )

@@ -14,10 +14,9 @@ from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import neurons as ops
 
-# Backward passes of elementwise layers, as functions of what Caffe finds in bottom and top. Caffe's
-# neuron layers read their bottom's or top's data in backward. Where a layer in place, or a script,
-# has overwritten that data since, the diff is not the derivative; a port that trains as Caffe did
-# computes the same diff.
+# Caffe's neuron layers read the data of their bottom or top in backward. Where a layer in place, or
+# a script, has overwritten that data since, the diff is not the derivative; to train as Caffe did,
+# the functions below compute the same diff.
 
 
 class _GivenDiff(torch.autograd.Function):
@@ -34,13 +33,14 @@ class _GivenDiff(torch.autograd.Function):
 
 
 def with_diff(x: Tensor, top: Tensor, factor: Tensor, *, chained: bool = True) -> Tensor:
-    """Gives a top whose diff with respect to x is a given one.
+    """A top whose diff with respect to x is a given one.
 
     Args:
         x: the bottom.
         top: the layer's result.
-        factor: the diff to x is the top's diff times this, of x's shape;
-        chained: or, if False, this alone: Caffe wrote it over the top's diff before it read that.
+        factor: of x's shape; the diff to x is the top's diff times the factor.
+        chained: False where the diff to x is the factor alone, because Caffe wrote the factor over
+            the top's diff before it read that.
     Returns:
         The top's values.
     """
@@ -51,11 +51,22 @@ class Elementwise(Layer):
     """A layer whose top has the bottom's shape and depends on it element by element.
 
     Class attributes:
+        reads_bottom: backward reads the bottom's data, which the top has replaced in place.
         overwrites_diff: in place, backward writes its factor over the top's diff before it reads
             that, so that the bottom's diff is the square of the factor, whatever the top's is.
     """
 
+    reads_bottom: ClassVar[bool] = False
     overwrites_diff: ClassVar[bool] = False
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        (x,) = bottoms
+        top = self.top(x)
+        return (self.in_place_top(x, top) if self.in_place and self.reads_bottom else top,)
+
+    def top(self, x: Tensor) -> Tensor:
+        """The top, from the bottom."""
+        raise TypeError(f"{type(self).__name__} defines no top")
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         """What Caffe's backward multiplies the top's diff by.
@@ -125,10 +136,8 @@ class ELU(Elementwise):
 class Swish(Elementwise):
     """x sigmoid(beta x). Source: BVLC/caffe swish_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.Swish)
-        (x,) = bottoms
-        return (x * (x * op.beta).sigmoid(),)
+    def top(self, x: Tensor) -> Tensor:
+        return x * (x * self.spec.options(ops.Swish).beta).sigmoid()
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         beta = self.spec.options(ops.Swish).beta
@@ -140,9 +149,8 @@ class Swish(Elementwise):
 class Sigmoid(Elementwise):
     """1 / (1 + exp(-x)). Source: BVLC/caffe sigmoid_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        (x,) = bottoms
-        return (x.sigmoid(),)
+    def top(self, x: Tensor) -> Tensor:
+        return x.sigmoid()
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return y * (1 - y)
@@ -152,9 +160,8 @@ class Sigmoid(Elementwise):
 class TanH(Elementwise):
     """The hyperbolic tangent. Source: BVLC/caffe tanh_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        (x,) = bottoms
-        return (x.tanh(),)
+    def top(self, x: Tensor) -> Tensor:
+        return x.tanh()
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return 1 - y * y
@@ -169,10 +176,10 @@ def bnll(x: Tensor) -> Tensor:
 class BNLL(Elementwise):
     """In place, backward takes the top for the bottom. Source: BVLC/caffe bnll_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        (x,) = bottoms
-        top = bnll(x)
-        return (self.in_place_top(x, top) if self.in_place else top,)
+    reads_bottom = True
+
+    def top(self, x: Tensor) -> Tensor:
+        return bnll(x)
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.sigmoid(x)
@@ -182,9 +189,8 @@ class BNLL(Elementwise):
 class AbsVal(Elementwise):
     """The absolute value, with diff 0 at 0. Source: BVLC/caffe absval_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        (x,) = bottoms
-        return (x.abs(),)
+    def top(self, x: Tensor) -> Tensor:
+        return x.abs()
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return x.sign()
@@ -212,13 +218,10 @@ class Power(Elementwise):
     Source: BVLC/caffe power_layer.cpp.
     """
 
-    overwrites_diff = True
+    reads_bottom = overwrites_diff = True
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.Power)
-        (x,) = bottoms
-        top = power(x, op)
-        return (self.in_place_top(x, top) if self.in_place else top,)
+    def top(self, x: Tensor) -> Tensor:
+        return power(x, self.spec.options(ops.Power))
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         op = self.spec.options(ops.Power)
@@ -232,11 +235,10 @@ class Power(Elementwise):
 class Exp(Elementwise):
     """base ^ shift * exp(log(base) scale x). Source: BVLC/caffe exp_layer.cpp."""
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+    def top(self, x: Tensor) -> Tensor:
         op = self.spec.options(ops.Exp)
-        (x,) = bottoms
         top = (x if op.inner == 1 else x * op.inner).exp()
-        return (top if op.outer == 1 else top * op.outer,)
+        return top if op.outer == 1 else top * op.outer
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         return y * self.spec.options(ops.Exp).inner
@@ -252,13 +254,11 @@ class Log(Elementwise):
     Source: BVLC/caffe log_layer.cpp.
     """
 
-    overwrites_diff = True
+    reads_bottom = overwrites_diff = True
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+    def top(self, x: Tensor) -> Tensor:
         op = self.spec.options(ops.Log)
-        (x,) = bottoms
-        top = (x * op.scale + op.shift).log() * (1 / op.log_base)
-        return (self.in_place_top(x, top) if self.in_place else top,)
+        return (x * op.scale + op.shift).log() * (1 / op.log_base)
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         op = self.spec.options(ops.Log)
@@ -276,12 +276,12 @@ class Clip(Elementwise):
     Source: BVLC/caffe clip_layer.cpp.
     """
 
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+    reads_bottom = True
+
+    def top(self, x: Tensor) -> Tensor:
         op = self.spec.options(ops.Clip)
-        (x,) = bottoms
         # two steps, because torch's clamp lets max win over min
-        top = x.clamp(max=op.high).clamp(min=op.low)
-        return (self.in_place_top(x, top) if self.in_place else top,)
+        return x.clamp(max=op.high).clamp(min=op.low)
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
         op = self.spec.options(ops.Clip)
@@ -302,7 +302,7 @@ class Threshold(Layer):
 class Dropout(Layer):
     """Keeps an element with probability 1 - ratio and scales it by 1 / (1 - ratio).
 
-    Elements are dropped in TRAIN, and where the options say so in TEST.
+    Elements are dropped in TRAIN, and in TEST if the options say so.
 
     ratio is float32, as in Caffe: 0.2 is 0.20000000298. The mask comes from Caffe's generator if
     the net was built under one (caffe_port.data.rng), else from torch's.

@@ -172,8 +172,8 @@ class Bias(Layer):
 class _Normalize(torch.autograd.Function):
     """(x - mean) / (standard deviation + eps) of each row.
 
-    Backward takes the standard deviation and the divisor for one number, as Caffe does: autograd
-    would divide by the former alone and give NaN for a constant row.
+    Backward uses the divisor in place of the standard deviation, as Caffe does: autograd would
+    divide by the standard deviation alone and give NaN for a constant row.
     """
 
     @staticmethod

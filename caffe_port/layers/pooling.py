@@ -13,7 +13,7 @@ _FLT_MAX = torch.finfo(torch.float32).max
 
 
 def _frame(x: Tensor, op: ops.Pooling, fill: float) -> tuple[Tensor, tuple[int, int]]:
-    """Pads so that every window of Caffe's lies inside: left as told, right as far as needed."""
+    """Pads so that the blob holds every window of Caffe's: pad on the left, more on the right."""
     kernel = op.window(tuple(x.shape))
     out = op.top_shapes([tuple(x.shape)])[0][2:]
     right = [
@@ -21,7 +21,7 @@ def _frame(x: Tensor, op: ops.Pooling, fill: float) -> tuple[Tensor, tuple[int, 
     ]
     frame = (op.pad[1], right[1], op.pad[0], right[0])
     padded = functional.pad(x, frame, value=fill) if any(frame) else x
-    # what is left over on the right belongs to no window
+    # values beyond this belong to no window
     used = [(out[i] - 1) * op.stride[i] + kernel[i] for i in (0, 1)]
     return padded[..., : used[0], : used[1]], kernel
 
@@ -48,7 +48,7 @@ def max_pool(x: Tensor, op: ops.Pooling) -> tuple[Tensor, Tensor]:
 
 
 def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
-    """Average of each window: padding counts, what hangs over beyond the padding does not.
+    """Average of each window, divided by the area of its part within the padded bottom.
 
     A window that starts behind the padding has an area below 0 and the sum 0, which gives 0 or -0.
 
@@ -70,7 +70,7 @@ def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
 
 
 def _is_torchs(x: Tensor, op: ops.Pooling) -> bool:
-    """Whether torch's own windows are Caffe's, which saves making a frame."""
+    """Whether torch's own windows are Caffe's, so that no padding has to be added."""
     kernel = op.window(tuple(x.shape))
     sizes = [
         _torch_size(x.shape[2 + i], kernel[i], op.stride[i], op.pad[i])

@@ -118,7 +118,7 @@ class Python(Layer):
     def write_back(self, bottoms: Sequence[Tensor]) -> None:
         """Puts what the object wrote into its bottoms into the tensors that other layers read.
 
-        Autograd is not told: as in Caffe, layers before this one walk back from what they find.
+        Autograd does not notice: as in Caffe, backward of earlier layers uses the values it finds.
         """
         for blob, value in zip(self.bottoms, bottoms, strict=True):
             if any(blob is top for top in self.tops):

@@ -67,10 +67,10 @@ class Crop(Layer):
 
 
 class _Unpool(torch.autograd.Function):
-    """Writes each value to its index; of several for one place the last stays.
+    """Writes each value to its index; of several values for one index the last counts.
 
-    Each of them gets that place's diff all the same, as upstream; autograd of a scatter would too,
-    but torch leaves open which of them it writes.
+    All of them get the diff of that index, as in Caffe; autograd of a scatter does the same, but
+    torch does not define which of the values it writes.
     """
 
     @staticmethod
@@ -90,7 +90,7 @@ class _Unpool(torch.autograd.Function):
 
 
 def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
-    """Zeros, with x's values at the places a mask names.
+    """Zeros, with x's values at the indices in a mask.
 
     Args:
         x: (N, C, H, W).
@@ -122,7 +122,7 @@ class Upsample(Layer):
         """Bottoms: data and mask.
 
         Raises:
-            LayerError: the mask names places that the top does not have.
+            LayerError: the mask holds indices outside of the top.
         """
         op = self.spec.options(ops.Upsample)
         x, mask = bottoms

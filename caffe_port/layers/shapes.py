@@ -82,7 +82,7 @@ class Tile(Layer):
 
 @register_layer("ShuffleChannel")
 class ShuffleChannel(Layer):
-    """Channel i of group g becomes channel g of group i. Plain copies, so torch's reshape serves.
+    """Channel i of group g becomes channel g of group i. torch's reshape copies as Caffe does.
 
     Source: farmingyard/ShuffleNet shuffle_channel_layer.cpp; Zhang et al., ShuffleNet, 2017.
     """

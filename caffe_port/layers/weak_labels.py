@@ -13,7 +13,7 @@ from caffe_port.spec.ops import weak_labels as ops
 
 
 def unique_labels(labels: Tensor, op: ops.UniqueLabel) -> Tensor:
-    """The labels of one item, ascending, and the forced ones, filled up with -1.
+    """The labels of one item and the forced ones, ascending, padded with -1.
 
     Args:
         labels: any shape.
@@ -87,7 +87,7 @@ class BiasChannel(Layer):
 
 
 def _suppress(scores: Tensor, labels: Sequence[int], margin: float) -> Tensor:
-    """Presses absent labels that beat the weakest present one below it."""
+    """Lowers absent labels that exceed the weakest present one below it."""
     absent = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     absent[list(labels)] = False
     weakest = scores[list(labels)].amin(0)
@@ -98,11 +98,11 @@ def adapt(scores: Tensor, labels: Sequence[int], op: ops.AdaptiveBiasChannel) ->
     """Shifts the channels of the present labels of one item.
 
     num_iter times, label by label: the n-th smallest of (maximum over present labels - score) is
-    added to the label's channel, n being its portion of the pixels, and the maximum is taken anew.
-    At last all channels are lowered together so that the mean of the maximum stays what it was.
+    added to the label's channel, n being its portion of the pixels, and the maximum is updated.
+    Finally all channels are lowered together so that the mean of the maximum is unchanged.
 
     Upstream goes through several foreground labels in an order that the C library's generator
-    shuffles, so its result cannot be had again; here the order is ascending.
+    shuffles, so its result cannot be reproduced; here the order is ascending.
 
     Args:
         scores: (C, P), P pixels.

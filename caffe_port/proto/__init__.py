@@ -1,6 +1,6 @@
 """Caffe's text and binary formats: schema, reading and upgrading. Needs no torch.
 
-``caffe_pb2`` is the generated module of the schema, with the names that pycaffe's users know.
+``caffe_pb2`` is the generated module of the schema, as in pycaffe.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def parse_net(
     message, unknown = parse_text(filled, caffe_pb2.NetParameter(), path=path)
     dialect = choose_dialect(message, dialect)
     generation = upgrade_net(message, path, dialect)
-    # bytes that are not UTF-8 stand in comments only, and the text may be written to a file
+    # only comments hold bytes that are not UTF-8; the text may be written to a file
     filled = filled.encode(errors="surrogateescape").decode(errors="replace")
     return NetText(message, unknown, filled, generation, dialect, path or "")
 
@@ -88,7 +88,7 @@ def read_net_text(
     variables: Mapping[str, str] | None = None,
     dialect: str | None = None,
 ) -> NetText:
-    """Reads the prototxt of a net and keeps what there is to say about it.
+    """Reads the prototxt of a net, with its unknown fields, generation and dialect.
 
     Examples:
         >>> from caffe_port.proto import read_net_text

@@ -1,4 +1,4 @@
-"""Nets in binary caffemodels of any dialect: read without their blobs, or as they are.
+"""Nets in binary caffemodels of any dialect, with or without their blobs.
 
 A caffemodel embeds whole layers, and the forks gave the same numbers to different fields. The
 dialect follows from the layers themselves, and each field is renumbered to our schema's
@@ -85,7 +85,7 @@ def _parse(view: memoryview, dialect: str | None, path: str) -> NetText:
     if not layers:
         raise FormatError("no layers; a caffemodel has at least one")
     copying = Renumbering(view, layers, settle_dialect(dialect, _detect(layers)))
-    net = cast("Descriptor", caffe_pb2.NetParameter.DESCRIPTOR)  # upb's own has the same face
+    net = cast("Descriptor", caffe_pb2.NetParameter.DESCRIPTOR)  # upb's own has the same interface
     encoded = b"".join(copying.message(0, len(view), net))
     message = caffe_pb2.NetParameter()
     try:

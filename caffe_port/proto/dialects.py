@@ -8,13 +8,10 @@ from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.unknown import UnknownField, UnknownWord
 
-# Whose Caffe a text was written for, where that changes what the same text means.
-#
 # Four dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2',
-# and 'longjon' (longjon/caffe and what came of it: HED, DSS, CRF-RNN, U-Net), which is never
-# detected. A text that uses what only one fork has is that fork's; all else is taken as BVLC's
-# unless the caller or the environment variable CAFFE_PORT_DIALECT (for scripts that cannot pass
-# it) says otherwise.
+# and 'longjon' (longjon/caffe and its descendants: HED, DSS, CRF-RNN, U-Net), which is never
+# detected. A text that uses what only one fork has is that fork's; any other is BVLC's unless the
+# caller or the environment variable CAFFE_PORT_DIALECT says otherwise.
 
 DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon")
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
@@ -184,7 +181,7 @@ def is_harmless(field: UnknownField) -> bool:
 
 
 def why_refused(field: UnknownField) -> str | None:
-    """What to say of a field that changes results in its fork; None of any other field."""
+    """Why a field that changes results in its fork is refused; None for any other field."""
     name = field.field.rpartition(".")[2]
     if name not in _CHANGING.get(field.message, ()) or is_harmless(field):
         return None

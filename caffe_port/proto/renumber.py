@@ -15,10 +15,6 @@ from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
 from caffe_port.proto.text import is_repeated
 from caffe_port.proto.unknown import WITHOUT_EFFECT, UnknownField, UnknownWord
 
-# Which field a number stands for in each dialect's binary files, derived from our own schema.
-#
-# The schema has the fork's fields in BVLC's way at their number plus FORK_NUMBERS; see its header.
-
 V1_ONLY = FORK_NUMBERS + 1000  # from here on: what no V2 layer of any fork had
 # Where the fork's numbers hold. DeepLab v1 has no V2 layers; we write its nets with v2's numbers.
 _OVERLAID = {
@@ -39,7 +35,7 @@ def dialect_of_layer(type: str, dialect: str) -> str:
 @functools.cache
 def fields_by_wire_number(descriptor: Descriptor, dialect: str) -> Mapping[int, FieldDescriptor]:
     """The fields of a message by the numbers that the dialect's files give them."""
-    # upb's own descriptors have the same face
+    # upb's own descriptors have the same interface
     fields = cast("list[FieldDescriptor]", descriptor.fields)
     table = {field.number: field for field in fields}
     if descriptor.name in _OVERLAID[dialect]:
@@ -53,7 +49,7 @@ def fields_by_wire_number(descriptor: Descriptor, dialect: str) -> Mapping[int, 
 
 
 def is_v1_only(number: int) -> bool:
-    """Whether a field of our V2 layers stands for one that only DeepLab v1's layers had."""
+    """Whether a field of our V2 layers is one that only DeepLab v1's layers had."""
     return V1_ONLY <= number < V1_ONLY + 1000
 
 
@@ -91,12 +87,7 @@ def wire_number(number: int) -> int:
     return number - FORK_NUMBERS if FORK_NUMBERS <= number < V1_ONLY else number
 
 
-# Nets in binary, copied from the numbers of a dialect to those of our schema, and back.
-#
-# What a field number means depends on the dialect, on the message it is in and, in V2, on the type
-# of its layer; see ``binary_tables``.
-
-# Far above any net's options; below what would make a file of empty fields eat the memory.
+# Far above any net's options; low enough that a file of empty fields cannot exhaust the memory.
 MAX_OPTION_BYTES = 8 * 2**20
 MAX_OPTIONS = 100_000
 MAX_UNKNOWN = 100
@@ -114,7 +105,7 @@ _WIRE_TYPES = {
 
 @dataclass
 class LayerMark:
-    """What tells a layer's dialect."""
+    """The facts about a layer that determine its dialect."""
 
     name: str = ""
     type: str = ""
@@ -132,7 +123,7 @@ class Renumbering:
         layers: what is known of each layer, by the offset at which it starts.
         dialect: whose numbers the message has.
         whole: whether blobs and fields that the dialect does not have are copied as they are;
-            False leaves them out and remembers the latter in ``unknown``.
+            False leaves them out and records the latter in ``unknown``.
         unknown: fields that were left out, each once a layer.
     """
 
@@ -195,12 +186,12 @@ class Renumbering:
         try:
             return wire.encode_int(target.number, v1_type(item.value, self.dialect))
         except FormatError as error:
-            if self.whole:  # protobuf keeps a value that it does not know
+            if self.whole:  # protobuf keeps an unknown value
                 return self.view[item.offset : item.next]
             raise FormatError(f"layer '{layer}': {error.message}", offset=item.offset) from error
 
     def _check_word(self, item: wire.Field, target: FieldDescriptor, layer: str) -> None:
-        """Remembers a number that stands for a word of another fork; protobuf would drop it."""
+        """Records the number of another fork's word; protobuf would drop it."""
         assert target.enum_type is not None
         if wire.signed(item.value) in target.enum_type.values_by_number:
             return
@@ -211,7 +202,7 @@ class Renumbering:
             self.unknown[key] = kind(layer, name, item.value, 0)
 
     def _note(self, item: wire.Field, where: str, layer: str) -> None:
-        """Remembers a field that the dialect does not have, once a layer."""
+        """Records a field that the dialect does not have, once per layer."""
         key = (layer, where, item.number)
         if len(self.unknown) < MAX_UNKNOWN and key not in self.unknown:
             name = f"{where} number {item.number}"
@@ -226,7 +217,7 @@ def text(view: memoryview, item: wire.Field) -> str:
 
 
 def to_dialect(view: memoryview, descriptor: Descriptor, dialect: str) -> Pieces:
-    """The other way: a message of our schema under the numbers that the dialect's Caffe reads.
+    """A message of our schema under the numbers that the dialect's Caffe reads.
 
     Args:
         view: the encoded message.

@@ -1,8 +1,8 @@
-"""Protobuf text format, second half: entries into a message of our schema.
+"""Protobuf text format: a tree of entries to a message of our schema.
 
-Google's own parser drops unknown fields without a word and knows nothing of the layer a field
-stands in; this one keeps what it does not know, with its line, so that a fork's fields are reported
-and can be read by a layer that its user registers.
+Google's own parser drops unknown fields silently and does not record the layer that a field is in.
+This one keeps unknown fields with their lines, so that a fork's fields are reported and can be read
+by a layer that its user registers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 _V1_TYPES = V1LayerParameter.LayerType.keys()
 _GENERATIONS = {"layer": "layers", "layers": "layer"}
 _LISTS_IN_FORKS = {"device_id"}
-# words of forks for what has another spelling in Caffe
+# forks' words that Caffe spells differently
 _OTHER_WORDS = {
     ("normalization", "PRE_FIXED"): (
         "is of other forks (R-FCN's, Intel's): the loss is divided by pre_fixed_normalizer, N. "
@@ -122,7 +122,7 @@ class _Filler:
         raise FormatError(message, path=self.path, line=at.line, column=at.column)
 
     def fill(self, message: Message, entries: tuple[Entry, ...], layer: str, prefix: str) -> None:
-        # upb's own descriptors have the same face
+        # upb's own descriptors have the same interface
         fields = cast("Mapping[str, FieldDescriptor]", message.DESCRIPTOR.fields_by_name)
         for entry in entries:
             field = fields.get(entry.name)

@@ -1,4 +1,4 @@
-"""Protobuf text format, first half: characters to a tree of entries, knowing no schema.
+"""Protobuf text format: characters to a tree of entries, without a schema.
 
 The grammar is protobuf's text format (``name: value``, ``name { ... }``, ``name < ... >``,
 ``[a, b]`` lists, adjacent strings joined, ``#`` comments), plus ``${NAME}`` variables as the
@@ -17,7 +17,7 @@ from caffe_port.errors import FormatError, option
 MAX_DEPTH = 64  # Caffe's own messages nest four deep; protobuf's C++ reader stops at 100
 MAX_FIELDS = 100_000  # a ResNet-1001 has some 50,000
 
-# what stands most often comes first: a word or a string in which nothing is special
+# the most frequent tokens first: a word, or a string without escapes
 _TOKEN = re.compile(
     r"""[ \t\r\f\v]*(?:\#[^\n]*)?(?:
     (?P<plain>[A-Za-z_]\w*(?![\w.+$-]))
@@ -73,7 +73,7 @@ class _Token(NamedTuple):
 def substitute(text: str, variables: Mapping[str, str]) -> str:
     """Replaces ``${NAME}`` by ``variables['NAME']``, as the original scripts' sed did.
 
-    Names without a value stay; ``parse_tree`` refuses those that stand outside a comment.
+    Names without a value are kept; ``parse_tree`` refuses those outside of comments.
     """
     return re.sub(r"\$\{(\w+)\}", lambda m: str(variables.get(m[1], m[0])), text)
 
@@ -152,7 +152,7 @@ class _Parser:
                 token,
             )
         if token.kind == "variable":
-            self.fail(f"{token.text[:40]!r} is no variable name; expected ${{NAME}}", token)
+            self.fail(f"{token.text[:40]!r} is not a variable name; expected ${{NAME}}", token)
 
     def advance(self) -> _Token:
         token, self.token = self.token, next(self.tokens)

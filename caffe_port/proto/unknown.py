@@ -1,4 +1,4 @@
-"""What a text holds beyond the schema of all dialects, kept so that it can be reported and read."""
+"""Fields of a prototxt that the schema does not have, kept so that they are reported and read."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class UnknownField:
         return f"{line}{self.described()}"
 
     def described(self) -> str:
-        """What it is, without its line; names the field that may have been meant."""
+        """The field without its line, and a similar field that may have been meant."""
         where = f"layer '{self.layer}'" if self.layer else "the net"
         meant = _meant(self.field.rpartition(".")[2], self.message)
         return f"{where}: unknown field '{self.field}'{meant}"
 
 
 class UnknownWord(UnknownField):
-    """A word that no dialect has, for an option that changes no result: `engine: MKL2017`."""
+    """An unknown word for an option that changes no result, such as `engine: MKL2017`."""
 
     def described(self) -> str:
         where = f"layer '{self.layer}'" if self.layer else "the net"

@@ -1,8 +1,7 @@
 """Upgrades of older generations to the present one, in BVLC's order.
 
 V0 becomes V1 (see ``upgrade_v0``), V1 becomes V2, `input` fields become an Input layer, BatchNorm's
-three `param` are frozen. A DeepLab `hole` becomes `dilation`, so that what follows knows one
-spelling.
+three `param` are frozen. A DeepLab `hole` becomes `dilation`, so that later code has one spelling.
 
 Source: BVLC/caffe upgrade_proto.cpp, UpgradeNetAsNeeded.
 """

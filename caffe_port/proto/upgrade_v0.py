@@ -1,4 +1,4 @@
-"""The oldest generation: V0 layers become V1 layers, padding layers pads of what reads them.
+"""Upgrade of the oldest generation: V0 layers become V1 layers; padding layers are folded.
 
 Source: BVLC/caffe upgrade_proto.cpp, UpgradeV0PaddingLayers and UpgradeV0LayerParameter.
 """
@@ -107,7 +107,9 @@ def _fold_padding(message: caffe_pb2.NetParameter) -> list[caffe_pb2.V1LayerPara
         layer.CopyFrom(original)
         for i, blob in enumerate(layer.bottom):
             if blob not in makers:
-                raise ValueError(f"{_where(layer)}: bottom '{blob}' is no input and no earlier top")
+                raise ValueError(
+                    f"{_where(layer)}: bottom '{blob}' is neither an input nor an earlier top"
+                )
             maker = makers[blob]
             if maker is not None and maker.layer.type == _PADDING:
                 _check_padding(maker, layer)
@@ -152,7 +154,7 @@ def _upgrade_layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.V1LayerParamete
 
 
 def _drop_misplaced(layer: caffe_pb2.V1LayerParameter, path: str | None) -> None:
-    """Leaves out the fields that the layer's type does not have; Caffe says so and goes on."""
+    """Removes the fields that the layer's type does not have, with a warning, as Caffe does."""
     type = layer.layer.type
     for field, _ in layer.layer.ListFields():
         types = _TYPES_WITH.get(field.name, (type,))

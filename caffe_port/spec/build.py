@@ -1,4 +1,4 @@
-"""From the message of a net to its spec: rules, splits, shapes, parameters, backward flags.
+"""Builds the spec of a net from its message: rules, splits, shapes, parameters, backward flags.
 
 Source: BVLC/caffe net.cpp, Init.
 """
@@ -37,7 +37,7 @@ MAX_AXES = 32  # and blob.hpp, kMaxBlobAxes
 
 @dataclass(frozen=True)
 class Setting:
-    """What, besides the message, decides what a net becomes; see ``NetSpec.build``."""
+    """The arguments of ``NetSpec.build`` besides the message."""
 
     phase: str
     dialect: str
@@ -47,7 +47,7 @@ class Setting:
 
     @property
     def state(self) -> caffe_pb2.NetState:
-        """As rules see it."""
+        """The state that include and exclude rules test."""
         return caffe_pb2.NetState(phase=self.phase, level=self.level, stage=self.stages)
 
     def check(self) -> None:
@@ -131,15 +131,15 @@ def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
     """The layers with names of their own; see ``unique_names``.
 
     Raises:
-        NetError: two layers of one name own parameters, which files of weights tell apart by name.
+        NetError: two layers of one name own parameters, which weight files address by name.
     """
     owners: set[str] = set()
     for layer in layers:
         if any(param.owner is None for param in layer.params):
             if layer.name in owners:
                 raise NetError(
-                    f"two layers with parameters are named '{layer.name}'; files of weights tell "
-                    "layers apart by name: rename one of the two"
+                    f"two layers with parameters are named '{layer.name}'; weight files address "
+                    "layers by name: rename one of the two"
                 )
             owners.add(layer.name)
     names = unique_names([la.name for la in layers], [bool(la.params) for la in layers])
@@ -147,7 +147,7 @@ def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
 
 
 class _Connector:
-    """Adds layers one by one, as Caffe's Init does."""
+    """Connects layers one by one, as Caffe's Init does."""
 
     def __init__(
         self, setting: Setting, unknown: Sequence[UnknownField], places: Mapping[str, list[int]]
@@ -214,10 +214,10 @@ class _Connector:
         return FedData if is_fed(message, self.input_shapes) else op_class(message.type)
 
     def _tops(self, message: caffe_pb2.LayerParameter, kind: type[Op]) -> list[str]:
-        """Its tops, with those that Caffe adds to a loss or to ImageSegData."""
+        """The layer's tops, with those that Caffe adds to a loss."""
         tops = list(message.top)
         while kind.auto_top and len(tops) < kind.tops[0]:
-            # Caffe calls them all so; blobs here are told apart by name
+            # Caffe gives all of them this name; blob names here are unique
             more = (f"{AUTOMATIC} of {message.name}", f"{AUTOMATIC} 2 of {message.name}")
             tops.append(next(t for t in (AUTOMATIC, *more) if t not in {*self.shapes, *tops}))
         return tops

@@ -1,4 +1,4 @@
-"""Names of parameters and of message fields."""
+"""Unique names of layers, and the fields of a prototxt that nothing reads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from caffe_port.proto.dialects import is_harmless
 from caffe_port.proto.unknown import field_names
 from caffe_port.spec.ops import BUILTIN, is_known, op_class
 
-# Names of layers. Caffe lets several layers have one name, or none; torch's modules need one each.
-#
-# Source: BVLC/caffe net.cpp, Init, which checks the names of tops only.
-
 UNNAMED = "unnamed"
 
 
 def unique_names(names: Sequence[str], has_params: Sequence[bool]) -> list[str]:
     """A name for every layer, such that no two are equal.
+
+    Caffe lets several layers have one name, or none; torch's modules need one each.
 
     The first layer of a name that has parameters keeps it (where none has any, the first), and the
     others get `name#2`, `name#3` and so on. A layer without a name is called `unnamed`.
@@ -46,15 +44,13 @@ def unique_names(names: Sequence[str], has_params: Sequence[bool]) -> list[str]:
     return result
 
 
-# Fields of a prototxt that nothing reads: which are errors, which are warned of.
-#
-# In Caffe an unknown field ends the program, with line and column (io.cpp, ReadProtoFromText).
-
 _SHOWN = 20
 
 
 def check_fields(net: NetText, *, strict: bool, stacklevel: int = 2) -> None:
     """Warns of the fields that the schema does not have, or refuses them.
+
+    In Caffe an unknown field ends the program (io.cpp, ReadProtoFromText).
 
     Fields of forks that change no result, and those of layers whose type is not built in, are never
     refused here; those of forks that change a result are, when the net is built.

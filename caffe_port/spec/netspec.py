@@ -1,4 +1,4 @@
-"""NetSpec: what a net is, before any tensor exists. Immutable, free of dialects and of torch."""
+"""NetSpec: the immutable description of a net, without tensors, dialects and torch."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class LayerSpec:
     message: caffe_pb2.LayerParameter = field(repr=False)
 
     def options(self, kind: OpClass[OpT]) -> OpT:
-        """``op``, for a reader who knows its class from the layer's type."""
+        """``op`` as an instance of the class that the layer's type has."""
         assert isinstance(self.op, kind)
         return self.op
 
@@ -211,7 +211,7 @@ class NetSpec:
             NetError: blobs or names that do not fit together, or a required field that lacks.
             LayerError: a layer with wrong options or bottoms.
             UnsupportedLayerError: a type that is not known.
-            UsageError: a phase other than TRAIN and TEST, input_shapes for blobs that are no input.
+            UsageError: a phase other than TRAIN and TEST, or input_shapes for other blobs.
         """
         from caffe_port.spec.build import Setting, build
         from caffe_port.spec.ops.python_layer import python_layers

@@ -84,8 +84,8 @@ def describe_error(error: BaseException, caller: str = __file__) -> str:
     if isinstance(error, SyntaxError):
         return f"SyntaxError in {error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if "importlib" not in f.filename and f.filename != caller]
-    where = f" in {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
+    users = [f for f in frames if "importlib" not in f.filename and f.filename != caller]
+    where = f" in {users[-1].filename}, line {users[-1].lineno}" if users else ""
     missing = isinstance(error, ModuleNotFoundError)
     advice = ": put its folder into PYTHONPATH, or install it" if missing else ""
     return f"{type(error).__name__}{where}: {error}{advice}"

@@ -1,4 +1,7 @@
-"""Rules of include and exclude, and types that are not known."""
+"""Include and exclude rules, and layers of unknown types.
+
+Source: BVLC/caffe net.cpp, FilterNet and StateMeetsRule.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,6 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
 from caffe_port.spec.ops import is_known, known_types
 from caffe_port.spec.ops.python_layer import is_allowed
-
-# Which layers a net has in a given phase, level and set of stages.
-#
-# Source: BVLC/caffe net.cpp, FilterNet and StateMeetsRule.
 
 
 def meets(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> bool:
@@ -48,7 +47,7 @@ def left_out(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> str:
 
     Args:
         state: one that does not include the layer.
-        layer: it.
+        layer: the layer.
     Returns:
         Such as "include { phase: TRAIN }: give --phase TRAIN".
     """
@@ -69,7 +68,7 @@ def _rule(rule: caffe_pb2.NetStateRule) -> str:
 
 
 def _options(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> list[str]:
-    """What has to be given to meet an include rule; nothing where no option can."""
+    """The options that meet an include rule; none where options cannot."""
     if not set(state.stage).isdisjoint(rule.not_stage):
         return []
     wanted = []
@@ -101,10 +100,6 @@ def filter_layers(
     return [layer for layer in net.layer if included(state, layer)]
 
 
-# Layers of types that nothing here knows, and data layers whose shapes the caller gives.
-#
-# A layer without bottoms makes data: where its tops have given shapes, its code is not needed.
-
 _OTHER_NAMES = {"softmaxloss": "SoftmaxWithLoss"}
 
 
@@ -114,10 +109,10 @@ def makes_data(layer: caffe_pb2.LayerParameter) -> bool:
 
 
 def is_fed(layer: caffe_pb2.LayerParameter, shapes: Collection[str]) -> bool:
-    """Whether a layer's tops have given shapes, and its own code cannot be run here.
+    """Whether a data layer's tops have given shapes, and its own code cannot be run here.
 
     Args:
-        layer: it.
+        layer: the layer.
         shapes: the blobs that have given shapes.
     """
     can_run = is_known(layer.type) and (layer.type != "Python" or is_allowed())

@@ -12,8 +12,6 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.netspec import LayerSpec, NetSpec, ParamSpec
 from caffe_port.spec.ops import ParamShape, Shape
 
-# What a net takes, against what the machine has.
-
 _FLOAT = 4  # bytes
 
 
@@ -159,4 +157,4 @@ def _advice(here: Shape, owner: Shape) -> str:
         what = "the bottoms differ in channels or the layers in kernel_size or group"
     else:
         what = "the layers differ in num_output or type"
-    return f"; {what}: give one of the params another name, or make the layers alike"
+    return f"; {what}: give one of the params another name, or give the layers equal options"

@@ -105,9 +105,7 @@ def _split(
     return split
 
 
-# Which layers and bottoms Caffe walks backwards.
-#
-# A blob needs a diff when something that learns lies before it and a loss lies after it;
+# A blob needs a diff when a learned parameter comes before it and a loss after it;
 # ``force_backward`` gives every blob one.
 #
 # Source: BVLC/caffe net.cpp, Init, AppendBottom.

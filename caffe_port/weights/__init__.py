@@ -180,7 +180,7 @@ def write_mean(path: str | os.PathLike[str], mean: Array) -> None:
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """The format that a path's suffix stands for.
+    """The format of a path, by its suffix.
 
     Raises:
         UsageError: no format has this suffix.

@@ -57,7 +57,7 @@ class _Piece:
 
 @dataclass
 class _Values:
-    """One field of values: where they are and as what they are encoded."""
+    """One field of values: where they are and their encoding."""
 
     name: str
     dtype: str
@@ -70,7 +70,7 @@ class _Values:
 
 @dataclass
 class _Draft:
-    """A BlobProto while it is read: where its values are, nothing of what they are."""
+    """A BlobProto while it is read: where its values are."""
 
     legacy: dict[int, int] = field(default_factory=dict)
     dims: list[int] = field(default_factory=list)
@@ -165,7 +165,7 @@ def warn_of_unknown(path: str, blobs: Iterable[tuple[str, StoredBlob]]) -> None:
 
 
 def _take(source: MappedFile, draft: _Draft, item: wire.Field, end: int) -> int:
-    """Notes one field of a BlobProto; returns the offset to go on from."""
+    """Records one field of a BlobProto; returns the offset of the next one."""
     if 1 <= item.number <= len(_LEGACY):
         wire.expect(item, wire.VARINT, _LEGACY[item.number - 1])
         draft.legacy[item.number] = wire.signed(item.value)
@@ -201,7 +201,7 @@ def _dims(source: MappedFile, shape: wire.Field) -> Iterator[int]:
 
 
 def _take_values(view: memoryview, draft: _Draft, item: wire.Field, end: int) -> int:
-    """Notes a packed chunk, or a whole run of unpacked values, of a field of floats."""
+    """Records a packed chunk, or a whole run of unpacked values, of a field of floats."""
     pieces, size = draft.pieces[item.number], np.dtype(_DTYPES[item.number]).itemsize
     if len(pieces) >= MAX_PIECES:
         raise FormatError(
@@ -320,7 +320,7 @@ def encode_blob(blob: StoredBlob) -> EncodedBlob:
 
 
 def raw_bytes(part: bytes | Array) -> bytes | memoryview:
-    """A part's bytes as the file wants them: little-endian, in C order; copied only if needed."""
+    """A part's bytes in the file's order: little-endian, C order; copied only if needed."""
     if isinstance(part, bytes):
         return part
     plain = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
@@ -338,7 +338,7 @@ def read_mean(source: MappedFile) -> Array:
         (C, H, W) float32.
     Raises:
         FormatError: the file is not one BlobProto with three axes, or four of which the first
-            is 1; a value is no finite float32, which would spoil every picture.
+            is 1; a value is not a finite float32.
     """
     blob = read_blob(source, 0, source.size)
     warn_of_unknown(source.path, [("the mean image", blob)])

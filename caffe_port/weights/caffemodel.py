@@ -1,4 +1,4 @@
-"""Caffemodels, read and written."""
+"""Reading and writing .caffemodel files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 # Reading .caffemodel files of every generation and dialect, below the schema.
 #
 # A caffemodel embeds whole layers, and the forks gave the same field numbers to different things,
-# so no single schema reads all of them. Of each layer only name, type and blobs are looked at,
+# so no single schema reads all of them. Of each layer only name, type and blobs are read,
 # whose numbers all dialects share; the file is mapped and the blobs are views of it.
 #
 # Source: BVLC/caffe caffe.proto, NetParameter, LayerParameter, V1LayerParameter, V0LayerParameter.
 
-# Far above any net; below what would make a file of empty layers or blobs eat the memory.
+# Far above any net; low enough that a file of empty layers or blobs cannot exhaust the memory.
 MAX_LAYERS = MAX_BLOBS = MAX_NAME = 65536
 
 _NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100

@@ -31,7 +31,7 @@ from caffe_port.weights.stored import (
 
 # Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
 #
-# A layer called conv/bn has its group inside that of the layer conv.
+# The group of a layer called conv/bn is inside the group of the layer conv.
 #
 # A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
 # gradients, for every user.
@@ -79,7 +79,7 @@ class Reader:
         if offset is None or count == 0:
             return StoredBlob(np.asarray(dataset[()], dtype.newbyteorder("=")))
         if offset + count * dtype.itemsize > self.source.size:
-            raise FormatError(f"{dataset.name} lies beyond the end of the file", offset=offset)
+            raise FormatError(f"{dataset.name} is beyond the end of the file", offset=offset)
 
         def load() -> Array:
             return self.source.load(offset, count, dtype.str).reshape(shape)

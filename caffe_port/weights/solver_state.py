@@ -35,7 +35,7 @@ MAX_NAME = 65536
 
 @dataclass(frozen=True, eq=False)
 class SolverState:
-    """What a solver needs, besides the weights, to go on.
+    """What a solver needs besides the weights to resume.
 
     Attributes:
         iter: how many iterations were done.
@@ -60,7 +60,7 @@ def counted(value: int, offset: int | None = None) -> int:
 
 
 def weights_name(text: bytes | memoryview, offset: int | None = None) -> str:
-    """``learned_net``, refused where it is no file's name; any encoding is kept printable."""
+    """``learned_net``, checked to be a file's name; other encodings are kept printable."""
     if len(text) > MAX_NAME:
         raise FormatError(f"a learned_net of {len(text)} bytes", offset=offset)
     return bytes(text).decode(errors="backslashreplace")

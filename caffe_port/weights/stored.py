@@ -19,7 +19,7 @@ from caffe_port.stalls import Waiting
 
 # Weights as a file holds them: layers with their blobs, before any net is known.
 #
-# Every reader gives these and every writer takes them, so one format turns into another without a
+# Every reader returns these and every writer takes them, so that formats are converted without a
 # net. The arrays may be read-only views of a mapped file; ``StoredBlob.aligned`` copies one out.
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -38,7 +38,7 @@ class StoredBlob:
             at an address that torch and most of C cannot use: take ``aligned()`` to compute.
         legacy: the shape is the old num, channels, height, width, left-padded with 1s.
         diff: the gradient stored with it, in the same shape, if there is one.
-        name: the parameter's name in a state dict; "" stands for Caffe's usual one.
+        name: the parameter's name in a state dict; "" is Caffe's usual one.
         load: reads ``data`` from its file again, for ``aligned``; set by readers.
         half: the file holds float16 values, which ``data`` holds as float32.
         unknown: the numbers of fields that no dialect has, which nothing here keeps.
@@ -163,7 +163,7 @@ def check_complete(layers: Sequence[StoredLayer], format: str) -> None:
             )
 
 
-# A file mapped into memory: looked at without a copy, copied out without mapping its pages.
+# A file mapped into memory: viewed without a copy, copied without mapping its pages.
 
 _PART = 2**26  # bytes that are waited for at a time
 

@@ -109,7 +109,7 @@ def save(content: object, stream: BinaryIO) -> None:
         with delayed_interrupt():
             torch.save(content, stream)
     except RuntimeError as error:
-        # torch closes its archive while the disk's error passes, and fails anew at that
+        # closing the archive after an error of the disk raises a second error
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise

@@ -42,7 +42,7 @@ def test_a_second_bottom_is_the_bias():
     [
         (ONE.format("num_axes: 3"), [(2, 3, 4)], "3 axes from axis 1 on"),
         (ONE.format("num_axes: -5"), [(2, 3, 4)], "num_axes is -5"),
-        (TWO.format(""), [(2, 3, 4), (3, 5)], "does not lie over"),
+        (TWO.format(""), [(2, 3, 4), (3, 5)], "does not fit a bottom of shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(text, shapes, message):

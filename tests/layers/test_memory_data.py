@@ -41,7 +41,7 @@ def test_the_shapes_it_announces():
     assert net.spec.shapes == {"data": (2, 3, 4, 5), "label": (2,)}
 
 
-def test_arrays_are_served_live_and_untransformed():
+def test_arrays_are_used_live_and_untransformed():
     net, layer = made("scale: 0.5")
     data, labels = arrays(2)
     layer.reset(data, labels)
@@ -58,29 +58,31 @@ def net_blobs(data):
     return made()[0]({"data": data, "label": np.zeros(2, np.float32)}, keep=["data"])
 
 
-def test_added_pictures_are_transformed_with_caffes_draws():
+def test_added_images_are_transformed_with_caffes_draws():
     with seeded(CaffeRandom(3)):
         net, layer = made("crop_size: 4 mean_value: 2 mirror: true", "TRAIN", OPTIONS[:-1] + "4")
     thread = CaffeRandom(3)
     random = CaffeRandom(thread.draw())
-    pictures = np.random.default_rng(2).integers(0, 255, (2, 3, 6, 7), np.uint8)
-    layer.add(list(pictures), [4, 9])
+    images = np.random.default_rng(2).integers(0, 255, (2, 3, 6, 7), np.uint8)
+    layer.add(list(images), [4, 9])
     blobs = net({})
-    for picture, top in zip(pictures, blobs["data"].numpy(), strict=True):
+    for image, top in zip(images, blobs["data"].numpy(), strict=True):
         flip, y, x = random.draw() % 2, random.draw() % 3, random.draw() % 4
-        want = picture[:, y : y + 4, x : x + 4].astype(np.float32) - 2
+        want = image[:, y : y + 4, x : x + 4].astype(np.float32) - 2
         np.testing.assert_array_equal(top, want[:, :, ::-1] if flip else want)
     assert blobs["label"].ravel().tolist() == [4, 9]
 
 
-def test_added_pictures_are_served_before_others_are_added():
+def test_added_images_are_used_before_others_are_added():
     net, layer = made()
     data, labels = arrays(4)
     layer.add(list(data), labels)
     net({})
-    with pytest.raises(LayerError, match="what was added before must be served first"):
+    with pytest.raises(LayerError, match="the images added before must be used first"):
         layer.add(list(data), labels)
-    with pytest.raises(LayerError, match="must be served before the batch size changes"):
+    with pytest.raises(
+        LayerError, match="the images added before must be used before the batch size changes"
+    ):
         layer.set_batch_size(4)
     net({})
     layer.add(list(data[:2]), labels[:2])
@@ -112,13 +114,13 @@ def test_arrays_that_do_not_fit(data, labels, message):
         made()[1].reset(data, labels)
 
 
-def test_nothing_to_serve():
+def test_no_data_given():
     net, layer = made()
-    with pytest.raises(LayerError, match="hand it over with set_input_arrays"):
+    with pytest.raises(LayerError, match="give it with set_input_arrays"):
         net({})
     with pytest.raises(LayerError, match="there is no image to add"):
         layer.add([], [])
-    with pytest.raises(LayerError, match=r"picture 1 becomes \(3, 4, 4\); expected \(3, 4, 5\)"):
+    with pytest.raises(LayerError, match=r"image 1 becomes \(3, 4, 4\); expected \(3, 4, 5\)"):
         layer.add([np.zeros((3, 4, 5), "u1"), np.zeros((3, 4, 4), "u1")], [0, 1])
 
 

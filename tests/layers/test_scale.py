@@ -79,8 +79,8 @@ def test_a_second_bottom_with_a_bias():
         (ONE.format("num_axes: 4"), [(2, 3, 4)], "4 axes from axis 1 on"),
         (ONE.format("num_axes: -2"), [(2, 3, 4)], "num_axes is -2"),
         (ONE.format("axis: 3"), [(2, 3, 4)], "axis 3"),
-        (TWO.format(""), [(2, 3, 4), (4,)], "does not lie over"),
-        (TWO.format("axis: 2"), [(2, 3, 4), (4, 1)], "does not lie over"),
+        (TWO.format(""), [(2, 3, 4), (4,)], "does not fit a bottom of shape"),
+        (TWO.format("axis: 2"), [(2, 3, 4), (4, 1)], "does not fit a bottom of shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(text, shapes, message):

@@ -145,6 +145,6 @@ def test_a_variable_without_a_value_is_named_with_its_line(text, name, line):
         assert "give it one: a value in the file, as sed does it" in str(refused(text))
 
 
-def test_what_looks_like_a_variable_and_is_none():
+def test_what_looks_like_a_variable_and_is_not():
     assert one("a: '${} $5 ${a b}'").value.text == "${} $5 ${a b}"
-    assert "no variable name" in str(refused("a: ${}"))
+    assert "is not a variable name" in str(refused("a: ${}"))

@@ -114,7 +114,7 @@ def test_an_option_of_another_type_is_left_out_with_a_warning(options: str, mess
     ("text", "message"),
     [
         (v0('type: "warp"'), "layer 'x' (warp): unknown V0 type; known are accuracy, bnll"),
-        (v0('type: "relu"', bottom="none"), "bottom 'none' is no input and no earlier top"),
+        (v0('type: "relu"', bottom="none"), "bottom 'none' is neither an input nor an earlier top"),
         (v0('type: "padding" pad: 1', top="p") + v0('type: "relu"', "p"),
          "layer 'x' (relu) reads the layer 'x' (padding); only a conv or pool"),
         (v0('type: "padding" pad: 1', top="p")

@@ -55,7 +55,7 @@ def test_shapes_must_be_equal_or_permissively_of_equal_count():
          "expected the same; share_mode: PERMISSIVE in the param shares values of the same number"),
         ("num_output: 3 kernel_size: 3",
          "expected the same; the bottoms differ in channels or the layers in kernel_size or group: "
-         "give one of the params another name, or make the layers alike"),
+         "give one of the params another name, or give the layers equal options"),
         ("num_output: 9 kernel_size: 1", "expected the same; the layers differ in num_output"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the spec knows of a layer type, without torch: options, counts, shapes, parameters."""
+"""The base class of ops (what is known of a layer type without torch), and their registry."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ IDENTITY: AxisMap = (Fraction(1), Fraction(0))
 
 @dataclass(frozen=True)
 class Values:
-    """Which values of a blob make sense to the layer that reads it.
+    """The values of a blob that are valid for the layer that reads it.
 
     Attributes:
         low, high: the range, both ends included; None is no limit.
-        whole: whether only whole numbers are meant (labels, indices, sizes).
-        also: single values besides, such as an ignored label.
+        whole: whether only whole numbers are valid (labels, indices, sizes).
+        also: further single values, such as an ignored label.
     """
 
     low: float | None = None
@@ -34,13 +34,13 @@ class Values:
 
 @dataclass(frozen=True)
 class ParamShape:
-    """A parameter blob that a layer of given bottoms has.
+    """A parameter blob of a layer.
 
     Attributes:
         name: its name in the state dict, such as 'weight'.
         shape: its axes as Caffe stores them.
         filler: how it starts; None is all zeros.
-        values: what it may hold.
+        values: the valid ones.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ParamShape:
 
 @dataclass(frozen=True)
 class Op:
-    """Options of one layer and what follows from them.
+    """The options of one layer, and the facts that follow from them.
 
     Subclasses are frozen dataclasses. Their options are annotated; the class attributes below are
     set by plain assignment.
@@ -61,8 +61,8 @@ class Op:
         bottoms, tops: smallest and largest number; None is unbounded.
         fields: names of fields of the layer that the schema does not have and ``read`` takes from
             ``extra``, such as 'my_param'; they are not reported as unknown.
-        kind: 'plain'; 'source' makes data without bottoms; 'sink' only reports or writes, so what
-            it reads still counts as an output of the net.
+        kind: 'plain'; 'source' makes data without bottoms; 'sink' only reports or writes, so that
+            its bottoms still count as outputs of the net.
         auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
         fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
         remark: what is refused here, or differs from upstream; shown in docs/LAYERS.md.
@@ -73,8 +73,8 @@ class Op:
         sums_products: each top element is a sum of products of one bottom's and one parameter's
             elements (plus a bias); the verification bounds its rounding by these products.
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
-        kink_at_zero: elementwise, keeps the sign, and its slope changes at 0.
-        chooses: the diffs go where a comparison of the bottoms' values sends them.
+        kink_at_zero: elementwise, keeps the sign, and its derivative changes at 0.
+        chooses: a comparison of the bottoms' values decides which elements get the diffs.
         itemwise: each item of a batch is computed by itself, and nothing is drawn at random, so
             that processes may share a batch; see ``is_itemwise``.
         keeps_places: height and width of the tops are those of the first bottom, place by place;
@@ -149,11 +149,11 @@ class Op:
         return []
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
-        """Which values bottom ``index`` may hold; by default 0 and 1 for one without a diff."""
+        """The valid values of bottom ``index``; by default 0 and 1 for one without a diff."""
         return Values(0, 1, whole=True) if index and index in self.fixed_bottoms else Values()
 
     def refilled(self, bottoms: Sequence[Shape]) -> list[str]:
-        """Parameters that Caffe fills again, in order, and throws that away; it takes draws."""
+        """Parameters that Caffe fills again, in order, without use, which costs random draws."""
         return []
 
     def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
@@ -203,7 +203,7 @@ _ops: dict[str, type[Op]] = {}
 
 
 def register_op(op: OpType) -> OpType:
-    """Class decorator: makes the op known under its ``type``.
+    """Class decorator: registers the op under its ``type``.
 
     Raises:
         ValueError: the type has no name or is registered already.
@@ -217,7 +217,7 @@ def register_op(op: OpType) -> OpType:
     """
     from caffe_port.spec.ops import BUILTIN
 
-    # also where the package's own file has not been imported yet
+    # the family of a built-in type may not have been imported yet
     built_in = op.type in BUILTIN and op.__module__ != f"caffe_port.spec.ops.{BUILTIN[op.type]}"
     if not op.type or op.type in _ops or built_in:
         raise ValueError(f"op type {op.type!r} is empty or registered already")

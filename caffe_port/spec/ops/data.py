@@ -111,7 +111,7 @@ class ImageData(Op):
     Source: BVLC/caffe image_data_layer.cpp.
 
     Attributes:
-        source, root_folder, batch_size, shuffle: which pictures, how many at a time.
+        source, root_folder, batch_size, shuffle: the list of images, and how they are taken.
         rand_skip: at the start, fewer items than this are passed over; 0 for none.
         size: height and width every picture is brought to, or None.
         is_color: three channels or one.
@@ -152,7 +152,7 @@ class ImageData(Op):
         return [(self.batch_size, channels, height, width), (self.batch_size,)]
 
     def _first_picture(self) -> tuple[int, int]:
-        """Without a crop and a size, the shape is that of the first picture."""
+        """Without a crop and a size, the shape is that of the first image."""
         from caffe_port.data.image_list import read_labelled
         from caffe_port.data.images import stored_size
         from caffe_port.data.list_file import named
@@ -178,11 +178,11 @@ class ImageSegData(Op):
     Source: DeepLab v2 image_seg_data_layer.cpp, data_transformer.cpp.
 
     Attributes:
-        source, root_folder, batch_size, shuffle: which pictures, how many at a time.
+        source, root_folder, batch_size, shuffle: the list of images, and how they are taken.
         rand_skip: at the start, fewer items than this are passed over; 0 for none.
         label_type: 'NONE', 'IMAGE' (the list's second word is a number) or 'PIXEL' (an image).
         has_label: false where nobody reads the labels (DeepLab v1's TEST nets).
-        new_height, new_width, is_color, ignore_label: how pictures are read.
+        new_height, new_width, is_color, ignore_label: how images are read.
         scale, mirror, mean_file, mean_values, scale_factors: the transformation.
         crop: (height, width), or (0, 0) for none.
     """
@@ -237,7 +237,7 @@ class ImageSegData(Op):
         return [(n, channels, height, width), (n, 1, height, width), (n, 1, 1, 2)]
 
     def _first_picture(self) -> tuple[int, int]:
-        """Without a crop the shape is that of the first picture, as upstream has it."""
+        """Without a crop the shape is that of the first image, as in DeepLab."""
         if self.new_height:
             return (self.new_height, self.new_width)
         from caffe_port.data.images import stored_size

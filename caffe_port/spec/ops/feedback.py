@@ -22,7 +22,7 @@ class FeedbackLoss(Op):
         detach: whether templates are constants.
         include_background: whether class 0 is a class like the others.
         correct_only: whether only pixels predicted right make templates, where there are any.
-        pull_weight, push_weight: factors of the two terms, beside the top's loss_weight.
+        pull_weight, push_weight: factors of the two terms, besides the top's loss_weight.
         margin: similarity to another class's template that costs nothing.
         eps: added to squared norms.
         ignore_labels: labels that do not count: loss_param's, then feedback_loss_param's.

@@ -21,11 +21,7 @@ from caffe_port.spec.ops._base import (
     register_op,
 )
 
-# What Convolution, Deconvolution and Im2col have in common: windows over any number of axes.
-#
-# Source: BVLC/caffe base_conv_layer.cpp, LayerSetUp and Reshape.
-
-MAX_SPATIAL_AXES = 3  # torch convolves no more
+MAX_SPATIAL_AXES = 3  # the most that torch convolves
 _DEFAULTS = {"kernel": 0, "stride": 1, "pad": 0, "dilation": 1}
 
 
@@ -64,7 +60,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Windowed(Op):
-    """Options of a layer that slides a window.
+    """Options of a layer that slides a window: Convolution, Deconvolution, Im2col.
+
+    Source: BVLC/caffe base_conv_layer.cpp, LayerSetUp and Reshape.
 
     Attributes:
         given: the window's numbers as the prototxt has them: one for all spatial axes, or one each.

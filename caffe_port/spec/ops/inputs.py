@@ -93,14 +93,14 @@ def _spread(given: list[T], tops: int, name: str) -> list[T]:
 @register_op
 @dataclass(frozen=True)
 class MemoryData(Op):
-    """MemoryData: batches of arrays that the caller hands over.
+    """MemoryData: batches of arrays that the caller provides.
 
     Source: BVLC/caffe memory_data_layer.cpp.
 
     Attributes:
         batch_size: items per batch.
         shape: channels, height and width of an item, after the transformation.
-        transform: what is done to pictures that are added; whole arrays are taken as they are.
+        transform: of images that are added; whole arrays are used as they are.
     """
 
     type = "MemoryData"
@@ -154,10 +154,10 @@ class Parameter(Op):
 
 @dataclass(frozen=True)
 class FedData(Op):
-    """Stands for a layer without bottoms whose code is not here, when the caller gives its shapes.
+    """A layer without bottoms whose code is not here; the caller gives the shapes of its tops.
 
     Such as another fork's AnnotatedData, or a Python layer that is not allowed to run. It is not
-    registered: no prototxt can ask for it by a type of its own.
+    registered: it has no type of its own.
     """
 
     bottoms = (0, 0)

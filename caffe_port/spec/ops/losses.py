@@ -180,9 +180,9 @@ class SigmoidCrossEntropyLoss(Op):
     """Options. Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp.
 
     Attributes:
-        ignore_label: a target that does not count, or None; the DeepLab forks do not know it.
-        normalization: 'FULL', 'VALID', 'BATCH_SIZE' (the default here, and all that the DeepLab
-            forks know) or 'NONE'.
+        ignore_label: a target that does not count, or None; the DeepLab forks do not have it.
+        normalization: 'FULL', 'VALID', 'BATCH_SIZE' (the default, and the only one in the DeepLab
+            forks) or 'NONE'.
     """
 
     type = "SigmoidCrossEntropyLoss"
@@ -355,7 +355,7 @@ class ContrastiveLoss(Op):
 
     Attributes:
         margin: the distance that dissimilar pairs should have.
-        legacy_version: whether the margin is held against the squared distance.
+        legacy_version: whether the margin is compared with the squared distance.
     """
 
     type = "ContrastiveLoss"

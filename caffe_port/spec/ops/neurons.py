@@ -178,7 +178,7 @@ class Exp(Neuron):
 
     Attributes:
         inner: of outer * exp(inner * x); log(base) * scale.
-        outer: base ^ shift; infinite where that is beyond all numbers.
+        outer: base ^ shift; infinite where that overflows.
     """
 
     type = "Exp"
@@ -199,7 +199,7 @@ class Exp(Neuron):
 
 
 def read_log_base(base: float) -> float:
-    """Logarithm of a base, where -1 stands for e."""
+    """Logarithm of a base; -1 means e."""
     expect(base == -1 or 0 < base < math.inf, f"base is {base}; expected a number above 0, or -1")
     return 1.0 if base == -1 else math.log(base)
 

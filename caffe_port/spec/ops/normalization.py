@@ -18,14 +18,10 @@ from caffe_port.spec.ops._base import (
     register_op,
 )
 
-# What Scale and Bias have in common: a blob laid over some axes of the first bottom.
-#
-# Source: BVLC/caffe scale_layer.cpp and bias_layer.cpp, LayerSetUp and Reshape.
-
 
 @dataclass(frozen=True)
 class Overlaid(Op):
-    """Where the blob lies.
+    """Options of Scale and Bias: which axes of the first bottom the blob covers.
 
     Attributes:
         axis: the first bottom's axis that the blob starts at.
@@ -57,8 +53,7 @@ class Overlaid(Op):
         start = axis_index(self.axis, len(bottom)) if blob else 0
         expect(
             bottom[start : start + len(blob)] == blob,
-            f"a blob of shape {blob} does not lie over a bottom of shape {bottom} from axis "
-            f"{start} on",
+            f"a blob of shape {blob} does not fit a bottom of shape {bottom} from axis {start} on",
         )
         return blob + (1,) * (len(bottom) - start - len(blob))
 
@@ -198,7 +193,7 @@ class Scale(Overlaid):
         return cls(o.axis, o.num_axes, o.bias_term, filler, o.bias_filler)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        if self.bias:  # Caffe's inner Bias layer wants the axis, also where a scalar scales
+        if self.bias:  # Caffe's inner Bias layer needs the axis, even for a scalar scale
             axis_index(self.axis, len(bottoms[0]))
         return super().top_shapes(bottoms)
 

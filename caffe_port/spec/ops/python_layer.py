@@ -1,7 +1,7 @@
 """Python: a layer whose code is the user's, with pycaffe's interface.
 
-A model file names a module; importing it runs code. So it is never imported unless the caller has
-said so, with ``allow_python_layers=True`` or what passes it on.
+A model file names a module, and importing it runs code. So it is imported only if the caller allows
+it, with ``allow_python_layers=True`` or an option that sets it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs 
 
 @contextlib.contextmanager
 def python_layers(allowed: bool) -> Iterator[None]:
-    """Whether nets built inside may import and run the code that their Python layers name."""
+    """Sets whether nets built inside may import and run the code that their Python layers name."""
     token = _allowed.set(allowed)
     try:
         with one_net():
@@ -71,7 +71,7 @@ class Made:
 
 
 class Code:
-    """The user's layer object behind a Python layer, made when shapes are first asked for.
+    """The user's layer object behind a Python layer, made when shapes are first needed.
 
     Caffe calls ``setup`` once per net; so does this, although the spec needs the shapes before the
     net exists: the first module built takes over the object that gave them.
@@ -176,7 +176,7 @@ class Python(Op):
 
     Attributes:
         module, layer: where the class is.
-        param_str: handed to it.
+        param_str: the class's parameter.
         tops_made: number of tops.
         code: its object.
     """
@@ -196,7 +196,7 @@ class Python(Op):
         options = layer.python_param
         where = f"python_param names class '{options.layer}' of module '{options.module}'"
         expect(bool(options.module and options.layer), f"{where}; expected both names")
-        # without bottoms it makes data, and then its shapes do instead of its code
+        # a data layer's code is not needed where its shapes are given
         shapes = "" if layer.bottom else shapes_option(layer.top)
         or_shapes = f". If it need not run: {shapes}" if shapes else ""
         expect(

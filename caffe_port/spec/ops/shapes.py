@@ -187,7 +187,7 @@ class Flatten(Op):
         start = axis_index(self.axis, len(shape))
         end = axis_index(self.end_axis, len(shape))
         # one before the start is legal: nothing is joined and an axis of size 1 comes in
-        expect(end >= start - 1, f"end_axis {self.end_axis} lies before axis {self.axis}")
+        expect(end >= start - 1, f"end_axis {self.end_axis} is before axis {self.axis}")
         return [(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])]
 
 
@@ -329,7 +329,7 @@ class Filter(Op):
         return cls()
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        """Shapes if every item is selected; how many are, only the data tells."""
+        """Shapes if every item is selected; the actual number depends on the data."""
         *data, selector = bottoms
         expect(
             len(selector) > 0 and math.prod(selector[1:]) == 1,

@@ -16,7 +16,7 @@ class UniqueLabel(Op):
     """UniqueLabel: which labels a label map holds. Source: DeepLab v2 unique_label_layer.cpp.
 
     Attributes:
-        max_labels: room for so many; the rest is -1.
+        max_labels: length of the list; unused entries are -1.
         ignore_labels: labels left out.
         force_labels: labels listed whether present or not.
     """
@@ -115,14 +115,14 @@ class AdaptiveBiasChannel(Op):
     Attributes:
         num_iter: rounds over the labels.
         bg_portion, fg_portion: the share of pixels that label 0 and any other label is to win.
-        suppress_others: whether absent labels are pressed below the present ones first.
+        suppress_others: whether absent labels are first lowered below the present ones.
         margin_others: how far below.
     """
 
     type = "AdaptiveBiasChannel"
     keeps_index = True
     outside_torch = True
-    remark = "Several foreground tags are taken in ascending order; upstream shuffles them."
+    remark = "Several foreground tags are used in ascending order; upstream shuffles them."
     bottoms = (2, 2)
     fixed_bottoms = frozenset({0, 1})
 
