@@ -26,7 +26,7 @@ _IMAGES = frozenset(suffix.lower() for suffix in IMAGE_SUFFIXES) | {".webp", ".g
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """A decoded image.
 
     Attributes:
@@ -54,15 +54,15 @@ class _File:
     def __len__(self) -> int:
         return 1
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[InputImage]:
         where = str(self.path)
         try:
             content = read_content(self.path)
             pixels = decode_image(content, where, True)
         except CaffePortError as error:
-            yield Picture(self.name, where, error=str(error))
+            yield InputImage(self.name, where, error=str(error))
             return
-        yield Picture(self.name, where, pixels, hashlib.sha256(content).hexdigest())
+        yield InputImage(self.name, where, pixels, hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class _Frames:
     def __len__(self) -> int:
         return self.video.expected
 
-    def pictures(self) -> Iterator[Picture]:
+    def images(self) -> Iterator[InputImage]:
         where = self.video.where
         try:
             for number, pixels in enumerate(self.video.frames(), 1):
                 digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
                 name = f"{self.name}/{number:06d}"
-                yield Picture(name, f"{where}, frame {number}", pixels, digest)
+                yield InputImage(name, f"{where}, frame {number}", pixels, digest)
         except DataError as error:
-            yield Picture(self.name, where, error=str(error))
+            yield InputImage(self.name, where, error=str(error))
 
 
 class Inputs:
@@ -120,9 +120,9 @@ class Inputs:
         """How many images there are; for a video, how many its header promises."""
         return sum(map(len, self._parts))
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[InputImage]:
         for part in self._parts:
-            yield from part.pictures()
+            yield from part.images()
 
     def _add(self, word: str) -> None:
         path = Path(word)

@@ -31,7 +31,7 @@ from caffe_port.data.images import Bytes, PathLike, read_labels, read_note, writ
 from caffe_port.errors import CaffePortError, UsageError
 from caffe_port.evaluation.network import Floats
 from caffe_port.files import atomic_path
-from caffe_port.prediction.segmentation import Segmentation, as_grey, encoded
+from caffe_port.prediction.segmentation import Segmentation, as_grey, file_of
 
 Extra = Literal["scores", "probabilities"]
 EXTRAS: tuple[Extra, ...] = ("scores", "probabilities")
@@ -136,9 +136,9 @@ class Output:
             UsageError: a score is too large for float16.
         """
         paths = self.paths(name)
-        _write(paths["overlays"], encoded(result.overlay(), "JPEG"))
-        _write(paths["confidence"], encoded(as_grey(result.confidence), "PNG"))
-        _write(paths["entropy"], encoded(as_grey(result.entropy), "PNG"))
+        _write(paths["overlays"], file_of(result.overlay(), "JPEG"))
+        _write(paths["confidence"], file_of(as_grey(result.confidence), "PNG"))
+        _write(paths["entropy"], file_of(as_grey(result.entropy), "PNG"))
         arrays = {"scores": result.scores, "probabilities": result.probabilities}
         for kind in self.wanted.extras:
             write_array(paths[kind], arrays[kind], kind, self.wanted.dtype)

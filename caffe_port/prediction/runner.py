@@ -15,7 +15,7 @@ from caffe_port.errors import CaffePortError
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.scheduler import cores
 from caffe_port.prediction.gallery import Card
-from caffe_port.prediction.inputs import Picture
+from caffe_port.prediction.inputs import InputImage
 from caffe_port.prediction.output import Output
 from caffe_port.prediction.segmentation import classes_found
 from caffe_port.prediction.segmenter import Segmenter
@@ -47,12 +47,12 @@ class _Entry:
     """An image on its way."""
 
     number: int
-    picture: Picture
+    image: InputImage
     kept: Bytes | None = None  # the label map of an earlier run
 
 
 def predict_all(
-    pictures: Iterable[Picture],
+    images: Iterable[InputImage],
     segmenter: Segmenter,
     output: Output,
     *,
@@ -65,7 +65,7 @@ def predict_all(
     still written and reported.
 
     Args:
-        pictures: such as ``Inputs``; read in a thread of their own, a few in advance.
+        images: such as ``Inputs``; read in a thread of their own, a few in advance.
         segmenter: the model.
         output: where results go.
         progress: called after each image, in the order in which they are finished.
@@ -76,7 +76,7 @@ def predict_all(
         OSError: the results cannot be written.
     """
     job = _Job(segmenter, output, progress)
-    loaded = _loaded(pictures, output)
+    loaded = _loaded(images, output)
     with contextlib.closing(loaded), ThreadPoolExecutor(job.threads) as pool:
         finishing: deque[Future[Outcome]] = deque()
         try:
@@ -116,28 +116,28 @@ class _Job:
     def to_network(self, loaded: Iterable[_Entry]) -> Iterator[Bytes]:
         """The pixels of the images that need the network; the others are reported at once."""
         for entry in loaded:
-            if entry.picture.error:
-                self.report(Outcome(entry.number, entry.picture.where, error=entry.picture.error))
+            if entry.image.error:
+                self.report(Outcome(entry.number, entry.image.where, error=entry.image.error))
             elif entry.kept is not None:
                 self.report(replace(self._done(entry, entry.kept), kept=True))
             else:
-                assert entry.picture.pixels is not None
+                assert entry.image.pixels is not None
                 self.waiting.append(entry)
-                yield entry.picture.pixels
+                yield entry.image.pixels
 
     def finish(self, entry: _Entry, scores: Floats) -> Outcome:
         """The CRF, and all files of an image."""
-        picture = entry.picture
-        assert picture.pixels is not None
+        image = entry.image
+        assert image.pixels is not None
         try:
-            result = self._segmenter.finish(picture.pixels, scores, threads=self.threads)
-            self._output.save(picture.name, picture.digest, result)
+            result = self._segmenter.finish(image.pixels, scores, threads=self.threads)
+            self._output.save(image.name, image.digest, result)
         except CaffePortError as error:
-            return Outcome(entry.number, picture.where, error=f"{picture.where}: {error}")
+            return Outcome(entry.number, image.where, error=f"{image.where}: {error}")
         return self._done(entry, result.labels)
 
     def _done(self, entry: _Entry, labels: Bytes) -> Outcome:
-        name, where = entry.picture.name, entry.picture.where
+        name, where = entry.image.name, entry.image.where
         size = (labels.shape[0], labels.shape[1])
         found = classes_found(labels, self._segmenter.names)
         return Outcome(
@@ -145,7 +145,7 @@ class _Job:
         )
 
 
-def _loaded(pictures: Iterable[Picture], output: Output) -> Generator[_Entry, None, None]:
+def _loaded(images: Iterable[InputImage], output: Output) -> Generator[_Entry, None, None]:
     """Decoded images, and the label maps that can be kept, from a thread that works ahead."""
     ready: queue.Queue[_Entry | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
@@ -158,11 +158,11 @@ def _loaded(pictures: Iterable[Picture], output: Output) -> Generator[_Entry, No
 
     def read() -> None:
         try:
-            for number, picture in enumerate(pictures):
+            for number, image in enumerate(images):
                 if stop.is_set():
                     return
-                kept = None if picture.error else output.kept(picture.name, picture.digest)
-                put(_Entry(number, picture, kept))
+                kept = None if image.error else output.kept(image.name, image.digest)
+                put(_Entry(number, image, kept))
             put(None)
         except BaseException as error:
             put(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from caffe_port.errors import escaped
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import best_labels
 from caffe_port.reports import html
+from caffe_port.reports.images import encoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -130,10 +130,10 @@ class Segmentation:
         return pixels
 
     def _repr_png_(self) -> bytes:
-        return encoded(self.overlay(), "PNG")
+        return file_of(self.overlay(), "PNG")
 
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(encoded(self.overlay(legend=False), "PNG")).decode("ascii")
+        png = base64.b64encode(file_of(self.overlay(legend=False), "PNG")).decode("ascii")
         rows = "".join(
             f"<tr><td>{_square(one.label)}{html.text(one.name)}</td>"
             f'<td style="text-align:right">{100 * one.share:.1f} %</td></tr>'
@@ -142,7 +142,7 @@ class Segmentation:
         height, width = self.labels.shape
         alt = f"labels of a {width} x {height} image"
         return (
-            f'<div><img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+            f'<div><img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{png}">'
             f"<table>{rows}</table></div>"
         )
 
@@ -188,8 +188,8 @@ def as_grey(values: Floats) -> Bytes:
     return grey
 
 
-def encoded(pixels: Bytes, format: str) -> bytes:
-    """A PNG or JPEG file's bytes.
+def file_of(pixels: Bytes, format: str) -> bytes:
+    """The content of a PNG or JPEG file.
 
     Args:
         pixels: (h, w) grey or (h, w, 3) red green blue, uint8.
@@ -197,9 +197,7 @@ def encoded(pixels: Bytes, format: str) -> bytes:
     """
     from PIL import Image
 
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format=format, quality=90)
-    return stream.getvalue()
+    return encoded(Image.fromarray(pixels), format)
 
 
 def _with_legend(drawn: Image.Image, found: Sequence[Found]) -> Image.Image:

@@ -15,7 +15,7 @@ from tests.prediction.nets import photo, write_photos
 
 
 def names(*words, **options):
-    return [picture.name for picture in Inputs([str(word) for word in words], **options)]
+    return [image.name for image in Inputs([str(word) for word in words], **options)]
 
 
 def test_a_folder_is_searched_with_its_subfolders_in_order(tmp_path):
@@ -31,18 +31,18 @@ def test_a_folder_is_searched_with_its_subfolders_in_order(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".ppm", ".webp", ".gif"])
 def test_every_format_that_data_reads(tmp_path, suffix):
     write_photos(tmp_path / "photos", [(9, 12)], suffix)
-    (picture,) = Inputs([str(tmp_path / "photos")])
-    assert picture.error == ""
-    assert picture.pixels.shape == (9, 12, 3)
+    (image,) = Inputs([str(tmp_path / "photos")])
+    assert image.error == ""
+    assert image.pixels.shape == (9, 12, 3)
 
 
 def test_pixels_are_blue_first_and_the_digest_is_that_of_the_file(tmp_path):
     (path,) = write_photos(tmp_path, [(9, 12)])
-    (picture,) = Inputs([str(path)])
-    np.testing.assert_array_equal(picture.pixels, photo(9, 12)[:, :, ::-1])
+    (image,) = Inputs([str(path)])
+    np.testing.assert_array_equal(image.pixels, photo(9, 12)[:, :, ::-1])
     Image.fromarray(photo(9, 12)).save(path, compress_level=1)
     (again,) = Inputs([str(path)])
-    assert again.digest != picture.digest
+    assert again.digest != image.digest
 
 
 def test_patterns(tmp_path):
@@ -100,9 +100,9 @@ def test_bad_files_are_pictures_with_an_error(tmp_path):
     (tmp_path / "list.txt").write_text("photo0.png\nmissing.png\n")
     words = [tmp_path / "broken.png", tmp_path / "absent.jpg", tmp_path / "list.txt"]
     found = list(Inputs([str(word) for word in words]))
-    assert [bool(picture.error) for picture in found] == [True, True, False, True]
-    for picture, name in zip(found, ["broken.png", "absent.jpg", "", "missing.png"], strict=True):
-        assert name in picture.error
+    assert [bool(image.error) for image in found] == [True, True, False, True]
+    for image, name in zip(found, ["broken.png", "absent.jpg", "", "missing.png"], strict=True):
+        assert name in image.error
 
 
 @pytest.mark.parametrize(
