@@ -10,7 +10,7 @@ from tools.differential import outcomes
 from tools.differential.accepted import accepted_as
 from tools.differential.comparing import LOOSE, difference
 from tools.differential.drafts import is_free, spec_of
-from tools.differential.exchanges import comparable
+from tools.differential.exchanges import _live_difference, comparable
 from tools.differential.outcomes import Outcome
 from tools.differential.sides import Answer
 from tools.differential.solver_case import _moved, rounds_a_diff_away
@@ -129,3 +129,11 @@ def test_what_is_left_of_larger_numbers_may_be_off() -> None:
     assert difference(left, other, LOOSE)
     assert not difference(left, other, LOOSE, floor=1e-6)
     assert difference(left, other * 10, LOOSE, floor=1e-6)
+
+
+@pytest.mark.parametrize(("error", "agrees"), [(3e-8, True), (1e-5, False)])
+def test_a_gradient_that_is_what_is_left_of_diffs(error: float, agrees: bool) -> None:
+    """The sum of diffs of 0.1 may be rounding errors alone."""
+    wanted = {"diff/b": np.full(4, 0.1, np.float32), "pdiff/b/0": np.full(1, 3e-8, np.float32)}
+    mine = Answer("ok", arrays=wanted | {"pdiff/b/0": wanted["pdiff/b/0"] + np.float32(error)})
+    assert (_live_difference(mine, wanted, "Caffe", LOOSE) is None) is agrees

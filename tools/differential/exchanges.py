@@ -31,8 +31,9 @@ from tools.differential.drafts import input_values, output_diffs, param_values, 
 from tools.differential.goldens import write_recording
 from tools.differential.sides import Answer, Arrays, CaffeSide, ask_port
 
-_ROUNDED = 1e-6  # of the largest number of a part: what may be left where such numbers cancel
-_PARTS = ("data", "after", "diff", "pdiff")
+_ROUNDED = 1e-6  # of the largest value or diff: what may be left where such numbers cancel
+_VALUES, _DIFFS = ("data", "after"), ("diff", "pdiff")
+_PARTS = _VALUES + _DIFFS
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,9 @@ def _live_difference(
     mine: Answer, wanted: Arrays, whose: str, tolerance: float
 ) -> Difference | None:
     """What pycaffe's interface shows that is another result, not another rounding."""
-    floors = {part: _ROUNDED * _peak(wanted, part) for part in _PARTS}
+    floors = {
+        part: _ROUNDED * _peak(wanted, parts) for parts in (_VALUES, _DIFFS) for part in parts
+    }
     for key, values in wanted.items():
         part, _, name = key.partition("/")
         if part not in _PARTS:
@@ -262,9 +265,9 @@ def _live_difference(
     return None
 
 
-def _peak(arrays: Arrays, part: str) -> float:
-    """The largest number of all arrays of a part."""
-    found = [values for key, values in arrays.items() if key.startswith(f"{part}/")]
+def _peak(arrays: Arrays, parts: tuple[str, ...]) -> float:
+    """The largest number of all arrays of some parts."""
+    found = [values for key, values in arrays.items() if key.partition("/")[0] in parts]
     peaks = [float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) for values in found]
     return max(peaks, default=0.0)
 
