@@ -1,4 +1,4 @@
-"""The command line: related commands in one file, imported when one of them is called."""
+"""The command line: related commands share a file, which is imported when one is called."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _COMMANDS = {
     "convert": "Turn a Caffe model into a PyTorch file, or back.",
     "crf": "Refine a folder with the dense CRF, as DeepLab's programs do.",
     "crf_convert": "Convert the files of DeepLab's CRF programs.",
-    "crf_grid": "Search the dense CRF's best settings.",
-    "demo": "Convert, verify and evaluate the bundled model beside real Caffe.",
+    "crf_grid": "Search the best settings of the dense CRF.",
+    "demo": "Convert, verify and evaluate the bundled model; compare with Caffe.",
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
-    "finetune": "Train recipes over several seeds and compare them, and the published.",
-    "inspect": "Show what a prototxt or a weight file holds.",
-    "modernize": "Rewrite scripts of Python 2 and of old numpy and SciPy.",
+    "finetune": "Train recipes with several seeds; compare them and published figures.",
+    "inspect": "Show the content of a prototxt or a weight file.",
+    "modernize": "Rewrite scripts for Python 2 and old numpy and SciPy.",
     "predict": "Segment photographs, folders and videos; with a gallery.",
-    "prepare_voc": "Turn VOC2012 and SBD into what DeepLab trained on; check such folders.",
-    "pythonpath": "Print the folder with which other processes find `import caffe`.",
-    "reproduce": "List the published figures, and get those again that can be had.",
+    "prepare_voc": "Prepare VOC2012 and SBD as DeepLab's training data; check folders.",
+    "pythonpath": "Print the folder in which other processes find `import caffe`.",
+    "reproduce": "List the published figures, and reproduce those that are possible.",
     "score": "Score a folder of label maps, scores or probabilities.",
-    "upgrade": "Write an old prototxt or caffemodel in the present generation.",
-    "unravel": "Show which points of images caused their labels.",
-    "verify": "Prove a converted net equal to Caffe, blob by blob.",
+    "upgrade": "Write an old prototxt or caffemodel in Caffe's current format.",
+    "unravel": "Show which points of an image caused its labels.",
+    "verify": "Compare a converted net with Caffe, blob by blob.",
 }
-# command -> the file that has it, where that has another name
+# command -> its file, if that has another name
 _FILES = {
     "crf_convert": "crf",
     "crf_grid": "crf",
@@ -40,7 +40,7 @@ _FILES = {
     "inspect": "convert",
     "pythonpath": "modernize",
 }
-UNUSABLE, INTERRUPTED = 2, 130  # exit status: a file or an option, Ctrl-C as shells count it
+UNUSABLE, INTERRUPTED = 2, 130  # exit status for a file or an option, and for Ctrl-C
 
 
 def _show_warning(
@@ -51,7 +51,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Says only what is the matter; where in our code it was noticed helps no user."""
+    """Shows only the message; the place in our code does not help the user."""
     echo(f"warning: {message}", err=True)
 
 
@@ -91,13 +91,13 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe goes away
         except (CaffePortError, OSError) as error:
-            words = described(error) if isinstance(error, OSError) else error
-            echo(f"caffe-port {ctx.invoked_subcommand}: {words}", err=True)
+            message = described(error) if isinstance(error, OSError) else error
+            echo(f"caffe-port {ctx.invoked_subcommand}: {message}", err=True)
             raise click.exceptions.Exit(UNUSABLE) from error
         except KeyboardInterrupt as error:
-            words = str(error) or "interrupted"  # a command may say what is kept
-            echo(f"\ncaffe-port {ctx.invoked_subcommand}: {words}", err=True)
-            interrupt_reported(words)
+            report = str(error) or "interrupted"  # a command may say what is kept
+            echo(f"\ncaffe-port {ctx.invoked_subcommand}: {report}", err=True)
+            interrupt_reported(report)
             raise click.exceptions.Exit(INTERRUPTED) from error
 
 
@@ -108,7 +108,7 @@ class _Commands(click.Group):
     help="Import this first: Python code with layer types of your own; repeat for each.",
 )  # fmt: skip
 def main(imports: tuple[str, ...]) -> None:
-    """Caffe's DeepLab and FCN models in PyTorch, with proof."""
+    """Caffe's DeepLab and FCN models in PyTorch, verified against Caffe."""
     if imports:
         from caffe_port.spec.plugins import import_own
 

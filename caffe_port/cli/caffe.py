@@ -1,4 +1,4 @@
-"""The program ``caffe``, with upstream's commands and flags."""
+"""The program ``caffe``, with Caffe's commands and flags."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ FLAGS = {
     "phase": Flag("", "time: TRAIN, which is the default, or TEST."),
     "level": Flag(0, "The net's level."),
     "stage": Flag("", "The net's stages, separated by ','."),
-    "snapshot": Flag("", "train: the solver state to go on from."),
-    "weights": Flag("", "Weights to begin with, files separated by ','; not with -snapshot."),
-    "iterations": Flag(50, "test, time: how many batches."),
+    "snapshot": Flag("", "train: the solver state to resume from."),
+    "weights": Flag("", "Initial weights, files separated by ','; not with -snapshot."),
+    "iterations": Flag(50, "test, time: number of batches."),
     "sigint_effect": Flag("stop", "train: what Ctrl-C does: snapshot, stop or none."),
     "sighup_effect": Flag("snapshot", "train: what SIGHUP does: snapshot, stop or none."),
     "runstate": Flag(
         True,
-        "train: write X.runstate beside X.solverstate and go on from it, so that a resumed run "
-        "equals an unbroken one; -norunstate resumes as Caffe does.",
+        "train: write X.runstate next to X.solverstate and resume from it, so that a resumed run "
+        "equals an uninterrupted one; -norunstate resumes as Caffe does.",
     ),
-    "plot": Flag("", "train: draw loss, rate and accuracy into this .html or .svg file."),
-    "tensorboard": Flag("", "train: write TensorBoard's events into this folder."),
+    "plot": Flag("", "train: plot loss, rate and accuracy in this .html or .svg file."),
+    "tensorboard": Flag("", "train: write TensorBoard events into this folder."),
     "torch_dropout": Flag(
-        False, "train: dropout masks from torch's generator, which is quicker but not Caffe's."
+        False, "train: dropout masks from torch's generator, which is faster but not Caffe's."
     ),
-    "amp": Flag("", "train: products in bf16 or fp16: quicker on GPUs; not Caffe's digits."),
-    "channels_last": Flag(False, "train: blobs pixel by pixel in memory; not Caffe's digits."),
+    "amp": Flag("", "train: products in bf16 or fp16: faster on GPUs; not Caffe's digits."),
+    "channels_last": Flag(
+        False, "train: blobs in channels-last memory format; not Caffe's digits."
+    ),
     "compile": Flag(False, "train: layers compiled by torch.compile; not Caffe's digits."),
     "checkpoint": Flag(
-        False, "train: blobs computed again for backward: less memory, the same numbers."
+        False, "train: recompute blobs for the backward pass: less memory, the same numbers."
     ),
-    "skip_bad_images": Flag(
-        False, "train: take the next image of the list for one that is missing or broken."
-    ),
+    "skip_bad_images": Flag(False, "train: skip missing and damaged images of a list."),
     **NET_FLAGS,
 }
 

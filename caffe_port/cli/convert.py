@@ -1,4 +1,4 @@
-"""`caffe-port convert`, `upgrade` and `inspect`."""
+"""`caffe-port convert` between Caffe and PyTorch, `upgrade` of old files, and `inspect`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from caffe_port.errors import echo
 if TYPE_CHECKING:
     from caffe_port.inspection import Listing
     from caffe_port.net import Net
-
-
-# ``caffe-port convert``: Caffe model files into PyTorch ones, and back.
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -36,12 +33,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "module",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.py",
-    help="Write a stand-alone PyTorch module, which needs torch only, and its state dict.",
+    help="Write a stand-alone PyTorch module, which needs only torch, and its state dict.",
 )
 @click.option(
     "--lenient",
     is_flag=True,
-    help="Pass over weights that are missing or left over, as Caffe did, and list them.",
+    help="Allow missing and extra weights, as Caffe does, and list them.",
 )
 @net_options
 def convert_command(
@@ -54,8 +51,8 @@ def convert_command(
 ) -> None:
     """Convert the model of NET and WEIGHTS.
 
-    NET is a prototxt, with WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt or
-    .safetensors made by this command, which remembers its prototxt.
+    NET is a prototxt, and WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt or
+    .safetensors that this command wrote, which contains its prototxt.
 
     Exit status: 0 written, 2 a file cannot be read, does not fit or cannot be written.
     """  # fmt: skip
@@ -85,7 +82,7 @@ def convert_command(
 
 
 def _warn_of_nan(built: Net) -> None:
-    """Says which weights are not numbers: they load, as in Caffe, and spoil what they touch."""
+    """Warns of weights that are NaN or infinite: they are loaded, as in Caffe."""
     for name, parameter in built.named_parameters():
         bad = int((~parameter.detach().isfinite()).sum())
         if bad:
@@ -94,7 +91,7 @@ def _warn_of_nan(built: Net) -> None:
 
 
 def _target(out: Path | None, module: Path | None) -> Path:
-    """The file that holds the weights. A suffix that is not known is refused before the work."""
+    """The file for the weights; an unknown suffix is refused before the conversion."""
     if module is not None:
         from caffe_port.export.module import state_path
 
@@ -109,7 +106,7 @@ def _target(out: Path | None, module: Path | None) -> Path:
 
 
 def _export(built: Net, file: Path, state: Path | None = None) -> None:
-    """Writes an ONNX file, or a module where there is a place for its state dict."""
+    """Writes an ONNX file, or, with ``state``, a module and its state dict."""
     import warnings
 
     from caffe_port.export import ExportWarning, emit_module, write_onnx
@@ -134,19 +131,16 @@ def _show(built: Net, out: Path) -> None:
     echo(f"inputs: {inputs}; outputs: {', '.join(built.spec.outputs)}")
 
 
-# ``caffe-port upgrade``: files of older generations in the present one.
-
-
 @click.command(name="upgrade")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @text_options
 def upgrade_command(source: Path, target: Path, **options: Any) -> None:
-    """Write SOURCE in Caffe's present generation to TARGET.
+    """Write SOURCE in Caffe's current format to TARGET.
 
     SOURCE is the prototxt of a net (V0, V1 or V2) or of a solver, or a binary .caffemodel, of
-    Caffe or of DeepLab v1 or v2. A prototxt becomes a prototxt, a caffemodel a caffemodel; both
-    are read by Caffe 1.0, or by DeepLab v2 where they have its layers.
+    Caffe or of DeepLab v1 or v2. TARGET has the same kind. Caffe 1.0 reads it, or DeepLab v2 if it
+    has layers of DeepLab v2.
 
     Exit status: 0 written, 2 a file cannot be read or written.
     """
@@ -157,19 +151,16 @@ def upgrade_command(source: Path, target: Path, **options: Any) -> None:
     echo(f"{target}: {target.stat().st_size:,} bytes")
 
 
-# ``caffe-port inspect``: what a file holds.
-
-
 @click.command(name="inspect")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--net", "embedded", is_flag=True, help="The layers that a .caffemodel embeds.")
+@click.option("--net", "embedded", is_flag=True, help="Show the layers embedded in a .caffemodel.")
 @net_options
 def inspect_command(file: Path, as_json: bool, embedded: bool, **options: Any) -> None:
-    """Show what FILE holds: a prototxt, a weight file, a solver state or a mean image.
+    """Show the content of FILE: a prototxt, a weight file, a solver state or a mean image.
 
-    Of a net: layers, blobs, shapes, parameters, multiply-adds and memory. Of weights: layers, blobs
-    and shapes.
+    For a net: layers, blobs, shapes, parameters, multiply-adds and memory. For weights: layers,
+    blobs and shapes.
 
     Exit status: 0 shown, 2 the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""`caffe-port crf`, `crf_convert` and `crf_grid`."""
+"""`caffe-port crf` as DeepLab's CRF programs, `crf_convert` of their files, `crf_grid`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from caffe_port.errors import echo
 if TYPE_CHECKING:
     from caffe_port.crf.programs import Item, Kernels, Kind
     from caffe_port.evaluation.refinement import Colours
-
-
-# ``caffe-port crf``: DeepLab's separate CRF programs, with their own flags.
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
@@ -40,28 +37,28 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(name="crf")
-@click.option("-id", "pictures", type=FOLDER, required=True, help="Pictures: .ppm, .jpg or .png.")
+@click.option("-id", "photos", type=FOLDER, required=True, help="Images: .ppm, .jpg or .png.")
 @click.option("-fd", "features", type=FOLDER, required=True, help="NAME.bin or NAME_blob_0.mat.")
 @click.option(
     "-sd",
     "out",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Where label maps go: NAME.bin, NAME.png.",
+    help="Folder of the label maps: NAME.bin, NAME.png.",
 )
 @click.option("-i", "iterations", type=click.IntRange(min=0), help="Iterations.  [default: 10]")
 @_kernel_options
-@click.option("--kind", type=click.Choice(["bin", "mat"]), help="Where -fd holds both.")
+@click.option("--kind", type=click.Choice(["bin", "mat"]), help="If -fd has both.")
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
     help="Threads.  [default: OMP_NUM_THREADS or all]",
 )
-@click.option("--png/--no-png", default=True, help="Label maps as pictures, too.  [default: png]")
-@click.option("--fresh", is_flag=True, help="Also refine what is done already.")
+@click.option("--png/--no-png", default=True, help="Also write PNGs.  [default: png]")
+@click.option("--fresh", is_flag=True, help="Also refine images that are done.")
 def crf_command(
-    pictures: Path,
+    photos: Path,
     features: Path,
     out: Path,
     kind: Literal["bin", "mat"] | None,
@@ -72,11 +69,11 @@ def crf_command(
 ) -> None:
     """Refine a folder of probabilities or scores with the dense CRF.
 
-    Does what DeepLab's prog_refine_pascal does with .bin probabilities (defaults: widths 60 and 20,
-    weight 10) and prog_refine_pascal_v4 with .mat scores (70, 5 and 5), and writes the same files.
-    Repeated, the command goes on with what is missing or older than its inputs.
+    Works as DeepLab's prog_refine_pascal for .bin probabilities (defaults: widths 60 and 20,
+    weight 10) and prog_refine_pascal_v4 for .mat scores (70, 5 and 5), and writes the same files.
+    Run again, it refines images whose result is missing or older than their inputs.
 
-    Exit status: 0 done, 1 some images could not be refined (they are named), 2 nothing could.
+    Exit status: 0 done, 1 some images could not be refined (they are named), 2 none could.
     """
     from caffe_port.crf.programs import DEFAULTS, find_items, find_kind, refine_items, unfinished
     from caffe_port.errors import UsageError
@@ -85,17 +82,17 @@ def crf_command(
 
     which: Kind = kind or find_kind(features)
     kernels = _kernels(DEFAULTS[which], settings)
-    items = find_items(pictures, features, which)
+    items = find_items(photos, features, which)
     if not items:
-        raise UsageError(f"{features} holds no features of kind {which}")
+        raise UsageError(f"{features} has no features of kind {which}")
     with locked(out / ".crf.lock", str(out), "refining into this folder", "choose another folder"):
         left = unfinished(items, out, kernels, which, png=png)
         if fresh:
             left = items
         if len(left) < len(items):
-            echo(f"{len(items) - len(left)} of {len(items)} images are done already", err=True)
+            echo(f"{len(items) - len(left)} of {len(items)} images are done", err=True)
         workers = jobs or cores()
-        failed = _show_crf(
+        failed = _show_failures(
             refine_items(left, out, which, kernels, jobs=workers, png=png), len(left)
         )
     if failed:
@@ -123,8 +120,8 @@ def _kernels(usual: Kernels, given: dict[str, float | None]) -> Kernels:
     )
 
 
-def _show_crf(results: Any, total: int) -> int:
-    """Tells how far it is and names what failed; returns how many did."""
+def _show_failures(results: Any, total: int) -> int:
+    """Prints progress and failures; returns the number of failures."""
     failed = 0
     every = max(1, total // 10)
     item: Item
@@ -137,14 +134,13 @@ def _show_crf(results: Any, total: int) -> int:
     return failed
 
 
-# ``caffe-port crf_convert``: between the files of DeepLab's CRF programs.
-
-
 @click.command(name="crf_convert")
 @click.argument(
     "sources", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
 )
-@click.option("--to", type=click.Choice(["bin", "mat", "png"]), required=True, help="What to make.")
+@click.option(
+    "--to", type=click.Choice(["bin", "mat", "png"]), required=True, help="The kind to write."
+)
 @click.option(
     "-o",
     "--out",
@@ -154,30 +150,30 @@ def _show_crf(results: Any, total: int) -> int:
 )
 @click.option(
     "-id",
-    "pictures",
+    "photos",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Pictures: cut scores to the size of NAME.ppm, .jpg or .png.",
+    help="Images: crop scores to the size of NAME.ppm, .jpg or .png.",
 )
-@click.option("--raw", is_flag=True, help="Copy values: no softmax or logarithm between kinds.")
+@click.option("--raw", is_flag=True, help="Copy values without softmax or logarithm.")
 def crf_convert_command(
     sources: tuple[Path, ...],
     to: Literal["bin", "mat", "png"],
     out: Path,
-    pictures: Path | None,
+    photos: Path | None,
     raw: bool,
 ) -> None:
     """Convert NAME.bin, NAME_blob_0.mat and NAME.png files.
 
     Scores (.mat) become probabilities (.bin) by the softmax, probabilities become scores by the
-    logarithm (of at least the smallest normal float32). Label maps go between .bin and .png.
+    logarithm (of at least the smallest normal float32). Label maps are .bin or .png.
 
     Exit status: 0 done, 2 a file cannot be read or converted.
     """
     for source in sources:
-        echo(str(_convert(source, to, out, pictures, raw)))
+        echo(str(_convert(source, to, out, photos, raw)))
 
 
-def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool) -> Path:
+def _convert(source: Path, to: str, out: Path, photos: Path | None, raw: bool) -> Path:
     import numpy as np
 
     from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
@@ -186,8 +182,8 @@ def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool)
 
     values = _read(source, raw, to)
     name = source.name.removesuffix(MAT_SUFFIX).removesuffix(source.suffix)
-    if pictures is not None and values.ndim == 3:
-        values = _cut(values, source, name, pictures)
+    if photos is not None and values.ndim == 3:
+        values = _cut(values, source, name, photos)
     target = out / (name + (MAT_SUFFIX if to == "mat" else f".{to}"))
     is_labels = values.ndim == 2
     if to == "bin":
@@ -198,20 +194,20 @@ def _convert(source: Path, to: str, out: Path, pictures: Path | None, raw: bool)
         write_labels(target, values.astype(np.uint8))
     else:
         raise DataError(
-            f"{source}: holds {'labels' if is_labels else 'probabilities or scores'} "
-            f"{values.shape}, which no .{to} file holds"
+            f"{source} has {'labels' if is_labels else 'probabilities or scores'} "
+            f"{values.shape}, which a .{to} file cannot hold"
         )
     return target
 
 
-def _cut(values: Any, source: Path, name: str, pictures: Path) -> Any:
+def _cut(values: Any, source: Path, name: str, photos: Path) -> Any:
     """Drops the padding right of the picture and below it."""
     from caffe_port.crf.programs import IMAGE_SUFFIXES, Item, read_item_image
     from caffe_port.errors import DataError
 
-    paths = (pictures / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
-    picture = next((path for path in paths if path.is_file()), None)
-    height, width, _ = read_item_image(Item(name, source, picture)).shape
+    paths = (photos / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
+    photo = next((path for path in paths if path.is_file()), None)
+    height, width, _ = read_item_image(Item(name, source, photo)).shape
     if values.shape[1] < height or values.shape[2] < width:
         raise DataError(f"{source}: {values.shape} does not cover {height} x {width} pixels")
     return values[:, :height, :width]
@@ -237,8 +233,6 @@ def _read(source: Path, raw: bool, to: str) -> Any:
     return np.log(np.maximum(values, np.finfo(np.float32).tiny))
 
 
-# ``caffe-port crf_grid``: the dense CRF's best settings on a validation subset.
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -259,12 +253,14 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
 
 
 @click.command(name="crf_grid")
-@click.option("-id", "pictures", type=FOLDER, required=True, help="Pictures: .ppm, .jpg or .png.")
+@click.option("-id", "photos", type=FOLDER, required=True, help="Images: .ppm, .jpg or .png.")
 @click.option("-fd", "features", type=FOLDER, required=True, help="NAME.bin or NAME_blob_0.mat.")
 @click.option("-gt", "labels", type=FOLDER, required=True, help="True label maps NAME.png.")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("-i", "iterations", type=click.IntRange(min=0), default=10, show_default=True)
-@click.option("--images", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--images", type=click.IntRange(min=1), default=100, show_default=True, help="Number used."
+)
 @_axis("--pos-w", "3", "Position kernel: weights.")
 @_axis("--pos-xy-std", "3", "Position kernel: widths.")
 @_axis("--bi-w", "3,4,5", "Bilateral kernel: weights.")
@@ -275,9 +271,9 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
     type=click.Choice(["layer", "rgb"]),
     default="layer",
     show_default=True,
-    help="As evaluate sees them by default (BGR minus mean), or DeepLab's programs (RGB).",
+    help="As in evaluate by default (BGR minus mean), or in DeepLab's programs (RGB).",
 )
-@click.option("--kind", type=click.Choice(["bin", "mat"]), help="Where -fd holds both.")
+@click.option("--kind", type=click.Choice(["bin", "mat"]), help="If -fd has both.")
 @click.option(
     "-j",
     "--jobs",
@@ -285,7 +281,7 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
     help="Threads.  [default: OMP_NUM_THREADS or all]",
 )
 def crf_grid_command(
-    pictures: Path,
+    photos: Path,
     features: Path,
     labels: Path,
     out: Path,
@@ -298,9 +294,9 @@ def crf_grid_command(
 ) -> None:
     """Try every combination of weights and widths and rank them by mean IoU.
 
-    VALUES are 3,4,5 or first:last:step. Of the images that have features, --images are taken,
-    evenly spread over their names. Written are OUT/best.json, which evaluate --crf-config takes,
-    OUT/grid.json and OUT/report.html with heat maps.
+    VALUES are 3,4,5 or first:last:step. Of the images that have features, --images are used,
+    evenly spaced in the order of names. Writes OUT/best.json for evaluate --crf-config,
+    OUT/grid.json, and OUT/report.html with heat maps.
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
@@ -310,7 +306,7 @@ def crf_grid_command(
 
     for name in ("best.json", "grid.json", "report.html"):
         expect_writable(out / name)
-    which, chosen = _chosen(pictures, features, kind, images)
+    which, chosen = _chosen(photos, features, kind, images)
     grid = Grid(**axes, iterations=iterations)
     workers = jobs or cores()
     total: Any = 0
@@ -320,26 +316,24 @@ def crf_grid_command(
         echo(f"crf_grid: {done} of {len(chosen)} images", err=True)
     scores = mean_ious(total)
     write_report(out, grid, scores, len(chosen))
-    _show_crf_grid(grid, scores)
+    _show_best(grid, scores)
     echo(f"best settings: {out / 'best.json'}; report: {out / 'report.html'}")
 
 
-def _chosen(
-    pictures: Path, features: Path, kind: Kind | None, most: int
-) -> tuple[Kind, list[Item]]:
-    """The kind of features, and images evenly spread over the names of all that have some."""
+def _chosen(photos: Path, features: Path, kind: Kind | None, most: int) -> tuple[Kind, list[Item]]:
+    """The kind of features, and at most ``most`` of the images that have them, evenly spaced."""
     from caffe_port.crf.programs import find_items, find_kind
     from caffe_port.errors import UsageError
 
     which = kind or find_kind(features)
-    items = find_items(pictures, features, which)
+    items = find_items(photos, features, which)
     if not items:
-        raise UsageError(f"{features} holds no features of kind {which}")
+        raise UsageError(f"{features} has no features of kind {which}")
     count = min(most, len(items))
     return which, [items[i * len(items) // count] for i in range(count)]
 
 
-def _show_crf_grid(grid: Any, scores: Any) -> None:
+def _show_best(grid: Any, scores: Any) -> None:
     from rich.table import Table
 
     from caffe_port.errors import console

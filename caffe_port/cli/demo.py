@@ -27,7 +27,7 @@ TITLE = "A Caffe-trained LargeFOV in PyTorch"
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Folder of the converted model, label maps and report.",
+    help="Folder for the converted model, label maps and report.",
 )
 @click.option(
     "--example",
@@ -41,7 +41,7 @@ TITLE = "A Caffe-trained LargeFOV in PyTorch"
     help="Images in the network at a time.  [default: one for each core, at most 4]",
 )
 def demo_command(out: Path, example: Path | None, jobs: int | None) -> None:
-    """Convert, verify and evaluate the bundled model, beside what real Caffe got.
+    """Convert, verify and evaluate the bundled model, and compare with real Caffe.
 
     Exit status: 0 everything equals Caffe, 1 something differs, 2 a file is missing or unusable,
     130 interrupted.
@@ -77,8 +77,7 @@ def _convert(example: Example, out: Path, console: Console) -> Path:
     converted = out / "largefov.pt"
     net.save(converted)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    words = f"{example.weights.name}, {parameters:,} parameters, to {converted}"
-    console.print(f"converted  {words}")
+    console.print(f"converted  {example.weights.name}, {parameters:,} parameters, to {converted}")
     return converted
 
 
@@ -144,7 +143,7 @@ def _report(
         result,
         example.names(result.classes),
         title=TITLE,
-        subtitle="The bundled example: converted, verified blob by blob, evaluated, beside Caffe",
+        subtitle="The bundled example: converted, verified blob by blob, compared with Caffe",
         reference=example.caffe,
         more={
             "caffe_mean_iou": dict(zip(("before", "after"), example.caffe.mean_iou, strict=True)),
@@ -166,10 +165,10 @@ def _sections(
     from caffe_port.reports import html
 
     kinds = ["fail" if count else "pass" for count in (difference.before, difference.after)]
-    beside = html.table(HEADERS, difference.rows(result, example.caffe), row_classes=kinds)
+    comparison = html.table(HEADERS, difference.rows(result, example.caffe), row_classes=kinds)
     verdict = html.verdict("pass" if parity.passed else "fail")
-    words = html.paragraph(headline(parity))
+    summary = html.paragraph(headline(parity))
     return [
-        html.section("Beside real Caffe", beside),
-        html.section("Parity with Caffe's recording", verdict, words, parity_table(parity)),
+        html.section("Compared with real Caffe", comparison),
+        html.section("Parity with Caffe's recording", verdict, summary, parity_table(parity)),
     ]

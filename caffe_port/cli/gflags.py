@@ -1,4 +1,4 @@
-"""Command lines in gflags' spellings: ``-x v``, ``--x v``, ``-x=v``, ``--x=v``, ``-x``, ``-nox``.
+"""Command lines in gflags' syntax: ``-x v``, ``--x v``, ``-x=v``, ``--x=v``, ``-x``, ``-nox``.
 
 Source: gflags.cc, CommandLineFlagParser.
 """
@@ -20,10 +20,9 @@ class Flag:
     """One flag.
 
     Attributes:
-        default: its value where it is not given; its type is the flag's.
+        default: the value of a flag that is not given; also determines the type.
         help: what it does.
-        joined: whether the values of a flag that is given again are joined by ','; else the last
-            one counts.
+        joined: whether repeated values are joined by ','; otherwise the last one counts.
     """
 
     default: str | int | bool
@@ -31,7 +30,7 @@ class Flag:
     joined: bool = False
 
     def parse(self, name: str, text: str) -> str | int | bool:
-        """The value a text stands for.
+        """The value of a text.
 
         Raises:
             UsageError: the text is not of the flag's type.
@@ -65,12 +64,12 @@ class Flags:
 
 
 def parse(arguments: Sequence[str], known: Mapping[str, Flag]) -> tuple[Flags, list[str]]:
-    """Takes the flags out of a command line.
+    """Separates the flags from the other arguments of a command line.
 
     Args:
-        arguments: without the program's name; flags and others in any order, after ``--`` only
-            others.
-        known: flag name -> flag; names may be given with ``-`` for ``_``.
+        arguments: without the program's name; flags and others in any order; after ``--`` all
+            are others.
+        known: flag name -> flag; ``-`` may be written for ``_``.
     Returns:
         The flags' values, and the other arguments.
     Raises:
@@ -105,7 +104,7 @@ def _is_bool(known: Mapping[str, Flag], name: str) -> bool:
 
 
 def _value(name: str, known: Mapping[str, Flag], rest: list[str]) -> str:
-    """What follows a flag without ``=``; a bool flag takes nothing."""
+    """The value of a flag without ``=``: the next argument, or true for a bool flag."""
     if _is_bool(known, name):
         return "true"
     if not rest:

@@ -1,4 +1,4 @@
-"""`caffe-port modernize` and `pythonpath`."""
+"""`caffe-port modernize`: rewrites old scripts; `pythonpath`: where processes find `caffe`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from caffe_port.errors import echo
 if TYPE_CHECKING:
     from caffe_port.modernizing import Modernized
 
-
-# ``caffe-port modernize``: scripts of Python 2 and old libraries, for today's.
-
 _COOKIE = re.compile(r"\A((?:.*\n)?[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
 
 
@@ -28,11 +25,11 @@ _COOKIE = re.compile(r"\A((?:.*\n)?[ \t\f]*#.*?coding[:=][ \t]*)[-\w.]+")
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Change the files; without it only a diff is shown.")
 def modernize_command(scripts: Sequence[Path], write: bool) -> None:
-    """Rewrite scripts of Python 2, old numpy, SciPy, PyYAML and Pillow.
+    """Rewrite scripts for Python 2 and old numpy, SciPy, PyYAML and Pillow.
 
-    SCRIPT is a file, a Jupyter notebook or a folder, of which every *.py and *.ipynb is taken.
-    Shows what would change as a diff. Divisions that Python 2 may have rounded are listed; whether
-    their numbers were whole, only you know.
+    SCRIPT is a file, a Jupyter notebook, or a folder with *.py and *.ipynb files. Shows the changes
+    as a diff. Divisions that Python 2 may have rounded are listed: check whether their operands
+    are integers.
 
     Exit status: 0 done, 2 a file cannot be read, understood or written.
     """
@@ -48,8 +45,8 @@ def modernize_command(scripts: Sequence[Path], write: bool) -> None:
                 write_text(path, result.text)
                 path.chmod(permissions)
         except (CaffePortError, OSError) as error:
-            words = described(error) if isinstance(error, OSError) else error
-            echo(f"caffe-port modernize: {words}", err=True)
+            message = described(error) if isinstance(error, OSError) else error
+            echo(f"caffe-port modernize: {message}", err=True)
             failed = True
             continue
         _report(path, old, result, write)
@@ -66,7 +63,7 @@ def _files(scripts: Sequence[Path]) -> Iterator[Path]:
 
 
 def _modernized(path: Path) -> tuple[str, Modernized]:
-    """A file's text, and it rewritten."""
+    """The text of a file, and its rewritten form."""
     import io
     import tokenize
 
@@ -83,7 +80,7 @@ def _modernized(path: Path) -> tuple[str, Modernized]:
         raise FormatError(f"its encoding: {error}", path=path) from error
     if path.suffix == ".ipynb":
         return text, modernize_notebook(text, str(path))
-    # what is written is UTF-8
+    # the output is UTF-8
     given = _COOKIE.sub(r"\g<1>utf-8", text, count=1) if encoding != "utf-8" else text
     return text, modernize(given, str(path))
 
@@ -100,19 +97,16 @@ def _report(path: Path, old: str, result: Modernized, written: bool) -> None:
         echo(f"{path}, {note}", err=True)
 
 
-# ``caffe-port pythonpath``: where other Python processes find caffe.
-
-
 @click.command(name="pythonpath")
-@click.option("--pydensecrf", is_flag=True, help="Also give `import pydensecrf` this package's.")
+@click.option("--pydensecrf", is_flag=True, help="Also for `import pydensecrf`.")
 def pythonpath_command(pydensecrf: bool) -> None:
-    """Print what to put on PYTHONPATH, so that `import caffe` gives this package.
+    """Print the value of PYTHONPATH with which `import caffe` imports this package.
 
     \b
     export PYTHONPATH="$(caffe-port pythonpath)${PYTHONPATH:+:$PYTHONPATH}"
-    ./train.sh            # and every python in it
+    ./train.sh            # and every Python process it starts
 
-    Python layers of scripts that find caffe so are allowed; for `caffe train` and the other
+    Scripts that import caffe in this way may use Python layers; for `caffe train` and the other
     programs set CAFFE_PORT_ALLOW_PYTHON_LAYERS=1.
 
     Exit status: 0.

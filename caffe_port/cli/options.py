@@ -20,7 +20,7 @@ Arguments = dict[str, Any]  # of a command, by the names of its options
 
 
 class NetOptions(TypedDict):
-    """What ``net_options`` adds to a command's arguments; ``caffe_port.load`` takes them all."""
+    """The arguments that ``net_options`` adds to a command; all are arguments of ``load``."""
 
     phase: str | None
     stages: tuple[str, ...] | None
@@ -33,10 +33,10 @@ class NetOptions(TypedDict):
 
 
 def named_value(value: str, expected: str) -> tuple[str, str]:
-    """The two sides of NAME=SOMETHING, neither of them empty.
+    """The two non-empty sides of NAME=VALUE.
 
     Raises:
-        click.BadParameter: says what was ``expected``.
+        click.BadParameter: one is empty; names the ``expected`` form.
     """
     name, _, text = value.partition("=")
     if not name or not text:
@@ -112,7 +112,7 @@ mean_option = click.option(
 )
 set_option = click.option(
     "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
-    help="Fills ${NAME} in the prototxt; repeat for each.",
+    help="Replaces ${NAME} in the prototxt; repeat for each.",
 )  # fmt: skip
 
 
@@ -132,13 +132,13 @@ _TEXT_OPTIONS = (
     set_option,
     click.option(
         "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2", "longjon"]),
-        help="Whose Caffe the file is for, where it does not tell itself.",
+        help="The Caffe fork the file was written for, if its text does not show it.",
     ),
 )  # fmt: skip
 _NET_OPTIONS = (
     click.option(
         "--phase", type=click.Choice(["TEST", "TRAIN"]),
-        help="The phase whose layers are in.  [default: TEST, or what the model remembers]",
+        help="The phase of the net.  [default: TEST, or the phase in the converted model]",
     ),
     click.option(
         "--stage", "stages", multiple=True, metavar="NAME", callback=_stages,
@@ -155,25 +155,25 @@ _NET_OPTIONS = (
     ),
     click.option(
         "--strict-text", is_flag=True,
-        help="Refuse fields of the prototxt that are not known, as Caffe does.",
+        help="Refuse unknown fields of the prototxt, as Caffe does.",
     ),
     click.option(
         "--allow-python-layers", is_flag=True,
-        help="Let layers of type Python import and run the code they name.",
+        help="Allow layers of type Python to import and run the code they name.",
     ),
     import_option,
 )  # fmt: skip
 
 
 def text_options(function: Function) -> Function:
-    """Adds what every command that reads a prototxt takes: variables and dialect."""
+    """Adds the options of every command that reads a prototxt: variables and dialect."""
     for option in reversed(_TEXT_OPTIONS):
         function = option(function)
     return function
 
 
 def of_net(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a command's arguments those that ``net_options`` added and the user gave."""
+    """The arguments added by ``net_options`` that the user gave."""
     given = {name: options[name] for name in NetOptions.__annotations__}
     return {k: v for k, v in given.items() if v is not None and v is not False and v != {}}
 
@@ -185,7 +185,7 @@ def chosen(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
 
 
 def net_options(function: Function) -> Function:
-    """Adds what every command that builds a net takes: phase, stages, shapes and so on."""
+    """Adds the options of every command that builds a net: phase, stages, shapes and so on."""
     for option in reversed(_NET_OPTIONS):
         function = option(function)
     return function

@@ -1,4 +1,4 @@
-"""``caffe-port prepare_voc``: VOC 2012 and SBD as DeepLab trained on them."""
+"""``caffe-port prepare_voc``: VOC 2012 and SBD as DeepLab's training data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-FAULTY = 1  # exit status
-_NAMED = 20  # files that the terminal names at the end; the reports name all
+SOME_FAULTY = 1  # exit status
+_NAMED = 20  # faulty files named in the terminal; the reports name all
 
 
 @click.command(name="prepare_voc")
@@ -24,16 +24,20 @@ _NAMED = 20  # files that the terminal names at the end; the reports name all
 @click.argument("sbd", type=FOLDER, required=False)
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that is made; may be VOC itself.",
+    help="Folder to write; may be VOC itself.",
 )  # fmt: skip
-@click.option("--check-only", is_flag=True, help="Check the folder VOC, in this layout already.")
+@click.option(
+    "--check-only", is_flag=True, help="Only check the folder VOC, which has this layout."
+)
 @click.option(
     "--list", "lists", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
     help="With --check-only: list file to check; repeat for each.  [default: all of the folder]",
 )  # fmt: skip
 @click.option("--classes", type=click.IntRange(1, 255), default=21, show_default=True)
-@click.option("--strict", is_flag=True, help="Counts other than the published ones are faults.")
-@click.option("--fresh", is_flag=True, help="Make everything anew.")
+@click.option(
+    "--strict", is_flag=True, help="Treat counts that differ from the published as faults."
+)
+@click.option("--fresh", is_flag=True, help="Rebuild everything.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads.  [default: cores + 4]")
 def prepare_voc_command(
     voc: Path,
@@ -46,22 +50,22 @@ def prepare_voc_command(
     fresh: bool,
     jobs: int | None,
 ) -> None:
-    """Turn VOC2012 and SBD into what DeepLab trained on, and check every file.
+    """Prepare VOC2012 and SBD as DeepLab's training data, and check every file.
 
-    VOC is VOCdevkit/VOC2012, SBD is benchmark_RELEASE/dataset. Made are OUT/SegmentationClassAug
-    (class indices as grey PNGs, VOC's own masks where there are both), OUT/list with DeepLab's
-    lists (train 1,464, train_aug 10,582, trainval_aug 12,031, val 1,449 and others) and a link
-    OUT/JPEGImages; the result stands in OUT/report.html and report.json. Repeated, the command
-    goes on with what is missing or older than its sources.
+    VOC is VOCdevkit/VOC2012, SBD is benchmark_RELEASE/dataset. Writes OUT/SegmentationClassAug
+    (class indices as grey PNGs, VOC's masks where both have one), OUT/list with DeepLab's
+    lists (train 1,464, train_aug 10,582, trainval_aug 12,031, val 1,449 and others), a link
+    OUT/JPEGImages, and OUT/report.html and report.json. Run again, the command writes files that
+    are missing or older than their sources.
 
-    Exit status: 0 done, 1 files are missing or broken (each is named) or, with --strict, counts
+    Exit status: 0 done, 1 files are missing or damaged (each is named) or, with --strict, counts
     differ, 2 nothing could be done, 130 interrupted.
     """
     from caffe_port.data.voc_prepare import check_folder, find_sbd, find_voc, prepare
     from caffe_port.reports.progress import shown_images
 
-    _expect_sensible(out, sbd, check_only, lists)
-    workers = jobs or (os.cpu_count() or 1) + 4  # more than cores: they wait for the disk
+    _check_arguments(out, sbd, check_only, lists)
+    workers = jobs or (os.cpu_count() or 1) + 4  # more than cores, because they wait for the disk
     with shown_images("prepare_voc") as progress:
         if check_only:
             outcome = check_folder(voc, lists, classes=classes, jobs=workers, progress=progress)
@@ -73,10 +77,10 @@ def prepare_voc_command(
             )
     _report(outcome, out)
     if outcome.problems or (strict and outcome.notes):
-        raise click.exceptions.Exit(FAULTY)
+        raise click.exceptions.Exit(SOME_FAULTY)
 
 
-def _expect_sensible(
+def _check_arguments(
     out: Path | None, sbd: Path | None, check_only: bool, lists: tuple[Path, ...]
 ) -> None:
     if check_only and (out is not None or sbd is not None):
@@ -84,7 +88,7 @@ def _expect_sensible(
     if not check_only and out is None:
         raise click.UsageError("give -o OUT, or --check-only")
     if lists and not check_only:
-        raise click.UsageError("--list goes with --check-only")
+        raise click.UsageError("--list needs --check-only")
     if out is not None:
         from caffe_port.files import expect_writable
 
@@ -120,4 +124,4 @@ def _show(outcome: Outcome) -> None:
     if len(outcome.problems) > _NAMED:
         shown.print(f"... and {len(outcome.problems) - _NAMED:,} more", style="red")
     if outcome.problems:
-        shown.print(f"{len(outcome.problems):,} files are missing or broken", style="bold red")
+        shown.print(f"{len(outcome.problems):,} files are missing or damaged", style="bold red")

@@ -37,7 +37,7 @@ def _integers(
     "--labels",
     callback=_integers,
     metavar="15,7",
-    help="Labels to trace.  [default: all found but the background]",
+    help="Labels to trace.  [default: all labels found except the background]",
 )
 @click.option(
     "--shift",
@@ -55,7 +55,7 @@ def _integers(
     help="Channels followed per window.",
 )
 @click.option("--top", help="Score blob.  [default: found in the net]")
-@click.option("--truth", type=_FOLDER, help="Label maps, to hold the points against.")
+@click.option("--truth", type=_FOLDER, help="True label maps, to compare the points with.")
 @crop_option
 @mean_option
 @click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
@@ -64,14 +64,14 @@ def _integers(
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
-    help="Images whose deletion and insertion curves are measured: 89 forward passes a label.",
+    help="Images whose deletion and insertion curves are measured: 89 forward passes per label.",
 )
 @click.option(
     "--pictures",
     type=click.IntRange(min=0),
     default=6,
     show_default=True,
-    help="Images that are shown.",
+    help="Images shown in the report.",
 )
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option(
@@ -86,8 +86,8 @@ def unravel_command(
 ) -> None:  # fmt: skip
     """Show which points of images caused each of their labels.
 
-    NET is a prototxt, with WEIGHTS in any format; or NET alone is a .pt or .safetensors that
-    remembers its prototxt. Writes OUT/index.html and an animation per image and label.
+    NET is a prototxt, and WEIGHTS a file in any format; or NET alone is a .pt or .safetensors that
+    contains its prototxt. Writes OUT/index.html and an animation per image and label.
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
@@ -114,14 +114,14 @@ def unravel_command(
 
 
 def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple[Path, ...]]:
-    """The net of the first file or two, and the images."""
+    """The net of the first one or two files, and the images."""
     from caffe_port.data.voc import IMAGE_SUFFIXES
     from caffe_port.loading import load
 
     has_weights = len(files) > 1 and files[1].suffix not in IMAGE_SUFFIXES
     images = files[2:] if has_weights else files[1:]
     if not images:
-        raise click.UsageError("no image is given: expected NET [WEIGHTS] IMAGE...")
+        raise click.UsageError("no image: expected NET [WEIGHTS] IMAGE...")
     return load(files[0], files[1] if has_weights else None, **options), images
 
 

@@ -1,4 +1,4 @@
-"""``caffe-port verify``: hold a net against a recording of real Caffe."""
+"""``caffe-port verify``: compares a net with a recording of real Caffe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _two_or_three(
 @click.argument(
     "paths", type=_FILE, nargs=-1, metavar="NET [WEIGHTS] RECORDING", callback=_two_or_three
 )
-@click.option("--isolate", is_flag=True, help="Run each layer alone on what Caffe gave it.")
+@click.option("--isolate", is_flag=True, help="Run each layer alone on Caffe's bottoms.")
 @click.option(
     "-o",
     "--out",
@@ -39,7 +39,7 @@ def _two_or_three(
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
-    help="File for the result as JSON alone.",
+    help="File for the result as JSON only.",
 )  # fmt: skip
 @net_options
 def verify_command(
@@ -49,15 +49,14 @@ def verify_command(
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """Prove a converted net equal to Caffe, blob by blob.
+    """Compare a converted net with Caffe, blob by blob.
 
-    NET is a prototxt, with WEIGHTS in any format; or NET alone is a .pt or .safetensors that
-    remembers its prototxt. RECORDING is a file made by tools/record_caffe.py inside a real pycaffe,
-    or a folder with case.json and case.npz; phase, inputs and their shapes are the recording's. So
-    are parameters that no weights were given for, as Caffe's fillers made them. Prints a table of
-    errors.
+    NET is a prototxt, and WEIGHTS a file in any format; or NET alone is a .pt or .safetensors that
+    contains its prototxt. RECORDING is a file written by tools/record_caffe.py inside a real
+    pycaffe, or a folder with case.json and case.npz. Phase, inputs, their shapes and parameters
+    without weights are taken from the recording. Prints a table of errors.
 
-    Exit status: 0 all passes, 1 something fails, 2 a file cannot be read or compared.
+    Exit status: 0 everything passes, 1 something fails, 2 a file cannot be read or compared.
     """
     from caffe_port.files import expect_writable
 

@@ -213,7 +213,7 @@ def test_no_gpu_is_the_cpu(work: Path, gpu: str, capfd: pytest.CaptureFixture[st
 def test_a_gpu_that_is_not_there_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "-model=train.prototxt", "-iterations=1", "-gpu=0"]) == 0
     assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
-        "caffe.cpp:1] GPU 0 is asked for, but torch finds none here.",
+        "caffe.cpp:1] -gpu 0: torch finds no GPU here; using the CPU.",
         "caffe.cpp:313] Use CPU.",
     ]
 
@@ -224,7 +224,7 @@ def test_several_gpus_to_train_on(
     """A process for each, which upstream's threads were; without any, one process on the CPU."""
     assert main(["train", "-solver=gone.prototxt", "-gpu=0,1"]) == 1
     said = messages(capfd.readouterr().err, "caffe.cpp")
-    assert said[0] == "caffe.cpp:1] GPU 0 is asked for, but torch finds none here."
+    assert said[0] == "caffe.cpp:1] -gpu 0: torch finds no GPU here; using the CPU."
     started: list[list[int]] = []
 
     def run_on(gpus: list[int]) -> NoReturn:

@@ -91,7 +91,7 @@ def test_images_that_cannot_be_read_are_left_out_and_counted(images: Path, capfd
     lines = images.read_text().splitlines()
     images.write_text("\n".join([*lines[:2], "JPEGImages/gone.jpg 1"]))
     assert len(converted(images)) == 2
-    assert "1 of 3 images could not be read and are left out" in capfd.readouterr().err
+    assert "1 of 3 images could not be read and are omitted" in capfd.readouterr().err
 
 
 def test_check_size_refuses_and_leaves_nothing(images: Path, capfd: STDERR) -> None:
@@ -103,7 +103,7 @@ def test_check_size_refuses_and_leaves_nothing(images: Path, capfd: STDERR) -> N
     images.write_text(f"{SHAPES}/{first}\n{small} 1\n")
     target = images.parent / "db"
     assert datasets.convert_imageset(["-check_size", "", str(images), str(target)]) == 1
-    assert "small.png is (2, 3, 3), the first one is" in capfd.readouterr().err
+    assert "small.png is (2, 3, 3), the first is" in capfd.readouterr().err
     assert not target.exists()
 
 

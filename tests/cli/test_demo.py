@@ -45,7 +45,7 @@ def test_every_label_equals_caffes(tmp_path):
     assert values["before"]["mean_iou"] == values["caffe_mean_iou"]["before"]
     assert values["after"]["mean_iou"] == values["caffe_mean_iou"]["after"]
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-    assert "Beside real Caffe" in page
+    assert "Compared with real Caffe" in page
     assert "fc8_interp" in page
     assert (tmp_path / "demo" / "largefov.pt").stat().st_size > 1_000_000
 

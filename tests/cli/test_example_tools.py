@@ -147,8 +147,8 @@ def refused(capfd: STDERR, status: int) -> str:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (b"", b"", "images: 0 bytes; an IDX file's head alone has 16"),
-        (gzip.compress(b"x", mtime=0), b"", "images: is compressed by gzip; gunzip it first"),
+        (b"", b"", "images: 0 bytes; an IDX file's header alone has 16"),
+        (gzip.compress(b"x", mtime=0), b"", "images: compressed by gzip; gunzip it first"),
         (struct.pack(">IIII", 2049, 1, 1, 1), b"", "magic number 2049; a file of MNIST's images"),
         (struct.pack(">IIII", 2051, 2**32 - 1, 2**31, 2**31), b"", "the file is cut short"),
         (struct.pack(">IIII", 2051, 1, 1, 1) + b"x", struct.pack(">II", 2051, 1) + b"x",

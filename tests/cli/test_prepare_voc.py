@@ -50,7 +50,7 @@ def test_broken_files_are_named_and_status_1(both, tmp_path):
     assert result.exit_code == 1
     for id in ("2008_000004", "2008_000007"):
         assert f"{both[1]}/cls/{id}.mat: byte 0: not the header of a MAT file" in result.stdout
-    assert "2 files are missing or broken" in result.stdout
+    assert "2 files are missing or damaged" in result.stdout
     assert "2008_000004.mat" in (tmp_path / "out" / "report.html").read_text()
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["problems"]) == 2
 
@@ -85,7 +85,7 @@ def test_the_bundled_example_passes_the_checks():
         ([SHAPES], "give -o OUT, or --check-only"),
         ([SHAPES, "-o", "out", "--check-only"], "--check-only takes one folder"),
         ([SHAPES, SHAPES, "--check-only"], "--check-only takes one folder"),
-        ([SHAPES, "-o", "out", "--list", SHAPES / "val.txt"], "--list goes with --check-only"),
+        ([SHAPES, "-o", "out", "--list", SHAPES / "val.txt"], "--list needs --check-only"),
         (["gone", "-o", "out"], "does not exist"),
         ([SHAPES, SHAPES, "-o", "out"], "not SBD's folder"),
         ([SHAPES.parent, "-o", "out"], "not VOC2012's folder"),

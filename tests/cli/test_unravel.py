@@ -88,7 +88,7 @@ def test_images_of_one_name_and_a_converted_model(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([NET, WEIGHTS], "no image is given"),
+        ([NET, WEIGHTS], "no image: expected NET"),
         ([NET, WEIGHTS, IMAGES[0], "--labels", "disc"], "expected numbers such as"),
         ([NET, WEIGHTS, IMAGES[0], "--labels", "9"], "label 9; the scores have the labels 0 to 5"),
         ([NET, WEIGHTS, IMAGES[0], "--top", "fc9"], "--top fc9"),

@@ -1,4 +1,4 @@
-"""Devices and nets of Caffe's programs."""
+"""The device and the net of Caffe's programs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from caffe_port.live.net import Net
 
 
-# Choosing where to compute.
-
-
 def gpu_ids(flag: str) -> list[int]:
     """The GPUs that -gpu names: numbers with commas, or 'all'; -1, as DeepLab v1 has it, is none.
 
     Raises:
-        UsageError: something else.
+        UsageError: anything else.
     """
     if flag == "all":
         import torch
@@ -34,15 +31,13 @@ def gpu_ids(flag: str) -> list[int]:
 
 
 def use_device(flag: str) -> int | None:
-    """Computes on the GPU that -gpu names, else on the CPU.
-
-    One of several processes takes its own of the GPUs.
+    """Selects the GPU that -gpu names, else the CPU; each of several processes has its own GPU.
 
     Returns:
         The GPU's number, None for the CPU.
 
     Raises:
-        UsageError: several GPUs, or one that is not there while others are.
+        UsageError: several GPUs, or a number that does not exist although there are GPUs.
     """
     import torch
 
@@ -56,7 +51,7 @@ def use_device(flag: str) -> int | None:
     if len(wanted) > 1:
         raise UsageError(f"-gpu {flag}: one process computes on one GPU; give one number")
     if wanted and not torch.cuda.is_available():
-        message = f"GPU {wanted[0]} is asked for, but torch finds none here."
+        message = f"-gpu {flag}: torch finds no GPU here; using the CPU."
         log(message, WARNING, "caffe.cpp:1")
         wanted = []
     if not wanted:
@@ -68,7 +63,7 @@ def use_device(flag: str) -> int | None:
 
 
 def log_device(gpu: int | None, command: str, dialect: str) -> None:
-    """Says where a command computes, as Caffe says it.
+    """Logs the device of a command as Caffe does.
 
     Args:
         gpu: what ``use_device`` returned.
@@ -90,16 +85,13 @@ def log_device(gpu: int | None, command: str, dialect: str) -> None:
         log(f"GPU device name: {name}", place=Place.GPU_NAME_TEST.of(dialect))
 
 
-# Building the net that a command works on.
-
-
 def stages(flags: Flags) -> tuple[str, ...]:
     """The stages that -stage names."""
     return tuple(name for name in flags.stage.split(",") if name)
 
 
 def allow(flags: Flags) -> None:
-    """Allows nets what the flags say: own layer types, Python layers, unknown fields."""
+    """Applies the flags for own layer types, Python layers and unknown fields."""
     from caffe_port.live import mode
     from caffe_port.spec.plugins import import_own
 

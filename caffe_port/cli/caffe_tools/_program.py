@@ -1,4 +1,4 @@
-"""What Caffe's programs share: flags, logging, start."""
+"""Flags, logging and start of Caffe's programs, and one process per GPU."""
 
 from __future__ import annotations
 
@@ -23,11 +23,9 @@ from caffe_port.solver.log import (
 )
 from caffe_port.start import interrupt_reported
 
-# A training on several GPUs: one process for each, which torchrun starts.
-
 
 def command(processes: int, arguments: Sequence[str]) -> list[str]:
-    """What one would type to run ``caffe`` with these arguments in several processes."""
+    """The command line that runs ``caffe`` with these arguments in several processes."""
     return [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         f"--nproc-per-node={processes}", "-m", "caffe_port.cli.caffe", *arguments,
@@ -35,10 +33,10 @@ def command(processes: int, arguments: Sequence[str]) -> list[str]:
 
 
 def run_on(gpus: Sequence[int]) -> NoReturn:
-    """Becomes the parent of one process per GPU, each with this one's command line."""
+    """Replaces this process by torchrun with one process per GPU and the same command line."""
     log(
-        f"Training on {len(gpus)} GPUs. They share each batch of batch_size items; upstream gives "
-        "each GPU a batch of its own: multiply batch_size by their number for that.",
+        f"Training on {len(gpus)} GPUs. They share each batch of batch_size items; in Caffe each "
+        "GPU has its own batch: multiply batch_size by the number of GPUs for that.",
         place="caffe.cpp:1",
     )
     words = command(len(gpus), sys.argv[1:])
@@ -50,8 +48,8 @@ def own_gpu(gpus: Sequence[int], there: int) -> int:
     """The GPU of this process, one of several that torchrun started.
 
     Args:
-        gpus: those that were named; one alone stands for all of the machine.
-        there: how many the machine has.
+        gpus: the named GPUs; a single one stands for all GPUs of the machine.
+        there: number of GPUs of the machine.
     Raises:
         UsageError: there are fewer GPUs than processes.
     """
@@ -65,26 +63,24 @@ def own_gpu(gpus: Sequence[int], there: int) -> int:
     return among[local]
 
 
-# What all programs share: flags, the log, errors as the last line.
-
 GLOG = {
     "log_dir": Flag("", "Also write the log into this folder; GLOG_log_dir does the same."),
-    "minloglevel": Flag(0, "Lines below this severity are left out: 0 info, 1 warning, 2 error."),
-    "logtostderr": Flag(True, "Taken for upstream's sake; lines always go to standard error."),
-    "alsologtostderr": Flag(True, "Taken for upstream's sake, as logtostderr."),
-    "stderrthreshold": Flag(2, "Taken for upstream's sake, as logtostderr."),
-    "logbufsecs": Flag(30, "Taken for upstream's sake; lines are written at once."),
-    "v": Flag(0, "Taken for upstream's sake; there are no lines of other levels."),
-    "help": Flag(False, "Show the flags and end."),
-    "version": Flag(False, "Show the version and end."),
+    "minloglevel": Flag(0, "Omit lines below this severity: 0 info, 1 warning, 2 error."),
+    "logtostderr": Flag(True, "Accepted for compatibility; ignored: lines always go to stderr."),
+    "alsologtostderr": Flag(True, "Accepted for compatibility; ignored."),
+    "stderrthreshold": Flag(2, "Accepted for compatibility; ignored."),
+    "logbufsecs": Flag(30, "Accepted for compatibility; ignored: lines are written immediately."),
+    "v": Flag(0, "Accepted for compatibility; ignored."),
+    "help": Flag(False, "Show the flags and exit."),
+    "version": Flag(False, "Show the version and exit."),
 }
-GPU = Flag("", "Compute on this GPU; without one here, a warning and the CPU.")
+GPU = Flag("", "GPU number; without a GPU, warns and uses the CPU.")
 NET_FLAGS = {
     "allow_python_layers": Flag(
-        False, "Let layers of type Python import and run the code they name."
+        False, "Allow layers of type Python to import and run the code they name."
     ),
     "allow_unknown_fields": Flag(
-        False, "Only warn of fields of the prototxt that are not known; for nets of forks."
+        False, "Only warn of unknown fields of the prototxt; for nets of forks."
     ),
     "import": Flag(
         "",
@@ -108,9 +104,9 @@ def run(
 
     Args:
         program: its name.
-        body: takes the flags and the other arguments.
-        known: its flags, besides those of the log.
-        about: what it does and how it is called, for -help.
+        body: called with the flags and the other arguments.
+        known: its flags, in addition to those of the log.
+        about: its purpose and usage, for -help.
         arguments: of the command line; sys.argv's when absent.
     Returns:
         The exit status: 0, 1 after an error, 130 after Ctrl-C.
@@ -127,8 +123,8 @@ def run(
         else:
             _logged(program, body, flags, others)
     except (CaffePortError, OSError) as error:
-        words = described(error) if isinstance(error, OSError) else str(error)
-        log(words, severity=FATAL, place=f"{program}.cpp:1")
+        message = described(error) if isinstance(error, OSError) else str(error)
+        log(message, severity=FATAL, place=f"{program}.cpp:1")
         return 1
     except KeyboardInterrupt:
         log("Interrupted.", severity=ERROR, place=f"{program}.cpp:1")
@@ -140,15 +136,15 @@ def run(
 
 
 def _logged(program: str, body: Body, flags: Flags, others: list[str]) -> None:
-    """Calls the body, whose lines and warnings go where the flags say."""
+    """Calls the body, with its log and warnings as the flags say."""
     if flags.minloglevel:
         set_min_level(flags.minloglevel)
     folder = flags.log_dir or log_dir()
-    # of several processes the first one writes the log
+    # the first of several processes writes the log
     if folder and os.environ.get("RANK", "0") == "0":
         try:
             open_file(folder, program)
-        except OSError as error:  # as glog, which goes on without the file
+        except OSError as error:  # like glog, continue without the file
             log(f"Could not create a log file in '{folder}': {error.strerror}", severity=ERROR)
     with warnings.catch_warnings(), speaking("caffe"):
         warnings.showwarning = _log_warning
@@ -163,7 +159,7 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Stands in for warnings.showwarning."""
+    """Logs a warning; replaces warnings.showwarning."""
     log(str(message), WARNING, place="net.cpp:1")
 
 

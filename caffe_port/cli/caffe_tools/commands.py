@@ -29,11 +29,8 @@ if TYPE_CHECKING:
     from caffe_port.solver.signals import Watcher
 
 
-# ``caffe device_query``: what torch knows of the GPUs.
-
-
 def device_query(flags: Flags) -> None:
-    """Describes the GPUs that -gpu names, or says that there are none."""
+    """Logs the properties of the GPUs that -gpu names, or that there are none."""
     import torch
 
     log(f"Querying GPUs {flags.gpu}", place="caffe.cpp:138")
@@ -53,13 +50,11 @@ def device_query(flags: Flags) -> None:
         log(f"Number of multiprocessors:     {found.multi_processor_count}", place="common.cpp:199")
 
 
-# ``caffe test``: a net's outputs, batch by batch and on average.
-#
-# Source: BVLC/caffe tools/caffe.cpp, test.
-
-
 def test(flags: Flags) -> None:
-    """Runs -model with -weights for -iterations batches."""
+    """Logs the outputs of -model with -weights for -iterations batches, and their means.
+
+    Source: BVLC/caffe tools/caffe.cpp, test.
+    """
     if not flags.model:
         raise UsageError("Need a model definition to score: give -model")
     if not flags.weights:
@@ -99,13 +94,11 @@ def _score(net: Net, iterations: int) -> None:
         log(f"{name} = {mean:g}{part}", place=Place.TESTED_OUTPUT.of(dialect))
 
 
-# ``caffe time``: how long each layer takes, forward and backward.
-#
-# Source: BVLC/caffe tools/caffe.cpp, time.
-
-
 def time(flags: Flags) -> None:
-    """Times -model over -iterations passes."""
+    """Logs the time of each layer of -model over -iterations passes.
+
+    Source: BVLC/caffe tools/caffe.cpp, time.
+    """
     if not flags.model:
         raise UsageError("Need a model definition to time: give -model")
     if flags.iterations < 1:
@@ -114,7 +107,7 @@ def time(flags: Flags) -> None:
 
 
 class _Timing:
-    """Times the passes of a net, and says what Caffe says of them."""
+    """Times the passes of a net, and logs them as Caffe does."""
 
     def __init__(self, net: Net) -> None:
         self._net, self._dialect = net, net._net.spec.dialect
@@ -130,14 +123,14 @@ class _Timing:
         self._net._backward(self._last, 0)
 
     def run(self, iterations: int) -> None:
-        """Runs the net once, then so many times with the watch."""
+        """Runs the net once, then ``iterations`` times with timing."""
         self._log(Place.PERFORMING_FORWARD, "Performing Forward")
         self._log(Place.INITIAL_LOSS, f"Initial loss: {self._forward():g}")
         self._log(Place.PERFORMING_BACKWARD, "Performing Backward")
         self._backward()
         self._log(Place.BENCHMARK_BEGINS, "*** Benchmark begins ***")
         self._log(Place.TIMING, f"Testing for {iterations} iterations.")
-        watch = _Watch(self._net)
+        times = _LayerTimes(self._net)
         forward = backward = 0.0
         begin = clock.perf_counter()
         for i in range(iterations):
@@ -146,35 +139,35 @@ class _Timing:
             took = f"Iteration: {i + 1} forward-backward time: {round(one + other)} ms."
             self._log(Place.TIMED_ITERATION, took)
         total = 1000 * (clock.perf_counter() - begin)
-        self._per_layer(watch, iterations)
+        self._per_layer(times, iterations)
         self._log(Place.AVERAGE_FORWARD, f"Average Forward pass: {forward / iterations:g} ms.")
         self._log(Place.AVERAGE_BACKWARD, f"Average Backward pass: {backward / iterations:g} ms.")
         self._log(Place.AVERAGE_BOTH, f"Average Forward-Backward: {total / iterations:g} ms.")
         self._log(Place.TOTAL_TIME, f"Total Time: {total:g} ms.")
         self._log(Place.BENCHMARK_ENDS, "*** Benchmark ends ***")
 
-    def _per_layer(self, watch: _Watch, passes: int) -> None:
+    def _per_layer(self, times: _LayerTimes, passes: int) -> None:
         self._log(Place.TIME_PER_LAYER, "Average time per layer: ")
         for i, layer in enumerate(self._net._net.spec.layers):
             for way, place in (
                 ("forward", Place.LAYER_FORWARD), ("backward", Place.LAYER_BACKWARD)
             ):  # fmt: skip
-                average = watch.sums[way, i] / passes
+                average = times.sums[way, i] / passes
                 self._log(place, f"{layer.prototxt_name:>10}\t{way}: {average:g} ms.")
 
 
 def _took(work: Callable[[], object]) -> float:
-    """Milliseconds that something takes."""
+    """Milliseconds that a call takes."""
     begin = clock.perf_counter()
     work()
     return 1000 * (clock.perf_counter() - begin)
 
 
-class _Watch:
-    """Times the layers of a net from now on.
+class _LayerTimes:
+    """Measures the time of each layer of a net.
 
     Attributes:
-        sums: (forward or backward, layer's index) -> milliseconds in all.
+        sums: (forward or backward, layer's index) -> total milliseconds.
     """
 
     def __init__(self, net: Net) -> None:
@@ -192,13 +185,11 @@ class _Watch:
         self.sums[way, layer] += 1000 * (clock.perf_counter() - self._begin)
 
 
-# ``caffe train``: trains or fine-tunes a net.
-#
-# Source: BVLC/caffe tools/caffe.cpp, train.
-
-
 def train(flags: Flags) -> None:
-    """Trains what -solver describes, from -snapshot or -weights if one is given."""
+    """Trains the net of -solver, from -snapshot or -weights if one is given.
+
+    Source: BVLC/caffe tools/caffe.cpp, train.
+    """
     if not flags.solver:
         raise UsageError("Need a solver definition to train: give -solver")
     if flags.snapshot and flags.weights:
@@ -246,18 +237,18 @@ def _modes(flags: Flags) -> Modes:
 
 @contextmanager
 def _skipping_bad_images() -> Iterator[None]:
-    """Logs each bad image once and, however the training ends, how many were skipped."""
+    """Logs each skipped image once and, however the training ends, their number."""
     from caffe_port.data.list_file import skipping_bad_images
 
-    with skipping_bad_images(lambda wrong: log(f"Skipped: {wrong}", WARNING)) as passed:
+    with skipping_bad_images(lambda wrong: log(f"Skipped: {wrong}", WARNING)) as skipped:
         try:
             yield
         finally:
-            log(passed.summary(), place="caffe.cpp:1")
+            log(skipped.summary(), place="caffe.cpp:1")
 
 
 def _gpu(flags: Flags) -> str:
-    """The GPU to use; of several, each gets a process of its own, where there are any."""
+    """The GPU to use; with several GPUs, starts one process for each."""
     import torch
 
     from caffe_port.cli.caffe_tools._program import run_on
@@ -273,7 +264,7 @@ def _gpu(flags: Flags) -> str:
 
 
 def _own_gpu(solver: str) -> str:
-    """The GPU that a solver asks for itself, as -gpu would."""
+    """The GPU that a solver's prototxt selects, in the form of -gpu."""
     from caffe_port.proto import caffe_pb2, read_solver
 
     param = read_solver(solver)

@@ -1,4 +1,4 @@
-"""Caffe's programs that make databases and means."""
+"""Caffe's programs that write databases and mean images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from caffe_port.cli.caffe_tools._program import expect, run
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import DataError, UsageError
 from caffe_port.solver.log import ERROR, log
-from caffe_port.solver.log import log as write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,26 +24,22 @@ if TYPE_CHECKING:
     from caffe_port.proto import caffe_pb2
 
 
-# The program ``compute_image_mean``: the mean image of a database.
-#
-# Source: BVLC/caffe tools/compute_image_mean.cpp.
-
-_ABOUT_compute_image_mean = "compute_image_mean [flags] INPUT_DB [OUTPUT_FILE]"
+_MEAN_USAGE = "compute_image_mean [flags] INPUT_DB [OUTPUT_FILE]"
 BACKEND = Flag("lmdb", "The kind of database: lmdb, or leveldb, which needs the package plyvel.")
 
 
-def _log_compute_image_mean(message: str, line: int) -> None:
-    write(message, place=f"compute_image_mean.cpp:{line}")
+def _log_mean(message: str, line: int) -> None:
+    log(message, place=f"compute_image_mean.cpp:{line}")
 
 
-def _body_compute_image_mean(flags: Flags, others: list[str]) -> None:
+def _compute_mean(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import open_database, read_datum
     from caffe_port.weights import write_mean
 
-    expect(others, 1, 2, _ABOUT_compute_image_mean)
+    expect(others, 1, 2, _MEAN_USAGE)
     database = open_database(others[0], flags.backend)
-    _log_compute_image_mean("Starting iteration", 70)
-    # float32 as upstream, so that the sums are rounded as Caffe's
+    _log_mean("Starting iteration", 70)
+    # float32, so that the sums are rounded as Caffe's
     total, count = np.zeros(0, np.float32), 0
     for key, record in database:
         where = f"{database.path}: record {key[:80]!r}"
@@ -52,114 +47,109 @@ def _body_compute_image_mean(flags: Flags, others: list[str]) -> None:
         if not count:
             total = np.zeros(values.shape, np.float32)
         if values.shape != total.shape:
-            raise DataError(f"{where}: {values.shape}; the first one is {total.shape}")
+            raise DataError(f"{where}: {values.shape}; the first is {total.shape}")
         total += values.astype(np.float32)
         count += 1
         if count % 10000 == 0:
-            _log_compute_image_mean(f"Processed {count} files.", 95)
+            _log_mean(f"Processed {count} files.", 95)
     if count % 10000:
-        _log_compute_image_mean(f"Processed {count} files.", 101)
+        _log_mean(f"Processed {count} files.", 101)
     mean = total / np.float32(count)
     if len(others) == 2:
-        _log_compute_image_mean(f"Write to {others[1]}", 108)
+        _log_mean(f"Write to {others[1]}", 108)
         write_mean(others[1], mean)
-    _log_compute_image_mean(f"Number of channels: {len(mean)}", 114)
+    _log_mean(f"Number of channels: {len(mean)}", 114)
     for c, channel in enumerate(mean):
-        _log_compute_image_mean(
-            f"mean_value channel [{c}]: {channel.mean(dtype=np.float64):g}", 119
-        )
+        _log_mean(f"mean_value channel [{c}]: {channel.mean(dtype=np.float64):g}", 119)
 
 
 def compute_image_mean(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
+    """Writes the mean image of a database; see ``run`` for the exit status.
+
+    Source: BVLC/caffe tools/compute_image_mean.cpp.
+    """
     return run(
         "compute_image_mean",
-        _body_compute_image_mean,
+        _compute_mean,
         {"backend": BACKEND},
-        _ABOUT_compute_image_mean,
+        _MEAN_USAGE,
         arguments,
     )
 
 
-# The program ``convert_imageset``: a list of images and class numbers becomes a database.
-#
-# Source: BVLC/caffe tools/convert_imageset.cpp; io.cpp, ReadImageToDatum.
-
-_ABOUT_convert_imageset = "convert_imageset [flags] ROOTFOLDER/ LISTFILE DB_NAME"
-FLAGS = {
-    "gray": Flag(False, "Read the images as grey ones."),
+_IMAGESET_USAGE = "convert_imageset [flags] ROOTFOLDER/ LISTFILE DB_NAME"
+_IMAGESET_FLAGS = {
+    "gray": Flag(False, "Read the images as grey images."),
     "shuffle": Flag(False, "Shuffle the list first."),
     "backend": BACKEND,
-    "resize_width": Flag(0, "Bring the images to this width; with -resize_height."),
-    "resize_height": Flag(0, "Bring the images to this height; with -resize_width."),
+    "resize_width": Flag(0, "Resize the images to this width; with -resize_height."),
+    "resize_height": Flag(0, "Resize the images to this height; with -resize_width."),
     "check_size": Flag(False, "Refuse images of another size than the first."),
     "encoded": Flag(False, "Store the images encoded, as JPEG or PNG."),
-    "encode_type": Flag("", "How: 'png' or 'jpg'; by the file's name where it is not given."),
+    "encode_type": Flag("", "'png' or 'jpg'; by default the suffix of the file."),
 }
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP"}
 
 
-def _log_convert_imageset(message: str, line: int, severity: int = 0) -> None:
-    """Writes a line of the log with the line that it has in Caffe's source; 1 for our own."""
-    write(message, severity, place=f"convert_imageset.cpp:{line}")
+def _log_imageset(message: str, line: int, severity: int = 0) -> None:
+    """Logs a message with its line number in Caffe's source, or 1 for messages of ours."""
+    log(message, severity, place=f"convert_imageset.cpp:{line}")
 
 
-def _body_convert_imageset(flags: Flags, others: list[str]) -> None:
+def _convert_imageset(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import write_database
     from caffe_port.data.image_list import read_labelled
     from caffe_port.data.rng import CaffeRandom
 
-    expect(others, 3, 3, _ABOUT_convert_imageset)
+    expect(others, 3, 3, _IMAGESET_USAGE)
     if flags.encode_type and flags.encode_type not in _FORMATS:
         raise UsageError(f"-encode_type is '{flags.encode_type}'; known are {', '.join(_FORMATS)}")
     root, listed, database = others
     lines = read_labelled(listed)
     if flags.shuffle:
-        _log_convert_imageset("Shuffling data", 86)
+        _log_imageset("Shuffling data", 86)
         CaffeRandom().shuffle(lines)
-    _log_convert_imageset(f"A total of {len(lines)} images.", 89)
+    _log_imageset(f"A total of {len(lines)} images.", 89)
     if flags.encode_type and not flags.encoded:
-        _log_convert_imageset("encode_type specified, assuming encoded=true.", 92)
-    count = write_database(database, _records_convert_imageset(root, lines, flags), flags.backend)
-    _log_convert_imageset(f"Processed {count} files.", 153)
+        _log_imageset("encode_type specified, assuming encoded=true.", 92)
+    count = write_database(database, _imageset_records(root, lines, flags), flags.backend)
+    _log_imageset(f"Processed {count} files.", 153)
 
 
-def _records_convert_imageset(
+def _imageset_records(
     root: str, lines: Sequence[Line], flags: Flags
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and Datum messages; images that cannot be read are left out, as upstream does."""
+    """Keys and Datum messages; images that cannot be read are omitted, as in Caffe."""
     first: tuple[int, ...] = ()
     done = missed = 0
     for number, line in enumerate(lines):
         try:
-            datum, shape = _datum_convert_imageset(root, line, flags)
+            datum, shape = _imageset_datum(root, line, flags)
         except DataError as error:
-            _log_convert_imageset(f"{line.where}: {error}", 1, ERROR)
+            _log_imageset(f"{line.where}: {error}", 1, ERROR)
             missed += 1
             continue
         first = first or shape
         if flags.check_size and shape != first:
-            raise DataError(f"{line.where}: {line.image} is {shape}, the first one is {first}")
+            raise DataError(f"{line.where}: {line.image} is {shape}, the first is {first}")
         yield f"{number:08d}_{line.image}".encode(), datum.SerializeToString()
         done += 1
         if done % 1000 == 0 and number + 1 < len(lines):
-            _log_convert_imageset(f"Processed {done} files.", 147)
+            _log_imageset(f"Processed {done} files.", 147)
     if missed:
-        _log_convert_imageset(
-            f"{missed} of {len(lines)} images could not be read and are left out.", 1, ERROR
+        _log_imageset(
+            f"{missed} of {len(lines)} images could not be read and are omitted.", 1, ERROR
         )
 
 
-def _datum_convert_imageset(
-    root: str, line: Line, flags: Flags
-) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:
+def _imageset_datum(root: str, line: Line, flags: Flags) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:
     from caffe_port.data.image_list import read_image
     from caffe_port.proto import caffe_pb2
 
     size = (flags.resize_height, flags.resize_width)
     path = root + line.image
     image = read_image(path, size if min(size) > 0 else None, not flags.gray)
-    # upstream writes the flag even where it is false
+    # Caffe writes the flag even when it is false
     datum = caffe_pb2.Datum(label=line.label, encoded=False)
     kind = flags.encode_type or (Path(path).suffix[1:].lower() if flags.encoded else "")
     if kind:
@@ -172,7 +162,7 @@ def _datum_convert_imageset(
 
 
 def _encoded(path: str, image: Bytes, kind: str, resized: bool, gray: bool) -> bytes:
-    """The file as it is where nothing changes, else the picture encoded anew."""
+    """The file's own bytes if nothing changes, else the image encoded again."""
     from PIL import Image
 
     if kind not in _FORMATS:
@@ -187,45 +177,40 @@ def _encoded(path: str, image: Bytes, kind: str, resized: bool, gray: bool) -> b
 
 
 def convert_imageset(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
-    return run(
-        "convert_imageset", _body_convert_imageset, FLAGS, _ABOUT_convert_imageset, arguments
-    )
+    """Makes a database of a list of images with class numbers; see ``run`` for the exit status.
+
+    Source: BVLC/caffe tools/convert_imageset.cpp; io.cpp, ReadImageToDatum.
+    """
+    return run("convert_imageset", _convert_imageset, _IMAGESET_FLAGS, _IMAGESET_USAGE, arguments)
 
 
-# The program ``convert_cifar_data``: CIFAR-10's binary batches as two databases.
-#
-# Source: BVLC/caffe examples/cifar10/convert_cifar_data.cpp.
-
-_PROGRAM = "convert_cifar_data"
-_ABOUT_convert_cifar_data = f"{_PROGRAM} INPUT_FOLDER OUTPUT_FOLDER lmdb|leveldb"
+_CIFAR = "convert_cifar_data"
+_CIFAR_USAGE = f"{_CIFAR} INPUT_FOLDER OUTPUT_FOLDER lmdb|leveldb"
 _SIDE, _CHANNELS = 32, 3
 _RECORD = 1 + _CHANNELS * _SIDE * _SIDE  # a label, then the planes of red, green and blue
-_BATCH = 10_000  # records of a file
+_BATCH = 10_000  # records per file
 _TRAINING = 5  # files
 
 
-def _body_convert_cifar_data(flags: Flags, others: list[str]) -> None:
+def _convert_cifar(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import check_backend, write_database
 
-    expect(others, 3, 3, _ABOUT_convert_cifar_data)
+    expect(others, 3, 3, _CIFAR_USAGE)
     source, target, backend = Path(others[0]), Path(others[1]), check_backend(others[2])
-    log("Writing Training data", place=f"{_PROGRAM}.cpp:52")
-    write_database(target / f"cifar10_train_{backend}", _training(source), backend)
-    log("Writing Testing data", place=f"{_PROGRAM}.cpp:73")
-    test = _records_convert_cifar_data(source / "test_batch.bin", 0)
+    log("Writing Training data", place=f"{_CIFAR}.cpp:52")
+    write_database(target / f"cifar10_train_{backend}", _cifar_training(source), backend)
+    log("Writing Testing data", place=f"{_CIFAR}.cpp:73")
+    test = _cifar_records(source / "test_batch.bin", 0)
     write_database(target / f"cifar10_test_{backend}", test, backend)
 
 
-def _training(folder: Path) -> Iterator[tuple[bytes, bytes]]:
+def _cifar_training(folder: Path) -> Iterator[tuple[bytes, bytes]]:
     for number in range(_TRAINING):
-        log(f"Training Batch {number + 1}", place=f"{_PROGRAM}.cpp:55")
-        yield from _records_convert_cifar_data(
-            folder / f"data_batch_{number + 1}.bin", number * _BATCH
-        )
+        log(f"Training Batch {number + 1}", place=f"{_CIFAR}.cpp:55")
+        yield from _cifar_records(folder / f"data_batch_{number + 1}.bin", number * _BATCH)
 
 
-def _records_convert_cifar_data(path: Path, first: int) -> Iterator[tuple[bytes, bytes]]:
+def _cifar_records(path: Path, first: int) -> Iterator[tuple[bytes, bytes]]:
     """The keys and Datum messages of one file.
 
     Raises:
@@ -249,24 +234,22 @@ def _records_convert_cifar_data(path: Path, first: int) -> Iterator[tuple[bytes,
 
 
 def convert_cifar_data(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
-    return run(_PROGRAM, _body_convert_cifar_data, {}, _ABOUT_convert_cifar_data, arguments)
+    """Makes two databases of CIFAR-10's binary batches; see ``run`` for the exit status.
 
+    Source: BVLC/caffe examples/cifar10/convert_cifar_data.cpp.
+    """
+    return run(_CIFAR, _convert_cifar, {}, _CIFAR_USAGE, arguments)
 
-# The programs ``convert_mnist_data`` and ``convert_mnist_siamese_data``: MNIST as a database.
-#
-# Source: BVLC/caffe examples/mnist/convert_mnist_data.cpp, examples/siamese/
-# convert_mnist_siamese_data.cpp.
 
 _MNIST, _SIAMESE = "convert_mnist_data", "convert_mnist_siamese_data"
 _ARGUMENTS = "[flags] INPUT_IMAGE_FILE INPUT_LABEL_FILE OUTPUT_DB"
 _SIAMESE_FLAGS = {
     "backend": Flag("leveldb", BACKEND.help),
-    "random_seed": Flag(-1, "Draw the pairs from this seed; upstream's differ at every run."),
+    "random_seed": Flag(-1, "Draw the pairs from this seed; in Caffe they differ in every run."),
 }
 
 
-def _datum_convert_mnist_data(pixels: npt.NDArray[np.uint8], label: int) -> bytes:
+def _mnist_datum(pixels: npt.NDArray[np.uint8], label: int) -> bytes:
     """A record of (C, H, W) pixels."""
     from caffe_port.proto import caffe_pb2
 
@@ -284,7 +267,7 @@ def _mnist(flags: Flags, others: list[str]) -> None:
     images, labels = read_mnist(*others[:2])
     _log_sizes(images, _MNIST, 88)
     records = (
-        (b"%08d" % i, _datum_convert_mnist_data(image[None], int(label)))
+        (b"%08d" % i, _mnist_datum(image[None], int(label)))
         for i, (image, label) in enumerate(zip(images, labels, strict=True))
     )
     count = write_database(others[2], records, flags.backend)
@@ -309,7 +292,7 @@ def _pairs(
     """As many random pairs as there are images, labelled 1 where both show the same digit."""
     for item in range(len(images)):
         i, j = random.rand(len(images)), random.rand(len(images))
-        yield b"%08d" % item, _datum_convert_mnist_data(images[[i, j]], int(labels[i] == labels[j]))
+        yield b"%08d" % item, _mnist_datum(images[[i, j]], int(labels[i] == labels[j]))
 
 
 def _log_sizes(images: npt.NDArray[np.uint8], program: str, line: int) -> None:
@@ -319,11 +302,17 @@ def _log_sizes(images: npt.NDArray[np.uint8], program: str, line: int) -> None:
 
 
 def convert_mnist_data(arguments: Sequence[str] | None = None) -> int:
-    """convert_mnist_data; see ``run`` for the exit status."""
+    """Makes a database of MNIST's files; see ``run`` for the exit status.
+
+    Source: BVLC/caffe examples/mnist/convert_mnist_data.cpp.
+    """
     about = f"{_MNIST} {_ARGUMENTS}"
     return run(_MNIST, _mnist, {"backend": BACKEND}, about, arguments)
 
 
 def convert_mnist_siamese_data(arguments: Sequence[str] | None = None) -> int:
-    """convert_mnist_siamese_data; see ``run`` for the exit status."""
+    """Makes a database of pairs of MNIST's images; see ``run`` for the exit status.
+
+    Source: BVLC/caffe examples/siamese/convert_mnist_siamese_data.cpp.
+    """
     return run(_SIAMESE, _siamese, _SIAMESE_FLAGS, f"{_SIAMESE} {_ARGUMENTS}", arguments)

@@ -14,18 +14,12 @@ from caffe_port.cli.caffe_tools._program import GPU, NET_FLAGS, expect, run
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import DataError, UsageError
 from caffe_port.solver.log import ERROR, WARNING, log
-from caffe_port.solver.log import log as write
 
 if TYPE_CHECKING:
     from caffe_port.live.net import Net
 
 
-# The programs ``upgrade_net_proto_text``, ``upgrade_net_proto_binary``,
-# ``upgrade_solver_proto_text``: files of older generations in the present one.
-#
-# Source: BVLC/caffe tools/upgrade_*.cpp.
-
-# what each program says that it wrote, and the line of Caffe's source that says it
+# the output that each program names, and the line of Caffe's source that logs it
 _WRITTEN = {
     "upgrade_net_proto_text": ("NetParameter text", 49),
     "upgrade_net_proto_binary": ("NetParameter binary", 48),
@@ -33,7 +27,8 @@ _WRITTEN = {
 }
 
 
-def _run(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
+def _upgrade(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
+    """Runs an upgrade program. Source: BVLC/caffe tools/upgrade_*.cpp."""
     about = f"{program} INPUT OUTPUT"
 
     def body(flags: Flags, others: list[str]) -> None:
@@ -54,39 +49,35 @@ def _run(program: str, is_text: bool, arguments: Sequence[str] | None) -> int:
 
 def upgrade_net_proto_text(arguments: Sequence[str] | None = None) -> int:
     """upgrade_net_proto_text INPUT OUTPUT."""
-    return _run("upgrade_net_proto_text", True, arguments)
+    return _upgrade("upgrade_net_proto_text", True, arguments)
 
 
 def upgrade_net_proto_binary(arguments: Sequence[str] | None = None) -> int:
     """upgrade_net_proto_binary INPUT OUTPUT."""
-    return _run("upgrade_net_proto_binary", False, arguments)
+    return _upgrade("upgrade_net_proto_binary", False, arguments)
 
 
 def upgrade_solver_proto_text(arguments: Sequence[str] | None = None) -> int:
     """upgrade_solver_proto_text INPUT OUTPUT."""
-    return _run("upgrade_solver_proto_text", True, arguments)
+    return _upgrade("upgrade_solver_proto_text", True, arguments)
 
 
-# The program ``draw_net``: a net as a picture.
-#
-# Source: BVLC/caffe python/draw_net.py.
-
-_ABOUT_draw_net = "draw_net NET_PROTOTXT OUTPUT_IMAGE [flags]"
+_DRAW_USAGE = "draw_net NET_PROTOTXT OUTPUT_IMAGE [flags]"
 _PHASES = ("ALL", "TRAIN", "TEST")
 _DIRECTIONS = ("LR", "RL", "TB", "BT")
 FLAGS = {
-    "rankdir": Flag("LR", f"Where the data goes: {', '.join(_DIRECTIONS)}."),
-    "phase": Flag("ALL", "Which layers are drawn: TRAIN, TEST or ALL."),
-    "display_lrm": Flag(False, "Show lr_mult of layers that learn."),
+    "rankdir": Flag("LR", f"Direction of the data: {', '.join(_DIRECTIONS)}."),
+    "phase": Flag("ALL", "Layers to draw: TRAIN, TEST or ALL."),
+    "display_lrm": Flag(False, "Show lr_mult of layers with parameters."),
 }
 
 
-def _body_draw_net(flags: Flags, others: list[str]) -> None:
+def _draw(flags: Flags, others: list[str]) -> None:
     from caffe_port.proto import caffe_pb2, read_net_text
     from caffe_port.pycaffe.draw import draw_net_to_file
     from caffe_port.spec.names import check_fields
 
-    expect(others, 2, 2, _ABOUT_draw_net)
+    expect(others, 2, 2, _DRAW_USAGE)
     if flags.phase not in _PHASES:
         raise UsageError(f"-phase is '{flags.phase}'; expected one of {', '.join(_PHASES)}")
     if flags.rankdir not in _DIRECTIONS:
@@ -97,27 +88,26 @@ def _body_draw_net(flags: Flags, others: list[str]) -> None:
     check_fields(net, strict=True)
     try:
         draw_net_to_file(net.message, others[1], flags.rankdir, phase, flags.display_lrm)
-    except ValueError as error:  # pycaffe's own for layers that cannot be drawn
+    except ValueError as error:  # raised by pycaffe for layers that cannot be drawn
         raise UsageError(f"{others[0]}: {error}") from error
 
 
 def draw_net(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
-    return run("draw_net", _body_draw_net, FLAGS, _ABOUT_draw_net, arguments)
+    """Draws a net as an image; see ``run`` for the exit status.
+
+    Source: BVLC/caffe python/draw_net.py.
+    """
+    return run("draw_net", _draw, FLAGS, _DRAW_USAGE, arguments)
 
 
-# The program ``extract_features``: blobs of a net, item by item, become databases.
-#
-# Source: BVLC/caffe tools/extract_features.cpp.
-
-_ABOUT_extract_features = (
+_FEATURES_USAGE = (
     "extract_features WEIGHTS NET_PROTOTXT BLOB[,BLOB..] DATABASE[,DATABASE..] BATCHES "
     "lmdb|leveldb [CPU|GPU] [DEVICE_ID=0]"
 )
 
 
 def _log(message: str, line: int) -> None:
-    write(message, ERROR, place=f"extract_features.cpp:{line}")  # upstream's severity, too
+    log(message, ERROR, place=f"extract_features.cpp:{line}")  # Caffe's severity, too
 
 
 def _log_device(gpu: int | None) -> None:
@@ -128,12 +118,12 @@ def _log_device(gpu: int | None) -> None:
     _log(f"Using Device_id={gpu}", 58)
 
 
-def _body_extract_features(flags: Flags, others: list[str]) -> None:
+def _extract_features(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import check_backend, write_database
     from caffe_port.live.net import Net
     from caffe_port.proto import caffe_pb2
 
-    expect(others, 6, 8, _ABOUT_extract_features)
+    expect(others, 6, 8, _FEATURES_USAGE)
     weights, prototxt, blobs, databases, batches, backend, *device = others
     check_backend(backend)
     gpu = use_device((device[1] if len(device) > 1 else "0") if device[:1] == ["GPU"] else "")
@@ -186,15 +176,12 @@ def _records(file: IO[bytes], shapes: Sequence[tuple[int, ...]]) -> Iterator[tup
 
 
 def extract_features(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
-    return run(
-        "extract_features", _body_extract_features, NET_FLAGS, _ABOUT_extract_features, arguments
-    )
+    """Writes blobs of a net, item by item, into databases; see ``run`` for the exit status.
 
+    Source: BVLC/caffe tools/extract_features.cpp.
+    """
+    return run("extract_features", _extract_features, NET_FLAGS, _FEATURES_USAGE, arguments)
 
-# The program ``classification``: the five best classes of an image.
-#
-# Source: BVLC/caffe examples/cpp_classification/classification.cpp.
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -204,18 +191,18 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-_ABOUT_classification = (
+_CLASSIFICATION_USAGE = (
     "classification [flags] deploy.prototxt network.caffemodel mean.binaryproto labels.txt img.jpg"
 )
 _MOST = 5  # classes that are shown
 _GREY = np.array([3735, 19235, 9798])  # blue, green, red in OpenCV's grey, in 1 / 2^15
 
 
-def _body_classification(flags: Flags, others: list[str]) -> None:
+def _classify(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.images import decode_image, read_content
     from caffe_port.live.net import TEST, Net
 
-    expect(others, 5, 5, _ABOUT_classification)
+    expect(others, 5, 5, _CLASSIFICATION_USAGE)
     prototxt, weights, mean, names, image = others
     use_device(flags.gpu)
     net = Net(prototxt, TEST, weights=weights)
@@ -282,7 +269,8 @@ def _scores(net: Net, data: Floats) -> Floats:
 
 
 def classification(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; see ``run`` for the exit status."""
-    return run(
-        "classification", _body_classification, {"gpu": GPU}, _ABOUT_classification, arguments
-    )
+    """Prints the five best classes of an image; see ``run`` for the exit status.
+
+    Source: BVLC/caffe examples/cpp_classification/classification.cpp.
+    """
+    return run("classification", _classify, {"gpu": GPU}, _CLASSIFICATION_USAGE, arguments)
