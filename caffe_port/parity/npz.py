@@ -6,7 +6,6 @@ is checked against what the file holds before anything is allocated.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 import zipfile
@@ -20,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from caffe_port.errors import FormatError
-from caffe_port.files import read_text
+from caffe_port.files import read_json
 from caffe_port.parity.meta import DEFLATE_LIMIT, Array, Meta, parse_meta
 
 READ_ERRORS = (
@@ -52,10 +51,7 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
 
 
 def _read_json(path: Path) -> dict[str, object]:
-    try:
-        fields = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"not a readable JSON file: {error}", path=path) from error
+    fields = read_json(path)
     if not isinstance(fields, dict):
         raise FormatError(f"a JSON {type(fields).__name__}, expected an object", path=path)
     return fields

@@ -1,10 +1,11 @@
-"""The parity report as a page: verdict, plot, table, what it means, versions."""
+"""The parity report as a page: verdict, plot, table, explanation, versions."""
 
 from __future__ import annotations
 
+import math
+
 from caffe_port.parity import tolerance
 from caffe_port.parity.compare import Verdict
-from caffe_port.parity.plot import error_plot
 from caffe_port.parity.table import (
     HEADERS,
     WORDS,
@@ -17,6 +18,7 @@ from caffe_port.parity.table import (
 )
 from caffe_port.parity.verify import VerifyResult
 from caffe_port.reports import html
+from caffe_port.reports.chart import Axis, Chart, draw_chart
 from caffe_port.reports.html import Html
 
 KINDS = {
@@ -25,6 +27,9 @@ KINDS = {
     Verdict.RANDOM: "warn",
     Verdict.NOT_RECORDED: "info",
 }
+
+#: Powers of ten on the plot. Smaller errors, 0 among them, are drawn on the lower edge.
+LOWEST, HIGHEST = -5, 4
 
 MEANING = f"""Every layer is computed in float64 on the very numbers that it was given: once on
 those that Caffe recorded, once on those of the port's own float32 run. These results are exact but
@@ -99,3 +104,22 @@ def _versions(result: VerifyResult) -> Html:
     rows += [["recording", name, version] for name, version in meta.versions.items()]
     rows += [["recording", "made by", meta.oracle or "unknown"]]
     return html.table(["", "what", "version"], rows, align=["left", "left", "left"])
+
+
+def error_plot(result: VerifyResult) -> Html:
+    """Errors of Caffe and of the port as parts of the bound, in the order of the table."""
+    rows = [row for row in result.rows if row.comparison.e_port is not None]
+    curves: dict[str, list[tuple[float, float]]] = {"Caffe": [], "port": []}
+    dots: dict[str, list[str]] = {"Caffe": [], "port": []}
+    for i, row in enumerate(rows):
+        shares = (row.comparison.caffe_share, row.comparison.port_share)
+        for name, share in zip(curves, shares, strict=True):
+            if share is not None:
+                power = math.log10(share) if share > 0 else LOWEST
+                curves[name].append((i, min(max(power, LOWEST), HIGHEST)))
+                where = f"{row.kind} {row.name} ({', '.join(row.layers)})"
+                dots[name].append(f"{where}: {name} {share:.2g} of the bound")
+    x = Axis(span=(-0.5, max(len(rows), 1) - 0.5), ticks=())
+    y = Axis("", (LOWEST, HIGHEST), range(LOWEST, HIGHEST + 1), "1e{:g}".format)
+    title = "errors of the port and of Caffe for each blob"
+    return draw_chart(Chart(curves, x, y, title, (960, 280), dots=dots, limit=0))

@@ -1,8 +1,7 @@
-"""A small writer of self-contained HTML pages: what the parity and evaluation reports are made of.
+"""Self-contained HTML pages, of which all reports are made.
 
-Everything a page needs is inside it (styles and images too), so one file can be mailed or kept.
-Cells, headings and captions are plain text and are escaped here; the pieces these functions
-return are HTML (``Html``) and may be nested as they are.
+A page contains its styles and images, so it is one file. Cells, headings and captions are plain
+text, which is escaped here; these functions return HTML (``Html``), which may be nested.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Cell = object  # text, a number, or a piece of Html wrapped by ``raw``
 
 VERDICTS = ("pass", "fail", "warn", "info")
 
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+_IMAGE_STARTS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#5d6878;--paper:#fbfbf9;--card:#fff;
@@ -83,7 +82,7 @@ figure,tr,.card{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-colo
 
 
 def text(value: object) -> Html:
-    """Escapes a value, codes for a terminal too; a not-a-number shows as a dash."""
+    """Escapes a value, including terminal codes; NaN becomes a dash."""
     if isinstance(value, _Raw):
         return value.html
     if isinstance(value, float) and math.isnan(value):
@@ -92,7 +91,7 @@ def text(value: object) -> Html:
 
 
 class _Raw:
-    """HTML that goes into a table cell as it is."""
+    """HTML that is put into a table cell unchanged."""
 
     def __init__(self, html: Html) -> None:
         self.html = html
@@ -107,11 +106,11 @@ def page(title: str, sections: Iterable[Html], *, subtitle: str = "") -> str:
     """A whole page.
 
     Args:
-        title: the heading, and the window's name.
-        sections: pieces made by ``section``.
+        title: the heading, also the browser window's title.
+        sections: from ``section``.
         subtitle: one line under the heading.
     Returns:
-        the document, to be written as UTF-8.
+        The document, to be written as UTF-8.
     """
     under = f'<p class="subtitle">{text(subtitle)}</p>' if subtitle else ""
     body = "\n".join(sections)
@@ -124,7 +123,7 @@ def page(title: str, sections: Iterable[Html], *, subtitle: str = "") -> str:
 
 
 def section(heading: str, *html: Html) -> Html:
-    """A heading and what belongs under it."""
+    """A heading and its content."""
     return Html(f"<section><h2>{text(heading)}</h2>\n" + "\n".join(html) + "</section>")
 
 
@@ -138,7 +137,7 @@ def verdict(kind: str, words: str | None = None) -> Html:
 
     Args:
         kind: "pass", "fail", "warn" or "info".
-        words: what it says; the kind itself when absent.
+        words: its text; by default the kind.
     Raises:
         ValueError: an unknown kind.
     """
@@ -154,7 +153,7 @@ def table(
     align: Sequence[Align] | None = None,
     row_classes: Sequence[str] | None = None,
 ) -> Html:
-    """A table whose head stays in sight; it scrolls by itself where it is too wide.
+    """A table that scrolls where it is too large, under a header that stays visible.
 
     Args:
         headers: one per column.
@@ -162,7 +161,7 @@ def table(
         align: one per column; by default the first is left, the others right.
         row_classes: one per row: "", a verdict's kind, or "total".
     Raises:
-        ValueError: a row, ``align`` or ``row_classes`` of another length.
+        ValueError: a row, ``align`` or ``row_classes`` has another length.
     """
     rows = [list(row) for row in rows]
     sides = list(align) if align is not None else ["left"] + ["right"] * (len(headers) - 1)
@@ -187,7 +186,7 @@ def table(
 
 
 def cards(figures: Mapping[str, object]) -> Html:
-    """A row of large figures, each over its name."""
+    """A row of large figures, each above its name."""
     inside = "".join(
         f'<div class="card"><b>{text(value)}</b><span>{text(name)}</span></div>'
         for name, value in figures.items()
@@ -200,12 +199,12 @@ def image(content: bytes, alt: str, *, width: int | None = None) -> Html:
 
     Args:
         content: the whole file.
-        alt: what it shows, for those who cannot see it.
-        width: pixels; the image's own (at most the page's) when absent.
+        alt: a description, for screen readers.
+        width: pixels; by default the image's own (at most the page's).
     Raises:
         ValueError: the bytes are neither a PNG nor a JPEG.
     """
-    kind = next((name for start, name in _PICTURES.items() if content.startswith(start)), None)
+    kind = next((name for start, name in _IMAGE_STARTS.items() if content.startswith(start)), None)
     if kind is None:
         raise ValueError(f"'{alt}' is neither a PNG nor a JPEG: it starts with {content[:8]!r}")
     size = f' width="{width}"' if width is not None else ""
@@ -227,7 +226,7 @@ def figure_grid(figures: Iterable[Html], *, columns: int = 5) -> Html:
 
 
 def legend(colours: Mapping[str, tuple[int, int, int]]) -> Html:
-    """Names beside squares of their colours (red, green, blue in 0..255)."""
+    """Names next to squares of their colours (red, green, blue in 0..255)."""
     keys = "".join(
         f'<span class="key"><i style="background:rgb({int(r)},{int(g)},{int(b)})"></i>'
         f"{text(name)}</span>"
@@ -237,5 +236,5 @@ def legend(colours: Mapping[str, tuple[int, int, int]]) -> Html:
 
 
 def details(summary: str, *html: Html) -> Html:
-    """A part that is folded away until it is asked for."""
+    """A part that is hidden until it is opened."""
     return Html(f"<details><summary>{text(summary)}</summary>{''.join(html)}</details>")

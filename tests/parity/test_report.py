@@ -12,9 +12,8 @@ import pytest
 from rich.console import Console
 
 from caffe_port.parity import report, table
-from caffe_port.parity.plot import error_plot
 from caffe_port.parity.recording import read_recording
-from caffe_port.parity.report_html import page_of
+from caffe_port.parity.report_html import error_plot, page_of
 from caffe_port.parity.verify import verify
 from tests.parity.fake import FakeNet, record, recorded_arrays, write_folder
 
