@@ -26,7 +26,7 @@ _MODULES = {
     "write_weights": "weights",
 }
 _SUBPACKAGES = {
-    "crf", "data", "errors", "evaluation", "export", "inference", "layers", "losses",
+    "crf", "data", "datasets", "errors", "evaluation", "export", "inference", "layers", "losses",
     "parity", "prediction", "proto", "pycaffe", "recipes", "solver", "spec", "unravel", "weights",
 }  # fmt: skip
 
@@ -41,6 +41,7 @@ __all__ = [
     "__version__",
     "crf",
     "data",
+    "datasets",
     "errors",
     "evaluation",
     "export",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from caffe_port import (
         crf,
         data,
+        datasets,
         errors,
         evaluation,
         export,

@@ -20,6 +20,7 @@ _COMMANDS = {
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
     "finetune": "Train recipes with several seeds; compare them and published figures.",
     "inspect": "Show the content of a prototxt or a weight file.",
+    "labels": "Convert and check label maps; list the known data sets.",
     "modernize": "Rewrite scripts for Python 2 and old numpy and SciPy.",
     "predict": "Segment photographs, folders and videos; with a gallery.",
     "prepare_voc": "Prepare VOC2012 and SBD as DeepLab's training data; check folders.",

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe_port.cli.labels import (
+    dataset_of,
+    decoded_as,
+    image_options,
+    item_options,
+    items_of,
+    label_options,
+    names_of,
+    rules_of,
+)
 from caffe_port.cli.options import (
     Arguments,
     chosen,
@@ -23,9 +33,9 @@ from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.evaluation.figures import Reference
+    from caffe_port.evaluation.folder_scoring import Scored
     from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result
-    from caffe_port.evaluation.scoring import Scored
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
@@ -37,11 +47,7 @@ SOME_FAILED = 1  # exit status of score
 @click.command(name="evaluate")
 @click.argument("net", type=FILE)
 @click.argument("weights", type=FILE, required=False)
-@click.option("--images", type=FOLDER, required=True, help="VOC folder, or folder of images.")
-@click.option(
-    "--list", "image_list", help="List file, or a name in ImageSets/Segmentation.  [default: val]"
-)
-@click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
+@item_options
 @click.option("--no-labels", is_flag=True, help="Predict only, as for a test list.")
 @crf_options
 @inference_options
@@ -72,13 +78,8 @@ SOME_FAILED = 1  # exit status of score
 )
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option("--reference", type=FILE, help="JSON with figures to compare with.")
-@click.option(
-    "--unknown-labels",
-    type=click.Choice(["error", "ignore"]),
-    default="error",
-    show_default=True,
-    help="What to do about truth labels that are not classes of the network.",
-)
+@label_options
+@image_options
 @click.option(
     "--pictures", type=click.IntRange(min=0), default=6, show_default=True,
     help="Images shown in the report.",
@@ -109,7 +110,7 @@ def evaluate_command(**arguments: Any) -> None:
     from caffe_port.ranks import evaluation_ranks
 
     try:
-        with evaluation_ranks() as ranks:
+        with decoded_as(arguments), evaluation_ranks() as ranks:
             _evaluate(arguments, ranks)
     except KeyboardInterrupt as error:
         finished = len(list((out / "before").glob("[!.]*.png")))
@@ -120,7 +121,6 @@ def evaluate_command(**arguments: Any) -> None:
 
 
 def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
-    from caffe_port.data.voc import voc_items
     from caffe_port.evaluation.pipeline import evaluate
     from caffe_port.evaluation.store import locked
     from caffe_port.reports.progress import shown_images
@@ -130,14 +130,8 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
     options = _options(arguments, network)
     if arguments["trimap"] and arguments["no_labels"]:
         raise click.UsageError("--trimap needs label maps; it cannot be used with --no-labels")
-    images = arguments["images"]
-    with Waiting(images):
-        items = voc_items(
-            images,
-            arguments["image_list"],
-            arguments["labels"],
-            with_labels=not arguments["no_labels"],
-        )
+    with Waiting(arguments["images"]):
+        items = items_of(arguments, with_labels=not arguments["no_labels"])
     reference = _reference(arguments["reference"])
     first = ranks.number == 0
     with shown_images("evaluate", quiet=not first) as show:
@@ -152,17 +146,14 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
         )
     if first:
         with locked(arguments["out"]):
-            _report(arguments, result, options, reference)
+            _report(arguments, result, reference)
 
 
-def _report(
-    arguments: Arguments, result: Result, options: Options, reference: Reference | None
-) -> None:
-    from caffe_port.evaluation.figures import class_names
+def _report(arguments: Arguments, result: Result, reference: Reference | None) -> None:
     from caffe_port.evaluation.report import write_report
 
-    names = class_names(result.classes, arguments["names"])
-    sections, more = _trimap(result, options) if arguments["trimap"] else ([], {})
+    names = names_of(arguments, result.classes)
+    sections, more = _trimap(result) if arguments["trimap"] else ([], {})
     page, _ = write_report(
         result,
         names,
@@ -170,7 +161,6 @@ def _report(
         subtitle=f"{len(result.items)} images of {arguments['images']}",
         reference=reference,
         images=arguments["pictures"],
-        ignore_label=options.ignore_label,
         more=more,
         sections=sections,
     )
@@ -178,11 +168,11 @@ def _report(
     echo(f"report: {page}")
 
 
-def _trimap(result: Result, options: Options) -> tuple[list[Html], dict[str, object]]:
+def _trimap(result: Result) -> tuple[list[Html], dict[str, object]]:
     """The section of report.html and the entry of report.json."""
     from caffe_port.evaluation.trimap import trimap_curves, trimap_json, trimap_section
 
-    curves = trimap_curves(result, options)
+    curves = trimap_curves(result)
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}
 
 
@@ -195,7 +185,8 @@ def _options(arguments: Arguments, network: NetFactory) -> Options:
     inference: InferenceOptions | None = chosen(InferenceOptions, given)
     if arguments["overlap"] is None and inference == InferenceOptions():
         inference = None  # as DeepLab evaluates: an image larger than the crop is an error
-    return chosen(Options, {**arguments, "crop": crop, "inference": inference})
+    changed = {"crop": crop, "inference": inference, "labels": rules_of(arguments)}
+    return chosen(Options, {**arguments, **changed})
 
 
 def _reference(path: Path | None) -> Reference | None:
@@ -219,13 +210,13 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
 
 @click.command(name="score")
 @click.argument("results", type=FOLDER)
-@click.option("--images", type=FOLDER, required=True, help="VOC folder, or folder of images.")
+@item_options
 @click.option(
-    "--list", "image_list", help="List file, or a name in ImageSets/Segmentation.  [default: val]"
+    "--classes", type=click.IntRange(1, 255), help="How many.  [default: the data set's, or 21]"
 )
-@click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
-@click.option("--classes", type=click.IntRange(1, 255), default=21, show_default=True)
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@label_options
+@image_options
 @click.option(
     "--kind",
     type=click.Choice(["png", "bin", "mat"]),
@@ -238,17 +229,7 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
     help="Threads.  [default: OMP_NUM_THREADS or all]",
 )
 @click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Report.")
-def score_command(
-    results: Path,
-    images: Path,
-    image_list: str | None,
-    labels: Path | None,
-    classes: int,
-    names: Path | None,
-    kind: str | None,
-    jobs: int | None,
-    report: Path | None,
-) -> None:
+def score_command(**arguments: Any) -> None:
     """Score RESULTS, a folder of NAME.png or NAME.bin label maps, or of raw features.
 
     NAME_blob_0.mat scores are cropped to the image's size, which NAME.bin probabilities already
@@ -257,23 +238,32 @@ def score_command(
 
     Exit status: 0 done, 1 some images could not be scored (they are named), 2 none could.
     """
-    from caffe_port.data.voc import voc_items
-    from caffe_port.evaluation.figures import class_names
-    from caffe_port.evaluation.scheduler import cores
-    from caffe_port.evaluation.scoring import find_kind, score
     from caffe_port.files import expect_writable
 
-    if report is not None:
-        expect_writable(report)
-    known = class_names(classes, names)
-    items = voc_items(images, image_list, labels)
-    which = kind or find_kind(results, items)
-    scored = score(results, items, which, classes, jobs=jobs or cores())
-    _show_score(scored, known)
-    if report is not None:
-        _write(report, scored, known)
+    if arguments["report"] is not None:
+        expect_writable(arguments["report"])
+    with decoded_as(arguments):
+        scored, names = _score(arguments)
+    _show_score(scored, names)
+    if arguments["report"] is not None:
+        _write(arguments["report"], scored, names)
     if scored.failed:
         raise click.exceptions.Exit(SOME_FAILED)
+
+
+def _score(arguments: Arguments) -> tuple[Scored, list[str]]:
+    """The result, and the names of the classes."""
+    from caffe_port.data.voc import VOC_CLASSES
+    from caffe_port.evaluation.folder_scoring import find_kind, score
+    from caffe_port.evaluation.scheduler import cores
+
+    data, folder = dataset_of(arguments), arguments["results"]
+    classes = arguments["classes"] or len(VOC_CLASSES if data is None else data.classes)
+    names = names_of(arguments, classes)
+    items = items_of(arguments)
+    kind = arguments["kind"] or find_kind(folder, items)
+    rules, jobs = rules_of(arguments), arguments["jobs"] or cores()
+    return score(folder, items, kind, classes, rules=rules, jobs=jobs), names
 
 
 def _show_score(scored: Scored, names: list[str]) -> None:
@@ -291,6 +281,11 @@ def _show_score(scored: Scored, names: list[str]) -> None:
     table.add_row("pixel accuracy", f"{100 * matrix.pixel_accuracy():.3f}")
     table.add_row("mean recall", f"{100 * matrix.mean_recall():.3f}")
     shown.print(table)
+    if scored.unknown:
+        from caffe_port.datasets.rules import listed
+
+        words = f"ignored, not classes: {listed(scored.unknown)}. The score does not cover them."
+        shown.print(words, style="yellow")
     for message in scored.failed:
         shown.print(f"not scored: {message}", style="red")
 

@@ -115,10 +115,10 @@ def unravel_command(
 
 def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple[Path, ...]]:
     """The net of the first one or two files, and the images."""
-    from caffe_port.data.voc import IMAGE_SUFFIXES
+    from caffe_port.data.voc import is_image_name
     from caffe_port.loading import load
 
-    has_weights = len(files) > 1 and files[1].suffix not in IMAGE_SUFFIXES
+    has_weights = len(files) > 1 and not is_image_name(files[1].name)
     images = files[2:] if has_weights else files[1:]
     if not images:
         raise click.UsageError("no image: expected NET [WEIGHTS] IMAGE...")

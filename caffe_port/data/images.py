@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data import opencv
-from caffe_port.errors import DataError
+from caffe_port.data.decoding import current, is_sideways, orientation, upright
+from caffe_port.data.label_values import Stored, label_values
+from caffe_port.errors import DataError, option
 from caffe_port.files import atomic_path, read_bytes, reading
 
 if TYPE_CHECKING:
@@ -28,8 +30,7 @@ PathLike = str | os.PathLike[str]
 
 # What OpenCV, and so Caffe, decodes. One of Pillow's other formats starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 24_200_000  # 6016 x 4016, a large photograph, which takes 200 MB while it is decoded
-MAX_SCANNED = 20 * MAX_PIXELS  # of a JPEG, in all its scans
+_MOST_SCANS = 20  # of a JPEG of the largest size
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # those with a length, and the ends
 _MOST_SEGMENTS = 10_000  # of a JPEG
@@ -37,14 +38,15 @@ MAX_FILE = 256 * 2**20
 # Pillow reads comments byte by byte, however many there are
 _PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
 _HEAD = 65536
-_TOO_LARGE = f"too large to be decoded safely: expected at most {MAX_PIXELS:,} pixels"
 
 # What Pillow's decoders were seen to raise for a broken file.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
 def read_rgb(path: PathLike) -> Bytes:
-    """An image as red, green, blue, equal to OpenCV's; an EXIF orientation is ignored.
+    """An image as red, green, blue, equal to OpenCV's.
+
+    An EXIF orientation is ignored, as OpenCV 2.4 does, unless ``decoding`` sets otherwise.
 
     Returns:
         (H, W, 3) uint8.
@@ -103,7 +105,41 @@ def stored_size(path: PathLike) -> tuple[int, int]:
         DataError: as for ``read_rgb``, where the header is damaged.
     """
     with _recognised(read_content(path), os.fspath(path)) as image:
-        return image.height, image.width
+        sideways = is_sideways(_applied(image))
+        size = image.height, image.width
+        return size[::-1] if sideways else size
+
+
+def exif_orientation(path: PathLike) -> int:
+    """The EXIF orientation of an image file, 1 to 8; 1 where there is none.
+
+    Raises:
+        DataError: as for ``read_rgb``, of a damaged head.
+    """
+    with _recognised(read_content(path), os.fspath(path)) as image:
+        return orientation(image)
+
+
+def size_advice(path: PathLike, size: tuple[int, ...]) -> str:
+    """For the error of an image whose label map has another size: what EXIF has to do with it.
+
+    Args:
+        path: the image.
+        size: the label map's height and width.
+    Returns:
+        A clause that starts with a semicolon; "" where turning the image would not help.
+    """
+    try:
+        found, number = stored_size(path), exif_orientation(path)
+    except DataError:
+        return ""
+    if not is_sideways(number) or found[::-1] != tuple(size):
+        return ""
+    done, other = ("applied", "ignore") if current().exif == "apply" else ("ignored", "apply")
+    return (
+        f"; {path} has the EXIF orientation {number}, which is {done}: the sizes agree with "
+        f"{option('exif', other)}"
+    )
 
 
 def read_labels(path: PathLike) -> Bytes:
@@ -115,15 +151,28 @@ def read_labels(path: PathLike) -> Bytes:
     Returns:
         (H, W) uint8.
     Raises:
-        DataError: missing, broken, or an image of colours and not of indices.
+        DataError: missing, broken, an image of colours rather than of indices, a palette that
+            has VOC's colours at other indices, or a label above 255.
     """
-    with open_image(path) as image:
-        if image.mode not in ("P", "L"):
-            raise DataError(
-                f"{path}: a label map must be a palette or an 8-bit grey image of class "
-                f"indices, found mode {image.mode}; convert its colours to indices first"
-            )
-        return _pixels(image, image.mode)
+    values = read_label_values(path)
+    if values.dtype != np.uint8 and values.max(initial=0) > 255:
+        raise DataError(
+            f"{path}: label {values.max()} of a 16-bit image; expected labels of 0 to 255. Name "
+            f"its data set or map its labels: {option('label_map', 'FILE.json')}"
+        )
+    return values.astype(np.uint8, copy=False)
+
+
+def read_label_values(path: PathLike, *, check_palette: bool = True) -> Stored:
+    """A label map's numbers as they are stored: (H, W) uint8, or uint16 of a 16-bit image.
+
+    Args:
+        check_palette: refuse a palette that has VOC's colours at other indices.
+    Raises:
+        DataError: as for ``read_labels``, but for the range.
+    """
+    palette = voc_palette() if check_palette else None
+    return label_values(os.fspath(path), open_image(path), palette)
 
 
 def voc_palette() -> Bytes:
@@ -234,20 +283,28 @@ def _recognised(content: bytes, where: str) -> Image.Image:
         with _quietly():
             image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise DataError(f"{where}: {_TOO_LARGE} ({error})") from error
+        raise DataError(f"{where}: {_too_large()} ({error})") from error
     except _BROKEN as error:
         raise DataError(f"{where}: not an image that can be decoded: {error}") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{where}: {_TOO_LARGE}, found {image.width} x {image.height}")
+    if image.width * image.height > current().max_pixels:
+        raise DataError(f"{where}: {_too_large()}, found {image.width} x {image.height}")
     if image.format == "JPEG":
         _check_scans(content, image.width * image.height, where)
     return image
 
 
+def _too_large() -> str:
+    advice = option("max_pixels", "N")
+    return f"too large to be decoded safely: expected at most {current().max_pixels:,} pixels" + (
+        f" (set by {advice})" if advice else ""
+    )
+
+
 def _check_scans(content: bytes, pixels: int, where: str) -> None:
     """Refuses a JPEG with too many scans: each may touch every pixel, and some ten are usual."""
     scans = content.count(_SCAN)
-    if scans * pixels > MAX_SCANNED and _scans(content) * pixels > MAX_SCANNED:
+    most = _MOST_SCANS * current().max_pixels
+    if scans * pixels > most and _scans(content) * pixels > most:
         raise DataError(f"{where}: {scans} scans of {pixels} pixels, expected some 10 scans")
 
 
@@ -290,23 +347,31 @@ def _pixels(image: Image.Image, mode: str) -> Bytes:
     return pixels
 
 
+def _applied(image: Image.Image) -> int:
+    """The EXIF orientation that is applied to an image."""
+    return orientation(image) if current().exif == "apply" else 1
+
+
 def _rgb(where: PathLike, image: Image.Image) -> Bytes:
     """Red, green, blue, equal to OpenCV's. The image is closed."""
+    turned = _applied(image)
     try:
         found = opencv.to_rgb(image)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if found is None:
-        return _pixels(image, "RGB")
+        found = _pixels(image, "RGB")
     image.close()
-    return found
+    return found if turned == 1 else upright(found, turned)
 
 
 def _grey(where: PathLike, image: Image.Image) -> Bytes:
     """Grey, equal to OpenCV's. The image is closed."""
+    turned = _applied(image)
     if image.mode in ("1", "L"):
-        return _pixels(image, "L")
-    if opencv.is_16_bit(image):
-        return opencv.high_bytes(image)
-    format = image.format
-    return opencv.grey_of(_rgb(where, image), format)
+        found = _pixels(image, "L")
+    elif opencv.is_16_bit(image):
+        found = opencv.high_bytes(image)
+    else:
+        return opencv.grey_of(_rgb(where, image), image.format)
+    return found if turned == 1 else upright(found, turned)

@@ -263,6 +263,27 @@ def read_field(path: str | os.PathLike[str], variable: str, field: str) -> npt.N
     return _matrix(content, base, f"{variable}.{field}")
 
 
+def read_numbers(path: str | os.PathLike[str], name: str) -> npt.NDArray[np.generic]:
+    """A numeric variable of any type, or a field of a struct named as ``GTcls.Segmentation``.
+
+    Returns:
+        The values, in MATLAB's shape and the type they are stored in.
+    Raises:
+        FormatError: as ``read_field``.
+        OSError: the file cannot be opened.
+    """
+    variable, _, field = name.partition(".")
+    if field:
+        return read_field(path, variable, field)
+    found = find_variable(path, variable)
+    if found is None:
+        raise FormatError(f"no variable '{variable}'", path=path)
+    data = _bytes(found)
+    if not found.compressed:  # its tag was left out
+        data = struct.pack(f"{found.order}II", MATRIX, len(data)) + data
+    return _matrix(_Content(found.path, data, found.order), 0, variable)
+
+
 def _bytes(found: Variable) -> bytes:
     """The variable's element, inflated up to its stated size."""
     _expect_small(found, found.size)

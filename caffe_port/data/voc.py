@@ -8,7 +8,9 @@ images ("/JPEGImages/2007_000033.jpg") or of "image label" pairs.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from caffe_port.data.images import PathLike
@@ -16,13 +18,49 @@ from caffe_port.data.list_file import list_words
 from caffe_port.errors import DataError
 from caffe_port.stalls import Waiting
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".ppm", ".tif", ".tiff")
+# in any case, such as .Jpg
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif",
+)  # fmt: skip
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".gif", ".webp", ".mat")
 LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name ends as an image's does."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def file_named(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
+    """The file of a folder with this name and one of these suffixes, in any case, or None.
+
+    Args:
+        suffixes: in lower case; the first that there is counts.
+    """
+    for suffix in suffixes:
+        for spelled in (suffix, suffix.upper()):
+            if _is_file(folder / (stem + spelled)):
+                return folder / (stem + spelled)
+    try:
+        known = _mixed_case(folder, os.stat(folder).st_mtime_ns)
+    except OSError:
+        return None
+    return next((known[stem, suffix] for suffix in suffixes if (stem, suffix) in known), None)
+
+
+@lru_cache(maxsize=8)
+def _mixed_case(folder: Path, changed: int) -> dict[tuple[str, str], Path]:
+    """A folder's files by name and lower suffix, of those whose suffix has both cases."""
+    found = {}
+    for path in folder.iterdir():
+        if path.suffix not in (path.suffix.lower(), path.suffix.upper()) and _is_file(path):
+            found[path.stem, path.suffix.lower()] = path
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,8 +91,8 @@ def voc_items(
 
     Args:
         images: a VOC folder, or the folder of the images themselves.
-        image_list: a file, or the name of one in the VOC folder's ImageSets/Segmentation;
-            "val" by default.
+        image_list: a file, or the name of one in the VOC folder's ImageSets/Segmentation; when
+            absent "val", or, of a folder without ImageSets, all images that lie in it.
         labels: folder of the label maps; by default those the list names or, of a VOC folder,
             SegmentationClass, else SegmentationClassAug. Without any of them the items have no
             labels.
@@ -70,17 +108,29 @@ def voc_items(
     root = Path(images)
     if not root.is_dir():
         raise DataError(f"{images}: not a folder of images")
-    path = _list_path(root, image_list)
     label_of = _LabelFinder(root, labels) if with_labels else None
     items: dict[str, VOCItem] = {}
-    for number, words in list_words(path):
-        where = f"{path}: line {number}"
+    for words, where in _entries(root, image_list):
         image = _find_image(root, words[0], where)
         if image.stem in items:
             raise DataError(f"{where}: {image.stem} is already on {items[image.stem].where}")
         label = label_of.find(words, image.stem, where) if label_of else None
         items[image.stem] = VOCItem(image.stem, image, label, where)
     return list(items.values())
+
+
+def _entries(root: Path, image_list: PathLike | None) -> Iterator[tuple[list[str], str]]:
+    """The words of each line of the list, or each image of a folder, and their place."""
+    bases = [base for base in (root, root.parent) if (base / "ImageSets").is_dir()]
+    if image_list is None and not bases:
+        names = sorted(p.name for p in root.iterdir() if is_image_name(p.name) and _is_file(p))
+        if not names:
+            raise DataError(f"{root}: no image in this folder and no ImageSets; name a list")
+        yield from (([name], str(root / name)) for name in names)
+        return
+    path = _list_path(root, image_list)
+    for number, words in list_words(path):
+        yield words, f"{path}: line {number}"
 
 
 def _list_path(root: Path, image_list: PathLike | None) -> Path:
@@ -99,15 +149,17 @@ def _list_path(root: Path, image_list: PathLike | None) -> Path:
 def _find_image(root: Path, word: str, where: str) -> Path:
     """The file of an entry: below the VOC folder, below the image folder, or by its id."""
     name = word.lstrip("/")
-    if Path(name).suffix in IMAGE_SUFFIXES:
+    if is_image_name(name):
         tried = [root / name, root.parent / name, root / Path(name).name]
+        whole = [Path(word)] if os.path.isabs(word) else []
+        found = next(filter(_is_file, [*whole, *tried]), None)
     else:
         if Path(name).name != name or name in (".", ".."):
             raise DataError(f"{where}: '{word}' is neither an id nor an image file")
         folders = (root / "JPEGImages", root)
-        tried = [folder / (name + suffix) for folder in folders for suffix in IMAGE_SUFFIXES]
-    whole = [Path(word)] if os.path.isabs(word) else []
-    found = next(filter(_is_file, [*tried, *whole]), None)
+        tried = [folder / f"{name}{IMAGE_SUFFIXES[0]}" for folder in folders]
+        named = (file_named(folder, name, IMAGE_SUFFIXES) for folder in folders)
+        found = next(filter(None, named), None)
     if found is None:
         raise DataError(f"{where}: image '{word[:200]}' is missing; looked for {tried[0]}")
     return found
@@ -136,11 +188,12 @@ class _LabelFinder:
         if len(words) > 1 and not self.chosen:
             tried = [base / words[1].lstrip("/") for base in self.bases]
             tried += [Path(words[1])] if os.path.isabs(words[1]) else []
+            found = next(filter(_is_file, tried), None)
         elif self.folder is not None:
             tried = [self.folder / f"{id}.png"]
+            found = file_named(self.folder, id, LABEL_SUFFIXES)
         else:
             return None
-        found = next(filter(_is_file, tried), None)
         if found is None:
             raise DataError(
                 f"{where}: the label map of '{id}' is missing; looked for {tried[0]} "

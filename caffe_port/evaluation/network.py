@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from caffe_port import files
 from caffe_port.data.images import Bytes, PathLike
+from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import DataError, UsageError, option
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Settings:
             "ignore" them, counted in the result.
         inference: scales, flips and windows; None pads each image to the crop and runs it once,
             and refuses larger images.
+        labels: how stored labels become classes, such as ``dataset("cityscapes").rules``; it
+            replaces ``ignore_label`` and ``unknown_labels``.
     Raises:
         UsageError: a crop or label out of range.
     """
@@ -49,6 +52,7 @@ class Settings:
     ignore_label: int = 255
     unknown_labels: Literal["error", "ignore"] = "error"
     inference: InferenceOptions | None = None
+    labels: LabelRules | None = None
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
@@ -57,6 +61,13 @@ class Settings:
             raise UsageError(f"the ignored label must be 0 to 255, got {self.ignore_label}")
         if not np.isfinite(self.mean).all():
             raise UsageError(f"the mean must be finite, got {self.mean}")
+
+    @property
+    def rules(self) -> LabelRules:
+        """How the truth is read."""
+        if self.labels is not None:
+            return self.labels
+        return LabelRules(ignored=(self.ignore_label,), unknown=self.unknown_labels)
 
 
 @dataclass(frozen=True)

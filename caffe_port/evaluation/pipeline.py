@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
+from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.evaluation.label_fit import expect_fit
 from caffe_port.evaluation.network import NetworkFactory, Options, Settings
 from caffe_port.evaluation.refinement import RefinerFactory
 from caffe_port.evaluation.scheduler import (
@@ -37,6 +39,8 @@ class Result:
         classes: the network's number of classes, 0 when every image failed.
         before, after: one matrix over all images each; None without truth or refinement.
         unknown: truth pixels by label beyond the classes, ignored.
+        void: truth pixels that the data set leaves out, such as VOC's boundaries.
+        rules: how the truth was read.
         changes: (C, 4) what the refinement changed, see ``count_changes``; None without.
         store: where the label maps are.
     """
@@ -49,6 +53,8 @@ class Result:
     before: ConfusionMatrix | None = None
     after: ConfusionMatrix | None = None
     unknown: dict[int, int] = field(default_factory=dict)
+    void: int = 0
+    rules: LabelRules = field(default_factory=LabelRules)
     changes: Counts | None = None
 
     @property
@@ -184,28 +190,29 @@ def _share(
 def _summed(result: Result, found: dict[int, Outcome], settings: Settings) -> Result:
     """Fills in the outcomes, in the list's order, and their sums."""
     result.outcomes = [found[number] for number in range(len(result.items))]
+    result.rules = settings.rules
     for outcome in result.outcomes:
         if outcome.error:
             continue
         if result.classes not in (0, outcome.classes):
             raise UsageError(f"{outcome.id} has {outcome.classes} classes, others {result.classes}")
         result.classes = outcome.classes
-        result.before = _added(result.before, outcome.before, settings)
-        result.after = _added(result.after, outcome.after, settings)
+        result.before = _added(result.before, outcome.before)
+        result.after = _added(result.after, outcome.after)
+        result.void += outcome.void
         if outcome.changes is not None:
             earlier = 0 if result.changes is None else result.changes
             result.changes = outcome.changes + earlier
         for label, pixels in outcome.unknown.items():
             result.unknown[label] = result.unknown.get(label, 0) + pixels
+    expect_fit(result.before, result.unknown, result.void, stated=settings.labels is not None)
     return result
 
 
-def _added(
-    total: ConfusionMatrix | None, counts: Counts | None, settings: Settings
-) -> ConfusionMatrix | None:
+def _added(total: ConfusionMatrix | None, counts: Counts | None) -> ConfusionMatrix | None:
     if counts is None:
         return total
-    matrix = ConfusionMatrix(len(counts), ignore_label=settings.ignore_label, counts=counts)
+    matrix = ConfusionMatrix(len(counts), counts=counts)
     if total is not None:
         matrix.merge(total)
     return matrix

@@ -12,6 +12,7 @@ import numpy as np
 
 from caffe_port.data.images import Bytes, read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOCItem
+from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
@@ -44,24 +45,25 @@ def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
     }
 
 
-def gallery(result: Result, outcomes: Sequence[Outcome], *, ignore_label: int) -> html.Html:
+def gallery(result: Result, outcomes: Sequence[Outcome]) -> html.Html:
     """One row per image: image, truth, before, after, what the CRF changed, what is wrong.
 
     Args:
         result: the evaluation; its label maps must still be on disk.
         outcomes: some of its images.
-        ignore_label: has its own colour in the difference.
     """
     items = {item.id: item for item in result.items}
-    rows = [_row(result, items[outcome.id], outcome, ignore_label) for outcome in outcomes]
+    rows = [_row(result, items[outcome.id], outcome) for outcome in outcomes]
     # a grid each, so that a narrow page breaks every row in the same way
     return html.Html("".join(html.figure_grid(row, columns=len(row)) for row in rows))
 
 
-def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> list[html.Html]:
+def _row(result: Result, item: VOCItem, outcome: Outcome) -> list[html.Html]:
     before = read_labels(result.store.before(item.id))
     final, row = before, [html.figure(photograph(read_rgb(item.image), largest=LARGEST), item.id)]
-    truth = None if item.label is None else read_labels(item.label)
+    truth = None
+    if item.label is not None:
+        truth = result.rules.read(item.label, result.classes).labels
     if truth is not None:
         row.append(html.figure(_colours(truth), "truth"))
     row.append(html.figure(_colours(before), _captioned("before", outcome.before)))
@@ -69,19 +71,19 @@ def _row(result: Result, item: VOCItem, outcome: Outcome, ignore_label: int) -> 
         final = read_labels(result.store.after(item.id))
         row.append(html.figure(_colours(final), _captioned("after", outcome.after)))
     if truth is not None and result.store.refined:
-        row.append(_changes(truth, before, final, ignore_label))
+        row.append(_changes(truth, before, final))
     if truth is not None:
-        wrong = (final != truth) & (truth != ignore_label)
-        kinds = np.where(truth == ignore_label, np.uint8(2), wrong.astype(np.uint8))
+        wrong = (final != truth) & (truth != IGNORED_LABEL)
+        kinds = np.where(truth == IGNORED_LABEL, np.uint8(2), wrong.astype(np.uint8))
         caption = f"wrong: {100 * wrong.mean():.1f} % of the pixels"
         palette = np.array([RIGHT, WRONG, IGNORED], np.uint8)
         row.append(html.figure(label_map(kinds, palette, largest=LARGEST), caption))
     return row
 
 
-def _changes(truth: Bytes, before: Bytes, after: Bytes, ignore_label: int) -> html.Html:
+def _changes(truth: Bytes, before: Bytes, after: Bytes) -> html.Html:
     """What the CRF changed: repaired, broken, or from one wrong class to another."""
-    valid = truth != ignore_label
+    valid = truth != IGNORED_LABEL
     changed = valid & (before != after)
     repaired, broken = changed & (after == truth), changed & (before == truth)
     kinds = np.select([~valid, repaired, broken, changed], [1, 2, 3, 4], 0).astype(np.uint8)
@@ -110,7 +112,6 @@ def write_report(
     subtitle: str = "",
     reference: Reference | None = None,
     images: int = 6,
-    ignore_label: int = 255,
     more: Mapping[str, object] | None = None,
     sections: Iterable[html.Html] = (),
 ) -> tuple[Path, Path]:
@@ -122,7 +123,6 @@ def write_report(
         title, subtitle: the page's heading.
         reference: figures to compare with.
         images: how many worst, best and first ones to show.
-        ignore_label: has its own colour in the differences.
         more: further entries of report.json.
         sections: further sections, before the table of classes.
     Returns:
@@ -133,7 +133,7 @@ def write_report(
     if result.changes is not None:
         body.append(changes_section(result.changes, names))
     for heading, outcomes in chosen(result, images).items() if images else ():
-        rows = gallery(result, outcomes, ignore_label=ignore_label)
+        rows = gallery(result, outcomes)
         body.append(html.section(heading, _legend(names), rows))
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")

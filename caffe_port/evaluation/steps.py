@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from caffe_port.data.images import Bytes, decode_image, read_content, read_labels
+from caffe_port.data.images import Bytes, decode_image, read_content, size_advice
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import (
@@ -43,6 +41,7 @@ class Outcome:
         classes: the network's number of classes.
         before, after: (C, C) confusion counts, None without truth or refinement.
         unknown: truth pixels by label beyond the classes, when they are ignored.
+        void: truth pixels that the data set leaves out.
         changes: (C, 4) from ``count_changes``, None without truth or refinement.
     """
 
@@ -57,6 +56,7 @@ class Outcome:
     before: Counts | None = None
     after: Counts | None = None
     unknown: dict[int, int] = field(default_factory=dict)
+    void: int = 0
     changes: Counts | None = None
 
     @property
@@ -195,34 +195,32 @@ class ImageSteps:
 
     def _scored(self, item: VOCItem, prediction: Prediction, done: Outcome) -> Outcome:
         assert item.label is not None
-        truth, unknown = self._truth(read_labels(item.label), prediction.classes)
+        truth = self._job.settings.rules.read(item.label, prediction.classes)
         try:
-            before = self._counts(truth, prediction.before, done.classes)
+            before = _counts(truth.labels, prediction.before, done.classes)
             after = changes = None
             if prediction.after is not None:
-                after = self._counts(truth, prediction.after, done.classes)
-                changes = self._changes(truth, prediction, prediction.after)
+                after = _counts(truth.labels, prediction.after, done.classes)
+                changes = count_changes(
+                    truth.labels, prediction.before, prediction.after, done.classes
+                )
         except DataError as error:
-            raise DataError(f"{item.image} and {item.label}: {error}") from error
-        return replace(done, before=before, after=after, unknown=unknown, changes=changes)
+            advice = size_advice(item.image, truth.labels.shape)
+            raise DataError(f"{item.image} and {item.label}: {error}{advice}") from error
+        return replace(
+            done,
+            before=before,
+            after=after,
+            unknown=truth.unknown,
+            void=int(truth.void.sum()),
+            changes=changes,
+        )
 
-    def _truth(self, truth: Bytes, classes: int) -> tuple[Bytes, dict[int, int]]:
-        settings = self._job.settings
-        if settings.unknown_labels == "error":
-            return truth, {}
-        beyond = (truth >= classes) & (truth != settings.ignore_label)
-        labels, counts = np.unique(truth[beyond], return_counts=True)
-        known = np.where(beyond, np.uint8(settings.ignore_label), truth)
-        return known, dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
-    def _counts(self, truth: Bytes, prediction: Bytes, classes: int) -> Counts:
-        matrix = ConfusionMatrix(classes, ignore_label=self._job.settings.ignore_label)
-        matrix.add(truth, prediction)
-        return matrix.counts
-
-    def _changes(self, truth: Bytes, prediction: Prediction, after: Bytes) -> Counts:
-        ignored, classes = self._job.settings.ignore_label, prediction.classes
-        return count_changes(truth, prediction.before, after, classes, ignore_label=ignored)
+def _counts(truth: Bytes, prediction: Bytes, classes: int) -> Counts:
+    matrix = ConfusionMatrix(classes)
+    matrix.add(truth, prediction)
+    return matrix.counts
 
 
 def _failure(item: VOCItem, error: CaffePortError) -> Outcome:

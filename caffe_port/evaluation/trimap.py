@@ -11,7 +11,6 @@ import numpy.typing as npt
 from caffe_port.data.images import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import number
-from caffe_port.evaluation.network import Settings
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats, Labels
 from caffe_port.reports import html
@@ -105,33 +104,29 @@ class Curves:
     after: Trimap | None
 
 
-def trimap_curves(result: Result, settings: Settings | None = None) -> Curves:
+def trimap_curves(result: Result) -> Curves:
     """The trimaps of an evaluation's label maps, which must still be on disk.
+
+    Labels beyond the classes, where they are ignored, do not count, but are not a boundary.
 
     Args:
         result: of an evaluation with truth.
-        settings: those of the evaluation. Labels beyond the classes, where they are ignored, do
-            not count, but are not a boundary.
     Raises:
         UsageError: no image has a truth.
         DataError: a label map is gone or damaged.
     """
-    settings = settings or Settings()
-    ignored = settings.ignore_label
     if result.before is None:
         raise UsageError("a trimap needs label maps to compare with, and the list has none")
     refined = result.after is not None
-    both = [Trimap(result.classes, ignore_label=ignored) for _ in range(1 + refined)]
+    both = [Trimap(result.classes) for _ in range(1 + refined)]
     for item, outcome in zip(result.items, result.outcomes, strict=True):
         if item.label is None or outcome.error:
             continue
-        truth = read_labels(item.label)
-        distance = distances(truth == ignored)
-        if settings.unknown_labels == "ignore":
-            truth = np.where(truth < result.classes, truth, np.uint8(ignored))
+        truth = result.rules.read(item.label, result.classes)
+        distance = distances(truth.void)
         places = (result.store.before(item.id), result.store.after(item.id))
         for trimap, place in zip(both, places, strict=False):
-            trimap.add(truth, read_labels(place), distance)
+            trimap.add(truth.labels, read_labels(place), distance)
     return Curves(both[0], both[1] if refined else None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe_port.data.images import MAX_PIXELS, Bytes
+from caffe_port.data.decoding import MAX_PIXELS, Bytes
 from caffe_port.errors import DataError, UsageError
 
 _CAMERA = "camera:"

@@ -197,7 +197,7 @@ def test_vocs_masks_are_needed_and_colours_are_not_labels(both, tmp_path):
     assert [text.partition(": ")[0].rpartition("/")[2] for text in found] == [
         "2007_000003.png", "2008_000005.jpg", "2008_000005.png",
     ]  # fmt: skip
-    assert "must be a palette or an 8-bit grey image" in found[2]
+    assert "must be a palette or grey image of class indices" in found[2]
 
 
 def test_the_result_is_the_same_whatever_the_threads_do(both, tmp_path):

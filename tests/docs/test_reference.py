@@ -20,8 +20,8 @@ SHOWN = set(
         re.MULTILINE,
     )
 )
-PACKAGES = ["crf", "data", "evaluation", "export", "inference", "layers", "losses", "parity",
-            "prediction", "proto", "solver", "spec", "unravel", "weights"]  # fmt: skip
+PACKAGES = ["crf", "data", "datasets", "evaluation", "export", "inference", "layers", "losses",
+            "parity", "prediction", "proto", "solver", "spec", "unravel", "weights"]  # fmt: skip
 # their names are in pages of their own: tests/docs/test_migration.py
 MIGRATED = ("caffe_port.pycaffe", "caffe_port.crf.pydensecrf")
 

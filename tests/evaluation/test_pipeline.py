@@ -153,7 +153,7 @@ def test_labels_beyond_the_classes(voc, tmp_path):
     items, truths = voc
     truths[0][0] = 9
     Image.fromarray(truths[0]).save(items[0].label)
-    with pytest.raises(DataError, match=r"im0\.png: truth holds label 9"):
+    with pytest.raises(DataError, match=r"im0\.png: the truth holds label 9 \("):
         run(items, tmp_path / "out")
     settings = Options(CROP.crop, CROP.mean, unknown_labels="ignore")
     result = evaluate(items, Brightest(), tmp_path / "other", settings)

@@ -83,7 +83,7 @@ def test_the_difference_is_that_of_the_final_labels(voc, tmp_path):
     result = evaluate(items, Brightest(), tmp_path / "out", CROP, make_refiner=Swaps())
     final = read_labels(result.store.after("im0"))
     wrong = ((final != truths[0]) & (truths[0] != 255)).mean()
-    grid = gallery(result, result.outcomes[:1], ignore_label=255)
+    grid = gallery(result, result.outcomes[:1])
     assert f"wrong: {100 * wrong:.1f} % of the pixels" in grid
     _, changed, repaired, broken = result.outcomes[0].changes.sum(axis=0).tolist()
     assert changed >= broken > 0

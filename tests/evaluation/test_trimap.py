@@ -99,7 +99,7 @@ def test_wrong_arguments():
 def test_of_an_evaluation(voc, tmp_path):
     items, truths = voc
     result = evaluate(items, Brightest(), tmp_path / "out", CROP, make_refiner=Swaps())
-    curves = trimap_curves(result, CROP)
+    curves = trimap_curves(result)
     # only the last row is void, so the widest band holds all that counts
     assert np.array_equal(curves.before.matrices()[-1].counts, result.before.counts)
     assert np.array_equal(curves.after.matrices()[-1].counts, result.after.counts)
@@ -114,7 +114,7 @@ def test_of_an_evaluation(voc, tmp_path):
 
 def test_without_a_refinement_there_is_one_curve(voc, tmp_path):
     result = evaluate(voc[0], Brightest(), tmp_path / "out", CROP)
-    curves = trimap_curves(result, CROP)
+    curves = trimap_curves(result)
     assert curves.after is None
     assert trimap_json(curves)["after"] is None
     assert trimap_section(curves).count('class="curve"') == 1
@@ -124,7 +124,7 @@ def test_labels_beyond_the_classes_are_no_boundary(voc, tmp_path):
     settings = Options(CROP.crop, CROP.mean, unknown_labels="ignore")
     shape = (1, 2, *CROP.crop)
     result = evaluate(voc[0], Gives(shape=shape), tmp_path / "out", settings)
-    curves = trimap_curves(result, settings)
+    curves = trimap_curves(result)
     known = [truth[-2] < 2 for truth in voc[1]]  # the row beside the void one
     assert curves.before.matrices()[0].pixels == sum(int(row.sum()) for row in known)
 
@@ -133,9 +133,9 @@ def test_failed_images_are_left_out_and_no_truth_is_an_error(voc, tmp_path):
     items = voc[0]
     items[1].image.write_bytes(b"")
     result = evaluate(items, Brightest(), tmp_path / "out", CROP, skip_bad=True)
-    curves = trimap_curves(result, CROP)
+    curves = trimap_curves(result)
     assert curves.before.matrices()[-1].pixels == result.before.pixels
     bare = [VOCItem(item.id, item.image, None, item.where) for item in items[2:]]
     result = evaluate(bare, Brightest(), tmp_path / "bare", CROP)
     with pytest.raises(UsageError, match="needs label maps"):
-        trimap_curves(result, CROP)
+        trimap_curves(result)

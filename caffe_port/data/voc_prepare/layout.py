@@ -13,7 +13,7 @@ import numpy.typing as npt
 from caffe_port.data.images import Bytes, PathLike, read_grey, read_labels
 from caffe_port.data.list_file import list_words
 from caffe_port.data.mat5 import read_field
-from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS
+from caffe_port.data.voc import IMAGE_SUFFIXES, LABEL_FOLDERS, file_named, is_image_name
 from caffe_port.errors import DataError, FormatError, UsageError
 from caffe_port.files import reading
 
@@ -163,14 +163,14 @@ def _item(folder: Path, words: list[str], unlabelled: bool, where: str) -> Item:
     first = words[0].lstrip("/")
     if len(words) == 2:
         return Item(Path(first).stem, folder / first, folder / words[1].lstrip("/"), where=where)
-    if Path(first).suffix in IMAGE_SUFFIXES:
+    if is_image_name(first):
         id, image = Path(first).stem, folder / first
     elif Path(first).name != first or first in (".", ".."):
         raise DataError(f"{where}: '{words[0]}' is neither an id nor an image file")
     else:
         id = first
-        tried = [folder / "JPEGImages" / (id + suffix) for suffix in IMAGE_SUFFIXES]
-        image = next((path for path in tried if os.path.isfile(path)), tried[0])
+        images = folder / "JPEGImages"
+        image = file_named(images, id, IMAGE_SUFFIXES) or images / f"{id}.jpg"
     if unlabelled:
         return Item(id, image, None, where=where)
     masks = [folder / name / f"{id}.png" for name in _FOLDERS]

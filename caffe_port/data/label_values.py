@@ -1,0 +1,101 @@
+"""The numbers that an image of labels holds, and images that only look like one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data import opencv
+from caffe_port.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Stored = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Palette = npt.NDArray[np.uint8]
+_CONVERT = "caffe-port labels to-index"
+_MOST_COLOURS = 5  # in a message
+
+
+def label_values(path: str, image: Image.Image, palette: Palette | None) -> Stored:
+    """The class indices of a decoded label map, as they are stored. The image is closed.
+
+    Args:
+        path: names it in errors.
+        image: a palette image, or a grey one of 1, 8 or 16 bits.
+        palette: (256, 3) colours, VOC's; None does not look at the image's palette.
+    Returns:
+        (H, W) uint8, or uint16 of a 16-bit image.
+    Raises:
+        DataError: an image of colours; a palette with VOC's colours at other indices.
+    """
+    with image:
+        if opencv.is_16_bit(image):
+            return np.asarray(image).astype(np.uint16)
+        if image.mode not in ("1", "L", "P"):
+            raise _of_colours(path, image)
+        values = np.asarray(image).astype(np.uint8)
+        if image.mode == "P" and palette is not None:
+            expect_own_indices(path, values, stored_palette(image), palette)
+        return values
+
+
+def stored_palette(image: Image.Image) -> Palette:
+    """The (N, 3) red, green, blue of a palette image."""
+    return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+
+
+def expect_own_indices(path: str, values: Stored, stored: Palette, palette: Palette) -> None:
+    """Refuses an image whose palette has a known palette's colours at other indices.
+
+    An editor that sorts or packs a palette leaves the colours and changes the indices: read as
+    indices, every class would be another one.
+
+    Args:
+        path: names it in errors.
+        values: (H, W) indices.
+        stored: (N, 3) the image's palette.
+        palette: (M, 3) the known colours by class.
+    Raises:
+        DataError: as said above.
+    """
+    used = np.unique(values)
+    if not used.size or used[-1] >= len(stored):
+        return
+    colours = [(int(r), int(g), int(b)) for r, g, b in stored[used]]
+    known = {(int(r), int(g), int(b)): i for i, (r, g, b) in reversed(list(enumerate(palette)))}
+    classes = [known.get(colour) for colour in colours]
+    is_grey = all(colour == (i, i, i) for i, colour in zip(used.tolist(), colours, strict=True))
+    if is_grey or None in classes or len(set(colours)) < len(colours):
+        return  # a palette of its own
+    moved = [
+        (i, colour, c)
+        for i, colour, c in zip(used.tolist(), colours, classes, strict=True)
+        if i != c
+    ]
+    if moved:
+        index, colour, at = moved[0]
+        raise DataError(
+            f"{path}: the palette has the known colours at other indices: index {index} has "
+            f"{colour}, the colour of class {at} ({len(moved)} of {len(used)} indices differ). "
+            f"Convert by the colours with '{_CONVERT} {path} -o FOLDER', or, where the indices "
+            "are the classes, with its option --keep-indices"
+        )
+
+
+def _of_colours(path: str, image: Image.Image) -> DataError:
+    found = ", ".join(map(str, _first_colours(image)))
+    return DataError(
+        f"{path}: a label map must be a palette or grey image of class indices, found mode "
+        f"{image.mode} (colours {found}). Convert its colours to indices: "
+        f"'{_CONVERT} {path} -o FOLDER' (with --palette NAME for colours other than VOC's)"
+    )
+
+
+def _first_colours(image: Image.Image) -> Sequence[tuple[int, ...]]:
+    small = image.convert("RGB").resize((32, 32), resample=0)
+    pixels = np.asarray(small).reshape(-1, 3)
+    return [tuple(map(int, row)) for row in np.unique(pixels, axis=0)[:_MOST_COLOURS]]

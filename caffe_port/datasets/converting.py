@@ -1,0 +1,221 @@
+"""Label maps of one form written in another: indices for training and scoring, a server's form."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data.images import (
+    Bytes,
+    PathLike,
+    open_image,
+    read_label_values,
+    voc_palette,
+    write_labels,
+)
+from caffe_port.data.label_values import stored_palette
+from caffe_port.data.voc import LABEL_SUFFIXES
+from caffe_port.datasets.description import VOC_VOID, Dataset, dataset
+from caffe_port.datasets.rules import IGNORED, LabelRules, read_stored
+from caffe_port.errors import DataError, UsageError
+from caffe_port.files import read_json, reading
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SHOWN, _NOTHING = 5, 2**16 - 1
+_Codes = npt.NDArray[np.int32]
+
+
+def label_files(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """The label maps among files and folders, each with its name below its folder."""
+    for source in sources:
+        if not source.is_dir():
+            yield source, Path(source.name)
+            continue
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in LABEL_SUFFIXES)
+        for path in found:
+            if path.is_file():
+                yield path, path.relative_to(source)
+
+
+def to_index(path: PathLike, rules: LabelRules, classes: int, palette: Palette | None) -> Bytes:
+    """A label map as class indices, whatever form it has.
+
+    Args:
+        path: an image of colours, a palette or grey image, or a .mat file. A palette image whose
+            colours are the palette's is converted by them, any other by its indices.
+        rules: what stored indices mean.
+        classes: how many there are.
+        palette: what colours mean; None reads indices only.
+    Returns:
+        (H, W) uint8, ``IGNORED`` where a pixel does not count.
+    Raises:
+        DataError, FormatError: the file cannot be read, or holds a colour or label of no class.
+    """
+    if Path(path).suffix.lower() != ".mat" and palette is not None:
+        with open_image(path) as image:
+            if _is_coloured(image, palette):
+                return palette.labels(np.asarray(image.convert("RGB")), os.fspath(path))
+    if Path(path).suffix.lower() == ".mat":
+        return rules.read(path, classes).labels
+    stored = read_label_values(path, check_palette=False)
+    return rules.applied(stored, classes, os.fspath(path)).labels
+
+
+def _is_coloured(image: Image.Image, palette: Palette) -> bool:
+    """Whether the colours of an image are to be read, not its indices."""
+    if image.mode != "P":
+        return image.mode not in ("1", "L") and not image.mode.startswith("I")
+    used, stored = np.unique(np.asarray(image)), stored_palette(image)
+    return int(used[-1]) < len(stored) and palette.knows(stored[used])
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours that stand for classes.
+
+    Args:
+        colours: (N, 3) uint8, red, green, blue by class.
+        void: colours of pixels that do not count.
+    """
+
+    colours: Bytes
+    void: tuple[tuple[int, ...], ...] = VOC_VOID
+
+    def knows(self, colours: Bytes) -> bool:
+        """Whether all of these (M, 3) colours are classes' or void."""
+        known = {tuple(map(int, row)) for row in self.colours} | set(self.void)
+        return len(colours) > 0 and all(tuple(map(int, row)) in known for row in colours)
+
+    def labels(self, pixels: Bytes, where: str) -> Bytes:
+        """Colours to the classes that they stand for.
+
+        Args:
+            pixels: (H, W, 3) uint8, red, green, blue.
+            where: names the image in errors.
+        Returns:
+            (H, W) uint8, ``IGNORED`` where a pixel does not count.
+        Raises:
+            DataError: colours of no class, which are counted, or of several classes.
+        Warns:
+            UserWarning: a colour is that of a class and of pixels that do not count.
+        """
+        table = np.full(2**24, _NOTHING, np.uint16)
+        if self.void:
+            table[_codes(np.array(self.void, np.uint8))] = IGNORED
+        table[_codes(self.colours)] = np.arange(len(self.colours))
+        codes = _codes(pixels)
+        labels = table[codes]
+        if (labels == _NOTHING).any():
+            raise DataError(f"{where}: {_of_no_class(codes[labels == _NOTHING])}")
+        self._expect_single(np.unique(labels).tolist(), where)
+        return labels.astype(np.uint8)
+
+    def _expect_single(self, found: list[int], where: str) -> None:
+        rows = [tuple(map(int, row)) for row in self.colours]
+        for label in found:
+            if label == IGNORED:
+                continue
+            alike = [c for c, colour in enumerate(rows) if colour == rows[label]]
+            if len(alike) > 1:
+                raise DataError(
+                    f"{where}: {rows[label]} is the colour of the classes {alike}; only a label "
+                    "map of indices tells them apart"
+                )
+            if rows[label] in self.void:
+                warnings.warn(
+                    f"{where}: {rows[label]} is the colour of class {label} and also of labels "
+                    "that do not count; all such pixels are taken for the class. The label maps of "
+                    "indices tell them apart",
+                    stacklevel=3,
+                )
+
+
+def _of_no_class(codes: _Codes) -> str:
+    found, pixels = np.unique(codes, return_counts=True)
+    order = np.argsort(-pixels)[:_SHOWN]
+    shown = ", ".join(
+        f"({code >> 16}, {code >> 8 & 255}, {code & 255}) ({count:,} pixels)"
+        for code, count in zip(found[order].tolist(), pixels[order].tolist(), strict=True)
+    )
+    return (
+        f"{len(found)} colours of no class: {shown}. Is the palette another data set's "
+        "(--palette NAME), or was the image compressed with losses or resized?"
+    )
+
+
+def _codes(colours: Bytes) -> _Codes:
+    wide = colours.astype(np.int32)
+    codes: _Codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    return codes
+
+
+def read_palette(path: PathLike) -> Bytes:
+    """The (N, 3) colours of a JSON file ``[[red, green, blue], ...]``, by class.
+
+    Raises:
+        DataError: it cannot be read or is of another form.
+    """
+    with reading(path, "the palette"):
+        values = read_json(path)
+    try:
+        colours = np.array(values)
+        if colours.ndim != 2 or colours.shape[1] != 3 or not 1 <= len(colours) <= IGNORED:
+            raise ValueError(f"shape {colours.shape}")
+        if colours.dtype.kind not in "iu" or colours.min() < 0 or colours.max() > 255:
+            raise ValueError("a value other than 0 to 255")
+    except ValueError as error:
+        message = f"expected [[red, green, blue], ...] of 0 to 255, one for each class ({error})"
+        raise DataError(f"{path}: {message}") from error
+    return colours.astype(np.uint8)
+
+
+def to_server(path: PathLike, data: Dataset, target: PathLike) -> None:
+    """Writes a predicted label map as the data set's evaluation server takes it.
+
+    Args:
+        path: a label map of class indices.
+        data: its data set.
+        target: the PNG to write.
+    Raises:
+        UsageError: nothing is known of a server, or it takes labels above 255.
+        DataError: the file cannot be read, or holds a label that is not a class.
+    """
+    if not data.server:
+        raise UsageError(f"{data.name}: nothing is known of an evaluation server")
+    labels = read_stored(path)
+    if labels.max(initial=0) >= len(data.classes):
+        raise DataError(
+            f"{path}: label {labels.max()}; expected 0 to {len(data.classes) - 1}, the classes of "
+            f"{data.name}"
+        )
+    stored = np.array(data.rules.stored(), np.uint8)
+    write_labels(target, stored[labels], palette=data.server == "palette")
+
+
+def palette_named(name: str | None, classes: int | None = None) -> Palette:
+    """A palette by the name of a data set, "voc", or a JSON file of colours.
+
+    Args:
+        name: None stands for "voc".
+        classes: how many of VOC's colours; 21 by default.
+    Raises:
+        UsageError, DataError: no such data set; the file cannot be read.
+    """
+    if name is None or name.lower() == "voc":
+        return Palette(voc_palette()[: classes or 21])
+    if name.lower().endswith(".json"):
+        with reading(name, "the palette"):
+            values = read_json(name)
+        if not isinstance(values, dict):
+            return Palette(read_palette(name))
+    data = dataset(name)
+    return Palette(data.colours[: len(data.classes)], data.void_colours)

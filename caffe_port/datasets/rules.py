@@ -1,0 +1,233 @@
+"""How the numbers that a label map stores become classes; anything else is an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe_port.data.images import Bytes, PathLike, read_label_values
+from caffe_port.data.label_values import Stored
+from caffe_port.data.mat5 import read_numbers
+from caffe_port.errors import DataError, FormatError, UsageError, option
+from caffe_port.files import read_json, reading
+
+IGNORED = 255  # what ``LabelRules.read`` makes of pixels that do not count
+MOST_STORED = 2**16 - 1
+_UNKNOWN = -1
+_SHOWN = 20  # labels in a message
+Unknown = Literal["error", "ignore"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A label map as classes.
+
+    Attributes:
+        labels: (H, W) uint8, classes, or ``IGNORED`` where a pixel does not count.
+        void: (H, W) bool, pixels that the data set itself leaves out, such as boundaries.
+        unknown: pixels by stored label that is no class, where those are ignored.
+    """
+
+    labels: Bytes
+    void: npt.NDArray[np.bool_]
+    unknown: dict[int, int]
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """How stored labels become classes.
+
+    Args:
+        classes: the data set's number of classes; None, and the network's is taken.
+        table: pairs (stored label, class); None, and classes are stored in their order.
+        first: the stored label of class 0 where there is no table; 1 for a set whose 0 means
+            "not labelled".
+        ignored: stored labels that do not count; they come before ``table`` and ``first``.
+        rest: what the labels up to ``most`` mean that are neither in ``table`` nor ignored: a
+            class, "ignored", or None: an error.
+        most: the largest label that the data set stores.
+        variable: of a .mat file, such as "S" or "GTcls.Segmentation".
+        unknown: what becomes of any other label: an "error", or "ignore" it and count it.
+        dataset: whose rules these are, for messages.
+    Raises:
+        UsageError: a label or class out of range.
+    Examples:
+        >>> import numpy as np
+        >>> from caffe_port.datasets import LabelRules
+        >>> stored = np.array([[0, 1, 150]], np.uint8)
+        >>> LabelRules(first=1, ignored=(0,)).applied(stored, 150, "a.png").labels
+        array([[255,   0, 149]], dtype=uint8)
+    """
+
+    classes: int | None = None
+    table: tuple[tuple[int, int], ...] | None = None
+    first: int = 0
+    ignored: tuple[int, ...] = (255,)
+    rest: int | Literal["ignored"] | None = None
+    most: int = MOST_STORED
+    variable: str = ""
+    unknown: Unknown = "error"
+    dataset: str = ""
+
+    def __post_init__(self) -> None:
+        stored = [*self.ignored, self.first, self.most, *(a for a, _ in self.table or ())]
+        if wrong := [label for label in stored if not 0 <= label <= MOST_STORED]:
+            raise UsageError(f"a stored label must be 0 to {MOST_STORED}, got {wrong[0]}")
+        most = 254 if self.classes is None else self.classes - 1
+        if wrong := [c for _, c in self.table or () if not 0 <= c <= most and c != IGNORED]:
+            raise UsageError(f"a label map leads to class {wrong[0]}; expected 0 to {most}")
+
+    def class_of(self, stored: int) -> int | None:
+        """The class of a stored label, ``IGNORED``, or None for a label that is neither."""
+        found = int(_lookup(self, self.classes or IGNORED)[stored])
+        return None if found == _UNKNOWN else found
+
+    def stored(self) -> list[int]:
+        """The stored label of each class, the first of several."""
+        found: dict[int, int] = {}
+        lookup = _lookup(self, self.classes or IGNORED)
+        for label in np.flatnonzero((lookup >= 0) & (lookup != IGNORED)).tolist():
+            found.setdefault(int(lookup[label]), label)
+        return [found[c] for c in sorted(found)]
+
+    def read(self, path: PathLike, classes: int) -> Truth:
+        """Reads a label map.
+
+        Args:
+            path: an image of indices of 8 or 16 bits, or a .mat file.
+            classes: the network's number of classes.
+        Raises:
+            UsageError: the network's classes are not the data set's.
+            DataError, FormatError: the file is missing or broken, or holds a label that is
+                neither a class nor ignored.
+        """
+        return self.applied(read_stored(path, self.variable), classes, os.fspath(path))
+
+    def applied(self, stored: Stored, classes: int, where: str) -> Truth:
+        """What ``read`` makes of labels in memory; ``where`` names them in errors."""
+        self.expect_classes(classes)
+        found = _lookup(self, classes)[stored]
+        beyond, labels = found == _UNKNOWN, found.astype(np.uint8)  # -1 becomes IGNORED
+        counts: dict[int, int] = {}
+        if beyond.any():
+            values, pixels = np.unique(stored[beyond], return_counts=True)
+            counts = dict(zip(values.tolist(), pixels.tolist(), strict=True))
+            if self.unknown == "error":
+                raise DataError(f"{where}: {self._of_unknown(counts, classes)}")
+        return Truth(labels, (labels == IGNORED) & ~beyond, counts)
+
+    def expect_classes(self, classes: int) -> None:
+        """Raises UsageError for a network of another number of classes than the data set's."""
+        if self.classes is not None and classes != self.classes:
+            raise UsageError(
+                f"the network has {classes} classes, the data set {self.dataset or 'described'} "
+                f"has {self.classes}: no score is possible. Use the data set that the network was "
+                "trained on, or describe its own classes in a .json file"
+            )
+
+    def _of_unknown(self, counts: Mapping[int, int], classes: int) -> str:
+        whose = f" of {self.dataset}" if self.dataset else ""
+        ignored = ", ".join(map(str, self.ignored)) or "none"
+        words = (
+            f"the truth holds {listed(counts)}, outside the {classes} classes{whose} (ignored "
+            f"label: {ignored}). "
+        )
+        if self.dataset:
+            return words + "Are these the label maps that the data set distributes?"
+        return words + _advice(max(counts), classes)
+
+
+def _advice(largest: int, classes: int) -> str:
+    shifted = "the labels seem to start at 1, with 0 for pixels without a label: "
+    offset = f"{shifted}{option('reduce_zero_label', True)}; else " if largest == classes else ""
+    return (
+        f"Say what the labels mean: {offset}name the data set ({option('dataset', 'NAME')}), map "
+        f"the labels ({option('label_map', 'FILE.json')}), or, if the network does not know these "
+        f"classes, leave them out of the score ({option('unknown_labels', 'ignore')})"
+    )
+
+
+def listed(counts: Mapping[int, int]) -> str:
+    """Labels with their pixels for a message: "label 21 (3 pixels), label 40 (1 pixel)"."""
+    shown = [
+        f"label {label} ({pixels:,} pixel{'s' if pixels > 1 else ''})"
+        for label, pixels in sorted(counts.items())[:_SHOWN]
+    ]
+    more = f" and {len(counts) - _SHOWN} more labels" if len(counts) > _SHOWN else ""
+    return ", ".join(shown) + more
+
+
+@cache
+def _lookup(rules: LabelRules, classes: int) -> npt.NDArray[np.int16]:
+    """(65536,) the class of each stored label, ``IGNORED`` or ``_UNKNOWN``."""
+    found = np.full(MOST_STORED + 1, _UNKNOWN, np.int16)
+    if rules.rest is not None:
+        found[: rules.most + 1] = IGNORED if rules.rest == "ignored" else rules.rest
+    if rules.table is None:
+        found[rules.first : rules.first + classes] = np.arange(classes)[: len(found) - rules.first]
+    for label, to in rules.table or ():
+        found[label] = to if to < classes else IGNORED if to == IGNORED else _UNKNOWN
+    found[list(rules.ignored)] = IGNORED
+    return found
+
+
+def read_stored(path: PathLike, variable: str = "") -> Stored:
+    """The numbers of a label map as they are stored.
+
+    Args:
+        path: an image of indices, or a .mat file.
+        variable: of a .mat file.
+    Returns:
+        (H, W) uint8 or uint16.
+    Raises:
+        DataError, FormatError: missing, broken, or not whole numbers of 0 to 65535.
+    """
+    if Path(path).suffix.lower() != ".mat":
+        return read_label_values(path)
+    if not variable:
+        raise DataError(
+            f"{path}: a .mat file, and nothing says which of its variables are the labels: name "
+            f"the data set ({option('dataset', 'NAME')}), whose description does"
+        )
+    with reading(path):
+        values = read_numbers(path, variable)
+    if values.ndim != 2 or not values.size:
+        raise FormatError(f"{variable} has shape {values.shape}; expected (H, W)", path=path)
+    with np.errstate(invalid="ignore"):  # what is not a label is found by the comparison
+        labels = np.ascontiguousarray(values.astype(np.uint16))
+    if not np.array_equal(labels, values):
+        raise FormatError(f"{variable} holds numbers other than 0 to 65535", path=path)
+    return labels
+
+
+def read_label_map(path: PathLike) -> tuple[tuple[int, int], ...]:
+    """Pairs (stored label, class) of a JSON file: ``{"7": 0, "8": 1, "0": 255}``.
+
+    The class 255 stands for pixels that do not count.
+
+    Raises:
+        DataError: it cannot be read or is of another form.
+    """
+    with reading(path, "the label map"):
+        values = read_json(path)
+    try:
+        pairs = tuple((int(label), _whole(to)) for label, to in values.items())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f'{path}: expected {{"stored label": class, ...}} such as {{"7": 0, "0": 255}}, '
+            f"found something else ({error})"
+        ) from error
+    return pairs
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a class")
+    return value
