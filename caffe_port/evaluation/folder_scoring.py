@@ -27,11 +27,11 @@ KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX}
 
 @dataclass
 class Scored:
-    """What came of it.
+    """The result of ``score``.
 
     Attributes:
         matrix: over all images that could be scored.
-        failed: what was wrong with the others, in the list's order.
+        failed: the faults of the others, in the list's order.
         unknown: truth pixels by label that is no class, where these are ignored.
         void: truth pixels that the data set leaves out.
     """
@@ -51,16 +51,16 @@ class Scored:
 
 
 def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
-    """Which files of a folder belong to the items: 'png', 'bin' or 'mat', in this order.
+    """The kind of files that a folder has for the items: 'png', else 'bin', else 'mat'.
 
     Raises:
-        UsageError: none do.
+        UsageError: it has none.
     """
     for kind, suffix in KINDS.items():
         if any((folder / f"{item.id}{suffix}").is_file() for item in items):
             return kind
     known = ", ".join(f"NAME{suffix}" for suffix in KINDS.values())
-    raise UsageError(f"{folder}: holds nothing for the {len(items)} images; expected {known}")
+    raise UsageError(f"{folder}: no file for any of the {len(items)} images; expected {known}")
 
 
 def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from caffe_port.data.decoding import MAX_PIXELS, Bytes
+from caffe_port.data.decoding import current
+from caffe_port.data.images import Bytes
 from caffe_port.errors import DataError, UsageError
 
 _CAMERA = "camera:"
@@ -71,10 +72,10 @@ class Video:
                 raise DataError(f"{self.where}: holds no video, only other streams")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            if stream.width * stream.height > MAX_PIXELS:
+            if stream.width * stream.height > current().max_pixels:
                 raise DataError(
                     f"{self.where}: frames of {stream.width} x {stream.height}; expected at most "
-                    f"{MAX_PIXELS:,} pixels"
+                    f"{current().max_pixels:,} pixels"
                 )
             frames = container.decode(stream)
             while self._limit is None or count < self._limit:
