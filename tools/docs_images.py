@@ -124,7 +124,7 @@ def draw_widths(photo: npt.NDArray[np.uint8], scores: Floats) -> None:
 def draw_unravel() -> None:
     """Draws, for each label of an image, its region, the traced points and their heat map."""
     from caffe_port.unravel import trace
-    from caffe_port.unravel.pictures import heat_map, overlay, with_points
+    from caffe_port.unravel.drawing import heat_map, overlay, with_points
 
     photo, x, net = prepared(TRACED)
     height, width = photo.shape[:2]

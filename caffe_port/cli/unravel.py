@@ -12,7 +12,7 @@ from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
-    from caffe_port.unravel.study import Plan
+    from caffe_port.unravel.analysis import AnalysisOptions
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -96,21 +96,21 @@ def unravel_command(
     expect_writable(out / "index.html")
     from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.network import Settings, image_size, score_blob
+    from caffe_port.unravel.analysis import AnalysisOptions, analyse
     from caffe_port.unravel.report import write_report
-    from caffe_port.unravel.study import Plan, study
 
     net, images = _split(files, options)
     net = net.to(device)
-    plan = Plan(
+    analysis = AnalysisOptions(
         top or score_blob(net.spec), labels, shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
         k=k, settings=Settings(crop or image_size(net.spec), mean), curves=curves, kept=pictures,
     )  # fmt: skip
     pairs = [(image, _label_map(image, truth)) for image in images]
-    shown = class_names(_classes(net, plan), names)
+    shown = class_names(_classes(net, analysis), names)
     with click.progressbar(length=len(pairs), label="unravel") as bar:
-        seen = study(net, pairs, plan, progress=lambda name: bar.update(1))
+        analysed = analyse(net, pairs, analysis, progress=lambda name: bar.update(1))
     title = f"What caused the labels: {files[0].name}"
-    echo(f"report: {write_report(seen, net.spec, plan, shown, out, title)}")
+    echo(f"report: {write_report(analysed, net.spec, analysis, shown, out, title)}")
 
 
 def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple[Path, ...]]:
@@ -129,10 +129,10 @@ def _label_map(image: Path, truth: Path | None) -> Path | None:
     return None if truth is None else truth / f"{image.stem}.png"
 
 
-def _classes(net: Net, plan: Plan) -> int:
+def _classes(net: Net, analysis: AnalysisOptions) -> int:
     from caffe_port.errors import UsageError
 
-    shape = net.spec.shapes.get(plan.top, ())
+    shape = net.spec.shapes.get(analysis.top, ())
     if len(shape) != 4:
-        raise UsageError(f"--top {plan.top}: its shape is {shape}; expected (N, labels, H, W)")
+        raise UsageError(f"--top {analysis.top}: its shape is {shape}; expected (N, labels, H, W)")
     return shape[1]

@@ -1,4 +1,4 @@
-"""The points on their way down, as frames, as a GIF and as a player in a page."""
+"""The points of a label in each blob, from the scores to the image: frames, a GIF, a player."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caffe_port.errors import UsageError, printable
 from caffe_port.reports import html
 from caffe_port.reports.images import photograph
 from caffe_port.spec import NetSpec
-from caffe_port.unravel.pictures import (
+from caffe_port.unravel.drawing import (
     DARK,
     LARGEST,
     SMALLEST,
@@ -29,19 +29,19 @@ from caffe_port.unravel.trace import Traces, course
 if TYPE_CHECKING:
     from PIL import Image
 
-MOST_DOTS = 2500  # in one picture; more would hide it
+MOST_DOTS = 2500  # in one image; more would hide it
 _CAPTION = 18  # pixels
 _GAP = 6
 _PAPER, _INK = (245, 245, 243), (30, 36, 48)
 
 
 class Panel(NamedTuple):
-    """One blob's points over the picture.
+    """One blob's points over the image.
 
     Attributes:
         blob: its name.
-        number: how many points it has, channels counted apart.
-        places: (P, 2) y, x in the picture, each once.
+        number: of its points, in all channels.
+        places: (P, 2) y, x in the image, each once.
     """
 
     blob: str
@@ -58,10 +58,10 @@ def frames(
     """One frame per blob from the top down; branches of the net, such as scales, side by side.
 
     Args:
-        spec: the traced net's.
+        spec: of the traced net.
         traces: its points.
-        label: whose.
-        size: height and width of the picture; points beyond it (in the padding) are left out.
+        label: whose points are shown.
+        size: height and width of the image; points beyond it (in the padding) are left out.
         longest: blobs are left out evenly so that no more frames than this are made.
     Raises:
         UsageError: the label was not traced.
@@ -94,22 +94,22 @@ def _panel(
     return Panel(blob, len(points), placed)
 
 
-def gif(picture: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> bytes:
+def gif(image: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> bytes:
     """A GIF that loops.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         sequence: from ``frames``.
-        seconds: per frame; the last stays longer.
+        seconds: per frame; the last is shown longer.
     """
     from PIL import Image
 
-    drawn = [_drawn(picture, frame) for frame in sequence]
-    width, height = (max(image.size[i] for image in drawn) for i in (0, 1))
-    palette, sheets = _palette(picture), []
-    for image in drawn:
+    drawings = [_drawing(image, frame) for frame in sequence]
+    width, height = (max(drawing.size[i] for drawing in drawings) for i in (0, 1))
+    palette, sheets = _palette(image), []
+    for drawing in drawings:
         sheet = Image.new("RGB", (width, height), _PAPER)
-        sheet.paste(image, ((width - image.width) // 2, 0))
+        sheet.paste(drawing, ((width - drawing.width) // 2, 0))
         sheets.append(sheet.quantize(palette=palette, dither=Image.Dither.NONE))
     times = [round(1000 * seconds)] * (len(sheets) - 1) + [2000]
     stream = io.BytesIO()
@@ -119,29 +119,28 @@ def gif(picture: Bytes, sequence: Sequence[Frame], *, seconds: float = 0.35) -> 
     return stream.getvalue()
 
 
-def _palette(picture: Bytes) -> Image.Image:
-    """Colours of the dimmed picture and, which few pixels would not get, those of the drawing."""
-
-    image = with_points(picture, np.empty((0, 2))).quantize(240)
-    colours = (image.getpalette() or [])[: 3 * 240]
+def _palette(image: Bytes) -> Image.Image:
+    """240 colours of the dimmed image, and those of dots and captions, which few pixels have."""
+    drawing = with_points(image, np.empty((0, 2))).quantize(240)
+    colours = (drawing.getpalette() or [])[: 3 * 240]
     for colour in (YELLOW, DARK, _PAPER, _INK):
         colours += colour
-    image.putpalette(colours)
-    return image
+    drawing.putpalette(colours)
+    return drawing
 
 
-def _drawn(picture: Bytes, frame: Frame) -> Image.Image:
-    """The panels of a frame beside one another, their captions above them."""
+def _drawing(image: Bytes, frame: Frame) -> Image.Image:
+    """The panels of a frame next to each other, each below its caption."""
     from PIL import Image, ImageDraw
 
-    panels = [with_points(picture, panel.places, radius=2) for panel in frame]
+    panels = [with_points(image, panel.places, radius=2) for panel in frame]
     width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
     sheet = Image.new("RGB", (width, panels[0].height + _CAPTION), _PAPER)
     draw, left = ImageDraw.Draw(sheet), 0
-    for panel, image in zip(frame, panels, strict=True):
+    for panel, drawing in zip(frame, panels, strict=True):
         draw.text((left + 3, 3), _caption(panel), _INK)
-        sheet.paste(image, (left, _CAPTION))
-        left += image.width + _GAP
+        sheet.paste(drawing, (left, _CAPTION))
+        left += drawing.width + _GAP
     return sheet
 
 
@@ -152,16 +151,16 @@ def _caption(panel: Panel) -> str:
     return f"{name}: {panel.number} point" + ("" if panel.number == 1 else "s")
 
 
-def player(picture: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
-    """A slider over the frames, drawn by the page itself.
+def player(image: Bytes, sequence: Sequence[Frame], name: str) -> html.Html:
+    """A slider over the frames, which a script of the page draws.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         sequence: from ``frames``.
-        name: what is shown, for those who cannot see it.
+        name: what is shown, as text for screen readers.
     """
-    factor = enlargement((picture.shape[0], picture.shape[1]))
-    content = photograph(picture, smallest=SMALLEST, largest=LARGEST)
+    factor = enlargement((image.shape[0], image.shape[1]))
+    content = photograph(image, smallest=SMALLEST, largest=LARGEST)
     panels = max(len(frame) for frame in sequence)
     figures = [
         html.Html(

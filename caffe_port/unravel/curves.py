@@ -1,9 +1,9 @@
-"""Deletion and insertion: what a label's score does when pixels go or come, hottest first.
+"""Deletion and insertion: a label's score while pixels are removed or added, hottest first.
 
-The score is the mean, over the places that have the label in the whole picture, of its softmax
-probability. A pixel that is away is the mean's colour, 0 in the network's input. Four maps say
-which pixels are the hottest, all on one scale because all are smoothed alike: the traced points'
-density, the gradient of the label's scores, noise, and the label's own region.
+The score is the mean of the label's softmax probability over the places that have the label in the
+whole image. A removed pixel has the mean colour, 0 in the network's input. Four maps order the
+pixels, all smoothed in the same way: the traced points' density, the gradient of the label's
+scores, noise, and the label's own region.
 
 Source: Petsiuk, Das and Saenko, RISE (BMVC 2018), for deletion and insertion.
 """
@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from caffe_port.net import Net
-from caffe_port.unravel.pictures import Floats, Size, heat_map, spread
+from caffe_port.unravel.drawing import Floats, Size, heat_map, spread
 from caffe_port.unravel.trace import Traces
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 ORDERS = ("traced points", "gradient", "own region", "random")
-_BATCH = 4  # pictures run together
+_BATCH = 4  # images run together
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What one order of the pixels does to one label's score.
+    """The score of one label for one order of the pixels.
 
     Attributes:
         deletion, insertion: the score at each of FRACTIONS.
@@ -57,11 +57,11 @@ def curves(
     """Deletion and insertion for all orders.
 
     Args:
-        net: the traced net, with one input to fill besides fixed ones.
+        net: the traced net; its first source takes the image.
         data: (1, 3, H, W) its input, 0 where padded.
-        traces: what ``trace`` gave for this input.
-        label: whose score.
-        size: height and width of the picture in the input's upper left corner.
+        traces: from ``trace``, of this input.
+        label: whose score is measured.
+        size: height and width of the image in the input's upper left corner.
         seed: of the random order.
     Returns:
         Order -> curves.
@@ -70,7 +70,7 @@ def curves(
     region = torch.from_numpy(traces.label_map == label)
     return {
         name: Curves(*(
-            tuple(_scores(net, _pictures(data, order, keep), traces.top, label, region))
+            tuple(_scores(net, _images(data, order, keep), traces.top, label, region))
             for keep in (False, True)
         ))
         for name, order in ((name, _order(map_, size, seed)) for name, map_ in maps.items())
@@ -87,10 +87,10 @@ def _maps(
     region = torch.from_numpy(traces.label_map == label).to(data.device)
     score = net({source: x}, keep=[traces.top])[traces.top][0, label][region].sum()
     (gradient,) = torch.autograd.grad(score, x)
-    slope = gradient[0].abs().amax(0).cpu().numpy().astype(np.float64)
+    strength = gradient[0].abs().amax(0).cpu().numpy().astype(np.float64)
     return {
         "traced points": heat_map(traces.arrived(label, source), canvas),
-        "gradient": _smoothed(slope, canvas),
+        "gradient": _smoothed(strength, canvas),
         "own region": _smoothed(_enlarged(traces.label_map == label, canvas), canvas),
         "random": _smoothed(noise, canvas),
     }
@@ -104,7 +104,7 @@ def _smoothed(values: Floats, canvas: Size) -> Floats:
 
 
 def _enlarged(mask: npt.NDArray[np.bool_], canvas: Size) -> Floats:
-    """A mask on the canvas's grid; the nearest place where its own is coarser."""
+    """A mask on the canvas's grid; where its own is coarser, the nearest place."""
     rows, columns = (
         np.arange(large) * small // large for large, small in zip(canvas, mask.shape, strict=True)
     )
@@ -113,7 +113,7 @@ def _enlarged(mask: npt.NDArray[np.bool_], canvas: Size) -> Floats:
 
 
 def _order(map_: Floats, size: Size, seed: int) -> npt.NDArray[np.int64]:
-    """Rank of each of the picture's pixels, hottest 0; equals in random order."""
+    """Rank of each of the image's pixels, hottest 0; equal ones in random order."""
     values = map_[: size[0], : size[1]].ravel()
     shuffled = np.random.default_rng(seed + 1).random(len(values))
     rank = np.empty(len(values), np.int64)
@@ -121,7 +121,7 @@ def _order(map_: Floats, size: Size, seed: int) -> npt.NDArray[np.int64]:
     return rank.reshape(size)
 
 
-def _pictures(data: Tensor, rank: npt.NDArray[np.int64], keep: bool) -> list[Tensor]:
+def _images(data: Tensor, rank: npt.NDArray[np.int64], keep: bool) -> list[Tensor]:
     """The input with the hottest pixels only, or without them, at each of FRACTIONS."""
     result = []
     for fraction in FRACTIONS:
@@ -133,12 +133,12 @@ def _pictures(data: Tensor, rank: npt.NDArray[np.int64], keep: bool) -> list[Ten
 
 
 def _scores(
-    net: Net, pictures: Sequence[Tensor], top: str, label: int, region: Tensor
+    net: Net, images: Sequence[Tensor], top: str, label: int, region: Tensor
 ) -> list[float]:
     found: list[float] = []
     with torch.no_grad():
-        for start in range(0, len(pictures), _BATCH):
-            x = torch.cat(list(pictures[start : start + _BATCH]))
+        for start in range(0, len(images), _BATCH):
+            x = torch.cat(list(images[start : start + _BATCH]))
             share = net({net.spec.sources[0]: x}, keep=[top])[top].softmax(1)[:, label]
             found += share[:, region.to(share.device)].mean(1).tolist()
     return found

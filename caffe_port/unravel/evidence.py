@@ -1,4 +1,4 @@
-"""Where a label's evidence lies: inside the object, on other classes, or beside the picture."""
+"""Where a label's points are: inside the object, on other classes, or in the padding."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.unravel.pictures import Bytes, Floats
+from caffe_port.unravel.drawing import Bytes, Floats
 from caffe_port.unravel.points import Points
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One label in one image.
+    """The points of one label in one image.
 
     Attributes:
         label: the label.
-        region: pixels of the picture that it has, ignored ones not counted.
-        pixels: of the picture, without ignored ones.
-        on: class -> points on it; ignored pixels and the padding are not among them.
-        ignored, padding: points there.
-        distance: median distance, in pixels, of the points outside to the region; NaN without any.
+        region: number of the image's pixels with this label.
+        pixels: number of the image's pixels, without ignored ones.
+        on: class -> points on it; without those on ignored pixels and in the padding.
+        ignored, padding: points on ignored pixels and in the padding.
+        distance: median distance, in pixels, of the points outside to the region; NaN if there is
+            none.
         hit: whether the heat map's peak lies in the region; None where it lies on ignored pixels.
     """
 
@@ -39,26 +40,26 @@ class Evidence:
 
     @property
     def inside(self) -> float:
-        """Share of the points that lie in the label's own region; the padding is outside."""
+        """Share of the points in the label's own region; the padding is outside."""
         total = sum(self.on.values()) + self.padding
         return self.on[self.label] / total if total else math.nan
 
     @property
     def chance(self) -> float:
-        """Share of the picture that the region has: what points strewn at random would reach."""
+        """The region's share of the image: the inside share of points scattered at random."""
         return self.region / self.pixels if self.pixels else math.nan
 
 
 def evidence(
     points: Points, heat: Floats, label: int, regions: Bytes, *, ignore_label: int = 255
 ) -> Evidence:
-    """Judges the input points of one label.
+    """Compares the input points of one label with the regions of the image.
 
     Args:
         points: (P, 3) channel, y, x in the input; each counts once.
         heat: (H, W) its heat map over the input.
         label: the label.
-        regions: (h, w) uint8 classes of the picture, which is the input's upper left part: the
+        regions: (h, w) uint8 classes of the image, which is the input's upper left part: the
             truth, or the predicted label map.
         ignore_label: pixels of ``regions`` that do not count.
     """
@@ -88,15 +89,15 @@ def _distance(outside: Points, own: npt.NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """Several labels' evidence; shares are means over the labels of the images.
+    """The evidence of several labels; shares are means over the labels of the images.
 
     Attributes:
-        cases: how many.
+        cases: number of labels of images.
         inside, chance: shares of points and of pixels in the own region.
         hits, hit_chance: the pointing game: share of peaks in the region, and of pixels.
         distance: median over the cases of the median distance of points outside.
-        context: class -> mean share of the points on it, the own class left out.
-        padding: mean share of points beside the picture.
+        context: class -> mean share of the points on it, without the own class.
+        padding: mean share of points in the padding.
     """
 
     cases: int
@@ -110,10 +111,9 @@ class Summary:
 
 
 def summarize(cases: Iterable[Evidence]) -> Summary:
-    """Takes cases together; those whose label is nowhere in the regions, or that have no points,
-    are left out."""
+    """The means over cases that have points, and whose label is in the regions."""
     used = [case for case in cases if case.region and not math.isnan(case.inside)]
-    judged = [case for case in used if case.hit is not None]
+    counted = [case for case in used if case.hit is not None]
     context: dict[int, float] = {}
     padding = 0.0
     for case in used:
@@ -125,7 +125,7 @@ def summarize(cases: Iterable[Evidence]) -> Summary:
     distances = [case.distance for case in used if not math.isnan(case.distance)]
     return Summary(
         len(used), _mean([c.inside for c in used]), _mean([c.chance for c in used]),
-        _mean([float(bool(c.hit)) for c in judged]), _mean([c.chance for c in judged]),
+        _mean([float(bool(c.hit)) for c in counted]), _mean([c.chance for c in counted]),
         float(np.median(distances)) if distances else math.nan, context, padding,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Points of the image, and where a traced blob's elements lie in it."""
+"""Sets of points of a blob, and the position of a blob's elements in the input."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops.resampling import Interp
 from caffe_port.unravel.rules.shapes import coordinates
 
-# Points of one blob, for all labels at once.
-
 Points = npt.NDArray[np.int32]
 
 _FEWEST_AXES = 3  # channel, y, x
@@ -23,10 +21,10 @@ _FEWEST_AXES = 3  # channel, y, x
 
 @dataclass(frozen=True)
 class PointSet:
-    """Places in a blob, each once, and which labels they belong to.
+    """Elements of a blob, each once, and the labels that they belong to.
 
     Attributes:
-        flat: (P,) int64, rising flat indices.
+        flat: (P,) int64, increasing flat indices.
         members: (P, labels) bool; every row has a True.
     """
 
@@ -35,7 +33,7 @@ class PointSet:
 
     @classmethod
     def merge(cls, parts: Sequence[tuple[Tensor, Tensor]]) -> PointSet:
-        """One set of several (flat, members), where places may come more than once."""
+        """One set of several (flat, members), where elements may be repeated."""
         places = torch.cat([flat for flat, _ in parts])
         flat, inverse = torch.unique(places, return_inverse=True)
         belongs = torch.cat([members for _, members in parts])
@@ -45,10 +43,10 @@ class PointSet:
         return cls(flat, members)
 
     def rows(self, shape: Sequence[int]) -> list[Points]:
-        """Per label its points as sorted coordinates, (P, 3) int32: channel, y, x.
+        """The points of each label as sorted coordinates, (P, 3) int32: channel, y, x.
 
-        A blob of fewer axes has zeros for the missing ones, one of more a column for each. The
-        batch axis is left out, unless its size is not 1.
+        A blob of fewer axes has zeros for the missing ones, one of more axes more columns. A batch
+        axis of size 1 is left out.
         """
         axes = list(coordinates(self.flat, shape))
         if len(shape) > 1 and shape[0] == 1:
@@ -59,22 +57,25 @@ class PointSet:
         return [table[members[:, label]] for label in range(members.shape[1])]
 
 
-# Where in the input a blob's places look from: the centres of their windows.
-#
-# Source: the affine maps of BVLC/caffe python/caffe/coord_map.py, per axis and for Interp too.
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """place in the input = scale * place in the blob + shift; (y, x) each."""
+    """The affine map from a blob's places, the centres of their windows, to the input's.
+
+        place in the input = scale * place in the blob + shift
+
+    Both factors are (y, x).
+
+    Source: BVLC/caffe python/caffe/coord_map.py; Interp is added.
+    """
 
     scale: tuple[float, float] = (1.0, 1.0)
     shift: tuple[float, float] = (0.0, 0.0)
 
     def then(self, scale: tuple[float, float], shift: tuple[float, float]) -> Placement:
-        """That of a blob whose place p is at scale * p + shift in this one."""
+        """The map of a blob whose place p is at scale * p + shift in this one."""
         return Placement(
             (self.scale[0] * scale[0], self.scale[1] * scale[1]),
             (
@@ -90,11 +91,11 @@ class Placement:
 
 
 def placements(spec: NetSpec, shapes: Shapes) -> dict[str, Placement]:
-    """The placement of every blob that lies over the input.
+    """The placement of every blob that has the height and width of an image.
 
     Args:
         spec: the net.
-        shapes: of its blobs as they were run; the spec's own where absent.
+        shapes: of its blobs in the forward pass; the spec's own where absent.
     Returns:
         Blob -> placement; blobs without height and width have none.
     """

@@ -1,4 +1,4 @@
-"""The report of a tracing: figures, tables and HTML."""
+"""The HTML report of traced images: figures, tables and curves."""
 
 from __future__ import annotations
 
@@ -15,113 +15,116 @@ from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart, legend_colours
 from caffe_port.reports.images import encoded, label_map, photograph
 from caffe_port.spec import NetSpec
+from caffe_port.unravel.analysis import AnalysedImage, AnalysisOptions, heat_of
 from caffe_port.unravel.animation import PLAYER_SCRIPT, frames, gif, player
 from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, mean_curves
+from caffe_port.unravel.drawing import LARGEST, SMALLEST, Bytes, overlay, with_points
 from caffe_port.unravel.evidence import Evidence, Summary, summarize
-from caffe_port.unravel.pictures import LARGEST, SMALLEST, Bytes, overlay, with_points
-from caffe_port.unravel.study import Plan, Seen, heat_of
-
-# One image's part of the report: points, heat maps and the animation of each label.
 
 
 def image_section(
-    each: Seen, spec: NetSpec, plan: Plan, names: Sequence[str], out: Path
+    each: AnalysedImage, spec: NetSpec, options: AnalysisOptions, names: Sequence[str], out: Path
 ) -> html.Html:
-    """The image with its label maps, then every label with its shift types side by side.
+    """The section of one image: its label maps, then each label with its shift types side by side.
 
     Args:
         each: an image whose traces were kept.
-        spec: the net's.
-        plan: what was done.
+        spec: of the net.
+        options: of the analysis.
         names: of the labels.
         out: folder for the GIFs.
     """
-    first = each.traces[plan.shifts[0]]
+    first = each.traces[options.shifts[0]]
     parts = [_overview(each)]
     for label in first:
-        if len(first[label][plan.top]):
-            parts.append(_label(each, spec, plan, label, names[label], out))
+        if len(first[label][options.top]):
+            parts.append(_label(each, spec, options, label, names[label], out))
     return html.section(each.name, *parts)
 
 
-def _overview(each: Seen) -> html.Html:
-    pictures = [html.figure(_photograph(each.picture), "image")]
+def _overview(each: AnalysedImage) -> html.Html:
+    figures = [html.figure(_photograph(each.image), "image")]
     if each.truth is not None:
-        pictures.append(html.figure(_colours(each.truth), "truth"))
-    pictures.append(html.figure(_colours(each.predicted), "predicted"))
-    return html.figure_grid(pictures, columns=5)
+        figures.append(html.figure(_colours(each.truth), "truth"))
+    figures.append(html.figure(_colours(each.predicted), "predicted"))
+    return html.figure_grid(figures, columns=5)
 
 
-def _label(each: Seen, spec: NetSpec, plan: Plan, label: int, name: str, out: Path) -> html.Html:
+def _label(
+    each: AnalysedImage, spec: NetSpec, options: AnalysisOptions, label: int, name: str, out: Path
+) -> html.Html:
     source, figures = spec.sources[0], []
     for shift, traces in each.traces.items():
         points = traces.arrived(label, source)
-        dots = with_points(each.picture, points[:, 1:].astype(np.float64), radius=4)
-        heat = overlay(each.picture, heat_of(traces, label, source, plan.settings.crop))
+        dots = with_points(each.image, points[:, 1:].astype(np.float64), radius=4)
+        heat = overlay(each.image, heat_of(traces, label, source, options.settings.crop))
         figures.append(html.figure(encoded(dots), f"{name}, {shift}: {len(points)} points"))
         figures.append(html.figure(_photograph(heat), f"{name}, {shift}: heat map"))
     return html.Html(
         f"<h3>{html.text(name)}</h3>"
         + html.figure_grid(figures, columns=min(6, max(4, len(figures))))
-        + html.details("Way through the layers", *_animation(each, spec, plan, label, name, out))
+        + html.details("Points in each layer", *_animation(each, spec, options, label, name, out))
     )
 
 
 def _animation(
-    each: Seen, spec: NetSpec, plan: Plan, label: int, name: str, out: Path
+    each: AnalysedImage, spec: NetSpec, options: AnalysisOptions, label: int, name: str, out: Path
 ) -> list[html.Html]:
-    traces = each.traces[plan.shifts[0]]
-    size = (each.picture.shape[0], each.picture.shape[1])
+    traces = each.traces[options.shifts[0]]
+    size = (each.image.shape[0], each.image.shape[1])
     sequence = frames(spec, traces, label, size)
     file = f"{each.name}_{label}.gif"
     with atomic_path(out / file) as temporary:
-        temporary.write_bytes(gif(each.picture, sequence))
+        temporary.write_bytes(gif(each.image, sequence))
     link = f'<p><a href="{quote(file)}">{html.text(file)}</a>: the same as an animation.</p>'
-    return [player(each.picture, sequence, f"{each.name}, {name}"), html.Html(link)]
+    return [player(each.image, sequence, f"{each.name}, {name}"), html.Html(link)]
 
 
-def _photograph(picture: Bytes) -> bytes:
-    return photograph(picture, smallest=SMALLEST, largest=LARGEST)
+def _photograph(image: Bytes) -> bytes:
+    return photograph(image, smallest=SMALLEST, largest=LARGEST)
 
 
 def _colours(labels: Bytes) -> bytes:
     return label_map(labels, voc_palette(), smallest=SMALLEST, largest=LARGEST)
 
 
-# index.html: what was traced in each image, and whether it means anything.
-
 _OTHERS = 4  # classes of context that the table names
 _FIGURES: tuple[html.Align, ...] = ("right",) * 5
 
 
 def write_report(
-    seen: Sequence[Seen], spec: NetSpec, plan: Plan, names: Sequence[str], out: Path, title: str
+    analysed: Sequence[AnalysedImage],
+    spec: NetSpec,
+    options: AnalysisOptions,
+    names: Sequence[str],
+    out: Path,
+    title: str,
 ) -> Path:
-    """Writes the page, and beside it an animation per kept image and label.
+    """Writes index.html, and next to it an animation per kept image and label.
 
     Args:
-        seen: the images.
-        spec: the net's.
-        plan: what was done.
+        analysed: the images.
+        spec: of the net.
+        options: of the analysis.
         names: of the labels.
         out: folder.
-        title: the page's.
+        title: of the page.
     Returns:
-        The page, which holds everything but the GIFs it links to.
+        The page, which contains everything but the GIFs it links to.
     """
-    shift = plan.shifts[0]
-    against = "the truth" if any(each.truth is not None for each in seen) else "the prediction"
+    shift = options.shifts[0]
+    against = "the truth" if any(each.truth is not None for each in analysed) else "the prediction"
     subtitle = (
-        f"{_many(len(seen), 'image')}, traced from {plan.top}, {', '.join(plan.shifts)}, "
-        f"{_many(plan.k, 'channel')} per window"
+        f"{_many(len(analysed), 'image')}, traced from {options.top}, {', '.join(options.shifts)}, "
+        f"{_many(options.k, 'channel')} per window"
     )
-    kept = [each for each in seen if each.traces]
+    kept = [each for each in analysed if each.traces]
     sections = [
-        _headline(seen, shift),
-        _pointing(seen, plan, names, against),
-        _context(seen, plan, names, against),
-        *_curves(seen),
-        *(image_section(each, spec, plan, names, out) for each in kept),
+        _headline(analysed, shift),
+        _pointing(analysed, options, names, against),
+        _context(analysed, options, names, against),
+        *_curves(analysed),
+        *(image_section(each, spec, options, names, out) for each in kept),
         PLAYER_SCRIPT,
     ]
     path = out / "index.html"
@@ -138,14 +141,14 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def _headline(seen: Sequence[Seen], shift: str) -> html.Html:
-    total = summarize(_cases(seen, shift))
-    mean = mean_curves([c for each in seen for c in each.curves.values()])
+def _headline(analysed: Sequence[AnalysedImage], shift: str) -> html.Html:
+    total = summarize(_cases(analysed, shift))
+    mean = mean_curves([c for each in analysed for c in each.curves.values()])
     figures = {
         "labels traced": total.cases,
-        "of the points lie in the label's own region": percent(total.inside),
-        "would, were they strewn at random": percent(total.chance),
-        "of the heat maps peak in it": percent(total.hits),
+        "of the points are in the label's own region": percent(total.inside),
+        "would be, if scattered at random": percent(total.chance),
+        "of the heat maps have their peak in it": percent(total.hits),
     }
     for i, kind in enumerate(("deletion", "insertion") if mean else ()):
         chance = percent(mean["random"].areas[i])
@@ -154,15 +157,17 @@ def _headline(seen: Sequence[Seen], shift: str) -> html.Html:
     return html.cards(figures)
 
 
-def _cases(seen: Sequence[Seen], shift: str) -> list[Evidence]:
-    return [case for each in seen for name, cases in each.evidence.items() if name == shift
+def _cases(analysed: Sequence[AnalysedImage], shift: str) -> list[Evidence]:
+    return [case for each in analysed for name, cases in each.evidence.items() if name == shift
             for case in cases]  # fmt: skip
 
 
-def _pointing(seen: Sequence[Seen], plan: Plan, names: Sequence[str], against: str) -> html.Html:
+def _pointing(
+    analysed: Sequence[AnalysedImage], options: AnalysisOptions, names: Sequence[str], against: str
+) -> html.Html:
     rows, classes = [], []
-    for shift in plan.shifts:
-        cases = _cases(seen, shift)
+    for shift in options.shifts:
+        cases = _cases(analysed, shift)
         for label in sorted({case.label for case in cases}):
             own = summarize([case for case in cases if case.label == label])
             rows.append([shift, names[label], *_pointing_cells(own)])
@@ -172,12 +177,12 @@ def _pointing(seen: Sequence[Seen], plan: Plan, names: Sequence[str], against: s
     headers = ["shift type", "label", "cases", "points inside", "by chance", "peak inside",
                "median distance outside"]  # fmt: skip
     return html.section(
-        "Do the points lie in the object?",
+        "Are the points in the object?",
         html.paragraph(
-            f"Each image's traced points, held against {against}: the share of a label's points "
-            "that lie in its own region, beside the region's share of the picture, and the "
-            "pointing game, the share of heat maps whose peak lies in it. Distances are of the "
-            "points outside, in pixels, to the region."
+            f"Each image's traced points, compared with {against}: the share of a label's points "
+            "in its own region, the region's share of the image, and the pointing game, the share "
+            "of heat maps whose peak is in the region. Distances are of the points outside, in "
+            "pixels, to the region."
         ),
         html.table(headers, rows, align=("left", "left", *_FIGURES), row_classes=classes),
     )
@@ -188,8 +193,10 @@ def _pointing_cells(own: Summary) -> list[object]:
     return [own.cases, percent(own.inside), percent(own.chance), percent(own.hits), distance]
 
 
-def _context(seen: Sequence[Seen], plan: Plan, names: Sequence[str], against: str) -> html.Html:
-    cases = _cases(seen, plan.shifts[0])
+def _context(
+    analysed: Sequence[AnalysedImage], options: AnalysisOptions, names: Sequence[str], against: str
+) -> html.Html:
+    cases = _cases(analysed, options.shifts[0])
     labels = sorted({case.label for case in cases})
     summaries = {label: summarize([c for c in cases if c.label == label]) for label in labels}
     rows = []
@@ -203,12 +210,12 @@ def _context(seen: Sequence[Seen], plan: Plan, names: Sequence[str], against: st
         rows.append([names[label], percent(own.inside), outside, where or "-",
                      percent(own.padding)])  # fmt: skip
     headers = ["label", "own region", "outside it", "most of it on (shares of all points)",
-               "beside the picture"]  # fmt: skip
+               "in the padding"]  # fmt: skip
     return html.section(
         "How much of a label's evidence is context?",
         html.paragraph(
-            f"Where the points of {plan.shifts[0]} lie, by the classes of {against}. What lies "
-            "outside of a label's own region is context: the network looked there to decide."
+            f"The points of {options.shifts[0]} by the classes of {against}. Points outside of a "
+            "label's own region are context that the network used for its decision."
         ),
         html.table(headers, rows, align=["left", "right", "right", "left", "right"]),
     )
@@ -218,22 +225,23 @@ def _name(names: Sequence[str], label: int) -> str:
     return names[label] if label < len(names) else str(label)
 
 
-def _curves(seen: Sequence[Seen]) -> list[html.Html]:
-    measured = [each for each in seen if each.curves]
+def _curves(analysed: Sequence[AnalysedImage]) -> list[html.Html]:
+    measured = [each for each in analysed if each.curves]
     cases = [curve for each in measured for curve in each.curves.values()]
     if not cases:
         return []
     mean = mean_curves(cases)
     return [
         html.section(
-            "Does the score hang on these pixels?",
+            "Does the score depend on these pixels?",
             html.paragraph(
                 f"{_many(len(cases), 'label')} of {_many(len(measured), 'image')}. Pixels are "
-                "removed (set to the mean colour), or revealed on an empty picture, the hottest "
+                "removed (set to the mean colour), or revealed on an empty image, the hottest "
                 "first; the curves are the mean probability of the label on the places that had "
-                "it. A map that found the evidence falls early and rises early. All four maps are "
-                "smoothed alike. The own region is the label map itself: where it does better, the "
-                "traced points say less about the score than the label map does."
+                "it. With a map of the evidence, deletion falls early and insertion rises early. "
+                "All four maps are smoothed in the same way. The own region is the label map "
+                "itself: where it does better, the traced points say less about the score than "
+                "the label map does."
             ),
             html.legend(legend_colours(ORDERS)),
             html.figure_grid(

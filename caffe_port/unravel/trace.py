@@ -1,4 +1,8 @@
-"""Seg-Unravel: points of a top become points of the bottoms, from the scores to the image."""
+"""Seg-Unravel: the points of the image, and of every blob on the way, that caused each label.
+
+From the label map down, each point of a blob is replaced by the points of the bottom blobs that add
+most to it. All points of a blob are traced together, and those that several labels share once.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +27,14 @@ if TYPE_CHECKING:
     from caffe_port.spec import LayerSpec
 
 
-# The order in which an animation shows blobs, with branches that run beside one another.
-
-
 @dataclass(frozen=True)
 class Course:
-    """How points go down: first the trunk, then all branches side by side, then the inputs.
+    """The order in which an animation shows blobs: trunk, branches side by side, inputs.
 
     Attributes:
-        trunk: blobs every point passes.
-        branches: chains of blobs that have nothing in common but the inputs; empty or at least 2.
-        inputs: where the points end.
+        trunk: blobs that every point passes.
+        branches: chains of blobs that share nothing but the inputs; none or at least 2.
+        inputs: the blobs in which the points end.
     """
 
     trunk: tuple[str, ...]
@@ -41,20 +42,20 @@ class Course:
     inputs: tuple[str, ...]
 
     def frames(self, longest: int) -> list[tuple[str | None, ...]]:
-        """What is shown together: one blob, or one of each branch (None: it was not reached).
+        """The blobs of each frame: one, or one of each branch (None where it was not reached).
 
         Args:
-            longest: blobs are left out evenly so that no more frames than this are made.
+            longest: blobs are left out evenly so that there are at most this many frames.
         """
         length = max((len(branch) for branch in self.branches), default=0)
-        beside: list[tuple[str | None, ...]] = [
+        parallel: list[tuple[str | None, ...]] = [
             tuple(
                 branch[at * len(branch) // length] if branch else None for branch in self.branches
             )
             for at in range(length)
         ]
         trunk: list[tuple[str | None, ...]] = [(name,) for name in self.trunk]
-        middle = _thinned([*trunk, *beside], max(1, longest - len(self.inputs)))
+        middle = _thinned([*trunk, *parallel], max(1, longest - len(self.inputs)))
         return [*middle, *((name,) for name in self.inputs)]
 
 
@@ -63,8 +64,8 @@ def course(spec: NetSpec, top: str, reached: Collection[str]) -> Course:
 
     Args:
         spec: the net.
-        top: where the points start.
-        reached: blobs that have points to be shown; a branch without any is there all the same.
+        top: the blob in which the points start.
+        reached: blobs that have points to show; a branch without any is kept.
     """
     blobs = _above(spec, top)
     inputs = tuple(name for name in blobs if name in spec.sources and name in reached)
@@ -82,19 +83,19 @@ def course(spec: NetSpec, top: str, reached: Collection[str]) -> Course:
 
 
 def _above(spec: NetSpec, top: str) -> list[str]:
-    """What the top is made from, itself first, without copies."""
+    """The blobs that the top is computed from, itself first, without copies."""
     wanted, found = {top}, []
     for layer in reversed(spec.layers):
-        made = [name for name in layer.tops if name in wanted]
-        if made:
+        used = [name for name in layer.tops if name in wanted]
+        if used:
             wanted.update(layer.bottoms)
         if layer.type != "Split":
-            found += [name for name in made if name not in found]
+            found += [name for name in used if name not in found]
     return found
 
 
 def _readers(spec: NetSpec) -> list[tuple[str, str]]:
-    """Pairs (top, bottom) of blobs, copies under the name of what they are copies of."""
+    """Pairs (top, bottom) of blobs; a copy has the name of its original."""
     real = {top: layer.bottoms[0] for layer in spec.layers if layer.type == "Split"
             for top in layer.tops}  # fmt: skip
     return [
@@ -107,7 +108,7 @@ def _readers(spec: NetSpec) -> list[tuple[str, str]]:
 
 
 def _parts(blobs: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Blobs that hang together, in their own order; the part that ends last comes first."""
+    """The connected parts of some blobs, in their order; the part that ends last comes first."""
     part = {name: name for name in blobs}
 
     def root(name: str) -> str:
@@ -130,12 +131,6 @@ def _thinned(frames: list[tuple[str | None, ...]], longest: int) -> list[tuple[s
     return [frames[at * (len(frames) - 1) // max(1, longest - 1)] for at in range(longest)]
 
 
-# Which points of the image, and of every blob on the way, caused each label.
-#
-# The method is Seg-Unravel's: from the label map down, each point of a blob is replaced by the
-# point of the bottom blob that adds most to it. Here all points of a blob take the step together,
-# and those that several labels share take it once.
-
 SHIFTS: tuple[Shift, ...] = get_args(Shift)
 _NONE = np.empty((0, 3), np.int32)
 
@@ -144,9 +139,9 @@ class Traces(dict[int, dict[str, Points]]):
     """Label -> blob -> its points, from the top down.
 
     Attributes:
-        top: the blob that tracing started from.
-        label_map: (H, W) int64, the label of each of the top's places.
-        shapes: blob -> its shape, for every blob that some label has points in.
+        top: the blob in which tracing started.
+        label_map: (H, W) int64, the label of each place of the top.
+        shapes: blob -> its shape, for every blob in which some label has points.
     """
 
     def __init__(self, top: str, label_map: npt.NDArray[np.int64]) -> None:
@@ -155,7 +150,7 @@ class Traces(dict[int, dict[str, Points]]):
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def arrived(self, label: int, blob: str) -> Points:
-        """(P, 3) the label's points in a blob; none where it has none there."""
+        """(P, 3) the label's points in a blob, P >= 0."""
         return self[label].get(blob, _NONE)
 
 
@@ -171,19 +166,19 @@ def trace(
     """Traces the labels of one image down to the net's inputs.
 
     Args:
-        net: the net; everything is done on its device.
+        net: the net; tracing runs on its device.
         inputs: as for ``net(inputs)``, one image.
         top: the score blob, (1, labels, H, W), whose largest channel is a place's label.
-        labels: labels to trace; all that the label map has when absent.
-        shift: where a convolution's point goes within the window of the channel that adds most.
+        labels: labels to trace; None for all of the label map.
+        shift: the place within a convolution's window, in the channel that adds most.
             'full_shift': to the largest product; 'no_shift': to the centre; 'partial_shift': to
             the centre where the convolution is dilated, else to the largest product.
-        k: how many channels of a window are followed.
-        label_map: (H, W) labels instead of the scores' own, such as those after a CRF.
+        k: number of channels of a window that are followed.
+        label_map: (H, W) labels in place of the scores' own, such as those after a CRF.
     Returns:
-        Per label, per blob on the way (tops of Split layers, being copies, left out), the unique
-        points (channel, y, x), sorted, as (P, 3) int32. Blobs without points are left out; of a
-        label that nowhere occurs, the top has 0 points.
+        Per label, per blob on the way (without tops of Split layers, which are copies), the unique
+        points (channel, y, x), sorted, as (P, 3) int32. Blobs without points are left out, but
+        the top of a label that does not occur has 0 points.
     Raises:
         UsageError: no such blob, shift or label, a label map of another size, more than one image.
         UnsupportedLayerError: a layer on the way whose type has no tracing rule.
@@ -227,7 +222,7 @@ def _only_source(net: Net) -> str:
 
 
 def _path(net: Net, fed: Iterable[str], top: str) -> list[LayerSpec]:
-    """The layers that points can pass, the top's first; each has a rule."""
+    """The layers that points can pass, that of the top first; each has a rule."""
     reached, path = {top}, []
     steps = make_plan(net.spec, frozenset(fed), frozenset([top]), False).steps
     for layer in (step.layer for step in reversed(steps)):
@@ -261,7 +256,7 @@ def _labels(
 ) -> list[int]:
     channels = scores.shape[1]
     if given is None:
-        # a given map may mark places without a label, as VOC does with 255
+        # a given map may have places without a label, such as VOC's 255
         return [int(label) for label in np.unique(label_map) if 0 <= label < channels]
     labels = list(dict.fromkeys(int(label) for label in given))
     for label in labels:
@@ -271,7 +266,7 @@ def _labels(
 
 
 def _start(traces: Traces, device: torch.device) -> PointSet:
-    """All places of the wanted labels, in their labels' channels."""
+    """All places of the labels to trace, in the channels of their labels."""
     labels = torch.tensor(list(traces), device=device)
     map_ = torch.from_numpy(traces.label_map).to(device).flatten()
     members = map_[:, None] == labels
@@ -283,10 +278,10 @@ def _start(traces: Traces, device: torch.device) -> PointSet:
 def _descend(
     net: Net, blobs: Blobs, path: list[LayerSpec], traces: Traces, how: tuple[Shift, int]
 ) -> None:
-    """Takes the points from the top through the layers of the path, and notes them on the way.
+    """Traces the points from the top through the layers of the path, and adds them to the traces.
 
-    Layers come in the net's order reversed, so that every reader of a blob has come before the
-    layer that makes it: its points have all arrived.
+    Layers are in reverse order, so every reader of a blob is traced before the layer that writes
+    it, and its points are complete.
     """
     start = _start(traces, blobs[traces.top].device)
     pending = {traces.top: [(start.flat, start.members)]}
@@ -297,7 +292,7 @@ def _descend(
             if name not in pending:
                 continue
             points = PointSet.merge(pending.pop(name))
-            _note(traces, name, points, blobs[name], layer.type == "Split")
+            _add(traces, name, points, blobs[name], layer.type == "Split")
             if not len(points.flat):
                 continue
             passage = Passage(net.module(layer.name), bottoms, tops, i, *how)
@@ -305,12 +300,12 @@ def _descend(
                 arrived = (link.target, points.members[link.source])
                 pending.setdefault(layer.bottoms[link.bottom], []).append(arrived)
     for name, parts in pending.items():
-        _note(traces, name, PointSet.merge(parts), blobs[name], False)
+        _add(traces, name, PointSet.merge(parts), blobs[name], False)
 
 
-def _note(traces: Traces, name: str, points: PointSet, blob: Tensor, is_copy: bool) -> None:
+def _add(traces: Traces, name: str, points: PointSet, blob: Tensor, is_copy: bool) -> None:
     if is_copy or name in traces.shapes:
-        return  # an in-place layer's points were noted behind its last writer
+        return  # of a blob written in place, the points after its last writer count
     shape = tuple(blob.shape)
     for label, rows in zip(traces, points.rows(shape), strict=True):
         if len(rows) or name == traces.top:

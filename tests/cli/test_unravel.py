@@ -45,9 +45,10 @@ def test_what_the_page_says(report):
     _, page = report
     for words in (
         "2 images, traced from fc8_interp, full_shift, no_shift, 1 channel per window",
-        "Do the points lie in the object?", "against the truth", "How much of a label",
-        "Does the score hang on these pixels?", "Deletion", "Insertion", "disc, no_shift: heat map",
-        "Way through the layers",
+        "Are the points in the object?", "compared with the truth", "How much of a label",
+        "Does the score depend on these pixels?", "Deletion", "Insertion",
+        "disc, no_shift: heat map",
+        "Points in each layer",
     ):  # fmt: skip
         assert words in page
     assert "<h2>shape_val_0000</h2>" in page
@@ -69,7 +70,7 @@ def test_chosen_labels_only(tmp_path):
     assert result.exit_code == 0, result.output
     page = (tmp_path / "index.html").read_text()
     assert re.findall("<h3>(.*?)</h3>", page) == ["background"]
-    assert "against the prediction" in page
+    assert "compared with the prediction" in page
     assert "Deletion" not in page
 
 

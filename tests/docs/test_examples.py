@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from caffe_port.export.module_code import MODULE_RULES
+from caffe_port.export.onnx_code import ONNX_RULES
 from caffe_port.layers import _registry as layers
 from caffe_port.spec.ops import _base as ops
 from caffe_port.unravel.rules import _registry as rules
@@ -37,7 +39,8 @@ RETURNED = {"Result", "NetText", "UnknownField", "WeightFile", "StoredLayer", "S
 def registries():
     """Types that an example registers are removed after it."""
     yield
-    for registry in (ops._ops, layers._layers, rules._rules):
+    exports = MODULE_RULES._rules, ONNX_RULES._rules
+    for registry in (ops._ops, layers._layers, rules._rules, *exports):
         for type in [type for type, entry in registry.items() if entry.__module__ == "example"]:
             del registry[type]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from caffe_port.errors import UsageError
 from caffe_port.unravel import trace
 from caffe_port.unravel.animation import MOST_DOTS, Frame, Panel, frames, gif, player
-from caffe_port.unravel.pictures import YELLOW, enlargement, with_points
+from caffe_port.unravel.drawing import YELLOW, enlargement, with_points
 from caffe_port.unravel.trace import Course, course
 from tests.unravel.nets import data, layer, make
 
@@ -115,7 +115,7 @@ def test_the_player_holds_everything():
     assert 'src="data:image/jpeg' in page
 
 
-def test_dots_outside_of_the_picture_are_not_drawn():
+def test_dots_outside_of_the_image_are_not_drawn():
     places = np.array([[-3.0, 2.0], [2.0, 999.0], [10.0, 20.0]])
     drawn = np.asarray(with_points(PICTURE, places))
     yellow = (drawn == YELLOW).all(2)
@@ -125,5 +125,5 @@ def test_dots_outside_of_the_picture_are_not_drawn():
 
 
 @pytest.mark.parametrize(("size", "factor"), [((64, 48), 5), ((300, 400), 1), ((1280, 900), 0.5)])
-def test_small_pictures_are_enlarged_and_large_ones_not(size, factor):
+def test_small_images_are_enlarged_and_large_ones_not(size, factor):
     assert enlargement(size) == factor

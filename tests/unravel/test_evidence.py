@@ -35,8 +35,8 @@ def test_the_pointing_game(peak, hit):
     assert judged((0, 0), peak=peak).hit is hit
 
 
-def test_a_peak_in_the_padding_is_the_pictures_own():
-    # the padding's heat does not count: the picture's hottest pixel does, here the first
+def test_a_peak_in_the_padding_is_the_images_own():
+    # the padding's heat does not count: the image's hottest pixel does, here the first
     assert judged((0, 0), peak=(7, 7)).hit is True
 
 
@@ -56,7 +56,7 @@ def test_a_summary_is_a_mean_of_shares():
         case(1, {1: 3, 2: 1}, True),
         case(1, {1: 10, 0: 20, 2: 10}, False, distance=6.0),
         case(1, {1: 1}, None, padding=1, distance=math.nan),
-        case(3, {1: 5}, False, region=0),  # not in the picture: left out
+        case(3, {1: 5}, False, region=0),  # not in the image: left out
     ])  # fmt: skip
     assert total.cases == 3
     assert total.inside == pytest.approx((0.75 + 0.25 + 0.5) / 3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caffe_port.unravel.pictures import clustered, density, heat_map, overlay, spread
+from caffe_port.unravel.drawing import clustered, density, heat_map, overlay, spread
 
 
 def points(*places):

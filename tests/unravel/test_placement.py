@@ -1,4 +1,4 @@
-"""Where a blob's places lie in the picture, against windows of one tap and known offsets."""
+"""Where a blob's places lie in the image, against windows of one tap and known offsets."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_one_layer(type, options, want):
 
 
 def test_fcn_alexnet_lies_straight_over_its_input():
-    # pad 100 in front, cut off again at the end: the score's places are the picture's
+    # pad 100 in front, cut off again at the end: the score's places are the image's
     net = load(GOLDENS / "nets" / "bvlc_fcn_alexnet" / "net.prototxt")
     assert placed(net, "score", 0, 0) == pytest.approx([0, 0], abs=0.5)
     assert placed(net, "score", 40, 60) == pytest.approx([40, 60], abs=0.5)

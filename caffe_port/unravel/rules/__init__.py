@@ -1,4 +1,4 @@
-"""How points of a layer's top become points of its bottoms: one file per family of types."""
+"""Tracing rules, from points of a layer's top to points of its bottoms; a file per family."""
 
 from caffe_port.unravel.rules._registry import (
     BUILTIN,

@@ -1,4 +1,4 @@
-"""What a tracing rule is, and where layer types find theirs."""
+"""What a tracing rule is, and the registry of rules by layer type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caffe_port.spec import LayerSpec
 
 Shift = Literal["full_shift", "no_shift", "partial_shift"]
 
-# file here -> the types that it has rules for
+# file of this folder -> the types with rules in it
 _FILES = {
     "filters": ("Convolution", "Deconvolution", "InnerProduct"),
     "pooling": ("Pooling",),
@@ -28,14 +28,14 @@ BUILTIN = {type: file for file, types in _FILES.items() for type in types}
 
 @dataclass(frozen=True)
 class Passage:
-    """A layer that points pass through, after a forward pass.
+    """A layer that points are traced through, after a forward pass.
 
     Attributes:
         module: the layer with its parameters; its options are ``module.spec.op``.
-        bottoms, tops: its blobs; of one written in place, what the last writer left.
-        top: which of the tops the points are in.
-        shift: where a window's point goes: see ``caffe_port.unravel.trace``.
-        k: how many channels a window may have points in.
+        bottoms, tops: its blobs; one written in place holds what its last writer wrote.
+        top: the index of the top that the points are in.
+        shift: the place within a window: see ``caffe_port.unravel.trace``.
+        k: number of channels of a window that are followed.
     """
 
     module: Layer
@@ -47,11 +47,11 @@ class Passage:
 
 
 class Link(NamedTuple):
-    """Where points went in one bottom.
+    """Points of one bottom, and the points of the top that they come from.
 
     Attributes:
-        bottom: which bottom.
-        source: (M,) int64, places in the given points; one may come several times or not at all.
+        bottom: the index of the bottom.
+        source: (M,) int64, indices into the given points; each may be there several times or never.
         target: (M,) int64, flat indices into that bottom.
     """
 
@@ -60,13 +60,13 @@ class Link(NamedTuple):
     target: Tensor
 
 
-# (passage, (P,) int64 flat indices into the top, at least one, none twice) -> links
+# (passage, (P,) int64 flat indices into the top, unique, P > 0) -> links
 Rule = Callable[[Passage, Tensor], list[Link]]
 _rules: dict[str, Rule] = {}
 
 
 def register_rule(*types: str) -> Callable[[Rule], Rule]:
-    """Function decorator: makes a rule known for layer types.
+    """Function decorator: registers a rule for layer types.
 
     Raises:
         ValueError: a type has a rule already.
@@ -105,8 +105,8 @@ def same_index(passage: Passage, points: Tensor) -> list[Link]:
     """The same flat index in the first bottom, for ops with ``keeps_index``.
 
     Neurons, BatchNorm, Scale and Dropout act on each value alone. LRN, MVN, Normalize and Softmax
-    divide by what is around, but a value's own channel and place is what made it. Flatten and
-    Reshape keep the order of the values, so the flat index holds.
+    divide by neighbouring values, but the value comes from its own channel and place. Flatten and
+    Reshape keep the order of the values.
 
     Source: Seg-Unravel for ReLU, BatchNorm, Scale, Dropout and LRN; the others are ours.
     """
@@ -114,7 +114,7 @@ def same_index(passage: Passage, points: Tensor) -> list[Link]:
 
 
 def expect_rules(layers: Sequence[LayerSpec]) -> None:
-    """Makes sure that points can be traced through all layers.
+    """Checks that points can be traced through all layers.
 
     Raises:
         UnsupportedLayerError: the type of one has no rule; its message counts all such types.

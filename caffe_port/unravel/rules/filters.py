@@ -14,8 +14,6 @@ from caffe_port.unravel.rules._registry import Link, Passage, Shift, register_ru
 from caffe_port.unravel.rules.pooling import Chosen, batches, largest, last_argmax, reach, strongest
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
 
-# What the rules of Convolution and Deconvolution share.
-
 _POINT = ops.Window((1,), (1,), (0,), (1,))
 
 
@@ -23,8 +21,8 @@ class Filters(NamedTuple):
     """A layer of filters and the points in one of its tops.
 
     Attributes:
-        x: the bottom as (images, channels, axes...), at least one of them spatial.
-        weight: as Caffe stores it, its taps made one axis.
+        x: the bottom as (images, channels, axes...), with at least one spatial axis.
+        weight: as Caffe stores it, with one axis for all taps.
         window: of the filters.
         image, out, place: the points' coordinates; place has one tensor per spatial axis.
     """
@@ -38,7 +36,7 @@ class Filters(NamedTuple):
 
 
 def read_filters(passage: Passage, op: ops.Filtered, points: Tensor) -> Filters:
-    """Brings any number of axes into one form."""
+    """A layer's filters and points, for any number of axes."""
     x, top = passage.bottoms[passage.top], passage.tops[passage.top]
     axis, window = op.channel_axis(tuple(x.shape)), op.window(tuple(x.shape))
     images, spatial = math.prod(x.shape[:axis]), tuple(x.shape[axis + 1 :])
@@ -59,9 +57,6 @@ def shifts(window: ops.Window, shift: Shift) -> bool:
     return shift == "full_shift" or (shift == "partial_shift" and not dilated)
 
 
-# Convolution.
-
-
 @register_rule("Convolution")
 def convolution(passage: Passage, points: Tensor) -> list[Link]:
     """The k channels of the window that add most to a point, and one place in each.
@@ -71,7 +66,7 @@ def convolution(passage: Passage, points: Tensor) -> list[Link]:
     that of the channel's largest product, or the window's centre where the shift type says so. A
     place in the padding is moved to the blob's edge.
 
-    Source: Seg-Unravel; it goes wrong where groups and dilation meet.
+    Source: Seg-Unravel, whose groups are wrong with dilation.
     """
     op = passage.module.spec.op
     assert isinstance(op, ops.Filtered)
@@ -111,7 +106,7 @@ class _Windows:
         ]
         rows, outside = reach(starts, steps, x.shape[2:])
         last = x.reshape(len(x) * groups, x.shape[1] // groups, -1).transpose(1, 2)
-        # turning the whole blob pays only where most of it is looked at
+        # transposing the whole blob is faster only where most of it is used
         return cls(last if rows.numel() < last.shape[1] else last.contiguous(), rows, outside)
 
     def choose(self, image: Tensor, weight: Tensor, out: Tensor, k: int) -> Chosen:
@@ -132,8 +127,6 @@ def _centre(window: ops.Window) -> int:
     return tap
 
 
-# Deconvolution.
-
 _Taps = tuple[Tensor, Tensor, Tensor]  # places in the bottom, filter taps, validity: each (P, T)
 
 
@@ -141,12 +134,12 @@ _Taps = tuple[Tensor, Tensor, Tensor]  # places in the bottom, filter taps, vali
 def deconvolution(passage: Passage, points: Tensor) -> list[Link]:
     """The k channels of the bottom that add most to a point, and one place in each.
 
-    The mirror of Convolution's rule: of all values of the bottom whose filter reaches the point,
-    the products with the filter are summed per channel; the place is that of the channel's largest
-    product or, where the shift type says so, the one whose filter has its centre nearest to the
-    point. A point that no filter reaches ends there.
+    The counterpart of Convolution's rule: of all values of the bottom whose filter reaches the
+    point, the products with the filter are summed per channel. The place is that of the channel's
+    largest product or, where the shift type says so, the one whose filter has its centre nearest to
+    the point. A point that no filter reaches ends.
 
-    Source: ours; Seg-Unravel left Deconvolution open.
+    Source: ours; Seg-Unravel has no rule for Deconvolution.
     """
     op = passage.module.spec.op
     assert isinstance(op, ops.Filtered)
@@ -213,14 +206,11 @@ def _central(taps: Tensor, valid: Tensor, window: ops.Window) -> Tensor:
     return last_argmax(-distance.masked_fill(~valid, torch.iinfo(torch.int64).max))
 
 
-# InnerProduct.
-
-
 @register_rule("InnerProduct")
 def inner_product(passage: Passage, points: Tensor) -> list[Link]:
     """As a Convolution whose filters cover the whole bottom.
 
-    The first of the axes taken as one vector holds the channels, the others are the window.
+    The first of the axes that form the vector holds the channels, the others are the window.
 
     Source: ours; a fully connected layer turned into a convolution gives the same points.
     """

@@ -1,4 +1,4 @@
-"""Tracing rules of windows: pooling, and what convolutions share with it."""
+"""The tracing rule of Pooling, and the choice of the largest entries of many windows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from caffe_port.spec.ops import pooling as ops
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
 
-# The largest entries of many windows at once, chosen as Seg-Unravel chooses them.
-
 
 class Chosen(NamedTuple):
-    """Per window its k best channels and one tap in each, all (P, k) int64."""
+    """For each window its k best channels and one tap in each, all (P, k) int64."""
 
     channel: Tensor
     tap: Tensor
 
     @classmethod
     def join(cls, parts: Sequence[Chosen]) -> Chosen:
-        """One of all parts."""
+        """Joins the windows of several parts."""
         return cls(torch.cat([p.channel for p in parts]), torch.cat([p.tap for p in parts]))
 
 
@@ -37,7 +35,7 @@ def last_argmax(values: Tensor) -> Tensor:
 def largest(values: Tensor, k: int) -> Tensor:
     """Indices of the k largest values along the last axis (all, if there are fewer).
 
-    Among equals the highest index is larger, as in a stable sort.
+    Of equal values the one with the higher index counts as larger, as in a stable sort.
 
     Returns:
         (..., k) int64.
@@ -62,14 +60,14 @@ def strongest(products: Tensor, k: int) -> Chosen:
 def reach(
     starts: Sequence[Tensor], steps: Sequence[Tensor], sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Where the taps of P windows are.
+    """The places of the taps of P windows.
 
     Args:
         starts: per axis the windows' first places, (P,); may be outside.
-        steps: per axis how far each tap is from the first.
+        steps: per axis the distance of each tap from the first.
         sizes: of the axes.
     Returns:
-        Flat places, moved to the edge where they are outside, and whether they are: (P, taps).
+        Flat places, (P, taps), outside ones moved to the edge; and (P, taps) bool: outside.
     """
     rows = torch.zeros(1, 1, dtype=torch.int64, device=steps[0].device if steps else None)
     outside = rows != 0
@@ -87,16 +85,13 @@ def batches(count: int, size: int, device: torch.device) -> list[slice]:
     return [slice(start, start + step) for start in range(0, count, step)]
 
 
-# Pooling.
-
-
 @register_rule("Pooling")
 def pooling(passage: Passage, points: Tensor) -> list[Link]:
     """The largest value of the window, in the same channel, for MAX and for AVE.
 
-    Padding counts as zeros, and a place in it is moved to the blob's edge; what hangs over beyond
-    the padding is no part of the window, and a point whose window lies wholly there ends. A mask
-    top's points go the same way.
+    Padding counts as zeros, and a place in it is moved to the blob's edge. What is beyond the
+    padding is not part of the window, and a point whose window is entirely there ends. Points of a
+    mask top are traced in the same way.
 
     Source: Seg-Unravel.
     """

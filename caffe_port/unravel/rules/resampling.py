@@ -8,15 +8,13 @@ from caffe_port.spec.ops import resampling as ops
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
 
-# Interp.
-
 
 @register_rule("Interp")
 def interp(passage: Passage, points: Tensor) -> list[Link]:
     """The value of the same channel at place // zoom * shrink.
 
-    Where the top's height and width are given, at the place above or left of the one that align
-    corners looks at. What was cut off in front is counted (upstream knows neither).
+    Where the top's height and width are given, the place above or left of the one that aligned
+    corners give. pad_beg is added (upstream supports neither).
 
     Source: Seg-Unravel.
     """
@@ -41,14 +39,11 @@ def _by_factors(op: ops.Interp) -> bool:
     return one_factor or op.height is None or op.width is None
 
 
-# Crop.
-
-
 @register_rule("Crop")
 def crop(passage: Passage, points: Tensor) -> list[Link]:
-    """The same value, by the offset further on, in the bottom that was cut.
+    """The same value in the cropped bottom, moved by the offset.
 
-    Source: ours; Seg-Unravel left Crop open.
+    Source: ours; Seg-Unravel has no rule for Crop.
     """
     op = passage.module.spec.op
     assert isinstance(op, ops.Crop)

@@ -1,4 +1,4 @@
-"""Tracing rules of layers whose points keep, move or join."""
+"""Tracing rules of layers that arrange values, and flat indices."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from caffe_port.spec.ops import shapes as ops
 from caffe_port.spec.ops.arithmetic import Eltwise
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 
-# Flat indices and coordinates.
-
 
 def coordinates(points: Tensor, shape: Sequence[int]) -> tuple[Tensor, ...]:
-    """One tensor per axis of what flat indices into a blob of that shape mean."""
+    """The coordinates of flat indices into a blob of that shape, a tensor per axis."""
     result = []
     for size in reversed(shape):
         result.append(points % size)
@@ -24,7 +22,7 @@ def coordinates(points: Tensor, shape: Sequence[int]) -> tuple[Tensor, ...]:
 
 
 def flat(axes: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Flat indices of coordinates; they broadcast against one another."""
+    """The flat indices of coordinates, which are broadcast."""
     total = axes[0]
     for axis, size in zip(axes[1:], shape[1:], strict=True):
         total = total * size + axis
@@ -32,11 +30,8 @@ def flat(axes: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
 
 
 def every(points: Tensor) -> Tensor:
-    """A link's source when each point goes to one place."""
+    """The source of a link in which each point goes to one place."""
     return torch.arange(len(points), device=points.device)
-
-
-# Concat.
 
 
 @register_rule("Concat")
@@ -56,12 +51,9 @@ def concat(passage: Passage, points: Tensor) -> list[Link]:
     return links
 
 
-# Slice.
-
-
 @register_rule("Slice")
 def cut(passage: Passage, points: Tensor) -> list[Link]:
-    """The same value in the bottom, behind the tops before. Source: ours."""
+    """The same value in the bottom, after those of the tops before. Source: ours."""
     op = passage.module.spec.op
     assert isinstance(op, ops.Slice)
     (bottom,) = passage.bottoms
@@ -71,12 +63,9 @@ def cut(passage: Passage, points: Tensor) -> list[Link]:
     return [Link(0, every(points), flat(axes, bottom.shape))]
 
 
-# Permute.
-
-
 @register_rule("Permute")
 def permute(passage: Passage, points: Tensor) -> list[Link]:
-    """The same value, its axes put back. Source: ours."""
+    """The same value, with the axes in the bottom's order. Source: ours."""
     op = passage.module.spec.op
     assert isinstance(op, ops.Permute)
     (bottom,) = passage.bottoms
@@ -85,14 +74,11 @@ def permute(passage: Passage, points: Tensor) -> list[Link]:
     return [Link(0, every(points), flat([back[i] for i in range(bottom.dim())], bottom.shape))]
 
 
-# Eltwise.
-
-
 @register_rule("Eltwise")
 def eltwise(passage: Passage, points: Tensor) -> list[Link]:
     """The bottom with the largest value at the point; the first one among equals.
 
-    A SUM's value is taken times its coeff, which is what is added (upstream leaves coeff out).
+    For SUM the values are multiplied by coeff (upstream ignores coeff).
 
     Source: Seg-Unravel.
     """

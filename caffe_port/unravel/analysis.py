@@ -1,4 +1,4 @@
-"""Tracing a list of images: what each showed, for the report."""
+"""Analysis of a list of images: points, evidence and curves of each, for the report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from caffe_port.data.images import read_labels, read_rgb
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import Settings, network_input
 from caffe_port.unravel.curves import Curves, curves
+from caffe_port.unravel.drawing import Bytes, Floats, Size, heat_map
 from caffe_port.unravel.evidence import Evidence, evidence
-from caffe_port.unravel.pictures import Bytes, Floats, Size, heat_map
 from caffe_port.unravel.points import placements
 from caffe_port.unravel.rules import Shift
 from caffe_port.unravel.trace import Traces, trace
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from caffe_port.net import Net
 
 MOST_LABELS = 255
-NOWHERE = -1  # marks places of the label map that are not to be traced
+NOWHERE = -1  # in the label map: a place that is not traced
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is done with every image.
+class AnalysisOptions:
+    """What is computed for every image.
 
     Attributes:
         top: the score blob.
-        labels: to be traced; None for all that are found but those in ``leave_out``.
-        leave_out: labels that are traced only when asked for, such as the background.
+        labels: those to trace; None for all that are found, without those in ``leave_out``.
+        leave_out: labels that are traced only where ``labels`` names them.
         shifts: shift types; the first is the one that curves and animations show.
         k: channels followed per window.
         settings: crop and mean.
         curves: for how many of the images deletion and insertion are measured.
-        kept: of how many images the pictures are kept.
+        kept: for how many of the images the traces are kept, to be drawn.
     """
 
     top: str
@@ -54,22 +54,22 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One image.
+class AnalysedImage:
+    """The results of one image.
 
     Attributes:
-        name: its file's, without suffix; numbered where another has it.
-        picture: (h, w, 3) uint8 RGB.
-        predicted: (h, w) uint8, at the picture's own places; where the scores are coarser, the
+        name: its file's, without suffix; numbered where another image has the same.
+        image: (h, w, 3) uint8 RGB.
+        predicted: (h, w) uint8, a label per pixel of the image; where the scores are coarser, the
             nearest.
         truth: (h, w) uint8, or None.
-        traces: shift -> its points; empty where pictures are not kept.
+        traces: shift -> its points; empty where they are not kept.
         evidence: shift -> one per label.
         curves: label -> order -> curves.
     """
 
     name: str
-    picture: Bytes
+    image: Bytes
     predicted: Bytes
     truth: Bytes | None
     traces: dict[Shift, Traces]
@@ -77,55 +77,57 @@ class Seen:
     curves: dict[int, dict[str, Curves]]
 
 
-def study(
+def analyse(
     net: Net,
     images: Sequence[tuple[Path, Path | None]],
-    plan: Plan,
+    options: AnalysisOptions,
     *,
     progress: Callable[[str], None] = lambda name: None,
-) -> list[Seen]:
-    """Traces images one by one.
+) -> list[AnalysedImage]:
+    """Analyses images one by one.
 
     Args:
         net: the net.
         images: files, each with its label map or None.
-        plan: what is done.
-        progress: told each image's name when it is finished.
+        options: what is computed.
+        progress: called with each image's name when it is finished.
     Raises:
         DataError: an image or a label map cannot be read or is of the wrong size.
         CaffePortError: the net cannot be run or traced.
     """
     result = []
     names: Counter[str] = Counter()  # images of two folders may have the same name
-    for number, (image, truth) in enumerate(images):
-        names[image.stem] += 1
-        again = names[image.stem]
-        name = image.stem if again == 1 else f"{image.stem} ({again})"
-        result.append(_see(net, image, truth, plan, number, name))
-        progress(image.stem)
+    for number, (path, truth) in enumerate(images):
+        names[path.stem] += 1
+        again = names[path.stem]
+        name = path.stem if again == 1 else f"{path.stem} ({again})"
+        result.append(_analyse_one(net, path, truth, options, number, name))
+        progress(path.stem)
     return result
 
 
-def _see(net: Net, image: Path, truth: Path | None, plan: Plan, number: int, name: str) -> Seen:
-    picture = read_rgb(image)
-    size = (picture.shape[0], picture.shape[1])
+def _analyse_one(
+    net: Net, path: Path, truth: Path | None, options: AnalysisOptions, number: int, name: str
+) -> AnalysedImage:
+    image = read_rgb(path)
+    size = (image.shape[0], image.shape[1])
     regions = None if truth is None else _truth(truth, size)
     try:
-        data = network_input(np.ascontiguousarray(picture[:, :, ::-1]), plan.settings)
+        data = network_input(np.ascontiguousarray(image[:, :, ::-1]), options.settings)
     except DataError as error:
-        raise DataError(f"{image}: {error}") from error
+        raise DataError(f"{path}: {error}") from error
     like = next(net.parameters(), torch.empty(0))
     x = torch.from_numpy(data).to(like.device)
-    own, predicted = _label_maps(net, x, plan.top, size)
-    found = {shift: _traced(net, x, own, plan, shift) for shift in plan.shifts}
-    judged = predicted if regions is None else regions
-    first = found[plan.shifts[0]]
-    return Seen(
-        name, picture, predicted, regions,
-        found if number < plan.kept else {},
-        {shift: _evidence(net, traces, judged, plan) for shift, traces in found.items()},
+    own, predicted = _label_maps(net, x, options.top, size)
+    found = {shift: _traced(net, x, own, options, shift) for shift in options.shifts}
+    compared = predicted if regions is None else regions
+    first = found[options.shifts[0]]
+    return AnalysedImage(
+        name, image, predicted, regions,
+        found if number < options.kept else {},
+        {shift: _evidence(net, traces, compared, options) for shift, traces in found.items()},
         {label: curves(net, x, first, label, size) for label in first if (own == label).any()}
-        if number < plan.curves else {},
+        if number < options.curves else {},
     )  # fmt: skip
 
 
@@ -139,13 +141,13 @@ def _truth(path: Path, size: Size) -> Bytes:
 def _label_maps(
     net: Net, x: torch.Tensor, top: str, size: Size
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Bytes]:
-    """The scores' label map without the padding, and its labels at the picture's own places."""
+    """The scores' label map without the padding, and the label of each pixel of the image."""
     with torch.no_grad():
         scores = net({net.spec.sources[0]: x}, keep=[top])[top]
     if scores.dim() != 4 or scores.shape[1] > MOST_LABELS:
         raise UsageError(
             f"'{top}' has shape {tuple(scores.shape)}; expected (1, labels, H, W), of at most "
-            f"{MOST_LABELS} labels: a label map has 8 bits, and 255 stands for no label"
+            f"{MOST_LABELS} labels: a label map has 8 bits, and 255 is no label"
         )
     own = scores[0].argmax(0).cpu().numpy()
     place = placements(net.spec, {top: tuple(scores.shape)})[top]
@@ -163,30 +165,30 @@ def _traced(
     net: Net,
     x: torch.Tensor,
     label_map: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    plan: Plan,
+    options: AnalysisOptions,
     shift: Shift,
 ) -> Traces:
-    labels: Iterable[int] | None = plan.labels
+    labels: Iterable[int] | None = options.labels
     if labels is None:
-        labels = (int(n) for n in np.unique(label_map) if n not in (NOWHERE, *plan.leave_out))
+        labels = (int(n) for n in np.unique(label_map) if n not in (NOWHERE, *options.leave_out))
     source = net.spec.sources[0]
-    return trace(net, {source: x}, plan.top, labels, shift, plan.k, label_map)
+    return trace(net, {source: x}, options.top, labels, shift, options.k, label_map)
 
 
 def heat_of(traces: Traces, label: int, source: str, canvas: Size) -> Floats:
-    """The heat map of a label over the input; zeros where nothing arrived."""
+    """The heat map of a label over the input; zeros where it has no points."""
     return heat_map(traces.arrived(label, source), canvas)
 
 
-def _evidence(net: Net, traces: Traces, regions: Bytes, plan: Plan) -> list[Evidence]:
+def _evidence(net: Net, traces: Traces, regions: Bytes, options: AnalysisOptions) -> list[Evidence]:
     source = net.spec.sources[0]
     return [
         evidence(
             traces.arrived(label, source),
-            heat_of(traces, label, source, plan.settings.crop),
+            heat_of(traces, label, source, options.settings.crop),
             label,
             regions,
-            ignore_label=plan.settings.ignore_label,
+            ignore_label=options.settings.ignore_label,
         )
         for label in traces
         if len(traces.arrived(label, traces.top))

@@ -1,4 +1,4 @@
-"""A study of images: what it refuses."""
+"""The analysis of images: what it refuses."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from PIL import Image
 
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.network import Settings
-from caffe_port.unravel.study import Plan, study
+from caffe_port.unravel.analysis import AnalysisOptions, analyse
 from tests.unravel.nets import data, layer, make
 
 ONE_BY_ONE = "convolution_param { num_output: %d kernel_size: 1 }"
@@ -23,8 +23,8 @@ def net(labels):
 
 
 def test_more_labels_than_a_label_map_holds_are_refused(image):
-    plan = Plan("out", settings=Settings((6, 6)), curves=0, kept=0)
-    (seen,) = study(net(255), [(image, None)], plan)
-    assert seen.predicted.shape == (4, 5)
+    options = AnalysisOptions("out", settings=Settings((6, 6)), curves=0, kept=0)
+    (analysed,) = analyse(net(255), [(image, None)], options)
+    assert analysed.predicted.shape == (4, 5)
     with pytest.raises(UsageError, match=r"'out' has shape \(1, 256, 6, 6\).* at most 255 labels"):
-        study(net(256), [(image, None)], plan)
+        analyse(net(256), [(image, None)], options)
