@@ -1,7 +1,4 @@
-"""How places in a layer's top relate to places in its bottom, and the Crop that follows from it.
-
-A map is (scale, shift) per spatial axis, for the centres of windows:
-``place in the bottom = scale * place in the top + shift``.
+"""The offset of a Crop without options, from how places in tops relate to places in bottoms.
 
 Source: the affine maps of BVLC/caffe python/caffe/coord_map.py; longjon/caffe (branch future)
 crop_layer.cpp, LayerSetUp.
@@ -21,7 +18,7 @@ _SPATIAL = (0, 1)
 
 
 class Alignment:
-    """Follows a net layer by layer and finds the offset of a Crop that has no options.
+    """Finds the offsets of Crop layers without options, while a net is connected.
 
     BVLC's Caffe crops such a layer from 0 on. The forks before its Crop layer (longjon/caffe, and
     after it HED, DSS, CRF-RNN, U-Net) crop where places of both bottoms coincide.
@@ -55,7 +52,7 @@ class Alignment:
         except ValueError:
             if self._derives:
                 raise
-            return op  # not a net of those forks, which stop here
+            return op  # not a net of those forks, which refuse it
         if self._derives:
             return replace(op, axis=2, offset=offset)
         if any(offset):
@@ -63,7 +60,7 @@ class Alignment:
         return op
 
     def add(self, op: Op, bottoms: Sequence[tuple[str, Shape]], tops: Sequence[str]) -> None:
-        """Follows a layer from now on."""
+        """Records a layer."""
         if not bottoms:
             return
         name, shape = bottoms[0]
@@ -73,10 +70,10 @@ class Alignment:
             known = tuple(step for step in maps if step is not None)
             steps = known if len(known) == len(maps) else ()
         for top in tops:
-            self._below.setdefault(top, (name, steps))  # in place: the first writer counts
+            self._below.setdefault(top, (name, steps))  # of layers in place the first counts
 
     def _offset(self, source: tuple[str, Shape], wanted: tuple[str, Shape]) -> tuple[int, ...]:
-        """How far inside of ``source`` the first place of ``wanted`` is, per spatial axis."""
+        """The place in ``source`` of the first place of ``wanted``, per spatial axis."""
         path = [source[0]]
         while path[-1] in self._below:
             path.append(self._below[path[-1]][0])

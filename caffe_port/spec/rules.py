@@ -43,7 +43,7 @@ def included(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> bool
 
 
 def left_out(state: caffe_pb2.NetState, layer: caffe_pb2.LayerParameter) -> str:
-    """Why a layer is not in the net, for a message: its rules, and the options that include it.
+    """A layer's rules and the options that include it, for a message.
 
     Args:
         state: one that does not include the layer.
@@ -83,7 +83,7 @@ def _options(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> list[st
 
 
 def places(net: caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> dict[str, list[int]]:
-    """Of the layers of ``net`` that share a name, which ones the state takes, from 0."""
+    """The included ones of the layers that share a name, counted from 0 for each name."""
     met: Counter[str] = Counter()
     found: defaultdict[str, list[int]] = defaultdict(list)
     for layer in net.layer:

@@ -1,4 +1,7 @@
-"""Shared parameters and shared memory."""
+"""Parameters that several layers share by name, and the memory that a net's parameters need.
+
+Source: BVLC/caffe net.cpp, AppendParam.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ _FLOAT = 4  # bytes
 
 
 def check_memory(spec: NetSpec) -> None:
-    """Refuses a net before it takes more than all memory for its parameters.
+    """Refuses a net whose parameters need more than the machine's memory.
 
     Raises:
-        NetError: with what it needs and what there is.
+        NetError: with the memory needed and present.
     """
     needed = _FLOAT * sum(
         math.prod(param.shape)
@@ -36,16 +39,12 @@ def check_memory(spec: NetSpec) -> None:
 
 
 def _memory() -> int | None:
-    """Bytes of the machine's memory; None where the system does not say."""
+    """Bytes of the machine's memory; None if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
 
-
-# Parameters that several layers share by name.
-#
-# Source: BVLC/caffe net.cpp, AppendParam.
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
@@ -53,14 +52,14 @@ _MULTIPLIERS = ("lr_mult", "decay_mult")
 @dataclass
 class _Owner:
     layer: str
-    place: int  # of the layer in the net
+    place: int  # index of the layer in the net
     index: int
     shape: Shape
     given: dict[str, float]
 
 
 class Sharing:
-    """Remembers named parameters while a net is connected, layer by layer."""
+    """The named parameters of a net while its layers are connected one by one."""
 
     def __init__(self) -> None:
         self._owners: dict[str, _Owner] = {}
@@ -76,10 +75,10 @@ class Sharing:
         """The parameters of a layer with their factors and owners.
 
         Args:
-            layer: its message.
-            place: which layer of the net it is.
+            layer: the layer's message.
+            place: the layer's index in the net.
             shapes: its parameter blobs.
-            frozen: whether they are never learned, so that lr_mult is 0.
+            frozen: whether they are never learned: lr_mult is 0.
         Raises:
             ValueError: more `param` than parameters, or sharing that does not fit.
         """
@@ -121,7 +120,7 @@ class Sharing:
         return (owner.layer, owner.index)
 
     def settled(self, layers: Sequence[LayerSpec]) -> list[LayerSpec]:
-        """The layers with the factors that hold for a shared parameter, whichever layer gave them.
+        """The layers with the final factors of shared parameters, whichever layer gave them.
 
         Args:
             layers: all layers of the net, whose ``params`` this made, under their final names.
@@ -150,7 +149,7 @@ def _settled(
 
 
 def _advice(here: Shape, owner: Shape) -> str:
-    """What to do about shapes that cannot be shared, for a message."""
+    """Advice about shapes that cannot be shared, for a message."""
     if math.prod(here) == math.prod(owner):
         return "; share_mode: PERMISSIVE in the param shares values of the same number"
     if here[:1] == owner[:1] and len(here) == len(owner):

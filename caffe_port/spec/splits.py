@@ -1,4 +1,7 @@
-"""Splits that Caffe inserts, and which layers get a diff."""
+"""The Split layers that Caffe inserts, and which layers get a diff.
+
+Source: BVLC/caffe insert_splits.cpp; net.cpp, Init and AppendBottom.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,6 @@ from caffe_port.errors import NetError
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.netspec import LayerSpec
 
-# Split layers for blobs with more than one reader.
-#
-# Each reader gets a copy of its own, so that each copy has a diff of its own and the Split adds
-# them.
-#
-# Source: BVLC/caffe insert_splits.cpp.
-
 _Top = tuple[int, int]  # layer index, top index
 
 
@@ -26,13 +22,14 @@ def insert_splits(
 ) -> list[caffe_pb2.LayerParameter]:
     """Gives every layer its own copy of a blob that several layers read.
 
-    A non-zero explicit loss_weight on a blob counts as a reader and moves to the first copy.
+    Each copy has a diff of its own, and the Split adds them. A non-zero explicit loss_weight on a
+    blob counts as a reader and moves to the first copy.
 
     Args:
         layers: of one phase.
-        made_elsewhere: of a blob that none of them makes, where it is made, for the error.
+        made_elsewhere: where a blob is made that none of them makes, for the error.
     Raises:
-        NetError: a bottom that no layer before makes.
+        NetError: a bottom that no earlier layer makes.
     """
     sources, readers, weights = _trace(layers, made_elsewhere)
     used: Counter[_Top] = Counter()
@@ -105,14 +102,10 @@ def _split(
     return split
 
 
-# A blob needs a diff when a learned parameter comes before it and a loss after it;
-# ``force_backward`` gives every blob one.
-#
-# Source: BVLC/caffe net.cpp, Init, AppendBottom.
-
-
 def mark_backward(layers: Sequence[LayerSpec], force: bool) -> list[LayerSpec]:
     """Fills in ``bottom_needs_backward`` and ``needs_backward``.
+
+    A blob needs a diff when a learned parameter comes before it and a loss after it.
 
     Args:
         layers: connected, in order; ``propagate_down`` as the prototxt says it.

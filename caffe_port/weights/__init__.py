@@ -1,4 +1,4 @@
-"""Weight files: read by what they hold, written by their suffix.
+"""Weight files: their format is recognised by content for reading, by suffix for writing.
 
 The formats are imported when they are used, so that looking at a caffemodel needs no torch.
 """
@@ -99,8 +99,8 @@ def write_weights(
         path: the file to make; its suffix chooses the format unless ``format`` does.
         layers: the weights.
         name: the net's name (not in HDF5).
-        prototxt: the net's text; remembered by .pt and .safetensors.
-        metadata: what else to remember, as strings; likewise.
+        prototxt: the net's text; stored in .pt and .safetensors.
+        metadata: further strings to store; likewise.
         net_message: a V2 NetParameter without blobs, embedded in a .caffemodel.
         format: "caffemodel", "caffemodel.h5", "pt" or "safetensors".
     Raises:

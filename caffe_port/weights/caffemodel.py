@@ -1,4 +1,13 @@
-"""Reading and writing .caffemodel files."""
+"""Reading .caffemodel files of every generation and dialect, and writing V2 ones.
+
+A caffemodel embeds whole layers, and the forks gave the same field numbers to different fields, so
+that no single schema reads all of them. Of each layer only name, type and blobs are read, whose
+numbers all dialects share; the file is mapped and the blobs are views of it. A written file has
+protobuf's field order, so that with its net's message it equals Caffe's byte for byte.
+
+Source: BVLC/caffe caffe.proto, NetParameter, LayerParameter, V1LayerParameter, V0LayerParameter;
+net.cpp, Net::ToProto.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +38,6 @@ from caffe_port.weights.stored import (
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-
-# Reading .caffemodel files of every generation and dialect, below the schema.
-#
-# A caffemodel embeds whole layers, and the forks gave the same field numbers to different things,
-# so no single schema reads all of them. Of each layer only name, type and blobs are read,
-# whose numbers all dialects share; the file is mapped and the blobs are views of it.
-#
-# Source: BVLC/caffe caffe.proto, NetParameter, LayerParameter, V1LayerParameter, V0LayerParameter.
 
 # Far above any net; low enough that a file of empty layers or blobs cannot exhaust the memory.
 MAX_LAYERS = MAX_BLOBS = MAX_NAME = 65536
@@ -245,11 +246,6 @@ def _v1_type(draft: _Draft, deeplab1: bool) -> str:
         return v1_type_name(number)
     return f"V1:{number}"
 
-
-# Writing .caffemodel files (V2), one blob at a time.
-#
-# Source: BVLC/caffe net.cpp, Net::ToProto; the order of the fields is protobuf's own, so that a
-# file written with its net's message equals Caffe's byte for byte.
 
 _LAYER_NAME, _LAYER_TYPE, _LAYER_BLOBS = 1, 2, 7
 

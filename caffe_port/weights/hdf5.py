@@ -1,4 +1,13 @@
-"""Weights and solver states in HDF5, read and written."""
+"""Weights and solver states in HDF5.
+
+Weights are ``/data/<layer>/<i>``, with one group per layer; the group of a layer called conv/bn is
+inside the group of the layer conv. A parameter that several layers share is in its owner's group
+only. ``/diff`` holds the gradients, for every layer. Solver states are `iter`, `learned_net`,
+`current_step` and `history/<i>`.
+
+Source: BVLC/caffe net.cpp, Net::ToHDF5 and CopyTrainedLayersFromHDF5; util/hdf5.cpp;
+sgd_solver.cpp, SnapshotSolverStateToHDF5.
+"""
 
 from __future__ import annotations
 
@@ -29,29 +38,20 @@ from caffe_port.weights.stored import (
     identity,
 )
 
-# Caffe's HDF5 weights: ``/data/<layer>/<i>``, one group for every layer.
-#
-# The group of a layer called conv/bn is inside the group of the layer conv.
-#
-# A parameter that several layers share is stored in its owner's group only. ``/diff`` holds the
-# gradients, for every user.
-#
-# Source: BVLC/caffe net.cpp, Net::ToHDF5 and CopyTrainedLayersFromHDF5; util/hdf5.cpp.
-
-# What h5py raises on a broken file, depending on where libhdf5 notices.
+# the errors of h5py for broken files
 BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 
 
 @dataclass
 class Reader:
-    """An open file, and what was read of it by address, so that sharing stays sharing."""
+    """An open file, and its blobs by address, so that shared blobs stay shared."""
 
     source: MappedFile
     known: dict[int, StoredBlob] = field(default_factory=dict)
     claimed: int = 0
 
     def blob(self, dataset: h5py.Dataset) -> StoredBlob:
-        """Checks a dataset against the file and gives a view of it, or a copy if it must."""
+        """Checks a dataset against the file and returns a view of it, or a copy where needed."""
         where, kind = dataset.name, dataset.dtype
         address = h5py.h5o.get_info(dataset.id).addr
         if address in self.known:
@@ -94,7 +94,7 @@ def read_hdf5(file: AnyFile) -> WeightFile:
     """Reads the weights Caffe writes with ``snapshot_format: HDF5``.
 
     The file names no types, and lists its layers by name. Layers that share a parameter which
-    another one owns lack it here; ``StoredLayer.indices`` tells which blobs are present.
+    another one owns lack it here; ``StoredLayer.indices`` says which blobs are present.
 
     Args:
         file: its name, or the file where it is open already.
@@ -272,10 +272,6 @@ def _check_layers(layers: Sequence[StoredLayer]) -> None:
                 "load the weights into their net and write them from there"
             )
 
-
-# Solver states in HDF5: `iter`, `learned_net`, `current_step` and `history/<i>`.
-#
-# Source: BVLC/caffe sgd_solver.cpp, SnapshotSolverStateToHDF5; util/hdf5.cpp.
 
 _MEMBERS = ("iter", "learned_net", "current_step", "history")
 

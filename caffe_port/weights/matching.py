@@ -1,4 +1,4 @@
-"""Which stored blob belongs to which parameter of a net, and what does not fit.
+"""Matching of stored blobs with the parameters of a net.
 
 Source: BVLC/caffe net.cpp, CopyTrainedLayersFrom; blob.cpp, ShapeEquals.
 """
@@ -24,9 +24,9 @@ class Match:
     """The outcome of matching stored layers with a net.
 
     Attributes:
-        pairs: (layer, index, blob) to copy, in the file's order: of several copies of a shared
-            parameter the last one wins, as in Caffe.
-        missing: parameters of the net that nothing was stored for.
+        pairs: (layer, index, blob) to copy, in the file's order; as in Caffe the last of several
+            copies of a shared parameter counts.
+        missing: parameters of the net without stored blobs.
         extra: stored layers with blobs that the net does not have.
         misfits: stored blobs whose count or shape is not the net's.
     """
@@ -37,12 +37,12 @@ class Match:
     misfits: list[str] = field(default_factory=list)
 
     def check(self, strict: bool) -> None:
-        """Refuses what does not fit.
+        """Raises an error if something does not fit.
 
         Args:
             strict: whether missing and extra ones count too; Caffe itself ignores both.
         Raises:
-            WeightMismatchError: naming every one of them.
+            WeightMismatchError: with all of them.
         """
         problems = list(self.misfits)
         if strict:
@@ -60,12 +60,12 @@ class Match:
 
 
 def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
-    """Whether a blob's shape is the wanted one; legacy shapes compare after padding to 4 axes.
+    """Whether a blob has a parameter's shape; legacy shapes are compared padded to 4 axes.
 
     Args:
         stored: the blob.
         shape: the parameter's.
-        strict_dim: False compares counts only, as DeepLab v1 did for a layer that says so.
+        strict_dim: False compares counts only, an option of DeepLab v1.
     """
     found = tuple(stored.data.shape)
     if not strict_dim:
@@ -78,7 +78,7 @@ def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
 def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
     """Matches by layer name and position.
 
-    Layers of one name are matched in their order; those without parameters take no part.
+    Layers of one name are matched in order; those without parameters are skipped.
     """
     result = Match()
     filled: set[tuple[str, int]] = set()
@@ -159,13 +159,13 @@ def _partners(
         if not stored.blobs and stored.name in with_blobs:
             continue
         same = wanted.get(stored.name, [])
-        # a TRAIN and a TEST layer of one name may both be stored: the last one counts
+        # a TRAIN and a TEST layer of one name may both be stored; the last one counts
         yield stored, same[min(met[stored.name], len(same) - 1)] if same else None
         met[stored.name] += 1
 
 
 def _missing(spec: NetSpec, filled: set[tuple[str, int]]) -> list[str]:
-    """Parameters that got nothing, neither under their own name nor through sharing."""
+    """Parameters that no stored blob fills, neither directly nor through sharing."""
     owner_of = {
         (layer.name, i): param.owner or (layer.name, i)
         for layer in spec.layers

@@ -82,7 +82,7 @@ def write_safetensors(
         layers: the weights; diffs are left out.
         name: the net's name.
         prototxt: the net's text, so that the file needs nothing beside it.
-        metadata: what else to remember, as strings.
+        metadata: further strings to store.
     Raises:
         UsageError: see state_dict.flatten.
         OSError: the file cannot be written.

@@ -1,4 +1,7 @@
-"""Solver states."""
+"""Solver states: the iteration, the weights' file and the history, in binary.
+
+Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,6 @@ from caffe_port.weights.stored import (
     open_file,
 )
 
-# A solver state as a file holds it, in either of Caffe's formats, and what both check.
-
 MAX_NAME = 65536
 
 
@@ -38,12 +39,12 @@ class SolverState:
     """What a solver needs besides the weights to resume.
 
     Attributes:
-        iter: how many iterations were done.
-        learned_net: the file with the weights of that moment, as it was named then.
-        current_step: how many steps of the learning rate were taken (step, multistep).
-        history: per learnable parameter its momentum, or what its update keeps; Adam and AdaDelta
-            keep two: all the first ones, then all the second. float32 or float64; DeepLab v1
-            pads the shapes to four axes.
+        iter: the number of finished iterations.
+        learned_net: the name of the file with the weights of that iteration.
+        current_step: the number of steps of the learning rate (step, multistep).
+        history: momentum, or other history, per learnable parameter; Adam and AdaDelta have two:
+            all the first ones, then all the second. float32 or float64; DeepLab v1 pads the shapes
+            to four axes.
     """
 
     iter: int
@@ -53,7 +54,7 @@ class SolverState:
 
 
 def counted(value: int, offset: int | None = None) -> int:
-    """A count of iterations or steps, refused where Caffe could not have counted it."""
+    """A count of iterations or steps, checked to fit Caffe's int."""
     if not 0 <= value <= INT_MAX:
         raise FormatError(f"{value} iterations or steps; Caffe counts to 2^31 - 1", offset=offset)
     return value
@@ -66,11 +67,6 @@ def weights_name(text: bytes | memoryview, offset: int | None = None) -> str:
     return bytes(text).decode(errors="backslashreplace")
 
 
-# Solver states: the iteration, the weights' file and the history; the binary format.
-#
-# Source: BVLC/caffe caffe.proto, SolverState; sgd_solver.cpp, SnapshotSolverStateToBinaryProto and
-# SnapshotSolverStateToHDF5.
-
 __all__ = ["SolverState", "is_solver_state", "read_solver_state", "write_solver_state"]
 
 MAX_HISTORY = 65536
@@ -79,7 +75,7 @@ _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 
 
 def is_solver_state(file: AnyFile) -> bool:
-    """Whether a file starts, or as HDF5 is laid out, like a solver state."""
+    """Whether a file starts like a solver state, or has its HDF5 layout."""
     head = read_head(file)
     if head.startswith(HDF5_SIGNATURE):
         from caffe_port.weights import hdf5
@@ -103,7 +99,7 @@ def read_solver_state(file: AnyFile) -> SolverState:
     Args:
         file: its name, or the file where it is open already.
     Raises:
-        FormatError: the file is neither, or a broken one, or holds weights.
+        FormatError: the file is not a solver state, is broken, or holds weights.
         OSError: it cannot be opened.
     """
     file = open_file(file)

@@ -1,8 +1,7 @@
-"""Layers as a flat state dict and back: what .pt and .safetensors have in common.
+"""Layers as a flat state dict and back, for .pt and .safetensors.
 
-The dict's keys are those of the Net, ``<layer>.<parameter>``, where layers of one
-name get names of their own (``spec.names``); a list beside it says which layers
-there are, in order, so that Caffe's layers come back from a flat dict.
+The dict's keys are those of the Net, ``<layer>.<parameter>``, with unique layer names
+(``spec.names``). A separate list holds the layers in order, so that they can be restored.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class FlatState:
     """Layers, flattened.
 
     Attributes:
-        blobs: by key, in order; a parameter that a later layer shares stands under both keys.
+        blobs: by key, in order; a shared parameter is under the keys of all its layers.
         layers: [name, type, [keys]] of every layer.
-        aliases: key -> the earlier key over the very same memory.
+        aliases: key -> the earlier key over the same memory.
         legacy: the keys of blobs in the legacy 4-D shape.
     """
 
@@ -44,7 +43,7 @@ class FlatState:
 
 
 def flatten(layers: Sequence[StoredLayer], format: str) -> FlatState:
-    """Gives every blob its key.
+    """The blobs of all layers by key.
 
     Args:
         layers: what to write. Diffs are left out: a state dict has none.
@@ -74,7 +73,7 @@ def flatten(layers: Sequence[StoredLayer], format: str) -> FlatState:
 
 
 def check_header(format: object, version: object) -> None:
-    """Refuses a state dict that this package did not write, or a newer one did.
+    """Refuses a state dict of another program, or of another version of the format.
 
     Raises:
         FormatError: see above.
@@ -97,10 +96,9 @@ def unflatten(
 
     Args:
         blobs: by key; a shared one under each of its keys.
-        layers: the list that ``flatten`` gave, not trusted.
-        legacy: likewise.
+        layers, legacy: the lists of ``flatten``, which are not trusted.
     Raises:
-        FormatError: the list is malformed, names a missing blob, or leaves one out.
+        FormatError: a list is malformed, names a missing blob, or lacks one.
     """
     if not isinstance(layers, list) or not _is_strings(legacy):
         raise FormatError("its lists of layers and of legacy blobs are not lists")
@@ -124,7 +122,7 @@ def unflatten(
             raise FormatError(f"layer '{name}' lists a tensor that is listed before")
         result.append(StoredLayer(name, type, tuple(stored)))
     if extra := sorted(blobs.keys() - used):
-        raise FormatError(f"the tensor '{extra[0]}' belongs to no layer ({len(extra)} such)")
+        raise FormatError(f"the tensor '{extra[0]}' does not belong to a layer ({len(extra)} such)")
     return tuple(result)
 
 

@@ -1,4 +1,8 @@
-"""Arrays that a weight file holds, read when they are needed."""
+"""The layers and blobs of a weight file, before a net is known.
+
+Every reader returns these and every writer takes them, so that formats are converted without a net.
+The arrays may be read-only views of a mapped file; ``StoredBlob.aligned`` copies one.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,6 @@ from caffe_port.files import AnyFile, OpenFile
 from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
 
-# Weights as a file holds them: layers with their blobs, before any net is known.
-#
-# Every reader returns these and every writer takes them, so that formats are converted without a
-# net. The arrays may be read-only views of a mapped file; ``StoredBlob.aligned`` copies one out.
-
 Array: TypeAlias = npt.NDArray[Any]
 Identity: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], str]
 
@@ -35,13 +34,13 @@ class StoredBlob:
 
     Attributes:
         data: float32 or float64, in the shape stored. Often a read-only view of a mapped file,
-            at an address that torch and most of C cannot use: take ``aligned()`` to compute.
+            at an address that torch and most C code cannot use; compute with ``aligned()``.
         legacy: the shape is the old num, channels, height, width, left-padded with 1s.
         diff: the gradient stored with it, in the same shape, if there is one.
         name: the parameter's name in a state dict; "" is Caffe's usual one.
         load: reads ``data`` from its file again, for ``aligned``; set by readers.
         half: the file holds float16 values, which ``data`` holds as float32.
-        unknown: the numbers of fields that no dialect has, which nothing here keeps.
+        unknown: the numbers of fields that no dialect has; they are not kept.
     """
 
     data: Array
@@ -53,7 +52,7 @@ class StoredBlob:
     unknown: tuple[int, ...] = ()
 
     def aligned(self) -> Array:
-        """A copy of ``data`` of its own: aligned, writable, contiguous, of native byte order.
+        """A copy of ``data``: aligned, writable, contiguous, of native byte order.
 
         Raises:
             FormatError: the file shrank after it was opened.
@@ -70,10 +69,10 @@ class StoredLayer:
     Attributes:
         name: the layer's name; files may hold one name twice (a TRAIN and a TEST layer).
         type: the V2 type name; "" where the file does not say (HDF5), ``V1:<number>`` for an
-            enum value that cannot be told.
+            ambiguous or unknown enum value.
         blobs: the parameters stored, in Caffe's order.
-        indices: the place of each blob in the layer. Empty means 0, 1, 2 and so on; only an HDF5
-            file differs, where a layer lacks the parameters that another layer owns.
+        indices: the index of each blob in the layer; empty means 0, 1, 2 and so on. In an HDF5
+            file a layer lacks the parameters that another layer owns.
     """
 
     name: str
@@ -82,7 +81,7 @@ class StoredLayer:
     indices: tuple[int, ...] = ()
 
     def numbered(self) -> Iterator[tuple[int, StoredBlob]]:
-        """Each blob with its place in the layer."""
+        """Each blob with its index in the layer."""
         return zip(self.indices or range(len(self.blobs)), self.blobs, strict=True)
 
     def parameter_names(self) -> tuple[str, ...]:
@@ -96,15 +95,15 @@ class StoredLayer:
 
 @dataclass(frozen=True, eq=False)
 class WeightFile:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
         layers: in file order (HDF5: by name).
         format: "caffemodel", "caffemodel.h5", "pt" or "safetensors".
         name: the net's name, where the file has one.
         generation: "V0", "V1" or "V2" for a caffemodel, else "".
-        prototxt: the net's text, which .pt and .safetensors remember.
-        metadata: what else the writer chose to remember, as strings.
+        prototxt: the net's text, which .pt and .safetensors hold.
+        metadata: further strings of the writer.
     """
 
     layers: tuple[StoredLayer, ...]
@@ -116,7 +115,7 @@ class WeightFile:
 
 
 def identity(array: Array) -> Identity | None:
-    """Equal for two arrays over the very same memory; None for an array without elements."""
+    """Equal for two arrays over the same memory; None for an array without elements."""
     if array.size == 0:
         return None
     address = int(array.__array_interface__["data"][0])
@@ -124,7 +123,7 @@ def identity(array: Array) -> Identity | None:
 
 
 def check_writable(layers: Sequence[StoredLayer]) -> None:
-    """Refuses what no format can hold, before a writer starts.
+    """Refuses blobs that no format can hold.
 
     Raises:
         UsageError: a blob is neither float32 nor float64, its diff differs from it in shape or
@@ -149,7 +148,7 @@ def check_writable(layers: Sequence[StoredLayer]) -> None:
 
 
 def check_complete(layers: Sequence[StoredLayer], format: str) -> None:
-    """Refuses layers that lack a shared blob which this format stores with every user.
+    """Refuses layers that lack a shared blob that this format stores with every layer.
 
     Raises:
         UsageError: a layer's blobs are not 0, 1, 2 and so on.
@@ -163,9 +162,7 @@ def check_complete(layers: Sequence[StoredLayer], format: str) -> None:
             )
 
 
-# A file mapped into memory: viewed without a copy, copied without mapping its pages.
-
-_PART = 2**26  # bytes that are waited for at a time
+_PART = 2**26  # bytes per read
 
 
 class MappedFile:
@@ -177,7 +174,7 @@ class MappedFile:
         path: the file's name as given.
         size: its length in bytes.
         view: its bytes, read-only.
-        budget: how many more of its fields are read, where it is made of such.
+        budget: how many more protobuf fields are read.
 
     Raises:
         FormatError: it is empty, or not a regular file.
@@ -198,7 +195,7 @@ class MappedFile:
         self.view, self.budget = memoryview(mapped), wire.Budget()
 
     def expect_current(self) -> None:
-        """Makes sure that a library which opened the file by its name read this one.
+        """Checks that a library which opened the file by its name read this one.
 
         Raises:
             FormatError: it was replaced or changed meanwhile.
@@ -213,16 +210,16 @@ class MappedFile:
             offset: where the first value starts.
             count: how many values.
             dtype: numpy's name with the byte order, as "<f4".
-            stride: bytes from one value to the next; None means they touch.
+            stride: bytes from one value to the next; None means without gaps.
         """
         kind = np.dtype(dtype)
         return np.ndarray((count,), kind, self.view, offset, (stride or kind.itemsize,))
 
     def load(self, offset: int, count: int, dtype: str) -> Array:
-        """``count`` touching values from ``offset`` on as a fresh array of native byte order.
+        """``count`` adjacent values from ``offset`` on as a new array of native byte order.
 
-        Read through the file and not through the map, whose pages would count a second time as
-        this process's memory; a file that shrank meanwhile gives an error, not a bus error.
+        Read from the file, not from the map, whose pages would count as this process's memory too;
+        a file that shrank meanwhile gives an error, not a bus error.
 
         Raises:
             FormatError: the file ends early.

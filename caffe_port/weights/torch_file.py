@@ -25,7 +25,7 @@ from caffe_port.interrupts import delayed_interrupt
 from caffe_port.weights import state_dict
 from caffe_port.weights.stored import MappedFile, StoredBlob, StoredLayer, WeightFile
 
-# What torch.load raises on a broken or foreign file, depending on where it notices.
+# the errors of torch.load for broken and foreign files
 _BROKEN = (
     pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, IndexError,
     AttributeError, OSError, AssertionError, EOFError, OverflowError, MemoryError,
@@ -72,8 +72,8 @@ def write_torch(
         path: the file to make.
         layers: the weights; diffs are left out.
         name: the net's name.
-        prototxt: the net's text, so that the file needs nothing beside it.
-        metadata: what else to remember, as strings.
+        prototxt: the net's text, so that the file is complete.
+        metadata: further strings to store.
     Raises:
         UsageError: see state_dict.flatten.
         OSError: the file cannot be written.
@@ -116,7 +116,7 @@ def save(content: object, stream: BinaryIO) -> None:
 
 
 def _stored_bytes(source: MappedFile) -> int:
-    """How many bytes the archive's records hold; refuses one that unpacks to more than it is."""
+    """The size of the archive's records in bytes, checked not to exceed the file."""
     try:
         with source.file.stream() as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()

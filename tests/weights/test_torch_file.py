@@ -87,7 +87,7 @@ def test_sharing_is_kept(path: Path) -> None:
         ({"layers": "a"}, "are not lists"),
         ({"layers": [["a", "Convolution"]]}, r"not \[name, type, \[keys\]\]"),
         ({"layers": [["a", 1, []]]}, r"not \[name, type, \[keys\]\]"),
-        ({"layers": []}, "'a.weight' belongs to no layer"),
+        ({"layers": []}, "'a.weight' does not belong to a layer"),
         ({"layers": [["a", "", ["a.bias"]]]}, "lists the tensor 'a.bias'"),
         ({"layers": [["b", "", ["a.weight"]]]}, "which is not its own"),
         ({"layers": [["a", "", ["a.weight"]]] * 2}, "which is not its own"),
