@@ -1,4 +1,4 @@
-"""The compiled half of caffe_port.crf. Arguments are checked in Python before they come here.
+"""The compiled half of caffe_port.crf. Python code checks the arguments first.
 
 No call holds the GIL while it computes, and none changes a Kernel once it is built, so that
 threads may share them.
@@ -206,7 +206,7 @@ def mean_field(
 
 
 def exponential(const float[::1] x not None, float[::1] y not None, str kind):
-    """Fill y with the exponential of x, as the softmax of a kind takes it (for tests)."""
+    """Fill y with the exponential of x, as computed by the softmax of a kind (for tests)."""
     cdef int which = EXPONENTIALS.index(kind)
     if x.shape[0] != y.shape[0] or x.shape[0] == 0:
         raise ValueError("x and y must have the same length, not 0")

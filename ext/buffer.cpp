@@ -28,7 +28,7 @@ std::align_val_t alignment(std::size_t capacity) {
 
 void release(const Block& block) { ::operator delete(block.data, alignment(block.capacity)); }
 
-// Blocks that were given back, the latest last. Fresh memory costs a page fault every 4 KB.
+// Released blocks, the latest last. Fresh memory costs a page fault every 4 KB.
 class Shelf {
  public:
   // A block of at least the capacity and at most twice it, or none.

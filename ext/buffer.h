@@ -1,4 +1,4 @@
-// Memory for rows of floats, kept for the next image when it is given back.
+// Memory for rows of floats, reused for the next image after it is released.
 #pragma once
 
 #include <cstddef>

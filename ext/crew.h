@@ -1,4 +1,4 @@
-// A few threads that do a piece of work together, step by step.
+// A few threads that do work together, step by step.
 #pragma once
 
 #include <atomic>
@@ -12,7 +12,7 @@
 
 namespace caffe_port::crf {
 
-// Everyone leaves wait() when everyone has come. Turns a while before it sleeps.
+// All threads leave wait() when the last one has entered it. It spins for a while before it sleeps.
 class Barrier {
  public:
   explicit Barrier(int members) : members_(members), missing_(members) {}

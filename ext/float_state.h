@@ -1,4 +1,4 @@
-// The calling thread's floating-point state, borrowed and given back.
+// The calling thread's floating-point state, changed for a scope and restored.
 //
 // Denormals slow the lattice three to four times and mean nothing there, so they are flushed
 // to zero while a FlushDenormals lives. Rounding goes to nearest even, which the lattice needs.

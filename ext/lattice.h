@@ -17,11 +17,11 @@ namespace caffe_port::crf {
 
 constexpr int kMostInLines = 2;  // dimensions
 
-// Vertices, each with a row of values, and who is whose neighbour. Up to two dimensions vertices
-// stand in lines (of an image's positions: its rows), one after the other, such that neighbours are a
-// line or a few apart. Beyond, they stand in the order in which pixels meet them. After them come the
-// twins: a vertex that several chunks of pixels meet has a row for each of them, so that no two
-// threads add to the same row. Pixels are numbered in the order given.
+// Vertices, each with a row of values, and their neighbours. Up to two dimensions vertices are stored
+// in lines (for an image's positions: its rows), one after the other, such that neighbours are one or
+// a few lines apart; in more dimensions, in the order in which pixels first use them. The twins
+// follow: a vertex of several chunks of pixels has a row for each of them, so that no two threads add
+// to the same row. Pixels are numbered in the order given.
 class Lattice {
  public:
   // Throws std::invalid_argument (dimension, number of pixels) and std::range_error (a feature so

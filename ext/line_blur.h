@@ -1,4 +1,4 @@
-// The blur over a lattice whose vertices stand in lines, along all axes in one go.
+// The blur over a lattice whose vertices are stored in lines, along all axes in one pass.
 #pragma once
 
 #include <cstddef>
@@ -10,19 +10,19 @@
 
 namespace caffe_port::crf {
 
-// Works off a part of the lines. Stage follows stage at the distance that neighbours need: when the
-// first axis has been blurred in a line, the second follows in the line before, and so on. What one
-// stage wrote is still in the cache when the next reads it, and the last writes where the sums were.
-// Parts overlap by a few lines: what a part needs of another's it computes itself, from sums that
-// it takes aside before the others write.
+// Blurs a part of the lines. The stages follow each other at the distance of neighbours: after the
+// first axis is blurred in a line, the second follows in the line before, and so on. The output of a
+// stage is still in the cache when the next one reads it, and the last one overwrites the sums.
+// Parts overlap by a few lines: a part computes what it needs of another part itself, from sums that
+// it copies before the others write.
 class LineBlur {
  public:
   LineBlur(const Lattice& lattice, std::size_t width, const RowLoops& loops, bool adjoint, int part,
            int parts);
 
-  // Takes aside what the part needs of others. All parts must have done so before one of them runs.
+  // Copies the sums that this part needs of others. All parts must do so before one of them runs.
   void take_aside(const float* sums);
-  // The part's sums become blurred values.
+  // Replaces the part's sums by blurred values.
   void run(float* sums);
 
  private:

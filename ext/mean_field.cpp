@@ -130,7 +130,7 @@ class MeanField {
     }
   }
 
-  // The new Q of a chunk, run after run. It goes straight on to the lattices, or, at the end, out.
+  // The new Q of a chunk, run after run. It is added to the lattices at once, or, at the end, output.
   void sweep(Desk& desk, int chunk, int turn, bool last) {
     const bool first = turn == 0;
     float* const block = desk.block.data();

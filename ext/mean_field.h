@@ -43,7 +43,7 @@ struct Term {
 struct Problem {
   std::size_t labels = 0, height = 0, width = 0;
   const float* unary = nullptr;  // labels planes of height x width floats; +infinity rules a label out
-  const float* start = nullptr;  // the first Q, likewise; null for softmax(-unary)
+  const float* start = nullptr;  // the first Q, of the same shape; null for softmax(-unary)
   std::vector<Term> terms;
   int iterations = 0;
   Exponential exponential = Exponential::kCutOff;

@@ -7,7 +7,7 @@
 
 #include <immintrin.h>
 
-// Only what follows is compiled for AVX2, and it defines nothing but what stands in its namespace:
+// Only what follows is compiled for AVX2, and it defines nothing outside its namespace:
 // a function of a header compiled here could otherwise be linked into code for older processors.
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

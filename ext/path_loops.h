@@ -19,7 +19,7 @@ inline V plus_product(V sum, V a, V b) {
   return Exact ? sum + a * b : fused(a, b, sum);
 }
 
-// A group of B vectors of a row. Rows longer than a group are worked off group after group (Many).
+// A group of B vectors of a row. Rows longer than a group are processed group by group (Many).
 template <class V, int B>
 struct Group {
   V at[B];
@@ -137,7 +137,7 @@ bool locate(const float* features, float limit, Simplices& found) {
 // ---- splat, slice
 
 constexpr int kAhead = 16;   // rows at random places, fetched in advance
-constexpr int kStream = 16;  // pixels read one after the other, likewise
+constexpr int kStream = 16;  // pixels read in order, fetched in advance
 
 template <class V, int B, bool Many, bool Exact, int C>
 inline void slice_corners(Pixels pixels, const float* values, float alpha, float weight,

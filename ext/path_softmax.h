@@ -1,6 +1,6 @@
-// The exponential and the softmax of rows. Part of path_loops.h, which says more.
+// The exponential and the softmax of rows. Part of path_loops.h.
 
-// e^v for v <= 0, and exactly 0 below -20, as libDenseCRF has it.
+// e^v for v <= 0, and exactly 0 below -20, as in libDenseCRF.
 // The argument is halved until it is at most 0.69, the polynomial of Abramowitz and Stegun,
 // "Handbook of Mathematical Functions", 4.2.45, is evaluated and its value squared as often.
 template <class V>

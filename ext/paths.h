@@ -18,7 +18,7 @@ struct Corner {
 };
 
 // The simplices around a group of feature vectors: the vertex of remainder 0 and, for each
-// coordinate, the rank of its residue (0 the largest), which say everything about the other d.
+// coordinate, the rank of its residue (0 the largest), which determine the other d.
 struct Simplices {
   std::int32_t origin[kMaxDimension + 1][kGroup];
   std::int32_t rank[kMaxDimension + 1][kGroup];
@@ -50,13 +50,13 @@ struct Line {
   const float* zeros;                 // a row of them
 };
 
-// Numbers of rows, and how many more follow that will be wanted next.
+// Numbers of rows, and how many more follow that are needed next.
 struct Rows {
   const std::int32_t* begin;
   std::size_t count, more;
 };
 
-// A vertex' row, and the one in which the second chunk of pixels has it.
+// A vertex' row, and its row in the second chunk of pixels.
 struct Twins {
   std::int32_t row, twin;
 };
@@ -64,7 +64,7 @@ struct Twins {
 enum class Exponential {
   kExact,    // DeepLab's own polynomial, sums in its order; exactly 0 below -20
   kCutOff,   // exactly 0 below -20
-  kClamped,  // of finite arguments below -87 that of -87, as pydensecrf has it
+  kClamped,  // of finite arguments below -87 that of -87, as in pydensecrf
 };
 
 // Loops over rows of width floats. A row is read and written in whole, unused lanes included.

@@ -1,4 +1,4 @@
-// The order in which the pixels of an image are worked off.
+// The order in which the pixels of an image are processed.
 #pragma once
 
 #include <algorithm>
@@ -12,14 +12,14 @@ namespace caffe_port::crf {
 constexpr std::size_t kMostInRun = 64;
 constexpr int kChunks = 8;
 
-// Consecutive pixels of a row of the image, which stand at begin and after in the order.
+// Consecutive pixels of a row of the image, which are at begin and after in the order.
 struct Run {
   std::size_t begin, pixel, count;
 };
 
-// Row after row of a strip, strip after strip: what neighbours share stays in the first caches. It
-// falls into fixed chunks, one below the other, so that as many threads can work while results do not
-// depend on how many there are. Exact: row after row, in one chunk, as the original.
+// Row after row of a strip, strip after strip, so that rows shared by neighbours stay in the first
+// caches. The order is divided into fixed chunks, one below the other: up to that many threads can
+// work, and results do not depend on their number. Exact: row after row, in one chunk, as the original.
 class PixelOrder {
  public:
   PixelOrder(std::size_t height, std::size_t width, bool exact) {

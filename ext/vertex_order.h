@@ -1,5 +1,5 @@
-// Where the vertices of a lattice stand in memory, and who is whose neighbour. A vertex has the number
-// with which it was found.
+// The order of a lattice's vertices in memory, and their neighbours. Vertices are numbered in the
+// order in which they were found.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,7 @@ inline Places as_found(std::size_t count) {
   return places;
 }
 
-// The place of each vertex when they stand in lines; begins gets the first place of each line.
+// The place of each vertex when they are stored in lines; begins gets the first place of each line.
 template <class Packing>
 Places by_line(const KeyTable<typename Packing::Key>& table, std::vector<std::size_t>& begins) {
   const std::size_t count = table.size();
