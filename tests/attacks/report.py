@@ -9,52 +9,52 @@ from itertools import groupby
 
 from tests.attacks.running import MEGABYTES, SECONDS, Outcome
 
-HEAD = """# Files of others
+HEAD = """# Hostile files
 
-Model files travel: a prototxt, a caffemodel or a `.pt` may come from anybody. Reading one never runs
-code from it, never writes where it says, and never takes much longer or more memory than a good file
-of its size. What is wrong is said in an error of `caffe_port.errors` that names the file and the
-place, or in the system's own where a file cannot be opened.
+What reading an untrusted prototxt, caffemodel or `.pt` can and cannot do. Reading a file never runs code
+from it, never writes to a place that it names, and never takes much longer or more memory than a valid file
+of its size. Faults raise an error of `caffe_port.errors` that names the file and the place, or the system's
+own error if a file cannot be opened.
 
-`make attacks` runs every attack below through the commands, `caffe train` and the Python face, each
-in a process of its own under limits, and writes this table. It is held to **{seconds:g} seconds** of
+`make attacks` runs every attack below through the commands, `caffe train` and the Python interface,
+each in a process of its own with limits, and writes this table. It is held to **{seconds:g} seconds** of
 processor time and **{megabytes:g} MB** above the file's own size (imports left out), nothing written,
-nothing executed, no code printed. The tests run the same attacks without the clock.
+nothing executed, no control codes printed. The tests run the same attacks without time limits.
 
 ## What is allowed, and what is not
 
 - **Python layers** run the code that a prototxt names: only with `--allow-python-layers`,
   `allow_python_layers=True`, in a script started by `python -m caffe_port.pycaffe` or that finds `caffe`
-  by `caffe-port pythonpath`, or while `CAFFE_PORT_ALLOW_PYTHON_LAYERS=1` is in the environment, which is
-  said in a warning.
+  through `caffe-port pythonpath`, or with `CAFFE_PORT_ALLOW_PYTHON_LAYERS=1` in the environment, which
+  gives a warning.
 - **Pickles** are never opened. A `.pt` is read by torch's reader of plain tensors, and only if this
   package wrote it.
 - **Links** out of an HDF5 file, external storage and virtual datasets are refused, in weights and in
   training data alike.
 - **Pipes and devices** are refused wherever a file is read: a list can name `/dev/zero`.
 - **Lists** are joined to their root folder as Caffe joins them, so a list may name any file that you
-  may read, by `../` or by an absolute path. All that happens to it is that it is decoded as a picture
-  or refused; results are named by the last part of its name, in your output folder, and two lines
-  with one last part are refused.
-- **Results stay in their folder.** A link that lies there in a file's place is replaced, or refused
-  where a lock or a log would be written through it; a folder that is a link is yours and followed.
+  may read, by `../` or by an absolute path. The file is only decoded as an image or refused; results
+  are named by the last part of its name, in your output folder, and two lines with the same last part
+  are refused.
+- **Results stay in their folder.** A link in place of an output file is replaced, or refused
+  if a lock or a log would be written through it; a folder that is a link is followed.
 - **Layers that write** (MatWrite, HDF5Output) write where the prototxt says, as in Caffe, when you
   train or test the net; `inspect`, `convert`, `verify`, `evaluate` and `net(...)` write nothing.
   The names in MatWrite's list cannot lead out of the folder of its prefix, as they can in Caffe.
-- **Names** of layers, blobs, types and files may hold anything and are kept as they are; errors,
-  tables, logs and pages show codes for terminals spelled out (`\\x1b`, `\\u202e`), markup as text,
-  words of over 1000 letters shortened, and a message's further lines indented.
-- **NaN in weights** loads, as in Caffe; `convert` names the layers that hold any. A mean image must
-  be finite, because it would spoil every picture.
-- **Pictures** have at most 24.2 million pixels, a JPEG no more scans than such a
-  one decodes in time, and the formats that OpenCV reads.
+- **Names** of layers, blobs, types and files may contain anything and are kept unchanged; errors,
+  tables, logs and pages show control codes spelled out (`\\x1b`, `\\u202e`), markup as text,
+  words of over 1000 characters shortened, and a message's further lines indented.
+- **NaN in weights** is loaded, as in Caffe; `convert` names the layers that have any. A mean image must
+  be finite, because it is subtracted from every image.
+- **Images** have at most 24.2 million pixels, a JPEG no more scans than can be decoded in time, and
+  only the formats that OpenCV reads.
 - **A net** needs no more memory for its parameters than the machine has; its blobs take what its
-  input shapes ask for. Set those yourself (`--input-shape`) for a net you do not know.
+  input shapes require. Set them yourself (`--input-shape`) for an untrusted net.
 
 ## Attacks
 
 {count} attacks at {entries} entry points; the slowest took {slowest:.2f} s, the largest
-{largest:.0f} MB. "read" stands where an entry point never comes to what is wrong.
+{largest:.0f} MB. "read" means that an entry point does not reach the faulty part.
 
 """
 

@@ -79,41 +79,41 @@ def page(results: Sequence[Result], seconds: int) -> str:
     return TEXT.format(seconds=seconds, table="\n".join(rows(results)))
 
 
-TEXT = """# Fuzzed
+TEXT = """# Fuzzing
 
-Made by `make fuzz SECONDS={seconds}`: every reader of the package, and the dense CRF, on inputs
-that a fuzzer makes from good ones, each target for {seconds} seconds of one core, on top of what
-former runs had collected. A target takes any bytes, expects the named errors of
-`caffe_port.errors`, and checks what came out: what is printed is read as the same, an upgraded net
-needs no upgrade, weights that were read can be written and come back, probabilities sum to 1.
-Anything else is found: another exception, a warning, an input that takes over 10 seconds or 2 GB,
-and for the compiled lattice whatever AddressSanitizer or UndefinedBehaviorSanitizer says.
+Made by `make fuzz SECONDS={seconds}`: fuzz tests of every reader of the package and of the dense
+CRF, on inputs that a fuzzer derives from valid ones, each target for {seconds} seconds of one core, in
+addition to the corpus of previous runs. A target takes any bytes, accepts the errors of `caffe_port.errors`,
+and checks the results: printed text is read back equal, an upgraded net needs no upgrade, weights
+are equal after writing and reading, probabilities sum to 1. A find is any other exception, a
+warning, an input that takes over 10 seconds or 2 GB, or, for the compiled lattice, a report of
+AddressSanitizer or UndefinedBehaviorSanitizer.
 
 {table}
 
-*Edges* are the jumps of our own code that were taken, *features* also count how often; libraries
-(h5py, Pillow, torch) are run, but not counted. *found* is what this run found. All that was ever
-found was mended, and is kept as a test in `tests/fuzz/test_found.py`.
+*edges* counts the branches taken in this package's code, *features* also how often; libraries
+(h5py, Pillow, torch) run but are not counted. *found* counts the finds of this run. All earlier
+finds are fixed, and are tests in `tests/fuzz/test_found.py`.
 
-## Getting behind the front door
+## Changes with valid checksums
 
-Most changes of single bytes are turned away by the first checksum or length. Where a format has
-such, the fuzzer also makes changes that keep them right: one field of a protobuf message, at any
+Most changes of single bytes fail at the first checksum or length. For formats with these, the
+fuzzer also makes changes that keep them valid: one field of a protobuf message, at any
 depth, with all lengths around it; one member of a zip archive with its checksum; an inflated
-element of a MAT file or chunk of a PNG, packed again; an entry of a safetensors header; a record
-of an LMDB page; a dataset, link or attribute of an HDF5 file, exchanged through the library; a
+element of a MAT file or chunk of a PNG, compressed again; an entry of a safetensors header; a
+record of an LMDB page; a dataset, link or attribute of an HDF5 file, exchanged through the library; a
 field, layer or connection of a net, as a message.
 
-## A find again
+## Reproducing a find
 
-A find is kept below `build/fuzz/found`, and the run ends with the commands that show it:
+A find is kept in `build/fuzz/found`, and the run ends with the commands that reproduce it:
 
 ```text
 found: python -m tests.fuzz netspec --replay build/fuzz/found/netspec/crash-0a4d55a8d778e5022f
 ```
 
-`make fuzz RUNS=2000` starts from the seeds alone and from one random number: the same inputs every
-time. Every change has to pass it. Without [atheris](https://github.com/google/atheris), which has
+`make fuzz RUNS=2000` starts from the seeds only, with a fixed random number: the same inputs every
+time. Every change must pass it. Without [atheris](https://github.com/google/atheris), which has
 wheels for Python 3.11 to 3.13 on Linux, changes are made at random; without clang, the lattice
 gets random bytes under g++'s sanitizers.
 """
