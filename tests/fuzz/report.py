@@ -82,12 +82,12 @@ def page(results: Sequence[Result], seconds: int) -> str:
 TEXT = """# Fuzzing
 
 Made by `make fuzz SECONDS={seconds}`: fuzz tests of every reader of the package and of the dense
-CRF, on inputs that a fuzzer derives from valid ones, each target for {seconds} seconds of one core, in
-addition to the corpus of previous runs. A target takes any bytes, accepts the errors of `caffe_port.errors`,
-and checks the results: printed text is read back equal, an upgraded net needs no upgrade, weights
-are equal after writing and reading, probabilities sum to 1. A find is any other exception, a
-warning, an input that takes over 10 seconds or 2 GB, or, for the compiled lattice, a report of
-AddressSanitizer or UndefinedBehaviorSanitizer.
+CRF, on inputs that a fuzzer derives from valid ones, each target for {seconds} seconds of one
+core, in addition to the corpus of previous runs. A target takes any bytes, accepts the errors of
+`caffe_port.errors`, and checks the results: printed text is read back equal, an upgraded net
+needs no upgrade, weights are equal after writing and reading, probabilities sum to 1. A find is
+any other exception, a warning, an input that takes over 10 seconds or 2 GB, or, for the compiled
+lattice, a report of AddressSanitizer or UndefinedBehaviorSanitizer.
 
 {table}
 
@@ -98,11 +98,11 @@ finds are fixed, and are tests in `tests/fuzz/test_found.py`.
 ## Changes with valid checksums
 
 Most changes of single bytes fail at the first checksum or length. For formats with these, the
-fuzzer also makes changes that keep them valid: one field of a protobuf message, at any
-depth, with all lengths around it; one member of a zip archive with its checksum; an inflated
-element of a MAT file or chunk of a PNG, compressed again; an entry of a safetensors header; a
-record of an LMDB page; a dataset, link or attribute of an HDF5 file, exchanged through the library; a
-field, layer or connection of a net, as a message.
+fuzzer also makes changes that keep them valid: one field of a protobuf message, at any depth,
+with all lengths around it; one member of a zip archive with its checksum; an inflated element of
+a MAT file or chunk of a PNG, compressed again; an entry of a safetensors header; a record of an
+LMDB page; a dataset, link or attribute of an HDF5 file, exchanged through the library; a field,
+layer or connection of a net, as a message.
 
 ## Reproducing a find
 
