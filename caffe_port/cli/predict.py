@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from caffe_port.errors import echo
 
 if TYPE_CHECKING:
     from caffe_port.net import Net
+    from caffe_port.prediction.gallery import Gallery
     from caffe_port.prediction.inputs import Inputs
     from caffe_port.prediction.output import Output
     from caffe_port.prediction.runner import Outcome
@@ -127,9 +127,9 @@ def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
     return Segmenter(net, mean=mean, **rest, **crf)
 
 
-def _predict(images: Inputs, arguments: Arguments) -> list[str]:
-    """Writes everything; gives back why images failed."""
-    from caffe_port.prediction.gallery import write_gallery
+def _predict(images: Inputs, arguments: Arguments) -> int:
+    """Writes everything; gives back how many images failed."""
+    from caffe_port.prediction.gallery import Gallery
     from caffe_port.prediction.output import Output, Wanted
     from caffe_port.prediction.segmenter import expect_weights
 
@@ -141,42 +141,35 @@ def _predict(images: Inputs, arguments: Arguments) -> list[str]:
     settings |= segmenter.describe()
     wanted = Wanted(arguments["extras"], arguments["format"], arguments["dtype"])
     output = Output(out, settings, wanted)
-    outcomes: list[Outcome] = []
+    gallery = Gallery(output)
     with output.locked():
         output.drop_unfinished()
         try:
-            _run(images, segmenter, output, outcomes)
+            _run(images, segmenter, output, gallery)
         except KeyboardInterrupt as error:
-            kept = sum(outcome.card is not None for outcome in outcomes)
             raise KeyboardInterrupt(
-                f"interrupted: the results of {kept} images are kept in {out}; run the same "
-                "command again to resume"
+                f"interrupted: the results of {gallery.done} images are kept in {out}; run the "
+                "same command again to resume"
             ) from error
         finally:
-            failed = [outcome.error for outcome in outcomes if outcome.error]
-            ordered = sorted(outcomes, key=lambda outcome: outcome.number)
-            cards = [outcome.card for outcome in ordered if outcome.card is not None]
-            if cards or failed:
-                title = f"Predictions of {model.name}"
-                page = write_gallery(out, cards, failed, title=title, settings=settings)
-    kept = sum(outcome.kept for outcome in outcomes)
-    count = f"{len(cards)} image" + ("s" if len(cards) != 1 else "")
-    echo(f"{count}{f', {kept} of them kept' if kept else ''}; gallery: {page}")
-    return failed
+            if gallery.done or gallery.failed:
+                page = gallery.write(f"Predictions of {model.name}", settings)
+    echo(f"{gallery.summary}; gallery: {page}")
+    return gallery.failures
 
 
-def _run(images: Inputs, segmenter: Segmenter, output: Output, outcomes: list[Outcome]) -> None:
-    """Predicts all images under a progress bar; ``outcomes`` grows with each."""
+def _run(images: Inputs, segmenter: Segmenter, output: Output, gallery: Gallery) -> None:
+    """Predicts all images under a progress bar."""
     from caffe_port.prediction.runner import predict_all
     from caffe_port.reports.progress import shown_images
 
     total = len(images)
     with shown_images("predict") as show:
 
-        def progress(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            lines: Sequence[str] = [f"failed: {outcome.error}"] if outcome.error else []
-            # the header of a video may promise another number of frames
-            show(len(outcomes), max(total, len(outcomes)), lines)
+        def report(outcome: Outcome) -> None:
+            gallery.add(outcome)
+            lines = [f"failed: {outcome.error}"] if outcome.error else []
+            done = gallery.done + gallery.failures
+            show(done, max(total, done), lines)  # a video may have more frames than it promises
 
-        predict_all(images, segmenter, output, progress=progress)
+        predict_all(images, segmenter, output, report)

@@ -114,8 +114,9 @@ class ScoreNet:
             if found is None:
                 raise UsageError(
                     f"the net '{self.net.spec.name}' takes no input of {side} to {sides[-1]} "
-                    f"pixels a side whose scores in '{self.blob}' fit it; leave out whole_image, "
-                    "or name the blob of full resolution"
+                    f"pixels a side whose scores in '{self.blob}' lie corner on corner with it: "
+                    f"name the blob of full resolution, {option('blob', 'NAME')}, or do not ask a "
+                    "net of one size for whole images"
                 )
             self._sides[side] = found
         return self._sides[side]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from caffe_port.data.images import voc_palette
 from caffe_port.files import write_text
-from caffe_port.prediction.segmentation import Found
+from caffe_port.prediction.output import Output
+from caffe_port.prediction.runner import Outcome
 from caffe_port.reports import html
 
-MOST_SHOWN = 500  # cards of one page; of more images an even choice is shown
+MOST_SHOWN = 500  # images of one page; of more, every second, fourth and so on is shown
 
 _KINDS = {
     "labels": "label map",
@@ -31,100 +30,102 @@ min-width:0}
 </style>""")
 
 
-@dataclass(frozen=True)
-class Card:
-    """One image of the gallery.
-
-    Attributes:
-        name: of its results.
-        where: the image's file, or the video and its frame.
-        size: height and width.
-        found: its classes.
-        paths: kind -> file, as ``Output.paths`` gives them.
-    """
-
-    name: str
-    where: str
-    size: tuple[int, int]
-    found: Sequence[Found]
-    paths: dict[str, Path]
-
-
-def write_gallery(
-    root: Path,
-    cards: Sequence[Card],
-    failed: Sequence[str],
-    *,
-    title: str,
-    settings: dict[str, object],
-) -> Path:
-    """Writes OUT/index.html, whole or not at all.
+class Gallery:
+    """Collects outcomes, in memory that does not grow with their number, and writes the page.
 
     Args:
-        root: the output folder, which the page's links start from.
-        cards: the images, in order.
-        failed: why other images have no results.
-        title: the heading.
-        settings: shown at the end of the page.
-    Returns:
-        The page.
-    Raises:
-        OSError: it cannot be written.
+        output: where the results are.
+    Attributes:
+        done, kept: images with results, and how many of these are of an earlier run.
+        failed: why other images have none; the first ``MOST_SHOWN`` of them.
+        failures: how many these are in all.
     """
-    shown = evenly(cards, MOST_SHOWN)
-    subtitle = f"{len(cards)} images" if len(cards) != 1 else "1 image"
-    if len(shown) < len(cards):
-        subtitle += f", of which {len(shown)} are shown; the files of all are in the folders"
-    sections = [_STYLE]
-    if failed:
-        rows = [[reason] for reason in failed[:MOST_SHOWN]]
-        sections.append(html.section(f"Failed: {len(failed)}", html.table(["why"], rows)))
-    if shown:
-        inside = "\n".join(_card(root, card) for card in shown)
-        classes = {one.label: one.name for card in cards for one in card.found}
-        colours = {name: _colour(label) for label, name in sorted(classes.items())}
-        sections.append(html.section("Classes found", html.legend(colours)))
-        sections.append(html.section("Images", html.Html(f'<div class="photos">{inside}</div>')))
-    rows = [[name, str(value)] for name, value in sorted(settings.items())]
-    table = html.table(["setting", "value"], rows, align=["left", "left"])
-    sections.append(html.section("Settings", html.details("What decided these results", table)))
-    page = root / "index.html"
-    write_text(page, html.page(title, sections, subtitle=subtitle))
-    return page
 
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._shown: dict[int, Outcome] = {}
+        self._step = 1  # every how many-th image is shown
+        self._classes: dict[int, str] = {}
+        self.done = self.kept = self.failures = 0
+        self.failed: list[str] = []
 
-def evenly(cards: Sequence[Card], most: int) -> list[Card]:
-    """At most so many of them, evenly spread.
+    def add(self, outcome: Outcome) -> None:
+        """Notes an outcome; they may come in any order."""
+        if outcome.error:
+            self.failures += 1
+            self.failed += [outcome.error] if len(self.failed) < MOST_SHOWN else []
+            return
+        self.done += 1
+        self.kept += outcome.kept
+        self._classes |= {one.label: one.name for one in outcome.found}
+        if outcome.number % self._step == 0:
+            self._shown[outcome.number] = outcome
+        if len(self._shown) > MOST_SHOWN:
+            self._step *= 2
+            shown = self._shown.items()
+            self._shown = {number: one for number, one in shown if number % self._step == 0}
 
-    Examples:
-        >>> evenly("abcdefgh", 4)
-        ['a', 'c', 'e', 'g']
-    """
-    count = min(most, len(cards))
-    return [cards[i * len(cards) // count] for i in range(count)]
+    @property
+    def summary(self) -> str:
+        """How many images have results."""
+        count = f"{self.done} image" + ("s" if self.done != 1 else "")
+        return f"{count}, {self.kept} of them kept" if self.kept else count
 
+    def write(self, title: str, settings: dict[str, object]) -> Path:
+        """Writes OUT/index.html, whole or not at all.
 
-def _card(root: Path, card: Card) -> html.Html:
-    height, width = card.size
-    classes = ", ".join(f"{one.name} {100 * one.share:.1f} %" for one in card.found)
-    overlay = _linked(root, card.paths["overlays"], f"{card.name}: {classes}")
-    maps = "".join(
-        f"<figure>{_linked(root, card.paths[kind], f'{card.name}: {words}')}"
-        f"<figcaption>{html.text(words)}</figcaption></figure>"
-        for kind, words in _KINDS.items()
-    )
-    arrays = [kind for kind in card.paths if kind not in (*_KINDS, "overlays")]
-    links = ", ".join(
-        f'<a href="{_url(root, card.paths[kind])}">{html.text(card.paths[kind].name)}</a> ({kind})'
-        for kind in arrays
-    )
-    files = f'<p class="note">{links}</p>' if links else ""
-    return html.Html(
-        f'<article class="photo"><div class="overlay">{overlay}</div>'
-        f"<h3>{html.text(card.name)}</h3>"
-        f'<p class="note">{html.text(card.where)}, {width} x {height}</p>'
-        f'<div class="maps">{maps}</div>{files}</article>'
-    )
+        Args:
+            title: the heading.
+            settings: shown at the end of the page.
+        Returns:
+            The page.
+        Raises:
+            OSError: it cannot be written.
+        """
+        shown = [self._shown[number] for number in sorted(self._shown)]
+        subtitle = self.summary
+        if len(shown) < self.done:
+            subtitle += f"; {len(shown)} are shown, the files of all are in the folders"
+        sections = [_STYLE]
+        if self.failed:
+            rows = [[reason] for reason in self.failed]
+            sections.append(html.section(f"Failed: {self.failures}", html.table(["why"], rows)))
+        if shown:
+            inside = "\n".join(self._card(outcome) for outcome in shown)
+            colours = {name: _colour(label) for label, name in sorted(self._classes.items())}
+            sections.append(html.section("Classes found", html.legend(colours)))
+            cards = html.Html(f'<div class="photos">{inside}</div>')
+            sections.append(html.section("Images", cards))
+        rows = [[name, str(value)] for name, value in sorted(settings.items())]
+        table = html.table(["setting", "value"], rows, align=["left", "left"])
+        sections.append(html.section("Settings", html.details("What decided these results", table)))
+        page = self._output.root / "index.html"
+        write_text(page, html.page(title, sections, subtitle=subtitle))
+        return page
+
+    def _card(self, outcome: Outcome) -> html.Html:
+        assert outcome.size is not None
+        root, paths, name = self._output.root, self._output.paths(outcome.name), outcome.name
+        classes = ", ".join(f"{one.name} {100 * one.share:.1f} %" for one in outcome.found)
+        overlay = _linked(root, paths["overlays"], f"{name}: {classes}")
+        maps = "".join(
+            f"<figure>{_linked(root, paths[kind], f'{name}: {words}')}"
+            f"<figcaption>{html.text(words)}</figcaption></figure>"
+            for kind, words in _KINDS.items()
+        )
+        arrays = [kind for kind in paths if kind not in (*_KINDS, "overlays")]
+        links = ", ".join(
+            f'<a href="{_url(root, paths[kind])}">{html.text(paths[kind].name)}</a> ({kind})'
+            for kind in arrays
+        )
+        files = f'<p class="note">{links}</p>' if links else ""
+        height, width = outcome.size
+        return html.Html(
+            f'<article class="photo"><div class="overlay">{overlay}</div>'
+            f"<h3>{html.text(name)}</h3>"
+            f'<p class="note">{html.text(outcome.where)}, {width} x {height}</p>'
+            f'<div class="maps">{maps}</div>{files}</article>'
+        )
 
 
 def _linked(root: Path, path: Path, alt: str) -> html.Html:

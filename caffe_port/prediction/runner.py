@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -14,10 +14,9 @@ from caffe_port.data.images import Bytes
 from caffe_port.errors import CaffePortError
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.scheduler import cores
-from caffe_port.prediction.gallery import Card
 from caffe_port.prediction.inputs import InputImage
 from caffe_port.prediction.output import Output
-from caffe_port.prediction.segmentation import classes_found
+from caffe_port.prediction.segmentation import Found, classes_found
 from caffe_port.prediction.segmenter import Segmenter
 
 _AHEAD = 2  # images that are decoded before the network is free for them
@@ -29,15 +28,19 @@ class Outcome:
 
     Attributes:
         number: its place among all inputs, from 0.
+        name: of its results.
         where: the image's file, or the video and its frame.
-        card: its results; None where it failed.
-        kept: whether they are of an earlier run.
+        size: height and width; None where it failed.
+        found: its classes, the largest first.
+        kept: whether its results are of an earlier run.
         error: why it failed.
     """
 
     number: int
+    name: str
     where: str
-    card: Card | None = None
+    size: tuple[int, int] | None = None
+    found: Sequence[Found] = ()
     kept: bool = False
     error: str = ""
 
@@ -55,9 +58,8 @@ def predict_all(
     images: Iterable[InputImage],
     segmenter: Segmenter,
     output: Output,
-    *,
-    progress: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    report: Callable[[Outcome], None],
+) -> None:
     """Predicts images one after the other and writes their results as they are made.
 
     Results of an earlier run with the same model, settings and image are kept. An image that
@@ -68,14 +70,12 @@ def predict_all(
         images: such as ``Inputs``; read in a thread of their own, a few in advance.
         segmenter: the model.
         output: where results go.
-        progress: called after each image, in the order in which they are finished.
-    Returns:
-        One for each image, in order.
+        report: called after each image, in the order in which they are finished.
     Raises:
         CaffePortError: the network itself cannot run.
         OSError: the results cannot be written.
     """
-    job = _Job(segmenter, output, progress)
+    job = _Job(segmenter, output, report)
     loaded = _loaded(images, output)
     with contextlib.closing(loaded), ThreadPoolExecutor(job.threads) as pool:
         finishing: deque[Future[Outcome]] = deque()
@@ -83,12 +83,11 @@ def predict_all(
             for scores in segmenter.predict_scores(job.to_network(loaded)):
                 finishing.append(pool.submit(job.finish, job.waiting.popleft(), scores))
                 while finishing and (finishing[0].done() or len(finishing) > job.threads):
-                    job.report(finishing.popleft().result())
+                    report(finishing.popleft().result())
         finally:
             # also after Ctrl-C: these only need to be written
             while finishing:
-                job.report(finishing.popleft().result())
-    return sorted(job.outcomes, key=lambda outcome: outcome.number)
+                report(finishing.popleft().result())
 
 
 class _Job:
@@ -96,30 +95,23 @@ class _Job:
 
     Attributes:
         waiting: images in the network, in order.
-        outcomes: of the images so far.
-        threads: that write results, and of each CRF.
+        threads: how many write results, and how many each CRF has.
     """
 
     def __init__(
-        self, segmenter: Segmenter, output: Output, progress: Callable[[Outcome], None]
+        self, segmenter: Segmenter, output: Output, report: Callable[[Outcome], None]
     ) -> None:
-        self._segmenter, self._output, self._progress = segmenter, output, progress
+        self._segmenter, self._output, self._report = segmenter, output, report
         self.waiting: deque[_Entry] = deque()
-        self.outcomes: list[Outcome] = []
         self.threads = cores()
-
-    def report(self, outcome: Outcome) -> None:
-        """Notes an outcome."""
-        self.outcomes.append(outcome)
-        self._progress(outcome)
 
     def to_network(self, loaded: Iterable[_Entry]) -> Iterator[Bytes]:
         """The pixels of the images that need the network; the others are reported at once."""
         for entry in loaded:
             if entry.image.error:
-                self.report(Outcome(entry.number, entry.image.where, error=entry.image.error))
+                self._report(self._failed(entry, entry.image.error))
             elif entry.kept is not None:
-                self.report(replace(self._done(entry, entry.kept), kept=True))
+                self._report(replace(self._done(entry, entry.kept), kept=True))
             else:
                 assert entry.image.pixels is not None
                 self.waiting.append(entry)
@@ -133,16 +125,16 @@ class _Job:
             result = self._segmenter.finish(image.pixels, scores, threads=self.threads)
             self._output.save(image.name, image.digest, result)
         except CaffePortError as error:
-            return Outcome(entry.number, image.where, error=f"{image.where}: {error}")
+            return self._failed(entry, f"{image.where}: {error}")
         return self._done(entry, result.labels)
 
     def _done(self, entry: _Entry, labels: Bytes) -> Outcome:
-        name, where = entry.image.name, entry.image.where
-        size = (labels.shape[0], labels.shape[1])
         found = classes_found(labels, self._segmenter.names)
-        return Outcome(
-            entry.number, where, Card(name, where, size, found, self._output.paths(name))
-        )
+        size = (labels.shape[0], labels.shape[1])
+        return Outcome(entry.number, entry.image.name, entry.image.where, size, found)
+
+    def _failed(self, entry: _Entry, error: str) -> Outcome:
+        return Outcome(entry.number, entry.image.name, entry.image.where, error=error)
 
 
 def _loaded(images: Iterable[InputImage], output: Output) -> Generator[_Entry, None, None]:

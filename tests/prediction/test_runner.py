@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -14,10 +15,11 @@ from PIL import Image
 from caffe_port.data.images import read_labels, voc_palette
 from caffe_port.errors import UsageError
 from caffe_port.prediction import Segmenter
+from caffe_port.prediction.gallery import MOST_SHOWN, Gallery
 from caffe_port.prediction.inputs import Inputs
 from caffe_port.prediction.output import Output, Wanted, write_array
-from caffe_port.prediction.runner import predict_all
-from caffe_port.prediction.segmentation import as_grey
+from caffe_port.prediction.runner import Outcome, predict_all
+from caffe_port.prediction.segmentation import Found, as_grey
 from tests.prediction.nets import halving, photo, write_photos
 
 SIZES = [(30, 25), (17, 21), (9, 12), (45, 30)]
@@ -35,7 +37,9 @@ def photos(tmp_path):
 
 def run(tmp_path, segment, *, wanted=None, settings=None, words=None):
     output = Output(tmp_path / "out", settings or {"net": 1}, wanted)
-    return predict_all(Inputs(words or [str(tmp_path / "photos")]), segment, output)
+    outcomes = []
+    predict_all(Inputs(words or [str(tmp_path / "photos")]), segment, output, outcomes.append)
+    return sorted(outcomes, key=lambda outcome: outcome.number)
 
 
 def changes(folder):
@@ -50,7 +54,7 @@ def changes(folder):
 def test_files_hold_what_the_call_returns(tmp_path, segment, photos):
     wanted = Wanted(("scores", "probabilities"))
     outcomes = run(tmp_path, segment, wanted=wanted)
-    assert [outcome.card.name for outcome in outcomes] == [path.stem for path in photos]
+    assert [outcome.name for outcome in outcomes] == [path.stem for path in photos]
     out = tmp_path / "out"
     for path, outcome in zip(photos, outcomes, strict=True):
         name, result = path.stem, segment(path)
@@ -70,8 +74,8 @@ def test_files_hold_what_the_call_returns(tmp_path, segment, photos):
         np.testing.assert_array_equal(np.load(out / "scores" / f"{name}.npy"), result.scores)
         stored = np.load(out / "probabilities" / f"{name}.npy")
         np.testing.assert_array_equal(stored, result.probabilities)
-        assert outcome.card.size == result.labels.shape
-        assert outcome.card.found == result.found
+        assert outcome.size == result.labels.shape
+        assert outcome.found == result.found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -103,7 +107,7 @@ def test_a_second_run_keeps_everything(tmp_path, segment, photos):
     second = run(tmp_path, segment)
     assert changes(tmp_path / "out") == before
     assert [outcome.kept for outcome in first + second] == [False] * 4 + [True] * 4
-    assert [outcome.card for outcome in first] == [outcome.card for outcome in second]
+    assert [(o.name, o.size, o.found) for o in first] == [(o.name, o.size, o.found) for o in second]
 
 
 def test_only_what_changed_is_recomputed(tmp_path, segment, photos):
@@ -162,7 +166,7 @@ def test_an_interrupted_run_keeps_what_left_the_network(tmp_path, segment, photo
 
     output = Output(tmp_path / "out", {"net": 1})
     with pytest.raises(KeyboardInterrupt):
-        predict_all(Inputs([str(tmp_path / "photos")]), segment, output, progress=interrupt)
+        predict_all(Inputs([str(tmp_path / "photos")]), segment, output, interrupt)
     kept = sorted(path.name for path in (tmp_path / "out" / "labels").iterdir())
     assert len(kept) >= 2
     assert all(not name.startswith(".") for name in kept)
@@ -221,3 +225,17 @@ def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path, segment, photos)
 def test_arrays_that_do_not_exist(options, message):
     with pytest.raises(UsageError, match=message):
         Wanted(**options)
+
+
+def test_the_gallery_of_many_images_shows_an_even_choice_in_order(tmp_path):
+    gallery = Gallery(Output(tmp_path, {}))
+    for number in np.random.default_rng(0).permutation(4 * MOST_SHOWN).tolist():
+        found = [Found(number % 3, "abc"[number % 3], 1.0)]
+        gallery.add(Outcome(number, f"n{number}", "where", (1, 1), found, kept=number < 7))
+    gallery.add(Outcome(4 * MOST_SHOWN, "bad", "bad.png", error="bad.png: broken"))
+    text = gallery.write("title", {}).read_text(encoding="utf-8")
+    shown = [int(number) for number in re.findall(r"<h3>n(\d+)</h3>", text)]
+    assert shown == list(range(0, 4 * MOST_SHOWN, 4))
+    assert f"{4 * MOST_SHOWN} images, 7 of them kept; {MOST_SHOWN} are shown" in text
+    assert "bad.png: broken" in text
+    assert gallery.failures == 1

@@ -206,6 +206,12 @@ layer { name: "map" type: "Reshape" bottom: "ip" top: "map"
         Segmenter(net, whole_image=True)(photo(30, 50))
 
 
+def test_scores_that_are_not_aligned_with_the_input(tmp_path):
+    text = HALVING.replace("kernel_size: 3 pad: 1", "kernel_size: 3")
+    with pytest.raises(UsageError, match=r"lie corner on corner with it: name the blob"):
+        Segmenter(halving(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
