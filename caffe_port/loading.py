@@ -12,7 +12,7 @@ from caffe_port.errors import FormatError
 from caffe_port.files import ZIP_SIGNATURE, AnyFile, OpenFile, is_safetensors, name_of, reading
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
-from caffe_port.spec import NetSpec
+from caffe_port.spec import NetSpec, plugins
 from caffe_port.spec.names import check_fields
 from caffe_port.weights import WeightFile, read_weights
 from caffe_port.weights.stored import open_file
@@ -132,8 +132,13 @@ class Model:
         return self._converted if self._weights is None else read_weights(self._weights)
 
     def digests(self) -> dict[str, str | None]:
-        """SHA-256 of the files 'net' and 'weights', of the very bytes that are used here."""
+        """SHA-256 of the files 'net' and 'weights', of the very bytes that are used here.
+
+        Where the user names files with layer types (``--import``), 'imports' is theirs.
+        """
+        imports = plugins.digest()
         return {
+            **({"imports": imports} if imports else {}),
             "net": self.file.digest(),
             "weights": None if self._weights is None else self._weights.digest(),
         }

@@ -9,6 +9,7 @@ only when a type is still unknown after that.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -72,6 +73,18 @@ def import_all() -> None:
                 f"loaded: {describe_error(error)}",
                 stacklevel=2,
             )
+
+
+def digest() -> str:
+    """SHA-256 of the files with layer types that are named here, '' where there are none.
+
+    Results that a command keeps and uses again are made with these files too.
+    """
+    known = ((name, getattr(sys.modules.get(name), "__file__", None)) for name in _listed())
+    files = [name if _is_path(name) else file for name, file in known]
+    contents = [Path(file).read_bytes() for file in files if file and os.path.isfile(file)]
+    hashes = b"".join(hashlib.sha256(content).digest() for content in contents)
+    return hashlib.sha256(hashes).hexdigest() if hashes else ""
 
 
 def describe_error(error: BaseException, caller: str = __file__) -> str:

@@ -131,3 +131,16 @@ for add in (register_module_rule, register_onnx_rule):
             raise AssertionError(type)
 """,
     )
+
+
+def test_kept_results_are_not_used_with_another_file(folder: Path) -> None:
+    code = "from caffe_port.start import caffe_port; caffe_port()"
+    words = ["evaluate", "net.prototxt", str(WEIGHTS), "--images", str(SHAPES), "--crop", "161"]
+    status, shown = python(folder, "-c", code, *words, "-o", "scored")
+    assert status == 0, shown
+    path = folder / "offset.py"
+    path.write_text(path.read_text() + "# changed\n")
+    status, shown = python(folder, "-c", code, *words, "-o", "scored")
+    assert status == 2
+    assert "imports" in shown
+    assert "--fresh" in shown
