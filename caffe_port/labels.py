@@ -1,4 +1,4 @@
-"""Labels of positions, which layers and losses read: checked once, in one way."""
+"""Checks of the labels that layers and losses read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class WrongLabelError(ValueError):
     """A label that is neither a class nor ignored.
 
     Args:
-        label: it.
-        classes: how many there are.
-        index: which of the labels it is, in C order.
-        count: of how many.
+        label: its value.
+        classes: number of classes.
+        index: its index among all labels, in C order.
+        count: number of labels.
     """
 
     def __init__(self, label: int, classes: int, index: int, count: int) -> None:
@@ -25,14 +25,14 @@ class WrongLabelError(ValueError):
         super().__init__(f"label {label}; {expected}{advice}")
 
     def item(self, items: int) -> int:
-        """Which of so many items, of equally many labels each, has it."""
+        """The item that it belongs to, of ``items`` items with equally many labels."""
         return self.index * items // self.count
 
 
 def checked(
     labels: Tensor, classes: int, ignore_labels: Collection[int] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Labels as indices, and which of them count. Caffe reads out of bounds for a wrong label.
+    """Labels as indices, and which of them count. For a wrong label Caffe reads out of bounds.
 
     Args:
         labels: whole numbers of any dtype; fractions are cut off.
@@ -55,13 +55,13 @@ def checked(
 
 
 def divisor(normalization: str, counted: Tensor, like: Tensor) -> Tensor:
-    """What a sum over positions is divided by, never below 1.
+    """The divisor of a sum over positions, at least 1.
 
     Args:
         normalization: 'VALID' counted positions, 'FULL' all positions, 'BATCH_SIZE' the size of
             the first axis, 'NONE' 1.
-        counted: (N, ...) bool; N is all that lies before the class axis.
-        like: gives dtype and device.
+        counted: (N, ...) bool; N is the product of the axes before the class axis.
+        like: a tensor of the result's dtype and device.
     Source: BVLC/caffe softmax_loss_layer.cpp, get_normalizer.
     """
     if normalization == "VALID":

@@ -1,4 +1,4 @@
-"""Net: a NetSpec as a torch module with named blobs and named parameters."""
+"""A net as a torch module with named blobs and named parameters."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Array: TypeAlias = "Tensor | npt.NDArray[np.floating]"
 
 
 class Blobs(dict[str, Tensor]):
-    """Blob name -> data of its last writer, after a forward pass.
+    """The blobs after a forward pass: name -> data of the last writer.
 
     Args:
-        plan: of the pass; without one, or where it does not keep all blobs, no diffs are kept.
+        plan: of the forward pass; diffs are kept only where it keeps all blobs.
     """
 
     def __init__(self, plan: Plan | None = None) -> None:
@@ -48,7 +48,7 @@ class Blobs(dict[str, Tensor]):
         self._needed = plan.needs_diff if plan is not None and wanted else frozenset()
 
     def __setitem__(self, name: str, data: Tensor) -> None:
-        """Sets a blob; it gets a diff where Caffe computes one, also if nothing before it does."""
+        """Sets a blob, with a diff where Caffe computes one, also if no earlier layer needs it."""
         if name in self._needed and data.is_floating_point() and not data.requires_grad:
             data = data.detach().requires_grad_()
         if self._keeps and data.requires_grad and name not in self._first:
@@ -70,8 +70,8 @@ class Net(nn.Module):
     """A Caffe net as a torch module.
 
     Its parameters are named `<layer>.weight`, `<layer>.bias` and so on; shared ones are one
-    parameter. Layers of one name get names of their own: see ``spec.names.unique_names``. The phase
-    is the spec's: torch's ``train()`` and ``eval()`` do not change it. Built under
+    parameter. Layers with the same name get different ones here: see ``spec.names.unique_names``.
+    The phase is the spec's: torch's ``train()`` and ``eval()`` do not change it. Built under
     ``caffe_port.data.rng.seeded``, it draws what Caffe's net would draw: fillers and data layers
     now, dropout and dummy data whenever it runs.
 
@@ -97,15 +97,15 @@ class Net(nn.Module):
         super().__init__()
         check_memory(spec)
         self.spec = spec
-        self.write_files = False  # whether layers such as MatWrite act; Caffe's own face sets it
-        self.loaded: Match | None = None  # what the last load_stored matched, missed, left over
+        self.write_files = False  # whether layers such as MatWrite run; pycaffe's net sets it
+        self.loaded: Match | None = None  # the result of the last load_stored
         self._plans: dict[object, Plan] = {}
         random = rng.current()
         with one_net():
             for layer in spec.layers:
                 # not add_module: a layer may be called 'data' or 'type'
                 self._modules[layer.name] = make_layer(layer)
-                # one by one, before sharing, so that Caffe's generator is asked in Caffe's order
+                # one by one, before sharing, so that numbers are drawn in Caffe's order
                 if fill or random is not None:
                     self._fill(layer, random)
         self._share()
@@ -126,7 +126,7 @@ class Net(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
-        # torch takes what stands before the first dot for the layer, whose name may hold dots
+        # torch takes the text before the first dot as the layer, whose name may hold dots
         known = {prefix + key for key in self.state_dict()}
         unexpected[:] = [key for key in unexpected if key not in known]
 
@@ -140,7 +140,7 @@ class Net(nn.Module):
                 self.module(layer.name).register_parameter(param.name, owner)
 
     def fill(self) -> None:
-        """Fills all parameters anew as their fillers say, from torch's generator."""
+        """Fills all parameters again by their fillers, from torch's generator."""
         for layer in self.spec.layers:
             self._fill(layer, None)
 
@@ -150,7 +150,7 @@ class Net(nn.Module):
         module = self.module(layer.name)
         try:
             for param in layer.params:
-                # Caffe fills a shared one too, in vain, but that takes draws
+                # Caffe also fills shared ones, which has no effect but draws numbers
                 if random is not None or param.owner is None:
                     fill(module.get_parameter(param.name), param.filler, random)
             for name in layer.op.refilled(layer.bottom_shapes) if random is not None else ():
@@ -166,9 +166,9 @@ class Net(nn.Module):
         return module
 
     def layer_params(self, layer: str) -> list[nn.Parameter]:
-        """A layer's parameters in Caffe's order, as ``net.params[layer]`` had them.
+        """A layer's parameters in Caffe's order, as in pycaffe's ``net.params[layer]``.
 
-        One that is shared is the owner's, with the owner's shape.
+        A shared one is the owner's, with the owner's shape.
         """
         module = self.module(layer)
         return [module.get_parameter(param.name) for param in module.spec.params]
@@ -222,7 +222,7 @@ class Net(nn.Module):
             blobs[name] = data
         run_steps(plan.steps, blobs, self._compute)
         for name in fed.keys() - plan.kept:
-            blobs.pop(name, None)  # fed, but read by no layer that runs
+            blobs.pop(name, None)  # given, but read by no layer that runs
         return blobs
 
     def _compute(self, step: Step, bottoms: Sequence[Tensor]) -> list[Tensor]:
@@ -242,7 +242,7 @@ class Net(nn.Module):
         return self._plans[key]
 
     def placed(self, data: Tensor, kind: str) -> Tensor:
-        """The top of a layer of that kind, where it belongs.
+        """The top of a layer of that kind, on the net's device.
 
         Data layers read into main memory; their tops go where the parameters are.
         """
@@ -252,7 +252,7 @@ class Net(nn.Module):
         return data if like is None else data.to(like)
 
     def fed(self, inputs: Array | Mapping[str, Array]) -> dict[str, Tensor]:
-        """What ``forward`` is given, as tensors by blob name.
+        """The inputs of ``forward`` as tensors by blob name.
 
         Raises:
             UsageError: an input that the net does not have.
@@ -272,7 +272,7 @@ class Net(nn.Module):
         if any(getattr(module, "writes_bottoms", False) for module in self.children()):
             return {
                 name: data.clone() for name, data in tensors.items()
-            }  # the caller's stay as they are
+            }  # the caller's are not changed
         return tensors
 
     def optimized(
@@ -283,7 +283,7 @@ class Net(nn.Module):
         precision: Precision = "float32",
         compile: str | None = None,
     ) -> Optimized:
-        """A faster face of this net, for inference only: see ``inference.Optimized``.
+        """A faster wrapper of this net, for inference only: see ``inference.Optimized``.
 
             fast = net.optimized()
             scores = fast({"data": x})["fc8_interp"]
@@ -370,7 +370,7 @@ class Net(nn.Module):
 def run_guarded(
     run: Callable[..., tuple[Tensor, ...]], layer: LayerSpec, bottoms: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Runs a layer, or what stands for it, so that an error of torch's names it.
+    """Runs a layer, or its replacement, so that torch's errors name the layer.
 
     Raises:
         LayerError: it cannot run on these bottoms.
@@ -387,7 +387,7 @@ def run_guarded(
 
 def _tensor(name: str, data: Array) -> Tensor:
     if isinstance(data, np.ndarray):
-        # torch wants neither read-only arrays nor the negative strides of a flipped picture
+        # torch accepts neither read-only arrays nor the negative strides of a flipped image
         data = np.require(data, requirements=["C", "W"])
     try:
         return torch.as_tensor(data)

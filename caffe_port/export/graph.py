@@ -13,11 +13,9 @@ from caffe_port.plan import needed
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Shape
 
-# What of a net is exported: its layers in order, every written blob a value of its own.
-
 
 class ExportWarning(UserWarning):
-    """A part of the net that could not be carried over and is left out."""
+    """A part of the net that cannot be exported and is left out."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A net without what exists in Caffe only.
+    """The layers of a net that are exported, connected by values.
 
-    A blob that a layer in place writes again is several values: the last has the blob's name, the
+    A blob that layers in place write again is several values: the last has the blob's name, the
     earlier ones are called `<blob>/<layer>`.
 
     Attributes:
         name: of the net.
-        nodes: in order; Splits are gone, their tops being other names of one value.
+        nodes: in order, without Splits, whose tops are other names of one value.
         inputs: blobs the caller gives, which are values too.
         outputs: blob -> value.
         shapes: value -> shape, for the net's own input shapes.
@@ -61,11 +59,11 @@ class Graph:
 
 
 def make_graph(spec: NetSpec) -> Graph:
-    """Chooses what is exported.
+    """The part of a net that is exported.
 
-    Left out are layers that only feed, train, score or write: data layers (what they give becomes
-    an input), losses, metrics, MatWrite, DenseCRF, and what reads their results. What they read
-    becomes an output, labels and what is computed for labels only excepted.
+    Left out are layers that only read files, train, score or write: data layers (their tops become
+    inputs), losses, metrics, MatWrite, DenseCRF, and layers that read their results. Their bottoms
+    become outputs, except labels and what is computed for labels only.
 
     Raises:
         UsageError: the net is of phase TRAIN, or nothing is left of it.
@@ -97,7 +95,7 @@ def make_graph(spec: NetSpec) -> Graph:
 
 
 def _names(trace: Trace) -> dict[int, str]:
-    """Value -> name. No two are alike, whatever blobs and layers are called."""
+    """Value -> name; all names differ, whatever blobs and layers are called."""
     last = {value.blob: i for i, value in enumerate(trace.values)}
     names = {i: blob for blob, i in last.items()}
     taken = set(last)
@@ -111,8 +109,6 @@ def _names(trace: Trace) -> dict[int, str]:
     return names
 
 
-# Where layer types find how they are exported: one table per kind of output.
-
 FAMILIES = ("filters", "neurons", "normalization", "shapes")
 Writer = TypeVar("Writer")
 Result = TypeVar("Result")
@@ -125,8 +121,8 @@ class Rules(Generic[Writer, Result]):
     here.
 
     Args:
-        output: what is made, for messages.
-        other: what to do where a type has no rule, for messages.
+        output: the kind of output, for messages.
+        other: advice where a type has no rule, for messages.
         modules: those with the rules of the built-in types, imported when one is needed.
     """
 
@@ -166,7 +162,7 @@ class Rules(Generic[Writer, Result]):
         return sorted(self._rules)
 
     def check(self, graph: Graph) -> None:
-        """Makes sure that every layer has a rule.
+        """Checks that every layer has a rule.
 
         Raises:
             UnsupportedLayerError: one has none; its message counts all such types.

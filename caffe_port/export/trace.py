@@ -27,7 +27,7 @@ def follow(spec: NetSpec) -> Trace:
 
 
 def _why_left_out(layer: LayerSpec) -> str:
-    """Why a layer has no place outside of Caffe; "" where it has one."""
+    """Why a layer is not exported; "" where it is."""
     if layer.op.auto_top:
         return "a loss"
     if layer.op.kind == "sink":
@@ -39,7 +39,7 @@ def _why_left_out(layer: LayerSpec) -> str:
 
 @dataclass
 class Trace:
-    """What was found so far.
+    """The result of following a net's layers.
 
     Attributes:
         values: every writing of a blob.
@@ -59,7 +59,7 @@ class Trace:
     _copies: set[str] = field(default_factory=set)
 
     def add(self, layer: LayerSpec) -> None:
-        """Takes the next layer."""
+        """Adds the next layer."""
         missing = [blob for blob in layer.bottoms if blob not in self._numbers.current]
         if layer.op.kind == "source":
             self._source(layer)
@@ -74,7 +74,7 @@ class Trace:
             self._read.update(self.nodes[-1].bottoms)
 
     def outputs(self) -> dict[str, int]:
-        """Blobs of kept layers that no kept layer reads, labels excepted."""
+        """Blobs of kept layers that no kept layer reads, without labels."""
         inner = self._read | self.given | (self._labels - self._results)
         return {
             blob: value
@@ -85,7 +85,9 @@ class Trace:
     def _source(self, layer: LayerSpec) -> None:
         self.given.update(self._connect(layer).tops)
         if layer.type != "Input":
-            self.left_out.append(f"{_title(layer)} is left out: what is read of it is an input now")
+            self.left_out.append(
+                f"{_title(layer)} is left out: its tops that are read are inputs now"
+            )
 
     def _leave_out(self, layer: LayerSpec, why: str) -> None:
         self.left_out.append(f"{_title(layer)} is left out: {why}")
@@ -99,7 +101,7 @@ class Trace:
 
     def _split(self, layer: LayerSpec) -> None:
         self._numbers.rename(layer)
-        if layer.is_inserted:  # nobody asked for these names
+        if layer.is_inserted:  # these names are not in the prototxt
             self._copies.update(layer.tops)
 
     def _connect(self, layer: LayerSpec) -> Node:

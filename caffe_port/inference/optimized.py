@@ -1,4 +1,4 @@
-"""A net's fast face for inference."""
+"""A net's faster wrapper for inference."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 class Optimized:
     """Runs a net's forward pass faster, with the same results within the parity rule.
 
-    A plan is made when a set of blobs is first asked for: BatchNorm and Scale are folded into the
-    convolutions before them, sums and ReLUs computed with them, filters packed once in the layout
-    the processor likes, shared ones once for all; blobs live in channels_last and are freed after
-    their last reader. Shapes may change from call to call; each is settled when first met.
+    A plan is made at the first call for a set of blobs: BatchNorm and Scale are folded into the
+    convolutions before them, sums and ReLUs are computed with them, filters are packed once in the
+    processor's best layout, shared ones once for all layers. Blobs are in channels_last and are
+    freed after their last reader. Shapes may change from call to call.
 
     It follows the net: after parameters have changed (an optimizer's step, ``load_state_dict``,
-    ``load_stored``, ``.to(device)``) the next call plans anew. Changes that torch does not see,
-    through ``.data`` or a numpy view, need ``refresh()``. Layers with forward hooks are run by
-    themselves, so that the hooks see what they always saw. Several threads may call it at once.
+    ``load_stored``, ``.to(device)``) the next call makes a new plan. Changes that torch does not
+    see, through ``.data`` or a numpy view, need ``refresh()``. Layers with forward hooks run by
+    themselves, so the hooks get the same tensors. Several threads may call it at once.
 
     Args:
-        net: the net; it goes on as it was, for training too.
-        options: what may be done.
+        net: the net; it is not changed.
+        options: of the plans.
     Examples:
         >>> import torch
         >>> import caffe_port as cp
@@ -59,7 +59,7 @@ class Optimized:
         return self.net.spec
 
     def __call__(self, inputs: Array | Mapping[str, Array], keep: Keep = "outputs") -> Blobs:
-        """Runs the net; nothing is recorded for a backward pass.
+        """Runs the net without recording for a backward pass.
 
         Args:
             inputs: as for ``Net.forward``.
@@ -89,19 +89,19 @@ class Optimized:
     ) -> Tensor:
         """The best label of each pixel; among equal scores the lowest.
 
-        Scores that an Interp layer enlarges are enlarged a few labels at a time, and no more of
-        them than ``size`` needs: all of them are never there at once at full resolution.
+        Scores that an Interp layer enlarges are enlarged a few labels at a time, and only as far
+        as ``size`` needs, so memory never holds all of them at full resolution.
 
         Args:
             inputs: as for ``Net.forward``.
             blob: the scores, (N, C, H, W); None for the net's only output.
-            size: (h, w): the upper left corner that is wanted; None for everything.
+            size: (h, w) of the upper left corner to return; None for everything.
         Returns:
             (N, h, w) uint8, or int64 where there are more than 256 labels: what
             ``net(inputs)[blob].argmax(1)`` gives.
         Raises:
-            UsageError: it is not clear which blob is meant, it holds no such scores, or they are
-                smaller than ``size``; or as ``Net.forward``.
+            UsageError: several blobs could be meant, the blob does not have such scores, or they
+                are smaller than ``size``; or as ``Net.forward``.
         """
         blob = blob or self._only_output()
         before = scores_before(self.spec, blob)
@@ -110,7 +110,7 @@ class Optimized:
         return label_map(scores, None if before is None else before.op, blob, size)
 
     def refresh(self) -> None:
-        """Forgets all plans and packed filters: the next call makes them anew."""
+        """Drops all plans and packed filters; the next call makes new ones."""
         self._programs.clear()
         self._store = Store()
         self._seen = None

@@ -1,4 +1,4 @@
-"""Which steps an optimized net takes."""
+"""The plan of an optimized net: its options, its graph and the rules that make its steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from caffe_port.net import Net
 from caffe_port.plan import Node, Numbering, Plan
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.filters import Window
-
-# What a plan may do.
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -57,10 +55,10 @@ class Options:
         return None if self.precision == "float32" else _DTYPES[self.precision]
 
     def check_device(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Makes sure that a net's device has the precision.
+        """Checks that a net's device has the precision.
 
         Raises:
-            UsageError: it has not, or the net is not in float32.
+            UsageError: it does not, or the net is not in float32.
         """
         if self.reduced is None:
             return
@@ -80,11 +78,8 @@ def has_type(device: torch.device, dtype: torch.dtype) -> bool:
     return False
 
 
-# Filters in oneDNN's own layout, one copy for all convolutions that share them.
-
-
 def can_pack(x: Tensor) -> bool:
-    """Whether oneDNN convolves this bottom with packed filters."""
+    """Whether oneDNN can convolve this bottom with packed filters."""
     types = (torch.float32, torch.bfloat16, torch.float16)
     return x.device.type == "cpu" and x.dtype in types and _available()
 
@@ -96,10 +91,10 @@ def _available() -> bool:
 
 
 class Store:
-    """What was made of a net's parameters, by what it was made of.
+    """Packed and folded parameters of a net, by their origin.
 
-    The branches of a multi-scale net have one set of filters between them, and it stays one: the
-    packed layout depends on the size of the bottom, so a second copy is kept only where it differs.
+    The branches of a multi-scale net share one set of filters, also when packed: oneDNN's layout
+    depends on the size of the bottom, and a second copy is kept only where the layout differs.
     """
 
     def __init__(self) -> None:
@@ -107,7 +102,7 @@ class Store:
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What ``make`` returned when the key was first seen."""
+        """The result of ``make`` for this key, which is called once."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -115,7 +110,7 @@ class Store:
     def packed(
         self, key: Hashable, weight: Tensor, window: Window, group: int, size: tuple[int, ...]
     ) -> Tensor:
-        """A filter as ``mkldnn._convolution_pointwise`` likes it best.
+        """A filter in the layout that is fastest for ``mkldnn._convolution_pointwise``.
 
         Args:
             key: of the filter's values.
@@ -160,7 +155,7 @@ class Graph:
                 self._readers.setdefault(value, []).append(node)
 
     def sole_reader(self, value: int) -> Node | None:
-        """The one layer that reads a value; None if several do, none does, or it is returned."""
+        """The only layer that reads a value; None for several or none, or if it is returned."""
         readers = self._readers.get(value, [])
         return readers[0] if len(readers) == 1 and value not in self.kept.values() else None
 
@@ -171,7 +166,7 @@ def make_graph(plan: Plan, fed: Iterable[str], is_identity: Callable[[LayerSpec]
     Args:
         plan: what runs.
         fed: blobs that the caller gives.
-        is_identity: whether a layer's tops are its bottom, so that it needs not run.
+        is_identity: whether a layer's tops equal its bottom, so that it need not run.
     """
     values = Numbering(fed)
     given, nodes = dict(values.current), []
@@ -183,17 +178,15 @@ def make_graph(plan: Plan, fed: Iterable[str], is_identity: Callable[[LayerSpec]
     return Graph(nodes, given, {name: values.current[name] for name in plan.kept})
 
 
-# From a graph to a program: where layer types find how they run fast.
-
 Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to run.
+    """One computation of a plan.
 
     Attributes:
-        layer: whose work it is, for messages; the first of several.
+        layer: the layer that it replaces, for messages; the first of several.
         run: tensors of ``bottoms`` -> tensors of ``tops``.
         bottoms, tops: values.
         fresh: whether the tops are in new memory that nothing else refers to.
@@ -213,10 +206,10 @@ _RULES: dict[str, Rule] = {}
 
 
 def rule(*types: str) -> Callable[[Rule], Rule]:
-    """Decorator: makes a function the rule of these layer types.
+    """Decorator: registers a function as the rule of these layer types.
 
-    It returns the step that runs the layer, with those after it that it absorbs; None where the
-    layer's own module is to run.
+    The function returns the step for the layer and the layers that it absorbs, or None where the
+    layer's own module has to run.
     """
 
     def decorate(made: Rule) -> Rule:
@@ -228,7 +221,7 @@ def rule(*types: str) -> Callable[[Rule], Rule]:
 
 @dataclass
 class Planner:
-    """What rules know and note while steps are made, one layer after the other."""
+    """The state of planning, which rules read and change; steps are made in the layers' order."""
 
     net: Net
     graph: Graph
@@ -261,7 +254,7 @@ class Planner:
         layer, net = node.layer, self.net
 
         def run(*bottoms: Tensor) -> tuple[Tensor, ...]:
-            # whoever wrote the layer had contiguous blobs in mind
+            # a layer's module may expect contiguous blobs
             plain = [self.full(x).contiguous() for x in bottoms]
             return tuple(net.placed(top, layer.op.kind) for top in net.run_layer(layer.name, plain))
 
@@ -272,27 +265,27 @@ class Planner:
         return x.float() if x.dtype == self.options.reduced else x
 
     def next_alone(self, value: int) -> Node | None:
-        """The one layer that reads a value and may be absorbed, if there is one."""
+        """The only layer that reads a value, if it can be absorbed."""
         reader = self.graph.sole_reader(value)
         if reader is None or len(reader.tops) != 1 or has_hooks(self.net, reader.layer.name):
             return None
         return reader
 
     def absorb(self, node: Node) -> int:
-        """Leaves a layer to the step that is being made; its output."""
+        """Makes a layer part of the current step; returns its top."""
         self._absorbed.add(node.layer.name)
         return node.tops[0]
 
     def is_computed(self, value: int) -> bool:
-        """Whether a value is there before the step that is being made."""
+        """Whether a value is computed before the current step."""
         return value in self._computed
 
     def may_overwrite(self, value: int) -> bool:
-        """Whether nobody else will miss a value's memory."""
+        """Whether a step may write into a value's memory."""
         return value in self._fresh and self.graph.sole_reader(value) is not None
 
 
 def has_hooks(net: Net, layer: str) -> bool:
-    """Whether somebody listens to a layer: it is then run by itself, by its module."""
+    """Whether a layer has forward hooks; it then runs by itself, by its module."""
     module = net.module(layer)
     return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -1,4 +1,4 @@
-"""The program of steps of an optimized net, and labels from it."""
+"""The steps of an optimized net, and label maps without all scores at full resolution."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import Op
 from caffe_port.spec.ops.neurons import Dropout
 from caffe_port.spec.ops.resampling import Interp
-
-# Label maps without all scores at full resolution.
 
 _TOGETHER = 4  # labels enlarged at a time
 
@@ -45,9 +43,9 @@ def label_map(scores: Tensor, op: Op | None, blob: str, size: tuple[int, int] | 
 
     Args:
         scores: (N, C, H, W).
-        op: how they are to be enlarged, or None.
+        op: the Interp that enlarges them, or None.
         blob: their name, for messages.
-        size: (h, w) that is wanted of the result, or None for all.
+        size: (h, w) of the corner to return, or None for all.
     Returns:
         (N, h, w) uint8, or int64 above 256 labels.
     """
@@ -67,9 +65,9 @@ def label_map(scores: Tensor, op: Op | None, blob: str, size: tuple[int, int] | 
 def _needed(
     scores: Tensor, full: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Tensor, tuple[int, int]]:
-    """The corner of the scores that a corner of the result needs, and what it is enlarged to.
+    """The corner of the scores that a corner of the result needs, and the size to enlarge it to.
 
-    Where corner lies on corner and the distance of pixels is the same, so are the numbers.
+    With aligned corners and the same distance of pixels the numbers are the same.
     """
     kept, enlarged = [], []
     for axis in (0, 1):
@@ -106,17 +104,14 @@ def _narrow(labels: Tensor, count: int) -> Tensor:
     return labels.to(torch.uint8) if count <= 256 else labels
 
 
-# A planned pass: its steps, and what each leaves behind.
-
-
 class Program:
     """Runs a plan's steps.
 
     Args:
-        net: whose layers they are.
-        plan: which blobs are kept, and what they need.
+        net: the net.
+        plan: of the forward pass.
         fed: blobs that the caller gives.
-        options: what may be done.
+        options: of the plan.
         store: of packed parameters, shared by the programs of a net.
     """
 
@@ -142,7 +137,7 @@ class Program:
         key = tuple((name, x.shape, x.dtype, x.device) for name, x in sorted(fed.items()))
         if key in self._compiled:
             return self._compiled[key](fed)
-        # run as it is first: that settles how each step computes, and finds what does not fit
+        # the first run is not compiled: each step chooses its method, and errors name the layer
         blobs = self._compute(fed, _run)
 
         def compute(fed: Mapping[str, Tensor]) -> dict[str, Tensor]:
