@@ -77,7 +77,12 @@ def decoding(exif: Exif = "ignore", max_pixels: int = MAX_PIXELS) -> Iterator[No
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where the file states none or a wrong one."""
+    """The EXIF orientation, 1 to 8; 1, upright, where the file states none or a wrong one.
+
+    A TIFF's is 1: libtiff and Pillow apply it whenever they decode one.
+    """
+    if image.format == "TIFF":
+        return 1
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow lets out errors of many types for damaged EXIF data

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.image_list import read_image
-from caffe_port.data.images import Bytes, PathLike, read_labels
+from caffe_port.data.images import Bytes, PathLike, read_labels, size_advice
 from caffe_port.data.list_file import ListDataset, list_words, named, warn_of_missing_labels
 from caffe_port.data.opencv import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
@@ -178,6 +178,7 @@ class ImageSegReader:
             raise DataError(
                 f"{line.where}: image {line.image} is {_size(image)} but its label {line.label} "
                 f"is {_size(label)}; they must have one size"
+                f"{size_advice(self.root_folder + line.image, label.shape)}"
             )
         return label
 

@@ -136,9 +136,10 @@ def size_advice(path: PathLike, size: tuple[int, ...]) -> str:
     if not is_sideways(number) or found[::-1] != tuple(size):
         return ""
     done, other = ("applied", "ignore") if current().exif == "apply" else ("ignored", "apply")
+    with_option = option("exif", other) or "the other choice, which this program does not have"
     return (
         f"; {path} has the EXIF orientation {number}, which is {done}: the sizes agree with "
-        f"{option('exif', other)}"
+        f"{with_option}"
     )
 
 
