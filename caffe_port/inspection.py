@@ -70,7 +70,7 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
         path: the file, recognised by its content.
         options: phase, variables and other options of ``NetSpec.read``, for a prototxt.
     Raises:
-        FormatError: the file is none of these, or broken.
+        FormatError: the file is none of these, or damaged.
         CaffePortError: the net cannot be built.
     """
     file = open_file(path)
@@ -88,10 +88,10 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
 
 
 def inspect_embedded(path: str | os.PathLike[str], dialect: str | None = None) -> Listing:
-    """Lists the layers that a binary caffemodel embeds, upgraded, with their options.
+    """Lists the layers embedded in a binary caffemodel, upgraded, with their options.
 
     Raises:
-        FormatError: the file is no caffemodel, or broken.
+        FormatError: the file is not a caffemodel, or damaged.
     """
     from caffe_port.proto.binary import read_net_binary
 
@@ -113,7 +113,7 @@ def _prototxt(file: OpenFile, options: Mapping[str, Any]) -> Listing:
     if not parsed.message.layer and parsed.unknown:
         return _solver(file, variables)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownFieldWarning)  # its notes name them
+        warnings.simplefilter("ignore", UnknownFieldWarning)  # the listing's notes name them
         check_fields(parsed, strict=options.get("strict_text", False))
     given = {k: v for k, v in options.items() if k not in ("variables", "dialect", "strict_text")}
     given |= {name: options.get(name) or default for name, default in _STATE.items()}
@@ -213,8 +213,6 @@ def _weights(file: OpenFile) -> Listing:
     return Listing(f"{file.path}: {what}", columns, rows, totals, notes)
 
 
-# Files of older generations written in the present one, for Caffe to read.
-
 _Path = str | os.PathLike[str]
 
 
@@ -228,16 +226,16 @@ def upgrade_file(
     """Writes the V2 form of a net or solver prototxt, or of a binary caffemodel.
 
     Args:
-        source: a prototxt, or a .caffemodel; told by content.
-        target: the file to make, of the same kind.
+        source: a prototxt or a .caffemodel, recognised by content.
+        target: the file to write, of the same kind.
         variables: values for ``${NAME}`` in a prototxt.
-        dialect: whose Caffe the file was written for; None looks at it.
+        dialect: the fork that the file was written for; None detects it.
     Returns:
-        Remarks: fields that only DeepLab v1 has, which no other Caffe reads, and words of other
-        forks that have no effect and are left out.
+        Remarks: fields that only DeepLab v1 reads, and words of other forks without an effect,
+        which are omitted.
     Raises:
-        FormatError: the file is neither, is broken, or has fields that would be lost.
-        OSError: it cannot be read, or the target not written.
+        FormatError: the file is neither, is damaged, or has fields that would be lost.
+        OSError: it cannot be read, or the target cannot be written.
     """
     file = open_file(source)
     if not is_text(file.head):
@@ -267,13 +265,13 @@ def _upgrade_binary(source: OpenFile, target: _Path, dialect: str | None) -> lis
 
 
 def leave_v1(message: caffe_pb2.NetParameter) -> list[str]:
-    """Gives DeepLab v1's loss options the present names, in place.
+    """Renames DeepLab v1's loss options to the current names, in place.
 
-    With at most one ignored label and no class weights its softmaxloss_param means what loss_param
-    means by default.
+    With at most one ignored label and no class weights, softmaxloss_param has the meaning of
+    loss_param with its defaults.
 
     Returns:
-        A remark for each field left that only DeepLab v1 has.
+        A remark for each remaining field that only DeepLab v1 has.
     """
     remarks = []
     for layer in message.layer:

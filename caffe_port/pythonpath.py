@@ -1,4 +1,4 @@
-"""Folders for PYTHONPATH in which Python processes find this caffe, and on request pydensecrf."""
+"""Folders for PYTHONPATH in which Python processes find `caffe`, and optionally `pydensecrf`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _KERNEL = {"--name": "caffe", "--display-name": "Python 3 (caffe_port)"}
 
 
 def folders(pydensecrf: bool = False) -> str:
-    """The folders, joined as PYTHONPATH wants them."""
+    """The folders, joined for PYTHONPATH."""
     here = Path(__file__).parent / "pycaffe"
     names = ["path", "path_pydensecrf"] if pydensecrf else ["path"]
     return os.pathsep.join(str(here / name) for name in names)
 
 
 def export(pydensecrf: bool = False) -> None:
-    """Sets the environment so that processes started from now on find caffe as this one does.
+    """Sets the environment so that processes started later find caffe as this one does.
 
-    Their Python layers are allowed too, those of the program ``caffe`` with a warning.
+    Their Python layers are allowed, for the program ``caffe`` with a warning.
     """
     before = os.environ.get("PYTHONPATH")
     ours = folders(pydensecrf)
@@ -30,12 +30,12 @@ def export(pydensecrf: bool = False) -> None:
 
 
 def kernel_arguments(arguments: Sequence[str], pydensecrf: bool = False) -> list[str]:
-    """What `ipykernel install` is given, so that the kernel finds caffe.
+    """The arguments of `ipykernel install` with which the kernel finds caffe.
 
     Args:
-        arguments: the user's own, after `install`; they may name the kernel.
+        arguments: the user's, after `install`; they may name the kernel.
     """
     given = {argument.partition("=")[0] for argument in arguments}
     named = [part for key, value in _KERNEL.items() if key not in given for part in (key, value)]
-    path = os.pathsep.join((folders(pydensecrf), "${PYTHONPATH}"))  # the kernel's own, filled in
+    path = os.pathsep.join((folders(pydensecrf), "${PYTHONPATH}"))  # replaced by the kernel's own
     return [*arguments, *named, "--env", "PYTHONPATH", path, "--env", ENVIRONMENT, "1"]

@@ -1,4 +1,4 @@
-"""Recipes: folders with a solver and the nets it trains and tests, as prototxt/ has them."""
+"""Recipes: folders with a solver and the nets that it trains and tests, as in prototxt/."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from caffe_port.errors import UsageError
 from caffe_port.proto import read_file
 
-# in a wheel inside the package, in a checkout beside it
+# inside the package in a wheel, next to it in a checkout
 _PLACES = [Path(__file__).resolve().parents[up] / "prototxt" for up in (0, 1)]
 ZOO = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The texts of a recipe, their variables open.
+    """The texts of a recipe, with unreplaced variables.
 
     Attributes:
         name: its folder's name.
-        solver: a solver; the nets that it names are those below, wherever they are put.
-        train: the net it trains, feedback losses included.
-        test: the net that the weights are used in.
+        solver: the solver; the nets that it names are the two below, wherever they are written.
+        train: the training net, feedback losses included.
+        test: the net that uses the weights.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Recipe:
 
 
 def recipe_folder(name: str | os.PathLike[str]) -> Path:
-    """The folder of a recipe: a path, or 'NET/RECIPE' of those in prototxt/.
+    """The folder of a recipe: a path, or 'NET/RECIPE' in prototxt/.
 
     Raises:
         UsageError: there is neither.
@@ -59,9 +59,9 @@ def recipe_names() -> list[str]:
 def read_recipe(name: str | os.PathLike[str]) -> Recipe:
     """Reads a recipe.
 
-    Its folder has `solver.prototxt`. `train.prototxt` and `test.prototxt` lie beside it or, where
-    several recipes share them, two folders above: `NET/recipes/RECIPE/` takes what it lacks from
-    `NET/`. A `feedback.prototxt` beside the solver is appended to the train net.
+    Its folder has `solver.prototxt`. `train.prototxt` and `test.prototxt` are next to it or, if
+    several recipes share them, two folders above: `NET/recipes/RECIPE/` uses those in `NET/`. A
+    `feedback.prototxt` next to the solver is appended to the train net.
 
     Args:
         name: see recipe_folder.
@@ -83,7 +83,7 @@ def read_recipe(name: str | os.PathLike[str]) -> Recipe:
 
 
 def _file(folder: Path, name: str) -> Path:
-    """A file of a recipe, or of the net that it is a recipe of."""
+    """A file of a recipe, or of its net."""
     places = [folder / name]
     if name != "solver.prototxt" and folder.resolve().parent.name == "recipes":
         places.append(folder.resolve().parent.parent / name)

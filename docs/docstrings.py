@@ -1,4 +1,4 @@
-"""Our docstrings and signatures, as the site's reader of them wants them."""
+"""Adapts docstrings and signatures to the site's parser."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SECTION = re.compile(
 _SEVERAL = re.compile(r"^ +\w+(?:, \w+)+(?=: )", re.MULTILINE)
 
 
-class OurHabits(griffe.Extension):
-    """An empty line before each section; the name of a union of ours spelt out."""
+class Docstrings(griffe.Extension):
+    """Adds an empty line before each section; spells out the name of a union."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every object that the site documents."""

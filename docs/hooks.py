@@ -1,6 +1,6 @@
-"""What the site needs beside docs/: READMEs of other folders as pages, and links that fit both.
+"""Adds READMEs of other folders to the site as pages, and adapts links.
 
-In a checkout a link leads to the file (`../ext/README.md`); on the site to the page made of it.
+In a checkout a link leads to the file (`../ext/README.md`); on the site to its page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HIDDEN = re.compile(r"^<!-- (?:sh|python|prototxt).*?^-->\n", re.DOTALL | re.MU
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Adds the READMEs as pages; where they name a file of docs/, its title stands instead."""
+    """Adds the READMEs as pages; names of files in docs/ become their titles."""
     titles = dict(_titles(config.nav))
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
@@ -56,9 +56,9 @@ def _titles(nav: Any) -> Iterator[tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Leads links out of docs/ to pages, and leaves out what only the tests read."""
+    """Points links that leave docs/ to pages, and removes what only the tests read."""
     if page.file.src_uri == "LAYERS.md":
-        page.meta["hide"] = ["toc"]  # an empty one, in the wide table's way
+        page.meta["hide"] = ["toc"]  # it would be empty, and narrow the wide table
 
     def moved(match: re.Match[str]) -> str:
         outward = match[2].startswith("../")

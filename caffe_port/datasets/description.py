@@ -92,7 +92,13 @@ class Dataset:
 
 
 def known_datasets() -> list[str]:
-    """The names that ``dataset`` knows."""
+    """The names that ``dataset`` accepts.
+
+    Examples:
+        >>> from caffe_port.datasets import known_datasets
+        >>> "voc2012" in known_datasets()
+        True
+    """
     return sorted(path.stem for path in _SETS.glob("*.json"))
 
 
@@ -104,6 +110,10 @@ def dataset(name: PathLike) -> Dataset:
     Raises:
         UsageError: no such name.
         DataError: the file cannot be read or describes no data set.
+    Examples:
+        >>> from caffe_port.datasets import dataset
+        >>> dataset("VOC2012").classes[:2]
+        ('background', 'aeroplane')
     """
     text = os.fspath(name)
     if text.lower().endswith(".json"):

@@ -1,4 +1,4 @@
-"""The documents' code blocks, and a script that runs those of a page in their order."""
+"""The code blocks of the documentation, and a script that runs those of a page in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.goldens_dir import ROOT
 
-# A fence, or a comment that holds what a reader need not see: <!-- python ... -->
+# A fence, or a comment with code that readers need not see: <!-- python ... -->
 _BLOCK = re.compile(
     r"^```(?P<language>\w*)(?P<title>[^\n]*)\n(?P<shown>.*?)^```$"
     r"|^<!-- (?P<kind>sh|python|prototxt)(?P<name>[^\n]*)\n(?P<hidden>.*?)^-->$",
@@ -28,7 +28,7 @@ def shell(text):
 
 @dataclass(frozen=True)
 class Block:
-    """One block: what it is written in, its title, its text, and the line it begins at."""
+    """A code block: its language, title and text, and its first line."""
 
     language: str
     title: str
@@ -37,17 +37,17 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        """Whether it can run on any machine; usage and what needs data or a GPU has a title."""
+        """Whether it runs anywhere: usage, and what needs data or a GPU, has a title."""
         return self.language in {"sh", "python"} and not self.title.startswith(("usage", "needs "))
 
 
 def pages() -> list[Path]:
     """Every document that has code blocks."""
-    rooms = ("ext", "prototxt", "examples/shapes_voc", "examples/run_pascal")
+    folders = ("ext", "prototxt", "examples/shapes_voc", "examples/run_pascal")
     found = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / room / "README.md" for room in rooms),
+        *(ROOT / folder / "README.md" for folder in folders),
         *(ROOT / "docs").rglob("*.md"),
     ]
     return sorted(page for page in found if "```" in page.read_text(encoding="utf-8"))
@@ -71,9 +71,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def script(page: Path) -> str:
-    """Python that runs a page's blocks as a reader does who copies them one after another.
+    """Python code that runs a page's blocks in order, as a reader who copies them does.
 
-    One namespace for Python; for sh one shell as far as its folder goes, stopping at errors. A
+    Python blocks share a namespace, sh blocks the current folder; errors stop the script. A
     prototxt block with a title is written to the file of that name.
     """
     lines = [_SHELL]

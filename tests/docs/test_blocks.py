@@ -1,4 +1,4 @@
-"""What the documents show works as shown."""
+"""The code blocks of the documentation run as shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_block_says_what_it_is(page):
+def test_every_block_has_a_language(page):
     for block in blocks(page):
         assert block.language in LANGUAGES, f"{page.name}:{block.line}"
 
@@ -33,7 +33,7 @@ RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """A folder with the commands that the pages call, which need not import torch each time."""
+    """A folder with the commands that the pages call, started without importing torch again."""
     commands = entry_points(group="console_scripts")
     names = {command.name for command in commands if command.value.startswith("caffe_port.")}
     ours = {name: [str(Path(sys.executable).with_name(name))] for name in names}
@@ -43,7 +43,7 @@ def programs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT)) for page in RUNNABLE])
-def test_a_page_can_be_copied_line_by_line(page, tmp_path, programs):
+def test_the_blocks_of_a_page_run_in_order(page, tmp_path, programs):
     shutil.copytree(SHAPES, tmp_path / "examples" / "shapes_voc")
     for name in ("prototxt", "tools", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -56,7 +56,7 @@ def test_a_page_can_be_copied_line_by_line(page, tmp_path, programs):
 
 
 def commands():
-    """The lines of caffe-port in blocks that need what a test has not."""
+    """The caffe-port lines of blocks that need more than a test has."""
     for page in PAGES:
         for block in blocks(page):
             if block.language == "sh" and block.title.startswith("needs "):
@@ -66,7 +66,7 @@ def commands():
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_a_command_that_needs_more_has_options_that_exist(line):
+def test_commands_that_are_not_run_have_existing_options(line):
     _, name, *arguments = shlex.split(line, comments=True)
     context = click.Context(main)
     command = main.get_command(context, name)

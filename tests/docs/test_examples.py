@@ -54,5 +54,7 @@ def test_an_example_runs(path, tmp_path, monkeypatch):
     if path.rpartition(".")[2] not in RETURNED:
         assert example.examples, f"{path} has no example"
     output: list[str] = []
-    doctest.DocTestRunner(verbose=False).run(example, out=output.append)
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(
+        example, out=output.append
+    )
     assert not output, "".join(output)
