@@ -184,7 +184,7 @@ def test_window_files_with_overlaps_beyond_float32(tmp_path: Path, overlap: str)
 
 def test_a_ppm_of_comments_only(tmp_path: Path) -> None:
     (tmp_path / "a.ppm").write_bytes(b"P6 #" + b"x" * 10**6)
-    with pytest.raises(CaffePortError, match="no head of a PPM"):
+    with pytest.raises(CaffePortError, match="no header of a PPM"):
         read_rgb(tmp_path / "a.ppm")
     (tmp_path / "b.ppm").write_bytes(b"P6 # made by hand\n2 1 255\nabcdef")
     assert read_rgb(tmp_path / "b.ppm").tolist() == [[[97, 98, 99], [100, 101, 102]]]
