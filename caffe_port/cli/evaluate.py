@@ -85,6 +85,7 @@ SOME_FAILED = 1  # exit status of score
     help="Images shown in the report.",
 )  # fmt: skip
 @click.option("--trimap", is_flag=True, help="Also score bands of 1 to 40 pixels at boundaries.")
+@click.option("--boundary", is_flag=True, help="Also score boundaries: boundary IoU and F.")
 @click.option("--comp6", is_flag=True, help="Also write label maps as the VOC server takes them.")
 @click.option("--fresh", is_flag=True, help="Delete the label maps of a previous run first.")
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be used.")
@@ -128,8 +129,9 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
 
     network = net_factory(arguments)
     options = _options(arguments, network)
-    if arguments["trimap"] and arguments["no_labels"]:
-        raise click.UsageError("--trimap needs label maps; it cannot be used with --no-labels")
+    for name in ("trimap", "boundary"):
+        if arguments[name] and arguments["no_labels"]:
+            raise click.UsageError(f"--{name} needs label maps; it cannot be used with --no-labels")
     with Waiting(arguments["images"]):
         items = items_of(arguments, with_labels=not arguments["no_labels"])
     reference = _reference(arguments["reference"])
@@ -154,6 +156,12 @@ def _report(arguments: Arguments, result: Result, reference: Reference | None) -
 
     names = names_of(arguments, result.classes)
     sections, more = _trimap(result) if arguments["trimap"] else ([], {})
+    if arguments["boundary"]:
+        from caffe_port.evaluation.boundary import boundaries, boundaries_json, boundaries_section
+
+        found = boundaries(result)
+        sections.append(boundaries_section(found, names))
+        more["boundary"] = boundaries_json(found)
     page, _ = write_report(
         result,
         names,
@@ -279,7 +287,8 @@ def _show_score(scored: Scored, names: list[str]) -> None:
     table.add_section()
     table.add_row("mean IoU", f"{100 * matrix.mean_iou():.3f}", style="bold")
     table.add_row("pixel accuracy", f"{100 * matrix.pixel_accuracy():.3f}")
-    table.add_row("mean recall", f"{100 * matrix.mean_recall():.3f}")
+    table.add_row("mean accuracy", f"{100 * matrix.mean_recall():.3f}")
+    table.add_row("frequency-weighted IoU", f"{100 * matrix.frequency_weighted_iou():.3f}")
     shown.print(table)
     if scored.unknown:
         from caffe_port.datasets.rules import listed

@@ -142,6 +142,7 @@ def matrix_json(matrix: ConfusionMatrix | None) -> dict[str, object] | None:
         "mean_iou": number(matrix.mean_iou()),
         "pixel_accuracy": number(matrix.pixel_accuracy()),
         "mean_recall": number(matrix.mean_recall()),
+        "frequency_weighted_iou": number(matrix.frequency_weighted_iou()),
         "iou": [number(x) for x in matrix.iou().tolist()],
         "absent": matrix.absent,
         "pixels": matrix.pixels,

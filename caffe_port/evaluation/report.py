@@ -13,6 +13,11 @@ import numpy as np
 from caffe_port.data.images import Bytes, read_labels, read_rgb, voc_palette
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
+from caffe_port.evaluation.exports import (
+    confusion_image,
+    write_confusion_image,
+    write_image_table,
+)
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 LARGEST = 360  # pixels: sharp enough at the size a gallery shows, and a small file
 RIGHT, WRONG, IGNORED = (226, 229, 232), (200, 44, 36), (250, 250, 248)
 REPAIRED, BROKEN, NEITHER = (38, 138, 76), WRONG, (222, 160, 30)
-OVERALL = ("mean IoU", "pixel accuracy", "mean recall")
+OVERALL = ("mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU")
 
 
 def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
@@ -117,6 +122,8 @@ def write_report(
 ) -> tuple[Path, Path]:
     """Writes report.html, which needs no other file, and report.json next to the label maps.
 
+    Also written are per_image.csv and the confusion matrices as images.
+
     Args:
         result: from ``evaluate``.
         names: of the classes.
@@ -138,6 +145,11 @@ def write_report(
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
+    write_image_table(result.store.root / "per_image.csv", result, names)
+    for stage, matrix in (("before", result.before), ("after", result.after)):
+        if matrix is not None:
+            path = result.store.root / f"confusion_{stage}.png"
+            write_confusion_image(path, matrix, names)
     write_text(paths[1], json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths
 
@@ -172,7 +184,9 @@ def iou_table(
     for when, (mean, classes) in zip(("before", "after"), parts, strict=False):
         if reference is not None and mean is not None:
             known = list(classes) if len(classes) == len(names) else [math.nan] * len(names)
-            columns.append((f"{reference.name}, {when}", [*known, mean, math.nan, math.nan]))
+            columns.append(
+                (f"{reference.name}, {when}", [*known, mean, *[math.nan] * (len(OVERALL) - 1)])
+            )
     rows = [
         [label, *(percent(values[i]) for _, values in columns)]
         for i, label in enumerate([*names, *OVERALL])
@@ -181,7 +195,12 @@ def iou_table(
 
 
 def _overall(matrix: ConfusionMatrix) -> list[float]:
-    return [matrix.mean_iou(), matrix.pixel_accuracy(), matrix.mean_recall()]
+    return [
+        matrix.mean_iou(),
+        matrix.pixel_accuracy(),
+        matrix.mean_recall(),
+        matrix.frequency_weighted_iou(),
+    ]
 
 
 def terminal_table(result: Result, names: Sequence[str], reference: Reference | None) -> Table:
@@ -221,7 +240,7 @@ def _iou_section(result: Result, names: Sequence[str], reference: Reference | No
     if not _matrices(result):
         return html.section("IoU by class", *notes)
     headers, rows = iou_table(result, names, reference)
-    table = html.table(headers, rows, row_classes=[""] * len(names) + ["total", "", ""])
+    table = html.table(headers, rows, row_classes=[""] * len(names) + ["total", "", "", ""])
     rule = "One confusion matrix over all images; ignored pixels (VOC's boundaries) do not count."
     confusions = [_confusion(name, m, names) for name, m in _matrices(result).items()]
     end = html.paragraph(rule, note=True)
@@ -231,7 +250,8 @@ def _iou_section(result: Result, names: Sequence[str], reference: Reference | No
 def _confusion(name: str, matrix: ConfusionMatrix, names: Sequence[str]) -> html.Html:
     rows = [[label, *row] for label, row in zip(names, matrix.counts.tolist(), strict=True)]
     table = html.table(["truth \\ prediction", *names], rows)
-    return html.details(f"Confusion matrix {name} (pixels)", table)
+    image = html.figure(confusion_image(matrix, names), "share of each true class (row)")
+    return html.details(f"Confusion matrix {name} (pixels)", image, table)
 
 
 def _legend(names: Sequence[str]) -> html.Html:

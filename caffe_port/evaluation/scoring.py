@@ -110,6 +110,14 @@ class ConfusionMatrix:
         """Mean of ``recall`` over the classes present in the truth; NaN without any."""
         return _mean(self.recall())
 
+    def frequency_weighted_iou(self) -> float:
+        """Mean of ``iou`` weighted by each true class's share of the pixels; NaN without any."""
+        of_class = self.counts.sum(axis=1)
+        present = of_class > 0
+        if not present.any():
+            return float("nan")
+        return float((of_class[present] * self.iou()[present]).sum() / of_class.sum())
+
     def _union(self) -> Counts:
         union: Counts = self.counts.sum(axis=0) + self.counts.sum(axis=1) - np.diag(self.counts)
         return union

@@ -61,7 +61,7 @@ def test_the_whole_report(voc, tmp_path):
     assert "62.500" in text
     assert percent(result.after.mean_iou()) in text
     assert "<h2>Extra</h2>" in text
-    assert tags.seen.count("figure") == 3 * 2 * 6  # worst, best, first; two each; six images
+    assert tags.seen.count("figure") == 3 * 2 * 6 + 2  # images and matrices
     assert values["seconds"] == 3
     assert values["before"]["mean_iou"] == result.before.mean_iou()
     assert "<h2>What the CRF changed</h2>" in text
@@ -122,8 +122,9 @@ def test_a_reference_of_other_classes_gives_its_mean_alone(voc, tmp_path):
     result = evaluate(voc[0], Brightest(), tmp_path / "out", CROP)
     headers, rows = iou_table(result, NAMES, Reference("x", (0.25, None), ((0.1,), ())))
     assert headers == ["class", "network", "x, before"]
-    assert [row[2] for row in rows] == ["-", "-", "-", "25.000", "-", "-"]
-    assert [row[0] for row in rows[3:]] == ["mean IoU", "pixel accuracy", "mean recall"]
+    assert [row[2] for row in rows] == ["-", "-", "-", "25.000", "-", "-", "-"]
+    overall = ["mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU"]
+    assert [row[0] for row in rows[3:]] == overall
     assert rows[4][1] == percent(result.before.pixel_accuracy())
 
 

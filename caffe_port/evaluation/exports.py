@@ -1,0 +1,95 @@
+"""An evaluation's figures as files of other forms: a table of images, a matrix as an image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from caffe_port.data.images import PathLike
+from caffe_port.evaluation.pipeline import Result
+from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
+from caffe_port.files import atomic_path, write_text
+from caffe_port.reports.images import encoded
+
+_CELL, _EDGE, _LARGEST = 14, 4, 3000  # pixels
+_DARK = np.array([8, 48, 107], np.float64)  # where all of a class's pixels are
+_MOST_NAMES = 24  # characters
+
+
+def image_table(result: Result, names: Sequence[str]) -> str:
+    """The images of an evaluation as CSV: a row for each, its figures before and after the CRF.
+
+    Args:
+        result: of ``evaluate``.
+        names: of the classes; the last columns are their IoU in the final label map.
+    Returns:
+        Text with a header; shares of 1, empty where there is no figure.
+    """
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    stages = ("before", "after")
+    heads = [f"{what}_{stage}" for stage in stages for what in ("mean_iou", "pixel_accuracy")]
+    table.writerow(["id", "image", "error", "pixels", *heads, *(f"iou_{name}" for name in names)])
+    for item, outcome in zip(result.items, result.outcomes, strict=True):
+        matrices = [_matrix(outcome.before), _matrix(outcome.after)]
+        final = matrices[1] or matrices[0]
+        figures = [
+            value
+            for matrix in matrices
+            for value in ((matrix.mean_iou(), matrix.pixel_accuracy()) if matrix else (None, None))
+        ]
+        classes = [None] * len(names) if final is None else final.iou().tolist()
+        pixels = "" if final is None else final.pixels
+        cells = [_cell(value) for value in [*figures, *classes]]
+        table.writerow([item.id, str(item.image), outcome.error, pixels, *cells])
+    return stream.getvalue()
+
+
+def write_image_table(path: PathLike, result: Result, names: Sequence[str]) -> None:
+    """Writes ``image_table``."""
+    write_text(path, image_table(result, names))
+
+
+def _matrix(counts: Counts | None) -> ConfusionMatrix | None:
+    return None if counts is None else ConfusionMatrix(len(counts), counts=counts)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.6f}"
+
+
+def confusion_image(matrix: ConfusionMatrix, names: Sequence[str]) -> bytes:
+    """A confusion matrix as a PNG: a row for each true class, from white (none) to dark (all).
+
+    Args:
+        matrix: of C classes.
+        names: of the classes, at the left; the columns have the same order from left to right.
+    """
+    from PIL import Image, ImageDraw
+
+    classes = matrix.classes
+    totals = np.maximum(matrix.counts.sum(axis=1, keepdims=True), 1)
+    share = (matrix.counts / totals)[:, :, None]
+    colours = np.rint(255 + share * (_DARK - 255)).astype(np.uint8)
+    cell = max(1, min(_CELL, _LARGEST // classes))
+    cells = Image.fromarray(colours.repeat(cell, axis=0).repeat(cell, axis=1))
+    labels = [name.encode("ascii", "replace").decode()[:_MOST_NAMES] for name in names]
+    written = cell >= _CELL - 2
+    left = 6 * max(map(len, labels)) + 2 * _EDGE if written else _EDGE
+    page = Image.new("RGB", (left + cells.width + _EDGE, cells.height + 2 * _EDGE), "white")
+    page.paste(cells, (left, _EDGE))
+    draw = ImageDraw.Draw(page)
+    frame = (left - 1, _EDGE - 1, left + cells.width, _EDGE + cells.height)
+    draw.rectangle(frame, outline=(160, 160, 160))
+    for i, label in enumerate(labels if written else ()):
+        draw.text((_EDGE, _EDGE + i * cell + 1), label, fill="black")
+    return encoded(page, "PNG")
+
+
+def write_confusion_image(path: PathLike, matrix: ConfusionMatrix, names: Sequence[str]) -> None:
+    """Writes ``confusion_image``, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(confusion_image(matrix, names))
