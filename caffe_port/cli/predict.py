@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe_port.cli.labels import decoded_as, image_options
 from caffe_port.cli.options import (
     Arguments,
     chosen,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
+_OF_SEGMENTER = ("crop", "names", "dataset", "blob", "device")
 
 
 def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
@@ -70,6 +72,12 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
     help="Subtracted from the image.  [default: the net's own, else 104.008,116.669,122.675]",
 )
 @click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Names and colours of a data set: see 'labels datasets', or a .json file.",
+)
+@image_options
 @click.option("--blob", help="Score blob.  [default: found in the net]")
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
 @click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
@@ -122,7 +130,7 @@ def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
     crf: Arguments = {}
     if factory is not None:
         crf = {"crf": factory.parameters, "crf_colours": factory.colours}
-    rest: Arguments = {name: given.get(name) for name in ("crop", "names", "blob", "device")}
+    rest: Arguments = {name: given.get(name) for name in _OF_SEGMENTER}
     rest |= {"optimized": arguments["optimized"], **asdict(chosen(InferenceOptions, given))}
     return Segmenter(net, mean=mean, **rest, **crf)
 
@@ -138,11 +146,11 @@ def _predict(images: Inputs, arguments: Arguments) -> int:
     factory = net_factory(arguments)
     settings = factory.describe()  # also checks the files
     segmenter = _segmenter(arguments, factory.load())
-    settings |= segmenter.describe()
+    settings |= {**segmenter.describe(), "exif": arguments["exif"]}
     wanted = Wanted(arguments["extras"], arguments["format"], arguments["dtype"])
     output = Output(out, settings, wanted)
-    gallery = Gallery(output)
-    with output.locked():
+    gallery = Gallery(output, segmenter.colours)
+    with decoded_as(arguments), output.locked():
         output.drop_unfinished()
         try:
             _run(images, segmenter, output, gallery)

@@ -190,7 +190,14 @@ def voc_palette() -> Bytes:
     return palette
 
 
-def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool = True) -> None:
+def write_labels(
+    path: PathLike,
+    labels: Bytes,
+    *,
+    note: str = "",
+    palette: bool = True,
+    colours: Bytes | None = None,
+) -> None:
     """Writes a label map as a palette PNG in the VOC colours, whole or not at all.
 
     Args:
@@ -198,6 +205,7 @@ def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool
         labels: (H, W) uint8.
         note: stored in the PNG's "Comment", see ``read_note``.
         palette: False writes a grey PNG of the indices, as Caffe reads them.
+        colours: (256, 3) uint8 red, green, blue, in place of VOC's.
     """
     from PIL import Image, PngImagePlugin
 
@@ -205,7 +213,7 @@ def write_labels(path: PathLike, labels: Bytes, *, note: str = "", palette: bool
         raise DataError(f"{path}: labels must be (H, W) uint8, got {labels.shape} {labels.dtype}")
     image = Image.fromarray(labels)
     if palette:
-        image.putpalette(voc_palette().tobytes())
+        image.putpalette((voc_palette() if colours is None else colours).tobytes())
     information = PngImagePlugin.PngInfo()
     if note:
         information.add_text("Comment", note)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from caffe_port.data.images import voc_palette
+from caffe_port.data.images import Bytes, voc_palette
 from caffe_port.files import write_text
 from caffe_port.prediction.output import Output
 from caffe_port.prediction.runner import Outcome
@@ -35,14 +35,16 @@ class Gallery:
 
     Args:
         output: where the results are.
+        colours: (256, 3) uint8 red green blue by class; VOC's when absent.
     Attributes:
         done, kept: images with results, and how many of these are of an earlier run.
         failed: why other images have none; the first ``MOST_SHOWN`` of them.
         failures: how many these are in all.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, colours: Bytes | None = None) -> None:
         self._output = output
+        self._colours = voc_palette() if colours is None else colours
         self._shown: dict[int, Outcome] = {}
         self._step = 1  # every how many-th image is shown
         self._classes: dict[int, str] = {}
@@ -92,7 +94,8 @@ class Gallery:
             sections.append(html.section(f"Failed: {self.failures}", html.table(["why"], rows)))
         if shown:
             inside = "\n".join(self._card(outcome) for outcome in shown)
-            colours = {name: _colour(label) for label, name in sorted(self._classes.items())}
+            classes = sorted(self._classes.items())
+            colours = {name: self._colour(label) for label, name in classes}
             sections.append(html.section("Classes found", html.legend(colours)))
             cards = html.Html(f'<div class="photos">{inside}</div>')
             sections.append(html.section("Images", cards))
@@ -102,6 +105,10 @@ class Gallery:
         page = self._output.root / "index.html"
         write_text(page, html.page(title, sections, subtitle=subtitle))
         return page
+
+    def _colour(self, label: int) -> tuple[int, int, int]:
+        red, green, blue = self._colours[label].tolist()
+        return red, green, blue
 
     def _card(self, outcome: Outcome) -> html.Html:
         assert outcome.size is not None
@@ -136,8 +143,3 @@ def _linked(root: Path, path: Path, alt: str) -> html.Html:
 
 def _url(root: Path, path: Path) -> str:
     return quote(os.fspath(path.relative_to(root).as_posix()))
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    red, green, blue = voc_palette()[label].tolist()
-    return red, green, blue

@@ -1,7 +1,7 @@
 """The files of a prediction: which there are, how they are written, and when they are kept.
 
     OUT/index.html                  the gallery
-    OUT/labels/NAME.png             class indices, as a palette PNG in the VOC colours
+    OUT/labels/NAME.png             class indices, as a palette PNG
     OUT/overlays/NAME.jpg           the image under those colours, with a legend
     OUT/confidence/NAME.png         grey: 255 times the label's probability
     OUT/entropy/NAME.png            grey: 255 times the entropy over log C
@@ -143,7 +143,7 @@ class Output:
         for kind in self.wanted.extras:
             write_array(paths[kind], arrays[kind], kind, self.wanted.dtype)
         note = self._note(digest) + ",".join(self._arrays())
-        write_labels(paths["labels"], result.labels, note=note)
+        write_labels(paths["labels"], result.labels, note=note, colours=result.colours)
 
     def _arrays(self) -> list[str]:
         wanted = self.wanted

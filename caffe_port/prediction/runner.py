@@ -14,6 +14,7 @@ from caffe_port.data.images import Bytes
 from caffe_port.errors import CaffePortError
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.scheduler import cores
+from caffe_port.interrupts import delayed_interrupt
 from caffe_port.prediction.inputs import InputImage
 from caffe_port.prediction.output import Output
 from caffe_port.prediction.segmentation import Found, classes_found
@@ -83,11 +84,11 @@ def predict_all(
             for scores in segmenter.predict_scores(job.to_network(loaded)):
                 finishing.append(pool.submit(job.finish, job.waiting.popleft(), scores))
                 while finishing and (finishing[0].done() or len(finishing) > job.threads):
-                    report(finishing.popleft().result())
+                    job.report_first(finishing)
         finally:
             # also after Ctrl-C: these only need to be written
             while finishing:
-                report(finishing.popleft().result())
+                job.report_first(finishing)
 
 
 class _Job:
@@ -104,6 +105,13 @@ class _Job:
         self._segmenter, self._output, self._report = segmenter, output, report
         self.waiting: deque[_Entry] = deque()
         self.threads = cores()
+
+    def report_first(self, finishing: deque[Future[Outcome]]) -> None:
+        """Waits for the first of them and reports it; a Ctrl-C loses no outcome."""
+        outcome = finishing[0].result()
+        with delayed_interrupt():
+            finishing.popleft()
+            self._report(outcome)
 
     def to_network(self, loaded: Iterable[_Entry]) -> Iterator[Bytes]:
         """The pixels of the images that need the network; the others are reported at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +52,7 @@ class Segmentation:
         scores: (C, h, w) float32, the net's, before the softmax and before the CRF.
         names: one for each class.
         refined: (C, h, w) float32 probabilities of the CRF, or None without it.
+        colours: (256, 3) uint8 red green blue by class; VOC's by default.
     Examples:
         >>> import numpy as np
         >>> from caffe_port.prediction import Segmentation
@@ -68,6 +69,7 @@ class Segmentation:
     scores: Floats
     names: Sequence[str]
     refined: Floats | None = None
+    colours: Bytes = field(default_factory=voc_palette)
 
     @cached_property
     def labels(self) -> Bytes:
@@ -116,7 +118,7 @@ class Segmentation:
         """
         from PIL import Image
 
-        palette = voc_palette()
+        palette = self.colours
         share = np.where(palette.any(1), np.float32(opacity), np.float32(0))[self.labels][..., None]
         mixed = self.image * (1 - share) + palette[self.labels] * share
         drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
@@ -125,7 +127,7 @@ class Segmentation:
             (drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST
         )
         if legend:
-            drawn = _with_legend(drawn, self.found)
+            drawn = _with_legend(drawn, self.found, palette)
         pixels: Bytes = np.asarray(drawn)
         return pixels
 
@@ -135,7 +137,7 @@ class Segmentation:
     def _repr_html_(self) -> str:
         png = base64.b64encode(file_of(self.overlay(legend=False), "PNG")).decode("ascii")
         rows = "".join(
-            f"<tr><td>{_square(one.label)}{html.text(one.name)}</td>"
+            f"<tr><td>{_square(self.colours[one.label])}{html.text(one.name)}</td>"
             f'<td style="text-align:right">{100 * one.share:.1f} %</td></tr>'
             for one in self.found
         )
@@ -200,12 +202,12 @@ def file_of(pixels: Bytes, format: str) -> bytes:
     return encoded(Image.fromarray(pixels), format)
 
 
-def _with_legend(drawn: Image.Image, found: Sequence[Found]) -> Image.Image:
+def _with_legend(drawn: Image.Image, found: Sequence[Found], palette: Bytes) -> Image.Image:
     """The image above a strip with a square of colour and the name of each class."""
     from PIL import Image, ImageDraw, ImageFont
 
     size = max(_SMALLEST_FONT, drawn.width // _LETTERS)
-    font, palette, margin = ImageFont.load_default(size), voc_palette(), size // 2
+    font, margin = ImageFont.load_default(size), size // 2
     placed, x, y = [], margin, margin
     for one in found:
         words = f"{' '.join(escaped(one.name).split())} {100 * one.share:.1f} %"
@@ -224,8 +226,8 @@ def _with_legend(drawn: Image.Image, found: Sequence[Found]) -> Image.Image:
     return result
 
 
-def _square(label: int) -> str:
-    red, green, blue = voc_palette()[label]
+def _square(colour: Bytes) -> str:
+    red, green, blue = colour
     return (
         f'<span style="display:inline-block;width:.8em;height:.8em;margin-right:.4em;'
         f'background:rgb({red},{green},{blue})"></span>'

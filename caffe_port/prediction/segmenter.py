@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.crf.refinement import build
-from caffe_port.data.images import Bytes, PathLike, read_bgr
+from caffe_port.data.images import Bytes, PathLike, read_bgr, voc_palette
+from caffe_port.datasets import dataset as find_dataset
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import class_names
 from caffe_port.evaluation.network import VOC_MEAN, Floats, data_blob
@@ -46,8 +48,10 @@ class Segmenter:
         blob: the score blob; found in the net when absent.
         crop: height and width of the net's input; the net's own when absent, else 513.
         mean: blue, green, red; when absent the mean_value of the net's data layer, else VOC's.
-        names: of the classes, or a file with one a line; when absent VOC's for 21 classes, else
-            numbers.
+        names: of the classes, or a file with one a line; when absent the data set's, else VOC's
+            for 21 classes, else numbers.
+        dataset: gives names and colours: a name that ``caffe_port.datasets`` knows, or a JSON
+            file that describes one.
         crf: dense CRF: a preset, settings as ``caffe-port evaluate --crf`` takes them, or
             ``CRFParameters``.
         crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb".
@@ -84,6 +88,7 @@ class Segmenter:
         crop: Size | None = None,
         mean: Mean | None = None,
         names: Sequence[str] | PathLike | None = None,
+        dataset: PathLike | None = None,
         crf: str | CRFParameters | None = None,
         crf_colours: Literal["layer", "rgb"] = "layer",
         device: str | None = None,
@@ -97,7 +102,7 @@ class Segmenter:
             net = net.to(device)
         self.mean, self.scale = preprocessing(net.spec, mean)
         self.scores = ScoreNet(net.eval(), blob, crop=crop, optimized=optimized)
-        self.names = _names(names, self.scores.classes)
+        self.names, self.colours = _names_and_colours(names, dataset, self.scores.classes)
         self.crf = parse_parameters(crf) if isinstance(crf, str) else crf
         self.crf_colours = crf_colours
 
@@ -137,7 +142,8 @@ class Segmenter:
             UsageError: the CRF's widths are too small for an image of this size.
         """
         image = np.ascontiguousarray(image_bgr[:, :, ::-1])
-        return Segmentation(image, scores, self.names, self._refined(image_bgr, scores, threads))
+        refined = self._refined(image_bgr, scores, threads)
+        return Segmentation(image, scores, self.names, refined, self.colours)
 
     def _refined(self, image_bgr: Bytes, scores: Floats, threads: int) -> Floats | None:
         if self.crf is None:
@@ -161,7 +167,9 @@ class Segmenter:
         crop = {} if self.options.whole_image else {"crop": list(self.scores.crop)}
         return {
             "blob": self.scores.blob, "mean": list(self.mean), "scale": self.scale, "crf": crf,
-            "names": list(self.names), **crop, **self.options.describe(),
+            "names": list(self.names),
+            "colours": hashlib.sha256(self.colours.tobytes()).hexdigest()[:16],
+            **crop, **self.options.describe(),
         }  # fmt: skip
 
 
@@ -231,12 +239,23 @@ def preprocessing(spec: NetSpec, mean: Mean | None) -> tuple[Mean, float]:
     return found, float(transform.scale)
 
 
-def _names(names: Sequence[str] | PathLike | None, classes: int) -> list[str]:
+def _names_and_colours(
+    names: Sequence[str] | PathLike | None, dataset: PathLike | None, classes: int
+) -> tuple[list[str], Bytes]:
+    """Names and colours of the classes, see ``Segmenter``.
+
+    Raises:
+        UsageError: another number of names or classes than the network has.
+    """
+    colours = voc_palette()
+    if dataset is not None:
+        described = find_dataset(dataset)
+        colours, names = described.colours, described.classes if names is None else names
     if names is None or isinstance(names, str | os.PathLike):
-        return class_names(classes, names)
+        return class_names(classes, names), colours
     if len(names) != classes:
         raise UsageError(f"{len(names)} class names for a network of {classes} classes")
-    return list(names)
+    return list(names), colours
 
 
 def as_bgr(image: ImageLike) -> Bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from caffe_port.cli import main
 from caffe_port.data.images import read_labels
@@ -247,3 +249,60 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert f"the results of {kept} images are kept in {out}; run the same command" in errors
     assert (out / "index.html").is_file()
     assert not list(out.rglob(".*"))
+
+
+FRUIT = """{"name": "fruit", "classes": ["none", "apple", "pear", "plum"],
+ "colours": [[0, 0, 0], [200, 10, 10], [10, 200, 10], [10, 10, 200]],
+ "labels": {"map": [[10, 0], [20, 1], [30, 2], [40, 3]]},
+ "layout": {"images": ["im/{id}.png"], "labels": ["gt/{id}.png"]}, "splits": {"val": {}}}"""
+
+
+def test_a_data_set_gives_names_and_colours(tmp_path):
+    write_photos(tmp_path / "photos", [(30, 330)])
+    (tmp_path / "fruit.json").write_text(FRUIT)
+    words = ["predict", model_file(tmp_path), tmp_path / "photos", "-o", tmp_path / "out"]
+    done = call(*words, "--dataset", tmp_path / "fruit.json")
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "out" / "labels" / "photo0.png") as labels:
+        assert labels.getpalette()[3:6] == [200, 10, 10]
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    segment = Segmenter(halving(tmp_path), dataset=tmp_path / "fruit.json")
+    result = segment(tmp_path / "photos" / "photo0.png")
+    for one in result.found:
+        red, green, blue = json.loads(FRUIT)["colours"][one.label]
+        assert f"rgb({red},{green},{blue})" in text
+        assert one.name in text
+    drawn = result.overlay(opacity=1, legend=False)
+    shown = segment.colours[result.labels]
+    coloured = result.labels > 0
+    np.testing.assert_array_equal(drawn[coloured], shown[coloured])
+    assert "kept" not in call(*words).output
+
+
+def test_a_data_set_of_other_classes_is_refused(tmp_path):
+    write_photos(tmp_path / "photos", [(30, 30)])
+    words = [model_file(tmp_path), tmp_path / "photos", "-o", tmp_path / "out"]
+    done = call("predict", *words, "--dataset", "cityscapes")
+    assert done.exit_code == 2
+    assert "19 class names for a network of 4 classes" in done.stderr
+
+
+def test_the_orientation_of_exif_is_applied_on_request(tmp_path):
+    (path,) = write_photos(tmp_path / "photos", [(20, 30)], ".jpg")
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(path, exif=exif)
+    words = ["predict", model_file(tmp_path), path, "-o", tmp_path / "out"]
+    for options, size in ([], (20, 30)), (["--exif", "apply"], (30, 20)):
+        done = call(*words, *options)
+        assert done.exit_code == 0, done.output
+        assert "kept" not in done.output
+        assert read_labels(tmp_path / "out" / "labels" / "photo0.png").shape == size
+
+
+def test_the_largest_image_is_an_option(tmp_path):
+    write_photos(tmp_path / "photos", [(20, 30)])
+    words = ["predict", model_file(tmp_path), tmp_path / "photos", "-o", tmp_path / "out"]
+    assert call(*words, "--max-pixels", "599").exit_code == 1
+    assert call(*words, "--max-pixels", "600").exit_code == 0
