@@ -252,5 +252,9 @@ class UnknownFieldWarning(_Shown, UserWarning):
     """
 
 
+class SideEffectWarning(_Shown, UserWarning):
+    """Caffe's memory makes a net's data or diffs differ from those of its layers' formulas."""
+
+
 class DialectWarning(_Shown, UserWarning):
     """A net has another meaning in a fork's dialect than in the one it was read in."""

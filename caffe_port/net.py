@@ -20,6 +20,7 @@ from caffe_port.plan import Plan, Step, make_plan, run_steps
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops.python_layer import one_net
 from caffe_port.spec.sharing import check_memory
+from caffe_port.spec.side_effects import warn_of_side_effects
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -100,6 +101,7 @@ class Net(nn.Module):
         self.write_files = False  # whether layers such as MatWrite run; pycaffe's net sets it
         self.loaded: Match | None = None  # the result of the last load_stored
         self._plans: dict[object, Plan] = {}
+        self._warned = False
         random = rng.current()
         with one_net():
             for layer in spec.layers:
@@ -184,8 +186,8 @@ class Net(nn.Module):
             LayerError: the bottoms do not fit the layer.
         """
         module = self.module(layer)
-        if len(bottoms) != len(module.spec.bottoms):
-            message = f"{len(bottoms)} bottoms given; expected {len(module.spec.bottoms)}"
+        if len(bottoms) != (expected := len(module.spec.bottoms)):
+            message = f"{len(bottoms)} bottoms given; expected {expected}"
             raise LayerError(module.spec.name, module.spec.type, message)
         try:
             return run_guarded(module, module.spec, bottoms)
@@ -198,8 +200,7 @@ class Net(nn.Module):
     def forward(self, inputs: Array | Mapping[str, Array], keep: Keep = "outputs") -> Blobs:
         """Runs the net.
 
-        Data layers whose tops are given are not run, and layers that then lack a bottom are left
-        out.
+        Data layers whose tops are given do not run, nor do layers that then lack a bottom.
 
         Args:
             inputs: blob name -> data, for Input layers and for data layers that are to be
@@ -211,6 +212,8 @@ class Net(nn.Module):
                 need is run.
         Returns:
             Blob name -> tensor.
+        Warns:
+            SideEffectWarning: see ``caffe_port.spec.side_effects``.
         Raises:
             UsageError: an input or a name in ``keep`` that the net does not have, or data missing.
             LayerError: a layer that cannot run on its bottoms.
@@ -235,6 +238,7 @@ class Net(nn.Module):
 
     def planned(self, fed: frozenset[str], keep: Keep) -> Plan:
         """The plan of a forward pass: see ``make_plan``."""
+        self._warned = self._warned or warn_of_side_effects(self.spec, torch.is_grad_enabled())
         wanted = keep if isinstance(keep, str) else frozenset(keep)
         key = (fed, wanted, self.write_files)
         if key not in self._plans:
@@ -294,8 +298,7 @@ class Net(nn.Module):
         Args:
             fold: make BatchNorm, Scale and Bias part of the convolution before them.
             winograd: compute wide 3 x 3 convolutions with fewer multiplications; for one thread.
-            precision: 'bfloat16' or 'float16' convolutions, where the device has them; they leave
-                the parity rule.
+            precision: 'bfloat16' or 'float16' convolutions, which leave the parity rule.
             compile: a backend of ``torch.compile``, such as 'inductor'.
         Raises:
             UsageError: an unknown precision, or (at the first call) one that the device lacks.
@@ -309,8 +312,8 @@ class Net(nn.Module):
 
         Args:
             layers: what ``caffe_port.weights.read_weights`` gives.
-            strict: whether missing and extra layers are errors. False is Caffe's own rule: both
-                are passed over; wrong shapes and counts are errors all the same.
+            strict: whether missing and extra layers are errors. False is Caffe's own rule: they
+                are skipped; wrong shapes and counts are errors all the same.
         Returns:
             What was matched, missing and extra.
         Raises:

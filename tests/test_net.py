@@ -2,13 +2,14 @@
 
 import copy
 import gc
+import warnings
 import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from caffe_port.errors import LayerError, UsageError, WeightMismatchError
+from caffe_port.errors import LayerError, SideEffectWarning, UsageError, WeightMismatchError
 from caffe_port.weights import StoredBlob, StoredLayer, read_weights
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
@@ -342,3 +343,35 @@ def test_a_net_without_inputs_says_so():
     net = net_of('layer { name: "p" type: "Parameter" top: "w" }')
     with pytest.raises(UsageError, match="the net has no inputs; give an empty dict"):
         net(torch.zeros(1))
+
+
+SIGMOID_DROPOUT = (
+    conv("c", "b0") + layer("s", "Sigmoid", "c", "s") + layer("d", "Dropout", "s", "s")
+    + layer("l", "Reduction", "s", more="loss_weight: 1")
+)  # fmt: skip
+FLATTEN_RELU = (
+    layer("f", "Flatten", "b0", "f") + layer("r", "ReLU", "f", "f") + layer("a", "AbsVal", "b0")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "phase", "grad", "expected"),
+    [
+        (SIGMOID_DROPOUT, "TRAIN", True, "Diffs of net '' are not Caffe's: layer 'd' (Dropout)"),
+        (SIGMOID_DROPOUT, "TRAIN", False, ""),
+        (SIGMOID_DROPOUT, "TEST", True, ""),
+        (FLATTEN_RELU, "TEST", False, "Data and diffs of net '' are not Caffe's: layer 'r' (ReLU)"),
+    ],
+)
+@pytest.mark.parametrize("fast", [False, True])
+def test_it_warns_once_where_numbers_are_not_caffes(text, phase, grad, expected, fast):
+    net = net_of(text, X, phase=phase)
+    run = net.optimized() if fast else net
+    with torch.set_grad_enabled(grad), warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            run({"b0": x()})
+    expected = "" if fast and grad else expected  # which computes no gradients
+    assert [warning.category for warning in found] == [SideEffectWarning] * bool(expected)
+    assert all(str(warning.message).startswith(expected) for warning in found)
+    assert fast or all(warning.filename == __file__ for warning in found)

@@ -77,7 +77,7 @@ class Layer(nn.Module):
     @property
     def in_place(self) -> bool:
         """Whether Caffe writes the first top over the first bottom."""
-        return self.spec.tops[:1] == self.spec.bottoms[:1]
+        return self.spec.in_place
 
     def param(self, name: str) -> Tensor:
         """A parameter, in the shape that this layer declares.

@@ -30,7 +30,7 @@ class Input(Layer):
 
 @register_layer("DummyData")
 class DummyData(Layer):
-    """Fills its tops at every forward pass.
+    """Fills its tops at every forward pass; Caffe fills constant ones at set-up only.
 
     Random numbers come from Caffe's generator if the net was built under one
     (caffe_port.data.rng), else from torch's.
@@ -43,15 +43,15 @@ class DummyData(Layer):
         self.random = rng.current()
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.DummyData)
-        tops = []
         # the shapes of the spec, which the caller may have replaced
-        for shape, filler in zip(self.spec.top_shapes, op.fillers, strict=True):
-            top = torch.empty(shape)
-            with named(self.spec):
-                fill(top, filler, self.random)
-            tops.append(top)
-        return tuple(tops)
+        return tuple(self.top(i, shape) for i, shape in enumerate(self.spec.top_shapes))
+
+    def top(self, index: int, shape: Sequence[int]) -> Tensor:
+        """Fills one top of any shape."""
+        top = torch.empty(tuple(shape))
+        with named(self.spec):
+            fill(top, self.spec.options(ops.DummyData).fillers[index], self.random)
+        return top
 
 
 @register_layer("MemoryData")
@@ -79,6 +79,8 @@ class MemoryData(Layer):
     def reset(self, data: Floats, labels: Floats) -> None:
         """Uses these arrays from now on, without copying or transforming them.
 
+        As in Caffe, a layer in place on the tops of a pycaffe net writes into the arrays.
+
         Args:
             data: (n, C, H, W) float32, n a multiple of the batch size.
             labels: n float32 numbers, of any shape.
@@ -96,6 +98,7 @@ class MemoryData(Layer):
             raise self._wrong(
                 f"{len(data)} items; expected a multiple of the batch size {self.batch_size}"
             )
+        data, labels = (np.require(array, requirements=["C", "W"]) for array in (data, labels))
         self._data, self._labels, self._place = data, labels.reshape(-1), 0
         self._unread = False
 
@@ -139,12 +142,15 @@ class MemoryData(Layer):
         self.batch_size, self._place = size, 0
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        data, label = self.next_batch()
+        return torch.from_numpy(data.copy()), torch.from_numpy(label.copy())
+
+    def next_batch(self) -> tuple[Floats, Floats]:
+        """The next items and labels, in the memory of the arrays that ``reset`` was given."""
         if self._data is None:
             raise self._wrong("no data yet; give it with set_input_arrays")
         part = slice(self._place, self._place + self.batch_size)
-        # copies, because the caller may change the arrays
-        data = torch.from_numpy(self._data[part].copy())
-        label = torch.from_numpy(self._labels[part].copy()).view(-1, 1, 1, 1)
+        data, label = self._data[part], self._labels[part].reshape(-1, 1, 1, 1)
         self._place = (self._place + self.batch_size) % len(self._data)
         self._unread = self._unread and self._place != 0
         return data, label

@@ -63,6 +63,11 @@ class Blob:
         """Sets the diff to 0; arrays that were taken from it before are left as they are."""
         self._diff = self._diff_memory = None
 
+    def take_data(self, values: Floats) -> None:
+        """Makes an array's memory the data's; the shape becomes the array's."""
+        self.reshape(*values.shape)
+        self._data, self._data_memory = values, values.reshape(-1)
+
     def take_diff(self, values: torch.Tensor) -> None:
         """Makes a tensor's memory the diff's."""
         self._diff = values.detach().view(self._data.shape).numpy()

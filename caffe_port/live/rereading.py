@@ -23,9 +23,8 @@ from caffe_port.layers.losses import by_item
 from caffe_port.layers.neurons import Elementwise
 from caffe_port.layers.pooling import ave_pool
 from caffe_port.spec import LayerSpec
-from caffe_port.spec.ops.arithmetic import Eltwise
 from caffe_port.spec.ops.losses import SigmoidCrossEntropyLoss, Softmax
-from caffe_port.spec.ops.normalization import MVN
+from caffe_port.spec.ops.normalization import MVN, Normalize
 from caffe_port.spec.ops.pooling import LRN, Pooling
 from caffe_port.spec.ops.recurrent import Recurrent
 
@@ -50,24 +49,14 @@ class Reread:
     diffs: Sequence[Tensor]
 
 
-# Layers whose backward reads no bottom again: it needs none, or forward has kept what it needs.
-_BUFFERED = frozenset({
-    "BatchNorm", "BN", "Bias", "Concat", "Crop", "DomainTransform", "Dropout", "EuclideanLoss",
-    "Filter", "Interp", "LSTM", "MVN", "Pooling", "RNN", "Slice", "Softmax", "SPP", "Tile",
-})  # fmt: skip
-# Bottoms, by index, that are kept by layers which read their others again.
-_KEPT = {"ContrastiveLoss": (0, 1), "SigmoidCrossEntropyLoss": (0,), "SoftmaxWithLoss": (0,)}
-
-
-def bottoms_read(layer: LayerSpec, module: Layer) -> list[int]:
-    """Indices of the bottoms that a layer's backward reads again."""
-    linear = isinstance(layer.op, Eltwise) and layer.op.operation != "PROD"
-    if layer.type in _BUFFERED or linear:
+def bottoms_read(layer: LayerSpec) -> list[int]:
+    """Indices of the bottoms that a layer's backward reads again, but for those of RNN and LSTM."""
+    if isinstance(layer.op, Recurrent):
         return []
-    copies_first = layer.type in ("PReLU", "Scale") and module.in_place
-    copies_first = copies_first or (layer.type == "InfogainLoss" and layer.dialect == "bvlc")
-    kept = (0,) if copies_first else _KEPT.get(layer.type, ())
-    return [i for i in range(len(layer.bottoms)) if i not in kept]
+    places = range(len(layer.bottoms))
+    if layer.type == "InfogainLoss" and layer.dialect == "bvlc":
+        return list(places[1:])  # its probabilities are kept; in forks they are the bottom
+    return [i for i in places if layer.op.reads_bottom(i, layer.in_place)]
 
 
 def transformed_bottoms(layer: LayerSpec) -> tuple[int, ...]:
@@ -80,20 +69,15 @@ def transformed_bottoms(layer: LayerSpec) -> tuple[int, ...]:
 
 
 def formula(layer: LayerSpec, module: Layer) -> Callable[[Reread], list[Tensor]] | None:
-    """How the bottoms' diffs follow from what the blobs hold now, where tops are read again.
+    """How the bottoms' diffs follow from what the blobs hold now.
 
-    None for a layer whose tops are not; its forward run again on its bottoms gives its diffs.
+    None where forward, run again on the present bottoms, gives them: no top is read again.
     """
-    op = layer.op
     if isinstance(module, Elementwise):
         return _elementwise
-    if isinstance(op, MVN) and not op.normalize_variance:
-        return None
-    if isinstance(op, Eltwise) and (op.operation != "PROD" or op.stable_prod_grad):
-        return None
-    if isinstance(op, Pooling) and (op.method != "MAX" or len(layer.tops) == 1):
-        return None
-    return _FORMULAS.get(layer.type)
+    reads_tops = any(layer.op.reads_top(i, layer.in_place) for i in range(len(layer.tops)))
+    keeps_some = layer.type in ("LRN", "SigmoidCrossEntropyLoss")  # and reads the rest again
+    return _FORMULAS.get(layer.type) if reads_tops or keeps_some else None
 
 
 def _elementwise(call: Reread) -> list[Tensor]:
@@ -165,6 +149,22 @@ def _lrn_within(call: Reread, op: LRN) -> Tensor:
     return diff * base.pow(-op.beta) + 2 * x * back
 
 
+def _normalize(call: Reread) -> list[Tensor]:
+    """The norm is kept; the diff of the scale reads the top.
+
+    Source: weiliu89/caffe normalize_layer.cpp, Backward_cpu.
+    """
+    op, (x,), (y,), (diff,) = call.layer.options(Normalize), call.now, call.tops, call.diffs
+    axes = tuple(range(1, x.dim())) if op.across_spatial else (1,)
+    scale = call.module.param("weight")
+    square = call.then[0].square().sum(axes, keepdim=True) + op.eps
+    along = x * (x * diff).sum(axes, keepdim=True) / square
+    spread = scale if op.channel_shared else scale.reshape(-1, *[1] * (x.dim() - 2))
+    by_channel = (y * diff).transpose(0, 1).flatten(1).sum(1)
+    of_scale = (by_channel.sum() if op.channel_shared else by_channel) / scale
+    return [(diff - along) / square.sqrt() * spread, of_scale]
+
+
 def _quotients(call: Reread) -> list[Tensor]:
     return [call.tops[0] / x * call.diffs[0] for x in call.now]
 
@@ -196,7 +196,8 @@ def _sigmoid_loss(call: Reread) -> list[Tensor]:
 
 
 _FORMULAS: dict[str, Callable[[Reread], list[Tensor]]] = {
-    "Eltwise": _quotients, "LRN": _lrn, "LSTMUnit": _lstm_unit, "MVN": _mvn, "Pooling": _by_mask,
+    "Eltwise": _quotients, "LRN": _lrn, "LSTMUnit": _lstm_unit, "MVN": _mvn,
+    "Normalize": _normalize, "Pooling": _by_mask,
     "SigmoidCrossEntropyLoss": _sigmoid_loss, "Softmax": _softmax,
 }  # fmt: skip
 

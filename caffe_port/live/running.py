@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from caffe_port.layers.inputs import DummyData, MemoryData
 from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
 from caffe_port.live import mode, rereading, sharing
@@ -40,6 +41,7 @@ class Runner:
             if not isinstance(net.module(layer.name), Python):  # it has its shapes from set-up
                 self.reshape(layer)
             self._weigh(layer, always=True)
+            self._fill_constants(layer)
 
     def _ends(self, layer: LayerSpec) -> tuple[list[Blob], list[Blob]]:
         return [self._blobs[n] for n in layer.bottoms], [self._blobs[n] for n in layer.tops]
@@ -63,6 +65,15 @@ class Runner:
             if weight and (always or not self._blobs[name].has_diff):
                 self._blobs[name].diff[...] = weight
 
+    def _fill_constants(self, layer: LayerSpec) -> None:
+        """Fills the constant tops of DummyData, which no forward pass does."""
+        module = self._net.module(layer.name)
+        if not isinstance(module, DummyData):
+            return
+        for i, top in enumerate(self._ends(layer)[1]):
+            if not layer.op.renews(i):
+                top.assign(module.top(i, top.shape))
+
     def forward(self, layer: LayerSpec) -> float:
         """Computes a layer's tops; returns what they add to the loss."""
         module = self._net.module(layer.name)
@@ -73,6 +84,13 @@ class Runner:
             module.bind()
             module.code.reshape(bottoms, tops)
             module.code.forward(bottoms, tops)
+        elif isinstance(module, MemoryData):
+            for top, values in zip(tops, module.next_batch(), strict=True):
+                top.take_data(values)
+        elif isinstance(module, DummyData):
+            for i, top in enumerate(tops):
+                if layer.op.renews(i):
+                    top.assign(module.top(i, top.shape))
         elif layer.type != "Input" and not sharing.forward(layer, bottoms, tops, params):
             self._run(layer, bottoms, tops)
         self._weigh(layer)
@@ -176,7 +194,7 @@ class Runner:
         tops_now = [self._data(name, like) for name, like in zip(layer.tops, tops, strict=True)]
         for i in rereading.transformed_bottoms(layer):
             then[i].data.copy_(now[i])
-        read = rereading.bottoms_read(layer, module)
+        read = rereading.bottoms_read(layer)
         changed = [
             i for i in read if layer.bottoms[i] not in layer.tops and _differ(then[i], now[i])
         ]

@@ -28,17 +28,11 @@ def top_shapes(layer: LayerSpec, bottoms: Sequence[Blob]) -> list[Shape]:
         raise LayerError(layer.prototxt_name, layer.type, str(error)) from error
 
 
-def is_alias(layer: LayerSpec) -> bool:
-    """Whether the layer's only top is its only bottom's data and diff, from set-up on."""
-    known = layer.type in ("Reshape", "Concat", "Slice")
-    return known and len(layer.bottoms) == len(layer.tops) == 1
-
-
 def reshape(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
     """Gives the tops of a layer other than Python their shapes, and the memory they share."""
     for top, shape in zip(tops, top_shapes(layer, bottoms), strict=True):
         top.reshape(*shape)
-    if is_alias(layer) and tops[0] is not bottoms[0]:
+    if layer.shares_diff and tops[0] is not bottoms[0]:
         tops[0].share_data(bottoms[0])
         tops[0].share_diff(bottoms[0])
 
@@ -51,10 +45,10 @@ def forward(
         tops[0].share_data(params[0])
         tops[0].share_diff(params[0])
         return True
-    if not (is_alias(layer) or layer.type in ("Split", "Flatten")):
+    if not layer.shares_data:
         return False
     reshape(layer, bottoms, tops)
-    if not is_alias(layer):
+    if not layer.shares_diff:
         for top in tops:
             top.share_data(bottoms[0])
     return True
@@ -62,9 +56,9 @@ def forward(
 
 def backward(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> bool:
     """Walks back such a layer; returns False for all others, doing nothing."""
-    if is_alias(layer) or layer.type == "Parameter":
+    if layer.shares_diff or layer.type == "Parameter":
         return True
-    if layer.type not in ("Split", "Flatten"):
+    if not layer.shares_data:
         return False
     if layer.bottom_needs_backward[0]:
         if layer.type == "Flatten":

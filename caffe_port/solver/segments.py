@@ -210,18 +210,20 @@ def _cost(sizes: Sequence[int], alive: Sequence[int], cuts: Sequence[int]) -> in
 # that nobody looks into needs only the outputs and the parameters' diffs, which are the same ones.
 
 
-def obstacle(net: Net) -> str:
-    """Who looks into the net, so that every blob has to be filled; nothing where nobody does."""
+def why_not_fused(net: Net) -> str:
+    """Why a net has to run layer by layer on its blobs, as pycaffe runs it; '' if it need not."""
     if net.inputs:
-        return f"the input {net.inputs[0]}, which is filled from outside"
+        return f"the input '{net.inputs[0]}' is filled from outside"
     if any(net._callbacks.values()):
-        return "callbacks or debug_info, which look into its blobs"
+        return "callbacks or debug_info read its blobs"
     if any(blobs.replaced for blobs in net._own_params.values()):
-        return "blobs that were put in place of its parameters"
+        return "its parameters were replaced by other blobs"
     modules = net._net.modules()
     python = next((module for module in modules if isinstance(module, Python)), None)
     if python is not None:
-        return f"layer '{python.spec.name}' (Python), which works on its blobs"
+        return f"layer '{python.spec.name}' (Python) works on its blobs"
+    if effects := net._net.spec.side_effects:
+        return str(effects[0])
     return ""
 
 

@@ -28,7 +28,7 @@ from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale, Modes, Residence
 from caffe_port.solver.net_log import LoadLog
 from caffe_port.solver.places import Place
-from caffe_port.solver.segments import WholePass, obstacle
+from caffe_port.solver.segments import WholePass, why_not_fused
 from caffe_port.solver.signals import EFFECTS, Requests, Step, Watcher, named
 from caffe_port.solver.solver import Solver
 from caffe_port.weights.hdf5 import check_names
@@ -104,6 +104,8 @@ class Training(Solver):
         self._modes = modes or Modes()
         for remark in self._modes.remarks():
             log(remark)
+        if self.net._net.spec.side_effects:
+            log(f"The net is trained layer by layer: {why_not_fused(self.net)}.")
         self._requests, self._watchers = requests or Requests("none", "none"), watchers
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
@@ -200,7 +202,7 @@ class Training(Solver):
     @contextlib.contextmanager
     def _on_its_device(self) -> Iterator[None]:
         """Steps on a GPU have everything there; where somebody looks in, layers are copied."""
-        if self._residence is None or self._callbacks or obstacle(self.net):
+        if self._residence is None or self._callbacks or why_not_fused(self.net):
             yield
             return
         self._residence.leave_home()
@@ -222,11 +224,11 @@ class Training(Solver):
 
     def _clear_diffs(self) -> None:
         """Begins an iteration: through the whole net at once where nobody looks into it."""
-        if self._callbacks or obstacle(self.net):
+        if self._callbacks or why_not_fused(self.net):
             if self._ranks is not None or self._modes != Modes():
-                why = obstacle(self.net) or "callbacks of the solver"
+                why = why_not_fused(self.net) or "callbacks of the solver read its blobs"
                 what = "-amp, -channels_last, -compile, -checkpoint and several processes"
-                raise UsageError(f"{what} do not go with {why}")
+                raise UsageError(f"{what} do not go with this net: {why}")
             self._pass = None
             super()._clear_diffs()
         else:

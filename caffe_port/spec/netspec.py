@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from caffe_port.errors import NetError
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.unknown import Plain
 from caffe_port.spec.ops import Op, Shape
+
+if TYPE_CHECKING:
+    from caffe_port.spec.side_effects import SideEffect
 
 OpT = TypeVar("OpT", bound=Op)
 OpClass: TypeAlias = type[OpT]  # LayerSpec has a field called type
@@ -86,6 +90,23 @@ class LayerSpec:
         return self.op
 
     @property
+    def in_place(self) -> bool:
+        """Whether Caffe writes the first top over the first bottom."""
+        return bool(self.tops) and self.tops[:1] == self.bottoms[:1]
+
+    @property
+    def shares_data(self) -> bool:
+        """Whether its tops have the memory of its bottom in Caffe."""
+        shared = self.op.shared_memory
+        single = len(self.bottoms) == len(self.tops) == 1
+        return shared == "data" or (shared == "data and diff" and single)
+
+    @property
+    def shares_diff(self) -> bool:
+        """Whether its top has the diff of its bottom too, from set-up on."""
+        return self.shares_data and self.op.shared_memory == "data and diff"
+
+    @property
     def is_inserted(self) -> bool:
         """Whether it is a Split that ``insert_splits`` made, not one of the prototxt."""
         return self.type == "Split" and self.tops[0] == f"{self.prototxt_name}_0"
@@ -154,6 +175,13 @@ class NetSpec:
     input_shapes: Mapping[str, Shape]
     unknown: tuple[UnknownField, ...]
     text: str
+
+    @functools.cached_property
+    def side_effects(self) -> list[SideEffect]:
+        """Where Caffe's numbers are not those of autograd; see ``find_side_effects``."""
+        from caffe_port.spec.side_effects import find_side_effects
+
+        return find_side_effects(self)
 
     @classmethod
     def read(

@@ -211,3 +211,62 @@ def test_labels_are_read_again(make):
     after = net.backward()["x"]
     assert (after[:, 1] < 0).all()
     assert not np.array_equal(after, before)
+
+
+def test_a_constant_of_dummy_data_is_filled_once(tmp_path):
+    """As recorded from BVLC Caffe 1.0: what is written into it stays, also by a layer in place."""
+    text = (
+        'layer { name: "k" type: "DummyData" top: "x" top: "y" dummy_data_param { '
+        "shape { dim: 2 } data_filler { value: 3 } "
+        "data_filler { type: 'uniform' min: 1 max: 2 } } }"
+    )
+    (tmp_path / "net.prototxt").write_text(text + layer("q", "Power", "x", "q"))
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert net.blobs["x"].data.tolist() == [3, 3]
+    assert net.blobs["y"].data.tolist() == [0, 0]  # filled by forward
+    net.blobs["x"].data[...] = net.blobs["y"].data[...] = 7
+    assert net.forward()["q"].tolist() == [7, 7]
+    assert (net.blobs["y"].data < 2).all()
+    net.blobs["x"].reshape(3)
+    assert net.forward()["q"].tolist() == [0, 0, 0]
+    power = layer("p", "Power", "x", "x", more="power_param { shift: 2 }")
+    (tmp_path / "net.prototxt").write_text(text + power)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert [net.forward()["x"].tolist() for _ in range(3)] == [[5, 5], [7, 7], [9, 9]]
+
+
+def test_the_tops_of_memory_data_are_the_callers_arrays(tmp_path):
+    """As recorded from BVLC Caffe 1.0: a layer in place changes the arrays at each pass."""
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "m" type: "MemoryData" top: "x" top: "t" memory_data_param { '
+        "batch_size: 2 channels: 1 height: 1 width: 1 } }"
+        + layer("p", "Power", "x", "x", more="power_param { scale: 2 }")
+        + layer("q", "Power", "x", "q")
+    )
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    data = np.arange(1, 5, dtype=np.float32).reshape(4, 1, 1, 1)
+    net.set_input_arrays(data, np.zeros(4, np.float32))
+    found = [net.forward()["q"].ravel().tolist() for _ in range(4)]
+    assert found == [[2, 4], [6, 8], [4, 8], [12, 16]]
+    assert data.ravel().tolist() == [4, 8, 12, 16]
+    read_only = np.ones((2, 1, 1, 1), np.float32)
+    read_only.flags.writeable = False
+    net.set_input_arrays(read_only, np.zeros(2, np.float32))
+    assert net.forward()["q"].ravel().tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_normalize_reads_its_top_again(make, shared):
+    """weiliu89/caffe normalize_layer.cpp: the scale's diff is that of the top, over the scale."""
+    more = f"norm_param {{ channel_shared: {shared} across_spatial: {shared} }}"
+    net = make("force_backward: true " + INPUT + layer("n", "Normalize", "x", "n", more=more))
+    net.params["n"][0].data[...] = 2
+    net.forward()
+    net.blobs["n"].diff[...] = diff = np.random.default_rng(1).standard_normal(net.blobs["n"].shape)
+    whole = net.backward()["x"].copy()
+    net.blobs["n"].data[...] *= 3
+    net.clear_param_diffs()
+    assert np.allclose(net.backward()["x"], whole, atol=1e-6)
+    expected = (net.blobs["n"].data * diff).sum((0, 2, 3)) / 2
+    expected = expected.sum() if shared == "true" else expected
+    assert np.allclose(net.params["n"][0].diff, expected, rtol=1e-4)

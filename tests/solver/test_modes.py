@@ -185,7 +185,7 @@ def test_compiled_layers(
 def test_modes_do_not_go_with_who_looks_in(tmp_path: Path) -> None:
     solver = made(tmp_path, modes=Modes(checkpoint=True))
     solver.net.after_forward(lambda layer: None)
-    with pytest.raises(UsageError, match="do not go with callbacks or debug_info"):
+    with pytest.raises(UsageError, match="do not go with this net: callbacks or debug_info"):
         solver.step(1)
 
 

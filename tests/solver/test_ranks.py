@@ -180,7 +180,7 @@ def test_batches_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
 
 def test_who_looks_into_a_net_cannot_share_it(tmp_path: Path) -> None:
     solver = training(tmp_path, "debug_info: true ", ranks=Alike(0, 2))
-    with pytest.raises(UsageError, match="several processes do not go with callbacks"):
+    with pytest.raises(UsageError, match="several processes do not go with this net: callbacks"):
         solver.step(1)
 
 

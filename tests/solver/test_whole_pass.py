@@ -10,7 +10,7 @@ import pytest
 from caffe_port.data import rng
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.solver.segments import WholePass, obstacle
+from caffe_port.solver.segments import WholePass, why_not_fused
 from tests.solver.making import training
 
 SOURCE = """
@@ -82,7 +82,7 @@ def made(folder: Path, text: str) -> Net:
 def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
     whole, layered = made(tmp_path, text), made(tmp_path, text)
     last, passing = len(layered.layers) - 1, WholePass(whole)
-    assert not obstacle(whole)
+    assert not why_not_fused(whole)
     for _ in range(3):  # diffs add up
         expected = layered._forward(0, last)
         layered._backward(last, 0)
@@ -111,7 +111,7 @@ def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path, text: str) -> N
 def test_who_looks_into_a_net_sees_every_blob(tmp_path: Path) -> None:
     net = made(tmp_path, NETS["split and in place"])
     net.after_forward(lambda layer: None)
-    assert "callbacks" in obstacle(net)
+    assert "callbacks" in why_not_fused(net)
     solver = training(tmp_path)
     solver.step(1)
     assert np.abs(solver.net.blobs["ip"].data).max() == 0

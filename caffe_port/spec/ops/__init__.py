@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import importlib
 
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, register_op, registered_ops
+from caffe_port.spec.ops._base import (
+    Op,
+    ParamShape,
+    Reads,
+    Shape,
+    Values,
+    Writes,
+    register_op,
+    registered_ops,
+)
 
 __all__ = [
     "BUILTIN",
     "FAMILIES",
     "Op",
     "ParamShape",
+    "Reads",
     "Shape",
     "Values",
+    "Writes",
     "is_known",
     "known_types",
     "op_class",

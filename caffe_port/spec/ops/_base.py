@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from fractions import Fraction
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from caffe_port.proto import caffe_pb2
 
@@ -14,6 +15,29 @@ Shape = tuple[int, ...]
 # (scale, shift) along one axis: place in the bottom = scale * place in the top + shift
 AxisMap: TypeAlias = tuple[Fraction, Fraction]
 IDENTITY: AxisMap = (Fraction(1), Fraction(0))
+
+
+class Reads(IntEnum):
+    """What a layer's backward pass in Caffe reads of a blob that its forward pass read or wrote."""
+
+    NOTHING = 0  # forward has kept what backward needs
+    SIGN = 1  # whether each element is above 0, for that element's diff
+    ELEMENTS = 2  # each element, for that element's diff
+    EVERYTHING = 3  # elements, also for the diffs of other elements
+
+
+class Writes(IntEnum):
+    """How a layer in place changes the elements to whose diffs it adds; others may be anything."""
+
+    NOTHING = 0  # no element changes, with a diff or without
+    SAME = 1  # those elements do not change
+    SAME_SIGN = 2  # those above 0 stay above 0, and no other comes above it
+    ANYTHING = 3
+
+    def spoils(self, reads: Reads) -> bool:
+        """Whether Caffe's backward pass of a layer that reads the blob then gives other diffs."""
+        allowed = {Reads.SIGN: Writes.SAME_SIGN, Reads.ELEMENTS: Writes.SAME}
+        return reads != Reads.NOTHING and self > allowed.get(reads, Writes.NOTHING)
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,12 @@ class Op:
         keeps_index: each value of the first bottom is the origin of the value at the same flat
             index of the first top; points are traced through such a layer without a rule.
         outside_torch: draws or computes outside of torch, so that torch.compile leaves it out.
+        backward_bottoms, backward_tops: what Caffe's backward pass reads of each bottom and top;
+            ``reads_bottom`` and ``reads_top`` where it depends on options.
+        kept_bottoms: bottoms, by index, of which it reads nothing, because forward keeps a copy.
+        shared_memory: what a top has in common with its bottom in Caffe: 'data', 'data and diff'
+            (only where there is one bottom and one top), 'parameter' (with the layer's parameter),
+            or nothing.
 
     Methods raise ValueError with what was found and expected; the caller adds layer and type.
 
@@ -116,6 +146,10 @@ class Op:
     keeps_places: ClassVar[bool] = False
     keeps_index: ClassVar[bool] = False
     outside_torch: ClassVar[bool] = False
+    backward_bottoms: ClassVar[Reads] = Reads.EVERYTHING
+    backward_tops: ClassVar[Reads] = Reads.NOTHING
+    kept_bottoms: ClassVar[frozenset[int]] = frozenset()
+    shared_memory: ClassVar[Literal["", "data", "data and diff", "parameter"]] = ""
 
     @classmethod
     def has_backward(cls) -> bool:
@@ -151,6 +185,22 @@ class Op:
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         """The valid values of bottom ``index``; by default 0 and 1 for one without a diff."""
         return Values(0, 1, whole=True) if index and index in self.fixed_bottoms else Values()
+
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        """What the backward pass of Caffe's layer reads of a bottom, in place or not."""
+        return Reads.NOTHING if index in self.kept_bottoms else self.backward_bottoms
+
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        """What the backward pass of Caffe's layer reads of a top, in place or not."""
+        return self.backward_tops
+
+    def writes(self, phase: str) -> Writes:
+        """What the layer makes of its bottom where it works in place."""
+        return Writes.ANYTHING
+
+    def renews(self, index: int) -> bool:
+        """Whether a source writes that top at each forward pass, not only at set-up."""
+        return True
 
     def refilled(self, bottoms: Sequence[Shape]) -> list[str]:
         """Parameters that Caffe fills again, in order, without use, which costs random draws."""

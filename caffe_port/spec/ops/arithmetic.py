@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, axis_index, expect, off_first_axis, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    Reads,
+    Shape,
+    axis_index,
+    expect,
+    off_first_axis,
+    register_op,
+)
 
 
 @register_op
@@ -54,6 +62,13 @@ class Eltwise(Op):
             )
         return [bottoms[0]]
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.EVERYTHING if self.operation == "PROD" else Reads.NOTHING
+
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        divides = self.operation == "PROD" and not self.stable_prod_grad
+        return Reads.ELEMENTS if divides else Reads.NOTHING
+
 
 @register_op
 @dataclass(frozen=True)
@@ -84,6 +99,9 @@ class Reduction(Op):
 
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         return math.prod(bottoms[0][axis_index(self.axis, len(bottoms[0])) :])
+
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.EVERYTHING if self.operation in ("ASUM", "SUMSQ") else Reads.NOTHING
 
 
 @register_op

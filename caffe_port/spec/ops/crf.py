@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    Reads,
+    Shape,
+    Values,
+    expect,
+    register_op,
+)
 
 
 @register_op
@@ -93,6 +100,7 @@ class DomainTransform(Op):
     """
 
     type = "DomainTransform"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
     outside_torch = True
     bottoms = (3, 3)

@@ -13,6 +13,7 @@ from caffe_port.spec.ops._base import (
     AxisMap,
     Op,
     ParamShape,
+    Reads,
     Shape,
     Values,
     axis_index,
@@ -256,6 +257,7 @@ class Im2col(Windowed):
     """Options of Im2col, which are those of a convolution. Source: BVLC/caffe im2col_layer.cpp."""
 
     type = "Im2col"
+    backward_bottoms = Reads.NOTHING
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Im2col:

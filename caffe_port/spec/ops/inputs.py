@@ -68,6 +68,9 @@ class DummyData(Op):
         fillers = list(o.data_filler) or [caffe_pb2.FillerParameter()]
         return cls(tuple(_shapes(o, tops)), tuple(_spread(fillers, tops, "data_filler")))
 
+    def renews(self, index: int) -> bool:
+        return self.fillers[index].type != "constant"
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return list(self.shapes)
 
@@ -125,6 +128,9 @@ class MemoryData(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [(self.batch_size, *self.shape), (self.batch_size,)]
 
+    def renews(self, index: int) -> bool:
+        return False  # its tops are the caller's arrays
+
 
 @register_op
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class Parameter(Op):
     """
 
     type = "Parameter"
+    shared_memory = "parameter"
     bottoms = (0, 0)
 
     shape: Shape

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
     Op,
+    Reads,
     Shape,
     Values,
     axis_index,
@@ -33,9 +34,7 @@ def class_indices(classes: int, ignored: Iterable[int] = ()) -> Values:
 
 
 def same_batch(bottoms: list[Shape]) -> None:
-    """Refuses bottoms whose first axes differ, as every loss layer of Caffe does.
-
-    Accuracy and SegAccuracy are not loss layers in Caffe and compare the number of values only.
+    """Refuses bottoms whose first axes differ, as every loss layer of Caffe does (not Accuracy).
 
     Source: BVLC/caffe loss_layer.cpp, Reshape.
     """
@@ -70,10 +69,8 @@ def one_label_per_position(scores: Shape, labels: Shape, axis: int) -> None:
 def labels_of_items(scores: Shape, labels: Shape) -> None:
     """Refuses labels other than a list (N, L, 1, 1) or (N, L), L not 0, per item of scores."""
     fits = len(labels) in (2, 4) and labels[0] == scores[0] and labels[1] >= 1
-    expect(
-        fits and labels[2:] in ((), (1, 1)),
-        f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)",
-    )
+    fits = fits and labels[2:] in ((), (1, 1))
+    expect(fits, f"labels of shape {labels}; expected ({scores[0]}, L, 1, 1)")
 
 
 def label_map(scores: Shape, labels: Shape) -> None:
@@ -89,6 +86,8 @@ class Softmax(Op):
     """Softmax over one axis. Source: BVLC/caffe softmax_layer.cpp."""
 
     type = "Softmax"
+    backward_bottoms = Reads.NOTHING
+    backward_tops = Reads.EVERYTHING
     is_itemwise = off_first_axis
     keeps_index = True
     keeps_places = True
@@ -126,6 +125,7 @@ class SoftmaxWithLoss(Op):
     """
 
     type = "SoftmaxWithLoss"
+    kept_bottoms = frozenset({0})
     remark = (
         "DeepLab v1 and SegNet: 0 where no pixel counts; upstream gives NaN. SegNet's "
         "weight_by_label_freqs and class_weighting are there too."
@@ -186,6 +186,7 @@ class SigmoidCrossEntropyLoss(Op):
     """
 
     type = "SigmoidCrossEntropyLoss"
+    kept_bottoms = frozenset({0})
     bottoms = (2, 2)
     auto_top = True
     fixed_bottoms = frozenset({1})
@@ -294,6 +295,7 @@ class HingeLoss(Op):
     """Options of HingeLoss: norm 'L1' or 'L2'. Source: BVLC/caffe hinge_loss_layer.cpp."""
 
     type = "HingeLoss"
+    kept_bottoms = frozenset({0})
     remark = "One label per item is expected; of more, Caffe reads the first N values."
     chooses = True
     bottoms = (2, 2)
@@ -326,6 +328,7 @@ class EuclideanLoss(Op):
     """
 
     type = "EuclideanLoss"
+    backward_bottoms = Reads.NOTHING
     remark = "Also takes more than 4 axes, which Caffe refuses."
     bottoms = (2, 2)
     auto_top = True
@@ -359,6 +362,7 @@ class ContrastiveLoss(Op):
     """
 
     type = "ContrastiveLoss"
+    kept_bottoms = frozenset({0, 1})
     remark = (
         "One label per pair is expected; Caffe reads the first N values, or beyond the blob. Also "
         "takes more than 4 axes, which Caffe refuses."

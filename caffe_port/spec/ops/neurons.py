@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, Values, above_zero, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    ParamShape,
+    Reads,
+    Shape,
+    Values,
+    Writes,
+    above_zero,
+    expect,
+    register_op,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class ReLU(Neuron):
     """ReLU, plain and leaky. Source: BVLC/caffe relu_layer.cpp."""
 
     type = "ReLU"
+    backward_bottoms = Reads.SIGN
     kink_at_zero = True
 
     negative_slope: float
@@ -35,6 +46,11 @@ class ReLU(Neuron):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> ReLU:
         return cls(layer.relu_param.negative_slope)
+
+    def writes(self, phase: str) -> Writes:
+        if self.negative_slope < 0:
+            return Writes.ANYTHING
+        return Writes.SAME_SIGN if self.negative_slope else Writes.SAME
 
 
 @register_op
@@ -69,6 +85,9 @@ class PReLU(Neuron):
         expect(len(bottoms[0]) >= 2, f"a bottom of shape {bottoms[0]}; expected (N, C, ...)")
         return [bottoms[0]]
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if in_place else Reads.EVERYTHING
+
 
 @register_op
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ class ELU(Neuron):
     """
 
     type = "ELU"
+    backward_bottoms = Reads.SIGN
+    backward_tops = Reads.ELEMENTS
     kink_at_zero = True
 
     alpha: float
@@ -87,6 +108,9 @@ class ELU(Neuron):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> ELU:
         return cls(layer.elu_param.alpha)
+
+    def writes(self, phase: str) -> Writes:
+        return Writes.SAME_SIGN if self.alpha >= 0 else Writes.ANYTHING
 
 
 @register_op
@@ -99,12 +123,17 @@ class Swish(Neuron):
     """
 
     type = "Swish"
+    backward_bottoms = Reads.NOTHING
+    backward_tops = Reads.ELEMENTS
 
     beta: float
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Swish:
         return cls(layer.swish_param.beta)
+
+    def writes(self, phase: str) -> Writes:
+        return Writes.SAME_SIGN if self.beta >= 0 else Writes.ANYTHING
 
 
 @register_op
@@ -113,6 +142,8 @@ class Sigmoid(Neuron):
     """Sigmoid has no options. Source: BVLC/caffe sigmoid_layer.cpp."""
 
     type = "Sigmoid"
+    backward_bottoms = Reads.NOTHING
+    backward_tops = Reads.ELEMENTS
 
 
 @register_op
@@ -121,6 +152,11 @@ class TanH(Neuron):
     """TanH has no options. Source: BVLC/caffe tanh_layer.cpp."""
 
     type = "TanH"
+    backward_bottoms = Reads.NOTHING
+    backward_tops = Reads.ELEMENTS
+
+    def writes(self, phase: str) -> Writes:
+        return Writes.SAME_SIGN
 
 
 @register_op
@@ -129,6 +165,7 @@ class BNLL(Neuron):
     """BNLL has no options. Source: BVLC/caffe bnll_layer.cpp."""
 
     type = "BNLL"
+    backward_bottoms = Reads.ELEMENTS
 
 
 @register_op
@@ -137,6 +174,7 @@ class AbsVal(Neuron):
     """AbsVal has no options. Source: BVLC/caffe absval_layer.cpp, LayerSetUp."""
 
     type = "AbsVal"
+    backward_bottoms = Reads.ELEMENTS
     in_place = False
     chooses = True
 
@@ -170,6 +208,19 @@ class Power(Neuron):
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return Values() if self.power in (0, 1, 2, 3) else above_zero(self.scale, self.shift)
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        if self.power == 1 or self.power * self.scale == 0:
+            return Reads.NOTHING
+        return Reads.EVERYTHING if in_place else Reads.ELEMENTS
+
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if self.power == 2 else self.reads_bottom(index, in_place)
+
+    def writes(self, phase: str) -> Writes:
+        if self.power != 1 or self.shift or self.scale <= 0:
+            return Writes.ANYTHING
+        return Writes.NOTHING if self.scale == 1 else Writes.SAME_SIGN
+
 
 @register_op
 @dataclass(frozen=True)
@@ -182,6 +233,8 @@ class Exp(Neuron):
     """
 
     type = "Exp"
+    backward_bottoms = Reads.NOTHING
+    backward_tops = Reads.ELEMENTS
     option_ranges = {"base": (0.2, 3), "scale": (-1, 1), "shift": (-1, 1)}
 
     inner: float
@@ -230,6 +283,9 @@ class Log(Neuron):
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return above_zero(self.scale, self.shift)
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.EVERYTHING if in_place else Reads.ELEMENTS
+
 
 @register_op
 @dataclass(frozen=True)
@@ -241,6 +297,7 @@ class Clip(Neuron):
     """
 
     type = "Clip"
+    backward_bottoms = Reads.ELEMENTS
     chooses = True
 
     low: float
@@ -251,6 +308,9 @@ class Clip(Neuron):
         o = layer.clip_param
         expect(o.HasField("min") and o.HasField("max"), "clip_param needs both min and max")
         return cls(o.min, o.max)
+
+    def writes(self, phase: str) -> Writes:
+        return Writes.SAME_SIGN if self.low <= 0 < self.high else Writes.ANYTHING
 
 
 @register_op
@@ -263,6 +323,7 @@ class Threshold(Neuron):
     """
 
     type = "Threshold"
+    backward_bottoms = Reads.NOTHING
     discrete = True
     fixed_bottoms = frozenset({0})
 
@@ -290,6 +351,7 @@ class Dropout(Neuron):
     """
 
     type = "Dropout"
+    backward_bottoms = Reads.NOTHING
     remark = "Also Bayesian SegNet's sample_weights_test and Faster R-CNN's scale_train."
 
     ratio: float
@@ -315,3 +377,8 @@ class Dropout(Neuron):
     def keeps_values(self, phase: str) -> bool:
         """Whether the top equals the bottom in that phase."""
         return not self.drops(phase) and self.scale_train
+
+    def writes(self, phase: str) -> Writes:
+        if self.ratio == 0 or self.keeps_values(phase):
+            return Writes.NOTHING
+        return Writes.SAME_SIGN if self.scale_train or not self.drops(phase) else Writes.SAME

@@ -10,6 +10,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
     Op,
     ParamShape,
+    Reads,
     Shape,
     Values,
     axis_index,
@@ -83,6 +84,7 @@ class BatchNorm(Op):
     """
 
     type = "BatchNorm"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
     keeps_index = True
     keeps_places = True
@@ -165,6 +167,9 @@ class BN(Op):
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         return math.prod(bottoms[0]) // max(bottoms[0][1], 1)
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if self.learn else Reads.EVERYTHING
+
 
 @register_op
 @dataclass(frozen=True)
@@ -206,6 +211,9 @@ class Scale(Overlaid):
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return math.prod(bottoms[0])
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if in_place and index == 0 else Reads.EVERYTHING
+
 
 @register_op
 @dataclass(frozen=True)
@@ -216,6 +224,7 @@ class Bias(Overlaid):
     """
 
     type = "Bias"
+    backward_bottoms = Reads.NOTHING
     in_place = True
 
     filler: caffe_pb2.FillerParameter
@@ -245,6 +254,7 @@ class MVN(Op):
     """
 
     type = "MVN"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
     keeps_index = True
     keeps_places = True
@@ -266,6 +276,9 @@ class MVN(Op):
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         return math.prod(bottoms[0][1 if self.across_channels else 2 :])
 
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        return Reads.EVERYTHING if self.normalize_variance else Reads.NOTHING
+
 
 @register_op
 @dataclass(frozen=True)
@@ -282,6 +295,7 @@ class Normalize(Op):
     """
 
     type = "Normalize"
+    backward_tops = Reads.ELEMENTS
     itemwise = True
     keeps_index = True
     keeps_places = True

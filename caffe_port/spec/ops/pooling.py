@@ -9,7 +9,14 @@ from fractions import Fraction
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.caffe_pb2 import PoolingParameter
-from caffe_port.spec.ops._base import AxisMap, Op, Shape, expect, register_op
+from caffe_port.spec.ops._base import (
+    AxisMap,
+    Op,
+    Reads,
+    Shape,
+    expect,
+    register_op,
+)
 
 
 @register_op
@@ -26,6 +33,7 @@ class Pooling(Op):
     """
 
     type = "Pooling"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
     chooses = True
     remark = (
@@ -102,6 +110,9 @@ class Pooling(Op):
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         return math.prod(self.window(bottoms[0]))
 
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        return Reads.EVERYTHING if index else Reads.NOTHING
+
 
 def _rounds_up(o: PoolingParameter) -> bool:
     """BVLC's round_mode, or ceil_mode, as several forks call it."""
@@ -132,6 +143,7 @@ class SPP(Op):
     """
 
     type = "SPP"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
     chooses = True
 
@@ -225,3 +237,6 @@ class LRN(Op):
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         # across channels Caffe keeps one running sum, which every channel enters and leaves
         return self.local_size**2 if self.within else 2 * bottoms[0][1]
+
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if self.within else Reads.ELEMENTS

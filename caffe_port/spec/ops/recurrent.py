@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
+from caffe_port.spec.ops._base import (
+    Op,
+    ParamShape,
+    Reads,
+    Shape,
+    expect,
+    register_op,
+)
 
 RecurrentType = TypeVar("RecurrentType", bound="Recurrent")
 
@@ -76,6 +83,10 @@ class Recurrent(Op):
             expect(shape == state, f"a hidden state of shape {shape}; expected {state}")
         return [(*x[:2], self.hidden)] + [state] * self.states
 
+    def reads_bottom(self, index: int, in_place: bool) -> Reads:
+        shared = (0, 2)[: 1 + self.static]  # with the net inside: x, and the static input
+        return Reads.EVERYTHING if index in shared else Reads.NOTHING
+
     def refilled(self, bottoms: Sequence[Shape]) -> list[str]:
         return [*self.per_step] * (bottoms[0][0] - 1)
 
@@ -120,6 +131,9 @@ class LSTMUnit(Op):
     bottoms = (3, 3)
     tops = (2, 2)
     fixed_bottoms = frozenset({2})
+
+    def reads_top(self, index: int, in_place: bool) -> Reads:
+        return Reads.NOTHING if index else Reads.EVERYTHING
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         cell, gates, cont = bottoms

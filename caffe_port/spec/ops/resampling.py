@@ -10,6 +10,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
     AxisMap,
     Op,
+    Reads,
     Shape,
     Values,
     axis_index,
@@ -33,6 +34,7 @@ class Interp(Op):
     """
 
     type = "Interp"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
 
     height: int | None
@@ -93,6 +95,7 @@ class Crop(Op):
     """
 
     type = "Crop"
+    backward_bottoms = Reads.NOTHING
     is_itemwise = off_first_axis
     remark = (
         "Without crop_param it cuts from 0 on; in the dialect longjon where the layers before say."
@@ -151,6 +154,7 @@ class Upsample(Op):
     """
 
     type = "Upsample"
+    kept_bottoms = frozenset({0})
     itemwise = True
     bottoms = (2, 2)
     fixed_bottoms = frozenset({1})

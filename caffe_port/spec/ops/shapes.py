@@ -10,6 +10,7 @@ from itertools import pairwise
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
     Op,
+    Reads,
     Shape,
     Values,
     axis_index,
@@ -25,6 +26,8 @@ class Concat(Op):
     """Concat along one axis. Source: BVLC/caffe concat_layer.cpp."""
 
     type = "Concat"
+    backward_bottoms = Reads.NOTHING
+    shared_memory = "data and diff"
     is_itemwise = off_first_axis
     keeps_places = True
     bottoms = (1, None)
@@ -64,6 +67,8 @@ class Slice(Op):
     """
 
     type = "Slice"
+    backward_bottoms = Reads.NOTHING
+    shared_memory = "data and diff"
     is_itemwise = off_first_axis
     keeps_places = True
     tops = (1, None)
@@ -117,6 +122,8 @@ class Reshape(Op):
     """
 
     type = "Reshape"
+    backward_bottoms = Reads.NOTHING
+    shared_memory = "data and diff"
     itemwise = True
     keeps_index = True
 
@@ -171,6 +178,8 @@ class Flatten(Op):
     """Options of Flatten: first and last axis. Source: BVLC/caffe flatten_layer.cpp."""
 
     type = "Flatten"
+    backward_bottoms = Reads.NOTHING
+    shared_memory = "data"
     itemwise = True
     keeps_index = True
 
@@ -203,6 +212,7 @@ class Permute(Op):
     """
 
     type = "Permute"
+    backward_bottoms = Reads.NOTHING
 
     order: tuple[int, ...]
 
@@ -237,6 +247,8 @@ class Split(Op):
     """
 
     type = "Split"
+    backward_bottoms = Reads.NOTHING
+    shared_memory = "data"
     itemwise = True
     keeps_index = True
     keeps_places = True
@@ -258,6 +270,7 @@ class Tile(Op):
     """Tile: a blob repeated along one axis. Source: BVLC/caffe tile_layer.cpp."""
 
     type = "Tile"
+    backward_bottoms = Reads.NOTHING
     is_itemwise = off_first_axis
 
     axis: int
@@ -287,6 +300,7 @@ class ShuffleChannel(Op):
     """
 
     type = "ShuffleChannel"
+    backward_bottoms = Reads.NOTHING
     itemwise = True
 
     group: int
@@ -316,6 +330,7 @@ class Filter(Op):
     """
 
     type = "Filter"
+    backward_bottoms = Reads.NOTHING
     bottoms = (2, None)
     tops = (1, None)
 
@@ -352,6 +367,7 @@ class BatchReindex(Op):
     """Options of BatchReindex: none. Source: BVLC/caffe batch_reindex_layer.cpp."""
 
     type = "BatchReindex"
+    kept_bottoms = frozenset({0})
     bottoms = (2, 2)
     fixed_bottoms = frozenset({1})
 
