@@ -250,7 +250,7 @@ class Live(TorchDispatchMode):
 def kept(training: Training) -> dict[str, float]:
     """MB that a forward pass leaves for the backward one, and the most until its end."""
     training._clear_diffs()
-    passing = training._pass
+    passing = training._fused
     assert passing is not None
     with Live(training.net._net.parameters()) as live:
         losses, _ = passing._forward()

@@ -13,7 +13,7 @@ from typing import Any
 from caffe_port import files
 from caffe_port.errors import FormatError
 from caffe_port.files import read_text, write_text
-from caffe_port.solver.signals import Step
+from caffe_port.solver.progress import TrainingStep
 
 # JSON files of a run.
 
@@ -90,7 +90,7 @@ class CurveKeeper:
     def __init__(self, curve: Curve, snapshots: Snapshots) -> None:
         self.curve, self._snapshots, self._iteration = curve, snapshots, 0
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         """Keeps the loss."""
         self.curve.loss.append((step.iteration, step.loss))
         self._iteration = step.iteration + 1

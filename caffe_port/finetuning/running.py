@@ -25,7 +25,7 @@ from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, read_json
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
 from caffe_port.locks import try_lock
 from caffe_port.proto import read_net_text
-from caffe_port.solver.signals import Requests, Step
+from caffe_port.solver.progress import Requests, TrainingStep
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights
 from caffe_port.weights.matching import Match, match
@@ -188,7 +188,7 @@ class _Teller:
     def __init__(self, control: Control, title: str) -> None:
         self._control, self._what = control, title
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         done = step.iteration + 1
         self._control.update(f"{self._what}: step {done} of {step.last}", done / step.last)
 

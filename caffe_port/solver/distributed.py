@@ -1,8 +1,7 @@
 """Training in several processes: the steps of a net whose batches they share.
 
-A blob is there either in parts, each process having its own items, or whole, equal on all of
-them. The diff of a part is that part of the diff; the diff of a whole blob is complete on every
-process.
+A blob is either split, each process having its own items, or whole, equal on all processes. The
+diff of a split blob is split in the same way; the diff of a whole blob is complete on each process.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from caffe_port.layers.neurons import Dropout
 from caffe_port.layers.normalization import BatchNorm, channel_mean
 from caffe_port.net import Net
 from caffe_port.ranks import BatchRanks
-from caffe_port.solver.steps import Step
+from caffe_port.solver.step import LayerStep
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops.losses import SoftmaxWithLoss
 from caffe_port.spec.ops.normalization import BatchNorm as BatchNormOptions
 
 
 class _Gather(torch.autograd.Function):
-    """Parts to a whole. Every process computes the whole's diff, and keeps its part of it."""
+    """The whole blob of a split one. Each process computes the whole diff and keeps its items."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, ranks: BatchRanks) -> Tensor:
@@ -38,7 +37,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Total(torch.autograd.Function):
-    """The sum of what each process has of a loss; its diff is that of each share."""
+    """The sum of each process's share of a loss; the diff of each share is that of the sum."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor, ranks: BatchRanks) -> Tensor:
@@ -52,7 +51,7 @@ class _Total(torch.autograd.Function):
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over the processes of what each works on with; their diffs' mean goes back."""
+    """The mean over the processes, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, ranks: BatchRanks) -> Tensor:
@@ -68,50 +67,51 @@ class _Mean(torch.autograd.Function):
         return mean / ctx.ranks.count, None
 
 
-class _RankStep(Step):
+class _RankStep(LayerStep):
     def __init__(self, net: Net, layer: LayerSpec, ranks: BatchRanks) -> None:
         super().__init__(net, layer)
         self.ranks = ranks
 
 
 class SourceStep(_RankStep):
-    """Makes whole batches, as one process would, and keeps this one's items."""
+    """Reads whole batches, as a single process does, and keeps this process's items."""
 
     def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         return [self.ranks.part(top) for top in super().run(bottoms)]
 
 
 class WholeStep(_RankStep):
-    """Runs on the whole batch, on every process. What only writes files does so on the root.
+    """Runs on the whole batch on each process; a layer that only writes files, on the root.
 
-    Every process computes its parameters' diffs; they are added up, so each gives its share.
+    Each process computes the diffs of the parameters; they are summed later, so each is divided by
+    the number of processes.
     """
 
     def __init__(
-        self, net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]
+        self, net: Net, layer: LayerSpec, ranks: BatchRanks, split: Sequence[bool]
     ) -> None:
         super().__init__(net, layer, ranks)
-        self._parts = parts
-        self._share([self.module.get_parameter(param.name) for param in layer.params])
+        self._split = split
+        self._divide_diffs([self.module.get_parameter(param.name) for param in layer.params])
 
-    def _share(self, params: Iterable[Tensor]) -> None:
+    def _divide_diffs(self, params: Iterable[Tensor]) -> None:
         for param in params:
             if param.requires_grad:
                 param.register_hook(lambda diff: diff / self.ranks.count)  # type: ignore[no-untyped-call]
 
     def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         wholes = [
-            _Gather.apply(bottom, self.ranks) if part else bottom  # type: ignore[no-untyped-call]
-            for bottom, part in zip(bottoms, self._parts, strict=True)
+            _Gather.apply(bottom, self.ranks) if split else bottom  # type: ignore[no-untyped-call]
+            for bottom, split in zip(bottoms, self._split, strict=True)
         ]
         if not (self.layer.tops or self.ranks.is_root):
             return []
-        self._share(self.own.values())  # made anew for each pass
+        self._divide_diffs(self.params.values())  # other objects in each pass
         return super().run(wholes)
 
 
 class SoftmaxLossStep(_RankStep):
-    """The loss of this process's items, divided by what divides the whole batch's."""
+    """The loss of this process's items, with the divisor of the whole batch."""
 
     def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         loss, *rest = super().run(bottoms)
@@ -119,7 +119,7 @@ class SoftmaxLossStep(_RankStep):
         return [_Total.apply(share, self.ranks), *rest]  # type: ignore[no-untyped-call]
 
     def _factor(self, scores: Tensor, labels: Tensor) -> Tensor | float:
-        """What the layer has divided by, over what it should have."""
+        """The divisor of this process's items over that of the whole batch."""
         op = self.layer.op
         assert isinstance(op, SoftmaxWithLoss)
         if op.normalization == "NONE":
@@ -136,25 +136,25 @@ class SoftmaxLossStep(_RankStep):
         return share
 
 
-def make_steps(net: Net, ranks: BatchRanks) -> tuple[list[Step], list[str]]:
-    """The steps of this process.
+def make_steps(net: Net, ranks: BatchRanks) -> tuple[list[LayerStep], list[str]]:
+    """Makes the steps of this process.
 
     Returns:
-        The steps; and the blobs that are there in parts at the end.
+        The steps, and the names of the split blobs.
     Raises:
         UsageError: a batch that cannot be shared evenly.
     """
-    parted: dict[str, bool] = {}
+    split: dict[str, bool] = {}
     steps = []
     for layer in net.spec.layers:
-        steps.append(_step(net, layer, ranks, [parted[name] for name in layer.bottoms]))
-        parts = not isinstance(steps[-1], WholeStep)
+        steps.append(_step(net, layer, ranks, [split[name] for name in layer.bottoms]))
         for i, top in enumerate(layer.tops):
-            parted[top] = parts and not (i == 0 and isinstance(steps[-1], SoftmaxLossStep))
-    return steps, [name for name, part in parted.items() if part]
+            is_loss = i == 0 and isinstance(steps[-1], SoftmaxLossStep)
+            split[top] = not (is_loss or isinstance(steps[-1], WholeStep))
+    return steps, [name for name, is_split in split.items() if is_split]
 
 
-def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]) -> Step:
+def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, split: Sequence[bool]) -> LayerStep:
     module = net.module(layer.name)
     if layer.op.kind == "source" and layer.type != "Parameter":
         for shape in layer.top_shapes:
@@ -166,14 +166,14 @@ def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, parts: Sequence[bool]) 
                 )
         return SourceStep(net, layer, ranks)
     op = layer.op
-    if isinstance(op, SoftmaxWithLoss) and all(parts):
+    if isinstance(op, SoftmaxWithLoss) and all(split):
         if op.normalization != "WEIGHTS" and op.axis % len(layer.bottom_shapes[0]):
             return SoftmaxLossStep(net, layer, ranks)
-    elif all(parts) and layer.is_itemwise(ranks.count):
+    elif all(split) and layer.is_itemwise(ranks.count):
         if isinstance(module, Dropout):
             module.part = (ranks.rank, ranks.count)
         if isinstance(module, BatchNorm) and isinstance(op, BatchNormOptions):
             module.parts = ranks.count
             module.mean_of = lambda x: _Mean.apply(channel_mean(x), ranks)  # type: ignore[no-untyped-call]
-        return Step(net, layer)
-    return WholeStep(net, layer, ranks, parts)
+        return LayerStep(net, layer)
+    return WholeStep(net, layer, ranks, split)

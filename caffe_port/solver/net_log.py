@@ -10,8 +10,7 @@ import numpy as np
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
-from caffe_port.solver.log import ERROR, WARNING, log
-from caffe_port.solver.places import Place
+from caffe_port.solver.log import ERROR, WARNING, Place, log
 from caffe_port.spec import LayerSpec, NetSpec
 
 if TYPE_CHECKING:

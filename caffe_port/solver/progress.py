@@ -1,16 +1,19 @@
-"""What is shown of a running training: the line in the terminal, TensorBoard, charts."""
+"""A running training: what signals ask of it, and what it shows (terminal, TensorBoard, charts)."""
 
 from __future__ import annotations
 
 import datetime
 import shutil
+import signal
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
 from caffe_port.errors import UsageError
 from caffe_port.files import write_text
@@ -18,32 +21,120 @@ from caffe_port.reports.chart import Chart, document, draw_chart
 from caffe_port.reports.html import page, section
 from caffe_port.reports.progress import Throughput
 from caffe_port.solver.log import calling_before
-from caffe_port.solver.signals import Step
 
-# One line at the foot of a terminal that says how a training goes.
-
+EFFECTS = ("none", "snapshot", "stop")  # of signals; of several, the last in this order
 _PAUSE = 0.2  # seconds between two updates of the line
-_WINDOW = 50  # updates that the rate is averaged over
+_WINDOW = 50  # updates over which the speed is averaged
+
+
+class Requests:
+    """What signals have asked for and what has not been done yet.
+
+    Source: BVLC/caffe util/signal_handler.cpp.
+
+    Args:
+        sigint_effect, sighup_effect: 'stop', 'snapshot' or 'none'.
+    Raises:
+        UsageError: another effect.
+    """
+
+    def __init__(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> None:
+        self._effects = {signal.SIGINT: sigint_effect}
+        if hasattr(signal, "SIGHUP"):
+            self._effects[signal.SIGHUP] = sighup_effect
+        for effect in (sigint_effect, sighup_effect):
+            if effect not in EFFECTS:
+                raise UsageError(
+                    f"signal effect is '{effect}'; expected one of {', '.join(EFFECTS)}"
+                )
+        self._came: set[signal.Signals] = set()
+
+    def take(self) -> str:
+        """The effect of a signal since the last call, SIGINT's first; 'none' without one."""
+        for number, effect in self._effects.items():
+            if number in self._came:
+                self._came.discard(number)
+                return effect
+        return "none"
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.add(signal.Signals(number))
+
+    @contextmanager
+    def listening(self) -> Iterator[Requests]:
+        """Handles the signals; afterwards they have their former handlers."""
+        before = {number: signal.signal(number, self._note) for number in self._effects}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One update that was made.
+
+    Attributes:
+        iteration: which, from 0.
+        last: max_iter.
+        loss: smoothed over average_loss steps.
+        rate: the learning rate.
+    """
+
+    iteration: int
+    last: int
+    loss: float
+    rate: float
+
+
+class Watcher(Protocol):
+    """Shows or records a training."""
+
+    def step(self, step: TrainingStep) -> None:
+        """An update was made."""
+
+    def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
+        """A net's outputs were logged.
+
+        Args:
+            what: 'train', or 'test', with the number of the test net where there are several.
+            iteration: how many updates were made.
+            values: output -> value; elements of an output that has several are `name[0]` and so on.
+        """
+
+    def saved(self) -> None:
+        """A snapshot was written."""
+
+
+def named(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """Replaces (output, element) by a name, `output[element]` where it has several."""
+    counts: dict[str, int] = {}
+    for name, _ in values:
+        counts[name] = counts.get(name, 0) + 1
+    return {
+        f"{name}[{i}]" if counts[name] > 1 else name: value for (name, i), value in values.items()
+    }
 
 
 class LiveLine:
-    """Draws the line; ``clear`` takes it away."""
+    """The last line of a terminal, with loss, rate and time left; ``clear`` erases it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._throughput = Throughput(clock, _WINDOW)
         self._rate: float | None = None
         self._drawn, self._shown = 0.0, False
 
-    def step(self, step: Step) -> None:
-        """Draws the line anew, unless it was a moment ago."""
+    def step(self, step: TrainingStep) -> None:
+        """Draws the line, at most every 0.2 seconds."""
         self._rate, now = self._throughput.rate(step.iteration), self._throughput.now
         if now - self._drawn >= _PAUSE:
             self._drawn, self._shown = now, True
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{self.text(step)[:width]}", end="", file=sys.stderr, flush=True)
 
-    def text(self, step: Step) -> str:
-        """What the line says."""
+    def text(self, step: TrainingStep) -> str:
+        """The text of the line."""
         words = f"Iteration {step.iteration + 1}/{step.last}  loss {step.loss:.4g}"
         words += f"  lr {step.rate:.4g}"
         if self._rate is not None:
@@ -52,13 +143,13 @@ class LiveLine:
         return words
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
-        """They are in the log."""
+        """Does nothing: they are in the log."""
 
     def saved(self) -> None:
-        """It is in the log."""
+        """Does nothing: it is in the log."""
 
     def clear(self) -> None:
-        """Takes the line away, before something else is written."""
+        """Erases the line, before something else is written."""
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
@@ -66,7 +157,7 @@ class LiveLine:
 
 @contextmanager
 def shown_live() -> Iterator[LiveLine | None]:
-    """A live line where standard error is a terminal, else None."""
+    """A line that follows the training where standard error is a terminal, else None."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -78,11 +169,8 @@ def shown_live() -> Iterator[LiveLine | None]:
             line.clear()
 
 
-# A training's figures as TensorBoard reads them.
-
-
 class TensorBoard:
-    """Writes events as the training goes, until ``close``.
+    """Writes events for TensorBoard, until ``close``.
 
     Args:
         folder: where the event file is made.
@@ -100,30 +188,27 @@ class TensorBoard:
         make: Any = SummaryWriter
         self._writer = make(folder)
 
-    def step(self, step: Step) -> None:
-        """Loss and rate."""
+    def step(self, step: TrainingStep) -> None:
+        """Writes loss and rate."""
         self._writer.add_scalar("train/smoothed_loss", step.loss, step.iteration)
         self._writer.add_scalar("train/lr", step.rate, step.iteration)
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
-        """The outputs of a net."""
+        """Writes the outputs of a net."""
         for name, value in values.items():
             self._writer.add_scalar(f"{what}/{name}", value, iteration)
 
     def saved(self) -> None:
-        """Puts what was written on the disk."""
+        """Flushes the file."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the event file."""
+        """Closes the file."""
         self._writer.close()
 
 
-# Loss, learning rate and outputs of a training, kept and drawn.
-
-
 class Curves:
-    """Remembers what happens; draws it at each snapshot, and at the end by ``close``.
+    """Draws loss, learning rate and outputs at each snapshot, and at the end by ``close``.
 
     Args:
         path: the file, .html or .svg.
@@ -139,7 +224,7 @@ class Curves:
         self._rate: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._others: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         """Keeps loss and rate."""
         self._loss["train, smoothed"].append((step.iteration, step.loss))
         self._rate["learning rate"].append((step.iteration, step.rate))
@@ -151,7 +236,7 @@ class Curves:
             group[f"{what} {name}"].append((iteration, value))
 
     def saved(self) -> None:
-        """Draws what there is."""
+        """Draws the curves so far."""
         groups = {"Loss": self._loss, "Learning rate": self._rate, "Outputs": self._others}
         charts = {title: group for title, group in groups.items() if group}
         if self._path.suffix == ".svg":
@@ -162,5 +247,5 @@ class Curves:
         write_text(self._path, text)
 
     def close(self) -> None:
-        """Draws everything, however the training ended."""
+        """Draws all curves, also of a training that failed."""
         self.saved()

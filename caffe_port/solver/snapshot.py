@@ -1,4 +1,9 @@
-"""Snapshots of a training: what a resumed run needs besides the solver state."""
+"""Run state files: what a resumed training needs besides Caffe's solver state.
+
+A solver state has the iteration and the histories of the update. The run state file next to it has,
+in JSON, the random generators, the order of each data layer's list and the place in it, sums that
+layers keep from batch to batch, and the losses of average_loss.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +33,13 @@ if TYPE_CHECKING:
     from caffe_port.live.net import Net
 
 
-# Where data layers stand between two batches, and putting them there again.
-
 _LISTS = (ImageReader, ImageSegReader)
 RandomState = tuple[npt.NDArray[np.uint32], int]
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """A data layer between two batches."""
+    """The state of a data layer between two batches."""
 
     transformer: RandomState
     order: RandomState
@@ -45,10 +48,10 @@ class _Moment:
 
 
 class SourceState:
-    """Follows a data layer, which reads ahead in a thread: what counts is what it has given.
+    """Keeps the state of a data layer after its last batch; its thread has read further.
 
     Args:
-        layer: from now on every batch of it is noted.
+        layer: the data layer.
     """
 
     def __init__(self, layer: SourceLayer) -> None:
@@ -69,7 +72,7 @@ class SourceState:
         return _Moment(streams.transformer.state(), streams.order.state(), lines, place)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that the layer's next batch depends on."""
+        """Everything on which the next batch of the layer depends."""
         moment = self._moment
         return {
             "passes": self.passes,
@@ -81,11 +84,11 @@ class SourceState:
         }
 
     def set_json(self, state: Mapping[str, Any]) -> None:
-        """Puts the layer where another one was.
+        """Sets the layer to the state of another one.
 
         Raises:
-            UsageError: its list has changed since.
-            KeyError, TypeError, ValueError: not what ``to_json`` gives.
+            UsageError: its list has changed.
+            KeyError, TypeError, ValueError: not the result of ``to_json``.
         """
         layer, self.passes = self._layer, int(state["passes"])
         layer.rewind()
@@ -111,22 +114,16 @@ class SourceState:
 
 
 def encoded(state: RandomState) -> dict[str, Any]:
-    """A generator's state for JSON."""
+    """Encodes the state of a generator for JSON."""
     words, place = state
     return {"keys": words.tobytes().hex(), "place": place}
 
 
 def set_encoded(random: CaffeRandom, state: Mapping[str, Any]) -> None:
-    """Gives a generator a state that ``encoded`` made."""
+    """Sets a generator to a state of ``encoded``."""
     words = np.frombuffer(bytes.fromhex(state["keys"]), np.uint32)
     random.set_state(words, int(state["place"]))
 
-
-# The side file of a snapshot: what a resumed run needs to draw what the unbroken one draws.
-#
-# Caffe's solver state holds the iteration and the histories of the update. Beside it stand here,
-# in JSON, the generators, each data layer's order and place in its list, sums that layers carry
-# from batch to batch, and the losses that average_loss is taken over.
 
 _Path = str | os.PathLike[str]
 _FORMAT = "caffe_port runstate 1"
@@ -135,11 +132,11 @@ _LARGEST = 2**30  # bytes of a file that is read at all
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Where the running mean of the loss stands.
+    """The running mean of the loss.
 
     Attributes:
-        losses, smoothed: the losses it is over, and their mean.
-        start: the iteration at which it began.
+        losses, smoothed: its losses, and their mean.
+        start: its first iteration.
     """
 
     losses: tuple[float, ...]
@@ -157,11 +154,11 @@ def path_of(state_file: _Path) -> str:
 
 
 class RunState:
-    """Follows nets from the first batch on, and writes and reads side files.
+    """Writes and reads run state files of some nets.
 
     Args:
-        nets: the train net, then the test nets; before they have run.
-        scale: of the losses, where the training has one.
+        nets: the train net, then the test nets, before their first batch.
+        scale: the loss scale, if the training has one.
     """
 
     def __init__(self, nets: Sequence[Net], scale: LossScale | None = None) -> None:
@@ -179,11 +176,11 @@ class RunState:
     def write(
         self, path: _Path, state_file: _Path, weights_file: _Path, smoothing: Smoothing
     ) -> None:
-        """Writes the side file, all of it or nothing.
+        """Writes the file, completely or not at all.
 
         Args:
             path: the file.
-            state_file, weights_file: what it belongs to, which are written already.
+            state_file, weights_file: the files it belongs to, which exist.
             smoothing: of the loss.
         """
         thread = _thread()
@@ -200,20 +197,20 @@ class RunState:
         write_text(path, json.dumps(content))
 
     def read(self, path: _Path, state_file: _Path, weights_file: _Path) -> Smoothing | None:
-        """Puts everything back as it was when the side file was written.
+        """Restores everything as it was when the file was written.
 
         Returns:
-            Where the mean of the loss stood; None where the file belongs to another snapshot of
-            the same name, which is logged and changes nothing.
+            The mean of the loss; None where the file belongs to another snapshot of the same name,
+            which is logged and changes nothing.
         Raises:
-            FormatError: the file is broken.
-            UsageError: it is of other nets, the weights are not those that were saved with the
+            FormatError: the file is malformed.
+            UsageError: it belongs to other nets, the weights are not those that were saved with the
                 state, or a list has changed.
         """
         content = _parsed(path)
         try:
             if content["solverstate_sha256"] != OpenFile(state_file).digest():
-                message = f"{os.fspath(path)} is of another snapshot and is not used."
+                message = f"{os.fspath(path)} belongs to another snapshot and is not used."
                 log(message, severity=WARNING)
                 return None
             if content.get("weights_sha256") not in (None, OpenFile(weights_file).digest()):
@@ -226,7 +223,7 @@ class RunState:
             return self._set(path, content)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise FormatError(
-                f"not a whole side file ({type(error).__name__}: {error}); delete it or give "
+                f"not a run state file ({type(error).__name__}: {error}); delete it or give "
                 "-norunstate to resume as Caffe does", path=path,
             ) from error  # fmt: skip
 

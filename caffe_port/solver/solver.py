@@ -1,4 +1,4 @@
-"""pycaffe's solvers.
+"""pycaffe's solvers: the loop of steps, tests and snapshots.
 
 Source: BVLC/caffe solver.cpp, sgd_solver.cpp; _caffe.cpp for the interface.
 """
@@ -20,12 +20,18 @@ from caffe_port.live import mode, saving
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
 from caffe_port.solver import nets
-from caffe_port.solver.log import SolverLog, is_root
+from caffe_port.solver.log import Place, SolverLog, is_root
 from caffe_port.solver.net_log import DebugInfo, log_net
-from caffe_port.solver.places import Place
-from caffe_port.solver.rates import learning_rate
-from caffe_port.solver.steps import Learnable, clip, in_pieces, learnable, regularize
-from caffe_port.solver.updates import Setting, find_rule, why_not
+from caffe_port.solver.step import LearnedParam, learned_params
+from caffe_port.solver.updates import (
+    Setting,
+    clip,
+    find_rule,
+    in_pieces,
+    learning_rate,
+    regularize,
+    why_not_histories,
+)  # fmt: skip
 from caffe_port.weights.solver_state import SolverState, read_solver_state, write_solver_state
 
 _Path = str | os.PathLike[str]
@@ -36,11 +42,11 @@ class Solver:
     """Trains a net; ``get_solver`` or a subclass makes one.
 
     Args:
-        solver: its prototxt, or its message, which is left as it is.
+        solver: its prototxt, or its message, which is copied.
     Attributes:
         net: the net that is trained.
         test_nets: the nets that are tested.
-        iter: how many updates were made.
+        iter: the number of updates made.
         param: the solver's message.
     Raises:
         FormatError, UsageError: the solver or its nets are not as expected.
@@ -61,22 +67,22 @@ class Solver:
         self._seed()
         self._make_nets()
         self.iter, self._current_step = 0, 0
-        self._learnable = learnable(self.net)
+        self._learned = learned_params(self.net)
         self._history = [
             torch.zeros_like(item.data)
             for _ in range(self._rule.histories)
-            for item in self._learnable
+            for item in self._learned
         ]
-        # one from a solver state keeps the shape that it has there
+        # those of a solver state keep the shapes that they have there
         self._history_shapes = [tuple(values.shape) for values in self._history]
         self._callbacks: list[tuple[_Callback, _Callback]] = []
         self._losses: list[float] = []
         self._smoothed = 0.0
-        self._restored_weights = ""  # the file that the last solver state named
+        self._restored_weights = ""  # the file named in the last solver state
         self._debug = self._debug_infos() if param.debug_info else []
 
     def _seed(self) -> None:
-        """Seeds the generator that the nets draw from, where the solver says so."""
+        """Seeds the generator of the nets if there is a random_seed."""
         if self.param.random_seed >= 0:
             mode.set_random_seed(self.param.random_seed + mode.solver_rank())
 
@@ -95,7 +101,7 @@ class Solver:
         self._log.line(Place.SCAFFOLDING_DONE, "Solver scaffolding done.")
 
     def _debug_infos(self) -> list[DebugInfo]:
-        """The train net's, which logs only at displays as upstream's, then the test nets'."""
+        """That of the train net, which logs at displays only, as in Caffe; then the test nets'."""
         return [
             DebugInfo(self.net, self._displays),
             *(DebugInfo(net, is_root) for net in self.test_nets),
@@ -113,7 +119,7 @@ class Solver:
 
     @property
     def display(self) -> int:
-        """Every how many iterations the loss is logged, 0 for never; may be set."""
+        """The number of iterations between two logs of the loss, 0 for none; may be set."""
         return int(self.param.display)
 
     @display.setter
@@ -121,11 +127,11 @@ class Solver:
         self.param.display = iterations
 
     def add_callback(self, on_start: _Callback, on_gradients_ready: _Callback) -> None:
-        """Adds functions called in each step: before the first forward, and before the update."""
+        """Adds functions that each step calls before its first forward and before its update."""
         self._callbacks.append((on_start, on_gradients_ready))
 
     def share_weights(self, net: Net) -> None:
-        """Makes another net use the parameters of this solver's."""
+        """Makes another net use the parameters of this solver's net."""
         net.share_with(self.net)
 
     def step(self, iters: int) -> None:
@@ -181,7 +187,7 @@ class Solver:
             losses[place] = loss
 
     def apply_update(self) -> None:
-        """Turns the diffs into an update of the parameters; counts the iteration."""
+        """Updates the parameters from the diffs and counts the iteration."""
         param = self.param
         before = self._current_step
         rate, self._current_step = learning_rate(param, self.iter, before)
@@ -190,17 +196,17 @@ class Solver:
             self._log.line(Place.MULTISTEP, f"MultiStep Status: Iteration {self.iter}, {step}")
         if self._displays():
             self._log.line(Place.RATE, f"Iteration {self.iter}, lr = {rate:g}")
-        clipped = clip([item.diff for item in self._learnable], param.clip_gradients)
+        clipped = clip([item.diff for item in self._learned], param.clip_gradients)
         if clipped:
             norm, factor = clipped
             self._log.clipping(norm, param.clip_gradients, factor)
-        for i, item in enumerate(self._learnable):
-            self._update(item, self._history[i :: len(self._learnable)], rate)
+        for i, item in enumerate(self._learned):
+            self._update(item, self._history[i :: len(self._learned)], rate)
         self.iter += 1
         for debug in self._debug[:1]:
             debug.update()
 
-    def _update(self, item: Learnable, history: Sequence[Tensor], rate: float) -> None:
+    def _update(self, item: LearnedParam, history: Sequence[Tensor], rate: float) -> None:
         param = self.param
         decay = float(np.float32(param.weight_decay) * np.float32(item.decay_mult))
         local = float(np.float32(rate) * np.float32(item.lr_mult))
@@ -274,19 +280,19 @@ class Solver:
         write_solver_state(path, state)
 
     def restore(self, state_file: _Path) -> None:
-        """Goes on from a solver state, of Caffe's or of this, with the weights it names.
+        """Resumes from a solver state, also one of Caffe, with the weights that it names.
 
-        The weights are looked for under the name they have in the state, then beside the state.
+        The weights are searched under that name, then in the folder of the state.
 
         Raises:
             FormatError: the state is broken.
-            UsageError: it is of another net or another type of solver.
+            UsageError: it belongs to another net or another type of solver.
         """
         state = read_solver_state(state_file)
         found = [tuple(array.shape) for array in state.history]
         shapes = [tuple(values.shape) for values in self._history]
         kind = self.solver_type or self.param.type
-        if why := why_not(found, shapes, kind, len(self._learnable)):
+        if why := why_not_histories(found, shapes, kind, len(self._learned)):
             raise UsageError(f"{os.fspath(state_file)}: {why}")
         if state.learned_net:
             self._restored_weights = _existing(state.learned_net, Path(state_file).parent)
@@ -299,8 +305,8 @@ class Solver:
 
 
 def _existing(name: str, folder: Path) -> str:
-    beside = folder / Path(name).name
-    return os.fspath(beside) if not os.path.exists(name) and beside.exists() else name
+    near = folder / Path(name).name
+    return os.fspath(near) if not os.path.exists(name) and near.exists() else name
 
 
 def _outputs(net: Net) -> dict[tuple[str, int], float]:
@@ -313,7 +319,7 @@ def _outputs(net: Net) -> dict[tuple[str, int], float]:
 
 
 class SGDSolver(Solver):
-    """Stochastic gradient descent with momentum, whatever type the prototxt names."""
+    """Stochastic gradient descent with momentum; the prototxt's type is ignored."""
 
     solver_type = "SGD"
 
@@ -357,12 +363,12 @@ _BY_TYPE = {
 
 
 def get_solver(solver: _Path | caffe_pb2.SolverParameter) -> Solver:
-    """The solver that a prototxt, or a message, describes.
+    """Makes the solver that a prototxt or a message describes.
 
     Raises:
-        FormatError: it breaks its format.
+        FormatError: it is malformed.
         UsageError: its type is not known, or its nets are not as expected.
     """
     param = nets.read_param(solver)
-    find_rule(param.type, 0)  # refuses a type that is not known
+    find_rule(param.type, 0)  # refuses an unknown type
     return _BY_TYPE[param.type](param)

@@ -1,4 +1,4 @@
-"""A training as the program ``caffe`` runs it: logged, watched, stopped by signals, resumed.
+"""A training as the program ``caffe`` runs it: fused steps, signals, exact resuming, progress.
 
 Source: BVLC/caffe solver.cpp, caffe.cpp.
 """
@@ -24,13 +24,12 @@ from caffe_port.locks import locked
 from caffe_port.proto import caffe_pb2
 from caffe_port.ranks import BatchRanks
 from caffe_port.solver import nets, snapshot
-from caffe_port.solver.log import WARNING, log
-from caffe_port.solver.modes import LossScale, Modes, Residence
+from caffe_port.solver.log import WARNING, Place, log
+from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.net_log import LoadLog
-from caffe_port.solver.places import Place
-from caffe_port.solver.segments import WholePass, why_not_fused
-from caffe_port.solver.signals import EFFECTS, Requests, Step, Watcher, named
+from caffe_port.solver.progress import EFFECTS, Requests, TrainingStep, Watcher, named
 from caffe_port.solver.solver import Solver
+from caffe_port.solver.step import DeviceCopy, FusedStep, why_not_fused
 from caffe_port.weights.hdf5 import check_names
 from caffe_port.weights.solver_state import SolverState
 
@@ -38,26 +37,26 @@ _Path = str | os.PathLike[str]
 
 
 class StoppedEarlyError(Exception):
-    """A signal asked for the training's end."""
+    """A signal asked for the end of the training."""
 
 
 class Training(Solver):
     """A solver of any type that trains as the program does.
 
-    Unlike a pycaffe solver it fills only the train net's output blobs, unless somebody has added
-    callbacks, which may look into others.
+    Unlike a pycaffe solver it fills only the output blobs of the train net, except where callbacks
+    were added or the net needs all blobs; see ``why_not_fused``.
 
     Args:
         solver: its prototxt, or its message.
         level, stages: NetState of the train net, added to the solver's train_state.
         requests: what signals ask for.
-        watchers: who is told how it goes.
-        keeps_run_state: whether a side file is written with each snapshot, and used where it is
-            found, with which a resumed run draws what the unbroken one would have drawn; without
-            it data and dropout start afresh, as upstream does.
-        torch_dropout: draws dropout masks from torch's generator, which is quicker but not Caffe's.
-        ranks: the processes that share each batch with this one; only the root logs and saves.
-        modes: quicker or smaller ways to compute.
+        watchers: objects that show or record the training.
+        keeps_run_state: whether a run state file is written with each snapshot, and used if there
+            is one, so that a resumed run draws what the uninterrupted one would have drawn; without
+            it data and dropout restart, as in Caffe.
+        torch_dropout: draws dropout masks from torch's generator, which is faster but not Caffe's.
+        ranks: the processes that share each batch; only the root logs and saves.
+        modes: faster or smaller ways to compute.
     Attributes:
         stopped: whether a signal ended the training.
     Raises:
@@ -110,18 +109,18 @@ class Training(Solver):
         self._keeps_run_state = keeps_run_state
         if torch_dropout:
             self._use_torch_dropout()
-        self._pass: WholePass | None = None
-        self._residence = self._make_residence()
+        self._fused: FusedStep | None = None
+        self._device_copy = self._make_device_copy()
         self._resumed: snapshot.Smoothing | None = None
         self._origin: int | None = None
         self._saved: int | None = None  # the iteration of the last snapshot
         self._scale = LossScale() if self._modes.amp == "fp16" else None
         self._run_state = snapshot.RunState(self._nets, self._scale)
         for net in self.test_nets:
-            net.before_forward(self._heed_while_testing)
+            net.before_forward(self._handle_requests_in_tests)
 
     def _seed(self) -> None:
-        """Without a seed a drawn one, the root's, is set and logged."""
+        """Without a random_seed, draws one, which the root logs."""
         seed = self.param.random_seed
         if seed < 0:
             seed = secrets.randbelow(2**31)
@@ -130,10 +129,10 @@ class Training(Solver):
         mode.set_random_seed(seed)
         self._drawn = seed
 
-    def _make_residence(self) -> Residence | None:
+    def _make_device_copy(self) -> DeviceCopy | None:
         if mode.device().type == "cpu":
             return None
-        return Residence(self.net, self._learnable, self._history, mode.device())
+        return DeviceCopy(self.net, self._learned, self._history, mode.device())
 
     @property
     def _nets(self) -> list[Net]:
@@ -149,7 +148,7 @@ class Training(Solver):
     def finetune(self, *files: _Path) -> None:
         """Loads weights, file after file, into the train net and the test nets.
 
-        Caffe's lenient rule: what a file lacks keeps its value, what the net lacks is ignored.
+        As in Caffe, parameters that a file lacks keep their values, and unknown ones are ignored.
         """
         logs = [LoadLog() for _ in self._nets]
         for weights in files:
@@ -163,7 +162,7 @@ class Training(Solver):
     def solve(self, resume_file: _Path | None = None) -> None:
         """Trains to max_iter or until a signal asks for the end, then saves."""
         self.stopped = False
-        with self._alone_with_its_prefix():
+        with self._lock_prefix():
             try:
                 super().solve(resume_file)
             except StoppedEarlyError:
@@ -172,12 +171,12 @@ class Training(Solver):
                     self.snapshot()
                 self._log.line(Place.STOPPED_EARLY, "Optimization stopped early.")
 
-    def _alone_with_its_prefix(self) -> contextlib.AbstractContextManager[None]:
-        """Another training to the same prefix would leave snapshots of which half is of each.
+    def _lock_prefix(self) -> contextlib.AbstractContextManager[None]:
+        """Locks the snapshot prefix, so that two trainings do not mix their snapshots.
 
         Raises:
-            OSError: no snapshot could be written, which is said before hours of training.
-            UsageError: nor one in HDF5, for a layer's name.
+            OSError: snapshots cannot be written, which is reported before hours of training.
+            UsageError: a layer's name cannot be written to HDF5, or another training has the lock.
         """
         saves = self.param.snapshot or self.param.snapshot_after_train
         if not saves or (self._ranks is not None and not self._ranks.is_root):
@@ -193,55 +192,55 @@ class Training(Solver):
     def step(self, iters: int) -> None:
         """Makes ``iters`` updates. Raises StoppedEarlyError where a signal asks for the end."""
         if self._resumed is None:
-            self._origin = None  # average_loss starts afresh at each call
+            self._origin = None  # average_loss restarts at each call
         if self._ranks is not None:
             self._ranks.check_equal(self._digest(), "the state it starts from")
-        with self._on_its_device():
+        with self._on_device():
             super().step(iters)
 
     @contextlib.contextmanager
-    def _on_its_device(self) -> Iterator[None]:
-        """Steps on a GPU have everything there; where somebody looks in, layers are copied."""
-        if self._residence is None or self._callbacks or why_not_fused(self.net):
+    def _on_device(self) -> Iterator[None]:
+        """Keeps everything on the GPU during fused steps; otherwise layers copy what they need."""
+        if self._device_copy is None or self._callbacks or why_not_fused(self.net):
             yield
             return
-        self._residence.leave_home()
+        self._device_copy.to_device()
         try:
             yield
         finally:
-            self._residence.come_home()
+            self._device_copy.to_host()
 
     def _test_all(self) -> None:
-        if self._residence is not None:
-            self._residence.write_home()
+        if self._device_copy is not None:
+            self._device_copy.sync()
         super()._test_all()
 
     def _digest(self) -> int:
         found = self.iter
-        for item in self._learnable:
+        for item in self._learned:
             found = zlib.crc32(item.blob.data.data, found)
         return found
 
     def _clear_diffs(self) -> None:
-        """Begins an iteration: through the whole net at once where nobody looks into it."""
+        """Begins an iteration, which is fused where possible."""
         if self._callbacks or why_not_fused(self.net):
             if self._ranks is not None or self._modes != Modes():
                 why = why_not_fused(self.net) or "callbacks of the solver read its blobs"
                 what = "-amp, -channels_last, -compile, -checkpoint and several processes"
                 raise UsageError(f"{what} do not go with this net: {why}")
-            self._pass = None
+            self._fused = None
             super()._clear_diffs()
         else:
-            device = None if self._residence is None else self._residence.device
-            self._pass = self._pass or WholePass(
+            device = None if self._device_copy is None else self._device_copy.device
+            self._fused = self._fused or FusedStep(
                 self.net, self._ranks, self._modes, device, self._scale
             )
-            self._pass.clear()
+            self._fused.clear()
 
     def _forward_backward(self) -> float:
-        if self._pass is None:
+        if self._fused is None:
             return super()._forward_backward()
-        return self._pass.forward_backward()
+        return self._fused.forward_backward()
 
     def _smooth(self, loss: float, start: int) -> None:
         if self._resumed is not None:
@@ -252,17 +251,17 @@ class Training(Solver):
         super()._smooth(loss, self._origin)
 
     def apply_update(self) -> None:
-        """Updates the parameters, tells the watchers, and does what signals ask for."""
+        """Updates the parameters, calls the watchers, and does what signals ask for."""
         if self._ranks is not None:
-            self._ranks.sum_all([i.diff for i in self._learnable if i.lr_mult])
+            self._ranks.sum_all([i.diff for i in self._learned if i.lr_mult])
         iteration, rate = self.iter, self.lr
-        if self._scale is None or self._scale.unscale([item.diff for item in self._learnable]):
+        if self._scale is None or self._scale.unscale([item.diff for item in self._learned]):
             super().apply_update()
         else:
             log(f"Iteration {self.iter}: diffs beyond fp16; no update. "
                 f"Loss scale {self._scale.scale:g}")  # fmt: skip
             self.iter += 1
-        step = Step(iteration, self.param.max_iter, self._smoothed, rate)
+        step = TrainingStep(iteration, self.param.max_iter, self._smoothed, rate)
         for watcher in self._watchers:
             watcher.step(step)
         request = self._take_request()
@@ -275,14 +274,14 @@ class Training(Solver):
             raise StoppedEarlyError
 
     def _take_request(self) -> str:
-        """What a signal asks for; one that came to any process is for all."""
+        """What a signal asks for, whichever process received it."""
         mine = self._requests.take()
         return mine if self._ranks is None else EFFECTS[self._ranks.max(EFFECTS.index(mine))]
 
     def _saves_now(self) -> bool:
         return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
 
-    def _heed_while_testing(self, layer: int) -> None:
+    def _handle_requests_in_tests(self, layer: int) -> None:
         while layer == 0 and (request := self._take_request()) != "none":
             if request == "snapshot":
                 self.snapshot()
@@ -299,15 +298,15 @@ class Training(Solver):
             watcher.outputs(which, self.iter, named(values))
 
     def snapshot(self) -> None:
-        """Writes weights, the side file unless it is not wanted, and the solver state.
+        """Writes the weights, the run state file if it is wanted, and the solver state.
 
         Raises:
-            OSError: they cannot be written; the snapshot before is as it was.
+            OSError: they cannot be written; the previous snapshot is unchanged.
         """
         if self._ranks is not None and not self._ranks.is_root:
             return
-        if self._residence is not None:
-            self._residence.write_home()
+        if self._device_copy is not None:
+            self._device_copy.sync()
         try:
             super().snapshot()
         except OSError as error:
@@ -322,7 +321,7 @@ class Training(Solver):
             watcher.saved()
 
     def _write_state(self, path: str, state: SolverState) -> None:
-        """Writes the state last of all: where it is, the whole snapshot is."""
+        """Writes the state last: if it exists, the snapshot is complete."""
         if not self._keeps_run_state:
             super()._write_state(path, state)
             return
@@ -330,29 +329,28 @@ class Training(Solver):
         smoothing = snapshot.Smoothing(tuple(self._losses), self._smoothed, start)
         with atomic_path(path) as whole:
             super()._write_state(os.fspath(whole), state)
-            side = snapshot.path_of(path)
-            self._run_state.write(side, whole, state.learned_net, smoothing)
+            self._run_state.write(snapshot.path_of(path), whole, state.learned_net, smoothing)
 
     def restore(self, state_file: _Path) -> None:
-        """Goes on from a solver state, and from the side file beside it where there is one.
+        """Resumes from a solver state, and from the run state file next to it if there is one.
 
         Raises:
-            FormatError: a file is broken.
-            UsageError: it is of another net, another type of solver, or other data.
+            FormatError: a file is malformed.
+            UsageError: it belongs to another net, another type of solver, or other data.
         """
         super().restore(state_file)
         self._expect_all_weights(state_file)
         self._saved = self.iter
-        side = snapshot.path_of(state_file)
+        path = snapshot.path_of(state_file)
         if not self._keeps_run_state:
             return
-        if not Path(side).exists():
+        if not Path(path).exists():
             log(
-                f"No {side}: data, shuffles and dropout start afresh, as in Caffe, so this run "
-                "differs from an unbroken one.", severity=WARNING,
+                f"No {path}: data, shuffles and dropout restart, as in Caffe, so this run differs "
+                "from an uninterrupted one.", severity=WARNING,
             )  # fmt: skip
             return
-        self._resumed = self._run_state.read(side, state_file, self._restored_weights)
+        self._resumed = self._run_state.read(path, state_file, self._restored_weights)
 
     def _expect_all_weights(self, state_file: _Path) -> None:
         loaded = self.net._net.loaded
@@ -360,5 +358,5 @@ class Training(Solver):
             missing = "all" if loaded is None or not loaded.missing else ", ".join(loaded.missing)
             raise UsageError(
                 f"{os.fspath(state_file)}: the weights it names, '{self._restored_weights}', lack "
-                f"parameters of this net: {missing}; it is of another net"
+                f"parameters of this net: {missing}; they belong to another net"
             )

@@ -98,7 +98,7 @@ def test_a_missing_side_file_is_said(work: Path, capfd: pytest.CaptureFixture[st
     assert not list(work.glob("*.runstate"))
     arguments = ["train", "--solver=solver.prototxt", "--snapshot=snap_iter_4.solverstate"]
     assert main(arguments) == 0
-    assert "start afresh, as in Caffe" in capfd.readouterr().err
+    assert "dropout restart, as in Caffe" in capfd.readouterr().err
 
 
 def test_testing_gives_caffes_log_and_numbers(

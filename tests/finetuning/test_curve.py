@@ -4,7 +4,7 @@ import pytest
 
 from caffe_port.errors import FormatError
 from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
-from caffe_port.solver.signals import Step
+from caffe_port.solver.progress import TrainingStep
 
 PARTS = ("caffemodel", "solverstate", "runstate", "curve.json")
 
@@ -54,7 +54,7 @@ def test_a_snapshot_takes_the_place_of_earlier_ones(tmp_path):
     save(tmp_path, 3)
     keeper = CurveKeeper(Curve(), snapshots)
     for i in range(5):
-        keeper.step(Step(i, 8, 2.0 - i, 0.1))
+        keeper.step(TrainingStep(i, 8, 2.0 - i, 0.1))
     keeper.outputs("train", 4, {"loss": 1.5})
     save(tmp_path, 5, PARTS[:-1])
     keeper.saved()

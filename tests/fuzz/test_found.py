@@ -28,7 +28,7 @@ from caffe_port.parity.recording import read_recording
 from caffe_port.proto import caffe_pb2, parse_net, wire
 from caffe_port.proto.binary import read_net_binary
 from caffe_port.solver import nets as solver_nets
-from caffe_port.solver.rates import learning_rate
+from caffe_port.solver.updates import learning_rate
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_mean, read_weights
 from tests.attacks.pictures import MAT_HEAD, matrix

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from caffe_port.live import mode
-from caffe_port.solver.signals import Step
+from caffe_port.solver.progress import TrainingStep
 from caffe_port.solver.training import Training
 from tests.goldens_dir import FULL_SHAPES, SHAPES
 
@@ -25,9 +25,9 @@ class Losses:
     """A watcher that remembers losses and rates."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[TrainingStep] = []
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         self.steps.append(step)
 
     def outputs(self, what: str, iteration: int, values: dict[str, float]) -> None:
@@ -58,7 +58,7 @@ def test_it_goes_on_as_well_as_caffe_stood(
     watcher = Losses()
     training = Training("solver.prototxt", watchers=[watcher])
     training.restore(FULL_SHAPES / "caffe_run" / "model" / "train_iter_1200.solverstate")
-    assert "start afresh, as in Caffe" in capsys.readouterr().err
+    assert "dropout restart, as in Caffe" in capsys.readouterr().err
     before = training.net.params["fc6"][0].data.copy()
     training.step(STEPS)
     assert [step.iteration for step in watcher.steps] == list(range(1200, 1200 + STEPS))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from caffe_port.errors import UsageError
-from caffe_port.solver.steps import clip, regularize
+from caffe_port.solver.updates import clip, regularize
 
 
 def test_clip_scales_all_diffs_by_their_common_norm() -> None:

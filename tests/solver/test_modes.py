@@ -11,8 +11,8 @@ import torch
 from benchmarks.train import kept
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
-from caffe_port.solver import segments
-from caffe_port.solver.modes import LossScale, Modes, Residence
+from caffe_port.solver.modes import LayerRow, LossScale, Modes
+from caffe_port.solver.step import DeviceCopy
 from caffe_port.solver.training import Training
 from tests.solver.making import training
 
@@ -83,8 +83,8 @@ def test_checkpointing_gives_the_same_numbers(tmp_path: Path, torch_dropout: boo
     solver = made(tmp_path, torch_dropout=torch_dropout, modes=Modes(checkpoint=True))
     for mine, theirs in zip(numbers(solver), expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert solver._pass is not None
-    rows = [row for row in solver._pass._rows if isinstance(row, segments.Segment)]
+    assert solver._fused is not None
+    rows = [row for row in solver._fused._rows if isinstance(row, LayerRow)]
     assert len(rows) > 1
     assert sum(len(row.steps) for row in rows) >= 9
 
@@ -199,8 +199,8 @@ def test_what_is_refused() -> None:
 def test_parameters_that_live_elsewhere_come_home(tmp_path: Path, exact: list[np.ndarray]) -> None:
     """As on a GPU, but that the other place is main memory too."""
     solver = made(tmp_path)
-    solver._residence = Residence(
-        solver.net, solver._learnable, solver._history, torch.device("cpu")
+    solver._device_copy = DeviceCopy(
+        solver.net, solver._learned, solver._history, torch.device("cpu")
     )
     for mine, theirs in zip(numbers(solver), exact, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -218,8 +218,8 @@ def test_snapshots_and_tests_see_what_lives_elsewhere(tmp_path: Path) -> None:
     for away in (False, True):
         solver = made(tmp_path)
         if away:
-            solver._residence = Residence(
-                solver.net, solver._learnable, solver._history, torch.device("cpu")
+            solver._device_copy = DeviceCopy(
+                solver.net, solver._learned, solver._history, torch.device("cpu")
             )
         solver.param.snapshot, solver.param.test_interval = 2, 2
         solver.step(3)

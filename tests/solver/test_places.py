@@ -11,7 +11,7 @@ import pytest
 import caffe_port.pycaffe as caffe
 from caffe_port.cli.caffe import main
 from caffe_port.proto.dialects import ENVIRONMENT
-from caffe_port.solver.places import Place
+from caffe_port.solver.log import Place
 
 NET = """name: "small"
 layer { name: "d" type: "DummyData" top: "x" top: "y"

@@ -4,7 +4,7 @@ import pytest
 
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
-from caffe_port.solver.rates import learning_rate
+from caffe_port.solver.updates import learning_rate
 
 
 def solver(policy: str, **options: object) -> caffe_pb2.SolverParameter:

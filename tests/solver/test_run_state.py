@@ -114,7 +114,10 @@ def test_a_side_file_of_another_snapshot_is_not_used(
     content = json.loads(side.read_text())
     side.write_text(json.dumps({**content, "solverstate_sha256": "0" * 64}))
     assert restored(saved).iter == 3
-    assert "snap_iter_3.runstate is of another snapshot and is not used" in capsys.readouterr().err
+    assert (
+        "snap_iter_3.runstate belongs to another snapshot and is not used"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_side_file_of_another_net_is_refused(saved: Path) -> None:

@@ -191,7 +191,7 @@ def saved(tmp_path: Path, unbroken: Path) -> Path:
         (NET, ADAM.replace("Adam", "SGD"),
          "4 histories for 2 parameters, as AdaDelta or Adam has; the solver's type is SGD"),
         (NET.replace('name: "ip" type', 'name: "fc" type').replace('param { name: "w" }', ""),
-         ADAM, "lack parameters of this net: .*fc.*; it is of another net"),
+         ADAM, "lack parameters of this net: .*fc.*; they belong to another net"),
     ],
 )  # fmt: skip
 def test_a_state_of_another_net_or_solver_is_refused(

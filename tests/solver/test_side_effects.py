@@ -10,7 +10,7 @@ import pytest
 
 from caffe_port.errors import UsageError
 from caffe_port.solver.modes import Modes
-from caffe_port.solver.segments import WholePass, why_not_fused
+from caffe_port.solver.step import FusedStep, why_not_fused
 from caffe_port.solver.training import Training
 from tests.goldens_dir import GOLDENS
 from tests.solver.making import solver_file
@@ -26,8 +26,8 @@ class Fused(Training):
     """Trains in one graph of autograd, whatever the layers in place do."""
 
     def _clear_diffs(self) -> None:
-        self._pass = self._pass or WholePass(self.net)
-        self._pass.clear()
+        self._fused = self._fused or FusedStep(self.net)
+        self._fused.clear()
 
 
 def trained(folder: Path, name: str, kind: type[Training] = Training) -> tuple[Training, float]:

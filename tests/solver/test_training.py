@@ -13,7 +13,7 @@ import pytest
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
 from caffe_port.solver import log
-from caffe_port.solver.signals import Requests, Step
+from caffe_port.solver.progress import Requests, TrainingStep
 from caffe_port.solver.training import StoppedEarlyError
 from caffe_port.weights import read_weights
 from tests.solver.making import NET, said, training
@@ -32,11 +32,11 @@ class Noting:
     """A watcher that remembers."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[TrainingStep] = []
         self.tests: list[tuple[str, int, dict[str, float]]] = []
         self.saves = 0
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         self.steps.append(step)
 
     def outputs(self, what: str, iteration: int, values: dict[str, float]) -> None:

@@ -13,8 +13,7 @@ import pytest
 from caffe_port.errors import UsageError
 from caffe_port.reports.chart import Chart, document, draw_chart
 from caffe_port.solver import log, progress
-from caffe_port.solver.progress import Curves, TensorBoard
-from caffe_port.solver.signals import Step, named
+from caffe_port.solver.progress import Curves, TensorBoard, TrainingStep, named
 
 
 def test_elements_of_an_output_get_numbers() -> None:
@@ -27,8 +26,8 @@ def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPa
     line = progress.LiveLine(lambda: next(clock))
     monkeypatch.setattr(line, "_drawn", math.inf)
     for i in range(3):
-        line.step(Step(i, 103, 0.123456, 0.001))
-    text = line.text(Step(2, 103, 0.123456, 0.001))
+        line.step(TrainingStep(i, 103, 0.123456, 0.001))
+    text = line.text(TrainingStep(2, 103, 0.123456, 0.001))
     assert text == "Iteration 3/103  loss 0.1235  lr 0.001  2 iter/s  ETA 0:00:50"
 
 
@@ -38,7 +37,7 @@ def test_the_live_line_makes_way_for_log_lines(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress.shown_live() as line:
         assert line is not None
-        line.step(Step(0, 5, 1.0, 0.1))
+        line.step(TrainingStep(0, 5, 1.0, 0.1))
         log.log("hello")
         log.log("again")
     log.log("after")
@@ -57,7 +56,7 @@ def test_there_is_no_live_line_where_nobody_looks() -> None:
 def fed(path: Path, steps: int = 3) -> str:
     with closing(Curves(str(path))) as curves:
         for i in range(steps):
-            curves.step(Step(i, steps, 1 / (i + 1), 0.1))
+            curves.step(TrainingStep(i, steps, 1 / (i + 1), 0.1))
         curves.outputs("test", 0, {"accuracy": 0.5, "loss": 2.0, "a<b": 1.0})
     return path.read_text(encoding="utf-8")
 
@@ -134,7 +133,7 @@ def test_tensorboard_gets_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     module.SummaryWriter = FakeWriter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     with closing(TensorBoard("events")) as board:
-        board.step(Step(4, 9, 0.5, 0.1))
+        board.step(TrainingStep(4, 9, 0.5, 0.1))
         board.outputs("test", 5, {"accuracy": 0.75})
         board.saved()
     assert board._writer.scalars == [

@@ -10,7 +10,7 @@ import pytest
 from caffe_port.data import rng
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.solver.segments import WholePass, why_not_fused
+from caffe_port.solver.step import FusedStep, why_not_fused
 from tests.solver.making import training
 
 SOURCE = """
@@ -81,7 +81,7 @@ def made(folder: Path, text: str) -> Net:
 @pytest.mark.parametrize("text", NETS.values(), ids=NETS)
 def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
     whole, layered = made(tmp_path, text), made(tmp_path, text)
-    last, passing = len(layered.layers) - 1, WholePass(whole)
+    last, passing = len(layered.layers) - 1, FusedStep(whole)
     assert not why_not_fused(whole)
     for _ in range(3):  # diffs add up
         expected = layered._forward(0, last)
@@ -98,7 +98,7 @@ def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", NETS.values(), ids=NETS)
 def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path, text: str) -> None:
     net = made(tmp_path, text)
-    passing = WholePass(net)
+    passing = FusedStep(net)
     passing.forward_backward()
     blobs = [blob for blobs in net.params.values() for blob in blobs]
     assert max(np.abs(blob.diff).max() for blob in blobs) > 0

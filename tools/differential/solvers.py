@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.printer import print_text
-from caffe_port.solver.rates import POLICIES
-from caffe_port.solver.updates import RULES
+from caffe_port.solver.updates import POLICIES, RULES
 
 _REGULARIZATIONS = ("L2", "L1")
 _BATCHES = 3

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
-from caffe_port.solver.log import WARNING, log
-from caffe_port.solver.places import Place
+from caffe_port.solver.log import WARNING, Place, log
 
 if TYPE_CHECKING:
     from caffe_port.cli.gflags import Flags

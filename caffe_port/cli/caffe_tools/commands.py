@@ -20,13 +20,12 @@ from caffe_port.cli.caffe_tools._net import (
 )
 from caffe_port.cli.gflags import Flags
 from caffe_port.errors import UsageError
-from caffe_port.solver.log import ERROR, WARNING, log, set_min_level
-from caffe_port.solver.places import Place
+from caffe_port.solver.log import ERROR, WARNING, Place, log, set_min_level
 
 if TYPE_CHECKING:
     from caffe_port.live.net import Net
     from caffe_port.solver.modes import Modes
-    from caffe_port.solver.signals import Watcher
+    from caffe_port.solver.progress import Watcher
 
 
 def device_query(flags: Flags) -> None:
@@ -196,7 +195,7 @@ def train(flags: Flags) -> None:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     from caffe_port.ranks import training_ranks
     from caffe_port.solver import nets
-    from caffe_port.solver.signals import Requests
+    from caffe_port.solver.progress import Requests
     from caffe_port.solver.training import Training
 
     requests = Requests(flags.sigint_effect, flags.sighup_effect)
