@@ -16,12 +16,12 @@ from caffe_port.errors import escaped
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import best_labels
 from caffe_port.reports import html
-from caffe_port.reports.images import encoded
+from caffe_port.reports.images import encoded, resized
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_SMALLEST = 320  # pixels: a narrower image is enlarged in the overlay, so that the legend fits
+_SMALLEST, _LARGEST = 320, 16384  # pixels of an overlay's longer side
 _OPACITY = 0.6
 _SMALLEST_FONT, _LETTERS = 13, 25  # pixels, and the width of an image in sizes of its font
 _LIGHT, _DARK = (250, 250, 248), (29, 36, 48)
@@ -108,7 +108,8 @@ class Segmentation:
         """The image under the colours of its labels, above a legend of the classes found.
 
         Classes whose colour is black, such as VOC's background, leave the image as it is. An
-        image of under 320 pixels is enlarged by a whole number.
+        image whose longer side has under 320 pixels is enlarged by a whole number; one of over
+        16384 is reduced to that, as JPEG files and viewers have limits.
 
         Args:
             opacity: share of the colour, 0 to 1.
@@ -122,10 +123,9 @@ class Segmentation:
         share = np.where(palette.any(1), np.float32(opacity), np.float32(0))[self.labels][..., None]
         mixed = self.image * (1 - share) + palette[self.labels] * share
         drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
-        factor = -(-_SMALLEST // max(drawn.size))
-        drawn = drawn.resize(
-            (drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST
-        )
+        longest = max(drawn.size)
+        factor = min(-(-_SMALLEST // longest), _LARGEST / longest)
+        drawn = resized(drawn, factor, smooth=False)
         if legend:
             drawn = _with_legend(drawn, self.found, palette)
         pixels: Bytes = np.asarray(drawn)
@@ -206,17 +206,18 @@ def _with_legend(drawn: Image.Image, found: Sequence[Found], palette: Bytes) -> 
     """The image above a strip with a square of colour and the name of each class."""
     from PIL import Image, ImageDraw, ImageFont
 
-    size = max(_SMALLEST_FONT, drawn.width // _LETTERS)
+    full = max(drawn.width, _SMALLEST)
+    size = max(_SMALLEST_FONT, full // _LETTERS)
     font, margin = ImageFont.load_default(size), size // 2
     placed, x, y = [], margin, margin
     for one in found:
         words = f"{' '.join(escaped(one.name).split())} {100 * one.share:.1f} %"
         width = size + math.ceil(font.getlength(words)) + 3 * margin
-        if x > margin and x + width > drawn.width:
+        if x > margin and x + width > full:
             x, y = margin, y + size + margin
         placed.append((x, y, words, tuple(map(int, palette[one.label]))))
         x += width
-    result = Image.new("RGB", (drawn.width, drawn.height + y + size + margin), _LIGHT)
+    result = Image.new("RGB", (full, drawn.height + y + size + margin), _LIGHT)
     result.paste(drawn, (0, 0))
     draw = ImageDraw.Draw(result)
     for x, y, words, colour in placed:

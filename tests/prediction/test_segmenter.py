@@ -15,6 +15,7 @@ from caffe_port.data.images import voc_palette
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation import CRFFactory
 from caffe_port.prediction import Segmentation, Segmenter
+from caffe_port.prediction.output import Output
 from tests.prediction.nets import HALVING, halving, model_file, photo, write_photos
 
 CRF = "bi_w=4,bi_xy_std=19,bi_rgb_std=13,pos_w=3,pos_xy_std=3,iterations=5"
@@ -192,3 +193,21 @@ def test_a_prototxt_alone_has_no_weights(tmp_path):
 def test_options_that_do_not_exist(tmp_path):
     with pytest.raises(UsageError, match="unknown option flips; options: scales, flip"):
         Segmenter(halving(tmp_path), flips=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [((1, 1), (320, 320)), ((5000, 20), (5000, 20)), ((40, 30), (320, 240)),
+     ((2, 40000), (1, 16384))],
+)  # fmt: skip
+def test_overlays_of_extreme_sizes(tmp_path, size, drawn):
+    scores = np.zeros((2, *size), np.float32)
+    result = Segmentation(np.zeros((*size, 3), np.uint8), scores, ["a", "b"])
+    assert result.overlay(legend=False).shape == (*drawn, 3)
+    shown = result.overlay()
+    assert shown.shape[1] == max(drawn[1], 320)
+    output = Output(tmp_path / "out", {})
+    output.save("x", "digest", result)
+    np.testing.assert_array_equal(output.kept("x", "digest"), result.labels)
+    with Image.open(output.paths("x")["overlays"]) as stored:
+        assert stored.size == (shown.shape[1], shown.shape[0])
