@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -48,7 +48,9 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("-i", "iterations", type=click.IntRange(min=0), help="Iterations.  [default: 10]")
 @_kernel_options
-@click.option("--kind", type=click.Choice(["bin", "mat"]), help="If -fd has both.")
+@click.option(
+    "--kind", type=click.Choice(["bin", "mat", "npy", "npz", "h5"]), help="If -fd has several."
+)
 @click.option(
     "-j",
     "--jobs",
@@ -61,7 +63,7 @@ def crf_command(
     photos: Path,
     features: Path,
     out: Path,
-    kind: Literal["bin", "mat"] | None,
+    kind: Kind | None,
     jobs: int | None,
     png: bool,
     fresh: bool,
@@ -139,7 +141,10 @@ def _show_failures(results: Any, total: int) -> int:
     "sources", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
 )
 @click.option(
-    "--to", type=click.Choice(["bin", "mat", "png"]), required=True, help="The kind to write."
+    "--to",
+    type=click.Choice(["bin", "mat", "png", "npy", "npz", "h5"]),
+    required=True,
+    help="The kind to write.",
 )
 @click.option(
     "-o",
@@ -157,15 +162,17 @@ def _show_failures(results: Any, total: int) -> int:
 @click.option("--raw", is_flag=True, help="Copy values without softmax or logarithm.")
 def crf_convert_command(
     sources: tuple[Path, ...],
-    to: Literal["bin", "mat", "png"],
+    to: str,
     out: Path,
     photos: Path | None,
     raw: bool,
 ) -> None:
-    """Convert NAME.bin, NAME_blob_0.mat and NAME.png files.
+    """Convert NAME.bin, NAME_blob_0.mat, NAME.png, .npy, .npz and .h5 files.
 
     Scores (.mat) become probabilities (.bin) by the softmax, probabilities become scores by the
-    logarithm (of at least the smallest normal float32). Label maps are .bin or .png.
+    logarithm (of at least the smallest normal float32). Arrays (.npy, .npz, .h5) are probabilities
+    if they sum to 1 at each pixel, else scores, and are written as they come. Label maps are .bin,
+    .png or arrays.
 
     Exit status: 0 done, 2 a file cannot be read or converted.
     """
@@ -176,6 +183,8 @@ def crf_convert_command(
 def _convert(source: Path, to: str, out: Path, photos: Path | None, raw: bool) -> Path:
     import numpy as np
 
+    from caffe_port.crf.arrays import SUFFIXES as ARRAYS
+    from caffe_port.crf.arrays import write_array
     from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
     from caffe_port.data.images import write_labels
     from caffe_port.errors import DataError
@@ -186,7 +195,9 @@ def _convert(source: Path, to: str, out: Path, photos: Path | None, raw: bool) -
         values = _cut(values, source, name, photos)
     target = out / (name + (MAT_SUFFIX if to == "mat" else f".{to}"))
     is_labels = values.ndim == 2
-    if to == "bin":
+    if to in ARRAYS:
+        write_array(target, values)
+    elif to == "bin":
         write_bin(target, values)
     elif to == "mat" and not is_labels:
         write_scores(target, values)
@@ -216,18 +227,24 @@ def _cut(values: Any, source: Path, name: str, photos: Path) -> Any:
 def _read(source: Path, raw: bool, to: str) -> Any:
     import numpy as np
 
+    from caffe_port.crf.arrays import SUFFIXES, is_probabilities, read_array
     from caffe_port.crf.files import read_bin, read_scores
     from caffe_port.data.images import read_labels
 
     if source.suffix == ".png":
         return read_labels(source)
-    if source.suffix == ".mat":
-        scores = read_scores(source)
+    values: Any
+    if source.suffix in SUFFIXES.values():
+        values = read_array(source)
+        is_scores = values.ndim == 3 and not is_probabilities(values)
+    else:
+        is_scores = source.suffix == ".mat"
+        values = read_scores(source) if is_scores else read_bin(source)
+    if is_scores:
         if raw or to != "bin":
-            return scores
-        p = np.exp(scores - scores.max(0))
+            return values
+        p = np.exp(values - values.max(0))
         return p / p.sum(0)
-    values = read_bin(source)
     if raw or to != "mat" or values.ndim == 2:
         return values
     return np.log(np.maximum(values, np.finfo(np.float32).tiny))

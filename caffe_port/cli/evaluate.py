@@ -227,7 +227,7 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
 @image_options
 @click.option(
     "--kind",
-    type=click.Choice(["png", "bin", "mat"]),
+    type=click.Choice(["png", "bin", "mat", "npy", "npz", "h5"]),
     help="Which files, if there are several kinds.",
 )
 @click.option(
@@ -236,12 +236,17 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
     type=click.IntRange(min=1),
     help="Threads.  [default: OMP_NUM_THREADS or all]",
 )
+@click.option(
+    "--background", type=float, metavar="T",
+    help="Score of class 0 for activation maps of the other classes (.npy of IRN or SEAM).",
+)  # fmt: skip
 @click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Report.")
 def score_command(**arguments: Any) -> None:
     """Score RESULTS, a folder of NAME.png or NAME.bin label maps, or of raw features.
 
     NAME_blob_0.mat scores are cropped to the image's size, which NAME.bin probabilities already
-    have; the label is the class of the largest value. There is one confusion matrix over all
+    have; arrays (.npy, .npz, .h5) are either or label maps. The label is the class of the largest
+    value. There is one confusion matrix over all
     images; pixels whose truth is 255 do not count.
 
     Exit status: 0 done, 1 some images could not be scored (they are named), 2 none could.
@@ -271,7 +276,9 @@ def _score(arguments: Arguments) -> tuple[Scored, list[str]]:
     items = items_of(arguments)
     kind = arguments["kind"] or find_kind(folder, items)
     rules, jobs = rules_of(arguments), arguments["jobs"] or cores()
-    return score(folder, items, kind, classes, rules=rules, jobs=jobs), names
+    back = arguments["background"]
+    scored = score(folder, items, kind, classes, rules=rules, background=back, jobs=jobs)
+    return scored, names
 
 
 def _show_score(scored: Scored, names: list[str]) -> None:

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caffe_port.crf.arrays import is_probabilities, read_array
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
 from caffe_port.errors import CaffePortError, DataError, FormatError, UsageError
 from caffe_port.files import read_json, write_text
 
-Kind = Literal["bin", "mat"]
+Kind = Literal["bin", "mat", "npy", "npz", "h5"]
+KIND_SUFFIXES: dict[Kind, str] = {
+    "bin": ".bin", "mat": MAT_SUFFIX, "npy": ".npy", "npz": ".npz", "h5": ".h5",
+}  # fmt: skip
 IMAGE_SUFFIXES = (".ppm", ".jpg", ".jpeg", ".png", ".PPM", ".JPG", ".JPEG", ".PNG")
 RECORD = "crf.json"
 LARGEST_IN_PNG = 255
@@ -40,6 +44,7 @@ DEFAULTS: dict[Kind, Kernels] = {
     "bin": Kernels(10, (3, 3), 3, (60, 60), (20, 20, 20), 10),
     "mat": Kernels(10, (3, 3), 3, (70, 70), (5, 5, 5), 5),
 }
+DEFAULTS |= dict.fromkeys(("npy", "npz", "h5"), DEFAULTS["mat"])
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,25 @@ class Item:
 
 
 def find_kind(features: Path) -> Kind:
-    """Whether a folder holds .bin probabilities or .mat scores.
+    """The kind of a folder's files: .bin probabilities, .mat scores, or arrays of either.
 
     Raises:
-        UsageError: neither, or both.
+        UsageError: there is none, or more than one.
     """
-    kinds: dict[Kind, bool] = {
-        "bin": any(features.glob("*.bin")),
-        "mat": any(features.glob(f"*{MAT_SUFFIX}")),
-    }
-    found = [kind for kind, there in kinds.items() if there]
+    kinds = KIND_SUFFIXES.items()
+    found = [kind for kind, suffix in kinds if any(features.glob(f"*{suffix}"))]
     if len(found) == 1:
         return found[0]
-    held = "both *.bin and" if found else "neither *.bin nor"
-    raise UsageError(f"{features} holds {held} *{MAT_SUFFIX} files; expected one kind (--kind)")
+    if found:
+        held = "both " + " and ".join(f"*{KIND_SUFFIXES[kind]}" for kind in found)
+    else:
+        held = f"neither *.bin nor *{MAT_SUFFIX} nor *.npy, *.npz or *.h5"
+    raise UsageError(f"{features} holds {held} files; expected one kind (--kind)")
 
 
 def find_items(images: Path, features: Path, kind: Kind) -> list[Item]:
     """The images that a folder of features has, by name."""
-    suffix = ".bin" if kind == "bin" else MAT_SUFFIX
+    suffix = KIND_SUFFIXES[kind]
     items = []
     for path in sorted(features.glob(f"*{suffix}")):
         name = path.name[: -len(suffix)]
@@ -95,15 +100,30 @@ def read_item_image(item: Item) -> NDArray[np.uint8]:
 def unary_of(path: Path, kind: Kind, height: int, width: int) -> NDArray[np.float32]:
     """Energies (C, height, width): -log of probabilities, unclipped, or -scores cut to that size.
 
+    An array that is 0 to 1 and sums to 1 at each pixel is taken for probabilities.
+
     Raises:
         CaffePortError: the file is broken, or not of the image's size.
     """
+    if kind not in ("bin", "mat"):
+        array = read_array(path)
+        if array.ndim == 3 and not is_probabilities(array.astype(np.float32, copy=False)):
+            return _of_scores(path, array.astype(np.float32, copy=False), height, width)
+        return _of_probabilities(path, array, height, width)
     if kind == "mat":
-        scores = read_scores(path)
-        if scores.shape[1] < height or scores.shape[2] < width:
-            raise DataError(f"{path}: scores {scores.shape} do not cover {height} x {width} pixels")
-        return -scores[:, :height, :width]
-    p = read_bin(path)
+        return _of_scores(path, read_scores(path), height, width)
+    return _of_probabilities(path, read_bin(path), height, width)
+
+
+def _of_scores(
+    path: Path, scores: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    if scores.shape[1] < height or scores.shape[2] < width:
+        raise DataError(f"{path}: scores {scores.shape} do not cover {height} x {width} pixels")
+    return -scores[:, :height, :width]
+
+
+def _of_probabilities(path: Path, p: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
     if p.ndim != 3 or p.shape[1:] != (height, width):
         raise DataError(f"{path}: shape {p.shape}; expected (C, {height}, {width})")
     if not p.min() >= 0:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.crf.arrays import SUFFIXES, read_array
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores
 from caffe_port.data.images import read_labels, size_advice
 from caffe_port.data.voc import VOCItem
@@ -22,7 +24,7 @@ from caffe_port.evaluation.label_fit import expect_fit
 from caffe_port.evaluation.scoring import ConfusionMatrix
 
 LabelMap = npt.NDArray[np.int64]
-KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX}
+KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX, **SUFFIXES}
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Scored:
 
 
 def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
-    """The kind of files that a folder has for the items: 'png', else 'bin', else 'mat'.
+    """The kind of files that a folder has for the items, the first of ``KINDS``.
 
     Raises:
         UsageError: it has none.
@@ -63,13 +65,17 @@ def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
     raise UsageError(f"{folder}: no file for any of the {len(items)} images; expected {known}")
 
 
-def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:
+def read_prediction(
+    path: Path, kind: str, size: tuple[int, ...], background: float | None = None
+) -> LabelMap:
     """The label map of a file.
 
     Args:
         kind: 'png' label maps; 'bin' label maps, or probabilities; 'mat' scores of the padded
-            image, which are cut.
+            image, which are cut to the image; 'npy', 'npz' and 'h5' label maps, or scores or
+            probabilities, which are cut in the same way.
         size: height and width of the truth.
+        background: the score of class 0 where a file has activation maps of other classes.
     Returns:
         (H, W), the class of the largest value, the lowest of equals.
     Raises:
@@ -80,7 +86,13 @@ def read_prediction(path: Path, kind: str, size: tuple[int, ...]) -> LabelMap:
     if kind == "bin":
         values = read_bin(path)
         return (values if values.ndim == 2 else values.argmax(0)).astype(np.int64)
-    scores = read_scores(path)
+    if kind in SUFFIXES:
+        array = read_array(path, background)
+        if array.ndim == 2:
+            return array.astype(np.int64)
+        scores = array.astype(np.float32, copy=False)
+    else:
+        scores = read_scores(path)
     if scores.shape[1] < size[0] or scores.shape[2] < size[1]:
         found = f"{scores.shape[2]}x{scores.shape[1]}"
         raise DataError(f"{path}: scores of {found} do not cover {size[1]}x{size[0]} pixels")
@@ -95,12 +107,14 @@ def score(
     classes: int,
     *,
     rules: LabelRules | None = None,
+    background: float | None = None,
     jobs: int = 1,
 ) -> Scored:
     """One confusion matrix over the items; what cannot be scored is named and left out.
 
     Args:
         rules: how the truth's labels become classes; by default as they are, 255 ignored.
+        background: see ``read_prediction``.
     Raises:
         UsageError: an item has no truth, or the truth's labels are not the predictions' classes.
     """
@@ -111,7 +125,8 @@ def score(
     result = Scored(ConfusionMatrix(classes))
     pool = ThreadPoolExecutor(jobs)
     try:
-        for part in pool.map(lambda item: _one(folder, item, kind, classes, found), items):
+        each = partial(_one, folder, kind, classes, found, background)
+        for part in pool.map(each, items):
             result.add(part)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -119,13 +134,20 @@ def score(
     return result
 
 
-def _one(folder: Path, item: VOCItem, kind: str, classes: int, rules: LabelRules) -> Scored:
+def _one(
+    folder: Path,
+    kind: str,
+    classes: int,
+    rules: LabelRules,
+    background: float | None,
+    item: VOCItem,
+) -> Scored:
     """An image's part of the whole."""
     part, path = Scored(ConfusionMatrix(classes)), folder / f"{item.id}{KINDS[kind]}"
     try:
         assert item.label is not None
         truth = rules.read(item.label, classes)
-        prediction = read_prediction(path, kind, truth.labels.shape)
+        prediction = read_prediction(path, kind, truth.labels.shape, background)
         if prediction.shape != truth.labels.shape:
             advice = size_advice(item.image, truth.labels.shape)
             sizes = f"truth is {truth.labels.shape}, the prediction {prediction.shape}"
