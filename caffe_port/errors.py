@@ -99,7 +99,7 @@ _SPELLINGS = {
     "overlap": ("--overlap {}", ""),
     "reduce_zero_label": ("--reduce-zero-label", ""),
     "unknown_labels": ("--unknown-labels {}", ""),
-    "max_pixels": ("--max-pixels {}", ""),
+    "max_pixels": ("--max-pixels {} of evaluate, score and predict", ""),
     "phase": ("--phase {}", ""),
     "snapshot": ("", "-snapshot {}"),
     "stages": ("--stage {}", "-stage {}"),

@@ -256,30 +256,33 @@ def _for_each(files: list[tuple[Path, Path]], convert: Callable[[Path, Path], No
 @labels_command.command(name="check")
 @item_options
 @label_options
+@image_options
 @click.option("--classes", type=click.IntRange(1, 255), help="How many.  [default: the set's]")
 def check_command(**arguments: Any) -> None:
     """Read every image and label map of a split: sizes, labels, the published number of images.
 
     Exit status: 0 all are good, 1 some are not (they are named), 2 there is nothing to check.
     """
-    from caffe_port.data.images import size_advice, stored_size
+    from caffe_port.data.images import read_grey, size_advice
     from caffe_port.datasets.rules import LabelRules
     from caffe_port.errors import CaffePortError
 
     data = dataset_of(arguments)
     classes = arguments["classes"] or (21 if data is None else len(data.classes))
     rules, items, failed = rules_of(arguments) or LabelRules(), items_of(arguments), 0
-    for item in items:
-        try:
-            size = stored_size(item.image)
-            if item.label is not None:
+    with decoded_as(arguments):
+        for item in items:
+            try:
+                size = read_grey(item.image).shape  # to the end of the file
+                if item.label is None:
+                    continue
                 found = rules.read(item.label, classes).labels.shape
                 if found != size:
                     advice = size_advice(item.image, found)
                     raise CaffePortError(f"{item.label}: {found}, its image {size}{advice}")
-        except CaffePortError as error:
-            failed += 1
-            echo(str(error))
+            except CaffePortError as error:
+                failed += 1
+                echo(str(error))
     echo(f"{len(items)} images, {failed} with faults")
     if failed:
         raise click.exceptions.Exit(SOME_FAILED)

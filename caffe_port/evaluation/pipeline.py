@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from caffe_port.data.decoding import current
 from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
@@ -120,6 +121,8 @@ def evaluate(
     }
     if options.inference is not None:
         scoring["inference"] = options.inference.describe()
+    if current().exif != "ignore":
+        scoring["exif"] = current().exif
     crf = None if make_refiner is None else make_refiner.describe()
     refined = make_refiner is not None
     store = Store(output, {**scoring, "crf": crf}, refined=refined, comp6=options.comp6)

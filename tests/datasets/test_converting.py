@@ -174,6 +174,15 @@ def test_check(tmp_path):
     assert "labelIds.png: (6, 9), its image (6, 8)" in done.output.replace("\n", "")
 
 
+def test_check_reads_images_to_their_end(tmp_path):
+    make(tmp_path / "data", "ade20k")
+    image = tmp_path / "data" / REAL["ade20k"].files[1][0]
+    image.write_bytes(image.read_bytes()[:-300])
+    done = run("check", "--dataset", "ade20k", "--images", tmp_path / "data")
+    assert done.exit_code == 1
+    assert "ADE_val_00000002.jpg: not an image that can be decoded" in done.output.replace("\n", "")
+
+
 def test_datasets():
     done = run("datasets")
     assert "cityscapes: Cityscapes, fine annotations; 19 classes; train 2,975" in done.output

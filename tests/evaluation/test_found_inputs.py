@@ -144,7 +144,11 @@ def test_a_size_mismatch_names_exif(tmp_path):
         evaluate(items, Brightest(), tmp_path / "result", OPTIONS)
     with decoding(exif="apply"):
         result = evaluate(items, Brightest(), tmp_path / "turned", OPTIONS)
+        again = evaluate(items, Brightest(), tmp_path / "turned", OPTIONS)
     assert result.before.mean_iou() == 1
+    assert again.outcomes[0].reused
+    with pytest.raises(UsageError, match="exif"):  # label maps of images that were turned
+        evaluate(items, Brightest(), tmp_path / "turned", OPTIONS)
     Image.fromarray(TRUTH[:8]).save(root / "out" / "a.png")
     arguments = ["score", str(root / "out"), "--images", str(root), "--classes", "3"]
     done = CliRunner().invoke(main, arguments)
@@ -175,5 +179,5 @@ def test_the_largest_image_in_the_command(tmp_path):
     arguments = ["score", str(root / "out"), "--images", str(root), "--classes", "3"]
     done = CliRunner().invoke(main, [*arguments, "--max-pixels", "255"])
     assert done.exit_code == 1
-    assert "expected at most 255 pixels (set by --max-pixels N)" in done.output
+    assert "expected at most 255 pixels (set by --max-pixels N of" in done.output
     assert CliRunner().invoke(main, [*arguments, "--max-pixels", "256"]).exit_code == 0
