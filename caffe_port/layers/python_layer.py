@@ -14,8 +14,7 @@ from caffe_port.spec.ops.python_layer import Python as Options
 from caffe_port.spec.ops.python_layer import users_code
 
 if TYPE_CHECKING:
-    from caffe_port.live.blob import Blob
-    from caffe_port.live.blob_vec import BlobVec
+    from caffe_port.live.blob import Blob, BlobVec
 
 
 class _Call(torch.autograd.Function):

@@ -1,33 +1,39 @@
-"""Blob: a pair of live numpy arrays, data and diff."""
+"""Blob, a pair of numpy arrays with data and diff, and BlobVec, the parameters of a layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, MutableSequence, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import Parameter
+
+from caffe_port.errors import UsageError
+
+if TYPE_CHECKING:
+    from caffe_port.layers import Layer
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 def _shown(memory: Floats, shape: Sequence[int]) -> Floats:
-    """The first numbers of a flat array, in a shape."""
+    """The first elements of a flat array, in a shape."""
     return memory[: math.prod(shape)].reshape(tuple(shape))
 
 
 class Blob:
     """Data and diff of equal shape, both writable in place.
 
-    The memory of each may be another blob's too, as that of Split's tops is its bottom's: what is
-    written through one blob is then seen through the other. It is kept when the blob shrinks.
+    Blobs may share memory, as the tops of Split share that of its bottom: what is written into one
+    is then in the other too. A blob that shrinks keeps its memory.
 
     Args:
         shape: sizes of the axes.
-        dtype: float32 by default, which is all that pycaffe had.
-    Source: BVLC/caffe blob.cpp, as _caffe.cpp shows it to Python.
+        dtype: float32 by default, the only dtype of pycaffe.
+    Source: BVLC/caffe blob.cpp; _caffe.cpp for the interface.
     """
 
     def __init__(self, shape: Sequence[int], dtype: npt.DTypeLike | None = None) -> None:
@@ -56,11 +62,11 @@ class Blob:
 
     @property
     def has_diff(self) -> bool:
-        """Whether somebody has asked for the diff since the blob got its memory."""
+        """Whether the diff was used since the blob got its memory."""
         return self._diff is not None
 
     def drop_diff(self) -> None:
-        """Sets the diff to 0; arrays that were taken from it before are left as they are."""
+        """Sets the diff to 0; arrays that were taken from it before do not change."""
         self._diff = self._diff_memory = None
 
     def take_data(self, values: Floats) -> None:
@@ -121,7 +127,7 @@ class Blob:
         return self._legacy(3)
 
     def reshape(self, *shape: int) -> None:
-        """Gives the blob a shape; values survive unless it becomes larger than ever before.
+        """Changes the shape; values are kept unless the blob becomes larger than ever before.
 
         Raises:
             ValueError: a negative size.
@@ -141,7 +147,7 @@ class Blob:
             self._diff = self._diff_memory = None
 
     def retype(self, dtype: npt.DTypeLike) -> None:
-        """Gives data and diff another dtype, in memory of their own; one that they have is kept."""
+        """Changes the dtype of data and diff, in new memory."""
         if self._data.dtype == dtype:
             return
         old = self._data
@@ -149,15 +155,15 @@ class Blob:
         self._data[...] = old
 
     def assign(self, values: torch.Tensor) -> None:
-        """Takes over a layer's output, reshaping where its shape is new."""
+        """Copies a layer's output, and takes its shape."""
         self.reshape(*values.shape)
         self._data[...] = values.detach().cpu().numpy()
 
 
 class ParamBlob(Blob):
-    """A parameter: its data is the torch parameter's own memory (a copy of it off the CPU)."""
+    """A parameter: its data is the memory of the torch parameter (on a GPU, a copy of it)."""
 
-    def __init__(self, param: torch.nn.Parameter) -> None:
+    def __init__(self, param: Parameter) -> None:
         self._param = param
         self._show(param.detach().cpu().numpy())
 
@@ -165,19 +171,119 @@ class ParamBlob(Blob):
         self._data, self._diff, self._diff_memory = data, None, None
         self._data_memory, self._capacity = data.reshape(-1), data.size
 
-    def holds(self, param: torch.nn.Parameter) -> bool:
-        """Whether this is that parameter's blob, over its present memory."""
+    def holds(self, param: Parameter) -> bool:
+        """Whether this is the blob of that parameter, in its present memory."""
         return self._param is param and self._data.ctypes.data == param.data_ptr()
 
     def share_data(self, other: Blob) -> None:
-        """Makes another blob's data this parameter's too."""
+        """Makes another blob's data that of this parameter too."""
         super().share_data(other)
         self._param.data = torch.from_numpy(self._data)
 
     def reshape(self, *shape: int) -> None:
-        """Gives the parameter another shape, for scripts that write changed weights.
+        """Changes the shape, for scripts that write changed weights.
 
-        Its layer runs on only where the count is the same.
+        The layer can run again only if the count is the same.
         """
         super().reshape(*shape)
         self._param.data = torch.from_numpy(self._data)
+
+
+class BlobVec(MutableSequence[Blob]):
+    """The parameters of a layer, as ``net.params[name]`` and ``layer.blobs`` show them.
+
+    As in Caffe, a layer computes with a blob that is put into its list, in that blob's memory, and
+    a solver still updates the blobs that its net was made with.
+
+        net.params["fc8"][0] = other.params["fc8"][0]
+
+    Args:
+        blobs: at the start.
+    Source: BVLC/caffe _caffe.cpp, BlobVec.
+    """
+
+    def __init__(self, blobs: Iterable[Blob] = ()) -> None:
+        self._blobs = list(blobs)
+        self._layer: Layer | None = None
+        self._replaced: set[int] = set()
+
+    def belongs_to(self, layer: Layer) -> None:
+        """Makes blobs that are put in from now on the parameters of a layer."""
+        self._layer = layer
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the layer computes with a blob that was put in."""
+        return bool(self._replaced)
+
+    def add_blob(self, *shape: int) -> None:
+        """Adds a blob of zeros; a Python layer's ``setup`` declares its parameters this way."""
+        self.append(Blob(shape))
+
+    def rebind(self, index: int, blob: Blob) -> None:
+        """Replaces the blob of the layer's own parameter, unless another one was put in."""
+        if index not in self._replaced:
+            self._blobs[index] = blob
+
+    def refresh(self) -> None:
+        """Gives the layer's parameters the present memory of the blobs that were put in."""
+        for index in self._replaced:
+            param, data = self._param(index), self._blobs[index].data
+            if param.data_ptr() != data.ctypes.data or param.shape != data.shape:
+                param.data = torch.from_numpy(data)
+
+    def _param(self, index: int) -> Parameter:
+        assert self._layer is not None
+        return self._layer.get_parameter(self._layer.spec.params[index].name)
+
+    def _put(self, blobs: list[Any]) -> None:
+        for blob in blobs:
+            if not isinstance(blob, Blob):
+                raise TypeError(
+                    f"Invalid assignment: {type(blob).__name__} in place of a Blob; write values "
+                    "into the blob's data: net.params[name][i].data[...] = values"
+                )
+        wanted = [] if self._layer is None else self._layer.spec.params
+        if len(blobs) < len(wanted):
+            assert self._layer is not None
+            spec = self._layer.spec
+            raise UsageError(
+                f"layer '{spec.name}' ({spec.type}) has {len(wanted)} parameters; {len(blobs)} "
+                "would be left, and Caffe's layer would read beyond them"
+            )
+        old, self._blobs = self._blobs, blobs
+        for index, param in enumerate(wanted):
+            if blobs[index] is not old[index]:
+                self._replaced.add(index)
+                assert self._layer is not None
+                learns = self._param(index).requires_grad
+                values = torch.from_numpy(blobs[index].data)
+                self._layer.register_parameter(param.name, Parameter(values, learns))
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    @overload
+    def __getitem__(self, index: int) -> Blob: ...
+    @overload
+    def __getitem__(self, index: slice) -> BlobVec: ...
+    def __getitem__(self, index: int | slice) -> Blob | BlobVec:
+        if isinstance(index, slice):
+            return BlobVec(self._blobs[index])
+        return self._blobs[index]
+
+    def __setitem__(self, index: int | slice, value: Any) -> None:
+        blobs: list[Any] = list(self._blobs)
+        blobs[index] = list(value) if isinstance(index, slice) else value
+        self._put(blobs)
+
+    def __delitem__(self, index: int | slice) -> None:
+        blobs = list(self._blobs)
+        del blobs[index]
+        self._put(blobs)
+
+    def insert(self, index: int, value: Any) -> None:
+        """Inserts a blob before another one; ``append`` and ``extend`` add at the end."""
+        blobs = list(self._blobs)
+        blobs.insert(index, value)
+        self._put(blobs)

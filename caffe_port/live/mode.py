@@ -1,4 +1,4 @@
-"""What pycaffe keeps for the whole process: mode, device, seed, ranks."""
+"""Settings of the process, as pycaffe has them: mode, device, seed, ranks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def set_mode_cpu() -> None:
 
 
 def set_mode_gpu() -> None:
-    """Computes on the GPU where there is one; else warns, once, and stays on the CPU.
+    """Computes on the GPU if there is one; otherwise warns once and computes on the CPU.
 
     Blobs stay numpy arrays in main memory: each layer's bottoms and parameters are copied to the
     GPU, and its tops back. For speed use ``caffe_port.load(...).to("cuda")``.
@@ -66,10 +66,10 @@ def device() -> torch.device:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seeds Caffe's generator: nets made from now on draw Caffe's own numbers from it.
+    """Seeds Caffe's generator, from which nets made from now on draw the same numbers as Caffe.
 
-    That goes for fillers, dropout, shuffles and crops. Until it is called they use torch's and
-    the operating system's randomness.
+    It is used for fillers, dropout, shuffles and crops. Before the first call they use torch's
+    generator and the operating system's.
     """
     if _process.random is None:
         _process.random = rng.CaffeRandom(seed)
@@ -79,9 +79,9 @@ def set_random_seed(seed: int) -> None:
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Nets built inside draw from the generator that ``set_random_seed`` seeded, if it did.
+    """Lets nets built inside draw from the generator of ``set_random_seed``, if it was called.
 
-    One that the caller is building under already, by ``caffe_port.data.rng.seeded``, comes first.
+    A generator that ``caffe_port.data.rng.seeded`` has set has precedence.
     """
     if _process.random is None or rng.current() is not None:
         yield
@@ -91,40 +91,40 @@ def building() -> Iterator[None]:
 
 
 def solver_count() -> int:
-    """How many solvers train together."""
+    """The number of solvers that train together."""
     return _process.solver_count
 
 
 def set_solver_count(count: int) -> None:
-    """Says how many solvers train together."""
+    """Sets the number of solvers that train together."""
     _process.solver_count = count
 
 
 def solver_rank() -> int:
-    """Which of them this process is."""
+    """The rank of this process among them."""
     return _process.solver_rank
 
 
 def set_solver_rank(rank: int) -> None:
-    """Says which of them this process is; only rank 0 tests, logs and writes snapshots."""
+    """Sets the rank of this process; only rank 0 tests, logs and writes snapshots."""
     _process.solver_rank = rank
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Says whether the solvers are processes, as they are here, or threads."""
+    """Sets whether the solvers are processes, as they are here, or threads."""
     _process.multiprocess = multiprocess
 
 
 def allow_python_layers(allowed: bool = True) -> None:
-    """Whether nets made from now on may import and run what their Python layers name.
+    """Allows nets made from now on to import and run the code of their Python layers.
 
-    ``python -m caffe_port.pycaffe`` allows it; say yes only where you trust the model files.
+    ``python -m caffe_port.pycaffe`` allows it; do so only for model files that you trust.
     """
     _process.python_layers = allowed
 
 
 def allow_unknown_fields(allowed: bool = True) -> None:
-    """Whether nets made from now on may have fields that are not known, which then are warned of.
+    """Allows nets made from now on to have unknown fields, with a warning.
 
     In Caffe such a field ends the program. The environment variable
     CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1 allows them too, for scripts that are not to be edited.
@@ -133,7 +133,7 @@ def allow_unknown_fields(allowed: bool = True) -> None:
 
 
 def strict_text() -> bool:
-    """Whether fields that are not known are errors; see ``allow_unknown_fields``."""
+    """Whether unknown fields are errors; see ``allow_unknown_fields``."""
     asked = os.environ.get("CAFFE_PORT_ALLOW_UNKNOWN_FIELDS", "") not in ("", "0")
     return not (asked or _process.unknown_fields)
 

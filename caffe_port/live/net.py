@@ -1,4 +1,4 @@
-"""pycaffe's Net: layers run one by one on blobs that Python can change in between."""
+"""pycaffe's Net: layers run one by one on blobs that scripts can read and change in between."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 from caffe_port.errors import UsageError
 from caffe_port.layers.python_layer import Python
-from caffe_port.live import batches, mode, saving, v1_methods
-from caffe_port.live.blob import Blob, Floats, ParamBlob
-from caffe_port.live.blob_vec import BlobVec
+from caffe_port.live import methods, mode
+from caffe_port.live.blob import Blob, BlobVec, Floats, ParamBlob
 from caffe_port.live.running import Runner
 from caffe_port.live.transformer import Transformer
 from caffe_port.loading import load
@@ -24,8 +23,8 @@ _Path = str | os.PathLike[str]
 _EVENTS = ("before_forward", "after_forward", "before_backward", "after_backward")
 
 
-class LayerFace:
-    """What pycaffe shows of a layer: its type and blobs."""
+class LayerView:
+    """A layer as pycaffe shows it: its type and blobs."""
 
     def __init__(self, spec: LayerSpec, blobs: BlobVec) -> None:
         self.type, self.blobs = spec.type, blobs
@@ -78,7 +77,7 @@ class Net:
 
     @classmethod
     def of(cls, net: TorchNet) -> Net:
-        """Shows a net that is built already, sharing its parameters."""
+        """Makes a pycaffe net from a torch net, which shares its parameters."""
         made = cls.__new__(cls)
         made._start(net)
         return made
@@ -89,12 +88,12 @@ class Net:
         self._specs = net.spec.layers
         self.blobs = self._make_blobs()
         self._make_params()
-        # whoever puts something else into blobs or params only changes what is shown, as in Caffe
+        # as in Caffe, other entries in blobs or params do not change what the layers use
         self._runner = Runner(net, dict(self.blobs), self._own_params)
         self._callbacks: dict[str, list[Callable[[int], Any]]] = {name: [] for name in _EVENTS}
 
     def _make_blobs(self) -> OrderedDict[str, Blob]:
-        """Those that Python layers were set up with, and new ones."""
+        """The blobs that Python layers were set up with, and new ones."""
         known: dict[str, Blob] = {}
         for layer in self._specs:
             module = self._net.module(layer.name)
@@ -111,14 +110,14 @@ class Net:
         for layer in self._specs:
             module = self._net.module(layer.name)
             if isinstance(module, Python):
-                blobs, face = module.bind(), module.code
+                blobs, view = module.bind(), module.code
             else:
                 own = self._net.layer_params(layer.name)
                 # shared parameters share data and diff
                 blobs = BlobVec(made.setdefault(id(p), ParamBlob(p)) for p in own)
                 blobs.belongs_to(module)
-                face = LayerFace(layer, blobs)
-            self.layers.append(face)
+                view = LayerView(layer, blobs)
+            self.layers.append(view)
             if blobs:
                 self._own_params[layer.name] = blobs
         self.params = OrderedDict(self._own_params)
@@ -157,7 +156,7 @@ class Net:
             weights.update(zip(layer.tops, layer.loss_weights, strict=True))
         return OrderedDict(weights)
 
-    # what the compiled module showed under private names, and scripts use
+    # private names of the compiled module that scripts use
 
     @property
     def _layer_names(self) -> list[str]:
@@ -253,7 +252,7 @@ class Net:
         end: str | None = None,
         **kwargs: Floats,
     ) -> dict[str, Floats]:
-        """Walks the layers from ``start`` back to ``end``, both included.
+        """Runs the layers backward, from ``start`` to ``end``, both included.
 
         Parameters' diffs add up; see ``clear_param_diffs``.
 
@@ -291,16 +290,16 @@ class Net:
         self._callbacks["after_forward"].append(run)
 
     def before_backward(self, run: Callable[[int], Any]) -> None:
-        """Adds a function that is called with each layer's index before it is walked back."""
+        """Adds a function that is called with each layer's index before its backward pass."""
         self._callbacks["before_backward"].append(run)
 
     def after_backward(self, run: Callable[[int], Any]) -> None:
-        """Adds a function that is called with each layer's index after it was walked back."""
+        """Adds a function that is called with each layer's index after its backward pass."""
         self._callbacks["after_backward"].append(run)
 
-    forward_all = batches.forward_all
-    forward_backward_all = batches.forward_backward_all
-    _batch = batches.batch
+    forward_all = methods.forward_all
+    forward_backward_all = methods.forward_backward_all
+    _batch = methods.batch
 
     def clear_param_diffs(self) -> None:
         """Sets the diffs of the parameters that the net was made with to 0."""
@@ -308,12 +307,12 @@ class Net:
             blob.diff[...] = 0
 
     def reshape(self) -> None:
-        """Gives every blob the shape that follows from the inputs' present shapes."""
+        """Computes the shapes of all blobs from the present shapes of the inputs."""
         for layer in self._specs:
             self._runner.reshape(layer)
 
     def set_input_arrays(self, data: Floats, labels: Floats) -> None:
-        """Gives a MemoryData layer, the net's first, what it serves from now on.
+        """Sets the arrays of the net's first layer, a MemoryData.
 
         Args:
             data: (N, C, H, W) float32, N a multiple of the batch size.
@@ -330,7 +329,7 @@ class Net:
     _set_input_arrays = set_input_arrays
 
     def share_with(self, other: Net) -> None:
-        """Uses another net's parameters, by layer name; diffs stay apart.
+        """Shares another net's parameters, by layer name, but not their diffs.
 
         Raises:
             UsageError: parameters of one layer differ in number or shape.
@@ -342,27 +341,27 @@ class Net:
             for blob, shared in zip(mine, theirs, strict=True):
                 blob.share_data(shared)
 
-    copy_from = saving.copy_from
-    load_hdf5 = saving.copy_from
-    save = saving.save
-    save_hdf5 = saving.save_hdf5
+    copy_from = methods.copy_from
+    load_hdf5 = methods.copy_from
+    save = methods.save
+    save_hdf5 = methods.save_hdf5
 
-    set_phase_train = v1_methods.set_phase_train
-    set_phase_test = v1_methods.set_phase_test
-    set_mode_cpu = v1_methods.set_mode_cpu
-    set_mode_gpu = v1_methods.set_mode_gpu
-    set_device = v1_methods.set_device
-    set_mean = v1_methods.set_mean
-    set_input_scale = v1_methods.set_input_scale
-    set_raw_scale = v1_methods.set_raw_scale
-    set_channel_swap = v1_methods.set_channel_swap
-    preprocess = v1_methods.preprocess
-    deprocess = v1_methods.deprocess
-    mean = property(v1_methods.mean)
-    input_scale = property(v1_methods.input_scale)
-    raw_scale = property(v1_methods.raw_scale)
-    channel_swap = property(v1_methods.channel_swap)
-    transformer: Transformer  # made when one of these methods first needs it
+    set_phase_train = methods.set_phase_train
+    set_phase_test = methods.set_phase_test
+    set_mode_cpu = methods.set_mode_cpu
+    set_mode_gpu = methods.set_mode_gpu
+    set_device = methods.set_device
+    set_mean = methods.set_mean
+    set_input_scale = methods.set_input_scale
+    set_raw_scale = methods.set_raw_scale
+    set_channel_swap = methods.set_channel_swap
+    preprocess = methods.preprocess
+    deprocess = methods.deprocess
+    mean = property(methods.mean)
+    input_scale = property(methods.input_scale)
+    raw_scale = property(methods.raw_scale)
+    channel_swap = property(methods.channel_swap)
+    transformer: Transformer  # made by the first of these methods that is called
 
 
 def _positional(args: Sequence[Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What Caffe's backward computes where blobs were written into after the layer's forward.
+"""Caffe's diffs where blobs were written after the forward pass of a layer.
 
-Some of Caffe's layers read their bottoms and tops again in backward, and see what a script has
-written there meanwhile; others read what forward has kept in buffers of their own, such as the
-places of maxima, the mask of Dropout and the probabilities of a loss.
+Some of Caffe's layers read bottoms and tops again in backward, with what scripts and layers in
+place have written since; others read buffers that forward has filled, such as the positions of
+maxima, the mask of Dropout and the probabilities of a loss.
 
 Source: BVLC/caffe, Backward_cpu of each layer.
 """
@@ -50,7 +50,7 @@ class Reread:
 
 
 def bottoms_read(layer: LayerSpec) -> list[int]:
-    """Indices of the bottoms that a layer's backward reads again, but for those of RNN and LSTM."""
+    """Indices of the bottoms that a layer's backward reads again, except for RNN and LSTM."""
     if isinstance(layer.op, Recurrent):
         return []
     places = range(len(layer.bottoms))
@@ -62,16 +62,16 @@ def bottoms_read(layer: LayerSpec) -> list[int]:
 def transformed_bottoms(layer: LayerSpec) -> tuple[int, ...]:
     """The bottoms of RNN and LSTM that are read again, x and the static input.
 
-    Autograd has kept these very tensors, so they can be given their present values. They get diffs
-    also where nobody needs them. Source: BVLC/caffe recurrent_layer.cpp, LayerSetUp.
+    Autograd keeps these tensors, so their present values can be copied into them. They get diffs
+    even if no layer needs them. Source: BVLC/caffe recurrent_layer.cpp, LayerSetUp.
     """
     return (0, 2)[: 1 + layer.op.static] if isinstance(layer.op, Recurrent) else ()
 
 
 def formula(layer: LayerSpec, module: Layer) -> Callable[[Reread], list[Tensor]] | None:
-    """How the bottoms' diffs follow from what the blobs hold now.
+    """The function that computes the bottoms' diffs from the present data.
 
-    None where forward, run again on the present bottoms, gives them: no top is read again.
+    None where no top is read again: forward, run again on the present bottoms, gives the diffs.
     """
     if isinstance(module, Elementwise):
         return _elementwise
@@ -136,7 +136,7 @@ def _lrn_across(call: Reread, op: LRN) -> Tensor:
 
 
 def _lrn_within(call: Reread, op: LRN) -> Tensor:
-    """Caffe composes Power, AVE pooling, Power and a product; only the powers' tops are kept."""
+    """Caffe composes Power, AVE pooling, Power and a product; it keeps the tops of the powers."""
     x, (diff,) = call.now[0], call.diffs
     around = (op.local_size - 1) // 2
     window = Pooling("AVE", (op.local_size,) * 2, (1, 1), (around, around), ceil=True)
@@ -170,7 +170,7 @@ def _quotients(call: Reread) -> list[Tensor]:
 
 
 def _by_mask(call: Reread) -> list[Tensor]:
-    """MAX pooling whose second top holds the places of the maxima, and is read again."""
+    """MAX pooling whose second top has the positions of the maxima, and is read again."""
     shape, (_, mask) = call.then[0].shape, call.tops
     index, size = mask.long().flatten(2), shape[2] * shape[3]
     if index.numel() and (int(index.min()) < 0 or int(index.max()) >= size):
@@ -214,7 +214,7 @@ def hinge_margins(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def hinge_diff(left: Tensor, labels: Tensor, diff: float, norm: str) -> Tensor:
-    """The diff of HingeLoss's first bottom, from what forward, or a script since, left in it."""
+    """The diff of HingeLoss's first bottom, from what forward or a script has left in it."""
     turned = _turned(by_item(left), labels)
     if norm == "L1":
         turned = turned.sign()

@@ -1,4 +1,9 @@
-"""One layer of a pycaffe net, forward and backward, between live blobs."""
+"""Runs one layer of a pycaffe net forward and backward, from blobs to blobs.
+
+The tops of some layers have the memory of their bottoms. Source: BVLC/caffe, where ShareData and
+ShareDiff are called: split_layer.cpp, flatten_layer.cpp, reshape_layer.cpp, concat_layer.cpp,
+slice_layer.cpp, parameter_layer.hpp.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from caffe_port.errors import LayerError
 from caffe_port.layers.inputs import DummyData, MemoryData
 from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
-from caffe_port.live import mode, rereading, sharing
-from caffe_port.live.blob import Blob
-from caffe_port.live.blob_vec import BlobVec
+from caffe_port.live import mode, rereading
+from caffe_port.live.blob import Blob, BlobVec
 from caffe_port.net import Net
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops.losses import HingeLoss
 
 # bottoms, parameters by name, tops
-_Taped: TypeAlias = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]
+_Record: TypeAlias = tuple[list[Tensor], dict[str, Tensor], tuple[Tensor, ...]]
 _Found: TypeAlias = Sequence[Tensor | None]
 _NONE = BlobVec()
 
@@ -30,15 +36,15 @@ class Runner:
     """Runs layers on blobs and keeps what backward needs.
 
     Args:
-        net: whose layers.
-        blobs, params: of the pycaffe net.
+        net: the net of the layers.
+        blobs, params: those of the pycaffe net.
     """
 
     def __init__(self, net: Net, blobs: Mapping[str, Blob], params: Mapping[str, BlobVec]) -> None:
         self._net, self._blobs, self._params = net, blobs, params
-        self._tape: dict[str, _Taped] = {}
+        self._records: dict[str, _Record] = {}
         for layer in net.spec.layers:
-            if not isinstance(net.module(layer.name), Python):  # it has its shapes from set-up
+            if not isinstance(net.module(layer.name), Python):  # whose set-up sets its shapes
                 self.reshape(layer)
             self._weigh(layer, always=True)
             self._fill_constants(layer)
@@ -47,19 +53,19 @@ class Runner:
         return [self._blobs[n] for n in layer.bottoms], [self._blobs[n] for n in layer.tops]
 
     def reshape(self, layer: LayerSpec) -> None:
-        """Gives a layer's tops the shapes that follow from its bottoms'."""
+        """Computes the shapes of a layer's tops from those of its bottoms."""
         bottoms, tops = self._ends(layer)
         module = self._net.module(layer.name)
         if isinstance(module, Python):
             module.code.reshape(bottoms, tops)
         elif layer.op.kind != "source":
-            sharing.reshape(layer, bottoms, tops)
+            _reshape_shared(layer, bottoms, tops)
         self._weigh(layer)
 
     def _weigh(self, layer: LayerSpec, always: bool = False) -> None:
-        """Puts loss weights into the diffs of tops, where these have just got new memory.
+        """Writes the loss weights into the diffs of tops that have new memory.
 
-        Caffe forgets them then, and would train without the loss.
+        Caffe does not, and then trains without the loss.
         """
         for name, weight in zip(layer.tops, layer.loss_weights, strict=True):
             if weight and (always or not self._blobs[name].has_diff):
@@ -91,7 +97,7 @@ class Runner:
             for i, top in enumerate(tops):
                 if layer.op.renews(i):
                     top.assign(module.top(i, top.shape))
-        elif layer.type != "Input" and not sharing.forward(layer, bottoms, tops, params):
+        elif layer.type != "Input" and not _forward_shared(layer, bottoms, tops, params):
             self._run(layer, bottoms, tops)
         self._weigh(layer)
         return sum(
@@ -101,17 +107,17 @@ class Runner:
         )
 
     def _run(self, layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
-        taped = self._compute(layer)
-        for blob, values in zip(tops, taped[2], strict=True):
+        record = self._compute(layer)
+        for blob, values in zip(tops, record[2], strict=True):
             blob.assign(values)
         if layer.needs_backward:
-            self._tape[layer.name] = taped
+            self._records[layer.name] = record
         if layer.type == "HingeLoss":
             scores, labels = (torch.from_numpy(blob.data) for blob in bottoms)
             bottoms[0].diff[...] = rereading.hinge_margins(scores, labels).numpy()
 
-    def _compute(self, layer: LayerSpec, given: Sequence[Tensor] | None = None) -> _Taped:
-        """Runs a layer's module on what its bottoms hold now, or on other values."""
+    def _compute(self, layer: LayerSpec, given: Sequence[Tensor] | None = None) -> _Record:
+        """Runs a layer's module on the present data of its bottoms, or on given values."""
         values = given or [torch.from_numpy(self._blobs[name].data) for name in layer.bottoms]
         device = mode.device()
         # copies, because a layer in place may write over what backward needs
@@ -133,7 +139,7 @@ class Runner:
         layer: LayerSpec,
         bottoms: list[Tensor],
         params: Mapping[str, Tensor],
-    ) -> _Taped:
+    ) -> _Record:
         """Runs a layer with copies of its parameters; what it changes in them is copied back."""
         moved: dict[str, Tensor] = {
             name: Parameter(param.detach().to(device, copy=True), param.requires_grad)
@@ -157,20 +163,20 @@ class Runner:
             left, labels = torch.from_numpy(bottoms[0].diff), torch.from_numpy(bottoms[1].data)
             norm, weight = layer.options(HingeLoss).norm, float(tops[0].diff)
             bottoms[0].diff[...] = rereading.hinge_diff(left, labels, weight, norm).numpy()
-        elif layer.bottoms and not sharing.backward(layer, bottoms, tops):
-            self._walk_back(layer)
+        elif layer.bottoms and not _backward_shared(layer, bottoms, tops):
+            self._run_backward(layer)
 
-    def _walk_back(self, layer: LayerSpec) -> None:
-        if layer.name not in self._tape:  # Caffe, too, walks back from whatever the blobs hold
-            self._tape[layer.name] = self._compute(layer)
-        taped = self._tape[layer.name]
-        bottoms, params, tops = taped
+    def _run_backward(self, layer: LayerSpec) -> None:
+        if layer.name not in self._records:  # without a forward pass, Caffe uses the present data
+            self._records[layer.name] = self._compute(layer)
+        record = self._records[layer.name]
+        bottoms, params, tops = record
         device = mode.device()
         diffs = [torch.from_numpy(self._blobs[n].diff.copy()).to(t) for n, t in zip(
             layer.tops, tops, strict=True)]  # fmt: skip
         for name, moved in params.items() if device.type != "cpu" else ():
             moved.data.copy_(self._net.module(layer.name).get_parameter(name))
-        found = self._reread(layer, taped, diffs) or _gradients(taped, diffs)
+        found = self._reread(layer, record, diffs) or _gradients(record, diffs)
         for blob_name, bottom, diff in zip(layer.bottoms, bottoms, found, strict=False):
             if bottom.requires_grad and not (diff is None and layer.type == "Crop"):
                 self._blobs[blob_name].diff[...] = 0 if diff is None else diff.cpu().numpy()
@@ -185,11 +191,11 @@ class Runner:
             else:
                 blob.diff[...] += diff.cpu().numpy()
 
-    def _reread(self, layer: LayerSpec, taped: _Taped, diffs: Sequence[Tensor]) -> _Found | None:
-        """Diffs where something was written into the layer's blobs since forward, else None."""
+    def _reread(self, layer: LayerSpec, record: _Record, diffs: Sequence[Tensor]) -> _Found | None:
+        """Diffs if the layer's blobs were written since forward, else None."""
         module = self._net.module(layer.name)
         formula = rereading.formula(layer, module)
-        then, _, tops = taped
+        then, _, tops = record
         now = [self._data(name, like) for name, like in zip(layer.bottoms, then, strict=True)]
         tops_now = [self._data(name, like) for name, like in zip(layer.tops, tops, strict=True)]
         for i in rereading.transformed_bottoms(layer):
@@ -213,13 +219,13 @@ class Runner:
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:
-    """Whether two float32 tensors differ in a bit, so that NaN equals itself."""
+    """Whether two float32 tensors differ in any bit; NaN equals itself."""
     return not torch.equal(a.detach().contiguous().view(torch.int32), b.view(torch.int32))
 
 
-def _gradients(taped: _Taped, diffs: Sequence[Tensor]) -> _Found:
-    """Diffs of the bottoms, then of the parameters; None where there is none."""
-    bottoms, params, tops = taped
+def _gradients(record: _Record, diffs: Sequence[Tensor]) -> _Found:
+    """Diffs of the bottoms, then of the parameters; None for those without."""
+    bottoms, params, tops = record
     inputs = [*bottoms, *params.values()]
     wanted = [value for value in inputs if value.requires_grad]
     pairs = [(t, d) for t, d in zip(tops, diffs, strict=True) if t.requires_grad]
@@ -232,3 +238,56 @@ def _gradients(taped: _Taped, diffs: Sequence[Tensor]) -> _Found:
         )
     )  # fmt: skip
     return [next(found) if value.requires_grad else None for value in inputs]
+
+
+def _top_shapes(layer: LayerSpec, bottoms: Sequence[Blob]) -> list[Shape]:
+    """Shapes of a layer's tops for its bottoms' present shapes.
+
+    Raises:
+        LayerError: the bottoms do not fit the layer.
+    """
+    try:
+        return layer.op.top_shapes([tuple(blob.shape) for blob in bottoms])[: len(layer.tops)]
+    except ValueError as error:
+        raise LayerError(layer.prototxt_name, layer.type, str(error)) from error
+
+
+def _reshape_shared(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
+    """Gives the tops of a layer (not Python) their shapes, and the memory that they share."""
+    for top, shape in zip(tops, _top_shapes(layer, bottoms), strict=True):
+        top.reshape(*shape)
+    if layer.shares_diff and tops[0] is not bottoms[0]:
+        tops[0].share_data(bottoms[0])
+        tops[0].share_diff(bottoms[0])
+
+
+def _forward_shared(
+    layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob], params: Sequence[Blob]
+) -> bool:
+    """Runs a layer that only shares memory; returns False for other layers, doing nothing."""
+    if layer.type == "Parameter":
+        tops[0].share_data(params[0])
+        tops[0].share_diff(params[0])
+        return True
+    if not layer.shares_data:
+        return False
+    _reshape_shared(layer, bottoms, tops)
+    if not layer.shares_diff:
+        for top in tops:
+            top.share_data(bottoms[0])
+    return True
+
+
+def _backward_shared(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> bool:
+    """The backward pass of such a layer; returns False for other layers, doing nothing."""
+    if layer.shares_diff or layer.type == "Parameter":
+        return True
+    if not layer.shares_data:
+        return False
+    if layer.bottom_needs_backward[0]:
+        if layer.type == "Flatten":
+            bottoms[0].share_diff(tops[0])
+        else:
+            # from the last reader to the first, in autograd's order
+            np.sum([top.diff for top in reversed(tops)], axis=0, out=bottoms[0].diff)
+    return True

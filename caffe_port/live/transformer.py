@@ -1,4 +1,4 @@
-"""Pictures into net inputs: resizing and ``caffe.io.Transformer``.
+"""From images to net inputs: resizing and ``caffe.io.Transformer``.
 
 Source: BVLC/caffe python/caffe/io.py.
 """
@@ -16,10 +16,10 @@ _Floats = npt.NDArray[np.float32]
 
 
 def resize_image(im: _Array, new_dims: Sequence[int] | _Array, interp_order: int = 1) -> _Floats:
-    """Resizes a picture as the scikit-image of pycaffe's time did: without smoothing.
+    """Resizes an image as scikit-image did in pycaffe's time: without smoothing.
 
-    With 1 or 3 channels pixels are areas and what lies outside the picture is its smallest value,
-    so borders darken when it grows; with other numbers of channels the corners' centres are kept.
+    With 1 or 3 channels pixels are areas, and outside of the image is its smallest value, so that
+    borders darken when it grows; with other numbers of channels the corners' centres are kept.
 
     Args:
         im: (H, W, K).
@@ -42,12 +42,12 @@ def resize_image(im: _Array, new_dims: Sequence[int] | _Array, interp_order: int
         (im - low) / (high - low), scale, order=interp_order, mode="grid-constant", cval=0.0,
         grid_mode=True,
     )  # fmt: skip
-    # a spline of higher degree overshoots; scikit-image clips that
+    # splines of higher degree overshoot, which scikit-image clips
     return np.asarray(np.clip(resized, 0, 1) * (high - low) + low, dtype=np.float32)
 
 
 class Transformer:
-    """Turns pictures into what a net's input wants, and back.
+    """Turns images into inputs of a net, and back.
 
     Args:
         inputs: input blob name -> its shape (N, K, H, W).
@@ -73,7 +73,7 @@ class Transformer:
             in_: input blob name.
             data: (H', W', K).
         Returns:
-            (K, H, W) float32, with what was set applied.
+            (K, H, W) float32.
         """
         self._check(in_)
         values: _Floats = data.astype(np.float32)
@@ -89,7 +89,7 @@ class Transformer:
         return np.asarray(values * np.float32(self.input_scale.get(in_, 1)))
 
     def deprocess(self, in_: str, data: _Array) -> _Array:
-        """The picture, (H, W, K), that an input blob's (K, H, W) came from, but for its size."""
+        """Turns an input (K, H, W) back into an image (H, W, K), of the input's size."""
         self._check(in_)
         values: _Array = data.copy().squeeze()
         values = values / values.dtype.type(self.input_scale.get(in_, 1))
@@ -125,7 +125,7 @@ class Transformer:
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
-        """Sets the factor before the mean: 255 where the mean is of 0 .. 255."""
+        """Sets the factor before the mean: 255 if the mean is in 0 .. 255."""
         self._check(in_)
         self.raw_scale[in_] = scale
 

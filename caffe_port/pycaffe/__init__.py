@@ -1,4 +1,4 @@
-"""Caffe's Python face on PyTorch: ``import caffe_port.pycaffe as caffe``.
+"""Caffe's Python interface on PyTorch: ``import caffe_port.pycaffe as caffe``.
 
 Scripts that say ``import caffe`` run unchanged under ``python -m caffe_port.pycaffe SCRIPT``.
 """
@@ -20,13 +20,10 @@ from caffe_port.live.mode import (
 )
 from caffe_port.live.net import TEST, TRAIN, Net
 from caffe_port.proto import caffe_pb2
-from caffe_port.pycaffe import io, messages
-from caffe_port.pycaffe.classifier import Classifier
-from caffe_port.pycaffe.detector import Detector
-from caffe_port.pycaffe.layer import Layer
-from caffe_port.pycaffe.net_spec import NetSpec, layers, params, to_proto
-from caffe_port.pycaffe.tools import (
+from caffe_port.pycaffe import io, protobuf
+from caffe_port.pycaffe._caffe import (
     NCCL,
+    Layer,
     Timer,
     has_nccl,
     init_log,
@@ -34,6 +31,9 @@ from caffe_port.pycaffe.tools import (
     log,
     set_logging_disabled,
 )
+from caffe_port.pycaffe.classifier import Classifier
+from caffe_port.pycaffe.detector import Detector
+from caffe_port.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from caffe_port.solver.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -46,7 +46,7 @@ from caffe_port.solver.solver import (
 
 __version__ = "1.0.0"  # of the Caffe whose interface this is
 
-messages.install()
+protobuf.install_dialects()
 
 __all__ = [
     "NCCL",

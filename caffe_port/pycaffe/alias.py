@@ -1,4 +1,4 @@
-"""Makes ``import caffe`` mean this package, whatever is on sys.path; on request pydensecrf too."""
+"""Makes ``import caffe`` import this package, whatever is on sys.path; or pydensecrf too."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HOMES = {
     "caffe.pycaffe": _HERE,
     "caffe.proto": "caffe_port.proto",
     "caffe.proto.caffe_pb2": "caffe_port.proto.caffe_pb2",
-    # where protobuf 2 and 3 kept the classes of repeated fields
-    "google.protobuf.pyext._message": f"{_HERE}.old_protobuf",
+    # the module of protobuf 2 and 3 with the classes of repeated fields
+    "google.protobuf.pyext._message": f"{_HERE}.protobuf",
 }
 
 
@@ -38,7 +38,7 @@ def _home_of_pydensecrf(name: str) -> str | None:
 
 
 def _below(name: str, package: str, home: str) -> str | None:
-    """The real name of a package's module, where that is there."""
+    """The real name of a module of a package; None if there is none."""
     if not name.startswith(f"{package}."):
         return None
     real = f"{home}.{name.removeprefix(package + '.')}"
@@ -51,7 +51,7 @@ def _installed(name: str) -> bool:
 
 
 class _Loader(Loader):
-    """Hands out the module under its real name, unchanged."""
+    """Imports the module under its real name."""
 
     def __init__(self, home: str) -> None:
         self._home = home
@@ -77,9 +77,9 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """From now on ``import caffe``, ``caffe.io``, ``caffe.proto`` and so on give this package.
+    """Makes ``import caffe``, ``caffe.io``, ``caffe.proto`` and so on import this package.
 
-    Errors of google.protobuf.text_format on Caffe's messages say what can be done about them.
+    Errors of google.protobuf.text_format on Caffe's messages get advice.
 
     Raises:
         UsageError: another module called caffe is imported already.
@@ -87,12 +87,12 @@ def install() -> None:
     ours = importlib.import_module(_HERE)
     if sys.modules.get("caffe", ours) is not ours:
         raise UsageError("another module 'caffe' is imported already; install() comes first")
-    importlib.import_module(f"{_HERE}.text_errors").install()
+    importlib.import_module(f"{_HERE}.protobuf").install_advice()
     _put_first(_home_of_caffe)
 
 
 def install_pydensecrf() -> None:
-    """From now on ``import pydensecrf``, ``pydensecrf.utils`` and so on give our pydensecrf.
+    """Makes ``import pydensecrf``, ``pydensecrf.utils`` and so on import our pydensecrf.
 
     Raises:
         UsageError: the real one is imported already.

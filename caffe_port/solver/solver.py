@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
-from caffe_port.live import mode, saving
+from caffe_port.live import methods, mode
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
 from caffe_port.solver import nets
@@ -267,7 +267,7 @@ class Solver:
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
         self._log.snapshot(model, hdf5)
-        saving.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
+        methods.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
         history = tuple(
             values.cpu().numpy().reshape(shape)
             for values, shape in zip(self._history, self._history_shapes, strict=True)

@@ -10,7 +10,7 @@ import torch
 import caffe_port.pycaffe as caffe
 from caffe_port.errors import UsageError
 from caffe_port.live import mode
-from caffe_port.pycaffe import tools
+from caffe_port.pycaffe import _caffe
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_nccl_is_not_there() -> None:
 
 def test_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.25])
-    monkeypatch.setattr(tools, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(_caffe, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     timer = caffe.Timer()
     assert timer.ms == 0
     timer.start()

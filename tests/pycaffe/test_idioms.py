@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 
 import caffe_port.pycaffe as caffe
-from caffe_port.pycaffe import caffe_pb2, old_protobuf
+from caffe_port.pycaffe import caffe_pb2, protobuf
 from tests.goldens_dir import GOLDENS
 from tests.pycaffe.nets import write
 
@@ -135,9 +135,9 @@ def test_training_by_hand(tmp_path: Path) -> None:
 
 def as_dict(message: object) -> object:
     """A message as nested dicts, told apart by the old classes of repeated fields."""
-    if isinstance(message, old_protobuf.RepeatedScalarContainer):
+    if isinstance(message, protobuf.RepeatedScalarContainer):
         return list(message)
-    if isinstance(message, old_protobuf.RepeatedCompositeContainer):
+    if isinstance(message, protobuf.RepeatedCompositeContainer):
         return [as_dict(item) for item in message]
     if hasattr(message, "ListFields"):
         return {field.name: as_dict(value) for field, value in message.ListFields()}

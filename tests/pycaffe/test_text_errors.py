@@ -6,20 +6,20 @@ import pytest
 from google.protobuf import any_pb2, text_format
 
 from caffe_port.proto import caffe_pb2, parse_net
-from caffe_port.pycaffe import text_errors
+from caffe_port.pycaffe import protobuf
 
 FORK = 'name: "n"\nlayer {\n  name: "d" type: "AnnotatedData"\n  annotated_data_param { }\n}'
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in text_errors._FUNCTIONS:
+    for name in protobuf._FUNCTIONS:
         monkeypatch.setattr(text_format, name, getattr(text_format, name))
-    text_errors.install()
-    text_errors.install()  # twice is as once
+    protobuf.install_advice()
+    protobuf.install_advice()  # twice is as once
 
 
-@pytest.mark.parametrize("name", text_errors._FUNCTIONS)
+@pytest.mark.parametrize("name", protobuf._FUNCTIONS)
 def test_an_unknown_field_is_named_with_its_line_and_a_way_round(name: str) -> None:
     text = FORK.split("\n") if name.endswith("Lines") else FORK
     with pytest.raises(text_format.ParseError) as caught:

@@ -183,7 +183,7 @@ def test_copies_of_the_parameters_on_another_device(tmp_path: Path) -> None:
         bottoms = [torch.from_numpy(net.blobs[layer.bottoms[0]].data.copy()).requires_grad_()]
         module = net._net.module(name)
         params = {p.name: module.get_parameter(p.name) for p in layer.params}
-        runner._tape[name] = runner._compute_on(torch.device("cpu"), layer, bottoms, params)
+        runner._records[name] = runner._compute_on(torch.device("cpu"), layer, bottoms, params)
     net.backward(start="conv", end="conv")
     np.testing.assert_allclose(net.params["conv"][0].diff, wanted, rtol=1e-6)
     # a second pass of the same batch: 0.999 of the first, and the batch again
