@@ -80,5 +80,5 @@ def test_the_page_is_what_the_command_makes() -> None:
     ]
     assert names == list(TARGETS)
     seconds = int(held.split("SECONDS=")[1].split("`")[0])
-    table = held[held.index("| target |") : held.index("\n\n*Edges*")]
+    table = held[held.index("| target |") : held.index("\n\n*edges*")]
     assert held == page([], seconds).replace("\n".join(rows([])), table)
