@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
+boundary_option = click.option(
+    "--boundary", is_flag=True, help="Also score boundaries: boundary IoU and F."
+)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status of score
@@ -85,7 +88,7 @@ SOME_FAILED = 1  # exit status of score
     help="Images shown in the report.",
 )  # fmt: skip
 @click.option("--trimap", is_flag=True, help="Also score bands of 1 to 40 pixels at boundaries.")
-@click.option("--boundary", is_flag=True, help="Also score boundaries: boundary IoU and F.")
+@boundary_option
 @click.option("--comp6", is_flag=True, help="Also write label maps as the VOC server takes them.")
 @click.option("--fresh", is_flag=True, help="Delete the label maps of a previous run first.")
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be used.")
@@ -161,7 +164,7 @@ def _report(arguments: Arguments, result: Result, reference: Reference | None) -
 
         found = boundaries(result)
         sections.append(boundaries_section(found, names))
-        more["boundary"] = boundaries_json(found)
+        more["boundary"] = boundaries_json(before=found.before, after=found.after)
     page, _ = write_report(
         result,
         names,
@@ -240,6 +243,11 @@ def _show_evaluate(result: Result, names: list[str], reference: Reference | None
     "--background", type=float, metavar="T",
     help="Score of class 0 for activation maps of the other classes (.npy of IRN or SEAM).",
 )  # fmt: skip
+@boundary_option
+@click.option(
+    "--per-image", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the figures of every image, as CSV.",
+)  # fmt: skip
 @click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Report.")
 def score_command(**arguments: Any) -> None:
     """Score RESULTS, a folder of NAME.png or NAME.bin label maps, or of raw features.
@@ -253,13 +261,13 @@ def score_command(**arguments: Any) -> None:
     """
     from caffe_port.files import expect_writable
 
-    if arguments["report"] is not None:
-        expect_writable(arguments["report"])
+    for option in ("report", "per_image"):
+        if arguments[option] is not None:
+            expect_writable(arguments[option])
     with decoded_as(arguments):
         scored, names = _score(arguments)
     _show_score(scored, names)
-    if arguments["report"] is not None:
-        _write(arguments["report"], scored, names)
+    _write(arguments, scored, names)
     if scored.failed:
         raise click.exceptions.Exit(SOME_FAILED)
 
@@ -275,9 +283,16 @@ def _score(arguments: Arguments) -> tuple[Scored, list[str]]:
     names = names_of(arguments, classes)
     items = items_of(arguments)
     kind = arguments["kind"] or find_kind(folder, items)
-    rules, jobs = rules_of(arguments), arguments["jobs"] or cores()
-    back = arguments["background"]
-    scored = score(folder, items, kind, classes, rules=rules, background=back, jobs=jobs)
+    scored = score(
+        folder,
+        items,
+        kind,
+        classes,
+        rules=rules_of(arguments),
+        background=arguments["background"],
+        boundary=arguments["boundary"],
+        jobs=arguments["jobs"] or cores(),
+    )
     return scored, names
 
 
@@ -286,13 +301,18 @@ def _show_score(scored: Scored, names: list[str]) -> None:
 
     from caffe_port.errors import console
 
-    matrix, shown = scored.matrix, console(soft_wrap=True)
-    table = Table("class", title="IoU, %", title_justify="left")
-    table.add_column("IoU", justify="right")
-    for name, iou in zip(names, matrix.iou(), strict=True):
-        table.add_row(name, f"{100 * iou:.3f}")
-    table.add_section()
-    table.add_row("mean IoU", f"{100 * matrix.mean_iou():.3f}", style="bold")
+    matrix, edges, shown = scored.matrix, scored.boundary, console(soft_wrap=True)
+    columns = {"IoU": [*matrix.iou(), matrix.mean_iou()]}
+    if edges is not None:
+        columns["boundary IoU"] = [*edges.iou(), edges.mean_iou()]
+        columns["boundary F"] = [*edges.f(), edges.mean_f()]
+    table = Table("class", title="IoU, %" if edges is None else "%", title_justify="left")
+    for head in columns:
+        table.add_column(head, justify="right")
+    for i, name in enumerate([*names, "mean IoU" if edges is None else "mean"]):
+        mean = i == len(names)
+        cells = [f"{100 * column[i]:.3f}" for column in columns.values()]
+        table.add_row(name, *cells, style="bold" if mean else None, end_section=i == len(names) - 1)
     table.add_row("pixel accuracy", f"{100 * matrix.pixel_accuracy():.3f}")
     table.add_row("mean accuracy", f"{100 * matrix.mean_recall():.3f}")
     table.add_row("frequency-weighted IoU", f"{100 * matrix.frequency_weighted_iou():.3f}")
@@ -306,9 +326,18 @@ def _show_score(scored: Scored, names: list[str]) -> None:
         shown.print(f"not scored: {message}", style="red")
 
 
-def _write(path: Path, scored: Scored, names: list[str]) -> None:
+def _write(arguments: Arguments, scored: Scored, names: list[str]) -> None:
+    """The files of ``--json`` and ``--per-image``."""
+    from caffe_port.evaluation.boundary import boundaries_json
+    from caffe_port.evaluation.exports import image_table
     from caffe_port.evaluation.figures import matrix_json
     from caffe_port.files import write_text
 
+    if arguments["per_image"] is not None:
+        write_text(arguments["per_image"], image_table(scored.rows, names, stages=[""]))
+    if arguments["report"] is None:
+        return
     values = {"classes": names, "after": matrix_json(scored.matrix), "not_scored": scored.failed}
-    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+    if scored.boundary is not None:
+        values["boundary"] = boundaries_json(after=scored.boundary)
+    write_text(arguments["report"], json.dumps(values, indent=1, allow_nan=False) + "\n")

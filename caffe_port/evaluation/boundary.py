@@ -77,6 +77,20 @@ class Boundary:
             self._f[c] += f_score(true, predicted, allowed)
             self._images[c] += 1
 
+    def merge(self, other: Boundary) -> None:
+        """Adds the counts of further images, in place.
+
+        Raises:
+            UsageError: the classes or distances differ.
+        """
+        mine, theirs = ((b.classes, b.width, b.tolerance) for b in (self, other))
+        if mine != theirs:
+            raise UsageError(f"boundary scores of classes, width and tolerance {mine} and {theirs}")
+        self._shared += other._shared
+        self._union += other._union
+        self._f += other._f
+        self._images += other._images
+
     def iou(self) -> Floats:
         """(C,) boundary IoU, NaN for classes that do not occur."""
         return _ratio(self._shared, self._union)
@@ -182,10 +196,17 @@ def boundaries(result: Result) -> Boundaries:
     return Boundaries(both[0], both[1] if len(both) > 1 else None)
 
 
-def boundaries_json(found: Boundaries) -> dict[str, object]:
-    """The entry of report.json."""
-    entries: dict[str, object] = {"width": found.before.width, "tolerance": found.before.tolerance}
-    for stage, boundary in (("before", found.before), ("after", found.after)):
+def boundaries_json(**stages: Boundary | None) -> dict[str, object]:
+    """The entry of report.json: the shares of the diagonal, then the figures of each stage.
+
+    Raises:
+        UsageError: there is no stage.
+    """
+    known = [boundary for boundary in stages.values() if boundary is not None]
+    if not known:
+        raise UsageError("no boundary scores")
+    entries: dict[str, object] = {"width": known[0].width, "tolerance": known[0].tolerance}
+    for stage, boundary in stages.items():
         entries[stage] = boundary and {
             "mean_iou": number(boundary.mean_iou()),
             "iou": [number(x) for x in boundary.iou().tolist()],

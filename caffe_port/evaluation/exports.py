@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from caffe_port.data.images import PathLike
+from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.pipeline import Result
-from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
-from caffe_port.files import atomic_path, write_text
+from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats
+from caffe_port.files import atomic_path
 from caffe_port.reports.images import encoded
 
 _CELL, _EDGE, _LARGEST = 14, 4, 3000  # pixels
@@ -19,38 +21,79 @@ _DARK = np.array([8, 48, 107], np.float64)  # where all of a class's pixels are
 _MOST_NAMES = 24  # characters
 
 
-def image_table(result: Result, names: Sequence[str]) -> str:
-    """The images of an evaluation as CSV: a row for each, its figures before and after the CRF.
+STAGES = ("_before", "_after")
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image's figures, without its confusion matrix.
+
+    Attributes:
+        id, image: the image's id and file.
+        error: why it has no figures, "" where it has some.
+        pixels: how many were counted; None without a truth.
+        figures: mean IoU and pixel accuracy of each stage, None where there is no stage.
+        iou: (C,) of the last stage.
+    """
+
+    id: str
+    image: str
+    error: str = ""
+    pixels: int | None = None
+    figures: tuple[float | None, ...] = ()
+    iou: Floats | None = field(default=None, repr=False, compare=False)
+
+
+def image_row(
+    item: VOCItem, matrices: Sequence[ConfusionMatrix | None], error: str = ""
+) -> ImageRow:
+    """The figures of one image.
 
     Args:
-        result: of ``evaluate``.
+        item: the image.
+        matrices: of the image alone, by stage; the last one that is there gives the IoU.
+        error: why there are none.
+    """
+    known = [matrix for matrix in matrices if matrix is not None]
+    figures = tuple(
+        value
+        for matrix in matrices
+        for value in ((matrix.mean_iou(), matrix.pixel_accuracy()) if matrix else (None, None))
+    )
+    pixels, iou = (known[-1].pixels, known[-1].iou()) if known else (None, None)
+    return ImageRow(item.id, str(item.image), error, pixels, figures, iou)
+
+
+def evaluated_rows(result: Result) -> Iterator[ImageRow]:
+    """The figures of an evaluation's images, before and after the CRF."""
+    for item, outcome in zip(result.items, result.outcomes, strict=True):
+        matrices = _matrix(outcome.before), _matrix(outcome.after)
+        yield image_row(item, matrices, outcome.error)
+
+
+def image_table(
+    rows: Iterable[ImageRow], names: Sequence[str], stages: Sequence[str] = STAGES
+) -> str:
+    """Images as CSV: a row for each, with its figures at each stage.
+
+    Args:
+        rows: from ``evaluated_rows`` or ``image_row``.
         names: of the classes; the last columns are their IoU in the final label map.
+        stages: the ends of the columns' names.
     Returns:
         Text with a header; shares of 1, empty where there is no figure.
     """
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    stages = ("before", "after")
-    heads = [f"{what}_{stage}" for stage in stages for what in ("mean_iou", "pixel_accuracy")]
+    heads = [f"{what}{stage}" for stage in stages for what in ("mean_iou", "pixel_accuracy")]
     table.writerow(["id", "image", "error", "pixels", *heads, *(f"iou_{name}" for name in names)])
-    for item, outcome in zip(result.items, result.outcomes, strict=True):
-        matrices = [_matrix(outcome.before), _matrix(outcome.after)]
-        final = matrices[1] or matrices[0]
-        figures = [
-            value
-            for matrix in matrices
-            for value in ((matrix.mean_iou(), matrix.pixel_accuracy()) if matrix else (None, None))
-        ]
-        classes = [None] * len(names) if final is None else final.iou().tolist()
-        pixels = "" if final is None else final.pixels
+    for row in rows:
+        classes = [None] * len(names) if row.iou is None else row.iou.tolist()
+        figures = row.figures or [None] * len(heads)
+        pixels = "" if row.pixels is None else row.pixels
         cells = [_cell(value) for value in [*figures, *classes]]
-        table.writerow([item.id, str(item.image), outcome.error, pixels, *cells])
+        table.writerow([row.id, row.image, row.error, pixels, *cells])
     return stream.getvalue()
-
-
-def write_image_table(path: PathLike, result: Result, names: Sequence[str]) -> None:
-    """Writes ``image_table``."""
-    write_text(path, image_table(result, names))
 
 
 def _matrix(counts: Counts | None) -> ConfusionMatrix | None:

@@ -20,6 +20,8 @@ from caffe_port.data.images import read_labels, size_advice
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
+from caffe_port.evaluation.boundary import Boundary
+from caffe_port.evaluation.exports import ImageRow, image_row
 from caffe_port.evaluation.label_fit import expect_fit
 from caffe_port.evaluation.scoring import ConfusionMatrix
 
@@ -36,18 +38,25 @@ class Scored:
         failed: the faults of the others, in the list's order.
         unknown: truth pixels by label that is no class, where these are ignored.
         void: truth pixels that the data set leaves out.
+        rows: the figures of each image, in the list's order.
+        boundary: boundary scores over the same images; None where they were not asked for.
     """
 
     matrix: ConfusionMatrix
     failed: list[str] = field(default_factory=list)
     unknown: dict[int, int] = field(default_factory=dict)
     void: int = 0
+    rows: list[ImageRow] = field(default_factory=list)
+    boundary: Boundary | None = None
 
     def add(self, part: Scored) -> None:
         """Adds the result of further images."""
         self.matrix.merge(part.matrix)
         self.failed += part.failed
         self.void += part.void
+        self.rows += part.rows
+        if self.boundary is not None and part.boundary is not None:
+            self.boundary.merge(part.boundary)
         for label, pixels in part.unknown.items():
             self.unknown[label] = self.unknown.get(label, 0) + pixels
 
@@ -108,6 +117,7 @@ def score(
     *,
     rules: LabelRules | None = None,
     background: float | None = None,
+    boundary: bool = False,
     jobs: int = 1,
 ) -> Scored:
     """One confusion matrix over the items; what cannot be scored is named and left out.
@@ -115,6 +125,7 @@ def score(
     Args:
         rules: how the truth's labels become classes; by default as they are, 255 ignored.
         background: see ``read_prediction``.
+        boundary: also score boundaries.
     Raises:
         UsageError: an item has no truth, or the truth's labels are not the predictions' classes.
     """
@@ -122,10 +133,10 @@ def score(
         raise UsageError(f"{unlabelled[0]}: no label map, so nothing to score against")
     found = rules or LabelRules()
     found.expect_classes(classes)
-    result = Scored(ConfusionMatrix(classes))
+    result = _empty(classes, boundary)
     pool = ThreadPoolExecutor(jobs)
     try:
-        each = partial(_one, folder, kind, classes, found, background)
+        each = partial(_one, folder, kind, classes, found, background, boundary)
         for part in pool.map(each, items):
             result.add(part)
     finally:
@@ -134,16 +145,21 @@ def score(
     return result
 
 
+def _empty(classes: int, boundary: bool) -> Scored:
+    return Scored(ConfusionMatrix(classes), boundary=Boundary(classes) if boundary else None)
+
+
 def _one(
     folder: Path,
     kind: str,
     classes: int,
     rules: LabelRules,
     background: float | None,
+    boundary: bool,
     item: VOCItem,
 ) -> Scored:
     """An image's part of the whole."""
-    part, path = Scored(ConfusionMatrix(classes)), folder / f"{item.id}{KINDS[kind]}"
+    part, path = _empty(classes, boundary), folder / f"{item.id}{KINDS[kind]}"
     try:
         assert item.label is not None
         truth = rules.read(item.label, classes)
@@ -153,8 +169,12 @@ def _one(
             sizes = f"truth is {truth.labels.shape}, the prediction {prediction.shape}"
             raise DataError(f"{sizes}{advice}")
         part.matrix.add(truth.labels, prediction)
+        if part.boundary is not None:
+            part.boundary.add(truth.labels, prediction.astype(np.uint8))
+        part.rows = [image_row(item, [part.matrix])]
         part.unknown, part.void = truth.unknown, int(truth.void.sum())
     except CaffePortError as error:
         message = str(error)
-        part.failed.append(message if str(path) in message else f"{path}: {message}")
+        named = message if str(path) in message else f"{path}: {message}"
+        part.failed, part.rows = [named], [image_row(item, [None], named)]
     return part

@@ -15,8 +15,9 @@ from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
 from caffe_port.evaluation.exports import (
     confusion_image,
+    evaluated_rows,
+    image_table,
     write_confusion_image,
-    write_image_table,
 )
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result
@@ -145,7 +146,7 @@ def write_report(
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
-    write_image_table(result.store.root / "per_image.csv", result, names)
+    write_text(result.store.root / "per_image.csv", image_table(evaluated_rows(result), names))
     for stage, matrix in (("before", result.before), ("after", result.after)):
         if matrix is not None:
             path = result.store.root / f"confusion_{stage}.png"

@@ -19,7 +19,7 @@ from caffe_port.evaluation.boundary import (
     edge,
     inner_band,
 )
-from caffe_port.evaluation.exports import confusion_image, image_table
+from caffe_port.evaluation.exports import confusion_image, evaluated_rows, image_table
 from caffe_port.evaluation.report import write_report
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from tests.evaluation.standins import CROP, Brightest, Swaps, evaluate
@@ -142,6 +142,21 @@ def test_a_perfect_boundary_and_a_shifted_one_by_hand():
     assert shifted.f()[1] == pytest.approx(18 / 36 / 2)  # a class that is not found counts as 0
 
 
+def test_boundaries_add_up_and_need_equal_settings():
+    both, parts = Boundary(5), [Boundary(5), Boundary(5)]
+    for seed, part in enumerate(parts):
+        both.add(*sample(seed))
+        part.add(*sample(seed))
+    parts[0].merge(parts[1])
+    assert np.array_equal(parts[0].iou(), both.iou(), equal_nan=True)
+    assert np.array_equal(parts[0].f(), both.f(), equal_nan=True)
+    for other in (Boundary(4), Boundary(5, width=0.1), Boundary(5, tolerance=0.1)):
+        with pytest.raises(UsageError, match="classes, width and tolerance"):
+            both.merge(other)
+    with pytest.raises(UsageError, match="no boundary scores"):
+        boundaries_json(after=None)
+
+
 def test_wrong_boundaries():
     with pytest.raises(UsageError, match="shares between 0 and 1"):
         Boundary(2, width=0)
@@ -156,7 +171,7 @@ def test_boundaries_of_an_evaluation(voc, tmp_path):
     for item, truth in zip(voc[0], voc[1], strict=True):
         with Image.open(result.store.before(item.id)) as image:
             expected.add(truth, np.asarray(image))
-    values = boundaries_json(found)
+    values = boundaries_json(before=found.before, after=found.after)
     assert values["before"]["mean_iou"] == pytest.approx(expected.mean_iou())
     assert values["before"]["f"] == pytest.approx(expected.f().tolist())
     assert values["after"]["mean_f"] < values["before"]["mean_f"]
@@ -168,7 +183,7 @@ def test_the_table_of_images(voc, tmp_path):
     voc[0][1].image.write_bytes(b"")
     result = evaluate(voc[0], Brightest(), tmp_path / "out", CROP, make_refiner=Swaps(),
                       skip_bad=True)  # fmt: skip
-    rows = list(csv.DictReader(io.StringIO(image_table(result, NAMES))))
+    rows = list(csv.DictReader(io.StringIO(image_table(evaluated_rows(result), NAMES))))
     assert [row["id"] for row in rows] == [item.id for item in voc[0]]
     assert rows[1]["error"]
     assert rows[1]["mean_iou_before"] == ""
@@ -202,7 +217,7 @@ def test_the_matrix_as_an_image():
 def test_files_of_a_report(voc, tmp_path):
     result = evaluate(voc[0], Brightest(), tmp_path / "out", CROP)
     page, values = write_report(result, NAMES, title="t")
-    assert (page.parent / "per_image.csv").read_text() == image_table(result, NAMES)
+    assert (page.parent / "per_image.csv").read_text() == image_table(evaluated_rows(result), NAMES)
     with Image.open(page.parent / "confusion_before.png") as image:
         assert image.format == "PNG"
     assert not (page.parent / "confusion_after.png").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from caffe_port.cli import main
 from caffe_port.crf.files import write_bin, write_scores
 from caffe_port.data.images import write_labels
+from caffe_port.evaluation.boundary import Boundary, boundaries_json
 from tests.data.voc_making import write_image
 
 SIZE = (6, 8)
@@ -98,6 +100,40 @@ def test_what_cannot_be_scored_is_named_and_left_out(voc: Path, tmp_path: Path) 
     write_labels(folder / "a.png", np.full(SIZE, 7, np.uint8))
     assert "a.png: prediction holds label 7" in run(folder, "--images", voc).output
     assert run(folder, "--images", voc, "--kind", "mat").exit_code == 1
+
+
+def test_the_table_of_images_and_the_boundaries(voc: Path, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "out", "png")
+    table, report = tmp_path / "tables" / "images.csv", tmp_path / "score.json"
+    more = ("--boundary", "--per-image", table, "--json", report, "-j", 2)
+    result = run(folder, "--images", voc, *more)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(row["id"], row["pixels"], row["error"]) for row in rows] == [
+        ("a", "32", ""), ("b", "32", "")
+    ]  # fmt: skip
+    # class 0: 16 right of 16 + 8 taken; the second class: 8 of 16; the third does not occur
+    assert [rows[0][f"iou_{i}"] for i in range(3)] == ["0.666667", "0.500000", ""]
+    assert [rows[1][f"iou_{i}"] for i in range(3)] == ["0.666667", "", "0.500000"]
+    assert {row["mean_iou"] for row in rows} == {"0.583333"}
+    assert {row["pixel_accuracy"] for row in rows} == {"0.750000"}
+    expected = Boundary(3)
+    for id in IDS:
+        expected.add(truth(id), predicted(id))
+    found = json.loads(report.read_text())["boundary"]
+    assert found == boundaries_json(after=expected)
+    # no region has more than two rows, so the band of one pixel is the whole region
+    assert found["after"]["iou"] == [pytest.approx(32 / 48), 0.5, 0.5]
+    assert f"{100 * expected.mean_f():.3f}" in result.output
+    (folder / "b.png").unlink()
+    result = run(folder, "--images", voc, *more)
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert "b.png" in rows[1]["error"]
+    assert (rows[0]["error"], rows[1]["pixels"], rows[1]["mean_iou"]) == ("", "", "")
+    plain = tmp_path / "plain.json"
+    assert run(folder, "--images", voc, "--json", plain).exit_code == 1
+    assert "boundary" not in json.loads(plain.read_text())
 
 
 def test_nothing_to_score_or_no_truth_is_status_2(voc: Path, tmp_path: Path) -> None:
