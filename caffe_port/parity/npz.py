@@ -38,14 +38,15 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
     """
     archive = folder / "case.npz"
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = [_check_member(file, info, archive) for info in file.infolist()]
+        # stays open while a reader of it exists: its directory is as long as the net
+        file = zipfile.ZipFile(archive)
+        members = [_check_member(file, info, archive) for info in file.infolist()]
     except READ_ERRORS as error:
         raise FormatError(f"not a readable .npz archive: {error}", path=archive) from error
     if len(set(members)) != len(members):
         raise FormatError("an array is there twice", path=archive)
     readers: dict[str, Callable[[], Array]] = {
-        name.removesuffix(".npy"): partial(_read, archive, name) for name in members
+        name.removesuffix(".npy"): partial(_read, file, archive, name) for name in members
     }
     return parse_meta(_read_json(folder / "case.json"), folder / "case.json"), readers
 
@@ -88,13 +89,9 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     raise ValueError(f"unknown .npy version {version}")
 
 
-def _read(archive: Path, name: str) -> Array:
+def _read(file: zipfile.ZipFile, archive: Path, name: str) -> Array:
     try:
-        with (
-            zipfile.ZipFile(archive) as file,
-            file.open(name) as stream,
-            warnings.catch_warnings(),
-        ):
+        with file.open(name) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), np.float32)
     except (*READ_ERRORS, KeyError) as error:

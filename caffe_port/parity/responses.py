@@ -142,12 +142,15 @@ def signs(values: Tensor, start: int) -> Tensor:
     """Random signs in the shape of the values: one fixed pattern, from its place ``start`` on."""
     count = values.numel()
     start %= PATTERN
-    repeats = -(-(count + start) // PATTERN)
-    return _pattern().repeat(repeats)[start : start + count].reshape(values.shape).to(values.dtype)
+    pattern = _pattern()
+    if start + count > len(pattern):
+        pattern = pattern.repeat(-(-(start + count) // len(pattern)))
+    return pattern[start : start + count].reshape(values.shape).to(values.dtype)
 
 
 @cache
 def _pattern() -> Tensor:
     generator = torch.Generator().manual_seed(1)
     drawn = torch.randint(0, 2, (PATTERN,), generator=generator, dtype=torch.int8)
-    return drawn.to(torch.float64).mul_(2).sub_(1)
+    # twice, so that most blobs need no copy of it
+    return drawn.to(torch.float64).mul_(2).sub_(1).repeat(2)
