@@ -11,7 +11,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -38,15 +38,16 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, Callable[[], Array]]]:
     """
     archive = folder / "case.npz"
     try:
-        # stays open while a reader of it exists: its directory is as long as the net
-        file = zipfile.ZipFile(archive)
-        members = [_check_member(file, info, archive) for info in file.infolist()]
+        with zipfile.ZipFile(archive) as file:
+            members = [_check_member(file, info, archive) for info in file.infolist()]
     except READ_ERRORS as error:
         raise FormatError(f"not a readable .npz archive: {error}", path=archive) from error
     if len(set(members)) != len(members):
         raise FormatError("an array is there twice", path=archive)
+    # opened at the first array, and then once: the directory is as long as the net
+    opened = cache(lambda: zipfile.ZipFile(archive))
     readers: dict[str, Callable[[], Array]] = {
-        name.removesuffix(".npy"): partial(_read, file, archive, name) for name in members
+        name.removesuffix(".npy"): partial(_read, opened, archive, name) for name in members
     }
     return parse_meta(_read_json(folder / "case.json"), folder / "case.json"), readers
 
@@ -89,9 +90,9 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     raise ValueError(f"unknown .npy version {version}")
 
 
-def _read(file: zipfile.ZipFile, archive: Path, name: str) -> Array:
+def _read(opened: Callable[[], zipfile.ZipFile], archive: Path, name: str) -> Array:
     try:
-        with file.open(name) as stream, warnings.catch_warnings():
+        with opened().open(name) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False), np.float32)
     except (*READ_ERRORS, KeyError) as error:
