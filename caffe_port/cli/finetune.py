@@ -96,8 +96,8 @@ def finetune_command(**arguments: Any) -> None:
 
 def _work(arguments: Arguments) -> list[Trial]:
     """All runs."""
-    from caffe_port.finetuning.composed import Options, find_images
     from caffe_port.finetuning.experiment import make_trials
+    from caffe_port.finetuning.inputs import Options, find_images
     from caffe_port.finetuning.prepare import make_setting
     from caffe_port.finetuning.variants import find_variants
 
@@ -197,7 +197,7 @@ def reproduce_command(**arguments: Any) -> None:
 
     Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
     """
-    from caffe_port.finetuning.composed import Options
+    from caffe_port.finetuning.inputs import Options
     from caffe_port.finetuning.reproduce import Resources, plans
 
     options = chosen(Options, arguments)

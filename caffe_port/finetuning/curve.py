@@ -1,4 +1,4 @@
-"""Records of runs on disk, and their training curves."""
+"""Files of a run: JSON, snapshots, and the curve of its losses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from caffe_port.errors import FormatError
 from caffe_port.files import read_text, write_text
 from caffe_port.solver.progress import TrainingStep
 
-# JSON files of a run.
-
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """An object.
+    """Reads a JSON object.
 
     Raises:
         ReadError: the file cannot be read.
-        FormatError: it holds something else.
+        FormatError: it is not a JSON object.
     """
     values = files.read_json(path)
     if not isinstance(values, dict):
@@ -32,11 +30,9 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes an object, all of it or nothing."""
+    """Writes a JSON object, completely or not at all."""
     files.write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
-
-# The losses of a run, kept with its snapshots so that a resumed run's curve has no gap.
 
 Points = list[tuple[int, float]]
 
@@ -46,11 +42,11 @@ _NAME = re.compile(rf"train_iter_([0-9]{{1,10}})\.({'|'.join(_PARTS)})")
 
 @dataclass
 class Curve:
-    """What a run logged.
+    """The values that a run logged, saved with its snapshots so that resuming leaves no gap.
 
     Attributes:
         loss: (iteration, loss smoothed over average_loss updates) of every update.
-        outputs: by output, what was displayed.
+        outputs: output -> the displayed values.
     """
 
     loss: Points = field(default_factory=list)
@@ -62,10 +58,10 @@ class Curve:
 
     @classmethod
     def read(cls, path: Path) -> Curve:
-        """Reads what ``write`` wrote.
+        """Reads a file of ``write``.
 
         Raises:
-            FormatError: it is something else.
+            FormatError: it is another file.
         """
         try:
             values = json.loads(read_text(path))
@@ -79,45 +75,45 @@ def _points(values: list[list[float]]) -> Points:
     return [(int(iteration), float(value)) for iteration, value in values]
 
 
-class CurveKeeper:
-    """A watcher that keeps a curve, and writes it after each snapshot.
+class CurveWatcher:
+    """A watcher that extends a curve and writes it after each snapshot.
 
     Args:
-        curve: what there is so far.
-        snapshots: whose latest one it belongs to; earlier ones are removed.
+        curve: the curve so far.
+        snapshots: the snapshots of the run, of which only the latest is kept.
     """
 
     def __init__(self, curve: Curve, snapshots: Snapshots) -> None:
         self.curve, self._snapshots, self._iteration = curve, snapshots, 0
 
     def step(self, step: TrainingStep) -> None:
-        """Keeps the loss."""
+        """Adds the loss."""
         self.curve.loss.append((step.iteration, step.loss))
         self._iteration = step.iteration + 1
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
-        """Keeps every output."""
+        """Adds the outputs."""
         for name, value in values.items():
             self.curve.outputs.setdefault(name, []).append((iteration, value))
 
     def saved(self) -> None:
-        """Makes the snapshot complete, and the only one."""
+        """Completes the snapshot and removes older ones."""
         self.curve.write(self._snapshots.curve(self._iteration))
         self._snapshots.keep_only(self._iteration)
 
 
 class Snapshots:
-    """The snapshots of a run; one is complete when its curve is there, which is written last.
+    """The snapshots of a run; the curve of each is written last and makes it complete.
 
     Args:
-        folder: where they are.
+        folder: their folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def weights(self, iteration: int) -> Path:
-        """The weights after so many updates."""
+        """The weights after some updates."""
         return self._stem(iteration, "caffemodel")
 
     def state(self, iteration: int) -> Path:
@@ -125,24 +121,24 @@ class Snapshots:
         return self._stem(iteration, "solverstate")
 
     def curve(self, iteration: int) -> Path:
-        """The curve until then."""
+        """The curve so far."""
         return self._stem(iteration, "curve.json")
 
     def latest(self) -> int | None:
-        """The complete snapshot of most updates."""
+        """The number of updates of the latest complete snapshot."""
         numbers = {number for number, _ in self._files()}
         whole = [n for n in numbers if all(self._stem(n, s).exists() for s in _PARTS)]
         return max(whole, default=None)
 
     def keep_only(self, iteration: int) -> None:
         """Removes all others."""
-        # curves first: what is left of a snapshot then is not taken for one
+        # curves first, so that a partly removed snapshot is not complete
         for number, path in sorted(self._files(), key=lambda pair: pair[1].suffix != ".json"):
             if number != iteration:
                 path.unlink(missing_ok=True)
 
     def drop_states(self) -> None:
-        """Removes what only a run that goes on needs."""
+        """Removes the files that only resuming needs."""
         for suffix in ("solverstate", "runstate"):
             for path in self.folder.glob(f"train_iter_*.{suffix}"):
                 path.unlink(missing_ok=True)
@@ -151,6 +147,6 @@ class Snapshots:
         return self.folder / f"train_iter_{iteration}.{suffix}"
 
     def _files(self) -> list[tuple[int, Path]]:
-        """Iteration and path of all that is a snapshot's, and nothing that only looks like it."""
+        """Iteration and path of all files of snapshots."""
         found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("train_iter_*"))
         return [(int(match[1]), path) for match, path in found if match]

@@ -1,4 +1,4 @@
-"""All runs of an experiment, one after the other or in several processes."""
+"""All runs of an experiment, in turn or in several processes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Answer = tuple[str, Any]  # "done" and the result, "stopped" and None, "failed"
 
 
 class Progress(Protocol):
-    """Shows how far the runs are; called from several threads."""
+    """Shows the progress of the runs; called from several threads."""
 
     def update(self, run: int, what: str, part: float) -> None:
-        """Shows how far a run is: 0 to 1 while it trains, 1 to 2 while it is scored."""
+        """Shows the progress of a run: 0 to 1 while it trains, 1 to 2 while it is scored."""
 
     def done(self, run: int) -> None:
         """Shows that a run is finished."""
@@ -36,7 +36,7 @@ class Progress(Protocol):
 def make_trials(
     setting: Setting, variants: Sequence[Variant], seeds: Sequence[int], out: Path
 ) -> list[Trial]:
-    """The weights as they are, then every variant under the first seed, under the second, ..."""
+    """The given weights, then all variants with the first seed, with the second, ..."""
     found = [Trial(setting, variants[0], None, out / "runs" / "start")]
     for seed in seeds:
         for variant in variants:
@@ -46,15 +46,15 @@ def make_trials(
 
 
 def run_all(work: Sequence[Trial], progress: Progress, jobs: int = 1) -> None:
-    """Runs what is not finished. Interrupted by SIGINT or SIGTERM, each run at work is saved.
+    """Runs all unfinished trials; on SIGINT or SIGTERM the active ones are saved.
 
     Args:
         work: from ``make_trials``.
-        progress: is told.
-        jobs: processes; with one, everything happens in this one.
+        progress: shows the progress.
+        jobs: the number of processes; 1 is this process.
     Raises:
-        KeyboardInterrupt: a signal came; the same call goes on.
-        CaffePortError: of the first run that failed; the others at work are saved.
+        KeyboardInterrupt: a signal came; the same call resumes.
+        CaffePortError: that of the first run that failed; the other active ones are saved.
     """
     left = []
     for number, trial in enumerate(work):
@@ -103,11 +103,11 @@ def _side_by_side(
             waiting = {pool.submit(_run, number, work[number]): number for number in left}
             _await(waiting, progress, stop)
     except BrokenProcessPool as error:
-        if stop.is_set():  # Ctrl-C before a process had begun to pass it over
+        if stop.is_set():  # Ctrl-C before a process ignored it
             raise KeyboardInterrupt from None
         raise CaffePortError(
-            "a process died, perhaps for want of memory; what it did up to its last snapshot is "
-            "kept: run again, with fewer jobs"
+            "a process died, probably out of memory; its last snapshot is kept: run the same "
+            "command again, with fewer jobs"
         ) from error
     finally:
         stop.set()
@@ -117,7 +117,7 @@ def _side_by_side(
 
 
 def _await(waiting: dict[Future[_Answer], int], progress: Progress, stop: Any) -> None:
-    """Waits for all; raises for the first that failed."""
+    """Waits for all futures; raises the error of the first that failed."""
     interrupted = False
     while waiting and not interrupted:
         for future in wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done:
@@ -139,18 +139,18 @@ def _listen(messages: Any, progress: Progress) -> None:
 
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for the end, once; a second SIGINT does what it did before."""
+    """Lets the first SIGINT or SIGTERM call ``stop``; a second one has its former handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         stop()
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
-        signal.signal(number, heed)
+        signal.signal(number, handle)
     try:
         yield
     finally:
@@ -158,12 +158,12 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-_process: list[tuple[Any, Any, int]] = []  # of one of the pool: event, messages, parent
-_busy = threading.Lock()  # held while it is at work
+_process: list[tuple[Any, Any, int]] = []  # of a worker: event, messages, parent
+_busy = threading.Lock()  # held while the worker runs a trial
 
 
 def _start(stop: Any, messages: Any, parent: int) -> None:
-    # the parent's to handle: it asks for the end, and every run is saved
+    # the parent handles signals and sets the event
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _process.append((stop, messages, parent))
@@ -171,7 +171,7 @@ def _start(stop: Any, messages: Any, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process after its parent, which may be killed: the pool would wait for ever."""
+    """Ends this process when its parent has ended; otherwise it would wait for ever."""
     while os.getppid() == parent:
         time.sleep(1)
     with _busy:
@@ -182,7 +182,7 @@ def _run(number: int, trial: Trial) -> _Answer:
     stop, messages, parent = _process[0]
 
     def stopped() -> bool:
-        # a parent that was killed says nothing any more
+        # a parent that was killed does not set the event
         return bool(stop.is_set()) or os.getppid() != parent
 
     if stopped():
@@ -194,5 +194,5 @@ def _run(number: int, trial: Trial) -> _Answer:
     except StoppedError:
         return "stopped", None
     except (CaffePortError, OSError) as error:
-        # as text: not every error of ours survives pickling
+        # as text, because not all of our errors can be pickled
         return "failed", str(error)

@@ -1,4 +1,4 @@
-"""Published figures, and the weights and settings that lead to them."""
+"""Published figures, and the settings that reproduce them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import read_class_names
 from caffe_port.evaluation.scheduler import cores
-from caffe_port.finetuning.composed import Composed, Images, Options
+from caffe_port.finetuning.inputs import Images, Options, RenderedRecipe
 from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant
 from caffe_port.proto import caffe_pb2
 
-# What was published, and what it takes to get it again.
-
 VOC = "VOC 2012"
-VOC_DATA = "10,582 images of train_aug to learn from, 1,449 of val to be judged on"
+VOC_DATA = "10,582 images of train_aug to train on, 1,449 of val to evaluate on"
 BUNDLED = "bundled"
-SUSTAINED = 10e12  # operations a second that hours are reckoned with
+SUSTAINED = 10e12  # operations per second, from which hours are computed
 
 
 @dataclass(frozen=True)
@@ -29,14 +27,14 @@ class Published:
     Attributes:
         key: its name on the command line.
         what: the model.
-        source: who says so.
-        before, after: mean IoU in per cent before and after the CRF; None where none is given.
-        recipe: 'NET/RECIPE', or a net's folder, in prototxt/; none where there is no text of it.
-        dropout: whether it had it.
-        init: what it was fine-tuned from, by the name that --init gives it.
-        crf: the preset that was used.
-        operations: of the training: 6 for each multiply-add of a forward pass.
-        note: what to know about it.
+        source: who published it.
+        before, after: mean IoU in per cent before and after the CRF; None if not published.
+        recipe: 'NET/RECIPE', or a net's folder, in prototxt/; '' where prototxt/ lacks it.
+        dropout: whether the net had Dropout.
+        init: the weights it was fine-tuned from, by their name for --init.
+        crf: its CRF preset.
+        operations: those of the training, 6 for each multiply-add of a forward pass.
+        note: a remark.
     """
 
     key: str
@@ -53,7 +51,7 @@ class Published:
 
     @property
     def hours(self) -> float:
-        """Of a GPU that sustains SUSTAINED operations a second: arithmetic alone."""
+        """Hours of a GPU that sustains SUSTAINED operations per second, for arithmetic alone."""
         return self.operations / SUSTAINED / 3600
 
 
@@ -95,11 +93,9 @@ PUBLISHED = (
 
 
 def find_published(key: str) -> Published | None:
-    """The row of this key."""
+    """The row of a key; None if there is none."""
     return next((row for row in PUBLISHED if row.key == key), None)
 
-
-# What a user leaves out: the CRF of a recipe, threads, and the names of the classes.
 
 NO_CRF = "none"
 
@@ -109,7 +105,7 @@ def make_setting(variant: Variant, images: Images, init: Path, options: Options)
 
     Raises:
         UsageError: no such device or CRF preset.
-        FormatError: the recipe breaks its format.
+        FormatError: the recipe is malformed.
     """
     _check_device(options.device)
     parameters: CRFParameters | None
@@ -118,13 +114,13 @@ def make_setting(variant: Variant, images: Images, init: Path, options: Options)
     elif options.crf is not None:
         parameters = parse_parameters(options.crf)
     else:
-        parameters = own_crf(variant, Composed(variant, images, options).test)
+        parameters = own_crf(variant, RenderedRecipe(variant, images, options).test)
     options = replace(options, threads=options.threads or cores(options.jobs))
     return Setting(images, init.resolve(), options, parameters)
 
 
 def own_crf(variant: Variant, test: caffe_pb2.NetParameter) -> CRFParameters | None:
-    """The CRF of the test net's DenseCRF layer, else the one published with this net."""
+    """The CRF of the test net's DenseCRF layer, or else the one published with this net."""
     for layer in test.layer:
         if layer.type == "DenseCRF":
             given = layer.dense_crf_param
@@ -137,7 +133,7 @@ def own_crf(variant: Variant, test: caffe_pb2.NetParameter) -> CRFParameters | N
 
 
 def class_names_of(images: Images, path: Path | None) -> list[str] | None:
-    """Names in a file, else in the data's own class_names.txt; None leaves it to VOC's.
+    """Class names from a file, or else from the data's class_names.txt; None means VOC's.
 
     Raises:
         DataError: the file cannot be read.

@@ -22,18 +22,15 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 
-# Tables of an experiment inside a document, between marks that name them.
-#
-# <!-- table variants --> whatever stands here is replaced <!-- end -->
-
+# text between these marks is replaced by a table
 _PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, tables: Mapping[str, Table]) -> str:
-    """The text with every marked place filled.
+    """Fills the marked places of a text with tables.
 
     Raises:
-        UsageError: there is no marked place, or one names a table that is not there.
+        UsageError: there are no marks, or they name an unknown table.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -49,7 +46,7 @@ def filled(text: str, tables: Mapping[str, Table]) -> str:
 
 
 def fill_document(path: Path, tables: Mapping[str, Table]) -> None:
-    """Fills a file in place. Raises as ``filled``, naming the file."""
+    """Fills the marked places of a file. Raises as ``filled``, with the file's name."""
     try:
         changed = filled(read_text(path), tables)
     except UsageError as error:
@@ -57,14 +54,12 @@ def fill_document(path: Path, tables: Mapping[str, Table]) -> None:
     write_text(path, changed)
 
 
-# Curves of an experiment and its similarity matrices, as SVG.
-
 _CELL, _LEFT, _TOP, _GAP = 34, 84, 86, 24
 _LOW, _HIGH = (44, 93, 143), (196, 88, 43)  # similarities of -1 and 1; 0 is white
 
 
 def curves(results: Results, policy: str) -> dict[str, str]:
-    """The charts of one policy by their titles: every output, a line for each variant."""
+    """The charts of a policy by title: one per output, with a line for each variant."""
     shown: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for variant, outputs in results.curves.items():
         if variant.partition("_")[0] == policy:
@@ -77,7 +72,7 @@ def curves(results: Results, policy: str) -> dict[str, str]:
 
 
 def policies(results: Results) -> list[str]:
-    """What the variants' names begin with."""
+    """The learning rate policies, with which the names of the variants begin."""
     return list(dict.fromkeys(name.partition("_")[0] for name in results.curves))
 
 
@@ -100,7 +95,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def matrices(found: Mapping[str, Matrix], names: Sequence[str], columns: int = 3) -> str:
-    """Matrices side by side as one SVG: rows are templates, columns the pixels' classes."""
+    """Draws matrices as one SVG: rows are templates, columns the pixels' classes."""
     side = _CELL * len(names)
     width, height = _LEFT + side + _GAP, _TOP + side + _GAP
     parts = [
@@ -149,14 +144,11 @@ def _cell(x: int, y: int, value: float) -> str:
     )
 
 
-# report.html, results.json, tables.md and pictures of an experiment, and its terminal table.
-
-
 def write_report(results: Results, out: Path) -> Path:
-    """Writes what there is so far.
+    """Writes report.html, results.json, tables.md and pictures/ of the results so far.
 
     Returns:
-        the path of report.html; beside it stand results.json, tables.md and pictures/.
+        The path of report.html.
     """
     results.write(out / "results.json")
     found = tables.all_tables(results)
@@ -172,7 +164,7 @@ def write_report(results: Results, out: Path) -> Path:
 
 
 def matrix_pictures(results: Results) -> dict[str, str]:
-    """Similarity matrices of the start and of every variant, by similarity."""
+    """Draws the similarity matrices of the initial weights and of all variants."""
     names = {n for by in results.scores.values() for s in by.values() for n in s.templates}
     found = {}
     for name in sorted(names):
@@ -188,7 +180,7 @@ def matrix_pictures(results: Results) -> dict[str, str]:
 
 
 def terminal_tables(results: Results) -> list[RichTable]:
-    """The tables of means and of choices, for ``rich``."""
+    """The tables of means and of single choices, for a terminal."""
     from rich.table import Table
 
     made = []
@@ -205,11 +197,11 @@ def terminal_tables(results: Results) -> list[RichTable]:
 
 
 def remarks(results: Results) -> list[str]:
-    """What a reader has to know of the figures."""
+    """Remarks about the figures."""
     found = []
     left = sum(len(results.planned) - len(scores) for scores in results.scores.values())
     if left:
-        found.append(f"{left} runs are not finished: the figures are those of the others.")
+        found.append(f"{left} runs are not finished; the figures are those of the others.")
     lost = [
         f"{name}, seed {seed}"
         for name, scores in results.scores.items()
@@ -222,7 +214,7 @@ def remarks(results: Results) -> list[str]:
         found.append(f"Not in {results.init}, so from fillers: {', '.join(results.from_fillers)}.")
     if not tables.is_voc_val(results):
         found.append(
-            f"Judged on {results.data['val']} images of {results.data['folder']}: nothing here "
+            f"Evaluated on {results.data['val']} images of {results.data['folder']}: nothing here "
             "can be compared with figures of VOC 2012."
         )
     return found
@@ -263,8 +255,8 @@ def _cards(results: Results) -> html.Html:
             "variants": len(results.scores),
             "runs finished": f"{done} of {len(results.planned) * len(results.scores)}",
             "steps a run": results.steps,
-            "images learned from": results.data["train"],
-            "images judged on": results.data["val"],
+            "training images": results.data["train"],
+            "evaluated images": results.data["val"],
         }
     )
 

@@ -1,4 +1,4 @@
-"""Published rows that can be had again: what each needs, and running it."""
+"""Reproduces published rows: what each needs, and running it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Literal
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
-from caffe_port.finetuning.composed import Images, Options, find_images
 from caffe_port.finetuning.experiment import make_trials
+from caffe_port.finetuning.inputs import Images, Options, find_images
 from caffe_port.finetuning.prepare import (
     BUNDLED,
     INITS,
@@ -34,13 +34,13 @@ HEADERS = ("row", "what", "published", "needs", "GPU hours", "here and now", "ou
 NOTES = (
     f"{VOC}: {VOC_DATA}.",
     *(f"{name}: {what}." for name, what in INITS.items()),
-    "GPU hours are those of a training's arithmetic alone, at 10 tera-operations a second; to "
-    "score weights takes minutes.",
+    "GPU hours are for the arithmetic of the training alone, at 10 tera-operations per second; "
+    "scoring weights takes minutes.",
     "--weights ROW=FILE scores trained weights, such as the published ones, and needs no --init.",
-    "Figures are mean IoU in % before and after the CRF; where ours are of the same images they "
-    "can be set against the published ones.",
+    "Figures are mean IoU in % before and after the CRF; they can be compared with the published "
+    "ones if they are of the same images.",
 )
-_EXAMPLE_VARIANT = "poly_softmax"  # the recipe nearest to what Caffe ran there
+_EXAMPLE_VARIANT = "poly_softmax"  # the recipe most similar to Caffe's there
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Plan:
     """What can be done for a row.
 
     Attributes:
-        row: which.
-        kind: 'score' given weights, 'train', or nothing.
+        row: the row.
+        kind: 'score' for given weights, 'train', or '' for nothing.
         why: what is missing, or what will be done.
     """
 
@@ -91,7 +91,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Our figures of a row in per cent, and what they are of."""
+    """Our figures of a row in per cent, and the images they are of."""
 
     before: str
     after: str
@@ -99,7 +99,7 @@ class Outcome:
 
 
 def plans(resources: Resources) -> list[Plan]:
-    """One for every row that is asked for."""
+    """The plans of the requested rows."""
     wanted = resources.rows or tuple(row.key for row in PUBLISHED)
     return [_plan(row, resources) for key in wanted if (row := find_published(key)) is not None]
 
@@ -127,7 +127,7 @@ def _words(missing: Sequence[str], done: str) -> str:
 
 
 def trials_of(plan: Plan, resources: Resources, out: Path) -> list[Trial]:
-    """The runs of a plan; the first scores the weights as they are.
+    """The runs of a plan; the first one scores the given weights.
 
     Raises:
         CaffePortError: data or weights are not what the row needs.
@@ -167,7 +167,7 @@ def outcome_of(work: Sequence[Trial]) -> Outcome | None:
     """The figures of the finished runs of a plan; None where none is.
 
     Raises:
-        UsageError: the weights that were to be scored are not the net's.
+        UsageError: the given weights do not fit the net.
     """
     for trial in work:
         unfit = (finished(trial) or {}).get("unfit")
@@ -211,7 +211,7 @@ def write_report(found: Sequence[tuple[Plan, Outcome | None]], out: Path) -> Pat
     """Writes report.html and rows.json.
 
     Returns:
-        the path of report.html.
+        The path of report.html.
     """
     words = [html.paragraph(text, note=True) for text in NOTES]
     table = html.table(HEADERS, [cells(*pair) for pair in found])

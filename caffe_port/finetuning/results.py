@@ -1,4 +1,4 @@
-"""The figures of an experiment: gathered from its runs, and kept in one JSON file."""
+"""The figures of an experiment, collected from its runs into one JSON file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.evaluation.figures import class_names, versions
 from caffe_port.files import write_text
-from caffe_port.finetuning.composed import Composed
 from caffe_port.finetuning.curve import Curve, Snapshots, read_json
+from caffe_port.finetuning.inputs import RenderedRecipe
 from caffe_port.finetuning.running import finished
 from caffe_port.finetuning.scoring import Trial
 
@@ -25,15 +25,15 @@ Matrix = list[list[float | None]]
 
 @dataclass
 class Score:
-    """Of weights on the validation images, as shares of 1.
+    """Figures of weights on the validation images, from 0 to 1.
 
     Attributes:
-        before, after: mean IoU before and after the CRF; None where there is none.
+        before, after: mean IoU before and after the CRF, or None.
         iou_before, iou_after: per class.
-        lost: per class, the share of its pixels that are taken for class 0 before the CRF.
+        lost: per class, the share of its pixels that are labelled 0 before the CRF.
         templates: by similarity (C, C), see ``templates``.
-        final_loss: of the training, smoothed.
-        seconds: what the training took.
+        final_loss: the last smoothed loss of the training.
+        seconds: the duration of the training.
     """
 
     before: float | None = None
@@ -56,22 +56,22 @@ class Score:
 
 @dataclass
 class Results:
-    """Everything a report says.
+    """All contents of a report.
 
     Attributes:
         net: the recipes' folder.
-        net_name: what the net calls itself.
+        net_name: the name in the net's text.
         data: 'folder', 'train' and 'val' (numbers of images).
         init: the name of the weights that every run started from.
-        start: their own score, where they have every layer.
-        names: of the classes.
+        start: their own score, if they have all layers.
+        names: the names of the classes.
         scores: by variant and seed.
         curves: by variant and output, (iteration, mean over the seeds).
-        planned: seeds that were asked for.
+        planned: the requested seeds.
         steps: updates of a run.
-        dropout: whether the nets had it.
+        dropout: whether the nets had Dropout.
         from_fillers: parameters that the weights lack.
-        versions: of what took part.
+        versions: those of the programs.
     """
 
     net: str
@@ -90,16 +90,16 @@ class Results:
 
     @property
     def variants(self) -> list[str]:
-        """Baselines first."""
+        """The variants, baselines first."""
         return list(self.scores)
 
     def mean_ious(self, variant: str, when: str) -> dict[int, float]:
-        """Seed -> mean IoU in per cent, where it is known."""
+        """Seed -> mean IoU in per cent, for those known."""
         found = {seed: score.mean_iou(when) for seed, score in self.scores[variant].items()}
         return {seed: 100 * x for seed, x in sorted(found.items()) if x is not None}
 
     def class_ious(self, variant: str, when: str, label: int) -> dict[int, float]:
-        """Seed -> IoU of a class in per cent, where it is known."""
+        """Seed -> IoU of a class in per cent, for those known."""
         found = {}
         for seed, score in self.scores[variant].items():
             values = score.iou(when)
@@ -115,10 +115,10 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Reads what ``write`` wrote.
+        """Reads a file of ``write``.
 
         Raises:
-            FormatError: it is something else.
+            FormatError: it is another file.
         """
         values = read_json(path)
         if values.pop("format", None) != _FORMAT:
@@ -139,7 +139,7 @@ class Results:
 
 
 def gather(work: Sequence[Trial], names: Sequence[str] | None = None) -> Results:
-    """The figures of the runs that are finished.
+    """Collects the figures of the finished runs.
 
     Args:
         work: all runs.
@@ -151,7 +151,7 @@ def gather(work: Sequence[Trial], names: Sequence[str] | None = None) -> Results
     images = setting.images
     result = Results(
         net=work[0].variant.net,
-        net_name=Composed(work[0].variant, images, setting.options).train.name,
+        net_name=RenderedRecipe(work[0].variant, images, setting.options).train.name,
         data={"folder": images.root.name, "train": len(images.train), "val": len(images.val),
               "first": images.val[0].id},
         init=setting.init.name,
@@ -211,7 +211,7 @@ def _short(value: float | None, digits: int) -> float | None:
 
 
 def _mean_curves(curves: Sequence[Curve]) -> dict[str, list[list[float]]]:
-    """Means over the seeds and over runs of iterations, by output; the smoothed loss is 'total'."""
+    """Means over the seeds and over rows of iterations, by output; 'total' is the smoothed loss."""
     many = [{"total": curve.loss, **curve.outputs} for curve in curves]
     return {name: _thinned([dict(one[name]) for one in many if name in one]) for name in many[0]}
 

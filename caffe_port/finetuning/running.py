@@ -1,11 +1,11 @@
-"""One run of an experiment: a recipe trained under one seed, then scored; interruptible anywhere.
+"""One run of an experiment: a recipe trained with one seed, then scored; it may be interrupted.
 
-RUN/settings.json                 what decides its result
+RUN/settings.json                 what determines the result
 RUN/*.prototxt, RUN/*.txt         nets, solver and lists, ready for ``caffe train``
-RUN/train.log                     what ``caffe train`` would say
-RUN/snapshots/                    the latest snapshot, in the end the weights and the curve
+RUN/train.log                     the log, as of ``caffe train``
+RUN/snapshots/                    the latest snapshot; at the end the weights and the curve
 RUN/evaluation/                   label maps of the validation images
-RUN/result.json                   figures; where it is there, the run is finished
+RUN/result.json                   the figures; written last
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from caffe_port.errors import UsageError
 from caffe_port.files import never_through_link, reading
-from caffe_port.finetuning.composed import Composed
-from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots, read_json, write_json
+from caffe_port.finetuning.curve import Curve, CurveWatcher, Snapshots, read_json, write_json
+from caffe_port.finetuning.inputs import RenderedRecipe
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
 from caffe_port.locks import try_lock
 from caffe_port.proto import read_net_text
@@ -38,8 +38,8 @@ def finished(trial: Trial) -> dict[str, Any] | None:
     """A finished run's figures, or None.
 
     Raises:
-        UsageError: the folder is another run's.
-        FormatError: its files are not what a run writes.
+        UsageError: the folder belongs to another run.
+        FormatError: its files are not those of a run.
     """
     path = trial.folder / FINISHED
     if not path.exists():
@@ -49,16 +49,16 @@ def finished(trial: Trial) -> dict[str, Any] | None:
 
 
 def run(trial: Trial, control: Control) -> dict[str, Any]:
-    """Trains and scores, going on where an earlier call ended.
+    """Trains and scores; resumes an interrupted run.
 
     Returns:
-        the figures, which stand in result.json from now on.
+        The figures, which are in result.json then.
     Raises:
-        StoppedError: ``control`` asked for the end.
+        StoppedError: ``control`` asked to stop.
         CaffePortError: the recipe, the weights or the data cannot be used.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(trial.folder, control), _threads(trial.setting.options.threads):
+    with _locked(trial.folder, control), _threads(trial.setting.options.threads):
         done = finished(trial)
         if done is not None:
             return done
@@ -80,13 +80,13 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
 
 
 def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any]]:
-    """The weights to score, None where that makes no sense, and what is to be said of them."""
-    composed = Composed(trial.variant, trial.setting.images, trial.setting.options)
+    """The weights to score, or None if they cannot be scored, and remarks on them."""
+    composed = RenderedRecipe(trial.variant, trial.setting.images, trial.setting.options)
     solver = composed.write(trial.folder, trial.seed or 0)
     if trial.seed is None:
         found = _match(trial, "test")
-        unfit = [*found.missing, *(f"{name}, which the net has not" for name in found.extra)]
-        # ImageNet's weights, say, have no scores
+        unfit = [*found.missing, *(f"{name}, which the net lacks" for name in found.extra)]
+        # weights of ImageNet, for example, have no layer of scores
         return None if unfit else trial.setting.init, {"unfit": unfit}
     snapshots = Snapshots(trial.folder / "snapshots")
     snapshots.folder.mkdir(exist_ok=True)
@@ -106,18 +106,18 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
 
 
 def _match(trial: Trial, net: str) -> Match:
-    """Which layers of the 'train' or 'test' net the first weights have.
+    """Matches the initial weights with the 'train' or 'test' net.
 
     Raises:
-        WeightMismatchError: some are of another shape.
-        UsageError: they have none of them.
+        WeightMismatchError: some have another shape.
+        UsageError: they have no layer of the net.
     """
     text = read_net_text(trial.folder / f"{net}.prototxt")
     spec = NetSpec.build(text.message, phase=net.upper(), dialect=text.dialect)
     found = match(spec, read_weights(trial.setting.init).layers)
     found.check(strict=False)
     if not found.pairs:
-        raise UsageError(f"{trial.setting.init}: no layer of it is in the net of the recipe")
+        raise UsageError(f"{trial.setting.init}: the net of the recipe has none of its layers")
     return found
 
 
@@ -128,8 +128,7 @@ def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -
     with _device(trial.setting.options.device):
         reached = snapshots.latest()
         curve = Curve() if reached is None else Curve.read(snapshots.curve(reached))
-        keeper = CurveKeeper(curve, snapshots)
-        watchers = (keeper, _Teller(control, trial.title))
+        watchers = (CurveWatcher(curve, snapshots), _ProgressWatcher(control, trial.title))
         training = Training(solver, requests=_Stop(control), watchers=watchers)
         training.finetune(trial.setting.init)
         training.solve(None if reached is None else snapshots.state(reached))
@@ -139,7 +138,7 @@ def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """So many threads for a run; afterwards as many as before."""
+    """Sets the number of threads during a run."""
     import torch
 
     before, name = torch.get_num_threads(), "OMP_NUM_THREADS"
@@ -172,7 +171,7 @@ def _device(name: str) -> Iterator[None]:
 
 
 class _Stop(Requests):
-    """Asks a training to stop where the control says so."""
+    """Stops a training when the control says so."""
 
     def __init__(self, control: Control) -> None:
         super().__init__("none", "none")
@@ -182,8 +181,8 @@ class _Stop(Requests):
         return "stop" if self._control.stopped() else "none"
 
 
-class _Teller:
-    """A watcher that shows how far the training is."""
+class _ProgressWatcher:
+    """A watcher that shows the progress of the training."""
 
     def __init__(self, control: Control, title: str) -> None:
         self._control, self._what = control, title
@@ -193,16 +192,16 @@ class _Teller:
         self._control.update(f"{self._what}: step {done} of {step.last}", done / step.last)
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
-        """They are in the curve."""
+        """Does nothing: they are in the curve."""
 
     def saved(self) -> None:
-        """Nothing to tell."""
+        """Does nothing."""
 
 
 def _scored(
     trial: Trial, weights: Path, settings: Mapping[str, Any], control: Control
 ) -> dict[str, Any]:
-    """Figures of weights on the validation images."""
+    """Scores weights on the validation images."""
 
     def progress(done: int, total: int, outcome: object) -> None:
         control.update(f"{trial.title}: image {done} of {total}", 1 + done / total)
@@ -213,7 +212,7 @@ def _scored(
 
 
 def _digest_of_weights(path: Path) -> str:
-    """sha256 of a weight file, once its content is known to be weights.
+    """The sha256 of a weight file, which is read to check that it is one.
 
     Raises:
         FormatError: it is not a weight file.
@@ -227,7 +226,7 @@ def _digest_of_weights(path: Path) -> str:
 
 def _settings(trial: Trial) -> dict[str, Any]:
     setting = trial.setting
-    composed = Composed(trial.variant, setting.images, setting.options)
+    composed = RenderedRecipe(trial.variant, setting.images, setting.options)
     return {
         "recipe": f"{trial.variant.net}/{trial.variant.name}",
         "seed": trial.seed,
@@ -246,18 +245,18 @@ def _check_settings(folder: Path, wanted: dict[str, Any]) -> None:
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise UsageError(
-            f"{folder} is of a run with another {', '.join(differing)}: name another folder "
+            f"{folder} belongs to a run with another {', '.join(differing)}: give another folder "
             "(-o), or remove this one"
         )
 
 
 @contextmanager
-def _alone(folder: Path, control: Control) -> Iterator[None]:
-    """Waits until no other process works on this run; one whose parent was killed may still."""
+def _locked(folder: Path, control: Control) -> Iterator[None]:
+    """Waits until no other process has the run, such as one whose parent was killed."""
     with open(folder / "lock", "w", opener=never_through_link) as stream:
         while not try_lock(stream):
             if control.stopped():
                 raise StoppedError
-            control.update(f"waiting for the process that is at work in {folder}", 0)
+            control.update(f"waiting for the process that runs in {folder}", 0)
             time.sleep(0.2)
         yield

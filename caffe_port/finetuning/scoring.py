@@ -1,4 +1,4 @@
-"""Scoring of a trained variant."""
+"""Scores trained weights: mean IoU before and after the CRF, similarities of class templates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from caffe_port.evaluation.pipeline import evaluate
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.steps import Progress
-from caffe_port.finetuning.composed import Images, Options
+from caffe_port.finetuning.inputs import Images, Options
 from caffe_port.finetuning.variants import Similarities, Variant
 
 if TYPE_CHECKING:
@@ -34,18 +34,15 @@ if TYPE_CHECKING:
     from caffe_port.spec import NetSpec
 
 
-# What a run of an experiment is: a recipe, a seed, and what all runs share.
-
-
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of an experiment share; it is pickled to the processes that run them.
+    """The settings that all runs of an experiment share; pickled for the worker processes.
 
     Attributes:
-        images: what it trains and evaluates on.
-        init: the weights that every run starts from.
+        images: the images to train and to evaluate on.
+        init: the initial weights of all runs.
         options: the choices of the experiment.
-        crf: refines the scores; without it there are no figures after the CRF.
+        crf: its parameters; None for no figures after the CRF.
     """
 
     images: Images
@@ -59,10 +56,10 @@ class Trial:
     """One run.
 
     Attributes:
-        setting: shared by all.
-        variant: which recipe.
+        setting: of all runs.
+        variant: the recipe.
         seed: of fillers, shuffles, crops, flips and dropout; None scores ``setting.init`` itself.
-        folder: where it is kept.
+        folder: its files.
     """
 
     setting: Setting
@@ -72,17 +69,17 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """For the progress."""
+        """The title in progress messages."""
         return self.folder.name if self.seed is None else f"{self.variant.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Control:
-    """How a run and those who wait for it speak.
+    """Connects a run with its caller.
 
     Attributes:
-        stopped: whether somebody wants the end.
-        update: takes what is being done, and the part of it that is done, 0 to 1.
+        stopped: whether the run has to stop.
+        update: called with the present activity, and its progress from 0 to 1.
     """
 
     stopped: Callable[[], bool]
@@ -90,10 +87,8 @@ class Control:
 
 
 class StoppedError(Exception):
-    """The run was asked to end; what it did is kept."""
+    """The run was stopped; completed results are kept."""
 
-
-# Figures of weights: mean IoU before and after the CRF, and similarities of class templates.
 
 SIMILARITIES = ("cosine", "correlation")
 _IGNORED = 255
@@ -101,7 +96,7 @@ _IGNORED = 255
 
 @dataclass(frozen=True)
 class _Factory(NetFactory):
-    """Says what decides its scores without the paths that the net's text holds."""
+    """Describes what determines the scores without the paths in the net's text."""
 
     texts: dict[str, object] = field(default_factory=dict)
 
@@ -118,32 +113,32 @@ def score(
     """Scores weights with the run's test net.
 
     Args:
-        trial: its folder holds the nets already; label maps go below it.
+        trial: its folder has the nets; label maps are written below it.
         weights: of the test net.
-        texts: digests of the texts that decide their scores, wherever the files are.
+        texts: digests of the texts that determine the scores.
         progress: called after each image.
     Returns:
         'before' and 'after' (None without a CRF), and 'templates'.
     Raises:
-        CaffePortError: the weights are not the test net's, or an image cannot be used.
+        CaffePortError: the weights do not fit the test net, or an image cannot be used.
     """
     setting, test = trial.setting, trial.folder / "test.prototxt"
     factory = _Factory(str(test), str(weights), device=setting.options.device, texts=dict(texts))
     net = factory.load()
-    judged = _settings(net, trial.folder / "train.prototxt")
+    settings = _settings(net, trial.folder / "train.prototxt")
     result = evaluate(
         setting.images.val,
         factory,
         trial.folder / "evaluation",
-        judged,
-        make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=judged.mean),
+        settings,
+        make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=settings.mean),
         progress=progress,
     )
     return {
         "images": len(result.items),
         "before": _figures(result.before),
         "after": _figures(result.after),
-        "templates": _templates(trial, net, judged),
+        "templates": _templates(trial, net, settings),
     }
 
 
@@ -168,8 +163,8 @@ def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
     }
 
 
-def judged_blob(train: Path, test: NetSpec) -> str | None:
-    """The blob before the softmax: what a loss of the train net reads and the test net has too."""
+def loss_blob(train: Path, test: NetSpec) -> str | None:
+    """The blob before the softmax: a bottom of a loss of the train net that the test net has."""
     from caffe_port.proto import read_net
 
     losses = [x for x in read_net(train).layer if x.type in ("FeedbackLoss", "SoftmaxWithLoss")]
@@ -181,7 +176,7 @@ def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | N
     """(C, C) by similarity, over the validation images on the grid of the scores."""
     import torch
 
-    blob = judged_blob(trial.folder / "train.prototxt", net.spec)
+    blob = loss_blob(trial.folder / "train.prototxt", net.spec)
     if blob is None:
         return None
     device = trial.setting.options.device
@@ -205,7 +200,7 @@ def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | N
 
 
 def _on_grid(labels: Any, crop: tuple[int, int], grid: tuple[int, ...]) -> Any:
-    """Labels where the scores' pixels lie, as Interp's shrinking takes them."""
+    """The labels at the positions of the scores, as Interp shrinks them."""
     padded = np.full(crop, _IGNORED, np.int64)
     padded[: labels.shape[0], : labels.shape[1]] = labels
     rows, columns = (

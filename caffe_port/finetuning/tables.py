@@ -11,8 +11,6 @@ from caffe_port.finetuning.prepare import PUBLISHED, Published
 from caffe_port.finetuning.results import WHEN, Matrix, Results
 from caffe_port.finetuning.variants import baseline_of
 
-# Means over seeds, and paired differences with their intervals.
-
 CONFIDENCE = 0.95
 
 
@@ -21,10 +19,10 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        mean: NaN of none.
-        spread: the standard deviation, NaN of fewer than two.
+        mean: NaN without values.
+        spread: the standard deviation, NaN for fewer than two.
         half: half of the interval of CONFIDENCE around the mean, by Student's t; NaN likewise.
-        seeds: how many.
+        seeds: the number of values.
     """
 
     mean: float
@@ -46,23 +44,21 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate:
-    """Of the differences to the baseline, seed by seed, where both are known.
+    """Estimates the differences to the baseline, seed by seed, where both are known.
 
-    Pairing takes out what a seed does to both: the same batches in the same order.
+    Pairing removes the effect of a seed on both: the same batches in the same order.
     """
     shared = sorted(values.keys() & baseline.keys())
     return estimate([values[seed] - baseline[seed] for seed in shared])
 
 
 def averaged(many: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Seed by seed the mean over several variants, for the seeds that all have."""
+    """The mean over several variants for each seed that all have."""
     if not many:
         return {}
     shared = set(many[0]).intersection(*many[1:])
     return {seed: fmean(values[seed] for values in many) for seed in sorted(shared)}
 
-
-# The tables of an experiment as text, for the terminal, HTML and Markdown alike.
 
 _CI = "difference [95 % CI]"
 _VAL = (1449, "2007_000033")  # images of VOC 2012 val, and the first
@@ -130,7 +126,7 @@ def variants(results: Results) -> Table:
 
 
 def contrasts(results: Results) -> Table:
-    """Each choice by itself, averaged over what it can be combined with."""
+    """Each choice by itself, averaged over its combinations."""
     rows = []
     for title, pairs in _pairs(results.variants).items():
         row = [title, str(len(pairs))]
@@ -147,7 +143,7 @@ def contrasts(results: Results) -> Table:
 
 
 def _pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """(with, without) for every choice that a recipe's name tells."""
+    """(with, without) for each choice in the names of the recipes."""
     every: list[tuple[str, str, str]] = []
     for name in names:
         policy, _, rest = name.partition("_")
@@ -157,7 +153,7 @@ def _pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     joined = {parts: "_".join(parts) for parts in every}
     swaps = (
         ("correlation instead of cosine", 2, "correlation", "cosine"),
-        ("push beside pull", 1, "pull_push", "pull"),
+        ("push with pull", 1, "pull_push", "pull"),
     )
     found: dict[str, list[tuple[str, str]]] = {}
     for terms in ("pull", "pull_push"):
@@ -180,7 +176,7 @@ def _pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def published(results: Results) -> Table:
-    """Published figures beside ours, with what ours are of."""
+    """Published figures next to ours, with the images of ours."""
     rows, used = [], set()
     for row in PUBLISHED:
         name, where = _counterpart(results, row)
@@ -192,11 +188,11 @@ def published(results: Results) -> Table:
         if name not in used and results.scores[name]:
             rows.append(["no figure public", "-", "-", _both(results, name), name, _ran(results)])
     note = (
-        "Mean IoU in % before / after the CRF. The published figures are of VOC 2012 val; ours are "
-        "to be set against them only where the last column names the same net and images."
+        "Mean IoU in % before / after the CRF. The published figures are of VOC 2012 val; ours can "
+        "be compared with them only where the last column has the same net and images."
     )
     headers = ["what", "source", "published", "ours", "variant", "run here"]
-    return Table("Beside what was published", headers, rows, note)
+    return Table("Compared with published figures", headers, rows, note)
 
 
 def _both(results: Results, name: str) -> str:
@@ -205,7 +201,7 @@ def _both(results: Results, name: str) -> str:
 
 
 def is_voc_val(results: Results) -> bool:
-    """Whether it was judged on the images that the published figures are of."""
+    """Whether the evaluated images are those of the published figures."""
     return (results.data["val"], results.data.get("first")) == _VAL
 
 
@@ -215,7 +211,7 @@ def _ran(results: Results) -> str:
 
 
 def _counterpart(results: Results, row: Published) -> tuple[str | None, str]:
-    """The variant that stands beside a published row, and what to say of it."""
+    """The variant that corresponds to a published row, and a remark."""
     net, _, name = row.recipe.partition("/")
     name = name or net
     if not row.recipe or not results.scores.get(name) or row.dropout != results.dropout:
@@ -223,7 +219,7 @@ def _counterpart(results: Results, row: Published) -> tuple[str | None, str]:
     if net == results.net:
         same_images = is_voc_val(results)
         return name, _ran(results) + ("" if same_images else " (other images)")
-    # a LargeFOV of another size and other data: nothing to compare, but something to see
+    # a LargeFOV of another size and other data: shown, but not comparable
     is_known = results.net in {other.recipe.partition("/")[0] for other in PUBLISHED}
     if is_known or "largefov" not in net or "largefov" not in results.net_name.lower():
         return None, "no"
@@ -231,7 +227,7 @@ def _counterpart(results: Results, row: Published) -> tuple[str | None, str]:
 
 
 def similarities(results: Results) -> Table:
-    """How alike pixels are to their own class's template and to others', by variant."""
+    """Similarities of pixels to the template of their own class and of others, by variant."""
     names = sorted({n for by in results.scores.values() for s in by.values() for n in s.templates})
     rows = []
     if results.start is not None and results.start.templates:
@@ -269,7 +265,7 @@ def own_and_other(matrix: Matrix) -> tuple[float, float]:
 
 
 def classes(results: Results, when: str) -> Table:
-    """Each class's paired difference to the variant's baseline."""
+    """The paired difference of each class to the variant's baseline."""
     rows = []
     for name in results.variants:
         baseline = baseline_of(name, results.variants)
@@ -291,7 +287,7 @@ def classes(results: Results, when: str) -> Table:
 
 
 def lost(results: Results) -> Table:
-    """Each class's pixels that are taken for class 0."""
+    """The pixels of each class that are labelled 0."""
     rows = []
     if results.start is not None and results.start.lost:
         shares = ["-" if x is None else f"{100 * x:.1f}" for x in results.start.lost[1:]]
@@ -304,7 +300,7 @@ def lost(results: Results) -> Table:
                 for values in zip(*known, strict=True)
             ]
             rows.append([name, *means])
-    title = f"Pixels of each class that are taken for {(results.names or ['class 0'])[0]}, in %"
+    title = f"Pixels of each class that are labelled {(results.names or ['class 0'])[0]}, in %"
     return Table(title, ["variant", *results.names[1:]], rows, "Before the CRF.")
 
 

@@ -1,4 +1,4 @@
-"""Variants of a recipe."""
+"""The variants of a recipe that an experiment trains, and similarities of class templates."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# How alike the pixels of classes are to the templates of classes, over a set of images.
-#
-# For image n and classes c and d present in it: the mean over pixels p labelled d of sim(t(n, c),
-# F_p), with t the best template (docs/losses.md); then the mean over images. The diagonal is what
-# the pull term raises, the rest what the push term lowers.
-
 Floats = npt.NDArray[np.float64]
 
 
 class Similarities:
-    """Sums over images; ``means`` gives (C, C), NaN where two classes never meet.
+    """Mean similarities of the pixels of classes to the templates of classes, over images.
+
+    For image n and classes c and d in it: the mean over pixels p labelled d of sim(t(n, c), F_p),
+    with t the best template (docs/losses.md); then the mean over images. The pull term raises the
+    diagonal, the push term lowers the rest.
 
     Args:
         classes: C.
@@ -43,7 +41,7 @@ class Similarities:
         self._images = np.zeros((classes, classes))
 
     def add(self, scores: Tensor, labels: npt.NDArray[np.integer[Any]]) -> None:
-        """Counts one image.
+        """Adds one image.
 
         Args:
             scores: (1, C, h, w), which are the features too.
@@ -69,12 +67,10 @@ class Similarities:
         self._images += both.numpy()
 
     def means(self) -> Floats:
-        """(C, C): rows are templates, columns the pixels' classes."""
+        """(C, C): rows are templates, columns the pixels' classes; NaN for classes of no image."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self._sums / self._images, np.float64)
 
-
-# Which recipes an experiment trains, and which of them each is compared with.
 
 BASELINE = "softmax"
 
@@ -95,11 +91,11 @@ class Variant:
 
 
 def find_variants(recipe: str | os.PathLike[str], only: Sequence[str] = ()) -> list[Variant]:
-    """The recipes that a name or a folder stands for, baselines first.
+    """Finds the recipes of a name or a folder, baselines first.
 
     Args:
-        recipe: a net (a folder with `recipes/`, or its name in prototxt/), which stands for all
-            its recipes; or one recipe, which stands for itself and the baseline beside it.
+        recipe: a net (a folder with `recipes/`, or its name in prototxt/), for all its recipes; or
+            one recipe, for itself and its baseline.
         only: names of recipes to keep; all where empty.
     Raises:
         UsageError: there is no such recipe.
@@ -114,9 +110,9 @@ def find_variants(recipe: str | os.PathLike[str], only: Sequence[str] = ()) -> l
 
 
 def baseline_of(name: str, names: Sequence[str]) -> str | None:
-    """What a variant is compared with: the softmax loss alone under the same policy.
+    """The baseline of a variant: the softmax loss alone with the same policy.
 
-    That of the policy poly itself is compared with the one of step, where both are there.
+    That of poly has the one of step as its baseline, if there are both.
     """
     policy = name.partition("_")[0]
     wanted = f"{policy}_{BASELINE}"

@@ -100,7 +100,7 @@ def test_the_published_rows_are_listed(tmp_path):
 
 def test_a_row_that_can_be_had_is_run(tmp_path, monkeypatch):
     from caffe_port.finetuning import reproduce
-    from caffe_port.finetuning.composed import find_images
+    from caffe_port.finetuning.inputs import find_images
 
     (tmp_path / "val.txt").write_text("shape_val_0000\nshape_val_0001\n")
     few = str(tmp_path / "val.txt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe_port.finetuning.composed import Images, Options, find_images
+from caffe_port.finetuning.inputs import Images, Options, find_images
 from caffe_port.finetuning.results import Results, Score
 from caffe_port.finetuning.scoring import Setting
 from caffe_port.finetuning.variants import Variant, find_variants

@@ -3,7 +3,7 @@
 import pytest
 
 from caffe_port.errors import FormatError
-from caffe_port.finetuning.curve import Curve, CurveKeeper, Snapshots
+from caffe_port.finetuning.curve import Curve, CurveWatcher, Snapshots
 from caffe_port.solver.progress import TrainingStep
 
 PARTS = ("caffemodel", "solverstate", "runstate", "curve.json")
@@ -52,7 +52,7 @@ def test_copies_that_a_user_made_are_no_snapshots_and_stay(tmp_path):
 def test_a_snapshot_takes_the_place_of_earlier_ones(tmp_path):
     snapshots = Snapshots(tmp_path)
     save(tmp_path, 3)
-    keeper = CurveKeeper(Curve(), snapshots)
+    keeper = CurveWatcher(Curve(), snapshots)
     for i in range(5):
         keeper.step(TrainingStep(i, 8, 2.0 - i, 0.1))
     keeper.outputs("train", 4, {"loss": 1.5})

@@ -145,7 +145,7 @@ def test_a_folder_of_another_run_is_refused(finished, unbroken):
     trial, _ = unbroken
     shutil.copytree(finished[0].folder, trial.folder)
     assert running.finished(trial) is not None
-    with pytest.raises(UsageError, match="another seed: name another folder"):
+    with pytest.raises(UsageError, match="another seed: give another folder"):
         running.run(dataclasses.replace(trial, seed=4), control())
     (trial.folder / "result.json").write_text("[]")
     with pytest.raises(FormatError, match="expected a JSON object"):
@@ -209,7 +209,7 @@ def test_weights_that_lack_a_layer_are_not_scored_but_trained(tmp_path, setup):
     none = tmp_path / "none.caffemodel"
     write_weights(none, [dataclasses.replace(stored.layers[-1], name="other")], name="none")
     lost = Trial(dataclasses.replace(setting, init=none), variants[0], 1, tmp_path / "lost")
-    with pytest.raises(UsageError, match="no layer of it is in the net of the recipe"):
+    with pytest.raises(UsageError, match="the net of the recipe has none of its layers"):
         running.run(lost, control())
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from caffe_port.errors import DataError
 from caffe_port.finetuning import prepare
-from caffe_port.finetuning.composed import Images, Options
+from caffe_port.finetuning.inputs import Images, Options
 from caffe_port.finetuning.prepare import class_names_of
 from tests.finetuning.making import make_setting
 

@@ -8,7 +8,7 @@ import pytest
 from caffe_port.crf.params import PRESETS
 from caffe_port.errors import UsageError
 from caffe_port.finetuning import running
-from caffe_port.finetuning.composed import Options
+from caffe_port.finetuning.inputs import Options
 from caffe_port.finetuning.prepare import INITS, PUBLISHED, find_published
 from caffe_port.finetuning.reproduce import (
     Resources,
@@ -135,5 +135,5 @@ def test_weights_of_another_net_are_refused(tmp_path):
     write_weights(few, kept, name="few")
     trial = Trial(dataclasses.replace(setting, init=few), variants[0], None, tmp_path / "run")
     running.run(trial, Control(lambda: False, lambda what, part: None))
-    with pytest.raises(UsageError, match=r"few.*layer .scores., blob 0.*fc8.*has not"):
+    with pytest.raises(UsageError, match=r"few.*layer .scores., blob 0.*fc8.*which the net lacks"):
         outcome_of([trial])

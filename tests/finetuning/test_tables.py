@@ -37,7 +37,7 @@ def test_one_choice_at_a_time(results):
     found = rows(tables.contrasts(results))
     assert found["pull instead of softmax alone"] == ["2", *["+1.20 [+0.95, +1.45]"] * 2]
     assert found["poly instead of step"] == ["2", *["+2.00 [+2.00, +2.00]"] * 2]
-    assert "push beside pull" not in found
+    assert "push with pull" not in found
 
 
 def test_choices_of_a_whole_set(results):
@@ -49,7 +49,7 @@ def test_choices_of_a_whole_set(results):
         "pull instead of softmax alone": "4",
         "pull + push instead of softmax alone": "4",
         "correlation instead of cosine": "4",
-        "push beside pull": "4",
+        "push with pull": "4",
         "poly instead of step": "5",
     }
 
@@ -62,7 +62,7 @@ def test_classes(results):
 
 def test_pixels_lost_to_the_background(results):
     table = tables.lost(results)
-    assert table.title == "Pixels of each class that are taken for ground, in %"
+    assert table.title == "Pixels of each class that are labelled ground, in %"
     assert table.headers == ["variant", "disc"]
     assert rows(table)["start: init.caffemodel"] == ["25.0"]
     assert rows(table)["poly_softmax"] == ["20.0 ± 10.0"]
@@ -147,10 +147,10 @@ def test_remarks(results):
     results.scores["step_softmax"][3].before = None
     results.from_fillers = ["layer 'fc8', blob 0"]
     assert remarks(results) == [
-        "1 runs are not finished: the figures are those of the others.",
+        "1 runs are not finished; the figures are those of the others.",
         "Diverged, so without figures: step_softmax, seed 3.",
         "Not in init.caffemodel, so from fillers: layer 'fc8', blob 0.",
-        "Judged on 2 images of drawn: nothing here can be compared with figures of VOC 2012.",
+        "Evaluated on 2 images of drawn: nothing here can be compared with figures of VOC 2012.",
     ]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import score_blob
-from caffe_port.finetuning.composed import Composed, Options, find_images
-from caffe_port.finetuning.scoring import judged_blob
+from caffe_port.finetuning.inputs import Options, RenderedRecipe, find_images
+from caffe_port.finetuning.scoring import loss_blob
 from caffe_port.finetuning.variants import find_variants
 from caffe_port.proto import read_net, read_solver
 from caffe_port.recipes import Recipe
@@ -29,7 +29,7 @@ def variant(tmp_path):
 
 
 def test_what_is_written_is_ready_for_caffe_train(tmp_path, images, variant):
-    composed = Composed(variant, images, Options(VARIABLES))
+    composed = RenderedRecipe(variant, images, Options(VARIABLES))
     solver = read_solver(composed.write(tmp_path / "run", 7))
     assert (solver.random_seed, solver.max_iter, solver.stepsize) == (7, 8, 4)
     assert solver.snapshot == 3
@@ -47,7 +47,7 @@ def test_what_is_written_is_ready_for_caffe_train(tmp_path, images, variant):
 
 def test_the_published_recipes_need_no_variable_of_the_user(images):
     net = "deeplab_v1_largefov"
-    composed = Composed(find_variants(net)[0], images, Options())
+    composed = RenderedRecipe(find_variants(net)[0], images, Options())
     assert composed.train.name == net
     assert any(layer.name == "fc8_voc12" for layer in composed.train.layer)
 
@@ -60,29 +60,30 @@ def test_the_published_recipes_need_no_variable_of_the_user(images):
     ],
 )
 def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, judged):
-    composed = Composed(find_variants(recipe)[-1], images, Options())
+    composed = RenderedRecipe(find_variants(recipe)[-1], images, Options())
     composed.write(tmp_path, 1)
     spec = NetSpec.read(tmp_path / "test.prototxt", phase="TEST")
     assert score_blob(spec) == scores
-    assert judged_blob(tmp_path / "train.prototxt", spec) == judged
+    assert loss_blob(tmp_path / "train.prototxt", spec) == judged
     assert spec.shapes[judged] == (1, 21, 65, 65)
 
 
 def test_steps_shrink_with_the_length(images, variant):
-    solver = Composed(variant, images, Options(VARIABLES, steps=2)).solver
+    solver = RenderedRecipe(variant, images, Options(VARIABLES, steps=2)).solver
     assert (solver.max_iter, solver.stepsize) == (2, 1)
     recipe = dataclasses.replace(
         variant.recipe, solver='lr_policy: "multistep" stepvalue: 10 stepvalue: 15 max_iter: 20'
     )
     multistep = dataclasses.replace(variant, recipe=recipe)
-    solver = Composed(multistep, images, Options(VARIABLES, steps=200)).solver
+    solver = RenderedRecipe(multistep, images, Options(VARIABLES, steps=200)).solver
     assert list(solver.stepvalue) == [100, 150]
 
 
 def test_without_dropout(images, variant):
     kinds = {
         keeps: [
-            x.type for x in Composed(variant, images, Options(VARIABLES, dropout=keeps)).train.layer
+            x.type
+            for x in RenderedRecipe(variant, images, Options(VARIABLES, dropout=keeps)).train.layer
         ]
         for keeps in (True, False)
     }
@@ -91,7 +92,7 @@ def test_without_dropout(images, variant):
 
 
 def test_what_decides_a_run_does_not_depend_on_where_it_is(tmp_path, images, variant):
-    composed = Composed(variant, images, Options(VARIABLES))
+    composed = RenderedRecipe(variant, images, Options(VARIABLES))
     before = composed.describe()
     composed.write(tmp_path / "run", 1)
     assert composed.describe() == before
@@ -100,8 +101,8 @@ def test_what_decides_a_run_does_not_depend_on_where_it_is(tmp_path, images, var
         tmp_path / "moved", *(str(tmp_path / f"{x}_few.txt") for x in ("train", "val"))
     )
     assert moved.describe() == images.describe()
-    assert Composed(variant, moved, Options(VARIABLES)).describe() == before
-    assert Composed(variant, moved, Options(VARIABLES, steps=2)).describe() != before
+    assert RenderedRecipe(variant, moved, Options(VARIABLES)).describe() == before
+    assert RenderedRecipe(variant, moved, Options(VARIABLES, steps=2)).describe() != before
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_recipes_that_cannot_be_used(images, variant, text, message):
     recipe = dataclasses.replace(variant.recipe, **{text: broken[text]})
     assert isinstance(recipe, Recipe)
     with pytest.raises(UsageError, match=message):
-        Composed(dataclasses.replace(variant, recipe=recipe), images, Options(VARIABLES))
+        RenderedRecipe(dataclasses.replace(variant, recipe=recipe), images, Options(VARIABLES))
 
 
 def test_dropout_that_is_not_in_place(images, variant):
@@ -124,7 +125,7 @@ def test_dropout_that_is_not_in_place(images, variant):
                                          '"Dropout" bottom: "conv" top: "other"')  # fmt: skip
     odd = dataclasses.replace(variant, recipe=dataclasses.replace(variant.recipe, train=train))
     with pytest.raises(UsageError, match="layer 'drop': only Dropout in place"):
-        Composed(odd, images, Options(VARIABLES, dropout=False))
+        RenderedRecipe(odd, images, Options(VARIABLES, dropout=False))
 
 
 def test_lists(tmp_path):

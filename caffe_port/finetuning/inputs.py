@@ -1,4 +1,4 @@
-"""What a run consists of: images, recipe, options."""
+"""The inputs of a run: images, options, and the texts of its recipe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.proto.printer import print_text
 from caffe_port.proto.text import parse_text
 
-# The images a fine-tuning learns from and is judged on.
-
 _TRAIN_LISTS = ("train_aug", "train")
 
 
@@ -27,7 +25,7 @@ class Images:
 
     Attributes:
         root: the folder.
-        train, val: what is learned from and judged on, each with its label map.
+        train, val: the images to train and to evaluate on, each with its label map.
     """
 
     root: Path
@@ -62,8 +60,8 @@ def find_images(
     Args:
         root: a VOC folder.
         train: a list file, or the name of one; train_aug, else train, when absent.
-        val: likewise; val when absent.
-        labels: folder of the label maps, where neither lists nor VOC's layout say it.
+        val: the same for the evaluation; val when absent.
+        labels: folder of the label maps, where neither the lists nor VOC's layout name it.
     Raises:
         DataError: a list, an image or a label map is missing.
     """
@@ -78,9 +76,7 @@ def find_images(
     return Images(root.resolve(), *both)
 
 
-# A recipe's texts made ready for one run: its data, seed, length and places filled in.
-
-_SNAPSHOTS = 500  # updates between two snapshots, unless the solver wants more of them
+_SNAPSHOTS = 500  # updates between two snapshots, unless the solver has fewer
 _NETS = (
     "net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param", "test_iter",
     "test_state", "test_interval", "test_initialization", "snapshot", "snapshot_prefix",
@@ -114,15 +110,15 @@ class Options:
     threads: int | None = None
 
 
-class Composed:
-    """The nets and the solver of a run, to be written where it runs.
+class RenderedRecipe:
+    """The nets and the solver of a run, with its data, length and seed filled in.
 
     Attributes:
         train, test: the nets.
-        solver: the solver without what places and seed decide.
+        solver: the solver without paths and seed.
     Raises:
-        FormatError: a text breaks its format.
-        UsageError: the train net reads no ImageSegData, or has no such Dropout.
+        FormatError: a text is malformed.
+        UsageError: the train net has no ImageSegData, or a Dropout that cannot be removed.
     """
 
     def __init__(self, variant: Variant, images: Images, options: Options) -> None:
@@ -148,14 +144,14 @@ class Composed:
             self.solver.ClearField(name)
         self._sources = {kind: _sources(net) for kind, net in self._nets.items()}
         if not self._sources["train"]:
-            raise UsageError(f"{where}: no ImageSegData layer in the train net takes --data")
+            raise UsageError(f"{where}: the train net has no ImageSegData layer for --data")
 
     @property
     def _nets(self) -> dict[str, caffe_pb2.NetParameter]:
         return {"train": self.train, "test": self.test}
 
     def describe(self) -> dict[str, str]:
-        """Digests of what decides the run, wherever it runs."""
+        """Digests of the texts that determine the result, without paths."""
         self._place(Path("."), Path("."))
         texts = {"solver": self.solver, **self._nets}
         return {
@@ -167,7 +163,7 @@ class Composed:
         """Writes nets, lists and solver into the folder of a run.
 
         Returns:
-            the solver's path.
+            The solver's path.
         """
         lists = {"train": self._images.train, "test": self._images.val}
         for kind, items in lists.items():
@@ -191,7 +187,7 @@ class Composed:
 
 
 def _variables(variant: Variant, images: Images, given: Mapping[str, str]) -> dict[str, str]:
-    """Values for every variable of the published texts; those given come first."""
+    """Values for all variables of the published texts; given values have precedence."""
     root = str(images.root)
     usual = {
         "ROOT": root, "DATA_ROOT": root, "EXP": "voc12", "NET_ID": variant.net,
@@ -208,7 +204,7 @@ def _remove_dropout(net: caffe_pb2.NetParameter) -> None:
     dropped = [layer for layer in net.layer if layer.type == "Dropout"]
     for layer in dropped:
         if list(layer.bottom) != list(layer.top):
-            raise UsageError(f"layer '{layer.name}': only Dropout in place can be left out")
+            raise UsageError(f"layer '{layer.name}': only Dropout in place can be removed")
         net.layer.remove(layer)
 
 
