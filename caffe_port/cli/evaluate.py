@@ -100,8 +100,8 @@ def evaluate_command(**arguments: Any) -> None:
     """Run NET over images and score it: mean IoU before and after the dense CRF.
 
     NET is a prototxt with WEIGHTS, or a converted model. Label maps go to OUT/before and
-    OUT/after as VOC-palette PNGs, figures and images to OUT/report.html and report.json.
-    After an interruption, the same command resumes. On several processes or machines:
+    OUT/after as PNGs with the data set's palette, figures and images to OUT/report.html and
+    report.json. After an interruption, the same command resumes. On several processes or machines:
 
     torchrun --nproc-per-node N --no-python caffe-port evaluate ...
 
@@ -196,7 +196,13 @@ def _options(arguments: Arguments, network: NetFactory) -> Options:
     inference: InferenceOptions | None = chosen(InferenceOptions, given)
     if arguments["overlap"] is None and inference == InferenceOptions():
         inference = None  # as DeepLab evaluates: an image larger than the crop is an error
-    changed = {"crop": crop, "inference": inference, "labels": rules_of(arguments)}
+    data = dataset_of(arguments)
+    changed = {
+        "crop": crop,
+        "inference": inference,
+        "labels": rules_of(arguments),
+        "colours": None if data is None else data.colours,
+    }
     return chosen(Options, {**arguments, **changed})
 
 
@@ -289,6 +295,7 @@ def _score(arguments: Arguments) -> tuple[Scored, list[str]]:
         kind,
         classes,
         rules=rules_of(arguments),
+        colours=None if data is None else data.colours[: len(data.classes)],
         background=arguments["background"],
         boundary=arguments["boundary"],
         jobs=arguments["jobs"] or cores(),

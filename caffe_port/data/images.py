@@ -143,19 +143,22 @@ def size_advice(path: PathLike, size: tuple[int, ...]) -> str:
     )
 
 
-def read_labels(path: PathLike) -> Bytes:
+def read_labels(path: PathLike, colours: Bytes | None = None) -> Bytes:
     """A label map as class indices.
 
     A palette PNG, as VOC distributes them, is read as its indices. Caffe reads the grey values of
     its colours, which are not labels and give a mean IoU near 0.05: this difference is intended.
 
+    Args:
+        path: the file.
+        colours: (N, 3) a data set's colours by class, which a palette may have as well as VOC's.
     Returns:
         (H, W) uint8.
     Raises:
         DataError: missing, broken, an image of colours rather than of indices, a palette that
-            has VOC's colours at other indices, or a label above 255.
+            has these colours at other indices, or a label above 255.
     """
-    values = read_label_values(path)
+    values = read_label_values(path, colours)
     if values.dtype != np.uint8 and values.max(initial=0) > 255:
         raise DataError(
             f"{path}: label {values.max()} of a 16-bit image; expected labels of 0 to 255. Name "
@@ -164,16 +167,19 @@ def read_labels(path: PathLike) -> Bytes:
     return values.astype(np.uint8, copy=False)
 
 
-def read_label_values(path: PathLike, *, check_palette: bool = True) -> Stored:
+def read_label_values(
+    path: PathLike, colours: Bytes | None = None, *, check_palette: bool = True
+) -> Stored:
     """A label map's numbers as they are stored: (H, W) uint8, or uint16 of a 16-bit image.
 
     Args:
-        check_palette: refuse a palette that has VOC's colours at other indices.
+        colours: see ``read_labels``.
+        check_palette: refuse a palette that has VOC's colours or these at other indices.
     Raises:
         DataError: as for ``read_labels``, but for the range.
     """
-    palette = voc_palette() if check_palette else None
-    return label_values(os.fspath(path), open_image(path), palette)
+    palettes = [voc_palette(), *([] if colours is None else [colours])] if check_palette else []
+    return label_values(os.fspath(path), open_image(path), palettes)
 
 
 def voc_palette() -> Bytes:

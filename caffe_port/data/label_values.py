@@ -20,17 +20,17 @@ _CONVERT = "caffe-port labels to-index"
 _MOST_COLOURS = 5  # in a message
 
 
-def label_values(path: str, image: Image.Image, palette: Palette | None) -> Stored:
+def label_values(path: str, image: Image.Image, palettes: Sequence[Palette] = ()) -> Stored:
     """The class indices of a decoded label map, as they are stored. The image is closed.
 
     Args:
         path: names it in errors.
         image: a palette image, or a grey one of 1, 8 or 16 bits.
-        palette: (256, 3) colours, VOC's; None does not look at the image's palette.
+        palettes: (N, 3) known colours by class; none, and the image's palette is not compared.
     Returns:
         (H, W) uint8, or uint16 of a 16-bit image.
     Raises:
-        DataError: an image of colours; a palette with VOC's colours at other indices.
+        DataError: an image of colours; a palette with known colours at other indices.
     """
     with image:
         if opencv.is_16_bit(image):
@@ -38,8 +38,8 @@ def label_values(path: str, image: Image.Image, palette: Palette | None) -> Stor
         if image.mode not in ("1", "L", "P"):
             raise _of_colours(path, image)
         values = np.asarray(image).astype(np.uint8)
-        if image.mode == "P" and palette is not None:
-            expect_own_indices(path, values, stored_palette(image), palette)
+        if image.mode == "P":
+            expect_own_indices(path, values, stored_palette(image), palettes)
         return values
 
 
@@ -48,41 +48,50 @@ def stored_palette(image: Image.Image) -> Palette:
     return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
 
 
-def expect_own_indices(path: str, values: Stored, stored: Palette, palette: Palette) -> None:
+def expect_own_indices(
+    path: str, values: Stored, stored: Palette, palettes: Sequence[Palette]
+) -> None:
     """Refuses an image whose palette has a known palette's colours at other indices.
 
-    An editor that sorts or packs a palette leaves the colours and changes the indices: read as
-    indices, every class would be another one.
+    An image with the colours of one known palette at their own indices is accepted, even if
+    another palette has these colours at other indices. An editor that sorts or packs a palette
+    leaves the colours and changes the indices: read as indices, every class would be another one.
 
     Args:
         path: names it in errors.
         values: (H, W) indices.
         stored: (N, 3) the image's palette.
-        palette: (M, 3) the known colours by class.
+        palettes: (M, 3) the known colours by class, of each palette.
     Raises:
         DataError: as said above.
     """
     used = np.unique(values)
     if not used.size or used[-1] >= len(stored):
         return
+    if any(used[-1] < len(p) and np.array_equal(stored[used], p[used]) for p in palettes):
+        return
+    for palette in palettes:
+        _expect_not_moved(path, used.tolist(), stored, palette)
+
+
+def _expect_not_moved(path: str, used: list[int], stored: Palette, palette: Palette) -> None:
     colours = [(int(r), int(g), int(b)) for r, g, b in stored[used]]
     known = {(int(r), int(g), int(b)): i for i, (r, g, b) in reversed(list(enumerate(palette)))}
     classes = [known.get(colour) for colour in colours]
-    is_grey = all(colour == (i, i, i) for i, colour in zip(used.tolist(), colours, strict=True))
+    is_grey = all(colour == (i, i, i) for i, colour in zip(used, colours, strict=True))
     if is_grey or None in classes or len(set(colours)) < len(colours):
         return  # a palette of its own
     moved = [
-        (i, colour, c)
-        for i, colour, c in zip(used.tolist(), colours, classes, strict=True)
-        if i != c
+        triple for triple in zip(used, colours, classes, strict=True) if triple[0] != triple[2]
     ]
     if moved:
         index, colour, at = moved[0]
         raise DataError(
             f"{path}: the palette has the known colours at other indices: index {index} has "
             f"{colour}, the colour of class {at} ({len(moved)} of {len(used)} indices differ). "
-            f"Convert by the colours with '{_CONVERT} {path} -o FOLDER', or, where the indices "
-            "are the classes, with its option --keep-indices"
+            f"Convert by the colours with '{_CONVERT} {path} -o FOLDER' (with --palette NAME for "
+            "colours other than VOC's), or, where the indices are the classes, with its option "
+            "--keep-indices"
         )
 
 

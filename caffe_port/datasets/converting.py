@@ -191,7 +191,7 @@ def to_server(path: PathLike, data: Dataset, target: PathLike) -> None:
     """
     if not data.server:
         raise UsageError(f"{data.name}: nothing is known of an evaluation server")
-    labels = read_stored(path)
+    labels = read_stored(path, colours=data.colours[: len(data.classes)])
     if labels.max(initial=0) >= len(data.classes):
         raise DataError(
             f"{path}: label {labels.max()}; expected 0 to {len(data.classes) - 1}, the classes of "

@@ -178,19 +178,20 @@ def _lookup(rules: LabelRules, classes: int) -> npt.NDArray[np.int16]:
     return found
 
 
-def read_stored(path: PathLike, variable: str = "") -> Stored:
+def read_stored(path: PathLike, variable: str = "", colours: Bytes | None = None) -> Stored:
     """The numbers of a label map as they are stored.
 
     Args:
         path: an image of indices, or a .mat file.
         variable: of a .mat file.
+        colours: of the data set, see ``read_labels``.
     Returns:
         (H, W) uint8 or uint16.
     Raises:
         DataError, FormatError: missing, broken, or not whole numbers of 0 to 65535.
     """
     if Path(path).suffix.lower() != ".mat":
-        return read_label_values(path)
+        return read_label_values(path, colours)
     if not variable:
         raise DataError(
             f"{path}: a .mat file, and nothing says which of its variables are the labels: name "

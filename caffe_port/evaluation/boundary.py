@@ -192,7 +192,7 @@ def boundaries(result: Result) -> Boundaries:
         truth = result.rules.read(item.label, result.classes).labels
         places = (result.store.before(item.id), result.store.after(item.id))
         for boundary, place in zip(both, places, strict=False):
-            boundary.add(truth, read_labels(place))
+            boundary.add(truth, read_labels(place, result.store.colours))
     return Boundaries(both[0], both[1] if len(both) > 1 else None)
 
 

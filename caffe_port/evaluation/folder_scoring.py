@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from caffe_port.crf.arrays import SUFFIXES, read_array
 from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores
-from caffe_port.data.images import read_labels, size_advice
+from caffe_port.data.images import Bytes, read_labels, size_advice
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
@@ -75,7 +75,11 @@ def find_kind(folder: Path, items: Sequence[VOCItem]) -> str:
 
 
 def read_prediction(
-    path: Path, kind: str, size: tuple[int, ...], background: float | None = None
+    path: Path,
+    kind: str,
+    size: tuple[int, ...],
+    background: float | None = None,
+    colours: Bytes | None = None,
 ) -> LabelMap:
     """The label map of a file.
 
@@ -85,13 +89,14 @@ def read_prediction(
             probabilities, which are cut in the same way.
         size: height and width of the truth.
         background: the score of class 0 where a file has activation maps of other classes.
+        colours: of the data set, see ``read_labels``.
     Returns:
         (H, W), the class of the largest value, the lowest of equals.
     Raises:
         CaffePortError: missing, broken or smaller than the truth.
     """
     if kind == "png":
-        return read_labels(path).astype(np.int64)
+        return read_labels(path, colours).astype(np.int64)
     if kind == "bin":
         values = read_bin(path)
         return (values if values.ndim == 2 else values.argmax(0)).astype(np.int64)
@@ -118,13 +123,14 @@ def score(
     rules: LabelRules | None = None,
     background: float | None = None,
     boundary: bool = False,
+    colours: Bytes | None = None,
     jobs: int = 1,
 ) -> Scored:
     """One confusion matrix over the items; what cannot be scored is named and left out.
 
     Args:
         rules: how the truth's labels become classes; by default as they are, 255 ignored.
-        background: see ``read_prediction``.
+        background, colours: see ``read_prediction``.
         boundary: also score boundaries.
     Raises:
         UsageError: an item has no truth, or the truth's labels are not the predictions' classes.
@@ -136,7 +142,7 @@ def score(
     result = _empty(classes, boundary)
     pool = ThreadPoolExecutor(jobs)
     try:
-        each = partial(_one, folder, kind, classes, found, background, boundary)
+        each = partial(_one, folder, kind, classes, found, background, boundary, colours)
         for part in pool.map(each, items):
             result.add(part)
     finally:
@@ -156,6 +162,7 @@ def _one(
     rules: LabelRules,
     background: float | None,
     boundary: bool,
+    colours: Bytes | None,
     item: VOCItem,
 ) -> Scored:
     """An image's part of the whole."""
@@ -163,7 +170,7 @@ def _one(
     try:
         assert item.label is not None
         truth = rules.read(item.label, classes)
-        prediction = read_prediction(path, kind, truth.labels.shape, background)
+        prediction = read_prediction(path, kind, truth.labels.shape, background, colours)
         if prediction.shape != truth.labels.shape:
             advice = size_advice(item.image, truth.labels.shape)
             sizes = f"truth is {truth.labels.shape}, the prediction {prediction.shape}"

@@ -83,6 +83,8 @@ class Options(Settings):
         fresh: delete the label maps of a previous run instead of using them.
         skip_bad: continue after an image that cannot be read or is too large.
         comp6: also write the label maps in the layout of the VOC server.
+        colours: (256, 3) uint8 red, green, blue by class, of label maps and report, such as
+            ``dataset("cityscapes").colours``; VOC's by default.
     Raises:
         UsageError: see ``Settings``.
     Examples:
@@ -97,6 +99,7 @@ class Options(Settings):
     fresh: bool = False
     skip_bad: bool = False
     comp6: bool = False
+    colours: Bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,13 @@ def evaluate(
         scoring["exif"] = current().exif
     crf = None if make_refiner is None else make_refiner.describe()
     refined = make_refiner is not None
-    store = Store(output, {**scoring, "crf": crf}, refined=refined, comp6=options.comp6)
+    store = Store(
+        output,
+        {**scoring, "crf": crf},
+        refined=refined,
+        comp6=options.comp6,
+        colours=options.colours,
+    )
     cache = None if options.score_cache is None else ScoreCache(options.score_cache, scoring)
     with contextlib.ExitStack() as stack:
         if ranks.number == 0:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.data.images import Bytes, read_labels, read_rgb, voc_palette
+from caffe_port.data.images import Bytes, read_labels, read_rgb
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
 from caffe_port.evaluation.exports import (
@@ -65,17 +65,22 @@ def gallery(result: Result, outcomes: Sequence[Outcome]) -> html.Html:
 
 
 def _row(result: Result, item: VOCItem, outcome: Outcome) -> list[html.Html]:
-    before = read_labels(result.store.before(item.id))
+    colours = result.store.colours
+
+    def coloured(labels: Bytes) -> bytes:
+        return label_map(labels, colours, largest=LARGEST)
+
+    before = read_labels(result.store.before(item.id), colours)
     final, row = before, [html.figure(photograph(read_rgb(item.image), largest=LARGEST), item.id)]
     truth = None
     if item.label is not None:
         truth = result.rules.read(item.label, result.classes).labels
     if truth is not None:
-        row.append(html.figure(_colours(truth), "truth"))
-    row.append(html.figure(_colours(before), _captioned("before", outcome.before)))
+        row.append(html.figure(coloured(truth), "truth"))
+    row.append(html.figure(coloured(before), _captioned("before", outcome.before)))
     if result.store.refined:
-        final = read_labels(result.store.after(item.id))
-        row.append(html.figure(_colours(final), _captioned("after", outcome.after)))
+        final = read_labels(result.store.after(item.id), colours)
+        row.append(html.figure(coloured(final), _captioned("after", outcome.after)))
     if truth is not None and result.store.refined:
         row.append(_changes(truth, before, final))
     if truth is not None:
@@ -96,10 +101,6 @@ def _changes(truth: Bytes, before: Bytes, after: Bytes) -> html.Html:
     palette = np.array([RIGHT, IGNORED, REPAIRED, BROKEN, NEITHER], np.uint8)
     words = f"CRF: {int(repaired.sum()):,} repaired (green), {int(broken.sum()):,} broken (red)"
     return html.figure(label_map(kinds, palette, largest=LARGEST), words)
-
-
-def _colours(labels: Bytes) -> bytes:
-    return label_map(labels, voc_palette(), largest=LARGEST)
 
 
 def _captioned(name: str, counts: Counts | None) -> str:
@@ -142,7 +143,7 @@ def write_report(
         body.append(changes_section(result.changes, names))
     for heading, outcomes in chosen(result, images).items() if images else ():
         rows = gallery(result, outcomes)
-        body.append(html.section(heading, _legend(names), rows))
+        body.append(html.section(heading, _legend(names, result.store.colours), rows))
     body.append(_run_section(result))
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
@@ -255,8 +256,7 @@ def _confusion(name: str, matrix: ConfusionMatrix, names: Sequence[str]) -> html
     return html.details(f"Confusion matrix {name} (pixels)", image, table)
 
 
-def _legend(names: Sequence[str]) -> html.Html:
-    colours = voc_palette()
+def _legend(names: Sequence[str], colours: Bytes) -> html.Html:
     keys = {name: tuple(map(int, colours[i])) for i, name in enumerate(names)}
     return html.legend({name: (rgb[0], rgb[1], rgb[2]) for name, rgb in keys.items()})
 

@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from caffe_port import locks
-from caffe_port.data.images import PathLike, read_labels, read_note, write_labels
+from caffe_port.data.images import (
+    Bytes,
+    PathLike,
+    open_image,
+    read_label_values,
+    read_note,
+    voc_palette,
+    write_labels,
+)
+from caffe_port.data.label_values import stored_palette
 from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import Prediction
@@ -111,7 +120,7 @@ class Store:
     """The output folder: label maps that a later run can reuse, and the settings behind them.
 
         OUT/settings.json                                      what decided the label maps
-        OUT/before/ID.png, OUT/after/ID.png                    VOC-palette PNGs around the CRF
+        OUT/before/ID.png, OUT/after/ID.png                    palette PNGs before and after it
         OUT/results/VOC2012/Segmentation/comp6_test_cls/ID.png the final ones, for the VOC server
 
     Each PNG's note has the digests of the settings and of the image file, so that a label map of
@@ -121,13 +130,21 @@ class Store:
         root: the output folder.
         settings: what decides the label maps, as JSON.
         refined: whether there are label maps after a CRF.
-        comp6: also write the files for the VOC server.
+        comp6: also write the files for the VOC server, in VOC's colours.
+        colours: (256, 3) uint8 red, green, blue by class; VOC's by default.
     """
 
     def __init__(
-        self, root: PathLike, settings: dict[str, object], *, refined: bool, comp6: bool = False
+        self,
+        root: PathLike,
+        settings: dict[str, object],
+        *,
+        refined: bool,
+        comp6: bool = False,
+        colours: Bytes | None = None,
     ) -> None:
         self.root, self.refined, self.comp6 = Path(root), refined, comp6
+        self.colours = voc_palette() if colours is None else colours
         self.settings: dict[str, object] = json.loads(json.dumps(settings))
         text = json.dumps(self.settings, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -174,6 +191,8 @@ class Store:
     def load(self, id: str, image: str) -> Prediction | None:
         """The finished prediction of this image under these settings, or None.
 
+        Files of other colours, from a run with another data set, get this one's.
+
         Args:
             id: the image's.
             image: digest of its file.
@@ -185,16 +204,19 @@ class Store:
         classes = note.removeprefix(start)
         if notes or not note.startswith(start) or classes not in _CLASSES:
             return None
-        maps = [read_labels(file) for file in files]
+        maps = [read_label_values(file, check_palette=False).astype(np.uint8) for file in files]
+        for file, labels in zip(files, maps, strict=True):
+            if not _has_colours(file, labels, self.colours):
+                write_labels(file, labels, note=note, colours=self.colours)
         after = maps[1] if self.refined else None
         return Prediction(maps[0], after, int(classes))
 
     def save(self, id: str, image: str, prediction: Prediction) -> None:
         """Writes a prediction; each file appears whole or not at all."""
         note = f"{self._note(image)}{prediction.classes}"
-        write_labels(self.before(id), prediction.before, note=note)
+        write_labels(self.before(id), prediction.before, note=note, colours=self.colours)
         if prediction.after is not None:
-            write_labels(self.after(id), prediction.after, note=note)
+            write_labels(self.after(id), prediction.after, note=note, colours=self.colours)
 
     def save_comp6(self, id: str, prediction: Prediction) -> None:
         """Writes the final label map for the VOC server, if asked for."""
@@ -237,6 +259,13 @@ class Store:
             for file in sorted(folder.glob("*.png")):
                 if (read_note(file) or "").startswith(_MARK):
                     file.unlink()
+
+
+def _has_colours(path: Path, labels: Bytes, colours: Bytes) -> bool:
+    """Whether the palette of a label map has these colours for the labels that it holds."""
+    with open_image(path) as image:
+        stored, used = stored_palette(image), np.unique(labels)
+    return int(used[-1]) < len(stored) and np.array_equal(stored[used], colours[used])
 
 
 def _differences(old: object, new: object, name: str = "") -> list[str]:

@@ -126,7 +126,7 @@ def trimap_curves(result: Result) -> Curves:
         distance = distances(truth.void)
         places = (result.store.before(item.id), result.store.after(item.id))
         for trimap, place in zip(both, places, strict=False):
-            trimap.add(truth.labels, read_labels(place), distance)
+            trimap.add(truth.labels, read_labels(place, result.store.colours), distance)
     return Curves(both[0], both[1] if refined else None)
 
 

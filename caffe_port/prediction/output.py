@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port import locks
-from caffe_port.data.images import Bytes, PathLike, read_labels, read_note, write_labels
+from caffe_port.data.images import Bytes, PathLike, read_label_values, read_note, write_labels
 from caffe_port.errors import CaffePortError, UsageError
 from caffe_port.evaluation.network import Floats
 from caffe_port.files import atomic_path
@@ -124,9 +124,10 @@ class Output:
         if not complete or not all(path.is_file() for path in paths.values()):
             return None
         try:
-            return read_labels(paths["labels"])
+            labels = read_label_values(paths["labels"], check_palette=False)
         except CaffePortError:
             return None
+        return labels.astype(np.uint8)
 
     def save(self, name: str, digest: str, result: Segmentation) -> None:
         """Writes the results of an image, each file whole or not at all.

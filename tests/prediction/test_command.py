@@ -279,6 +279,16 @@ def test_a_data_set_gives_names_and_colours(tmp_path):
     assert "kept" not in call(*words).output
 
 
+def test_label_maps_with_voc_colours_of_other_classes_are_reused(tmp_path):
+    write_photos(tmp_path / "photos", [(30, 330)])
+    fruit = {**json.loads(FRUIT), "colours": [[128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]}
+    (tmp_path / "fruit.json").write_text(json.dumps(fruit))
+    words = ["predict", model_file(tmp_path), tmp_path / "photos", "-o", tmp_path / "out",
+             "--dataset", tmp_path / "fruit.json"]  # fmt: skip
+    assert call(*words).exit_code == 0
+    assert "1 image, 1 of them kept" in call(*words).output
+
+
 def test_a_data_set_of_other_classes_is_refused(tmp_path):
     write_photos(tmp_path / "photos", [(30, 30)])
     words = [model_file(tmp_path), tmp_path / "photos", "-o", tmp_path / "out"]
