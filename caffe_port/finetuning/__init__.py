@@ -1,1 +1,1 @@
-"""Recipes trained over several seeds, scored, and set beside one another and what was published."""
+"""Recipes trained over several seeds, scored, and compared with published figures."""

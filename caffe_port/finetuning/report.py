@@ -156,14 +156,14 @@ def write_report(results: Results, out: Path) -> Path:
     charts = {
         title: svg for policy in policies(results) for title, svg in curves(results, policy).items()
     }
-    heat = matrix_pictures(results)
+    heat = draw_matrices(results)
     for title, svg in {**charts, **heat}.items():
         write_text(out / "pictures" / f"{title.replace(': ', '_').replace(' ', '_')}.svg", svg)
     write_text(out / "report.html", _page(results, found, charts, heat))
     return out / "report.html"
 
 
-def matrix_pictures(results: Results) -> dict[str, str]:
+def draw_matrices(results: Results) -> dict[str, str]:
     """Draws the similarity matrices of the initial weights and of all variants."""
     names = {n for by in results.scores.values() for s in by.values() for n in s.templates}
     found = {}
@@ -232,9 +232,9 @@ def _page(
         if name in found:
             sections.append(_table(found[name]))
     for title, svg in charts.items():
-        picture = html.Html(svg)
+        chart = html.Html(svg)
         is_loss = "accuracy" not in title
-        shown = picture if is_loss else html.details("a batch at each display", picture)
+        shown = chart if is_loss else html.details("a batch at each display", chart)
         sections.append(html.section(title, shown))
     if "similarities" in found:
         sections.append(_table(found["similarities"]))

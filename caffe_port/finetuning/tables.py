@@ -36,7 +36,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     count = len(values)
     if count < 2:
         return Estimate(values[0] if values else math.nan, math.nan, math.nan, count)
-    from scipy.special import stdtrit  # quicker to import than scipy.stats
+    from scipy.special import stdtrit  # faster to import than scipy.stats
 
     spread = stdev(values)
     quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))

@@ -129,9 +129,9 @@ def _folders(recipe: str | os.PathLike[str]) -> list[Path]:
         if (place / "solver.prototxt").is_file() and place.parent == ZOO:
             return [place]  # a net with one recipe, its own
     folder = recipe_folder(recipe).resolve()
-    beside = folder.parent / f"{folder.name.partition('_')[0]}_{BASELINE}"
-    is_apart = beside != folder and (beside / "solver.prototxt").is_file()
-    return [beside, folder] if is_apart else [folder]
+    baseline = folder.parent / f"{folder.name.partition('_')[0]}_{BASELINE}"
+    is_other = baseline != folder and (baseline / "solver.prototxt").is_file()
+    return [baseline, folder] if is_other else [folder]
 
 
 def _net(folder: Path) -> str:

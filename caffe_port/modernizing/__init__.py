@@ -1,4 +1,4 @@
-"""Scripts of Python 2 and of old libraries, rewritten for Python 3 and today's libraries.
+"""Rewrites scripts of Python 2 and old libraries for Python 3 and present libraries.
 
 from caffe_port.modernizing import modernize
 result = modernize("print np.int(3)\\n", "old.py")   # result.text, result.notes
@@ -21,7 +21,7 @@ class Modernized:
 
     Attributes:
         text: Python 3.
-        notes: what no rule can decide, as `line 7: ...`, lines of the new text.
+        notes: places that no rule can decide, as `line 7: ...`, with lines of the new text.
     """
 
     text: str
@@ -29,14 +29,14 @@ class Modernized:
 
 
 def modernize(text: str, name: str) -> Modernized:
-    """Rewrites a script; one that needs nothing comes back as it is.
+    """Rewrites a script; one that needs no change is returned as it is.
 
     Args:
-        text: of Python 2 or 3.
-        name: of the file, for messages.
+        text: Python 2 or 3.
+        name: the name of the file, for messages.
     Raises:
         FormatError: the text is neither Python 2 nor 3.
-        UsageError: it is Python 2 and fissix, which rewrites that, is not installed.
+        UsageError: it is Python 2, and fissix is not installed.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     text = text.replace("\r\n", "\n")

@@ -1,4 +1,4 @@
-"""Replaces parts of a script by rules that look at its syntax tree; all else stays as it was."""
+"""Replaces parts of a script by rules on its syntax tree; all other text stays unchanged."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-_ROUNDS = 20  # a rule's result may be a case for another rule, at most so deep
+_ROUNDS = 20  # the result of a rule may match another rule, at most this deep
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A node, and the text that takes its place."""
+    """A node, and the text that replaces it."""
 
     node: ast.expr | ast.stmt
     text: str
@@ -25,7 +25,7 @@ class Script:
     Attributes:
         source: its bytes, in UTF-8 as ast counts columns.
         tree: of the source.
-        names: local name -> what an import made it, such as np -> numpy.
+        names: local name -> imported name, such as np -> numpy.
         parents: of every node.
     """
 
@@ -50,7 +50,7 @@ class Script:
         return script
 
     def dotted(self, node: ast.AST) -> str:
-        """What a name or attribute is called in full, such as numpy.int; "" where unknown."""
+        """The full name of a name or attribute, such as numpy.int; "" if unknown."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, "")
         if isinstance(node, ast.Attribute):
@@ -59,16 +59,16 @@ class Script:
         return ""
 
     def text(self, node: ast.AST) -> str:
-        """A node's own text."""
+        """The text of a node."""
         start, end = self.span(node)
         return self.source[start:end].decode()
 
     def with_argument(self, call: ast.Call, argument: str) -> str:
-        """A call's text with one more argument at its end."""
+        """The text of a call with one more argument at the end."""
         return f"{self.text(call)[:-1].rstrip().removesuffix(',')}, {argument})"
 
     def span(self, node: ast.AST) -> tuple[int, int]:
-        """Where a node begins and ends in the source."""
+        """Start and end of a node in the source."""
         assert isinstance(node, ast.expr | ast.stmt | ast.keyword)
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
@@ -90,7 +90,7 @@ Rule: TypeAlias = Callable[[Script, ast.AST], Iterator[Edit]]
 
 
 def rewrite(text: str, rules: Iterable[Rule]) -> str:
-    """Applies rules to a script until none has anything to say."""
+    """Applies rules to a script until none matches."""
     rules = tuple(rules)
     for _ in range(_ROUNDS):
         script = Script.of(text)
@@ -104,7 +104,7 @@ def rewrite(text: str, rules: Iterable[Rule]) -> str:
 
 
 def _applied(script: Script, edits: Iterable[Edit]) -> str:
-    """Of edits that overlap the innermost is made; the others have their turn in another round."""
+    """Applies edits; of overlapping ones only the innermost, the others in a later round."""
     spans = sorted(
         ((*script.span(edit.node), edit.text) for edit in edits), key=lambda s: (s[1] - s[0], s[0])
     )

@@ -1,4 +1,4 @@
-"""Names that numpy, PyYAML, SciPy, Pillow, h5py and Python itself have dropped since."""
+"""Rules for names that numpy, PyYAML, SciPy, Pillow, h5py and Python have removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABSTRACT = frozenset({
     "MutableSequence", "MutableSet", "Sequence", "Set", "Sized",
 })  # fmt: skip
 
-# in full -> what takes its place; ".x" is another attribute of the same module
+# full name -> its replacement; ".x" is another attribute of the same module
 _NAMES = {
     "numpy.bool": "bool", "numpy.int": "int", "numpy.float": "float", "numpy.complex": "complex",
     "numpy.object": "object", "numpy.str": "str", "numpy.long": "int", "numpy.unicode": "str",
@@ -35,7 +35,7 @@ _NAMES = {
 
 
 def names(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """A module's attribute that is gone."""
+    """Removed attributes of modules."""
     if not isinstance(node, ast.Attribute):
         return
     new = _NAMES.get(script.dotted(node))
@@ -59,7 +59,7 @@ def _import_after(script: Script, module: str, line: str) -> Iterator[Edit]:
 
 
 def calls(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """Calls whose arguments mean something else now, or whose function is gone."""
+    """Calls whose arguments have another meaning now, or whose function was removed."""
     if not isinstance(node, ast.Call):
         return
     name, text = script.dotted(node.func), script.text
@@ -100,7 +100,7 @@ def hdf5_values(script: Script, node: ast.AST) -> Iterator[Edit]:
 
 
 def scipy_misc(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """SciPy's functions for images, which are in our package now."""
+    """SciPy's functions for images, which this package has."""
     if isinstance(node, ast.ImportFrom) and node.module in (
         "scipy.misc",
         "scipy",
@@ -148,7 +148,7 @@ def yaml_import(script: Script, node: ast.AST) -> Iterator[Edit]:
 
 
 def _helper_import(script: Script) -> Iterator[Edit]:
-    """In place of `import scipy.misc`, which ends a script where SciPy has it no more."""
+    """Replaces `import scipy.misc`, which present SciPy lacks."""
     line = "from caffe_port.pycaffe import scipy_misc"
     for node in ast.walk(script.tree):
         if isinstance(node, ast.Import) and any(a.name == "scipy.misc" for a in node.names):
@@ -160,7 +160,7 @@ def _helper_import(script: Script) -> Iterator[Edit]:
 
 
 def image_module(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """`import Image`, as the Python Imaging Library had it before Pillow."""
+    """`import Image`, of the Python Imaging Library before Pillow."""
     if isinstance(node, ast.Import) and [a.name for a in node.names] in (["Image"], ["ImageDraw"]):
         alias = node.names[0]
         as_name = f" as {alias.asname}" if alias.asname else ""

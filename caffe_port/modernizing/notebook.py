@@ -1,4 +1,4 @@
-"""Jupyter notebooks: their code cells are rewritten as one script, whose imports count for all."""
+"""Rewrites Jupyter notebooks: their code cells form one script with common imports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from caffe_port.modernizing import Modernized, modernize
 _CELL, _MAGIC = "#@caffe-port cell ", "pass  #@caffe-port "
 # a line for IPython: a magic, a shell command, a question
 _LINE = re.compile(r"\s*(%{1,2}[A-Za-z]|!|[\w.]+\?{1,2}$)|% [A-Za-z]")
-_PYTHON_CELLS = ("%%capture", "%%prun", "%%time", "%%timeit")  # of others the rest is no Python
+_PYTHON_CELLS = ("%%capture", "%%prun", "%%time", "%%timeit")  # after others the cell is not Python
 _HIDDEN = re.compile(rf"^[ \t]*{re.escape(_MAGIC)}", re.M)
 
 
 def modernize_notebook(text: str, name: str) -> Modernized:
-    """Rewrites a notebook's code and says that its kernel is Python 3.
+    """Rewrites the code of a notebook and sets its kernel to Python 3.
 
-    Lines for IPython, `%magic` and `!command`, stay as they are.
+    Lines for IPython, `%magic` and `!command`, do not change.
 
     Raises:
         FormatError: it is not a notebook, or its code is not Python.
@@ -46,7 +46,7 @@ def modernize_notebook(text: str, name: str) -> Modernized:
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    """The code cells of a notebook of format 3, which has sheets of them, or 4."""
+    """The code cells of a notebook of format 3 (in worksheets) or 4."""
     sheets = notebook.get("worksheets", [notebook])
     return [cell for sheet in sheets for cell in sheet["cells"] if cell["cell_type"] == "code"]
 
@@ -56,12 +56,12 @@ def _key(cell: dict[str, Any]) -> str:
 
 
 def is_python(source: str) -> bool:
-    """Whether a cell's code is Python, and not of the language that its first line names."""
+    """Whether a cell is Python, not another language that its first line names."""
     return not source.startswith("%%") or source.split(maxsplit=1)[0] in _PYTHON_CELLS
 
 
 def hidden(source: str) -> str:
-    """A cell's code with IPython's lines as statements that do nothing."""
+    """Replaces IPython's lines of a cell by statements that do nothing."""
     lines, indent, continued = list[str](), "", False
     for line in source.split("\n"):
         starts = not continued and _LINE.match(line) is not None

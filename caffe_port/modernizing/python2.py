@@ -1,4 +1,4 @@
-"""Python 2 to Python 3: by fissix, the successor of 2to3, and what it leaves."""
+"""Rewrites Python 2 as Python 3: by fissix, the successor of 2to3, and rules for the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.modernizing.edits import Edit, Rule, Script
 
-_TABS = re.compile(r"^[ \t]+", re.M)  # Python 3 refuses a mixture
+_TABS = re.compile(r"^[ \t]+", re.M)  # Python 3 does not allow tabs and spaces mixed
 _NAMES = frozenset({"basestring", "execfile", "raw_input", "reduce", "unicode", "xrange"})
 _METHODS = frozenset({"has_key", "iteritems", "iterkeys", "itervalues"})
 _MODULES = frozenset({
@@ -19,8 +19,8 @@ _MODULES = frozenset({
 })  # fmt: skip
 _OF_IMAGES = frozenset({"imread", "imsave", "load_image", "open", "save", "savefig"})
 _FUTURE = frozenset({"absolute_import", "division", "print_function", "unicode_literals"})
-# Divisions are read by what __future__ says. "sorted", which 2to3 does not have, makes np.sort(x)
-# np.sort(key=cmp_to_key(x)). "import" runs on its own, after the others. The rest are style.
+# Divisions depend on __future__. "sorted", which 2to3 lacks, turns np.sort(x) into
+# np.sort(key=cmp_to_key(x)). "import" runs separately, after the others. The rest is style.
 _LEFT_OUT = frozenset({"future", "idioms", "import", "set_literal", "sorted", "ws_comma"})
 
 
@@ -60,13 +60,13 @@ def _is_old(node: ast.AST, defined: set[str]) -> bool:
 
 
 def _prints_into(node: ast.AST) -> bool:
-    """`print >>file, x`, which Python 3 takes for a shift."""
+    """`print >>file, x`, which Python 3 parses as a shift."""
     shifts = isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift)
     return shifts and _is_name(node.left, "print")  # type: ignore[attr-defined]
 
 
 def to_python3(text: str, name: str) -> str:
-    """The script after all fixers of fissix.
+    """Applies all fixers of fissix.
 
     Raises:
         UsageError: fissix is not installed.
@@ -80,13 +80,13 @@ def to_python3(text: str, name: str) -> str:
     fixers = refactor.get_fixers_from_package("fissix.fixes")
     chosen = [fixer for fixer in fixers if fixer.rpartition("fix_")[2] not in _LEFT_OUT]
     tree = _parsed(text)
-    # where it parses as Python 3 its print is a function
+    # in text that parses as Python 3, print is a function
     function = tree is not None and not any(map(_prints_into, ast.walk(tree)))
     options = {"print_function": function}
     newline = "" if text.endswith("\n") else "\n"
     try:
         made = refactor.RefactoringTool(chosen, options).refactor_string(text + newline, name)
-    except Exception as error:  # its parser's errors have no base of their own
+    except Exception as error:  # the errors of its parser have no common base
         where = getattr(error, "context", error.args)  # (words, (line, column))
         line = where[1][0] if len(where) > 1 else None
         message = f"neither Python 2 nor 3: {error.args[0]}"
@@ -104,10 +104,10 @@ _RUN = re.compile(r"\A#!|^if\s+\(?\s*__name__\s*==", re.M)  # a file that is run
 
 
 def _with_local_imports(text: str, relative: str) -> str:
-    """Imports of modules in the script's own folder, where that is a package.
+    """Makes imports from the script's own folder relative, if that is a package.
 
-    Python 2 found these modules both from the package and from a script. A file that is also run
-    gets both forms, because a relative import fails in a script.
+    Python 2 found these modules in the package and in a script. A file that is also run gets both
+    forms, because a relative import fails in a script.
 
     Args:
         text: the script before fissix's fixer "import".
@@ -135,7 +135,7 @@ _WHOLE = {"range", "numpy.zeros", "numpy.ones", "numpy.empty", "numpy.arange"}
 
 
 def whole_division(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """`a / b` in an index, in range() or of two whole numbers: Python 2 gave a whole number."""
+    """`a / b` in an index, in range() or of two integers, which was an integer in Python 2."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)):
         return
     if _divides_truly(script.source.decode()):
@@ -151,7 +151,7 @@ def whole_division(script: Script, node: ast.AST) -> Iterator[Edit]:
 
 
 def _is_used_whole(script: Script, node: ast.AST) -> bool:
-    """Whether only a whole number can be meant: an index, or an argument of range and the like."""
+    """Whether only an integer is possible: in an index, or an argument such as range's."""
     child, parent = node, script.parents.get(node)
     while parent is not None:
         if isinstance(parent, ast.Subscript):
@@ -170,7 +170,7 @@ def _divides_truly(text: str) -> bool:
 
 
 def division_notes(text: str) -> Iterator[str]:
-    """The divisions whose numbers may have been whole, which Python 2 rounded down."""
+    """The divisions of possible integers, which Python 2 rounded down."""
     if _divides_truly(text):
         return
     for node in ast.walk(ast.parse(text)):
@@ -188,7 +188,7 @@ def _is_fraction(node: ast.AST) -> bool:
 
 
 def pickles(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """Pickles of Python 2 are read as latin1, and from files that are open for bytes."""
+    """Reads pickles of Python 2 as latin1, from files opened in binary mode."""
     if not isinstance(node, ast.Call):
         return
     name = script.dotted(node.func)
@@ -204,7 +204,7 @@ def pickles(script: Script, node: ast.AST) -> Iterator[Edit]:
 
 
 def _opening(script: Script, file: ast.expr | None) -> ast.Call | None:
-    """The call of open() that made a file: the expression itself, or that of its name."""
+    """The call of open() that made a file: the expression, or the one assigned to its name."""
     candidates = [file]
     if isinstance(file, ast.Name):
         for other in ast.walk(script.tree):
@@ -230,7 +230,7 @@ def _for_bytes(script: Script, call: ast.Call) -> Iterator[Edit]:
 
 
 def byte_buffers(script: Script, node: ast.AST) -> Iterator[Edit]:
-    """A StringIO that an image is written to or read from; in Python 2 it held bytes."""
+    """A StringIO with an image, which had bytes in Python 2."""
     if not (isinstance(node, ast.Call) and script.dotted(node.func) == "io.StringIO"):
         return
     if not _holds_an_image(script, node):
@@ -244,7 +244,7 @@ def byte_buffers(script: Script, node: ast.AST) -> Iterator[Edit]:
 
 
 def _holds_an_image(script: Script, buffer: ast.Call) -> bool:
-    """Whether a function for images is given the buffer, by a name or at once."""
+    """Whether a function for images takes the buffer, directly or by its name."""
     parent = script.parents[buffer]
     name = parent.targets[0] if isinstance(parent, ast.Assign) else buffer
     return any(

@@ -1,7 +1,7 @@
 """``python -m caffe_port.pycaffe SCRIPT ARGS``: runs a script that says ``import caffe``.
 
 ``... -m MODULE ARGS`` runs a module, as ``python -m`` does. Python layers of the script's nets are
-allowed: whoever runs a script trusts it with more. Python processes that the script starts find
+allowed, because the script itself is run too. Python processes that the script starts find
 caffe here too.
 """
 
@@ -30,7 +30,7 @@ it starts too. The last form makes a Jupyter kernel.
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what the arguments name; returns 2 where that cannot be found."""
+    """Runs the script or module of the arguments; returns 2 if it cannot be found."""
     try:
         pydensecrf, arguments = _take_options(arguments)
     except CaffePortError as error:
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         alias.install_pydensecrf()
     mode.allow_python_layers()
     pythonpath.export(pydensecrf)
-    # pytest would take the folder of a Caffe source tree for another module caffe and refuse it
+    # in a Caffe source tree pytest would import its folder as another module caffe and fail
     os.environ.setdefault("PY_IGNORE_IMPORTMISMATCH", "1")
     if arguments[0] == "-m":
         _run_module(arguments[1], arguments[1:], pydensecrf)

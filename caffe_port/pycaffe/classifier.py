@@ -1,4 +1,4 @@
-"""Classifier: a net that labels pictures.
+"""Classifier: a net that classifies images.
 
 Source: BVLC/caffe python/caffe/classifier.py.
 """
@@ -27,7 +27,7 @@ def make_transformer(
     raw_scale: float | None,
     channel_swap: Sequence[int] | None,
 ) -> Transformer:
-    """A transformer from (H, W, K) pictures to the net's first input."""
+    """Makes a transformer from (H, W, K) images to the net's first input."""
     name = net.inputs[0]
     transformer = Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
@@ -43,14 +43,14 @@ def make_transformer(
 
 
 class Classifier(Net):
-    """A net in TEST that scales, crops and labels pictures.
+    """A net in TEST that resizes, crops and classifies images.
 
     Args:
         model_file, pretrained_file: prototxt and weights.
-        image_dims: (height, width) that pictures are scaled to before cropping; the net's input
+        image_dims: (height, width) to which images are resized before cropping; the net's input
             size by default.
         mean, input_scale, raw_scale, channel_swap: see ``caffe.io.Transformer``.
-        gpu: sets the mode, as in DeepLab v1's pycaffe; None leaves it.
+        gpu: sets the mode, as in DeepLab v1's pycaffe; None does not.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Classifier(Net):
         self.image_dims = self.crop_dims if image_dims is None else np.array(image_dims)
 
     def predict(self, inputs: Sequence[_Array], oversample: bool = True) -> _Array:
-        """Scores pictures.
+        """Computes the scores of images.
 
         Args:
             inputs: N of (H, W, K).
-            oversample: whether the scores of ten crops are averaged; else the centre's are taken.
+            oversample: whether the scores of ten crops are averaged; otherwise the centre is used.
         Returns:
             (N, C), the net's first output.
         """

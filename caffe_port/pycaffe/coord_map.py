@@ -1,7 +1,7 @@
-"""How coordinates of one top relate to those of another, and the Crop that aligns them.
+"""Maps between the coordinates of tops, and the Crop that aligns them.
 
 A map is (axis, scale, shift): ``coordinate in the bottom = scale * coordinate in the top + shift``
-per spatial axis, from ``axis + 1`` on; axis None is a map that leaves coordinates alone.
+per spatial axis, from ``axis + 1`` on; axis None is the identity.
 
 Source: BVLC/caffe python/caffe/coord_map.py.
 """
@@ -17,7 +17,7 @@ from caffe_port.spec.ops import BUILTIN, is_known, op_class
 
 Map: TypeAlias = tuple[int | None, Any, Any]
 
-# upstream's list, which scripts may read and extend
+# Caffe's list, which scripts may read and extend
 PASS_THROUGH_LAYERS = [
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Log", "LRN", "Exp", "MVN",
     "Power", "ReLU", "PReLU", "Scale", "Sigmoid", "Split", "TanH", "Threshold",
@@ -27,11 +27,11 @@ _BY_SIDE = {"pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w"}
 
 
 class UndefinedMapException(Exception):  # noqa: N818 - the name scripts catch
-    """A layer type that does not map coordinates."""
+    """A layer type without a coordinate map."""
 
 
 class AxisMismatchException(Exception):  # noqa: N818 - the name scripts catch
-    """Two maps over different axes."""
+    """Two maps of different axes."""
 
 
 def conv_params(fn: Function) -> tuple[int, Any, Any, Any]:
@@ -77,10 +77,10 @@ def coord_map(fn: Function) -> Map:
 
 
 def compose(base: Map, then: Map) -> Map:
-    """One map after another.
+    """Composes two maps.
 
     Raises:
-        AxisMismatchException: they are over different axes.
+        AxisMismatchException: they are of different axes.
     """
     if None not in (base[0], then[0]) and base[0] != then[0]:
         raise AxisMismatchException(f"maps over the axes {base[0]} and {then[0]}")
@@ -89,27 +89,27 @@ def compose(base: Map, then: Map) -> Map:
 
 
 def inverse(map: Map) -> Map:
-    """The map back."""
+    """The inverse map."""
     axis, scale, shift = map
     return axis, 1 / scale, -shift / scale
 
 
 def _below(top: Top) -> dict[Top, Map]:
-    """Each mappable bottom of the layer that makes ``top``, with the layer's map."""
+    """The bottoms with a map of the layer that makes ``top``, each with that map."""
     try:
         step = coord_map(top.fn)
     except UndefinedMapException:
         return {}
-    # a Crop's second bottom only lends its size
+    # of its second bottom a Crop uses the size only
     bottoms = top.fn.inputs[:1] if top.fn.type_name == "Crop" else top.fn.inputs
     return dict.fromkeys(bottoms, step)
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
-    """The map between two tops, through an ancestor they share.
+    """The map between two tops, through a common ancestor.
 
     Raises:
-        RuntimeError: no path of spatial layers joins them.
+        RuntimeError: no path of spatial layers connects them.
     """
     maps: dict[Top, Map] = {top_from: _IDENTITY}
     frontier = [top_from]
@@ -131,16 +131,16 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """A Crop of one top to the size and place of another.
+    """Makes a Crop of one top to the size and position of another.
 
     Raises:
-        AssertionError: they differ in scale, or the offset is negative or no whole number.
-        RuntimeError: no path joins them.
+        AssertionError: they differ in scale, or the offset is negative or not a whole number.
+        RuntimeError: no path connects them.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     assert np.all(scale == 1), f"the tops differ in scale: {scale}"
     assert np.all(shift <= 0), f"the offset would be negative: {-shift}"
-    assert np.all(np.round(shift) == shift), f"the offset is no whole number: {-shift}"
+    assert np.all(np.round(shift) == shift), f"the offset is not a whole number: {-shift}"
     assert axis is not None
     offset = [int(value) for value in -np.round(np.atleast_1d(shift))]
     result: Top = layers.Crop(top_from, top_to, crop_param={"axis": axis + 1, "offset": offset})

@@ -1,4 +1,4 @@
-"""Detector: a net that labels windows of pictures.
+"""Detector: a net that classifies windows of images.
 
 Source: BVLC/caffe python/caffe/detector.py; Girshick et al., R-CNN, arXiv:1311.2524.
 """
@@ -24,13 +24,13 @@ _Path = str | os.PathLike[str]
 
 
 class Detector(Net):
-    """A net in TEST that labels windows, each warped to the net's input.
+    """A net in TEST that classifies windows, each warped to the net's input.
 
     Args:
         model_file, pretrained_file: prototxt and weights.
         mean, input_scale, raw_scale, channel_swap: see ``caffe.io.Transformer``.
-        context_pad: pixels on each side of the net's input that show what surrounds the window.
-        gpu: sets the mode, as in DeepLab v1's pycaffe; None leaves it.
+        context_pad: pixels on each side of the net's input for the surroundings of the window.
+        gpu: sets the mode, as in DeepLab v1's pycaffe; None does not.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Detector(Net):
     def detect_windows(
         self, images_windows: Iterable[tuple[_Path, Iterable[Sequence[float]]]]
     ) -> list[dict[str, Any]]:
-        """Scores windows.
+        """Computes the scores of windows.
 
         Args:
             images_windows: (file, windows); a window is (ymin, xmin, ymax, xmax).
@@ -77,10 +77,10 @@ class Detector(Net):
         return found
 
     def detect_selective_search(self, image_fnames: Iterable[_Path]) -> list[dict[str, Any]]:
-        """Not to be had: the proposals were made by MATLAB code outside of Caffe.
+        """Not available: the proposals were made by MATLAB code outside of Caffe.
 
         Raises:
-            UsageError: always; says what to do.
+            UsageError: always, with an alternative.
         """
         raise UsageError(
             "detect_selective_search needs the MATLAB program selective_search_ijcv_with_python, "
@@ -89,7 +89,7 @@ class Detector(Net):
         )
 
     def configure_crop(self, context_pad: int | None) -> None:
-        """Sets the size of crops and, with context, the mean that fills what lies outside."""
+        """Sets the size of crops and, with context, the mean for pixels outside of the image."""
         name, transformer = self.inputs[0], self.transformer
         back = np.argsort(transformer.transpose[name])
         self.crop_dims = np.array(self.blobs[name].shape[1:])[back]
@@ -102,7 +102,7 @@ class Detector(Net):
             self.crop_mean = (mean / transformer.raw_scale.get(name, 1)).astype(np.float32)
 
     def crop(self, im: _Array, window: Sequence[float]) -> _Array:
-        """Cuts a window out of a picture, with its surroundings if the detector wants context.
+        """Crops a window from an image, with its surroundings if the detector uses context.
 
         Args:
             im: (H, W, K).
@@ -111,7 +111,7 @@ class Detector(Net):
         if not self.context_pad:
             top, left, bottom, right = (int(side) for side in window)
             return im[top:bottom, left:right]
-        side = self.blobs[self.inputs[0]].width  # the input is taken to be square
+        side = self.blobs[self.inputs[0]].width  # assuming a square input
         box = _widened(np.asarray(window, float), side / (side - 2.0 * self.context_pad))
         scale = side / (box[2:] - box[:2] + 1)
         offset = np.round(np.maximum(0, -box[:2]) * scale).astype(int)

@@ -1,6 +1,6 @@
-"""Nets as pictures: ``caffe.draw``.
+"""Images of nets: ``caffe.draw``.
 
-By pydot and Graphviz where they are installed, else by the plain layout of ``draw_plain``.
+By pydot and Graphviz if they are installed, otherwise by the plain layout of ``draw_plain``.
 
 Source: BVLC/caffe python/caffe/draw.py.
 """
@@ -30,7 +30,7 @@ def get_pooling_types_dict() -> dict[int, str]:
 
 
 def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
-    """What is written on the edge to a layer's tops: its channels, or the batch size."""
+    """The label of the edge to a layer's tops: its channels, or the batch size."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -55,11 +55,11 @@ def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
 def get_layer_label(
     layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False
 ) -> str:
-    """A layer's text in Graphviz's language: name, type, window and, if asked for, lr_mult.
+    """A layer's label in Graphviz's language: name, type, window and, on request, lr_mult.
 
     Args:
         layer: the layer.
-        rankdir: see ``get_pydot_graph``; those across break lines, TB and BT do not.
+        rankdir: see ``get_pydot_graph``; LR and RL break lines, TB and BT do not.
         display_lrm: whether lr_mult is shown.
     """
     return f'"{_separator(rankdir).join(_lines(layer, display_lrm))}"'
@@ -98,7 +98,7 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 
 def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
-    """Whether a layer is drawn; unlike in ``Net`` only the rules' phases count."""
+    """Whether a layer is drawn; unlike ``Net`` it uses only the phases of the rules."""
     if phase is None:
         return True
     if layer.include and layer.exclude:
@@ -111,7 +111,7 @@ def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
 def _graph(
     net: caffe_pb2.NetParameter, label_edges: bool, phase: int | None, display_lrm: bool
 ) -> tuple[dict[str, Box], list[tuple[str, str, str]]]:
-    """Boxes by name, and (from, to, label)."""
+    """The boxes by name, and the edges (from, to, label)."""
     boxes: dict[str, Box] = {}
     edges = []
     deepest: dict[str, int] = {}  # of a blob: the depth of itself or its last writer in place
@@ -142,12 +142,12 @@ def get_pydot_graph(
     phase: int | None = None,
     display_lrm: bool = False,
 ) -> Any:
-    """The net as a pydot graph.
+    """Makes a pydot graph of a net.
 
     Args:
         caffe_net: the net; its ``layer`` entries are drawn.
         rankdir: direction of the graph, 'LR', 'RL', 'TB' or 'BT'.
-        label_edges: whether edges to tops say how many channels they carry.
+        label_edges: whether edges to tops are labelled with the number of channels.
         phase: caffe.TRAIN or caffe.TEST, or None for all layers.
         display_lrm: whether lr_mult is shown.
     Raises:
@@ -191,7 +191,7 @@ def draw_net(
     Returns:
         The file's content.
     Raises:
-        UsageError: a format that only Graphviz writes, without it; or a picture too large.
+        UsageError: a format that only Graphviz writes, without it; or too large an image.
     """
     if _graphviz():
         graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)

@@ -1,4 +1,4 @@
-"""Pictures of nets without Graphviz: one column of boxes per depth, drawn with Pillow."""
+"""Images of nets without Graphviz: one column of boxes per depth, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Place:
     bottom: float
 
     def toward(self, other: _Place) -> tuple[float, float]:
-        """Where the straight line from this box's centre to the other's leaves this box."""
+        """The point where the line between the centres of two boxes leaves this one."""
         x, y = (self.left + self.right) / 2, (self.top + self.bottom) / 2
         dx = (other.left + other.right) / 2 - x
         dy = (other.top + other.bottom) / 2 - y
@@ -64,12 +64,12 @@ def render(
     Args:
         boxes: by name.
         edges: (from, to, label).
-        rankdir: where the data goes: 'LR' to the right, 'RL', 'TB' downwards or 'BT'.
-        ext: a picture format that Pillow writes, such as 'png'.
+        rankdir: the direction of the data: 'LR' to the right, 'RL', 'TB' downwards or 'BT'.
+        ext: an image format that Pillow writes, such as 'png'.
     Returns:
         The file's content.
     Raises:
-        UsageError: Pillow has no such format, there is nothing to draw, or the picture would be
+        UsageError: Pillow has no such format, there is nothing to draw, or the image would be
             too large.
     """
     from PIL import Image, ImageDraw, ImageFont
@@ -80,21 +80,21 @@ def render(
     if not boxes:
         raise UsageError("there is no layer to draw, at least none of this phase")
     if len(boxes) > MAX_BOXES:
-        raise UsageError(f"{len(boxes)} boxes, too many for one picture; Graphviz makes a PDF")
+        raise UsageError(f"{len(boxes)} boxes, too many for one image; Graphviz makes a PDF")
     font = ImageFont.load_default(_FONT)
     sizes = {name: _size(box, font) for name, box in boxes.items()}
     places, width, height = _layout(boxes, sizes, rankdir)
     if width * height > MAX_PIXELS:
-        message = f"the picture would have {width} x {height} pixels; pydot and Graphviz make a PDF"
+        message = f"the image would have {width} x {height} pixels; pydot and Graphviz make a PDF"
         raise UsageError(message)
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
     for source, target, label in edges:
         _arrow(draw, places[source], places[target], label, font)
     for name, box in boxes.items():
         _box(draw, places[name], box, font)
     stream = io.BytesIO()
-    picture.save(stream, format=format)
+    image.save(stream, format=format)
     return stream.getvalue()
 
 
@@ -106,7 +106,7 @@ def _size(box: Box, font: Any) -> tuple[int, int]:
 def _layout(
     boxes: Mapping[str, Box], sizes: Mapping[str, tuple[int, int]], rankdir: str
 ) -> tuple[dict[str, _Place], int, int]:
-    """Where boxes go: columns by depth (for TB and BT rows), each centred across."""
+    """Positions of the boxes: centred columns by depth (for TB and BT rows)."""
     along = 0 if rankdir in ("LR", "RL") else 1
     columns: defaultdict[int, list[str]] = defaultdict(list)
     for name, box in boxes.items():

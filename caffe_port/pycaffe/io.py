@@ -1,4 +1,4 @@
-"""Pictures and protobufs to arrays and back: ``caffe.io``.
+"""Converts images and protobufs to arrays and back: ``caffe.io``.
 
 Source: BVLC/caffe python/caffe/io.py.
 """
@@ -41,7 +41,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     """The values, or the diff, of a BlobProto; also doubles and NVCaffe's raw values.
 
     Raises:
-        ValueError: the values do not fill its shape, or raw ones are of a type without values.
+        ValueError: the values do not fit its shape, or raw ones have a type without values.
     """
     values = _blob_values(blob, "diff" if return_diff else "data")
     legacy = ("num", "channels", "height", "width")
@@ -51,7 +51,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
 
 
 def _blob_values(blob: caffe_pb2.BlobProto, field: str) -> _Array:
-    """The field's values as float64: of the doubles, the floats or the raw bytes that it has."""
+    """The values of a field as float64, from its doubles, floats or raw bytes."""
     for name in (f"double_{field}", field):
         if len(getattr(blob, name)):
             return np.array(getattr(blob, name))
@@ -64,7 +64,7 @@ def _blob_values(blob: caffe_pb2.BlobProto, field: str) -> _Array:
 
 
 def array_to_blobproto(arr: _Array, diff: _Array | None = None) -> caffe_pb2.BlobProto:
-    """A BlobProto of an array, with a diff of the same shape if given."""
+    """Makes a BlobProto of an array, with a diff of the same shape if given."""
     blob = caffe_pb2.BlobProto()
     blob.shape.dim.extend(arr.shape)
     blob.data.extend(arr.astype(float).ravel())
@@ -74,7 +74,7 @@ def array_to_blobproto(arr: _Array, diff: _Array | None = None) -> caffe_pb2.Blo
 
 
 def arraylist_to_blobprotovector_str(arraylist: Iterable[_Array]) -> bytes:
-    """Several arrays as one serialized BlobProtoVector."""
+    """Serializes several arrays as one BlobProtoVector."""
     vector = caffe_pb2.BlobProtoVector(blobs=[array_to_blobproto(arr) for arr in arraylist])
     return vector.SerializeToString()
 
@@ -89,10 +89,10 @@ def blobprotovector_str_to_arraylist(str: bytes) -> list[_Array]:
 
 
 def array_to_datum(arr: _Array, label: int | None = None) -> caffe_pb2.Datum:
-    """A Datum of a (C, H, W) array: bytes if it is uint8, floats otherwise.
+    """Makes a Datum of a (C, H, W) array: bytes if it is uint8, floats otherwise.
 
     Raises:
-        ValueError: it has not three axes.
+        ValueError: it does not have three axes.
     """
     if arr.ndim != 3:
         raise ValueError(f"an array of shape {arr.shape}; a Datum holds (C, H, W)")
@@ -128,22 +128,22 @@ def load_image(
 
     Args:
         filename: of a format that OpenCV reads; or an open binary file, such as an io.BytesIO,
-            which is read from where it is to its end and left open.
+            which is read from its position to its end and stays open.
         color: whether as RGB; False gives one channel of grey.
     Returns:
         (H, W, 3) or (H, W, 1), float32, 0 to 1; a TIFF of floats keeps its values. Transparency is
-        left out.
+        ignored.
     Raises:
         DataError: it cannot be read.
     """
     from caffe_port.data.images import open_image
     from caffe_port.data.opencv import is_16_bit
 
-    with open_image(filename) as picture:
-        known = picture.mode[:1] in "1LIF" and picture.mode != "LA"
-        mode = picture.mode if known else "RGB"
-        pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
-        values = _from_0_to_1(pixels, is_16_bit(picture))
+    with open_image(filename) as image:
+        known = image.mode[:1] in "1LIF" and image.mode != "LA"
+        mode = image.mode if known else "RGB"
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        values = _from_0_to_1(pixels, is_16_bit(image))
     if values.ndim == 2:
         values = values[:, :, None]
         if color:
@@ -154,7 +154,7 @@ def load_image(
 
 
 def _from_0_to_1(pixels: _Array, is_16_bit: bool) -> _Array:
-    """Pixels as scikit-image's ``img_as_float`` scales them: floats stay what they are."""
+    """Scales pixels like scikit-image's ``img_as_float``: floats do not change."""
     if pixels.dtype.kind in "bf":
         return pixels.astype(float)
     if pixels.dtype.kind == "i" and not is_16_bit:
@@ -163,7 +163,7 @@ def _from_0_to_1(pixels: _Array, is_16_bit: bool) -> _Array:
 
 
 def flip_image(im: _Array, axis: int = 1, flow: bool = False) -> _Array:
-    """Mirrors an image, as the pycaffe of LRCN has it.
+    """Mirrors an image. Source: the pycaffe of LRCN.
 
     Args:
         im: (H, W, K), 0 to 1.

@@ -35,11 +35,11 @@ _OPTION_FIELDS = _option_fields()
 
 
 class Top:
-    """One top of a function, to be given to others as a bottom.
+    """One top of a function, which other functions take as a bottom.
 
     Attributes:
-        fn: whose top it is.
-        n: which one.
+        fn: the function.
+        n: the index of the top.
     """
 
     def __init__(self, fn: Function, n: int) -> None:
@@ -60,7 +60,7 @@ class Function:
             in `param` and other fields of LayerParameter are set there, all others in the type's
             own message.
     Raises:
-        TypeError: an input is no Top.
+        TypeError: an input is not a Top.
     """
 
     def __init__(self, type_name: str, inputs: tuple[Any, ...], params: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ def assign_proto(proto: Message, name: str, value: Any) -> None:
 
 
 def to_proto(*tops: Any) -> caffe_pb2.NetParameter:
-    """The net that computes all given tops, with names made from the types."""
+    """Makes the net of the given tops, with names from the types."""
     writer = _Writer({})
     for top in tops:
         writer.add(_function(top))
@@ -173,7 +173,7 @@ class NetSpec:
         self.tops[name] = value
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what copy and pickle ask for
+        if name.startswith("__"):  # looked up by copy and pickle
             raise AttributeError(name)
         return self.tops[name]
 

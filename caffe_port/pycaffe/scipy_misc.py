@@ -1,4 +1,4 @@
-"""SciPy's functions for images, which it dropped in 1.3; ``caffe-port modernize`` puts these there.
+"""SciPy's functions for images, which it removed in 1.3; ``caffe-port modernize`` inserts these.
 
     from caffe_port.pycaffe.scipy_misc import imread, imresize, imsave
 
@@ -30,13 +30,13 @@ def bytescale(
     high: int = 255,
     low: int = 0,
 ) -> npt.NDArray[np.uint8]:
-    """Values from cmin to cmax as bytes from low to high; bytes come back as they are.
+    """Scales values from cmin..cmax to bytes low..high; bytes do not change.
 
     Args:
         data: of any shape.
-        cmin, cmax: the data's own least and largest by default.
+        cmin, cmax: the smallest and largest value of the data by default.
     Raises:
-        ValueError: the bounds are not in order, or beyond a byte.
+        ValueError: the bounds are not in order, or outside of a byte.
     """
     if data.dtype == np.uint8:
         return data
@@ -55,12 +55,12 @@ def toimage(
     arr: npt.ArrayLike, high: int = 255, low: int = 0, cmin: float | None = None,
     cmax: float | None = None, mode: str | None = None, channel_axis: int | None = None,
 ) -> Image.Image:  # fmt: skip
-    """An array as Pillow's image, its values scaled by ``bytescale`` unless the mode is F.
+    """Converts an array to a Pillow image, with values scaled by ``bytescale`` unless mode is F.
 
     Args:
         arr: (H, W), or with an axis of 3 or 4 channels anywhere.
-        mode: 'F' keeps numbers as they are; by default L, RGB or RGBA.
-        channel_axis: where the channels are; by default the first axis of 3, or of 4.
+        mode: 'F' keeps the numbers; by default L, RGB or RGBA.
+        channel_axis: the axis of the channels; by default the first one of size 3 or 4.
     Raises:
         ValueError: an array of another shape.
     """
@@ -82,7 +82,7 @@ def toimage(
 
 
 def fromimage(im: Image.Image, flatten: bool = False, mode: str | None = None) -> _Array:
-    """An image as an array: float32 with ``flatten``, else of the mode's own type."""
+    """Converts an image to an array: float32 with ``flatten``, otherwise of the mode's type."""
     if mode is not None and mode != im.mode:
         im = im.convert(mode)
     elif im.mode == "P":
@@ -113,7 +113,7 @@ def imresize(
 
     Args:
         arr: (H, W) or (H, W, C).
-        size: a whole number is percent, a float a factor, a pair (height, width).
+        size: an integer is in percent, a float is a factor, a pair is (height, width).
         interp: 'nearest', 'lanczos', 'bilinear', 'bicubic' or 'cubic'.
     """
     image = toimage(arr, mode=mode)
@@ -128,5 +128,5 @@ def imresize(
 
 
 def imrotate(arr: npt.ArrayLike, angle: float, interp: str = "bilinear") -> _Array:
-    """Rotates counter-clockwise by degrees about the centre; the shape stays."""
+    """Rotates counter-clockwise by degrees about the centre; the shape does not change."""
     return fromimage(toimage(arr).rotate(angle, resample=_RESAMPLING[interp]))

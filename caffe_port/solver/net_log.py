@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     from caffe_port.net import Net
 
 
-# debug_info: mean absolute values of blobs, diffs and parameters as a net runs.
-#
-# Source: BVLC/caffe net.cpp, ForwardDebugInfo, BackwardDebugInfo, UpdateDebugInfo, Backward.
-
-
 class DebugInfo:
-    """Logs what a net computes, layer by layer, where it is asked to.
+    """Logs mean absolute values of blobs, diffs and parameters, layer by layer (debug_info).
 
     Args:
         net: the net.
         wanted: whether to log at present.
+    Source: BVLC/caffe net.cpp, ForwardDebugInfo, BackwardDebugInfo, UpdateDebugInfo, Backward.
     """
 
     def __init__(self, net: LiveNet, wanted: Callable[[], bool]) -> None:
@@ -120,13 +116,11 @@ def _sum(of: Callable[[Floats], Floats], arrays: Iterable[Floats]) -> float:
     return float(sum(of(array).sum(dtype=np.float64) for array in arrays))
 
 
-# What Caffe logs while it builds a net.
-#
-# Source: BVLC/caffe net.cpp, Init, AppendTop, AppendBottom.
-
-
 def log_net(spec: NetSpec) -> None:
-    """Writes a net's text, its layers' blobs with their shapes, and what they need in memory."""
+    """Logs a net as Caffe does when it builds one: text, layers, shapes, memory.
+
+    Source: BVLC/caffe net.cpp, Init, AppendTop, AppendBottom.
+    """
     text = print_text(written(spec))
     _log(spec, Place.INITIALIZING_NET, "Initializing net from parameters: ", body=text)
     memory = 0
@@ -144,13 +138,13 @@ def log_net(spec: NetSpec) -> None:
 
 
 class LoadLog:
-    """Writes what the weights of one net had that it lacks, and what none of its files has."""
+    """Logs layers of weight files that a net lacks, and parameters that no file has."""
 
     def __init__(self) -> None:
         self._missing: dict[str, None] | None = None
 
     def loaded(self, net: Net) -> None:
-        """After each file: layers of it that the net does not have."""
+        """Called after each file: logs its layers that the net lacks."""
         assert net.loaded is not None
         for layer in net.loaded.extra:
             _log(net.spec, Place.IGNORING_LAYER, f"Ignoring source layer {layer}")
@@ -160,7 +154,7 @@ class LoadLog:
         self._missing = missing
 
     def finish(self) -> None:
-        """After the last file: parameters that no file had."""
+        """Called after the last file: logs the parameters that no file has."""
         for param in self._missing or ():
             log(f"{param} is not in the weights and keeps its filler", WARNING, place="net.cpp:1")
 
@@ -170,7 +164,7 @@ def _log(spec: NetSpec, place: Place, message: str, body: str | None = None) -> 
 
 
 def written(spec: NetSpec) -> caffe_pb2.NetParameter:
-    """The net as somebody would write it: without the Split layers that were put in."""
+    """The message of a net without the Split layers that were inserted."""
     net = spec.message()
     if not net.force_backward:
         net.ClearField("force_backward")
@@ -192,7 +186,7 @@ def _put_in(layer: caffe_pb2.LayerParameter) -> bool:
 
 
 def _log_layer(spec: NetSpec, layer: LayerSpec, memory: int) -> int:
-    """Returns the memory that the tops of all layers so far need."""
+    """Logs a layer; returns the memory of the tops of all layers so far."""
     name = layer.prototxt_name
     if not spec.dialect.startswith("deeplab"):
         log(f"Creating layer {name}", place="layer_factory.hpp:77")

@@ -1,4 +1,4 @@
-"""Which nets a solver trains and tests.
+"""Reads a solver and builds the nets that it trains and tests.
 
 Source: BVLC/caffe solver.cpp, InitTrainNet and InitTestNets; upgrade_proto.cpp,
 UpgradeSnapshotPrefixProperty.
@@ -27,13 +27,13 @@ _LEAST = {"iter_size": 1, "max_iter": 0, "test_interval": 0, "test_iter": 0, "sn
 
 
 def read_param(solver: _Path | caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
-    """Reads a solver; without a snapshot_prefix, or with a folder as such, the file's name is it.
+    """Reads a solver; the default of snapshot_prefix, also in a folder, is the file's name.
 
     Args:
         solver: the file, or a message, which is copied.
     Raises:
-        FormatError: it breaks its format.
-        UsageError: a number of iterations that cannot be counted to.
+        FormatError: it is malformed.
+        UsageError: a negative number of iterations.
     """
     if isinstance(solver, caffe_pb2.SolverParameter):
         param = caffe_pb2.SolverParameter()
@@ -57,7 +57,7 @@ def _checked(param: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
 
 
 def train_net(param: caffe_pb2.SolverParameter) -> Net:
-    """The net that is trained.
+    """Builds the net that is trained.
 
     Raises:
         UsageError: not exactly one of net, net_param, train_net, train_net_param.
@@ -67,7 +67,7 @@ def train_net(param: caffe_pb2.SolverParameter) -> Net:
 
 
 def train_net_field(param: caffe_pb2.SolverParameter) -> str:
-    """Which field names the train net.
+    """The field that names the train net.
 
     Raises:
         UsageError: not exactly one of net, net_param, train_net, train_net_param.
@@ -81,7 +81,7 @@ def train_net_field(param: caffe_pb2.SolverParameter) -> str:
 
 
 def dialect(param: caffe_pb2.SolverParameter) -> str:
-    """Whose Caffe the train net was written for, which the places of the log's lines follow."""
+    """The dialect of the train net, which determines the places in log lines."""
     source = getattr(param, train_net_field(param))
     if not isinstance(source, str):
         return choose_dialect(source, None)
@@ -91,14 +91,14 @@ def dialect(param: caffe_pb2.SolverParameter) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _dialect_of_file(path: str, version: tuple[int, int] | None) -> str:
-    """A program asks more than once, and parsing a deep net takes a while."""
+    """Cached, because a program calls it repeatedly and parsing a deep net takes time."""
     return read_net_text(path).dialect
 
 
 def test_sources(param: caffe_pb2.SolverParameter) -> list[tuple[str, _Source]]:
-    """What test nets are made of, each with the words by which the log names it.
+    """The sources of the test nets, each with its name in the log.
 
-    ``net`` serves for every test_iter that no test net is named for.
+    ``net`` is the source for each test_iter without a test net of its own.
 
     Raises:
         UsageError: more or fewer test_iter than that.
@@ -117,10 +117,10 @@ def test_sources(param: caffe_pb2.SolverParameter) -> list[tuple[str, _Source]]:
 
 
 def test_nets(param: caffe_pb2.SolverParameter) -> list[Net]:
-    """The nets that are tested, one for each of ``test_sources``.
+    """Builds the nets that are tested, one for each of ``test_sources``.
 
     Raises:
-        UsageError: test_iter, test_state or test_interval do not go with them.
+        UsageError: test_iter, test_state or test_interval do not fit them.
     """
     sources = test_sources(param)
     if param.test_state and len(param.test_state) != len(sources):
@@ -140,7 +140,7 @@ def _make(
     state: caffe_pb2.NetState,
     own: caffe_pb2.NetState,
 ) -> Net:
-    """Builds a net in the solver's state, over which the net's and then ``own`` have precedence."""
+    """Builds a net in the solver's state, overridden by the net's state and then by ``own``."""
     files = Model(source) if isinstance(source, str) else source
     state.MergeFrom(_own_state(files))
     state.MergeFrom(own)
@@ -153,7 +153,7 @@ def _make(
 
 
 def expect_layers(net: Net) -> Net:
-    """The net, which must not be empty.
+    """Checks that a net has layers.
 
     Raises:
         UsageError: it has no layers in its phase.

@@ -30,13 +30,13 @@ class Crash(BaseException):
 
 
 class Noting:
-    """A progress that remembers, and does something when told."""
+    """A progress that records its calls and runs a function at each."""
 
     def __init__(self, act=lambda run, what, part: None):
-        self.told, self.finished, self._act = [], [], act
+        self.calls, self.finished, self._act = [], [], act
 
     def update(self, run, what, part):
-        self.told.append((run, what, part))
+        self.calls.append((run, what, part))
         self._act(run, what, part)
 
     def done(self, run):
@@ -77,14 +77,14 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def unbroken(tmp_path, finished):
+def uninterrupted(tmp_path, finished):
     """The same run, not yet begun, and what it has to give."""
     trial, found = finished
     return dataclasses.replace(trial, folder=tmp_path / "run"), found
 
 
-def test_a_run_learns_and_is_scored(unbroken):
-    _, (result, curve, _) = unbroken
+def test_a_run_learns_and_is_scored(uninterrupted):
+    _, (result, curve, _) = uninterrupted
     assert (result["variant"], result["seed"], result["steps"]) == (
         "step_pull_push_cosine",
         3,
@@ -101,13 +101,13 @@ def test_a_run_learns_and_is_scored(unbroken):
 
 # snapshots are at 3, 6 and 8; from 1 on the scoring tells
 @pytest.mark.parametrize("steps", [2, 4, 7, 8, 9, 10])
-def test_a_killed_run_goes_on_to_the_same_result(unbroken, steps):
-    trial, expected = unbroken
-    told = []
+def test_a_killed_run_resumes_to_the_same_result(uninterrupted, steps):
+    trial, expected = uninterrupted
+    calls = []
 
     def crash(part):
-        told.append(part)
-        if len(told) == steps:
+        calls.append(part)
+        if len(calls) == steps:
             raise Crash
 
     with pytest.raises(Crash):
@@ -117,8 +117,8 @@ def test_a_killed_run_goes_on_to_the_same_result(unbroken, steps):
     assert outcome(trial) == expected
 
 
-def test_a_run_killed_while_it_saves(unbroken, monkeypatch):
-    trial, expected = unbroken
+def test_a_run_killed_while_it_saves(uninterrupted, monkeypatch):
+    trial, expected = uninterrupted
     write = Curve.write
     monkeypatch.setattr(Curve, "write", lambda self, path: (_ for _ in ()).throw(Crash))
     with pytest.raises(Crash):
@@ -130,19 +130,19 @@ def test_a_run_killed_while_it_saves(unbroken, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 9])
-def test_a_stopped_run_loses_nothing(unbroken, steps):
-    trial, expected = unbroken
-    told = []
+def test_a_stopped_run_loses_nothing(uninterrupted, steps):
+    trial, expected = uninterrupted
+    calls = []
     with pytest.raises(StoppedError):
-        running.run(trial, control(told.append, lambda: len(told) >= steps))
+        running.run(trial, control(calls.append, lambda: len(calls) >= steps))
     if steps < LAST:
         assert Snapshots(trial.folder / "snapshots").latest() == steps
     running.run(trial, control())
     assert outcome(trial) == expected
 
 
-def test_a_folder_of_another_run_is_refused(finished, unbroken):
-    trial, _ = unbroken
+def test_a_folder_of_another_run_is_refused(finished, uninterrupted):
+    trial, _ = uninterrupted
     shutil.copytree(finished[0].folder, trial.folder)
     assert running.finished(trial) is not None
     with pytest.raises(UsageError, match="another seed: give another folder"):
@@ -152,29 +152,29 @@ def test_a_folder_of_another_run_is_refused(finished, unbroken):
         running.finished(trial)
 
 
-def test_a_run_waits_for_a_process_that_is_at_work_there(unbroken):
+def test_a_run_waits_for_a_process_that_is_at_work_there(uninterrupted):
     fcntl = pytest.importorskip("fcntl")
-    trial, expected = unbroken
+    trial, expected = uninterrupted
     trial.folder.mkdir()
-    told = []
+    calls = []
     with (trial.folder / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        waiting = Control(lambda: len(told) > 1, lambda what, part: told.append(what))
+        waiting = Control(lambda: len(calls) > 1, lambda what, part: calls.append(what))
         with pytest.raises(StoppedError):
             running.run(trial, waiting)
-    assert "waiting for the process" in told[0]
+    assert "waiting for the process" in calls[0]
     running.run(trial, control())
     assert outcome(trial) == expected
 
 
-def test_a_file_system_without_locks_is_no_hindrance(unbroken, monkeypatch):
+def test_a_file_system_without_locks_is_no_hindrance(uninterrupted, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def flock(stream, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    trial, expected = unbroken
+    trial, expected = uninterrupted
     running.run(trial, control())
     assert outcome(trial) == expected
 
@@ -242,8 +242,8 @@ def test_an_experiment_goes_on_and_grows(tmp_path, setup):
     work = make_trials(setting, variants, [1, 2], out)
     run_all(work, progress)
     assert sorted(progress.finished) == list(range(5))
-    assert min(run for run, _, _ in progress.told) == 2
-    assert progress.told[0][2] > 0.5
+    assert min(run for run, _, _ in progress.calls) == 2
+    assert progress.calls[0][2] > 0.5
     results = gather(work)
     assert {name: list(by) for name, by in results.scores.items()} == {
         "step_softmax": [1, 2], "step_pull_push_cosine": [1, 2]
@@ -266,7 +266,7 @@ def test_processes_give_what_one_gives(tmp_path, setup):
     progress, threads = Noting(), threading.active_count()
     run_all(together, progress, jobs=2)
     assert sorted(progress.finished) == [0, 1, 2]
-    assert {run for run, _, _ in progress.told} == {0, 1, 2}
+    assert {run for run, _, _ in progress.calls} == {0, 1, 2}
     assert threading.active_count() == threads
     for one, other in zip(alone[1:], together[1:], strict=True):
         results = [json.loads((t.folder / "result.json").read_text()) for t in (one, other)]

@@ -1,4 +1,4 @@
-"""Tables, pictures and reports of results that are easy to check by hand."""
+"""Tables, images and reports of results that are easy to check by hand."""
 
 import dataclasses
 import json
@@ -114,12 +114,12 @@ def test_the_report_says_everything_and_can_be_made_again(tmp_path, results):
         if path.is_file():
             other = tmp_path / "again" / path.relative_to(tmp_path / "out")
             assert other.read_bytes() == path.read_bytes()
-    pictures = sorted((tmp_path / "out" / "pictures").iterdir())
-    assert [p.name for p in pictures] == [
+    images = sorted((tmp_path / "out" / "pictures").iterdir())
+    assert [p.name for p in images] == [
         "poly_loss.svg", "poly_total.svg", "similarities_correlation.svg",
         "similarities_cosine.svg", "step_loss.svg", "step_total.svg",
     ]  # fmt: skip
-    for path in pictures:
+    for path in images:
         ElementTree.fromstring(path.read_text(encoding="utf-8"))
     assert "| poly_pull_cosine | 3 |" in (tmp_path / "out" / "tables.md").read_text()
     assert [table.title for table in terminal_tables(results)] == [

@@ -65,7 +65,7 @@ def test_refusals() -> None:
     with pytest.raises(AssertionError, match="would be negative"):
         crop(score, data)
     data, score = fcn(kernel=7)
-    with pytest.raises(AssertionError, match="no whole number"):
+    with pytest.raises(AssertionError, match="not a whole number"):
         crop(score, data)
     with pytest.raises(RuntimeError, match="no spatial layers connect"):
         coord_map_from_to(L.InnerProduct(data), data)

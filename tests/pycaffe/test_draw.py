@@ -1,4 +1,4 @@
-"""Pictures of nets, with and without Graphviz."""
+"""Images of nets, with and without Graphviz."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_texts(net: caffe_pb2.NetParameter) -> None:
 
 @pytest.mark.usefixtures("_plain")
 @pytest.mark.parametrize("rankdir", ["LR", "RL", "TB", "BT"])
-def test_a_picture_without_graphviz(net: caffe_pb2.NetParameter, rankdir: str) -> None:
-    picture = Image.open(io.BytesIO(draw.draw_net(net, rankdir)))
-    assert picture.format == "PNG"
-    assert (picture.width > picture.height) is (rankdir in ("LR", "RL"))
-    colours = {colour for _, colour in picture.getcolors(1 << 20)}
+def test_a_image_without_graphviz(net: caffe_pb2.NetParameter, rankdir: str) -> None:
+    image = Image.open(io.BytesIO(draw.draw_net(net, rankdir)))
+    assert image.format == "PNG"
+    assert (image.width > image.height) is (rankdir in ("LR", "RL"))
+    colours = {colour for _, colour in image.getcolors(1 << 20)}
     for name in ("#FF5050", "#FF9900", "#CC33FF", "#90EE90", "#6495ED", "#E0E0E0"):
         assert tuple(bytes.fromhex(name[1:])) in colours, name
 
@@ -101,17 +101,17 @@ def test_boxes_do_not_overlap_and_follow_the_data(net: caffe_pb2.NetParameter) -
 @pytest.mark.usefixtures("_plain")
 def test_a_file(net: caffe_pb2.NetParameter, tmp_path: Path) -> None:
     draw.draw_net_to_file(net, tmp_path / "net.gif", "TB", phase=TRAIN)
-    with Image.open(tmp_path / "net.gif") as picture:
-        assert picture.format == "GIF"
+    with Image.open(tmp_path / "net.gif") as image:
+        assert image.format == "GIF"
     with pytest.raises(UsageError, match="drawing as 'svg' needs pydot and the Graphviz"):
         draw.draw_net_to_file(net, tmp_path / "net.svg")
     assert not (tmp_path / "net.svg").exists()
 
 
 @pytest.mark.usefixtures("_plain")
-def test_a_picture_too_large(net: caffe_pb2.NetParameter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_too_large(net: caffe_pb2.NetParameter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw_plain, "MAX_PIXELS", 1000)
-    with pytest.raises(UsageError, match="the picture would have"):
+    with pytest.raises(UsageError, match="the image would have"):
         draw.draw_net(net, "LR")
 
 

@@ -1,4 +1,4 @@
-"""What scripts of Caffe's time did with nets: surgery, scoring loops, feature pictures, tracing."""
+"""What scripts of Caffe's time did with nets: surgery, scoring loops, feature images, tracing."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_dense_layer_becomes_a_convolution(dense: caffe.Net, tmp_path: Path) -
     full = caffe.Net(path, str(tmp_path / "dense.caffemodel"), caffe.TEST)
     full.params["fc-conv"][0].data.flat = dense.params["fc"][0].data.flat
     full.params["fc-conv"][1].data[...] = dense.params["fc"][1].data
-    picture = np.random.default_rng(0).random((3, 6, 6)).astype(np.float32)
-    dense.blobs["data"].data[...] = picture
+    image = np.random.default_rng(0).random((3, 6, 6)).astype(np.float32)
+    dense.blobs["data"].data[...] = image
     large = np.zeros((3, 9, 8), np.float32)
-    large[:, :6, :6] = picture
+    large[:, :6, :6] = image
     full.blobs["data"].reshape(1, *large.shape)
     full.blobs["data"].data[...] = large
     scores = full.forward()["fc"]

@@ -1,4 +1,4 @@
-"""caffe.io: protobufs, pictures, crops."""
+"""caffe.io: protobufs, images, crops."""
 
 import re
 from io import BytesIO, StringIO

@@ -25,7 +25,7 @@ def test_other_channel_counts_keep_the_corners() -> None:
     np.testing.assert_allclose(resize_image(image, (1, 5))[0, :, 1], [0, 0.5, 1, 1.5, 2])
 
 
-def test_a_constant_picture_stays_one() -> None:
+def test_a_constant_image_stays_one() -> None:
     np.testing.assert_array_equal(resize_image(np.full((2, 2, 3), 7.0), (3, 4)), 7)
 
 

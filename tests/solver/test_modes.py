@@ -182,7 +182,7 @@ def test_compiled_layers(
     assert "-compile: layers are compiled together" in capsys.readouterr().err
 
 
-def test_modes_do_not_go_with_who_looks_in(tmp_path: Path) -> None:
+def test_modes_do_not_go_with_callbacks(tmp_path: Path) -> None:
     solver = made(tmp_path, modes=Modes(checkpoint=True))
     solver.net.after_forward(lambda layer: None)
     with pytest.raises(UsageError, match="do not go with this net: callbacks or debug_info"):

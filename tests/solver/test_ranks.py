@@ -178,7 +178,7 @@ def test_batches_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
         solver.step(1)
 
 
-def test_who_looks_into_a_net_cannot_share_it(tmp_path: Path) -> None:
+def test_a_net_with_callbacks_cannot_be_shared(tmp_path: Path) -> None:
     solver = training(tmp_path, "debug_info: true ", ranks=Alike(0, 2))
     with pytest.raises(UsageError, match="several processes do not go with this net: callbacks"):
         solver.step(1)
@@ -189,7 +189,7 @@ def test_others_than_the_root_write_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("snap*"))
 
 
-def test_processes_that_start_from_other_weights_are_told(tmp_path: Path) -> None:
+def test_processes_that_start_from_other_weights_are_refused(tmp_path: Path) -> None:
     class Other(Alike):
         def max(self, value):
             return value + 1
@@ -255,7 +255,7 @@ def test_layers_that_take_items_one_by_one(
     assert layer(text, *shapes).spec.is_itemwise(2) is expected
 
 
-def test_one_process_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_has_no_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert not is_one_of_several()
     with training_ranks() as ranks:

@@ -1,4 +1,4 @@
-"""The side file: every kind of data layer goes on where it stood; what is broken is said."""
+"""Run state files: each kind of data layer resumes; malformed files are refused."""
 
 from __future__ import annotations
 

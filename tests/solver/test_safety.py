@@ -33,10 +33,10 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the snapshots of a run that nothing happened to."""
     mode._process.random = None
-    folder = tmp_path_factory.mktemp("unbroken")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     training(folder, ADAM).solve()
     mode._process.random = None
     return folder
@@ -89,13 +89,13 @@ def crash(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Itera
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", range(1, 3 * RENAMES + 1))
 def test_a_crash_at_any_file_leaves_whole_snapshots(
-    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
-    """Resumed from the last solver state, the run ends as the unbroken one did."""
+    """Resumed from the last solver state, the run ends as the uninterrupted one did."""
     with crash(monkeypatch, number, after=after):
         training(tmp_path, ADAM).solve()
     for path in tmp_path.glob("snap*"):
-        assert path.read_bytes() == (unbroken / path.name).read_bytes() or (
+        assert path.read_bytes() == (uninterrupted / path.name).read_bytes() or (
             path.suffix in (".solverstate", ".runstate")  # these name files by their paths
         )
     state = last_state(tmp_path)
@@ -110,7 +110,7 @@ def test_a_crash_at_any_file_leaves_whole_snapshots(
         again.restore(state)
         assert again._resumed is not None
     again.solve()
-    assert_equal_ends(tmp_path, unbroken)
+    assert_equal_ends(tmp_path, uninterrupted)
 
 
 @contextmanager
@@ -172,13 +172,13 @@ def resumed(folder: Path, net: str = NET, more: str = ADAM) -> None:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, unbroken: Path) -> Path:
-    """A copy of the unbroken run, whose states name files beside them."""
-    for path in unbroken.glob("snap*"):
+def saved(tmp_path: Path, uninterrupted: Path) -> Path:
+    """A copy of the uninterrupted run, whose states name files in its folder."""
+    for path in uninterrupted.glob("snap*"):
         shutil.copy(path, tmp_path)
         if path.suffix == ".solverstate":
             content = path.read_bytes()
-            assert bytes(unbroken) in content
+            assert bytes(uninterrupted) in content
     return tmp_path
 
 

@@ -108,7 +108,7 @@ def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path, text: str) -> N
     assert max(np.abs(blob.diff).max() for blob in blobs) > 0
 
 
-def test_who_looks_into_a_net_sees_every_blob(tmp_path: Path) -> None:
+def test_callbacks_see_every_blob(tmp_path: Path) -> None:
     net = made(tmp_path, NETS["split and in place"])
     net.after_forward(lambda layer: None)
     assert "callbacks" in why_not_fused(net)

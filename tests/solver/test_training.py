@@ -138,7 +138,7 @@ def test_a_resumed_run_equals_the_unbroken_one(tmp_path: Path, capsys: STDERR, f
     assert rest == log_of_all[log_of_all.index("Iteration 3, Testing net (#0)") :]
 
 
-def test_resuming_as_caffe_does_draws_anew(tmp_path: Path) -> None:
+def test_resuming_as_caffe_does_draws_again(tmp_path: Path) -> None:
     more = "snapshot: 3 "
     training(tmp_path, more).solve()
     model = tmp_path / "snap_iter_6.caffemodel"
@@ -149,7 +149,7 @@ def test_resuming_as_caffe_does_draws_anew(tmp_path: Path) -> None:
     assert not np.array_equal(before, read_weights(model).layers[1].blobs[0].data)
 
 
-def test_the_mean_of_the_loss_begins_anew_with_every_step_call(tmp_path: Path) -> None:
+def test_the_mean_of_the_loss_restarts_with_every_step_call(tmp_path: Path) -> None:
     watcher = Noting()
     solver = training(tmp_path, "average_loss: 10 ", watchers=[watcher])
     losses: list[float] = []

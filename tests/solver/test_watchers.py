@@ -48,7 +48,7 @@ def test_the_live_line_makes_way_for_log_lines(
     assert "\x1b" not in first + second + third
 
 
-def test_there_is_no_live_line_where_nobody_looks() -> None:
+def test_there_is_no_live_line_without_a_terminal() -> None:
     with progress.shown_live() as line:
         assert line is None
 

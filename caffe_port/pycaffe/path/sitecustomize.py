@@ -1,6 +1,6 @@
 """Read by every Python that starts with this folder on PYTHONPATH; gives it `import caffe`.
 
-Nothing is imported before a script asks for caffe, so other programs start as quickly as before.
+Nothing is imported before a script asks for caffe, so that other programs start as fast as before.
 `caffe-port pythonpath` prints the folder.
 """
 

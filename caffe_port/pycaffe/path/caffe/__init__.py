@@ -14,6 +14,6 @@ except ModuleNotFoundError as error:
 
 sys.modules.pop("caffe", None)  # this file
 alias.install()
-mode.allow_python_layers()  # whoever runs a script trusts it with more
+mode.allow_python_layers()  # because the script itself is run too
 if __name__ == "caffe":  # not where sitecustomize.py reads this file
     importlib.import_module("caffe")
