@@ -13,15 +13,16 @@ from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
 from caffe_port.finetuning.experiment import make_trials
 from caffe_port.finetuning.inputs import Images, Options, find_images
-from caffe_port.finetuning.prepare import (
+from caffe_port.finetuning.prepare import make_setting
+from caffe_port.finetuning.published import (
     BUNDLED,
+    DATA,
     INITS,
+    OTHER_INITS,
+    OTHER_ROWS,
     PUBLISHED,
-    VOC,
-    VOC_DATA,
     Published,
     find_published,
-    make_setting,
 )
 from caffe_port.finetuning.results import Results, gather
 from caffe_port.finetuning.running import finished
@@ -32,8 +33,7 @@ from caffe_port.reports import html
 
 HEADERS = ("row", "what", "published", "needs", "GPU hours", "here and now", "ours", "of")
 NOTES = (
-    f"{VOC}: {VOC_DATA}.",
-    *(f"{name}: {what}." for name, what in INITS.items()),
+    *(f"{name}: {what}." for name, what in {**DATA, **INITS, **OTHER_INITS}.items()),
     "GPU hours are for the arithmetic of the training alone, at 10 tera-operations per second; "
     "scoring weights takes minutes.",
     "--weights ROW=FILE scores trained weights, such as the published ones, and needs no --init.",
@@ -64,7 +64,7 @@ class Resources:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        keys = [row.key for row in PUBLISHED]
+        keys = [row.key for row in (*PUBLISHED, *OTHER_ROWS)]
         for what, names, known in (
             ("row", self.rows, keys), ("--weights", self.weights, keys), ("--init", self.inits,
             list(INITS)),
@@ -100,7 +100,7 @@ class Outcome:
 
 def plans(resources: Resources) -> list[Plan]:
     """The plans of the requested rows."""
-    wanted = resources.rows or tuple(row.key for row in PUBLISHED)
+    wanted = resources.rows or tuple(row.key for row in (*PUBLISHED, *OTHER_ROWS))
     return [_plan(row, resources) for key in wanted if (row := find_published(key)) is not None]
 
 
@@ -198,9 +198,8 @@ def _figures(results: Results, when: str) -> list[float]:
 def cells(plan: Plan, outcome: Outcome | None) -> list[str]:
     """A row of the table under HEADERS."""
     row = plan.row
-    digits = 3 if row.init == BUNDLED else 2
-    theirs = ["-" if x is None else f"{x:.{digits}f}" for x in (row.before, row.after)]
-    needs = "" if row.note or row.init == BUNDLED else f"{VOC}, {row.init}"
+    theirs = ["-" if x is None else f"{x:.{row.digits}f}" for x in (row.before, row.after)]
+    needs = "" if row.init == BUNDLED else f"{row.data}, {row.init}"
     hours = f"{row.hours:.1f}" if row.operations else "-"
     ours = ["-", "-"] if outcome is None else [f"{outcome.before} / {outcome.after}", outcome.of]
     what = f"{row.what} ({row.source})"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from caffe_port.finetuning.prepare import PUBLISHED, Published
+from caffe_port.finetuning.published import PUBLISHED, Published
 from caffe_port.finetuning.results import WHEN, Matrix, Results
 from caffe_port.finetuning.variants import baseline_of
 

@@ -9,7 +9,17 @@ from caffe_port.crf.params import PRESETS
 from caffe_port.errors import UsageError
 from caffe_port.finetuning import running
 from caffe_port.finetuning.inputs import Options
-from caffe_port.finetuning.prepare import INITS, PUBLISHED, find_published
+from caffe_port.finetuning.published import (
+    CITY,
+    CONTEXT,
+    DATA,
+    INITS,
+    OTHER_INITS,
+    OTHER_ROWS,
+    PERSON,
+    PUBLISHED,
+    find_published,
+)
 from caffe_port.finetuning.reproduce import (
     Resources,
     cells,
@@ -34,11 +44,70 @@ def by_key(resources):
 
 
 def test_keys_are_unique_and_their_parts_exist():
-    assert len({row.key for row in PUBLISHED}) == len(PUBLISHED)
-    for row in PUBLISHED:
-        assert row.init in {*INITS, "bundled"}
+    rows = [*PUBLISHED, *OTHER_ROWS]
+    assert len({row.key for row in rows}) == len(rows)
+    for row in rows:
+        assert row.init in {*INITS, *OTHER_INITS, "bundled"}
+        assert row.data in DATA
+        assert row.init not in OTHER_INITS or not row.recipe
         assert not row.crf or row.crf in PRESETS
         assert bool(row.recipe) != bool(row.note or row.key == "shapes")
+
+
+def gain(one, other, when="before"):
+    return getattr(find_published(other), when) - getattr(find_published(one), when)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("largefov-step", "poly-30-6k", 1.17),
+        ("poly-30-6k", "poly-30-10k", 1.48),
+        ("resnet101-alone", "resnet101-msc", 2.55),
+        ("resnet101-msc", "resnet101-msc-coco", 2.01),
+        ("resnet101-msc-coco", "resnet101-msc-coco-aug", 1.6),
+        ("resnet101-largefov", "resnet101", 0.8),
+        ("context-vgg16", "context-resnet101", 2),
+        ("context-msc", "context-msc-coco", 1.5),
+        ("person-msc", "person-msc-coco", 1.3),
+        ("cityscapes-vgg16-half", "cityscapes-vgg16", 1.9),
+        ("cityscapes-resnet101", "cityscapes-largefov", 2.6),
+        ("cityscapes-largefov", "cityscapes-aspp", 1.2),
+        ("cityscapes-aspp", "cityscapes-aspp-aug", 0.6),
+    ],
+)
+def test_rows_differ_by_what_the_papers_text_says(one, other, said):
+    assert gain(one, other) == pytest.approx(said, abs=0.051)
+
+
+def test_the_crf_gains_what_the_papers_text_says():
+    full = gain("cityscapes-vgg16-half", "cityscapes-vgg16", "after")
+    assert full == pytest.approx(1.8, abs=0.05)
+    row = find_published("cityscapes-aspp-aug")
+    assert row.after - row.before == pytest.approx(0.4)
+    assert find_published("person-msc-coco").after == pytest.approx(60.16 + 4.78)  # Graph LSTM's
+    assert find_published("context-aspp").after == pytest.approx(43.3 + 2.4)  # Adelaide Context's
+
+
+def test_every_data_set_is_listed_with_what_is_needed():
+    found = by_key(Resources())
+    figures = {data: set() for data in DATA}
+    for plan in found.values():
+        figures[plan.row.data] |= {plan.row.before, plan.row.after} - {None}
+    assert figures[CONTEXT] == {37.6, 39.6, 41.4, 42.9, 43.5, 44.7, 45.7}
+    assert figures[PERSON] == {58.9, 63.1, 64.4, 64.94, 62.18, 62.76}
+    assert figures[CITY] == {
+        62.97, 64.18, 64.89, 65.94, 66.6, 69.2, 70.4, 71.0, 71.4, 63.1
+    }  # fmt: skip
+    shown = cells(found["context-aspp"], None)
+    assert shown[:5] == [
+        "context-aspp", "PASCAL-Context: ResNet-101, best with ASPP (TPAMI 2017, table 6)",
+        "44.7 / 45.7", "PASCAL-Context, resnet101", "-",
+    ]  # fmt: skip
+    assert shown[5].startswith("no: prototxt/ has no recipe for PASCAL-Context: the paper gives no")
+    shown = cells(found["person-resnet101"], None)
+    assert shown[2:4] == ["58.90 / -", "PASCAL-Person-Part, resnet101_imagenet"]
+    assert cells(found["shapes"], None)[2:4] == ["85.744 / 94.845", ""]
 
 
 def test_the_bundled_row_says_what_caffe_got():

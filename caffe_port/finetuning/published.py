@@ -1,0 +1,177 @@
+"""Published figures, and the data, weights and recipes that reproduce them.
+
+Sources: Chen and others, ICLR 2015, arXiv 1412.7062; DeepLab v2, TPAMI 2017, arXiv 1606.00915.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VOC, CONTEXT, PERSON, CITY = "VOC 2012", "PASCAL-Context", "PASCAL-Person-Part", "Cityscapes"
+DATA = {
+    VOC: "10,582 images of train_aug to train on, 1,449 of val to evaluate on",
+    CONTEXT: "4,998 images to train on, 5,105 to evaluate on (--dataset pascal_context60)",
+    PERSON: "1,716 images to train on, 1,817 to evaluate on (--dataset pascal_person_part)",
+    CITY: "2,975 images to train on, 500 of val to evaluate on (--dataset cityscapes)",
+}
+BUNDLED = "bundled"
+SUSTAINED = 10e12  # operations per second, from which hours are computed
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        key: its name on the command line.
+        what: the model.
+        source: who published it.
+        before, after: mean IoU in per cent before and after the CRF; None if not published.
+        recipe: 'NET/RECIPE', or a net's folder, in prototxt/; '' where prototxt/ lacks it.
+        dropout: whether the net had Dropout.
+        init: the weights it was fine-tuned from, a name of INITS or OTHER_INITS.
+        crf: its CRF preset.
+        operations: those of the training, 6 for each multiply-add of a forward pass.
+        note: why it cannot be reproduced; only without a recipe.
+        data: the data set, a name of DATA.
+        digits: after the decimal point, as published.
+    """
+
+    key: str
+    what: str
+    source: str
+    before: float | None
+    after: float | None
+    recipe: str = ""
+    dropout: bool = True
+    init: str = "vgg16"
+    crf: str = ""
+    operations: float = 0.0
+    note: str = ""
+    data: str = VOC
+    digits: int = 2
+
+    @property
+    def hours(self) -> float:
+        """Hours of a GPU that sustains SUSTAINED operations per second, for arithmetic alone."""
+        return self.operations / SUSTAINED / 3600
+
+
+INITS = {
+    "vgg16": "vgg16_20M.caffemodel (VGG16 on ImageNet, DeepLab's Init Models page)",
+    "resnet101": "init.caffemodel (ResNet-101 on MS-COCO, DeepLab v2's ResNet page)",
+}
+OTHER_INITS = {"resnet101_imagenet": "ResNet-101 on ImageNet (He and others, arXiv 1512.03385)"}
+_ICLR, _TPAMI, _THESIS = "ICLR 2015", "TPAMI 2017", "the thesis's author"
+_V1, _V2 = "deeplab_v1_largefov/step_softmax", "deeplab_v2_vgg16_largefov/poly_softmax"
+_STEP, _POLY, _ASPP, _RESNET = 55.06e15, 61.17e15, 96.19e15, 165.56e15
+
+PUBLISHED = (
+    Published("largefov-step", "DeepLab-LargeFOV, step, batch 30, 6k", _ICLR, 62.25, 67.64,
+              _V1, crf="v1_largefov", operations=_STEP),
+    Published("msc-largefov", "MSc-LargeFOV", _ICLR, 64.21, 68.70,
+              note="prototxt/ has no text of the multi-scale net"),
+    Published("largefov-poly", "LargeFOV, poly, batch 10, 20k", _TPAMI, 65.88, None,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("largefov-v2", "LargeFOV as the v2 baseline", _TPAMI, 65.76, 69.84,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("aspp-s", "VGG16 ASPP-S", _TPAMI, 66.98, 69.73,
+              "deeplab_v2_vgg16_aspp_s", crf="v2_vgg16", operations=_ASPP),
+    Published("aspp-l", "VGG16 ASPP-L", _TPAMI, 68.96, 71.57,
+              "deeplab_v2_vgg16_aspp", crf="v2_vgg16", operations=_ASPP),
+    Published("resnet101", "ResNet-101, MSC + COCO + Aug + ASPP", _TPAMI, 76.35, 77.69,
+              "deeplab_v2_resnet101_msc_aspp/poly_softmax", init="resnet101", crf="v2_resnet101",
+              operations=_RESNET),
+    Published("thesis-step", "PyTorch LargeFOV, regime 1 (step)", _THESIS, 61.58, None,
+              _V1, crf="v1_largefov", operations=_STEP),
+    Published("thesis-poly", "PyTorch LargeFOV, regime 2 (poly)", _THESIS, 65.22, None,
+              _V2, crf="v2_vgg16", operations=_POLY),
+    Published("thesis-step-no-dropout", "PyTorch LargeFOV, regime 1 (step), no dropout", _THESIS,
+              63.57, None, _V1, dropout=False, crf="v1_largefov", operations=_STEP),
+    Published("thesis-poly-no-dropout", "PyTorch LargeFOV, regime 2 (poly), no dropout", _THESIS,
+              65.65, None, _V2, dropout=False, crf="v2_vgg16", operations=_POLY),
+    Published("shapes", "thin LargeFOV, as DeepLab v2's Caffe trained it", "the bundled example",
+              85.744, 94.845, init=BUNDLED, digits=3),
+)  # fmt: skip
+
+
+# The other rows of DeepLab v2's tables. Each gives what the paper's text says of the row. The order
+# of the columns assigns the rows with LargeFOV and with ASPP of tables 6 and 7.
+_OTHER_DATA = (
+    "prototxt/ has no recipe for {}: the paper gives no batch, crop or number of updates for it"
+)
+_NO_NET = "prototxt/ has no text of this net"
+_NO_SOLVER = "prototxt/ has no solver of this batch and length"
+_SERVER = "scored by the data set's server; the label maps of the test images are not public"
+_IMAGENET = "resnet101_imagenet"
+
+
+def _voc(
+    number: int, key: str, what: str, before: float, after: float | None = None,
+    init: str = "vgg16", note: str = _NO_NET,
+) -> Published:  # fmt: skip
+    return Published(key, what, f"{_TPAMI}, table {number}", before, after, init=init, note=note)
+
+
+def _other(
+    data: str, number: int, key: str, what: str, before: float, after: float | None,
+    init: str, digits: int,
+) -> Published:  # fmt: skip
+    return Published(
+        key, f"{data}: {what}", f"{_TPAMI}, table {number}", before, after,
+        init=init, note=_OTHER_DATA.format(data), data=data, digits=digits,
+    )  # fmt: skip
+
+
+def _test(key: str, what: str, after: float, init: str, where: str, data: str = VOC) -> Published:
+    return Published(
+        key, f"{data} test: {what}", f"{_TPAMI}, {where}", None, after,
+        init=init, note=_SERVER, data=data, digits=1,
+    )  # fmt: skip
+
+
+OTHER_ROWS = (
+    _voc(1, "fov-7x7-4", "VGG16, fc6 of 7 x 7, rate 4", 64.38, 67.64),
+    _voc(1, "fov-4x4-4", "VGG16, fc6 of 4 x 4, rate 4", 59.80, 63.74),
+    _voc(1, "fov-4x4-8", "VGG16, fc6 of 4 x 4, rate 8", 63.41, 67.14),
+    _voc(2, "poly-30-6k", "LargeFOV, poly, batch 30, 6k", 63.42, note=_NO_SOLVER),
+    _voc(2, "poly-30-10k", "LargeFOV, poly, batch 30, 10k", 64.90, note=_NO_SOLVER),
+    _voc(2, "poly-10-10k", "LargeFOV, poly, batch 10, 10k", 64.71, note=_NO_SOLVER),
+    _voc(4, "resnet101-alone", "ResNet-101", 68.72, init=_IMAGENET),
+    _voc(4, "resnet101-msc", "ResNet-101, MSC", 71.27, init=_IMAGENET),
+    _voc(4, "resnet101-msc-coco", "ResNet-101, MSC + COCO", 73.28, init="resnet101"),
+    _voc(4, "resnet101-msc-coco-aug", "ResNet-101, MSC + COCO + Aug", 74.87, init="resnet101"),
+    _voc(4, "resnet101-largefov", "ResNet-101, MSC + COCO + Aug + LargeFOV", 75.54,
+         init="resnet101"),
+    _test("voc-test-largefov", "LargeFOV, step", 70.3, "vgg16", "section 4.1"),
+    _test("voc-test-aspp-l", "VGG16 ASPP-L", 72.6, "vgg16", "section 4.1"),
+    _test("voc-test-resnet101", "ResNet-101, the best model", 79.7, "resnet101", "table 5"),
+    _other(CONTEXT, 6, "context-vgg16", "VGG16 LargeFOV", 37.6, 39.6, "vgg16", 1),
+    _other(CONTEXT, 6, "context-resnet101", "ResNet-101", 39.6, None, _IMAGENET, 1),
+    _other(CONTEXT, 6, "context-msc", "ResNet-101, MSC", 41.4, None, _IMAGENET, 1),
+    _other(CONTEXT, 6, "context-msc-coco", "ResNet-101, MSC + COCO", 42.9, None, "resnet101", 1),
+    _other(CONTEXT, 6, "context-largefov", "ResNet-101, best with LargeFOV", 43.5, None,
+           "resnet101", 1),
+    _other(CONTEXT, 6, "context-aspp", "ResNet-101, best with ASPP", 44.7, 45.7, "resnet101", 1),
+    _other(PERSON, 7, "person-resnet101", "ResNet-101", 58.90, None, _IMAGENET, 2),
+    _other(PERSON, 7, "person-msc", "ResNet-101, MSC", 63.10, None, _IMAGENET, 2),
+    _other(PERSON, 7, "person-msc-coco", "ResNet-101, MSC + COCO", 64.40, 64.94, "resnet101", 2),
+    _other(PERSON, 7, "person-largefov", "ResNet-101 with LargeFOV", 62.18, None, "resnet101", 2),
+    _other(PERSON, 7, "person-aspp", "ResNet-101 with ASPP", 62.76, None, "resnet101", 2),
+    _other(CITY, 9, "cityscapes-vgg16-half", "VGG16 LargeFOV, images of half size", 62.97, 64.18,
+           "vgg16", 2),
+    _other(CITY, 9, "cityscapes-vgg16", "VGG16 LargeFOV", 64.89, 65.94, "vgg16", 2),
+    _other(CITY, 9, "cityscapes-resnet101", "ResNet-101", 66.6, None, _IMAGENET, 1),
+    _other(CITY, 9, "cityscapes-largefov", "ResNet-101, LargeFOV", 69.2, None, _IMAGENET, 1),
+    _other(CITY, 9, "cityscapes-aspp", "ResNet-101, ASPP", 70.4, None, _IMAGENET, 1),
+    _other(CITY, 9, "cityscapes-aspp-aug", "ResNet-101, ASPP + Aug", 71.0, 71.4, _IMAGENET, 1),
+    _test("cityscapes-test-vgg16", "VGG16 LargeFOV, data before its release", 63.1, "vgg16",
+          "table 8", CITY),
+    _test("cityscapes-test-resnet101", "ResNet-101, the best model", 70.4, _IMAGENET, "table 8",
+          CITY),
+)  # fmt: skip
+
+
+def find_published(key: str) -> Published | None:
+    """The row of a key in PUBLISHED or OTHER_ROWS; None if there is none."""
+    return next((row for row in (*PUBLISHED, *OTHER_ROWS) if row.key == key), None)
