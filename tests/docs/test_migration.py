@@ -74,8 +74,8 @@ def test_net_blob_and_solver(solver):
 
 
 # for other subpackages, not for scripts
-OURS = {"of", "assign", "drop_diff", "take_diff", "solver_type", "has_diff", "share_data",
-        "share_diff", "retype"}  # fmt: skip
+OURS = {"of", "assign", "drop_diff", "take_data", "take_diff", "solver_type", "has_diff",
+        "share_data", "share_diff", "retype"}  # fmt: skip
 
 
 def test_pydensecrf():

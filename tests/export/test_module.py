@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_port.errors import LayerError, UnsupportedLayerError, UsageError
+from caffe_port.errors import LayerError, SideEffectWarning, UnsupportedLayerError, UsageError
 from caffe_port.export import ExportWarning, emit_module
 from caffe_port.export.graph import make_graph
 from tests.export.making import (
@@ -234,7 +234,8 @@ def test_a_copy_keeps_its_value_when_the_other_is_written_in_place(tmp_path):
         'layer { name: "e" type: "Eltwise" bottom: "one" bottom: "two" top: "e" }',
         (2, 3),
     )
-    assert_equal_outputs(net, loaded(tmp_path / "v.py", emit(net, tmp_path / "v.py")))
+    with pytest.warns(SideEffectWarning, match="overwrites blob 'one'"):
+        assert_equal_outputs(net, loaded(tmp_path / "v.py", emit(net, tmp_path / "v.py")))
 
 
 def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
