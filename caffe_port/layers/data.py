@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caffe_port.data import rng
 from caffe_port.data.database import DatabaseReader
-from caffe_port.data.image_list import ImageReader
+from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import RandomStreams, Transformer

@@ -19,7 +19,7 @@ import torch
 
 from caffe_port.data.database import DatabaseReader
 from caffe_port.data.hdf5 import Hdf5Reader
-from caffe_port.data.image_list import ImageReader
+from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader
 from caffe_port.data.rng import CaffeRandom, CLibraryRandom
 from caffe_port.errors import FormatError, UsageError, option

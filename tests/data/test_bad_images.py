@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.image_list import ImageReader
+from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, Transform
 from caffe_port.data.images import write_labels
 from caffe_port.data.list_file import SkippedImages, skipping_bad_images

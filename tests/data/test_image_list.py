@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_port.data.image_list import ImageReader, read_image, read_labelled
+from caffe_port.data.image import ImageReader, read_image, read_labelled
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Transformer
 from caffe_port.errors import DataError, UsageError

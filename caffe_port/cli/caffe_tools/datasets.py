@@ -18,7 +18,7 @@ from caffe_port.solver.log import ERROR, log
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from caffe_port.data.image_list import Line
+    from caffe_port.data.image import Line
     from caffe_port.data.images import Bytes
     from caffe_port.data.rng import CaffeRandom
     from caffe_port.proto import caffe_pb2
@@ -98,7 +98,7 @@ def _log_imageset(message: str, line: int, severity: int = 0) -> None:
 
 def _convert_imageset(flags: Flags, others: list[str]) -> None:
     from caffe_port.data.database import write_database
-    from caffe_port.data.image_list import read_labelled
+    from caffe_port.data.image import read_labelled
     from caffe_port.data.rng import CaffeRandom
 
     expect(others, 3, 3, _IMAGESET_USAGE)
@@ -143,7 +143,7 @@ def _imageset_records(
 
 
 def _imageset_datum(root: str, line: Line, flags: Flags) -> tuple[caffe_pb2.Datum, tuple[int, ...]]:
-    from caffe_port.data.image_list import read_image
+    from caffe_port.data.image import read_image
     from caffe_port.proto import caffe_pb2
 
     size = (flags.resize_height, flags.resize_width)

@@ -153,7 +153,7 @@ class ImageData(Op):
 
     def _first_picture(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first image."""
-        from caffe_port.data.image_list import read_labelled
+        from caffe_port.data.image import read_labelled
         from caffe_port.data.images import stored_size
         from caffe_port.data.list_file import named
         from caffe_port.errors import DataError
