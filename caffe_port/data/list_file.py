@@ -186,6 +186,7 @@ class ListDataset(Generic[L]):
         if self._place == len(self._numbers):
             self._place = 0
             if self._order is not None:
+                self._numbers = list(self._numbers)  # states keep the old order
                 self._order.shuffle(self._numbers)
 
     def read(self, reading: Callable[[L], T]) -> tuple[L, T]:
@@ -206,7 +207,7 @@ class ListDataset(Generic[L]):
 
     def state(self) -> tuple[list[int], int]:
         """The current order, as the lines' numbers in the list, and the place in it."""
-        return list(self._numbers), self._place
+        return self._numbers, self._place
 
     def set_state(self, numbers: Sequence[int], place: int) -> None:
         """Continues from a ``state``.

@@ -121,12 +121,13 @@ def _import(name: str) -> bool:
     if name in _done:
         return False
     _done.add(name)
+    file = os.path.realpath(name)
     try:
         if not _is_path(name):
             importlib.import_module(name)
         elif not os.path.isfile(name):
             raise FileNotFoundError("no such file")
-        elif any(_file_of(module) == os.path.realpath(name) for module in [*sys.modules.values()]):
+        elif any(_file_of(module) == file for module in [*sys.modules.values()]):
             return False  # a script that imports it, or is it
         else:
             _import_file(Path(name))

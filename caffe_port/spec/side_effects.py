@@ -89,6 +89,7 @@ class _Memory:
 
     Attributes:
         of: blob -> the first blob with its data's memory.
+        users: first blob -> the places of the layers that have a blob in that memory.
         kept: first blob -> the layer that does not write that memory at each forward pass, because
             it is a constant, an array of the caller or a parameter.
         shared_diffs: blobs whose diff is another blob's, or a parameter's, from set-up on.
@@ -113,6 +114,10 @@ class _Memory:
                 self.of.update(dict.fromkeys(layer.tops, self.of[layer.bottoms[0]]))
                 if layer.shares_diff:
                     self.shared_diffs.update(layer.tops)
+        self.users: dict[str, list[int]] = {}
+        for place, layer in enumerate(spec.layers):
+            for first in dict.fromkeys(self.of[b] for b in (*layer.bottoms, *layer.tops)):
+                self.users.setdefault(first, []).append(place)
 
     def reads(self, layer: LayerSpec, first: str) -> Reads:
         """What the backward pass of a layer reads of the memory of a blob."""
@@ -133,10 +138,11 @@ def _effects_in_place(spec: NetSpec, memory: _Memory, place: int) -> Iterator[Si
     if first in memory.kept:
         source = _name(memory.kept[first])
         yield SideEffect(layer, f"{start}, which {source} does not fill again before a pass", True)
-    before, after = spec.layers[:place], spec.layers[place + 1 :]
+    writes, users = layer.op.writes(layer.phase), memory.users[first]
+    before = [spec.layers[user] for user in users if user < place]
+    after = [spec.layers[user] for user in users if user > place]
     for other in before:
-        reads = memory.reads(other, first)
-        if other.needs_backward and layer.op.writes(layer.phase).spoils(reads):
+        if other.needs_backward and writes.spoils(memory.reads(other, first)):
             yield SideEffect(
                 layer, f"{start}, which the backward pass of {_name(other)} reads", False
             )
