@@ -22,7 +22,6 @@ class _Process:
     random: rng.CaffeRandom | None = None
     solver_count: int = 1
     solver_rank: int = 0
-    multiprocess: bool = False
     python_layers: bool = False
     unknown_fields: bool = False
 
@@ -111,8 +110,7 @@ def set_solver_rank(rank: int) -> None:
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Sets whether the solvers are processes, as they are here, or threads."""
-    _process.multiprocess = multiprocess
+    """Accepted and ignored: the solvers here are always processes, never threads."""
 
 
 def allow_python_layers(allowed: bool = True) -> None:

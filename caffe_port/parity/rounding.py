@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from caffe_port.parity import partial_sums, responses
 from caffe_port.parity.bench import Bench
 from caffe_port.parity.partial_sums import Refine
-from caffe_port.parity.responses import Tensors, is_whole
+from caffe_port.parity.responses import Run, Tensors, is_whole
 from caffe_port.parity.tolerance import EXTREME, OPERATIONS, SMALLEST, UNIT, sum_variance
-from caffe_port.parity.topology import Layer
+from caffe_port.parity.topology import Layer, fact
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def forward(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
 
     lengths = [_sum_length(layer, values, top) for top in tops]
     inputs = [*_known(layer, bottoms), *map(Term, params)]
-    exact = _fact(layer, "discrete") or _fact(layer, "kink_at_zero")
+    exact = fact(layer, "discrete") or fact(layer, "kink_at_zero")
     steady = frozenset(range(len(inputs))) if exact else _labels(layer)
-    given = _fact(layer, "discrete") or _labels(layer).issuperset(range(len(inputs)))
+    given = fact(layer, "discrete") or _labels(layer).issuperset(range(len(inputs)))
     inside = None if given else bench.in_order(layer)
     own = _variances(run, inputs, tops, steady, lengths, inside=inside)
     # what only bends at 0 leaves the errors of a sum as they are
-    refine = bottoms[0].refine if bottoms and _fact(layer, "kink_at_zero") else None
+    refine = bottoms[0].refine if bottoms and fact(layer, "kink_at_zero") else None
     return [Term(top, variance, refine) for top, variance in zip(tops, own, strict=True)]
 
 
@@ -126,14 +126,14 @@ def backward(
         for i, gradient in enumerate(base)
     ]
     # where the values decide which way a diff goes, they stay as they are
-    steady = frozenset(range(split[0])) if _fact(layer, "chooses") else _labels(layer)
+    steady = frozenset(range(split[0])) if fact(layer, "chooses") else _labels(layer)
     inputs = [*_known(layer, bottoms), *map(Term, params), *present]
     own = _variances(run, inputs, base, steady, lengths, inside=bench.in_order(layer))
     terms = [
         None if value is None else Term(value, variance)
         for value, variance in zip(base, own, strict=True)
     ]
-    if _fact(layer, "kink_at_zero") and terms[0] is not None:
+    if fact(layer, "kink_at_zero") and terms[0] is not None:
         terms[0] = replace(terms[0], refine=present[0].refine)
     return terms[: split[0]], terms[split[0] :]
 
@@ -145,7 +145,7 @@ def _known(layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
 
 
 def _variances(
-    run: Callable[[Sequence[Tensor]], Tensors],
+    run: Run,
     inputs: Sequence[Term],
     base: Tensors,
     steady: frozenset[int],
@@ -184,16 +184,12 @@ def _variances(
 
 def _is_linear(layer: Layer) -> bool:
     """Every top element is a sum of products of a bottom's and a parameter's element."""
-    return _fact(layer, "sums_products") and len(layer.bottoms) == 1
+    return fact(layer, "sums_products") and len(layer.bottoms) == 1
 
 
 def _labels(layer: Layer) -> frozenset[int]:
     """Bottoms that no rounding has touched: labels, sizes."""
     return frozenset(getattr(layer.op, "fixed_bottoms", ()))
-
-
-def _fact(layer: Layer, name: str) -> bool:
-    return bool(getattr(layer.op, name, False))
 
 
 def _linear_top(
@@ -253,9 +249,9 @@ def _products(layer: Layer, bottom: Tensor, top: Tensor) -> float:
 
 def _sum_length(layer: Layer, bottoms: Sequence[Tensor], result: Tensor) -> float:
     """How many numbers of one sign the layer may add for one element."""
-    if not bottoms or _fact(layer, "discrete"):
+    if not bottoms or fact(layer, "discrete"):
         return 1.0
-    if _fact(layer, "sums_products"):
+    if fact(layer, "sums_products"):
         return max(_products(layer, bottoms[0], result) / max(result.numel(), 1), 1.0)
     declared = getattr(layer.op, "sum_length", None)
     if declared is not None:
@@ -286,7 +282,7 @@ def _own_variance(
 
 
 def _rounding_responses(
-    run: Callable[[Sequence[Tensor]], Tensors],
+    run: Run,
     inputs: Sequence[Tensor],
     base: Tensors,
     steady: frozenset[int],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_port.parity.bench import Bench
-from caffe_port.parity.topology import Layer, Topology
+from caffe_port.parity.topology import Layer, Topology, fact
 from caffe_port.parity.values import Values, array, tensor
 
 Scores = NDArray[np.float32]
@@ -91,7 +91,7 @@ def routes_that_differ(
     readers = [*topology.readers.get(blob, ()), *topology.writers[blob][1:]]
     differ: Places | None = None
     for layer in readers:
-        if not (getattr(layer.op, "chooses", False) or getattr(layer.op, "kink_at_zero", False)):
+        if not (fact(layer, "chooses") or fact(layer, "kink_at_zero")):
             continue
         sides = [_route(bench, layer, blob, run) for run in (caffe, port)]
         if sides[0] is None or sides[1] is None:

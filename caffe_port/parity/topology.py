@@ -101,6 +101,11 @@ def study(spec: Plan, fed: frozenset[str]) -> Topology:
     )
 
 
+def fact(layer: Layer, name: str) -> bool:
+    """Whether the layer's op states a fact of ``Op``, such as ``kink_at_zero``."""
+    return bool(getattr(layer.op, name, False))
+
+
 def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
     # with ratio 0 every element is kept, whatever is drawn

@@ -18,7 +18,7 @@ from caffe_port.parity.bench import Bench, Net
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
 from caffe_port.parity.rounding import Term
 from caffe_port.parity.tolerance import FILLED, TIE_OF_PEAK
-from caffe_port.parity.topology import Layer, Topology, is_random, study
+from caffe_port.parity.topology import Layer, Topology, fact, is_random, study
 from caffe_port.parity.values import Floats, Values, tensor
 
 Kind: TypeAlias = Literal["data", "after", "diff", "pdiff"]
@@ -82,7 +82,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         for layer in self.topology.layers:
-            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
+            for index, param in enumerate(self._own(layer)):
                 self._users.setdefault(id(param), []).append((layer.name, index))
 
     # forward
@@ -94,10 +94,12 @@ class Walk:
             writers = self.topology.writers[blob]
             if not writers:
                 continue
-            changed = [layer for layer in writers if layer.name in self.changed]
-            changed = [layer for layer in changed if layer.tops[0] == blob]
+            changed = [
+                layer for layer in writers
+                if layer.name in self.changed and layer.tops[0] == blob
+            ]  # fmt: skip
             try:
-                terms, bottoms = self._written(blob)
+                terms, bottoms = self._written(blob, self.calculator)
             except UnknownBlobError as error:
                 drawn = any(is_random(layer, self.phase) for layer in writers)
                 yield Result("data", blob, None, str(error), drawn)
@@ -114,8 +116,12 @@ class Walk:
                 self._fill(blob, terms[-1])
         yield from self._shared_states(changing)
 
+    def _own(self, layer: Layer) -> list[Tensor]:
+        """The layer's parameters; those that are shared are the same objects."""
+        return list(self.calculator.bench.net.layer_params(layer.name))
+
     def _shares(self, layer: Layer) -> bool:
-        own = self.calculator.bench.net.layer_params(layer.name)
+        own = self._own(layer)
         return any(len(self._users[id(param)]) > 1 for param in own)
 
     def _states(self, layer: Layer, bottoms: list[Term]) -> Iterator[Result]:
@@ -124,7 +130,7 @@ class Walk:
 
     def _state(self, layer: Layer, bottoms: list[Term], left: Mapping[int, Term]) -> list[Term]:
         """The parameters after the layer, from what layers that share them have left."""
-        own = self.calculator.bench.net.layer_params(layer.name)
+        own = self._own(layer)
         before = [left.get(id(param), Term(param.detach())) for param in own]
         return self.calculator.state(layer, bottoms, before)
 
@@ -138,7 +144,7 @@ class Walk:
         unknown: dict[int, str] = {}
         found = [layer for layer in self.topology.layers if layer.name in changing]
         for layer in found:
-            own = self.calculator.bench.net.layer_params(layer.name)
+            own = self._own(layer)
             bottoms = changing[layer.name]
             reason = next((unknown[id(p)] for p in own if id(p) in unknown), "")
             if isinstance(bottoms, str) or reason:
@@ -147,12 +153,14 @@ class Walk:
             after = self._state(layer, bottoms, left)
             left.update(zip(map(id, own), after, strict=True))
         for layer in found:
-            for index, param in enumerate(self.calculator.bench.net.layer_params(layer.name)):
+            for index, param in enumerate(self._own(layer)):
                 reason = unknown.get(id(param), "")
                 term = None if reason else left[id(param)]
                 yield Result("after", (layer.name, index), term, reason)
 
-    def _written(self, blob: str) -> tuple[list[Term], dict[str, list[Term]]]:
+    def _written(
+        self, blob: str, calculator: Calculator
+    ) -> tuple[list[Term], dict[str, list[Term]]]:
         """The blob after each of its writers, and what each of these was given.
 
         For a fed blob it begins with what was fed.
@@ -166,7 +174,7 @@ class Walk:
             if is_random(layer, self.phase):
                 raise UnknownBlobError(f"layer '{layer.name}' draws random numbers")
             bottoms = [terms[-1] if b == blob else self.seen(b) for b in layer.bottoms]
-            terms.append(self.calculator.forward(layer, bottoms)[layer.tops.index(blob)])
+            terms.append(calculator.forward(layer, bottoms)[layer.tops.index(blob)])
             given[layer.name] = bottoms
         return terms, given
 
@@ -279,7 +287,7 @@ class Walk:
             return
         if layer.name == chain[-1].name:
             self._between[blob] = self._before(blob, chain)
-        before, decides = self._between[blob][place], _decides(layer)
+        before, decides = self._between[blob][place], fact(layer, "kink_at_zero")
         if decides and all(later.type == "Dropout" for later in chain[place + 1 :]):
             seen = self.seen(blob).value.reshape(before.value.shape)
             before = replace(before, value=_on_side_of(before.value, seen))
@@ -295,13 +303,11 @@ class Walk:
 
     def _before(self, blob: str, chain: tuple[Layer, ...]) -> list[Term]:
         """The blob before each layer of the chain."""
-        if all(_decides(layer) or layer.type == "Dropout" for layer in chain):
-            with_errors, self.calculator = self.calculator, PlainCalculator(self.calculator.bench)
-            try:  # what passes a diff on or not, by its own sign, needs no errors
-                return self._written(blob)[0][-len(chain) - 1 : -1]
-            finally:
-                self.calculator = with_errors
-        return self._written(blob)[0][-len(chain) - 1 : -1]
+        calculator = self.calculator
+        if all(fact(layer, "kink_at_zero") or layer.type == "Dropout" for layer in chain):
+            # what passes a diff on or not, by its own sign, needs no errors
+            calculator = PlainCalculator(calculator.bench)
+        return self._written(blob, calculator)[0][-len(chain) - 1 : -1]
 
     def _chain(self, blob: str) -> tuple[Layer, ...]:
         writers = self.topology.writers[blob]
@@ -330,7 +336,7 @@ class Walk:
     # parameters
 
     def _add_gradients(self, layer: Layer, gradients: list[Term | None]) -> None:
-        own = self.calculator.bench.net.layer_params(layer.name)
+        own = self._own(layer)
         for param, term in zip(own, gradients, strict=True):
             left, known, missing = self._gradients[id(param)]
             total = _sum([t for t in (known, term) if t is not None])
@@ -339,22 +345,18 @@ class Walk:
     def _unknown(self, layer: Layer, reason: str) -> None:
         for bottom in layer.bottoms:
             self._blocked.setdefault(bottom, reason)
-        for param in self.calculator.bench.net.layer_params(layer.name):
+        for param in self._own(layer):
             left, known, _ = self._gradients[id(param)]
             self._gradients[id(param)] = (left, known, reason)
 
     def _done(self, layer: Layer) -> Iterator[Result]:
         """Gradients to which no further layer adds."""
-        for param in self.calculator.bench.net.layer_params(layer.name):
+        for param in self._own(layer):
             left, total, missing = self._gradients[id(param)]
             self._gradients[id(param)] = (left - 1, total, missing)
             if left == 1:
                 for key in self._users[id(param)]:
                     yield Result("pdiff", key, None if missing else total, missing)
-
-
-def _decides(layer: Layer) -> bool:
-    return bool(getattr(layer.op, "kink_at_zero", False))
 
 
 def _sum(terms: list[Term]) -> Term | None:

@@ -36,14 +36,19 @@ class _Gather(torch.autograd.Function):
         return ctx.ranks.part(diffs[0]), None
 
 
+def _summed(values: Tensor, ranks: BatchRanks) -> Tensor:
+    """The sum over the processes, which is no part of an autograd graph."""
+    total = values.detach().clone()
+    ranks.sum(total)
+    return total
+
+
 class _Total(torch.autograd.Function):
     """The sum of each process's share of a loss; the diff of each share is that of the sum."""
 
     @staticmethod
     def forward(ctx: Any, share: Tensor, ranks: BatchRanks) -> Tensor:
-        total = share.detach().clone()
-        ranks.sum(total)
-        return total
+        return _summed(share, ranks)
 
     @staticmethod
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,15 +61,11 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, ranks: BatchRanks) -> Tensor:
         ctx.ranks = ranks
-        mean = own.detach().clone()
-        ranks.sum(mean)
-        return mean / ranks.count
+        return _summed(own, ranks) / ranks.count
 
     @staticmethod
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
-        mean = diffs[0].clone()
-        ctx.ranks.sum(mean)
-        return mean / ctx.ranks.count, None
+        return _summed(diffs[0], ctx.ranks) / ctx.ranks.count, None
 
 
 class _RankStep(LayerStep):
@@ -130,8 +131,7 @@ class SoftmaxLossStep(_RankStep):
         for ignored in op.ignore_labels:
             counts &= label != ignored
         counted = counts.sum().to(scores.dtype)
-        total = counted.clone()
-        self.ranks.sum(total)
+        total = _summed(counted, self.ranks)
         share: Tensor = counted.clamp(min=1) / total.clamp(min=1)
         return share
 

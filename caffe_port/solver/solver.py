@@ -155,7 +155,7 @@ class Solver:
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
-            if param.snapshot and self.iter % param.snapshot == 0 and is_root():
+            if self._saves_now() and is_root():
                 self.snapshot()
 
     def _clear_diffs(self) -> None:
@@ -170,6 +170,9 @@ class Solver:
     def _tests_now(self) -> bool:
         interval = self.param.test_interval
         return bool(interval) and self.iter % interval == 0 and is_root()
+
+    def _saves_now(self) -> bool:
+        return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
 
     def _displays(self) -> bool:
         display = self.param.display
@@ -233,7 +236,7 @@ class Solver:
             self.restore(resume_file)
         start = self.iter
         self.step(param.max_iter - self.iter)
-        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
+        if param.snapshot_after_train and not self._saves_now():
             self.snapshot()
         if self._displays():
             self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)

@@ -278,9 +278,6 @@ class Training(Solver):
         mine = self._requests.take()
         return mine if self._ranks is None else EFFECTS[self._ranks.max(EFFECTS.index(mine))]
 
-    def _saves_now(self) -> bool:
-        return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
-
     def _handle_requests_in_tests(self, layer: int) -> None:
         while layer == 0 and (request := self._take_request()) != "none":
             if request == "snapshot":
