@@ -349,13 +349,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text in UTF-8 atomically.
+    """Writes a text in UTF-8 atomically; errors are those of ``atomic_path``."""
+    write_bytes(path, text.encode("utf-8"))
 
-    Raises:
-        OSError: as ``atomic_path``.
-    """
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file atomically; errors are those of ``atomic_path``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def _temporary(final: Path) -> Path:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import Arguments, chosen, import_option, named_value, set_option
+from caffe_port.cli.options import (
+    Arguments,
+    Function,
+    chosen,
+    import_option,
+    named_value,
+    set_option,
+    with_options,
+)
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -17,6 +25,21 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_PROCESS_OPTIONS = (
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1."),
+    click.option(
+        "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+        help="Runs at a time, each in a process.",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(min=1), help="Of each process.  [default: cores / jobs]"
+    ),
+)  # fmt: skip
+
+
+def _process_options(function: Function) -> Function:
+    """Adds the options that say where runs are carried out."""
+    return with_options(_PROCESS_OPTIONS, function)
 
 
 @click.command(name="finetune")
@@ -42,14 +65,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--crf", help="Preset or settings as for evaluate, or 'none'.  [default: the net's]")
 @click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @set_option
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
-@click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Runs at a time, each in a process.",
-)  # fmt: skip
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Of each process.  [default: cores / jobs]"
-)
+@_process_options
 @click.option(
     "--save-every", type=click.IntRange(min=1),
     help="Updates between snapshots.  [default: the solver's, at most 500]",
@@ -175,14 +191,7 @@ def _files(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Updates, instead of the published.")
 @set_option
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
-@click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Runs at a time, each in a process.",
-)  # fmt: skip
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Of each process.  [default: cores / jobs]"
-)
+@_process_options
 @click.option("--list", "list_only", is_flag=True, help="Only list the rows.")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reproduce"),

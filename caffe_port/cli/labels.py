@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe_port.cli.options import Function, with_options
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
-Function = TypeVar("Function", bound=Callable[..., Any])
 _ROOT = "Folder of the data set or of the images."
 
 _dataset_option = click.option(
@@ -70,23 +70,17 @@ _IMAGE_OPTIONS = (
 
 def item_options(function: Function) -> Function:
     """Adds the options that say which images and label maps are meant."""
-    return _with(_ITEM_OPTIONS, function)
+    return with_options(_ITEM_OPTIONS, function)
 
 
 def label_options(function: Function) -> Function:
     """Adds the options that say what stored labels mean."""
-    return _with(_LABEL_OPTIONS, function)
+    return with_options(_LABEL_OPTIONS, function)
 
 
 def image_options(function: Function) -> Function:
     """Adds the options that say how images are decoded; ``decoded_as`` carries them out."""
-    return _with(_IMAGE_OPTIONS, function)
-
-
-def _with(options: tuple[Any, ...], function: Function) -> Function:
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return with_options(_IMAGE_OPTIONS, function)
 
 
 def decoded_as(arguments: Mapping[str, Any]) -> AbstractContextManager[None]:

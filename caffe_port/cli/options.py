@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -165,11 +165,16 @@ _NET_OPTIONS = (
 )  # fmt: skip
 
 
-def text_options(function: Function) -> Function:
-    """Adds the options of every command that reads a prototxt: variables and dialect."""
-    for option in reversed(_TEXT_OPTIONS):
+def with_options(options: Sequence[Any], function: Function) -> Function:
+    """Adds options to a command, in their order."""
+    for option in reversed(options):
         function = option(function)
     return function
+
+
+def text_options(function: Function) -> Function:
+    """Adds the options of every command that reads a prototxt: variables and dialect."""
+    return with_options(_TEXT_OPTIONS, function)
 
 
 def of_net(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,9 +191,7 @@ def chosen(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
 
 def net_options(function: Function) -> Function:
     """Adds the options of every command that builds a net: phase, stages, shapes and so on."""
-    for option in reversed(_NET_OPTIONS):
-        function = option(function)
-    return function
+    return with_options(_NET_OPTIONS, function)
 
 
 def _scales(ctx: click.Context, param: click.Parameter, text: str) -> Any:
@@ -227,9 +230,7 @@ _INFERENCE_OPTIONS = (
 
 def inference_options(function: Function) -> Function:
     """Adds the options of ``evaluation.test_time.InferenceOptions``."""
-    for option in reversed(_INFERENCE_OPTIONS):
-        function = option(function)
-    return function
+    return with_options(_INFERENCE_OPTIONS, function)
 
 
 _CRF_OPTIONS = (
@@ -248,9 +249,7 @@ _CRF_OPTIONS = (
 
 def crf_options(function: Function) -> Function:
     """Adds the options of the dense CRF; ``crf_factory`` reads them."""
-    for option in reversed(_CRF_OPTIONS):
-        function = option(function)
-    return function
+    return with_options(_CRF_OPTIONS, function)
 
 
 def crf_factory(arguments: Arguments, mean: tuple[float, float, float]) -> CRFFactory | None:

@@ -84,12 +84,16 @@ def is_probabilities(values: NDArray[np.float32]) -> bool:
     return bool(within and np.abs(values.sum(axis=0) - 1).max() < 0.01)
 
 
-def write_array(path: PathLike, values: NDArray[Any]) -> None:
+def write_array(
+    path: PathLike, values: NDArray[Any], name: str = _NAME, *, compressed: bool = False
+) -> None:
     """Writes scores (C, H, W) or labels (H, W), whole or not at all.
 
     Args:
         path: its suffix says the form: .npy, .npz or .h5.
         values: any real type, kept.
+        name: of the array in an .npz or .h5.
+        compressed: whether an .npz or .h5 is.
     """
     suffix = Path(path).suffix.lower()
     with atomic_path(path) as temporary:
@@ -97,11 +101,13 @@ def write_array(path: PathLike, values: NDArray[Any]) -> None:
             import h5py
 
             with h5py.File(temporary, "w") as file:
-                file.create_dataset(_NAME, data=values)
+                file.create_dataset(name, data=values, compression="gzip" if compressed else None)
             return
         with open(temporary, "wb") as stream:
             if suffix == ".npz":
-                np.savez(stream, scores=values)
+                save = np.savez_compressed if compressed else np.savez
+                arrays: dict[str, Any] = {name: values}
+                save(stream, **arrays)
             else:
                 np.save(stream, values)
 

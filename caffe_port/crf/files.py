@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe_port.errors import DataError, FormatError
-from caffe_port.files import atomic_path, open_regular, reading
+from caffe_port.files import open_regular, reading, write_bytes
 
 PathLike = str | os.PathLike[str]
 MAT_SUFFIX = "_blob_0.mat"
@@ -68,8 +68,7 @@ def write_bin(path: PathLike, values: NDArray[np.float32] | NDArray[np.integer])
     planes = values[None] if labels else values
     header = np.array([*planes.shape[1:], planes.shape[0]], "<i4")
     body = planes.transpose(0, 2, 1).astype("<i2" if labels else "<f4")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(header.tobytes() + body.tobytes())
+    write_bytes(path, header.tobytes() + body.tobytes())
 
 
 def read_scores(path: PathLike) -> NDArray[np.float32]:

@@ -229,13 +229,21 @@ def write_labels(
 
 def read_note(path: PathLike) -> str | None:
     """The note that ``write_labels`` stored; None for a file that is missing or broken."""
-    if not Path(path).is_file():
-        return None
+    image = open_written(path)
+    return None if image is None else note_of(image)
+
+
+def open_written(path: PathLike) -> Image.Image | None:
+    """The decoded file of ``write_labels``; None for one that is missing or broken."""
     try:
-        with open_image(path) as image:
-            note = image.info.get("Comment", "")
+        return open_image(path) if Path(path).is_file() else None
     except DataError:
         return None
+
+
+def note_of(image: Image.Image) -> str:
+    """The note in an image of ``open_written``; "" for none."""
+    note = image.info.get("Comment", "")
     return note if isinstance(note, str) else ""
 
 

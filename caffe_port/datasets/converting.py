@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,15 @@ from caffe_port.data.images import (
     Bytes,
     PathLike,
     open_image,
-    read_label_values,
     voc_palette,
     write_labels,
 )
-from caffe_port.data.label_values import stored_palette
+from caffe_port.data.label_values import label_values, stored_palette
 from caffe_port.data.voc import LABEL_SUFFIXES
 from caffe_port.datasets.description import VOC_VOID, Dataset, dataset
 from caffe_port.datasets.rules import IGNORED, LabelRules, read_stored
 from caffe_port.errors import DataError, UsageError
-from caffe_port.files import read_json, reading
+from caffe_port.files import read_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,14 +60,14 @@ def to_index(path: PathLike, rules: LabelRules, classes: int, palette: Palette |
     Raises:
         DataError, FormatError: the file cannot be read, or holds a colour or label of no class.
     """
-    if Path(path).suffix.lower() != ".mat" and palette is not None:
-        with open_image(path) as image:
-            if _is_coloured(image, palette):
-                return palette.labels(np.asarray(image.convert("RGB")), os.fspath(path))
+    where = os.fspath(path)
     if Path(path).suffix.lower() == ".mat":
         return rules.read(path, classes).labels
-    stored = read_label_values(path, check_palette=False)
-    return rules.applied(stored, classes, os.fspath(path)).labels
+    image = open_image(path)
+    if palette is not None and _is_coloured(image, palette):
+        with image:
+            return palette.labels(np.asarray(image.convert("RGB")), where)
+    return rules.applied(label_values(where, image), classes, where).labels
 
 
 def _is_coloured(image: Image.Image, palette: Palette) -> bool:
@@ -108,16 +108,21 @@ class Palette:
         Warns:
             UserWarning: a colour is that of a class and of pixels that do not count.
         """
-        table = np.full(2**24, _NOTHING, np.uint16)
-        if self.void:
-            table[_codes(np.array(self.void, np.uint8))] = IGNORED
-        table[_codes(self.colours)] = np.arange(len(self.colours))
         codes = _codes(pixels)
-        labels = table[codes]
+        labels = self._table[codes]
         if (labels == _NOTHING).any():
             raise DataError(f"{where}: {_of_no_class(codes[labels == _NOTHING])}")
         self._expect_single(np.unique(labels).tolist(), where)
         return labels.astype(np.uint8)
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.uint16]:
+        """Class by colour, for all 2**24."""
+        table = np.full(2**24, _NOTHING, np.uint16)
+        if self.void:
+            table[_codes(np.array(self.void, np.uint8))] = IGNORED
+        table[_codes(self.colours)] = np.arange(len(self.colours))
+        return table
 
     def _expect_single(self, found: list[int], where: str) -> None:
         rows = [tuple(map(int, row)) for row in self.colours]
@@ -164,8 +169,10 @@ def read_palette(path: PathLike) -> Bytes:
     Raises:
         DataError: it cannot be read or is of another form.
     """
-    with reading(path, "the palette"):
-        values = read_json(path)
+    return _colours(read_json(path), path)
+
+
+def _colours(values: object, path: PathLike) -> Bytes:
     try:
         colours = np.array(values)
         if colours.ndim != 2 or colours.shape[1] != 3 or not 1 <= len(colours) <= IGNORED:
@@ -213,9 +220,8 @@ def palette_named(name: str | None, classes: int | None = None) -> Palette:
     if name is None or name.lower() == "voc":
         return Palette(voc_palette()[: classes or 21])
     if name.lower().endswith(".json"):
-        with reading(name, "the palette"):
-            values = read_json(name)
+        values = read_json(name)
         if not isinstance(values, dict):
-            return Palette(read_palette(name))
+            return Palette(_colours(values, name))
     data = dataset(name)
     return Palette(data.colours[: len(data.classes)], data.void_colours)

@@ -14,7 +14,7 @@ import numpy as np
 from caffe_port.data.images import Bytes, PathLike, voc_palette
 from caffe_port.datasets.rules import MOST_STORED, LabelRules
 from caffe_port.errors import DataError, UsageError
-from caffe_port.files import read_json, reading
+from caffe_port.files import read_json
 
 _SETS = Path(__file__).parent / "sets"
 _FIELDS = {"name", "title", "classes", "colours", "void_colours", "labels", "layout", "splits",
@@ -138,8 +138,7 @@ def read_dataset(path: PathLike) -> Dataset:
     Raises:
         DataError: it cannot be read, or a field is missing, unknown or out of range.
     """
-    with reading(path):
-        values = read_json(path)
+    values = read_json(path)
     try:
         return _parsed(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -216,8 +216,7 @@ def read_label_map(path: PathLike) -> tuple[tuple[int, int], ...]:
     Raises:
         DataError: it cannot be read or is of another form.
     """
-    with reading(path, "the label map"):
-        values = read_json(path)
+    values = read_json(path)
     try:
         pairs = tuple((int(label), _whole(to)) for label, to in values.items())
     except (AttributeError, TypeError, ValueError) as error:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, Floats
-from caffe_port.files import atomic_path
 from caffe_port.reports.images import encoded
 
 _CELL, _EDGE, _LARGEST = 14, 4, 3000  # pixels
@@ -130,9 +128,3 @@ def confusion_image(matrix: ConfusionMatrix, names: Sequence[str]) -> bytes:
     for i, label in enumerate(labels if written else ()):
         draw.text((_EDGE, _EDGE + i * cell + 1), label, fill="black")
     return encoded(page, "PNG")
-
-
-def write_confusion_image(path: PathLike, matrix: ConfusionMatrix, names: Sequence[str]) -> None:
-    """Writes ``confusion_image``, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(confusion_image(matrix, names))

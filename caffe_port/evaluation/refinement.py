@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from caffe_port.crf import CRFParameters
+from caffe_port.crf import CRFParameters, DenseCRF
 from caffe_port.crf.params import from_mapping
 from caffe_port.crf.refinement import build
 from caffe_port.data.images import Bytes, PathLike
@@ -59,12 +59,24 @@ class CRFFactory:
         """The refinement; nothing is loaded."""
 
         def refiner(scores: Floats, image_bgr: Bytes) -> Bytes:
-            labels, height, width = scores.shape
-            image = bilateral_colours(image_bgr, self.colours, self.mean)
-            crf = build(height, width, labels, image, self.parameters, threads=threads)
+            crf = self.crf(scores, image_bgr, threads)
             return crf.map(-scores, self.parameters.iterations).astype(np.uint8)
 
         return refiner
+
+    def crf(self, scores: Floats, image_bgr: Bytes, threads: int) -> DenseCRF:
+        """The dense CRF of one image, whose unaries are the negative scores.
+
+        Args:
+            scores: (C, h, w).
+            image_bgr: (h, w, 3) uint8, blue first.
+            threads: as many as it may use.
+        Raises:
+            UsageError: its widths are too small for an image of this size.
+        """
+        labels, height, width = scores.shape
+        image = bilateral_colours(image_bgr, self.colours, self.mean)
+        return build(height, width, labels, image, self.parameters, threads=threads)
 
     def describe(self) -> dict[str, object]:
         """Parameters and colours."""

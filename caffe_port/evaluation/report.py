@@ -13,17 +13,12 @@ import numpy as np
 from caffe_port.data.images import Bytes, read_labels, read_rgb
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
-from caffe_port.evaluation.exports import (
-    confusion_image,
-    evaluated_rows,
-    image_table,
-    write_confusion_image,
-)
+from caffe_port.evaluation.exports import confusion_image, evaluated_rows, image_table
 from caffe_port.evaluation.figures import Reference, as_json, versions
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
 from caffe_port.evaluation.steps import Outcome
-from caffe_port.files import write_text
+from caffe_port.files import write_bytes, write_text
 from caffe_port.reports import html
 from caffe_port.reports.images import label_map, photograph
 
@@ -34,6 +29,7 @@ if TYPE_CHECKING:
 LARGEST = 360  # pixels: sharp enough at the size a gallery shows, and a small file
 RIGHT, WRONG, IGNORED = (226, 229, 232), (200, 44, 36), (250, 250, 248)
 REPAIRED, BROKEN, NEITHER = (38, 138, 76), WRONG, (222, 160, 30)
+_REFINED = "after CRF"
 OVERALL = ("mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU")
 
 
@@ -138,7 +134,8 @@ def write_report(
         The paths of report.html and report.json.
     """
     values = {**as_json(result, names), **(more or {})}
-    body = [_summary(result), *sections, _iou_section(result, names, reference)]
+    confusions = {name: confusion_image(m, names) for name, m in _matrices(result).items()}
+    body = [_summary(result), *sections, _iou_section(result, names, reference, confusions)]
     if result.changes is not None:
         body.append(changes_section(result.changes, names))
     for heading, outcomes in chosen(result, images).items() if images else ():
@@ -148,10 +145,9 @@ def write_report(
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
     write_text(result.store.root / "per_image.csv", image_table(evaluated_rows(result), names))
-    for stage, matrix in (("before", result.before), ("after", result.after)):
-        if matrix is not None:
-            path = result.store.root / f"confusion_{stage}.png"
-            write_confusion_image(path, matrix, names)
+    for name, image in confusions.items():
+        stage = "after" if name == _REFINED else "before"
+        write_bytes(result.store.root / f"confusion_{stage}.png", image)
     write_text(paths[1], json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths
 
@@ -162,7 +158,7 @@ def percent(value: float | None) -> str:
 
 
 def _matrices(result: Result) -> dict[str, ConfusionMatrix]:
-    both = {"before CRF": result.before, "after CRF": result.after}
+    both = {"before CRF": result.before, _REFINED: result.after}
     if result.after is None:
         both = {"network": result.before}
     return {name: matrix for name, matrix in both.items() if matrix is not None}
@@ -237,23 +233,30 @@ def remarks(result: Result, names: Sequence[str]) -> list[str]:
     return words
 
 
-def _iou_section(result: Result, names: Sequence[str], reference: Reference | None) -> html.Html:
+def _iou_section(
+    result: Result,
+    names: Sequence[str],
+    reference: Reference | None,
+    images: Mapping[str, bytes],
+) -> html.Html:
     notes = [html.paragraph(words) for words in remarks(result, names)]
     if not _matrices(result):
         return html.section("IoU by class", *notes)
     headers, rows = iou_table(result, names, reference)
     table = html.table(headers, rows, row_classes=[""] * len(names) + ["total", "", "", ""])
     rule = "One confusion matrix over all images; ignored pixels (VOC's boundaries) do not count."
-    confusions = [_confusion(name, m, names) for name, m in _matrices(result).items()]
+    confusions = [
+        _confusion(name, matrix, names, images[name]) for name, matrix in _matrices(result).items()
+    ]
     end = html.paragraph(rule, note=True)
     return html.section("IoU by class, %", notes[0], table, *notes[1:], end, *confusions)
 
 
-def _confusion(name: str, matrix: ConfusionMatrix, names: Sequence[str]) -> html.Html:
+def _confusion(name: str, matrix: ConfusionMatrix, names: Sequence[str], image: bytes) -> html.Html:
     rows = [[label, *row] for label, row in zip(names, matrix.counts.tolist(), strict=True)]
     table = html.table(["truth \\ prediction", *names], rows)
-    image = html.figure(confusion_image(matrix, names), "share of each true class (row)")
-    return html.details(f"Confusion matrix {name} (pixels)", image, table)
+    figure = html.figure(image, "share of each true class (row)")
+    return html.details(f"Confusion matrix {name} (pixels)", figure, table)
 
 
 def _legend(names: Sequence[str], colours: Bytes) -> html.Html:

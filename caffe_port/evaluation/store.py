@@ -15,17 +15,17 @@ from caffe_port import locks
 from caffe_port.data.images import (
     Bytes,
     PathLike,
-    open_image,
-    read_label_values,
+    note_of,
+    open_written,
     read_note,
     voc_palette,
     write_labels,
 )
-from caffe_port.data.label_values import stored_palette
+from caffe_port.data.label_values import label_values, stored_palette
 from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import Prediction
-from caffe_port.files import atomic_path, open_regular, read_json, reading, write_text
+from caffe_port.files import open_regular, read_json, reading, write_bytes, write_text
 
 NAME = ".evaluation.lock"
 
@@ -102,8 +102,7 @@ class ScoreCache:
         digest = hashlib.sha256(data).hexdigest()
         header = json.dumps({"kind": _KIND, "shape": scores.shape, "sha256": digest})
         try:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(header.encode() + b"\n" + data)
+            write_bytes(path, header.encode() + b"\n" + data)
         except OSError as error:
             raise UsageError(
                 f"{self.folder}: scores cannot be written: {error.strerror or error}"
@@ -198,15 +197,20 @@ class Store:
             image: digest of its file.
         """
         files = [self.before(id)] + ([self.after(id)] if self.refined else [])
-        notes = {read_note(file) for file in files}
+        written = [open_written(file) for file in files]
+        notes = {None if one is None else note_of(one) for one in written}
         start = self._note(image)
         note = notes.pop() or ""
         classes = note.removeprefix(start)
         if notes or not note.startswith(start) or classes not in _CLASSES:
             return None
-        maps = [read_label_values(file, check_palette=False).astype(np.uint8) for file in files]
-        for file, labels in zip(files, maps, strict=True):
-            if not _has_colours(file, labels, self.colours):
+        maps = []
+        for file, one in zip(files, written, strict=True):
+            assert one is not None  # it has a note
+            palette = stored_palette(one)
+            labels = label_values(str(file), one).astype(np.uint8)
+            maps.append(labels)
+            if not _has_colours(palette, labels, self.colours):
                 write_labels(file, labels, note=note, colours=self.colours)
         after = maps[1] if self.refined else None
         return Prediction(maps[0], after, int(classes))
@@ -261,10 +265,9 @@ class Store:
                     file.unlink()
 
 
-def _has_colours(path: Path, labels: Bytes, colours: Bytes) -> bool:
+def _has_colours(stored: Bytes, labels: Bytes, colours: Bytes) -> bool:
     """Whether the palette of a label map has these colours for the labels that it holds."""
-    with open_image(path) as image:
-        stored, used = stored_palette(image), np.unique(labels)
+    used = np.unique(labels)
     return int(used[-1]) < len(stored) and np.array_equal(stored[used], colours[used])
 
 

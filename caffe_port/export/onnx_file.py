@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from caffe_port.errors import UsageError
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
-from caffe_port.files import atomic_path
+from caffe_port.files import write_bytes
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def write_onnx(net: Net, path: str | os.PathLike[str]) -> None:
     """
     graph = make_graph(net.spec)
     model = onnx_model(graph, net)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    write_bytes(path, model.SerializeToString(deterministic=True))
     for message in graph.left_out:
         warnings.warn(message, ExportWarning, stacklevel=2)
 

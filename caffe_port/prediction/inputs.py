@@ -22,7 +22,6 @@ LIST_SUFFIXES = (".txt", ".lst")
 VIDEO_SUFFIXES = (
     ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv",
 )  # fmt: skip
-_IMAGES = frozenset(suffix.lower() for suffix in IMAGE_SUFFIXES) | {".webp", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Inputs:
             folders[:] = sorted(name for name in folders if self._is_searched(Path(here, name)))
             found += [
                 Path(here, name) for name in files
-                if Path(name).suffix.lower() in _IMAGES and not name.startswith(".")
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
             ]  # fmt: skip
         if not found:
             raise DataError(f"{folder}: the folder and its subfolders hold no image")
@@ -161,7 +160,7 @@ class Inputs:
 
     def _add_pattern(self, pattern: str) -> None:
         found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-        known = (*_IMAGES, *VIDEO_SUFFIXES)
+        known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
         chosen = [path for path in found if path.suffix.lower() in known and path.is_file()]
         if not chosen:
             raise DataError(f"{pattern}: no image matches the pattern")
@@ -219,7 +218,7 @@ def is_input(word: str) -> bool:
     path = Path(word)
     if word == STDIN or camera_of(word) is not None or glob.has_magic(word) or path.is_dir():
         return True
-    return path.suffix.lower() in {*_IMAGES, *VIDEO_SUFFIXES, *LIST_SUFFIXES}
+    return path.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *LIST_SUFFIXES}
 
 
 def check_inputs(words: Sequence[str]) -> None:

@@ -21,21 +21,23 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe_port import locks
-from caffe_port.data.images import Bytes, PathLike, read_label_values, read_note, write_labels
+from caffe_port.crf import arrays
+from caffe_port.data.images import Bytes, PathLike, note_of, open_written, write_labels
+from caffe_port.data.label_values import label_values
 from caffe_port.errors import CaffePortError, UsageError
 from caffe_port.evaluation.network import Floats
-from caffe_port.files import atomic_path
+from caffe_port.files import write_bytes
 from caffe_port.prediction.segmentation import Segmentation, as_grey, file_of
 
 Extra = Literal["scores", "probabilities"]
 EXTRAS: tuple[Extra, ...] = ("scores", "probabilities")
-FORMATS = ("npy", "npz", "h5")
+FORMATS = tuple(arrays.SUFFIXES)
 DTYPES = ("float32", "float16")
 
 _MARK = "caffe_port predict"
@@ -118,13 +120,14 @@ class Output:
             digest: of the image.
         """
         paths = self.paths(name)
-        note, start = read_note(paths["labels"]) or "", self._note(digest)
+        image = open_written(paths["labels"])
+        note, start = "" if image is None else note_of(image), self._note(digest)
         written = set(note.removeprefix(start).split(","))
         complete = note.startswith(start) and written.issuperset(self._arrays())
-        if not complete or not all(path.is_file() for path in paths.values()):
+        if image is None or not complete or not all(path.is_file() for path in paths.values()):
             return None
         try:
-            labels = read_label_values(paths["labels"], check_palette=False)
+            labels = label_values(str(paths["labels"]), image)
         except CaffePortError:
             return None
         return labels.astype(np.uint8)
@@ -137,12 +140,12 @@ class Output:
             UsageError: a score is too large for float16.
         """
         paths = self.paths(name)
-        _write(paths["overlays"], file_of(result.overlay(), "JPEG"))
-        _write(paths["confidence"], file_of(as_grey(result.confidence), "PNG"))
-        _write(paths["entropy"], file_of(as_grey(result.entropy), "PNG"))
-        arrays = {"scores": result.scores, "probabilities": result.probabilities}
+        write_bytes(paths["overlays"], file_of(result.overlay(), "JPEG"))
+        write_bytes(paths["confidence"], file_of(as_grey(result.confidence), "PNG"))
+        write_bytes(paths["entropy"], file_of(as_grey(result.entropy), "PNG"))
+        values = {"scores": result.scores, "probabilities": result.probabilities}
         for kind in self.wanted.extras:
-            write_array(paths[kind], arrays[kind], kind, self.wanted.dtype)
+            write_array(paths[kind], values[kind], kind, self.wanted.dtype)
         note = self._note(digest) + ",".join(self._arrays())
         write_labels(paths["labels"], result.labels, note=note, colours=result.colours)
 
@@ -172,23 +175,7 @@ def write_array(path: PathLike, values: Floats, name: str, dtype: str = "float32
         raise UsageError(
             f"{path}: a value of {np.abs(values).max():g} is too large for float16; write float32"
         )
-    suffix = Path(path).suffix
-    with atomic_path(path) as temporary:
-        if suffix == ".npy":
-            np.save(temporary, stored)
-        elif suffix == ".npz":
-            arrays: dict[str, Any] = {name: stored}
-            np.savez_compressed(temporary, **arrays)
-        else:
-            import h5py
-
-            with h5py.File(temporary, "w") as file:
-                file.create_dataset(name, data=stored, compression="gzip")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    arrays.write_array(path, stored, name, compressed=True)
 
 
 def _check(name: str, value: str, known: Sequence[str]) -> None:

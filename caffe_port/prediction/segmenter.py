@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from caffe_port.crf import CRFParameters, parse_parameters
-from caffe_port.crf.refinement import build
 from caffe_port.data.images import Bytes, PathLike, read_bgr, voc_palette
 from caffe_port.datasets import dataset as find_dataset
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import class_names
 from caffe_port.evaluation.network import VOC_MEAN, Floats, data_blob
-from caffe_port.evaluation.refinement import bilateral_colours
+from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.score_net import ScoreNet, Size
 from caffe_port.evaluation.test_time import InferenceOptions, merged_scores
 from caffe_port.prediction.segmentation import Segmentation
@@ -103,8 +102,8 @@ class Segmenter:
         self.mean, self.scale = preprocessing(net.spec, mean)
         self.scores = ScoreNet(net.eval(), blob, crop=crop, optimized=optimized)
         self.names, self.colours = _names_and_colours(names, dataset, self.scores.classes)
-        self.crf = parse_parameters(crf) if isinstance(crf, str) else crf
-        self.crf_colours = crf_colours
+        parameters = parse_parameters(crf) if isinstance(crf, str) else crf
+        self.crf = None if parameters is None else CRFFactory(parameters, crf_colours, self.mean)
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segments one image.
@@ -148,10 +147,8 @@ class Segmenter:
     def _refined(self, image_bgr: Bytes, scores: Floats, threads: int) -> Floats | None:
         if self.crf is None:
             return None
-        seen = bilateral_colours(image_bgr, self.crf_colours, self.mean)
-        labels, height, width = scores.shape
-        crf = build(height, width, labels, seen, self.crf, threads=threads)
-        return crf.infer(-scores, self.crf.iterations)
+        crf = self.crf.crf(scores, image_bgr, threads)
+        return crf.infer(-scores, self.crf.parameters.iterations)
 
     def _input(self, image_bgr: Bytes) -> torch.Tensor:
         pixels = image_bgr.astype(np.float32) - np.array(self.mean, np.float32)
@@ -161,9 +158,7 @@ class Segmenter:
 
     def describe(self) -> dict[str, object]:
         """What, besides the model's files, decides a result; as JSON."""
-        crf = None
-        if self.crf is not None:
-            crf = {**self.crf.as_dict(), "colours": self.crf_colours}
+        crf = None if self.crf is None else self.crf.describe()
         crop = {} if self.options.whole_image else {"crop": list(self.scores.crop)}
         return {
             "blob": self.scores.blob, "mean": list(self.mean), "scale": self.scale, "crf": crf,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
-from caffe_port.files import atomic_path
+from caffe_port.files import write_bytes
 from caffe_port.proto import caffe_pb2
 from caffe_port.pycaffe.draw_plain import Box, render
 
@@ -210,5 +210,4 @@ def draw_net_to_file(
 ) -> None:
     """Draws a net into a file, whose suffix names the format; see ``draw_net``."""
     content = draw_net(caffe_net, rankdir, Path(filename).suffix[1:], phase, display_lrm)
-    with atomic_path(filename) as path:
-        path.write_bytes(content)
+    write_bytes(filename, content)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from caffe_port.data.images import voc_palette
-from caffe_port.files import atomic_path, write_text
+from caffe_port.files import write_bytes, write_text
 from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart, legend_colours
 from caffe_port.reports.images import encoded, label_map, photograph
@@ -74,8 +74,7 @@ def _animation(
     size = (each.image.shape[0], each.image.shape[1])
     sequence = frames(spec, traces, label, size)
     file = f"{each.name}_{label}.gif"
-    with atomic_path(out / file) as temporary:
-        temporary.write_bytes(gif(each.image, sequence))
+    write_bytes(out / file, gif(each.image, sequence))
     link = f'<p><a href="{quote(file)}">{html.text(file)}</a>: the same as an animation.</p>'
     return [player(each.image, sequence, f"{each.name}, {name}"), html.Html(link)]
 
