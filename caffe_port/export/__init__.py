@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from caffe_port.export.graph import ExportWarning, Node
-from caffe_port.export.module import emit_module
+from caffe_port.export.module import emit_module, module_keys
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_file import write_onnx
@@ -23,6 +23,7 @@ __all__ = [
     "Node",
     "OnnxCode",
     "emit_module",
+    "module_keys",
     "register_module_rule",
     "register_onnx_rule",
     "write_onnx",

@@ -88,6 +88,31 @@ def emit_module(
     return beside
 
 
+def module_keys(net: Net) -> dict[str, tuple[str, int]]:
+    """The keys of the state dict that ``emit_module`` writes, and the parameters they hold.
+
+    A key is `<attribute>.<parameter>`. It depends on the net's layers only, not on its weights or
+    the sizes of its input. Take the keys from here instead of composing them from layer names.
+
+    Args:
+        net: of phase TEST.
+    Returns:
+        key -> (layer, index of the parameter): the tensor has the elements of
+        ``net.layer_params(layer)[index]`` in the same order, perhaps under another shape.
+    Raises:
+        UnsupportedLayerError: a type without a rule.
+        LayerError: a layer whose options cannot be expressed.
+        UsageError: the net is of phase TRAIN.
+    Examples:
+        >>> import caffe_port as cp
+        >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> cp.export.module_keys(net)["fc8_shapes.weight"]
+        ('fc8_shapes', 0)
+    """
+    keys = module_text(make_graph(net.spec), "net", "net.pt").keys
+    return {key: (layer, index) for key, (layer, index, _) in keys.items()}
+
+
 def state_path(path: Path, state: str | os.PathLike[str] | None) -> Path:
     """Where the state dict goes.
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError, SideEffectWarning, UnsupportedLayerError, UsageError
-from caffe_port.export import ExportWarning, emit_module
+from caffe_port.export import ExportWarning, emit_module, module_keys
 from caffe_port.export.graph import make_graph
 from tests.export.making import (
     LAYERS,
@@ -82,6 +82,17 @@ def test_every_other_recorded_layer_is_refused_and_nothing_written(folder, tmp_p
     with pytest.raises((LayerError, UsageError)):
         emit(case_net(folder), tmp_path / "op.py")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", NETS, ids=lambda folder: folder.name)
+def test_every_key_leads_to_its_layer(folder, tmp_path):
+    net = case_net(folder)
+    tensors = torch.load(emit(net, tmp_path / "net.py"), weights_only=True)
+    keys = module_keys(net)
+    assert list(keys) == list(tensors)
+    for key, (layer, index) in keys.items():
+        blob = net.layer_params(layer)[index]
+        assert torch.equal(tensors[key].reshape(-1), blob.reshape(-1)), key
 
 
 def test_other_sizes_than_the_prototxts_give_equal_outputs_too(tmp_path):
