@@ -91,7 +91,7 @@ def _warn_of_nan(built: Net) -> None:
 
 
 def _target(out: Path | None, module: Path | None) -> Path:
-    """The file for the weights; an unknown suffix is refused before the conversion."""
+    """The file for the weights; refuses an unknown suffix before the conversion."""
     if module is not None:
         from caffe_port.export.module import state_path
 

@@ -212,7 +212,7 @@ def _convert(source: Path, to: str, out: Path, photos: Path | None, raw: bool) -
 
 
 def _cut(values: Any, source: Path, name: str, photos: Path) -> Any:
-    """Drops the padding right of the picture and below it."""
+    """Drops the padding right of the image and below it."""
     from caffe_port.crf.programs import IMAGE_SUFFIXES, Item, read_item_image
     from caffe_port.errors import DataError
 

@@ -38,7 +38,7 @@ _PROCESS_OPTIONS = (
 
 
 def _process_options(function: Function) -> Function:
-    """Adds the options that say where runs are carried out."""
+    """Adds the options for devices and processes."""
     return with_options(_PROCESS_OPTIONS, function)
 
 

@@ -1,4 +1,4 @@
-"""Command lines in gflags' syntax: ``-x v``, ``--x v``, ``-x=v``, ``--x=v``, ``-x``, ``-nox``.
+"""Parses command lines in gflags' syntax: ``-x v``, ``-x=v``, ``--x=v``, ``-x``, ``-nox``.
 
 Source: gflags.cc, CommandLineFlagParser.
 """
@@ -21,7 +21,7 @@ class Flag:
 
     Attributes:
         default: the value of a flag that is not given; also determines the type.
-        help: what it does.
+        help: its description.
         joined: whether repeated values are joined by ','; otherwise the last one counts.
     """
 

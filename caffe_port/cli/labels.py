@@ -69,22 +69,22 @@ _IMAGE_OPTIONS = (
 
 
 def item_options(function: Function) -> Function:
-    """Adds the options that say which images and label maps are meant."""
+    """Adds the options that choose images and label maps."""
     return with_options(_ITEM_OPTIONS, function)
 
 
 def label_options(function: Function) -> Function:
-    """Adds the options that say what stored labels mean."""
+    """Adds the options for the meaning of stored labels."""
     return with_options(_LABEL_OPTIONS, function)
 
 
 def image_options(function: Function) -> Function:
-    """Adds the options that say how images are decoded; ``decoded_as`` carries them out."""
+    """Adds the options for decoding images, which ``decoded_as`` applies."""
     return with_options(_IMAGE_OPTIONS, function)
 
 
 def decoded_as(arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Inside it images are decoded as ``image_options`` say."""
+    """A context in which images are decoded by ``image_options``."""
     from caffe_port.data.decoding import decoding
 
     return decoding(arguments["exif"], arguments["max_pixels"])
@@ -98,7 +98,7 @@ def dataset_of(arguments: Mapping[str, Any]) -> Dataset | None:
 
 
 def items_of(arguments: Mapping[str, Any], *, with_labels: bool = True) -> list[VOCItem]:
-    """The images that ``item_options`` name; tells when a split is not complete."""
+    """The images that ``item_options`` name; reports an incomplete split."""
     from caffe_port.data.voc import voc_items
     from caffe_port.datasets.finding import count_remark, dataset_items
 
@@ -113,7 +113,7 @@ def items_of(arguments: Mapping[str, Any], *, with_labels: bool = True) -> list[
 
 
 def rules_of(arguments: Mapping[str, Any]) -> LabelRules | None:
-    """What the stored labels mean; None where no option says anything about it."""
+    """The meaning of the stored labels; None if no option sets it."""
     from caffe_port.datasets.rules import LabelRules, read_label_map
 
     data, path = dataset_of(arguments), arguments["label_map"]

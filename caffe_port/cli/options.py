@@ -178,7 +178,7 @@ def text_options(function: Function) -> Function:
 
 
 def of_net(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments added by ``net_options`` that the user gave."""
+    """The arguments of ``net_options`` that are given."""
     given = {name: options[name] for name in NetOptions.__annotations__}
     return {k: v for k, v in given.items() if v is not None and v is not False and v != {}}
 

@@ -136,7 +136,7 @@ def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
 
 
 def _predict(images: Inputs, arguments: Arguments) -> int:
-    """Writes everything; gives back how many images failed."""
+    """Writes all results; returns the number of images that failed."""
     from caffe_port.prediction.gallery import Gallery
     from caffe_port.prediction.output import Output, Wanted
     from caffe_port.prediction.segmenter import expect_weights
@@ -178,6 +178,6 @@ def _run(images: Inputs, segmenter: Segmenter, output: Output, gallery: Gallery)
             gallery.add(outcome)
             lines = [f"failed: {outcome.error}"] if outcome.error else []
             done = gallery.done + gallery.failures
-            show(done, max(total, done), lines)  # a video may have more frames than it promises
+            show(done, max(total, done), lines)  # a video may have more frames than its header says
 
         predict_all(images, segmenter, output, report)

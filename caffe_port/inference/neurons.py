@@ -1,4 +1,4 @@
-"""Optimized elementwise layers, and affine layers folded into filters."""
+"""Rules of elementwise layers, and affine layers folded into filters."""
 
 from __future__ import annotations
 
@@ -15,49 +15,46 @@ from caffe_port.plan import Node
 from caffe_port.spec.ops import arithmetic, neurons, normalization
 from caffe_port.spec.ops.normalization import Bias, Scale
 
-# Layers that scale and shift each channel by constants, by type.
-
 
 @dataclass(frozen=True)
 class Affine:
-    """x * scale + shift, (C,) each, in float64."""
+    """A scale and a shift of each channel, x * scale + shift: (C,) each, in float64."""
 
     scale: Tensor
     shift: Tensor
 
 
-Reader = Callable[[Layer, tuple[int, ...]], "Affine | None"]
-_READERS: dict[str, Reader] = {}
+_Getter = Callable[[Layer, tuple[int, ...]], "Affine | None"]
+_GETTERS: dict[str, _Getter] = {}
 
 
-def _reads(type: str) -> Callable[[Reader], Reader]:
-    def decorate(reader: Reader) -> Reader:
-        _READERS[type] = reader
-        return reader
+def _affine(type: str) -> Callable[[_Getter], _Getter]:
+    def decorate(getter: _Getter) -> _Getter:
+        _GETTERS[type] = getter
+        return getter
 
     return decorate
 
 
 def affine_of(layer: Layer) -> Affine | None:
-    """What a layer does to each channel; None where it is no such layer."""
-    reader, shape = _READERS.get(layer.spec.type), layer.spec.bottom_shapes[:1]
-    alone = len(layer.spec.bottoms) == len(layer.spec.tops) == 1
-    if reader is None or not alone or len(shape[0]) != 4:
+    """The affine of a layer; None if the layer is anything else."""
+    getter, shapes = _GETTERS.get(layer.spec.type), layer.spec.bottom_shapes
+    if getter is None or not len(shapes) == len(layer.spec.tops) == 1 or len(shapes[0]) != 4:
         return None
-    return reader(layer, shape[0])
+    return getter(layer, shapes[0])
 
 
 def fold(
     weight: Tensor, bias: Tensor | None, affines: Sequence[Affine]
 ) -> tuple[Tensor, Tensor | None]:
-    """The filters of a convolution and what follows it, computed in float64.
+    """Folds affines into the filters of the convolution before them, in float64.
 
     Args:
         weight: (O, ...).
         bias: (O,) or None.
         affines: in order.
     Returns:
-        weight and bias in the weight's type.
+        The new weight and bias, in the weight's dtype.
     """
     if not affines:
         return weight, bias
@@ -69,7 +66,7 @@ def fold(
     return (weight.double() * spread).to(weight.dtype), total.to(weight.dtype)
 
 
-@_reads("BatchNorm")
+@_affine("BatchNorm")
 def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     op = layer.spec.options(normalization.BatchNorm)
     stored = not layer.in_training if op.use_global_stats is None else op.use_global_stats
@@ -81,7 +78,7 @@ def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     return Affine(1 / deviation, -mean * share / deviation)
 
 
-@_reads("Scale")
+@_affine("Scale")
 def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     op = layer.spec.options(Scale)
     weight = layer.param("weight")
@@ -92,7 +89,7 @@ def _scale(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     return Affine(factor, shift)
 
 
-@_reads("Bias")
+@_affine("Bias")
 def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     op = layer.spec.options(Bias)
     values = layer.param("bias")
@@ -102,7 +99,7 @@ def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     return Affine(torch.ones_like(shift), shift)
 
 
-@_reads("BN")
+@_affine("BN")
 def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     op = layer.spec.options(normalization.BN)
     if op.learn:
@@ -114,25 +111,22 @@ def _per_channel(spread: Sequence[int], shape: tuple[int, ...]) -> bool:
     return tuple(spread) in ((shape[1], 1, 1), (1, shape[1], 1, 1))
 
 
-# Layers that work on each element, and those that only join blobs.
-
-
 @rule("ReLU")
 def _relu(node: Node, planner: Planner) -> Step:
     op = node.layer.options(neurons.ReLU)
-    slope, over = op.negative_slope, planner.may_overwrite(node.bottoms[0])
+    slope, in_place = op.negative_slope, planner.may_overwrite(node.bottoms[0])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         if slope:
-            return (functional.leaky_relu(x, slope, inplace=over),)
-        return (functional.relu(x, inplace=over),)
+            return (functional.leaky_relu(x, slope, inplace=in_place),)
+        return (functional.relu(x, inplace=in_place),)
 
     return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
 @rule("Eltwise")
 def _eltwise(node: Node, planner: Planner) -> Step | None:
-    """Plain sums need no multiplication by 1."""
+    """Adds without multiplying by coefficients of 1."""
     op = node.layer.options(arithmetic.Eltwise)
     if op.operation != "SUM" or set(op.coeff) != {1.0}:
         return _in_any_layout(node, planner)
@@ -160,7 +154,7 @@ def _concat(node: Node, planner: Planner) -> Step:
 @rule("AbsVal", "BatchNorm", "Bias", "BN", "Clip", "Crop", "ELU", "Power", "PReLU", "Scale",
       "Sigmoid", "Softmax", "Swish", "TanH", "Threshold")  # fmt: skip
 def _in_any_layout(node: Node, planner: Planner) -> Step:
-    """Their modules do as well in channels_last, and leave the blob in it."""
+    """Runs the layer's module, which is as fast in channels_last and keeps it."""
     name, net = node.layer.name, planner.net
 
     def run(*bottoms: Tensor) -> tuple[Tensor, ...]:

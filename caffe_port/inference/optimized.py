@@ -30,8 +30,8 @@ class Optimized:
 
     It follows the net: after parameters have changed (an optimizer's step, ``load_state_dict``,
     ``load_stored``, ``.to(device)``) the next call makes a new plan. Changes that torch does not
-    see, through ``.data`` or a numpy view, need ``refresh()``. Layers with forward hooks run by
-    themselves, so the hooks get the same tensors. Several threads may call it at once.
+    see, through ``.data`` or a numpy view, need ``refresh()``. Layers with forward hooks are not
+    fused, so the hooks get the same tensors. Several threads may call it concurrently.
 
     Args:
         net: the net; it is not changed.
@@ -100,8 +100,8 @@ class Optimized:
             (N, h, w) uint8, or int64 where there are more than 256 labels: what
             ``net(inputs)[blob].argmax(1)`` gives.
         Raises:
-            UsageError: several blobs could be meant, the blob does not have such scores, or they
-                are smaller than ``size``; or as ``Net.forward``.
+            UsageError: ``blob`` is None and the net has several outputs, the blob does not have
+                this shape, or it is smaller than ``size``; or as ``Net.forward``.
         """
         blob = blob or self._only_output()
         before = scores_before(self.spec, blob)
@@ -140,7 +140,7 @@ class Optimized:
         return self._programs[key]
 
     def _fingerprint(self) -> Hashable:
-        """Changes when a parameter, a layer or its hooks do."""
+        """A value that changes when a parameter, a layer or its hooks change."""
         parameters = tuple(
             (id(p), p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype)
             for p in self.net.parameters()

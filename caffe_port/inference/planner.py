@@ -21,18 +21,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of ``Net.optimized``; all defaults keep to the parity rule.
+    """The options of ``Net.optimized``; the defaults satisfy the parity rule.
 
     Attributes:
         fold: whether BatchNorm, Scale and Bias after a convolution become part of its filters.
-        winograd: whether wide 3 x 3 convolutions are computed by Winograd's F(2 x 2, 3 x 3), with
-            2.25 times fewer multiplications and no larger errors than the direct sum's. For one
-            thread on each core: its many short products wait long where threads share cores.
-        precision: what convolutions compute in. 'bfloat16' and 'float16' leave the parity rule.
+        winograd: whether 3 x 3 convolutions of many channels are computed by Winograd's
+            F(2 x 2, 3 x 3), with 2.25 times fewer multiplications and no larger errors than the
+            direct sum's. Slow where threads share cores: its many short products wait for them.
+        precision: of convolutions. 'bfloat16' and 'float16' do not satisfy the parity rule.
         compile: a backend of ``torch.compile``, such as 'inductor', or None. Compiled plans use
             neither Winograd nor oneDNN's packed filters; the first run of each shape compiles.
     Raises:
-        UsageError: a precision that is not known.
+        UsageError: an unknown precision.
     Examples:
         >>> from caffe_port.inference import Options
         >>> Options(precision="bfloat16").reduced is None
@@ -51,11 +51,11 @@ class Options:
 
     @property
     def reduced(self) -> torch.dtype | None:
-        """The type of convolutions where it is not the net's own."""
+        """The dtype of convolutions if it is not the net's, else None."""
         return None if self.precision == "float32" else _DTYPES[self.precision]
 
     def check_device(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Checks that a net's device has the precision.
+        """Checks that a device supports the precision.
 
         Raises:
             UsageError: it does not, or the net is not in float32.
@@ -69,7 +69,7 @@ class Options:
 
 
 def has_type(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether convolutions are computed in a reduced type on a device."""
+    """Whether a device computes convolutions in a reduced dtype."""
     if device.type == "cuda":
         return dtype == torch.float16 or torch.cuda.is_bf16_supported()
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -186,11 +186,11 @@ class Step:
     """One computation of a plan.
 
     Attributes:
-        layer: the layer that it replaces, for messages; the first of several.
+        layer: the layer that it replaces, the first of several; for messages.
         run: tensors of ``bottoms`` -> tensors of ``tops``.
         bottoms, tops: values.
         fresh: whether the tops are in new memory that nothing else refers to.
-        free: values that nothing needs afterwards.
+        free: values that no later step reads.
     """
 
     layer: LayerSpec
@@ -264,7 +264,7 @@ class Planner:
         """A blob in the net's own precision."""
         return x.float() if x.dtype == self.options.reduced else x
 
-    def next_alone(self, value: int) -> Node | None:
+    def sole_reader(self, value: int) -> Node | None:
         """The only layer that reads a value, if it can be absorbed."""
         reader = self.graph.sole_reader(value)
         if reader is None or len(reader.tops) != 1 or has_hooks(self.net, reader.layer.name):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.errors import UsageError
-from caffe_port.inference import filters, neurons, winograd  # noqa: F401  (their rules)
+from caffe_port.inference import filters, neurons, pooling  # noqa: F401 - they register their rules
 from caffe_port.inference.planner import Options, Planner, Step, Store, has_hooks, make_graph
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan, freed_after, run_steps
@@ -19,7 +19,7 @@ from caffe_port.spec.ops import Op
 from caffe_port.spec.ops.neurons import Dropout
 from caffe_port.spec.ops.resampling import Interp
 
-_TOGETHER = 4  # labels enlarged at a time
+_LABELS = 4  # enlarged at a time
 
 
 def scores_before(spec: NetSpec, blob: str) -> LayerSpec | None:
@@ -65,9 +65,9 @@ def label_map(scores: Tensor, op: Op | None, blob: str, size: tuple[int, int] | 
 def _needed(
     scores: Tensor, full: tuple[int, int], size: tuple[int, int]
 ) -> tuple[Tensor, tuple[int, int]]:
-    """The corner of the scores that a corner of the result needs, and the size to enlarge it to.
+    """The corner of the scores that a corner of the result needs, and its enlarged size.
 
-    With aligned corners and the same distance of pixels the numbers are the same.
+    With aligned corners and an equal spacing of the pixels the numbers are the same.
     """
     kept, enlarged = [], []
     for axis in (0, 1):
@@ -84,10 +84,10 @@ def _needed(
 
 
 def _best(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """argmax over the labels of the enlarged scores, a few at a time."""
+    """The argmax over the labels of the enlarged scores, a few labels at a time."""
     best: Tensor | None = None
-    for first in range(0, scores.shape[1], _TOGETHER):
-        some = scores[:, first : first + _TOGETHER].contiguous()
+    for first in range(0, scores.shape[1], _LABELS):
+        some = scores[:, first : first + _LABELS].contiguous()
         some = functional.interpolate(some, size, mode="bilinear", align_corners=True)
         values, indices = some.max(1)
         found = _narrow(indices + first, scores.shape[1])
@@ -119,8 +119,8 @@ class Program:
         self, net: Net, plan: Plan, fed: Sequence[str], options: Options, store: Store
     ) -> None:
         def is_identity(layer: LayerSpec) -> bool:
-            still = isinstance(layer.op, Dropout) and layer.op.keeps_values(layer.phase)
-            return (still or layer.type == "Split") and not has_hooks(net, layer.name)
+            idle = isinstance(layer.op, Dropout) and layer.op.keeps_values(layer.phase)
+            return (idle or layer.type == "Split") and not has_hooks(net, layer.name)
 
         self._graph = make_graph(plan, fed, is_identity)
         steps = Planner(net, self._graph, options, store).steps()
@@ -131,7 +131,7 @@ class Program:
         self._compiled: dict[Hashable, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {}
 
     def run(self, fed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Blobs given -> blobs kept, contiguous and in full precision."""
+        """Computes the kept blobs from the given ones, contiguous and in full precision."""
         if self._backend is None:
             return self._compute(fed, _run)
         key = tuple((name, x.shape, x.dtype, x.device) for name, x in sorted(fed.items()))

@@ -1,4 +1,16 @@
-"""Winograd's convolution F(2x2, 3x3)."""
+"""3 x 3 convolution by Winograd's F(2 x 2, 3 x 3), in torch's own matrix products.
+
+Each 2 x 2 block of the result comes from a 4 x 4 block d of the bottom:
+
+    Y = A' [ (G g G') * (B' d B) ] A
+
+The products over channels become 16 matrix products with 2.25 times fewer multiplications than the
+sum over 9 taps; B' and A' only add and subtract. Sums run over C terms, not over 9 C: the result is
+as close to the exact one as a direct convolution's, or closer. (Larger blocks, as F(4 x 4, 3 x 3),
+lose a digit.)
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4.1.
+"""
 
 from __future__ import annotations
 
@@ -10,109 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.inference.planner import Planner, Step, rule
-from caffe_port.layers.pooling import max_pool
-from caffe_port.plan import Node
-from caffe_port.spec.ops import pooling, resampling
-
-# Layers that look around each pixel: Pooling, LRN, Interp.
-
-
-@rule("Pooling")
-def _pooling(node: Node, planner: Planner) -> Step:
-    """Without the indices, which only a second top and the backward pass need."""
-    op, module = node.layer.options(pooling.Pooling), planner.net.module(node.layer.name)
-    if op.method == "MAX" and len(node.tops) == 1:
-
-        def run(x: Tensor) -> tuple[Tensor, ...]:
-            if not _as_torch(op, tuple(x.shape)):
-                return (max_pool(x, op)[0],)
-            kernel = op.window(tuple(x.shape))
-            top = functional.max_pool2d(x, kernel, op.stride, op.pad, ceil_mode=op.ceil)
-            return (top,)
-
-        return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
-
-    def with_module(x: Tensor) -> tuple[Tensor, ...]:
-        tops: tuple[Tensor, ...] = module(planner.full(x))
-        return tops
-
-    return Step(node.layer, with_module, node.bottoms, node.tops, fresh=True)
-
-
-def _as_torch(op: pooling.Pooling, shape: tuple[int, ...]) -> bool:
-    """Whether torch has the same windows: padding of at most half of each, none wholly outside."""
-    kernel, tops = op.window(shape), op.top_shapes([shape])[0]
-    return all(
-        2 * op.pad[i] <= kernel[i]
-        and (tops[2 + i] - 1) * op.stride[i] < shape[2 + i] + op.pad[i]
-        for i in (0, 1)
-    )  # fmt: skip
-
-
-@rule("LRN")
-def _lrn(node: Node, planner: Planner) -> Step | None:
-    op = node.layer.options(pooling.LRN)
-    if op.within:
-        return None
-
-    def run(x: Tensor) -> tuple[Tensor, ...]:
-        return (normalize_across_channels(planner.full(x), op),)
-
-    return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
-
-
-def normalize_across_channels(x: Tensor, op: pooling.LRN) -> Tensor:
-    """x / (k + alpha / size * sum of the squares of size channels around) ^ beta.
-
-    Args:
-        x: (N, C, H, W), fastest in channels_last.
-    Source: BVLC/caffe lrn_layer.cpp, CrossChannelForward_cpu.
-    """
-    pixels = x.permute(0, 2, 3, 1)
-    channels, width = x.shape[1], op.width(x.shape[1])
-    reach = width // 2
-    squares = functional.pad(pixels.square(), (reach, reach))
-    total = squares[..., :channels].clone()
-    for i in range(1, width):
-        total += squares[..., i : i + channels]
-    total.mul_(op.alpha / op.local_size).add_(op.k)
-    if op.beta == 0.75:
-        root = total.sqrt()
-        return (pixels / root.mul_(root.sqrt())).permute(0, 3, 1, 2)
-    return (pixels * total.pow_(-op.beta)).permute(0, 3, 1, 2)
-
-
-@rule("Interp")
-def _interp(node: Node, planner: Planner) -> Step:
-    """What grows is made contiguous while it is small."""
-    op, name, net = node.layer.options(resampling.Interp), node.layer.name, planner.net
-
-    def run(x: Tensor) -> tuple[Tensor, ...]:
-        x = planner.full(x)
-        shape = op.top_shapes([tuple(x.shape)])[0]
-        grows = shape[2] * shape[3] > x.shape[2] * x.shape[3]
-        return net.run_layer(name, [x.contiguous() if grows else x])
-
-    return Step(node.layer, run, node.bottoms, node.tops)
-
-
-# 3 x 3 convolution by Winograd's F(2 x 2, 3 x 3), in torch's own matrix products.
-#
-# Each 2 x 2 block of the result comes from a 4 x 4 block d of the bottom:
-#
-#     Y = A' [ (G g G') * (B' d B) ] A
-#
-# The products over channels become 16 matrix products with 2.25 times fewer multiplications than
-# the sum over 9 taps; B' and A' only add and subtract. Sums run over C terms, not over 9 C: the
-# result is as close to the exact one as a direct convolution's, or closer. (Larger blocks, as F(4
-# x 4, 3 x 3), lose a digit.)
-#
-# Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4.1.
-
-#: Blocks at a time: few enough that they stay in a core's cache between the steps, enough that the
-#: products pay for reading the filters again. Measured, and the same on every machine.
-_TOGETHER = 100
+#: Blocks per chunk, measured: few enough for the cache of a core, enough that the products pay for
+#: reading the filters again. Fixed, so that the numbers are the same on every machine.
+_BLOCKS = 100
 _G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
@@ -130,7 +42,7 @@ def transform_filters(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Blocks that are computed together: whole images, or rows of blocks of one."""
+    """Blocks that are computed together: those of whole images, or of rows of one image."""
 
     images: slice
     rows: slice
@@ -139,7 +51,7 @@ class _Chunk:
 class Winograd:
     """A 3 x 3 convolution of stride 1 whose padding is its dilation, and the ReLU after it.
 
-    A dilated one is d * d plain ones, each over every d-th row and column.
+    A convolution of dilation d is d * d plain ones, each over every d-th row and column.
 
     Args:
         filters: from ``transform_filters``.
@@ -173,7 +85,7 @@ class Winograd:
                     yield image[row::d, column::d]
 
     def _images(self, pixels: Tensor) -> Tensor:
-        """The phases in frames of 0, an even number of rows and columns: (N d d, H', W', C)."""
+        """The phases padded with 0 to even numbers of rows and columns: (N d d, H', W', C)."""
         d = self._dilation
         height, width = (2 * -(-size // (2 * d)) + 2 for size in pixels.shape[1:3])
         images = pixels.new_zeros(pixels.shape[0] * d * d, height, width, pixels.shape[3])
@@ -197,14 +109,14 @@ class Winograd:
 
 
 class _Buffers:
-    """The transformed blocks and products of one chunk, in memory that the next one uses again."""
+    """The transformed blocks and products of one chunk, in memory that the next chunk reuses."""
 
     def __init__(self, images: Tensor, filters: Tensor, height: int, width: int) -> None:
         self._images, self._filters = images, filters
         self._height, self._width = height, width
         count, channels, tops = images.shape[0], filters.shape[1], filters.shape[2]
-        self._group = min(count, max(1, _TOGETHER // (height * width)))
-        self._rows = min(height, max(1, _TOGETHER // width))
+        self._group = min(count, max(1, _BLOCKS // (height * width)))
+        self._rows = min(height, max(1, _BLOCKS // width))
         size = self._group * self._rows * width
         self._half = images.new_empty(4 * self._group * self._rows * (2 * width + 2) * channels)
         self._blocks = images.new_empty(16 * size * channels)
@@ -212,7 +124,7 @@ class _Buffers:
         self._sums = images.new_empty(8 * size * tops)
 
     def chunks(self) -> Iterator[_Chunk]:
-        """Covers all blocks."""
+        """The chunks, which cover all blocks."""
         count = self._images.shape[0]
         for first in range(0, count, self._group):
             for row in range(0, self._height, self._rows):

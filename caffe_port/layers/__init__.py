@@ -1,4 +1,4 @@
-"""The layers in torch: one file per family of types, imported when one of them is first met."""
+"""The layers in torch: one file per family of types, imported when one of them is first used."""
 
 from caffe_port.layers._registry import Layer, make_layer, register_layer
 

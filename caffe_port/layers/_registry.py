@@ -43,11 +43,11 @@ class Layer(nn.Module):
     Args:
         spec: the connected layer.
     Class attributes:
-        fills_itself: its parameters have their first values already; no filler is run.
+        fills_itself: it sets the initial values of its parameters; no filler is run.
         writes_bottoms: it may write into its bottoms, which a built-in layer never does.
     Attributes:
-        random: what ``forward`` draws from, where that is Caffe's generator: set in ``__init__`` to
-            ``caffe_port.data.rng.current()``. A pass that is recomputed draws the same again.
+        random: Caffe's generator, from which ``forward`` draws: set in ``__init__`` to
+            ``caffe_port.data.rng.current()``. A recomputed pass draws the same numbers again.
     Examples:
         >>> import caffe_port as cp
         >>> @cp.register_layer("SumOverChannels")

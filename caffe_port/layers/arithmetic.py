@@ -77,7 +77,7 @@ def reduction(x: Tensor, operation: str, axis: int = 0, coeff: float = 1.0) -> T
     Args:
         x: any shape but a scalar.
         operation: 'SUM', 'ASUM', 'SUMSQ' or 'MEAN'.
-        axis: the first axis that goes, with all after it.
+        axis: the first of the reduced axes; all after it are reduced too.
         coeff: the factor.
     Returns:
         The axes before ``axis``.

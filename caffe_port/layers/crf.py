@@ -1,4 +1,4 @@
-"""Modules: refinement of scores along the edges of the image."""
+"""Modules: DenseCRF and DomainTransform, which refine scores along the edges of the image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Weight(torch.autograd.Function):
 
 
 def _sweep(x: Tensor, weight: Tensor, axis: int) -> Tensor:
-    """Filters along an axis in both directions: each value moves towards its neighbour's."""
+    """Filters along an axis in both directions; each value is mixed with its neighbour's."""
     lines, weights = list(x.unbind(axis)), weight.unbind(axis)
     for i in range(1, len(lines)):
         lines[i] = lines[i] + weights[i] * (lines[i - 1] - lines[i])

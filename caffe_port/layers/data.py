@@ -37,10 +37,10 @@ class Reader(Protocol):
 class SourceLayer(Layer):
     """Returns the next batch at every forward pass.
 
-    The files are opened at the first pass, so that a net whose data the caller gives needs none.
-    In TRAIN a thread reads the following batch meanwhile; its error is raised by the pass that
-    needs that batch. Caffe's generator is drawn from at construction, as in Caffe, so that neither
-    changes a number. A copy of the layer opens its files again.
+    The files are opened at the first pass, so a net whose data the caller gives needs none. In
+    TRAIN a thread prefetches the following batch; its error is raised by the pass that needs that
+    batch. As in Caffe, Caffe's generator is drawn from at construction, so neither changes the
+    numbers. A copy of the layer opens its files again.
 
     Attributes:
         places: where each item of the last batch comes from, such as a line of a list; empty where
@@ -59,7 +59,7 @@ class SourceLayer(Layer):
         return {**self.__dict__, "reader": None, "_thread": None, "_ahead": None}
 
     def rewind(self) -> None:
-        """Closes the files and drops what was read ahead; the next pass opens them again."""
+        """Closes the files and drops the prefetched batch; the next pass opens them again."""
         if self._ahead is not None:
             self._ahead.exception()  # waits
         self._ahead = self.reader = None
@@ -96,7 +96,7 @@ class SourceLayer(Layer):
 def label_place(
     net: NetSpec, module: Callable[[str], Layer], layer: LayerSpec, wrong: WrongLabelError
 ) -> str:
-    """Where a wrong label was read, for a message; "" where the reader does not record it.
+    """Where a wrong label was read, for a message; "" if the reader does not record it.
 
     Args:
         net: the net.

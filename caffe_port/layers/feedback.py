@@ -13,10 +13,10 @@ from caffe_port.spec.ops import feedback as ops
 
 @register_layer("FeedbackLoss")
 class FeedbackLoss(Layer):
-    """Bottoms: features, labels on their grid, and the scores where these are not the features.
+    """Bottoms: features, labels on their grid, and scores unless the features are the scores.
 
     Attributes:
-        options: what the prototxt says.
+        options: those of the prototxt.
         path: 'auto', 'torch' or 'triton'; see caffe_port.losses.feedback_loss.
     """
 

@@ -56,7 +56,7 @@ class HDF5Output(Layer):
 
 @register_layer("MatRead")
 class MatRead(Layer):
-    """Batches of what MatWrite wrote item by item: `<prefix><id>_blob_<i>.mat` for top i.
+    """Reads batches of the items that MatWrite wrote: `<prefix><id>_blob_<i>.mat` for top i.
 
     Ids come from the list, which starts over at its end, or are iter_<n>; upstream's set-up crashes
     without a list.
@@ -103,7 +103,7 @@ class MatWrite(Layer):
     """Writes `<prefix><id>_blob_<i>.mat`: variable `data`, single, axes (W, H, C, N).
 
     The list is opened at the first pass that writes, so that a net that writes nothing needs none.
-    Unlike Caffe's, its names cannot lead out of the prefix's folder.
+    In Caffe a name can lead out of the prefix's folder; here it cannot.
     Source: DeepLab v2 mat_write_layer.cpp, matio_io.cpp.
     """
 

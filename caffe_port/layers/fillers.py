@@ -1,4 +1,4 @@
-"""How parameters start before training.
+"""Fillers: the initial values of parameters.
 
 Source: BVLC/caffe filler.hpp.
 """
@@ -27,7 +27,7 @@ def fill(
     Args:
         blob: the parameter.
         filler: None is zeros.
-        random: gives the numbers Caffe would draw from it; None uses torch's generator.
+        random: Caffe's generator; None uses torch's.
     Raises:
         ValueError: an unknown filler type, or one that does not fit the blob.
     """

@@ -1,4 +1,4 @@
-"""Modules: layers with weights that are multiplied and summed."""
+"""Modules: Convolution, Deconvolution, Im2col, InnerProduct and Embed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Apply = Callable[[Tensor, Tensor, Tensor | None, ops.Window, int], Tensor]
 
 
 def cover(x: Tensor, window: ops.Window) -> Tensor:
-    """Appends the zeros that a window larger than the padded axis reads behind it.
+    """Appends the zeros that a window larger than the padded axis reads after its end.
 
     Args:
         x: (..., *sizes), the spatial axes last.
@@ -104,7 +104,7 @@ class Deconvolution(FilterLayer):
 
 
 def im2col(x: Tensor, window: ops.Window, axis: int) -> Tensor:
-    """Lays each window's values out along the channel axis; torch's unfold takes 2 axes only.
+    """Puts the values of each window on the channel axis; torch's unfold takes 2 axes only.
 
     Args:
         x: (..., C, *sizes), the channels at ``axis``.

@@ -77,7 +77,7 @@ class MemoryData(Layer):
         self._place, self._unread = 0, False
 
     def reset(self, data: Floats, labels: Floats) -> None:
-        """Uses these arrays from now on, without copying or transforming them.
+        """Sets the arrays of the following batches, without copying or transforming them.
 
         As in Caffe, a layer in place on the tops of a pycaffe net writes into the arrays.
 
@@ -103,7 +103,7 @@ class MemoryData(Layer):
         self._unread = False
 
     def add(self, images: Sequence[npt.NDArray[np.generic]], labels: Sequence[float]) -> None:
-        """Transforms images and uses them from now on (AddMatVector and AddDatumVector).
+        """Transforms images for the following batches (AddMatVector and AddDatumVector).
 
         Args:
             images: (C, H, W) each, uint8 or float32; a multiple of the batch size.
@@ -146,7 +146,7 @@ class MemoryData(Layer):
         return torch.from_numpy(data.copy()), torch.from_numpy(label.copy())
 
     def next_batch(self) -> tuple[Floats, Floats]:
-        """The next items and labels, in the memory of the arrays that ``reset`` was given."""
+        """The next items and labels, as views of the arrays of ``reset``."""
         if self._data is None:
             raise self._wrong("no data yet; give it with set_input_arrays")
         part = slice(self._place, self._place + self.batch_size)
@@ -161,14 +161,14 @@ class MemoryData(Layer):
 
 @register_layer("Parameter")
 class Parameter(Layer):
-    """Its top is the parameter, diff included. Source: BVLC/caffe parameter_layer.hpp."""
+    """Returns its parameter as the top. Source: BVLC/caffe parameter_layer.hpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         return (self.param("weight"),)
 
 
 class FedData(Layer):
-    """Never runs: a net skips it where one of its tops is given."""
+    """Never runs: a net skips it if one of its tops is given."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         tops = ", ".join(f"'{top}'" for top in self.spec.tops)

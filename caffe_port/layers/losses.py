@@ -19,7 +19,7 @@ from caffe_port.spec.ops import losses as ops
 
 
 def by_item(x: Tensor) -> Tensor:
-    """(N, values of an item), also of a blob with one axis, whose items have one value."""
+    """Reshapes to (N, values per item); a blob with one axis has one value per item."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
@@ -264,7 +264,7 @@ def hinge_loss(scores: Tensor, label: Tensor, norm: str = "L1") -> Tensor:
 
 @register_layer("HingeLoss")
 class HingeLoss(Layer):
-    """The classes are all axes after the first together."""
+    """All axes after the first are classes."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         scores = by_item(bottoms[0])
@@ -342,7 +342,7 @@ def contrastive_loss(
     Args:
         a, b: (N, C).
         similar: (N,) bool.
-        margin: the distance that dissimilar pairs should have.
+        margin: the desired distance of dissimilar pairs.
         legacy: dissimilar pairs give max(margin - d^2, 0) / 2.
     Returns:
         A scalar.

@@ -1,4 +1,4 @@
-"""Modules: what is measured or reported, without a diff."""
+"""Modules: metrics and ArgMax, which have no diff."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Accuracy(Layer):
 
     Without any counted label it is 0, as in BVLC's (the forks divide 0 by 0). Labels that are not
     classes do not count, with one warning: release builds of Caffe read beyond the scores for
-    them, and go on. SegNet's published nets have them (void is 11 of 11 classes).
+    them, and continue. SegNet's published nets have them (void is 11 of 11 classes).
     """
 
     def __init__(self, spec: LayerSpec) -> None:

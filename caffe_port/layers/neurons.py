@@ -69,15 +69,15 @@ class Elementwise(Layer):
         raise TypeError(f"{type(self).__name__} defines no top")
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
-        """What Caffe's backward multiplies the top's diff by.
+        """The factor by which Caffe's backward multiplies the top's diff.
 
         Args:
-            x, y: the data that it finds in the bottom and in the top; in place both are one.
+            x, y: the data of the bottom and of the top at that time; in place both are one.
         """
         raise TypeError(f"{type(self).__name__} defines no factor")
 
     def in_place_top(self, x: Tensor, top: Tensor) -> Tensor:
-        """The top, with the diff that backward computes where it is written over the bottom."""
+        """The top, with the diff that backward computes where the top replaces the bottom."""
         with torch.no_grad():
             factor = self.factor(top, top)
         if self.overwrites_diff:
@@ -89,7 +89,7 @@ class Elementwise(Layer):
 class ReLU(Elementwise):
     """max(x, 0) + negative_slope * min(x, 0).
 
-    In place, backward takes the top's sign for the bottom's; a slope below 0 has turned it.
+    In place, backward reads the top's sign as the bottom's; a slope below 0 has reversed it.
 
     Source: BVLC/caffe relu_layer.cpp.
     """
@@ -124,7 +124,7 @@ class ELU(Elementwise):
         alpha = self.spec.options(ops.ELU).alpha
         (x,) = bottoms
         top = x.clamp(min=0) + alpha * (x.clamp(max=0).exp() - 1)
-        if self.in_place and alpha < 0:  # backward takes the top's sign for the bottom's
+        if self.in_place and alpha < 0:  # backward reads the top's sign as the bottom's
             return (self.in_place_top(x, top),)
         return (with_diff(x, top, self.factor(x, top)),)
 
@@ -174,7 +174,7 @@ def bnll(x: Tensor) -> Tensor:
 
 @register_layer("BNLL")
 class BNLL(Elementwise):
-    """In place, backward takes the top for the bottom. Source: BVLC/caffe bnll_layer.cpp."""
+    """In place, backward reads the top as the bottom. Source: BVLC/caffe bnll_layer.cpp."""
 
     reads_bottom = True
 
@@ -212,8 +212,8 @@ def power(x: Tensor, op: ops.Power) -> Tensor:
 
 @register_layer("Power")
 class Power(Elementwise):
-    """In place, Caffe's backward finds the top in the bottom's place and writes over the top's diff
-    before it reads it: the diff is the squared derivative, whatever the top's diff is.
+    """In place, Caffe's backward reads the top as the bottom, and overwrites the top's diff before
+    reading it: the diff is the squared derivative, whatever the top's diff is.
 
     Source: BVLC/caffe power_layer.cpp.
     """
@@ -248,8 +248,8 @@ class Exp(Elementwise):
 class Log(Elementwise):
     """log(shift + scale x) / log(base): -inf at 0, NaN below.
 
-    In place, Caffe's backward finds the top in the bottom's place and writes over the top's diff
-    before it reads it: the diff is the squared derivative at the top, whatever the top's diff is.
+    In place, Caffe's backward reads the top as the bottom, and overwrites the top's diff before it
+    reads it: the diff is the squared derivative at the top, whatever the top's diff is.
 
     Source: BVLC/caffe log_layer.cpp.
     """
@@ -269,8 +269,7 @@ class Log(Elementwise):
 class Clip(Elementwise):
     """The diff passes where the bottom is in range.
 
-    In place, backward looks at the top where the bottom was: that is in range, unless min is above
-    max and nothing is.
+    In place, backward tests the top, which is always in range, except if min is above max.
 
 
     Source: BVLC/caffe clip_layer.cpp.
@@ -280,7 +279,7 @@ class Clip(Elementwise):
 
     def top(self, x: Tensor) -> Tensor:
         op = self.spec.options(ops.Clip)
-        # two steps, because torch's clamp lets max win over min
+        # two steps, because in torch's clamp max has precedence over min
         return x.clamp(max=op.high).clamp(min=op.low)
 
     def factor(self, x: Tensor, y: Tensor) -> Tensor:
@@ -308,8 +307,8 @@ class Dropout(Layer):
     the net was built under one (caffe_port.data.rng), else from torch's.
 
     Attributes:
-        part: (which, of how many): the layer sees one of so many equal parts of each batch, and its
-            mask is that part of the whole batch's; None where it sees all.
+        part: (index, count): the layer gets this one of ``count`` equal parts of each batch, and
+            uses that part of the whole batch's mask; None if it gets the whole batch.
     Source: BVLC/caffe dropout_layer.cpp.
     """
 

@@ -1,4 +1,4 @@
-"""Modules: statistics, scales and biases of channels."""
+"""Modules: normalization, and scales and biases of channels."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class BatchNorm(Layer):
     a stale variance; here that is BVLC's rule.
 
     Attributes:
-        parts: into how many equal parts each batch is cut, of which the layer sees one.
-        mean_of: gives the mean of each channel, over all parts.
+        parts: number of equal parts of each batch, of which the layer gets one.
+        mean_of: computes the mean of each channel, over all parts.
     Source: BVLC/caffe batch_norm_layer.cpp; DeepLab v2 batch_norm_layer.cpp.
     """
 
@@ -118,15 +118,15 @@ class BN(Layer):
 
 
 def assigns_diff(layer: LayerSpec, bottom: Shape) -> bool:
-    """Whether Caffe's backward sets the diff of a learned scale where it should add to it.
+    """Whether Caffe's backward overwrites the diff of a learned scale instead of adding to it.
 
-    It does where nothing lies before the scale's axes, such as a batch of one item, except for a
-    scale of one element over more than one. What other layers that share the scale, or earlier
-    passes of the same iteration (iter_size), added to the diff is lost.
+    It does if the axes before the scale's have one element in all, such as a batch of one item,
+    except for a scale of one element over more than one. The diffs of other layers that share the
+    scale, and of earlier passes of the same iteration (iter_size), are lost.
 
     Args:
         layer: of any type.
-        bottom: shape of what it scales.
+        bottom: shape of the scaled bottom.
     Source: BVLC/caffe scale_layer.cpp, Backward_cpu, where outer_dim_ is 1.
     """
     if layer.type != "Scale" or len(layer.bottoms) > 1:
@@ -138,10 +138,10 @@ def assigns_diff(layer: LayerSpec, bottom: Shape) -> bool:
 
 @register_layer("Scale")
 class Scale(Layer):
-    """Where Caffe sets a shared scale's diff, the owner's, which comes last in backward, stays.
+    """If Caffe overwrites the diff of a shared scale, the owner's, computed last, remains.
 
-    So the other layers' parts are left out here, with the owner taken to scale a bottom of the same
-    leading axes.
+    So the other layers add nothing here; the owner is assumed to scale a bottom of the same leading
+    axes.
 
     Source: BVLC/caffe scale_layer.cpp.
     """

@@ -1,4 +1,4 @@
-"""Modules: windows without weights."""
+"""Modules: Pooling, SPP and LRN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLT_MAX = torch.finfo(torch.float32).max
 
 
 def _frame(x: Tensor, op: ops.Pooling, fill: float) -> tuple[Tensor, tuple[int, int]]:
-    """Pads so that the blob holds every window of Caffe's: pad on the left, more on the right."""
+    """Pads so that every window of Caffe's is inside: pad on the left, more on the right."""
     kernel = op.window(tuple(x.shape))
     out = op.top_shapes([tuple(x.shape)])[0][2:]
     right = [
@@ -29,8 +29,8 @@ def _frame(x: Tensor, op: ops.Pooling, fill: float) -> tuple[Tensor, tuple[int, 
 def max_pool(x: Tensor, op: ops.Pooling) -> tuple[Tensor, Tensor]:
     """Maximum of each window and its index in the bottom's plane.
 
-    Padding never wins: the frame is -FLT_MAX, which is also what Caffe gives for a window that
-    holds nothing else. Among equals the first in row order wins.
+    Padding is -FLT_MAX, which is also Caffe's maximum of a window that contains nothing else. Of
+    equal values the first in row order counts.
 
     Args:
         x: (N, C, H, W).
@@ -50,7 +50,7 @@ def max_pool(x: Tensor, op: ops.Pooling) -> tuple[Tensor, Tensor]:
 def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
     """Average of each window, divided by the area of its part within the padded bottom.
 
-    A window that starts behind the padding has an area below 0 and the sum 0, which gives 0 or -0.
+    A window that starts after the padding has an area below 0 and the sum 0, which gives 0 or -0.
 
     Args:
         x: (N, C, H, W).
@@ -69,8 +69,8 @@ def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
     return sums / (areas[0][:, None] * areas[1][None, :]).to(x.dtype)
 
 
-def _is_torchs(x: Tensor, op: ops.Pooling) -> bool:
-    """Whether torch's own windows are Caffe's, so that no padding has to be added."""
+def _torch_has_windows(x: Tensor, op: ops.Pooling) -> bool:
+    """Whether torch has the same windows as Caffe, so that no padding has to be added."""
     kernel = op.window(tuple(x.shape))
     sizes = [
         _torch_size(x.shape[2 + i], kernel[i], op.stride[i], op.pad[i])
@@ -92,7 +92,7 @@ class Pooling(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,), op = bottoms, self.spec.options(ops.Pooling)
-        if len(self.spec.tops) == 1 and _is_torchs(x, op):
+        if len(self.spec.tops) == 1 and _torch_has_windows(x, op):
             pool = functional.avg_pool2d if op.method == "AVE" else functional.max_pool2d
             return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=True),)
         if op.method == "AVE":
@@ -140,8 +140,8 @@ def normalize_within_channel(x: Tensor, op: ops.LRN) -> Tensor:
 def running_scale(x: Tensor, op: ops.LRN) -> Tensor:
     """k + alpha / size * the sum of squares around each channel, in the order of Caffe's sums.
 
-    One running sum, which every channel enters and leaves: its rounding errors stay in it, also
-    those that were made while a large value was inside.
+    It is one running sum, to which each channel is added and from which it is subtracted later: its
+    rounding errors remain, also those made while a large value was included.
 
     Args:
         x: (N, C, H, W).
@@ -167,7 +167,7 @@ class LRN(Layer):
     """Across channels torch's function is Caffe's: alpha / size inside the sum, k added.
 
     Attributes:
-        in_order: make the sums one number after the other, as Caffe does. It is slow; an analysis
+        in_order: add the numbers one after the other, as Caffe does. It is slow; an analysis
             of rounding errors sets it.
     Source: BVLC/caffe lrn_layer.cpp.
     """

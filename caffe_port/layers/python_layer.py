@@ -60,13 +60,13 @@ class Python(Layer):
     """Calls the user's object with blobs, as pycaffe did; its blobs are this layer's parameters.
 
     The object's ``reshape`` runs before each ``forward``. Its ``backward`` writes bottoms' diffs
-    and, for parameters, ``self.blobs[i].diff``. What its ``forward`` writes into a bottom is seen
-    by the bottom's other readers.
+    and, for parameters, ``self.blobs[i].diff``. Other readers of a bottom see what its ``forward``
+    writes into it.
 
     Attributes:
         code: the user's object.
-        what: it, for messages.
-        bottoms, tops: the blobs that its ``setup`` was given, and all its methods are.
+        what: its class and module, for messages.
+        bottoms, tops: the blobs with which all its methods are called.
     Source: BVLC/caffe python_layer.hpp.
     """
 
@@ -93,7 +93,7 @@ class Python(Layer):
     def bind(self) -> BlobVec:
         """Makes the object's blobs those of the present parameters; returns them.
 
-        Parameters move: to another layer's when shared, to a device, into a copy of the net.
+        Parameters are replaced: by another layer's when shared, on a device, in a copy of the net.
         """
         from caffe_port.live.blob import ParamBlob
 
@@ -115,9 +115,9 @@ class Python(Layer):
             blob.assign(value)
 
     def write_back(self, bottoms: Sequence[Tensor]) -> None:
-        """Puts what the object wrote into its bottoms into the tensors that other layers read.
+        """Copies what the object wrote into its bottoms to the tensors that other layers read.
 
-        Autograd does not notice: as in Caffe, backward of earlier layers uses the values it finds.
+        Autograd does not notice: as in Caffe, backward of earlier layers reads the new values.
         """
         for blob, value in zip(self.bottoms, bottoms, strict=True):
             if any(blob is top for top in self.tops):

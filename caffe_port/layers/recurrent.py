@@ -1,4 +1,4 @@
-"""Modules: layers that go through a sequence."""
+"""Modules: RNN, LSTM and LSTMUnit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from caffe_port.spec.ops import recurrent as ops
 class Recurrent(Layer):
     """Runs ``step`` over the first axis of x.
 
-    Where cont is 0 a sequence starts and the state before counts as zeros. Without expose_hidden
-    the state is kept from one pass to the next, so that a sequence may go on in the next batch; it
-    starts as zeros, and again when the number of streams changes. No diff goes from one pass to
+    Where cont is 0 a sequence starts and the previous state counts as zeros. Without expose_hidden
+    the state is kept from one pass to the next, so a sequence may continue in the next batch; it
+    is reset to zeros when the number of streams changes. No diff is passed from one pass to
     another, nor to or from exposed states.
 
     Source: BVLC/caffe recurrent_layer.cpp.

@@ -1,4 +1,4 @@
-"""Modules: blobs of another height and width."""
+"""Modules: Interp, Crop and Upsample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from caffe_port.spec.ops import resampling as ops
 
 @register_layer("Interp")
 class Interp(Layer):
-    """Crops, then resizes with corner on corner; torch's arithmetic is DeepLab's.
+    """Crops, then resizes with aligned corners; torch computes the same numbers as DeepLab.
 
     Source: DeepLab v2 interp_layer.cpp, interp.cpp.
     """
@@ -34,9 +34,9 @@ class Interp(Layer):
 
 
 def _resized_exactly(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """In float64, at the positions that Caffe computes in float32: they belong to its definition.
+    """Resizes in float64, at the positions that Caffe computes in float32 by its definition.
 
-    torch would compute the positions in float64 too, which moves them by up to 1e-6 of a map.
+    torch would compute the positions in float64 too, which shifts them by up to 1e-6 of a map.
     """
     rows, columns = (_weights(x.shape[2 + i], size[i]).to(x.device) for i in (0, 1))
     return torch.einsum("oh,nchw,pw->ncop", rows, x, columns)
@@ -67,7 +67,7 @@ class Crop(Layer):
 
 
 class _Unpool(torch.autograd.Function):
-    """Writes each value to its index; of several values for one index the last counts.
+    """Writes each value to its index; of several values for one index the last is kept.
 
     All of them get the diff of that index, as in Caffe; autograd of a scatter does the same, but
     torch does not define which of the values it writes.
@@ -76,7 +76,7 @@ class _Unpool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, size: int) -> Tensor:
         ctx.save_for_backward(index)
-        # the position of the last value for each place decides, so the order of writing does not
+        # selects the last value of each place, whatever the order of writing
         position = torch.arange(values.shape[1], device=values.device).expand_as(index)
         last = index.new_full((len(index), size), -1)
         last.scatter_reduce_(1, index, position, "amax")

@@ -1,4 +1,4 @@
-"""Modules: layers that move values without computing."""
+"""Modules: layers that rearrange values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Concat(Layer):
 
 @register_layer("Slice")
 class Slice(Layer):
-    """The parts in order. Source: BVLC/caffe slice_layer.cpp."""
+    """Cuts the bottom along an axis. Source: BVLC/caffe slice_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.Slice)
@@ -31,7 +31,7 @@ class Slice(Layer):
 
 @register_layer("Reshape")
 class Reshape(Layer):
-    """The new axes follow from the bottom given. Source: BVLC/caffe reshape_layer.cpp."""
+    """Computes the new axes from the bottom's shape. Source: BVLC/caffe reshape_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,) = bottoms
@@ -42,7 +42,7 @@ class Reshape(Layer):
 
 @register_layer("Flatten")
 class Flatten(Layer):
-    """The same values in fewer axes. Source: BVLC/caffe flatten_layer.cpp."""
+    """Joins axes. Source: BVLC/caffe flatten_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,) = bottoms
@@ -70,7 +70,7 @@ class Split(Layer):
 
 @register_layer("Tile")
 class Tile(Layer):
-    """Copies side by side. Source: BVLC/caffe tile_layer.cpp."""
+    """Repeats the bottom along an axis. Source: BVLC/caffe tile_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.Tile)

@@ -46,7 +46,7 @@ class UniqueLabel(Layer):
 
 
 def channel_bias(labels: Tensor, counted: Tensor, scores: Tensor, op: ops.BiasChannel) -> Tensor:
-    """What is added to ``scores``.
+    """The bias of image or pixel labels, to be added to ``scores``.
 
     IMAGE: each label of an item raises its channel everywhere, label 0 by bg_bias, others by
     fg_bias. PIXEL: each pixel's label raises its channel there by fg_bias; with a background, every
@@ -101,8 +101,8 @@ def adapt(scores: Tensor, labels: Sequence[int], op: ops.AdaptiveBiasChannel) ->
     added to the label's channel, n being its portion of the pixels, and the maximum is updated.
     Finally all channels are lowered together so that the mean of the maximum is unchanged.
 
-    Upstream goes through several foreground labels in an order that the C library's generator
-    shuffles, so its result cannot be reproduced; here the order is ascending.
+    Upstream shuffles the foreground labels by the C library's generator, so its result cannot be
+    reproduced; here they are in ascending order.
 
     Args:
         scores: (C, P), P pixels.

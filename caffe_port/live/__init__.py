@@ -1,1 +1,1 @@
-"""A net that steps layer by layer, and whose blobs are arrays one may write into."""
+"""pycaffe's net, which runs layer by layer on blobs that are writable arrays."""

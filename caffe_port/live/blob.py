@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
-def _shown(memory: Floats, shape: Sequence[int]) -> Floats:
-    """The first elements of a flat array, in a shape."""
+def _view(memory: Floats, shape: Sequence[int]) -> Floats:
+    """A view of the first elements of a flat array, in a shape."""
     return memory[: math.prod(shape)].reshape(tuple(shape))
 
 
@@ -57,12 +57,12 @@ class Blob:
         if self._diff is None:
             size = max(self._capacity, self._data.size)
             self._diff_memory = np.zeros(size, self._data.dtype)
-            self._diff = _shown(self._diff_memory, self._data.shape)
+            self._diff = _view(self._diff_memory, self._data.shape)
         return self._diff
 
     @property
     def has_diff(self) -> bool:
-        """Whether the diff was used since the blob got its memory."""
+        """Whether the diff was used since the blob's memory was allocated."""
         return self._diff is not None
 
     def drop_diff(self) -> None:
@@ -70,26 +70,26 @@ class Blob:
         self._diff = self._diff_memory = None
 
     def take_data(self, values: Floats) -> None:
-        """Makes an array's memory the data's; the shape becomes the array's."""
+        """Uses an array as the data; the blob gets its shape."""
         self.reshape(*values.shape)
         self._data, self._data_memory = values, values.reshape(-1)
 
     def take_diff(self, values: torch.Tensor) -> None:
-        """Makes a tensor's memory the diff's."""
+        """Uses a tensor's memory as the diff."""
         self._diff = values.detach().view(self._data.shape).numpy()
         self._diff_memory = self._diff.reshape(-1)
 
     def share_data(self, other: Blob) -> None:
-        """Makes another blob's data this one's too, in this one's shape; the counts are equal."""
+        """Shares another blob's data, in this blob's shape; the counts are equal."""
         self._data_memory = other._data_memory
-        self._data = _shown(self._data_memory, self._data.shape)
+        self._data = _view(self._data_memory, self._data.shape)
 
     def share_diff(self, other: Blob) -> None:
-        """Makes another blob's diff this one's too, in this one's shape; the counts are equal."""
-        _ = other.diff  # makes it, where there is none yet
+        """Shares another blob's diff, in this blob's shape; the counts are equal."""
+        _ = other.diff  # allocates it, if there is none yet
         self._diff_memory = other._diff_memory
         assert self._diff_memory is not None
-        self._diff = _shown(self._diff_memory, self._data.shape)
+        self._diff = _view(self._diff_memory, self._data.shape)
 
     @property
     def shape(self) -> list[int]:
@@ -140,9 +140,9 @@ class Blob:
         if count > min(self._capacity, self._data_memory.size):
             self._allocate(shape, self._data.dtype)
             return
-        self._data = _shown(self._data_memory, shape)
+        self._data = _view(self._data_memory, shape)
         if self._diff_memory is not None and count <= self._diff_memory.size:
-            self._diff = _shown(self._diff_memory, shape)
+            self._diff = _view(self._diff_memory, shape)
         else:
             self._diff = self._diff_memory = None
 
@@ -155,7 +155,7 @@ class Blob:
         self._data[...] = old
 
     def assign(self, values: torch.Tensor) -> None:
-        """Copies a layer's output, and takes its shape."""
+        """Copies a layer's output, with its shape."""
         self.reshape(*values.shape)
         self._data[...] = values.detach().cpu().numpy()
 
@@ -176,7 +176,7 @@ class ParamBlob(Blob):
         return self._param is param and self._data.ctypes.data == param.data_ptr()
 
     def share_data(self, other: Blob) -> None:
-        """Makes another blob's data that of this parameter too."""
+        """Shares another blob's data with this parameter."""
         super().share_data(other)
         self._param.data = torch.from_numpy(self._data)
 
@@ -208,7 +208,7 @@ class BlobVec(MutableSequence[Blob]):
         self._replaced: set[int] = set()
 
     def belongs_to(self, layer: Layer) -> None:
-        """Makes blobs that are put in from now on the parameters of a layer."""
+        """Sets the layer whose parameters the blobs of later assignments become."""
         self._layer = layer
 
     @property

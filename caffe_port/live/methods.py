@@ -1,4 +1,4 @@
-"""More methods of pycaffe's Net: any number of items, weights in files, and those of DeepLab v1.
+"""More methods of pycaffe's Net: batches of any number of items, weight files, DeepLab v1's.
 
 Source: BVLC/caffe python/caffe/pycaffe.py; DeepLab v1 python/caffe/pycaffe.py, _caffe.cpp.
 """
@@ -82,7 +82,7 @@ def batch(net: Net, arrays: Mapping[str, Floats]) -> Iterator[_Arrays]:
     size = _batch_size(net)
     for start in range(0, len(next(iter(arrays.values()), ())), size):
         batch = {name: np.asarray(values[start : start + size]) for name, values in arrays.items()}
-        yield {name: _filled(values, size) for name, values in batch.items()}
+        yield {name: _padded(values, size) for name, values in batch.items()}
 
 
 def _without_padding(
@@ -93,7 +93,7 @@ def _without_padding(
     return {name: np.asarray(v[: len(v) - padding]) for name, v in found.items()}
 
 
-def _filled(values: Floats, size: int) -> Floats:
+def _padded(values: Floats, size: int) -> Floats:
     missing = size - len(values)
     if not missing:
         return values

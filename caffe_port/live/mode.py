@@ -65,7 +65,7 @@ def device() -> torch.device:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seeds Caffe's generator, from which nets made from now on draw the same numbers as Caffe.
+    """Seeds Caffe's generator, from which nets made later draw the same numbers as Caffe.
 
     It is used for fillers, dropout, shuffles and crops. Before the first call they use torch's
     generator and the operating system's.
@@ -114,7 +114,7 @@ def set_multiprocess(multiprocess: bool) -> None:
 
 
 def allow_python_layers(allowed: bool = True) -> None:
-    """Allows nets made from now on to import and run the code of their Python layers.
+    """Allows nets made later to import and run the code of their Python layers.
 
     ``python -m caffe_port.pycaffe`` allows it; do so only for model files that you trust.
     """
@@ -122,10 +122,10 @@ def allow_python_layers(allowed: bool = True) -> None:
 
 
 def allow_unknown_fields(allowed: bool = True) -> None:
-    """Allows nets made from now on to have unknown fields, with a warning.
+    """Allows nets made later to have unknown fields, with a warning.
 
     In Caffe such a field ends the program. The environment variable
-    CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1 allows them too, for scripts that are not to be edited.
+    CAFFE_PORT_ALLOW_UNKNOWN_FIELDS=1 allows them too, for scripts that cannot be edited.
     """
     _process.unknown_fields = allowed
 

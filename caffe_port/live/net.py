@@ -24,14 +24,14 @@ _EVENTS = ("before_forward", "after_forward", "before_backward", "after_backward
 
 
 class LayerView:
-    """A layer as pycaffe shows it: its type and blobs."""
+    """pycaffe's layer: its type and blobs."""
 
     def __init__(self, spec: LayerSpec, blobs: BlobVec) -> None:
         self.type, self.blobs = spec.type, blobs
 
 
 class Net:
-    """A net with live blobs, as pycaffe had it.
+    """pycaffe's net, whose blobs are live arrays.
 
     Args:
         network_file: the prototxt.
@@ -318,7 +318,7 @@ class Net:
             data: (N, C, H, W) float32, N a multiple of the batch size.
             labels: (N,) or (N, 1, 1, 1) float32.
         Raises:
-            UsageError: the net does not start with a MemoryData layer.
+            UsageError: the net's first layer is not a MemoryData.
             LayerError: arrays that do not fit it.
         """
         if not self._specs or self._specs[0].type != "MemoryData":

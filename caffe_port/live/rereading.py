@@ -1,8 +1,8 @@
-"""Caffe's diffs where blobs were written after the forward pass of a layer.
+"""Caffe's diffs of layers whose blobs were overwritten after their forward pass.
 
-Some of Caffe's layers read bottoms and tops again in backward, with what scripts and layers in
-place have written since; others read buffers that forward has filled, such as the positions of
-maxima, the mask of Dropout and the probabilities of a loss.
+Some of Caffe's layers read bottoms and tops again in backward, including the changes that scripts
+and layers in place have made since; others read buffers that forward has filled, such as the
+positions of maxima, the mask of Dropout and the probabilities of a loss.
 
 Source: BVLC/caffe, Backward_cpu of each layer.
 """
@@ -34,11 +34,9 @@ class Reread:
     """A layer's data at its forward pass and at its backward pass.
 
     Attributes:
-        layer: its spec.
-        module: itself.
-        then, now: its bottoms.
-        tops: its tops now.
-        diffs: of the tops.
+        layer, module: its spec, and itself.
+        then, now: its bottoms at the forward pass, and at the backward pass.
+        tops, diffs: its tops and their diffs at the backward pass.
     """
 
     layer: LayerSpec
@@ -71,7 +69,7 @@ def transformed_bottoms(layer: LayerSpec) -> tuple[int, ...]:
 def formula(layer: LayerSpec, module: Layer) -> Callable[[Reread], list[Tensor]] | None:
     """The function that computes the bottoms' diffs from the present data.
 
-    None where no top is read again: forward, run again on the present bottoms, gives the diffs.
+    None if no top is read again: then autograd on the present bottoms computes the diffs.
     """
     if isinstance(module, Elementwise):
         return _elementwise
@@ -101,12 +99,12 @@ def _mvn(call: Reread) -> list[Tensor]:
     axes = list(range(1 if op.across_channels else 2, y.dim()))
     x = call.then[0].reshape(y.shape)
     divisor = x.std(axes, correction=0, keepdim=True) + op.eps
-    along = y * (y * diff).mean(axes, keepdim=True)
-    return [((diff - diff.mean(axes, keepdim=True) - along) / divisor).view_as(call.then[0])]
+    projection = y * (y * diff).mean(axes, keepdim=True)
+    return [((diff - diff.mean(axes, keepdim=True) - projection) / divisor).view_as(call.then[0])]
 
 
 def _lstm_unit(call: Reread) -> list[Tensor]:
-    """Caffe reads c, its top, again, and takes cont f for f, also in 1 - f."""
+    """Caffe reads its top c again, and uses cont f for f, also in 1 - f."""
     (cell, gates, cont), (c, _), (c_diff, h_diff) = call.now, call.tops, call.diffs
     i, f, o, g = gates.chunk(4, -1)
     i, f, o, g = i.sigmoid(), cont[..., None] * f.sigmoid(), o.sigmoid(), g.tanh()
@@ -203,24 +201,24 @@ _FORMULAS: dict[str, Callable[[Reread], list[Tensor]]] = {
 
 
 def hinge_margins(scores: Tensor, labels: Tensor) -> Tensor:
-    """What HingeLoss's forward leaves in its first bottom's diff: max(0, 1 - s), 1 + s for others.
+    """HingeLoss's first bottom's diff after forward: max(0, 1 - s), or 1 + s for other classes.
 
     Args:
         scores: (N, ...).
         labels: N whole numbers.
     """
     flat = by_item(scores)
-    return (1 + _turned(flat, labels)).clamp(min=0).view_as(scores)
+    return (1 + _negated_at_labels(flat, labels)).clamp(min=0).view_as(scores)
 
 
 def hinge_diff(left: Tensor, labels: Tensor, diff: float, norm: str) -> Tensor:
-    """The diff of HingeLoss's first bottom, from what forward or a script has left in it."""
-    turned = _turned(by_item(left), labels)
+    """The diff of HingeLoss's first bottom, from the diff before backward."""
+    signed = _negated_at_labels(by_item(left), labels)
     if norm == "L1":
-        turned = turned.sign()
-    return (turned * (diff / len(left) * (1 if norm == "L1" else 2))).view_as(left)
+        signed = signed.sign()
+    return (signed * (diff / len(left) * (1 if norm == "L1" else 2))).view_as(left)
 
 
-def _turned(flat: Tensor, labels: Tensor) -> Tensor:
+def _negated_at_labels(flat: Tensor, labels: Tensor) -> Tensor:
     index = labels.long().flatten()[:, None]
     return flat.scatter(1, index, -flat.gather(1, index))

@@ -44,9 +44,9 @@ class Runner:
         self._net, self._blobs, self._params = net, blobs, params
         self._records: dict[str, _Record] = {}
         for layer in net.spec.layers:
-            if not isinstance(net.module(layer.name), Python):  # whose set-up sets its shapes
+            if not isinstance(net.module(layer.name), Python):  # its setup sets the shapes
                 self.reshape(layer)
-            self._weigh(layer, always=True)
+            self._set_loss_weights(layer, always=True)
             self._fill_constants(layer)
 
     def _ends(self, layer: LayerSpec) -> tuple[list[Blob], list[Blob]]:
@@ -60,19 +60,19 @@ class Runner:
             module.code.reshape(bottoms, tops)
         elif layer.op.kind != "source":
             _reshape_shared(layer, bottoms, tops)
-        self._weigh(layer)
+        self._set_loss_weights(layer)
 
-    def _weigh(self, layer: LayerSpec, always: bool = False) -> None:
+    def _set_loss_weights(self, layer: LayerSpec, always: bool = False) -> None:
         """Writes the loss weights into the diffs of tops that have new memory.
 
-        Caffe does not, and then trains without the loss.
+        Caffe does not do this, and then trains without the loss.
         """
         for name, weight in zip(layer.tops, layer.loss_weights, strict=True):
             if weight and (always or not self._blobs[name].has_diff):
                 self._blobs[name].diff[...] = weight
 
     def _fill_constants(self, layer: LayerSpec) -> None:
-        """Fills the constant tops of DummyData, which no forward pass does."""
+        """Fills the constant tops of DummyData, which forward does not fill."""
         module = self._net.module(layer.name)
         if not isinstance(module, DummyData):
             return
@@ -81,7 +81,7 @@ class Runner:
                 top.assign(module.top(i, top.shape))
 
     def forward(self, layer: LayerSpec) -> float:
-        """Computes a layer's tops; returns what they add to the loss."""
+        """Computes a layer's tops; returns their part of the loss."""
         module = self._net.module(layer.name)
         bottoms, tops = self._ends(layer)
         params = self._params.get(layer.name, _NONE)
@@ -99,7 +99,7 @@ class Runner:
                     top.assign(module.top(i, top.shape))
         elif layer.type != "Input" and not _forward_shared(layer, bottoms, tops, params):
             self._run(layer, bottoms, tops)
-        self._weigh(layer)
+        self._set_loss_weights(layer)
         return sum(
             float(np.vdot(top.data.astype(np.float64), top.diff))
             for top, weight in zip(tops, layer.loss_weights, strict=True)
@@ -140,14 +140,14 @@ class Runner:
         bottoms: list[Tensor],
         params: Mapping[str, Tensor],
     ) -> _Record:
-        """Runs a layer with copies of its parameters; what it changes in them is copied back."""
+        """Runs a layer on copies of its parameters, and copies changed ones back."""
         moved: dict[str, Tensor] = {
             name: Parameter(param.detach().to(device, copy=True), param.requires_grad)
             for name, param in params.items()
         }
         module = self._net.module(layer.name)
         tops = torch.func.functional_call(module, moved, tuple(bottoms))
-        if layer.op.frozen_params:  # BatchNorm's statistics are made by forward, not learned
+        if layer.op.frozen_params:  # BatchNorm's statistics, which forward computes
             for name, param in params.items():
                 param.detach().copy_(moved[name].detach())
         return bottoms, moved, tops
@@ -264,7 +264,7 @@ def _reshape_shared(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Bl
 def _forward_shared(
     layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob], params: Sequence[Blob]
 ) -> bool:
-    """Runs a layer that only shares memory; returns False for other layers, doing nothing."""
+    """Runs a layer that only shares memory; returns False, and does nothing, for others."""
     if layer.type == "Parameter":
         tops[0].share_data(params[0])
         tops[0].share_diff(params[0])
@@ -279,7 +279,7 @@ def _forward_shared(
 
 
 def _backward_shared(layer: LayerSpec, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> bool:
-    """The backward pass of such a layer; returns False for other layers, doing nothing."""
+    """Runs such a layer backward; returns False, and does nothing, for others."""
     if layer.shares_diff or layer.type == "Parameter":
         return True
     if not layer.shares_data:

@@ -1,4 +1,4 @@
-"""From images to net inputs: resizing and ``caffe.io.Transformer``.
+"""Turns images into net inputs: resizing and ``caffe.io.Transformer``.
 
 Source: BVLC/caffe python/caffe/io.py.
 """
@@ -16,10 +16,10 @@ _Floats = npt.NDArray[np.float32]
 
 
 def resize_image(im: _Array, new_dims: Sequence[int] | _Array, interp_order: int = 1) -> _Floats:
-    """Resizes an image as scikit-image did in pycaffe's time: without smoothing.
+    """Resizes an image as the scikit-image of pycaffe's time: without smoothing.
 
-    With 1 or 3 channels pixels are areas, and outside of the image is its smallest value, so that
-    borders darken when it grows; with other numbers of channels the corners' centres are kept.
+    With 1 or 3 channels pixels are areas, and outside of the image is its smallest value, so
+    borders darken when it is enlarged; otherwise the centres of the corner pixels are kept.
 
     Args:
         im: (H, W, K).

@@ -1,6 +1,6 @@
 """Caffe's Python interface on PyTorch: ``import caffe_port.pycaffe as caffe``.
 
-Scripts that say ``import caffe`` run unchanged under ``python -m caffe_port.pycaffe SCRIPT``.
+Scripts with ``import caffe`` run unchanged under ``python -m caffe_port.pycaffe SCRIPT``.
 """
 
 from caffe_port import proto

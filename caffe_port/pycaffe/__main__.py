@@ -1,8 +1,7 @@
-"""``python -m caffe_port.pycaffe SCRIPT ARGS``: runs a script that says ``import caffe``.
+"""``python -m caffe_port.pycaffe SCRIPT ARGS``: runs a script with ``import caffe``.
 
 ``... -m MODULE ARGS`` runs a module, as ``python -m`` does. Python layers of the script's nets are
-allowed, because the script itself is run too. Python processes that the script starts find
-caffe here too.
+allowed, because the script itself runs too. Processes that the script starts find caffe here too.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ def main(arguments: list[str]) -> int:
     except CaffePortError as error:
         print(f"python -m caffe_port.pycaffe: {error}", file=sys.stderr)
         return 2
-    asks = arguments[:1] in (["-h"], ["--help"])
-    if not arguments or asks or arguments == ["-m"]:
-        print(_USAGE, end="", file=sys.stdout if asks else sys.stderr)
-        return 0 if asks else 2
+    help_wanted = arguments[:1] in (["-h"], ["--help"])
+    if not arguments or help_wanted or arguments == ["-m"]:
+        print(_USAGE, end="", file=sys.stdout if help_wanted else sys.stderr)
+        return 0 if help_wanted else 2
     if arguments[0] != "-m" and not os.path.isfile(arguments[0]):
         print(f"python -m caffe_port.pycaffe: no such script: {arguments[0]}", file=sys.stderr)
         return 2
@@ -58,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _take_options(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Whether pydensecrf is wanted, and what follows the options; own layer types are imported."""
+    """Imports own layer types; returns whether --pydensecrf is given, and the other arguments."""
     pydensecrf, imports = False, list[str]()
     while arguments:
         name, _, value = arguments[0].partition("=")

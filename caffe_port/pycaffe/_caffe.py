@@ -42,7 +42,7 @@ _NO_NCCL = (
     "with 'caffe train --gpu=0,1' or torchrun"
 )
 
-# vectors of C++ there, lists here
+# in Caffe vectors of C++
 RawBlobVec = LayerVec = StringVec = IntVec = DtypeVec = NetVec = BoolVec = list
 
 __version__ = "1.0.0"  # of the Caffe whose interface this is
@@ -114,7 +114,7 @@ def has_nccl() -> bool:
 
 
 class NCCL:
-    """A name for Caffe's gradient exchange between GPUs, which does not exist here.
+    """Stands in for Caffe's gradient exchange between GPUs, which does not exist here.
 
     Raises:
         UsageError: always.
@@ -158,7 +158,7 @@ class Layer:
     Attributes:
         blobs: parameters; ``setup`` declares each with ``self.blobs.add_blob(*shape)``.
         param_str: the prototxt's string; set before ``setup``, as is phase.
-        param_str_: the same, as it was called in 2015.
+        param_str_: the same, under its name of 2015.
         phase: caffe.TRAIN or caffe.TEST.
     Source: BVLC/caffe python_layer.hpp, _caffe.cpp.
     """

@@ -55,7 +55,7 @@ def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
 def get_layer_label(
     layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False
 ) -> str:
-    """A layer's label in Graphviz's language: name, type, window and, on request, lr_mult.
+    """A layer's label in DOT, Graphviz's language: name, type, window and, on request, lr_mult.
 
     Args:
         layer: the layer.
@@ -98,7 +98,7 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 
 def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
-    """Whether a layer is drawn; unlike ``Net`` it uses only the phases of the rules."""
+    """Whether a layer is drawn: only the phases of its rules count, as in Caffe."""
     if phase is None:
         return True
     if layer.include and layer.exclude:

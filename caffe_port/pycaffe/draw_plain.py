@@ -43,7 +43,7 @@ class _Place:
     bottom: float
 
     def toward(self, other: _Place) -> tuple[float, float]:
-        """The point where the line between the centres of two boxes leaves this one."""
+        """The point on this box's border on the line between the centres of two boxes."""
         x, y = (self.left + self.right) / 2, (self.top + self.bottom) / 2
         dx = (other.left + other.right) / 2 - x
         dy = (other.top + other.bottom) / 2 - y

@@ -34,7 +34,7 @@ __all__ = [
 
 _Array = npt.NDArray[Any]
 _RAW_DTYPES = {"DOUBLE": "<f8", "FLOAT": "<f4", "FLOAT16": "<f2"}
-_GREY = np.array([0.2125, 0.7154, 0.0721])  # luminance of linear RGB, as scikit-image weighs it
+_GREY = np.array([0.2125, 0.7154, 0.0721])  # luminance of linear RGB, with scikit-image's weights
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> _Array:

@@ -22,7 +22,7 @@ from caffe_port.proto.binary import to_schema
 from caffe_port.proto.dialects import choose_dialect
 from caffe_port.proto.renumber import to_dialect
 
-# names of protobuf 2 and 3, by which scripts of that time walk through a message
+# names of protobuf 2 and 3, with which scripts of that time traverse a message
 RepeatedScalarContainer = type(caffe_pb2.BlobShape().dim)
 RepeatedCompositeContainer = type(caffe_pb2.NetParameter().layer)
 

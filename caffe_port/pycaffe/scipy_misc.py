@@ -1,4 +1,4 @@
-"""SciPy's functions for images, which it removed in 1.3; ``caffe-port modernize`` inserts these.
+"""The image functions that SciPy removed in 1.3; ``caffe-port modernize`` inserts these.
 
     from caffe_port.pycaffe.scipy_misc import imread, imresize, imsave
 

@@ -24,23 +24,23 @@ from caffe_port.unravel.trace import Traces, trace
 if TYPE_CHECKING:
     from caffe_port.net import Net
 
-MOST_LABELS = 255
-NOWHERE = -1  # in the label map: a place that is not traced
+MAX_LABELS = 255
+NOT_TRACED = -1  # in the label map
 
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What is computed for every image.
+    """The options of the analysis of images.
 
     Attributes:
         top: the score blob.
         labels: those to trace; None for all that are found, without those in ``leave_out``.
-        leave_out: labels that are traced only where ``labels`` names them.
+        leave_out: labels that are traced only if ``labels`` names them.
         shifts: shift types; the first is the one that curves and animations show.
         k: channels followed per window.
         settings: crop and mean.
-        curves: for how many of the images deletion and insertion are measured.
-        kept: for how many of the images the traces are kept, to be drawn.
+        curves: number of images whose deletion and insertion are measured.
+        kept: number of images whose traces are kept, to be drawn.
     """
 
     top: str
@@ -144,10 +144,10 @@ def _label_maps(
     """The scores' label map without the padding, and the label of each pixel of the image."""
     with torch.no_grad():
         scores = net({net.spec.sources[0]: x}, keep=[top])[top]
-    if scores.dim() != 4 or scores.shape[1] > MOST_LABELS:
+    if scores.dim() != 4 or scores.shape[1] > MAX_LABELS:
         raise UsageError(
             f"'{top}' has shape {tuple(scores.shape)}; expected (1, labels, H, W), of at most "
-            f"{MOST_LABELS} labels: a label map has 8 bits, and 255 is no label"
+            f"{MAX_LABELS} labels: a label map has 8 bits, and 255 is no label"
         )
     own = scores[0].argmax(0).cpu().numpy()
     place = placements(net.spec, {top: tuple(scores.shape)})[top]
@@ -158,7 +158,7 @@ def _label_maps(
         centre = np.arange(own.shape[i]) * place.scale[i] + place.shift[i]
         inside.append((centre > -0.5) & (centre < size[i] - 0.5))
     predicted = own[near[0]][:, near[1]].astype(np.uint8)
-    return np.where(inside[0][:, None] & inside[1], own, NOWHERE), predicted
+    return np.where(inside[0][:, None] & inside[1], own, NOT_TRACED), predicted
 
 
 def _traced(
@@ -170,7 +170,7 @@ def _traced(
 ) -> Traces:
     labels: Iterable[int] | None = options.labels
     if labels is None:
-        labels = (int(n) for n in np.unique(label_map) if n not in (NOWHERE, *options.leave_out))
+        labels = (int(n) for n in np.unique(label_map) if n not in (NOT_TRACED, *options.leave_out))
     source = net.spec.sources[0]
     return trace(net, {source: x}, options.top, labels, shift, options.k, label_map)
 

@@ -24,12 +24,12 @@ from caffe_port.unravel.drawing import (
     with_points,
 )
 from caffe_port.unravel.points import Placement, Points, placements
-from caffe_port.unravel.trace import Traces, course
+from caffe_port.unravel.trace import Traces, frame_order
 
 if TYPE_CHECKING:
     from PIL import Image
 
-MOST_DOTS = 2500  # in one image; more would hide it
+MAX_DOTS = 2500  # per image; more would hide it
 _CAPTION = 18  # pixels
 _GAP = 6
 _PAPER, _INK = (245, 245, 243), (30, 36, 48)
@@ -70,10 +70,10 @@ def frames(
         raise UsageError(f"label {label} was not traced; there are {', '.join(map(str, traces))}")
     own = traces[label]
     places = placements(spec, traces.shapes)
-    way = course(spec, traces.top, {name for name in own if name in places})
+    order = frame_order(spec, traces.top, {name for name in own if name in places})
     return [
         tuple(_panel(name, own, places, size) for name in names)
-        for names in way.frames(longest)
+        for names in order.frames(longest)
         if any(name in own for name in names)
     ]
 
@@ -89,8 +89,8 @@ def _panel(
     points = own[blob]
     placed = np.unique(places[blob].of(points), axis=0)
     placed = placed[((placed >= -0.5) & (placed < np.array(size) - 0.5)).all(1)]
-    if len(placed) > MOST_DOTS:
-        placed = np.random.default_rng(0).choice(placed, MOST_DOTS, replace=False)
+    if len(placed) > MAX_DOTS:
+        placed = np.random.default_rng(0).choice(placed, MAX_DOTS, replace=False)
     return Panel(blob, len(points), placed)
 
 

@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 
-NEAR = 0.02  # of the canvas's diagonal
-FEWEST = 0.05  # of all points: with at most so many near it, a point is an outlier
+NEAR_RADIUS = 0.02  # of the canvas's diagonal
+MIN_NEAR = 0.05  # of all points: with at most this share near it, a point is an outlier
 HEAT_SHARE = 0.6
 
 # from no heat over blue, green and yellow to red
@@ -46,9 +46,9 @@ def clustered(points: Points, canvas: Size) -> Points:
 
     places = points[:, 1:].astype(np.float64)
     # the tree counts points at the radius too, which are not nearer
-    radius = np.nextafter(NEAR * math.hypot(*canvas), 0)
+    radius = np.nextafter(NEAR_RADIUS * math.hypot(*canvas), 0)
     near = cKDTree(places).query_ball_point(places, radius, return_length=True)
-    kept: Points = points[near > FEWEST * len(points)]
+    kept: Points = points[near > MIN_NEAR * len(points)]
     return kept
 
 

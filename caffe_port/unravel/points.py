@@ -16,7 +16,7 @@ from caffe_port.unravel.rules.shapes import coordinates
 
 Points = npt.NDArray[np.int32]
 
-_FEWEST_AXES = 3  # channel, y, x
+_MIN_AXES = 3  # channel, y, x
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PointSet:
         axes = list(coordinates(self.flat, shape))
         if len(shape) > 1 and shape[0] == 1:
             axes = axes[1:]
-        axes += [torch.zeros_like(self.flat)] * (_FEWEST_AXES - len(axes))
+        axes += [torch.zeros_like(self.flat)] * (_MIN_AXES - len(axes))
         table = torch.stack(axes, 1).to(torch.int32).cpu().numpy()
         members = self.members.cpu().numpy()
         return [table[members[:, label]] for label in range(members.shape[1])]

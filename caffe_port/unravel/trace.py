@@ -1,7 +1,7 @@
-"""Seg-Unravel: the points of the image, and of every blob on the way, that caused each label.
+"""Seg-Unravel: the points of the image, and of every blob in between, that caused each label.
 
 From the label map down, each point of a blob is replaced by the points of the bottom blobs that add
-most to it. All points of a blob are traced together, and those that several labels share once.
+most to it. All points of a blob are traced together; those of several labels are traced once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Course:
+class FrameOrder:
     """The order in which an animation shows blobs: trunk, branches side by side, inputs.
 
     Attributes:
-        trunk: blobs that every point passes.
+        trunk: blobs that every point passes through.
         branches: chains of blobs that share nothing but the inputs; none or at least 2.
         inputs: the blobs in which the points end.
     """
@@ -59,8 +59,8 @@ class Course:
         return [*middle, *((name,) for name in self.inputs)]
 
 
-def course(spec: NetSpec, top: str, reached: Collection[str]) -> Course:
-    """Finds the branches, such as the three scales of the multi-scale ResNet.
+def frame_order(spec: NetSpec, top: str, reached: Collection[str]) -> FrameOrder:
+    """Finds the trunk and the branches, such as the three scales of the multi-scale ResNet.
 
     Args:
         spec: the net.
@@ -79,7 +79,7 @@ def course(spec: NetSpec, top: str, reached: Collection[str]) -> Course:
     else:
         trunk, parts = len(rest), []
     shown = [tuple(name for name in part if name in reached) for part in parts]
-    return Course(tuple(n for n in rest[:trunk] if n in reached), tuple(shown), inputs)
+    return FrameOrder(tuple(n for n in rest[:trunk] if n in reached), tuple(shown), inputs)
 
 
 def _above(spec: NetSpec, top: str) -> list[str]:
@@ -176,12 +176,12 @@ def trace(
         k: number of channels of a window that are followed.
         label_map: (H, W) labels in place of the scores' own, such as those after a CRF.
     Returns:
-        Per label, per blob on the way (without tops of Split layers, which are copies), the unique
+        Per label, per traced blob (without tops of Split layers, which are copies), the unique
         points (channel, y, x), sorted, as (P, 3) int32. Blobs without points are left out, but
         the top of a label that does not occur has 0 points.
     Raises:
         UsageError: no such blob, shift or label, a label map of another size, more than one image.
-        UnsupportedLayerError: a layer on the way whose type has no tracing rule.
+        UnsupportedLayerError: a layer to be traced whose type has no tracing rule.
         LayerError: a layer that cannot run on its bottoms.
     Examples:
         >>> import numpy as np
@@ -195,7 +195,7 @@ def trace(
         >>> traces.arrived(0, "data").shape[1]  # points (channel, y, x)
         3
     """
-    _check_way(shift, k)
+    _check_options(shift, k)
     fed = inputs if isinstance(inputs, Mapping) else {_only_source(net): inputs}
     path = _path(net, fed, top)
     used = dict.fromkeys(blob for layer in path for blob in (*layer.bottoms, *layer.tops))
@@ -207,7 +207,7 @@ def trace(
     return traces
 
 
-def _check_way(shift: str, k: int) -> None:
+def _check_options(shift: str, k: int) -> None:
     if shift not in SHIFTS:
         raise UsageError(f"shift is {shift!r}; expected one of {', '.join(SHIFTS)}")
     if k < 1:

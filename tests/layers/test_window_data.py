@@ -46,7 +46,7 @@ def test_windows_are_drawn_from_the_second_draw_of_four(folder):
     [
         ("", "crop_size: 6", "batch_size is 0"),
         ("batch_size: 1", "", "crop_size is 0; it is the size windows are warped to"),
-        ("batch_size: 1 context_pad: 3", "crop_size: 6", "context_pad 3 leaves nothing of crop 6"),
+        ("batch_size: 1 context_pad: 3", "crop_size: 6", "context_pad 3 leaves no pixel of crop 6"),
         ("batch_size: 1 fg_fraction: 2", "crop_size: 6", "fg_fraction is 2"),
         ("batch_size: 1 crop_mode: 'round'", "crop_size: 6", "expected warp or square"),
     ],

@@ -10,9 +10,9 @@ from PIL import Image
 
 from caffe_port.errors import UsageError
 from caffe_port.unravel import trace
-from caffe_port.unravel.animation import MOST_DOTS, Frame, Panel, frames, gif, player
+from caffe_port.unravel.animation import MAX_DOTS, Frame, Panel, frames, gif, player
 from caffe_port.unravel.drawing import YELLOW, enlargement, with_points
-from caffe_port.unravel.trace import Course, course
+from caffe_port.unravel.trace import FrameOrder, frame_order
 from tests.unravel.nets import data, layer, make
 
 SCALES = (
@@ -31,27 +31,31 @@ SCALES = (
 def test_scales_are_branches_and_blocks_are_not():
     net = make(SCALES)
     reached = {"out", "both", "a3", "a2", "a1", "b2", "b1", "small", "data"}
-    way = course(net.spec, "out", reached)
-    assert way == Course(("out", "both"), (("a3", "a2", "a1"), ("b2", "b1", "small")), ("data",))
-    assert way.frames(80) == [
+    order = frame_order(net.spec, "out", reached)
+    assert order == FrameOrder(
+        ("out", "both"), (("a3", "a2", "a1"), ("b2", "b1", "small")), ("data",)
+    )
+    assert order.frames(80) == [
         ("out",), ("both",), ("a3", "b2"), ("a2", "b1"), ("a1", "small"), ("data",),
     ]  # fmt: skip
 
 
 def test_a_branch_without_points_is_kept_empty():
-    way = course(make(SCALES).spec, "out", {"out", "both", "a3", "a2", "a1", "data"})
-    assert way.branches == (("a3", "a2", "a1"), ())
-    assert way.frames(80)[2] == ("a3", None)
+    order = frame_order(make(SCALES).spec, "out", {"out", "both", "a3", "a2", "a1", "data"})
+    assert order.branches == (("a3", "a2", "a1"), ())
+    assert order.frames(80)[2] == ("a3", None)
 
 
 def test_a_chain_has_no_branches():
     net = make(data(1, 1, 2, 2) + layer("ReLU", top="x") + layer("ReLU", "", "x", name="b"))
-    assert course(net.spec, "out", {"out", "x", "data"}) == Course(("out", "x"), (), ("data",))
+    assert frame_order(net.spec, "out", {"out", "x", "data"}) == FrameOrder(
+        ("out", "x"), (), ("data",)
+    )
 
 
 def test_long_ways_are_thinned():
-    way = Course(tuple(f"b{i}" for i in range(100)), (), ("data",))
-    thin = way.frames(10)
+    order = FrameOrder(tuple(f"b{i}" for i in range(100)), (), ("data",))
+    thin = order.frames(10)
     assert len(thin) == 10
     assert thin[0] == ("b0",)
     assert thin[-2:] == [("b99",), ("data",)]
@@ -81,7 +85,7 @@ def test_too_many_dots_are_thinned():
     traces = trace(net, np.ones((1, 1, 100, 100), np.float32), "out")
     panel = frames(net.spec, traces, 0, (100, 100))[0][0]
     assert panel.number == 10000
-    assert len(np.unique(panel.places, axis=0)) == MOST_DOTS
+    assert len(np.unique(panel.places, axis=0)) == MAX_DOTS
 
 
 def sequence() -> list[Frame]:

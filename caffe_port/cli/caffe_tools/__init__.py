@@ -1,1 +1,1 @@
-"""Caffe's own programs: the commands of ``caffe``, what makes data sets, what reads nets."""
+"""Caffe's own programs: the commands of ``caffe``, and the tools for data sets and nets."""

@@ -44,17 +44,17 @@ def run_on(gpus: Sequence[int]) -> NoReturn:
     os.execv(words[0], words)
 
 
-def own_gpu(gpus: Sequence[int], there: int) -> int:
+def own_gpu(gpus: Sequence[int], count: int) -> int:
     """The GPU of this process, one of several that torchrun started.
 
     Args:
-        gpus: the named GPUs; a single one stands for all GPUs of the machine.
-        there: number of GPUs of the machine.
+        gpus: the named GPUs; a single one means all GPUs of the machine.
+        count: number of GPUs of the machine.
     Raises:
         UsageError: there are fewer GPUs than processes.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    among = list(gpus) if len(gpus) > 1 else list(range(there))
+    among = list(gpus) if len(gpus) > 1 else list(range(count))
     if local >= len(among):
         raise UsageError(
             f"process {local} on this machine has no GPU of its own; there are {len(among)}: start "

@@ -236,7 +236,7 @@ def _modes(flags: Flags) -> Modes:
 
 @contextmanager
 def _skipping_bad_images() -> Iterator[None]:
-    """Logs each skipped image once and, however the training ends, their number."""
+    """Logs each skipped image once and, at any end of the training, their number."""
     from caffe_port.data.list_file import skipping_bad_images
 
     with skipping_bad_images(lambda wrong: log(f"Skipped: {wrong}", WARNING)) as skipped:
@@ -267,8 +267,8 @@ def _own_gpu(solver: str) -> str:
     from caffe_port.proto import caffe_pb2, read_solver
 
     param = read_solver(solver)
-    wants = param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU
-    return str(max(param.device_id, 0)) if wants else ""
+    on_gpu = param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU
+    return str(max(param.device_id, 0)) if on_gpu else ""
 
 
 def _watchers(flags: Flags, stack: ExitStack) -> list[Watcher]:

@@ -1,6 +1,6 @@
-"""Read by every Python that starts with this folder on PYTHONPATH; gives it `import caffe`.
+"""Run by every Python that starts with this folder on PYTHONPATH; makes `import caffe` work.
 
-Nothing is imported before a script asks for caffe, so that other programs start as fast as before.
+Nothing is imported before a script imports caffe, so other programs start as fast as before.
 `caffe-port pythonpath` prints the folder.
 """
 
@@ -28,8 +28,8 @@ class _Finder:
         return importlib.util.find_spec(name)
 
 
-def _run_the_next() -> None:
-    """Reads the sitecustomize.py that this one hides, if there is one."""
+def _run_hidden() -> None:
+    """Runs the sitecustomize.py that this one hides, if there is one."""
     others = [p for p in sys.path if os.path.abspath(p or os.curdir) != _HERE]
     spec = PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:
@@ -37,4 +37,4 @@ def _run_the_next() -> None:
 
 
 sys.meta_path.insert(0, _Finder)
-_run_the_next()
+_run_hidden()

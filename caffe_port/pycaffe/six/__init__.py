@@ -1,4 +1,4 @@
-"""The part of six that scripts of pycaffe's time use, for where six itself is not installed.
+"""The part of six that scripts of pycaffe's time use, if six itself is not installed.
 
 pycaffe required six, so its scripts import it; on Python 3 it is a handful of names.
 """

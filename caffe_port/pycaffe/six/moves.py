@@ -1,4 +1,4 @@
-"""What Python 3 renamed, under six's names."""
+"""The names that Python 3 changed, under six's names."""
 # ruff: noqa: A004, N812, UP029 - the names are six's
 
 from __future__ import annotations

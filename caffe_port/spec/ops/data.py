@@ -11,10 +11,10 @@ from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 
 @dataclass(frozen=True)
 class Transform:
-    """How items are made into blobs: (pixel - mean) * scale, cropped and mirrored.
+    """The transformation of items: (pixel - mean) * scale, cropped and mirrored.
 
     Attributes:
-        scale: multiplies what the mean leaves.
+        scale: the factor after the mean is subtracted.
         mirror: flips half of the items.
         crop_size: side of a square crop, 0 for none.
         mean_file: a mean image, or ''.
@@ -46,11 +46,11 @@ class Transform:
         return cls(o.scale, o.mirror, o.crop_size, o.mean_file, tuple(o.mean_value), color)
 
     def draws(self, phase: str) -> bool:
-        """Whether Caffe's transformer takes random numbers: it mirrors, or crops in TRAIN."""
+        """Whether Caffe's transformer draws random numbers: it mirrors, or crops in TRAIN."""
         return self.mirror or (phase == "TRAIN" and self.crop_size > 0)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what an item of this size becomes."""
+        """Height and width of an item of this size after the transformation."""
         crop = self.crop_size
         expect(crop <= min(height, width), f"crop_size {crop} of an item of {width}x{height}")
         return (crop, crop) if crop else (height, width)
@@ -65,8 +65,8 @@ class Data(Op):
         source: a database.
         backend: 'LMDB' or 'LEVELDB'.
         batch_size: items per batch.
-        rand_skip: at the start, fewer records than this are passed over (DeepLab v1 only; later
-            Caffes ignore it).
+        rand_skip: fewer records than this are skipped at the start (DeepLab v1 only; later Caffes
+            ignore it).
         transform: what is done to each item.
     """
 
@@ -112,8 +112,8 @@ class ImageData(Op):
 
     Attributes:
         source, root_folder, batch_size, shuffle: the list of images, and how they are taken.
-        rand_skip: at the start, fewer items than this are passed over; 0 for none.
-        size: height and width every picture is brought to, or None.
+        rand_skip: fewer items than this are skipped at the start; 0 for none.
+        size: height and width to which every image is resized, or None.
         is_color: three channels or one.
         transform: what is done to each item.
     """
@@ -148,10 +148,10 @@ class ImageData(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         channels = 3 if self.is_color else 1
         crop = self.transform.crop_size
-        height, width = (crop, crop) if crop else self.size or self._first_picture()
+        height, width = (crop, crop) if crop else self.size or self._first_image_size()
         return [(self.batch_size, channels, height, width), (self.batch_size,)]
 
-    def _first_picture(self) -> tuple[int, int]:
+    def _first_image_size(self) -> tuple[int, int]:
         """Without a crop and a size, the shape is that of the first image."""
         from caffe_port.data.image import read_labelled
         from caffe_port.data.images import stored_size
@@ -179,9 +179,9 @@ class ImageSegData(Op):
 
     Attributes:
         source, root_folder, batch_size, shuffle: the list of images, and how they are taken.
-        rand_skip: at the start, fewer items than this are passed over; 0 for none.
+        rand_skip: fewer items than this are skipped at the start; 0 for none.
         label_type: 'NONE', 'IMAGE' (the list's second word is a number) or 'PIXEL' (an image).
-        has_label: false where nobody reads the labels (DeepLab v1's TEST nets).
+        has_label: false if no layer reads the labels (DeepLab v1's TEST nets).
         new_height, new_width, is_color, ignore_label: how images are read.
         scale, mirror, mean_file, mean_values, scale_factors: the transformation.
         crop: (height, width), or (0, 0) for none.
@@ -231,12 +231,12 @@ class ImageSegData(Op):
         )  # fmt: skip
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        height, width = self.crop if self.crop[0] else self._first_picture()
+        height, width = self.crop if self.crop[0] else self._first_image_size()
         n = self.batch_size
         channels = 3 if self.is_color else 1
         return [(n, channels, height, width), (n, 1, height, width), (n, 1, 1, 2)]
 
-    def _first_picture(self) -> tuple[int, int]:
+    def _first_image_size(self) -> tuple[int, int]:
         """Without a crop the shape is that of the first image, as in DeepLab."""
         if self.new_height:
             return (self.new_height, self.new_width)
@@ -297,7 +297,7 @@ class WindowData(Op):
         crop = transform.crop_size
         expect(crop > 0, "crop_size is 0; it is the size windows are warped to")
         expect(
-            2 * o.context_pad < crop, f"context_pad {o.context_pad} leaves nothing of crop {crop}"
+            2 * o.context_pad < crop, f"context_pad {o.context_pad} leaves no pixel of crop {crop}"
         )
         expect(0 <= o.fg_fraction <= 1, f"fg_fraction is {o.fg_fraction}; expected 0 to 1")
         expect(

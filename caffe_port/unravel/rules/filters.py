@@ -137,7 +137,7 @@ def deconvolution(passage: Passage, points: Tensor) -> list[Link]:
     The counterpart of Convolution's rule: of all values of the bottom whose filter reaches the
     point, the products with the filter are summed per channel. The place is that of the channel's
     largest product or, where the shift type says so, the one whose filter has its centre nearest to
-    the point. A point that no filter reaches ends.
+    the point. A point that no filter reaches is dropped.
 
     Source: ours; Seg-Unravel has no rule for Deconvolution.
     """
