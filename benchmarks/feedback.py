@@ -20,7 +20,7 @@ from torch import Tensor
 import caffe_port
 from benchmarks.measure import interleave, report, summary, versions
 from caffe_port.losses import FeedbackOptions, feedback_loss
-from caffe_port.losses.options import has_triton
+from caffe_port.losses.feedback import has_triton
 
 ROOT = Path(__file__).parent.parent
 PROTOTXT = ROOT / "prototxt" / "deeplab_v2_vgg16_largefov" / "train.prototxt"

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.measure import report, versions
-from caffe_port.parity.summation import exact_sums
+from caffe_port.parity.bench import exact_sums
 
 Table: TypeAlias = dict[str, dict[str, float]]
 QUANTITIES = ("top", "bottom diff", "weight diff", "bias diff")

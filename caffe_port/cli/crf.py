@@ -183,9 +183,8 @@ def crf_convert_command(
 def _convert(source: Path, to: str, out: Path, photos: Path | None, raw: bool) -> Path:
     import numpy as np
 
-    from caffe_port.crf.arrays import SUFFIXES as ARRAYS
-    from caffe_port.crf.arrays import write_array
-    from caffe_port.crf.files import MAT_SUFFIX, write_bin, write_scores
+    from caffe_port.crf.files import MAT_SUFFIX, write_array, write_bin, write_scores
+    from caffe_port.crf.files import SUFFIXES as ARRAYS
     from caffe_port.data.images import write_labels
     from caffe_port.errors import DataError
 
@@ -227,8 +226,7 @@ def _cut(values: Any, source: Path, name: str, photos: Path) -> Any:
 def _read(source: Path, raw: bool, to: str) -> Any:
     import numpy as np
 
-    from caffe_port.crf.arrays import SUFFIXES, is_probabilities, read_array
-    from caffe_port.crf.files import read_bin, read_scores
+    from caffe_port.crf.files import SUFFIXES, is_probabilities, read_array, read_bin, read_scores
     from caffe_port.data.images import read_labels
 
     if source.suffix == ".png":

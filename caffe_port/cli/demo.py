@@ -84,7 +84,7 @@ def _convert(example: Example, out: Path, console: Console) -> Path:
 def _verify(converted: Path, example: Example, console: Console) -> VerifyResult:
     from caffe_port.loading import load
     from caffe_port.parity import read_recording
-    from caffe_port.parity.table import headline
+    from caffe_port.parity.report import headline
     from caffe_port.parity.verify import verify
 
     parity = verify(load(converted), read_recording(example.recording))
@@ -160,8 +160,7 @@ def _sections(
     example: Example, result: Result, parity: VerifyResult, difference: Difference
 ) -> list[Html]:
     from caffe_port.evaluation.example import HEADERS
-    from caffe_port.parity.report_html import parity_table
-    from caffe_port.parity.table import headline
+    from caffe_port.parity.report import headline, parity_table
     from caffe_port.reports import html
 
     kinds = ["fail" if count else "pass" for count in (difference.before, difference.after)]

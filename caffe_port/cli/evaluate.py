@@ -336,8 +336,7 @@ def _show_score(scored: Scored, names: list[str]) -> None:
 def _write(arguments: Arguments, scored: Scored, names: list[str]) -> None:
     """The files of ``--json`` and ``--per-image``."""
     from caffe_port.evaluation.boundary import boundaries_json
-    from caffe_port.evaluation.exports import image_table
-    from caffe_port.evaluation.figures import matrix_json
+    from caffe_port.evaluation.figures import image_table, matrix_json
     from caffe_port.files import write_text
 
     if arguments["per_image"] is not None:

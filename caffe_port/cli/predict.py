@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from caffe_port.net import Net
     from caffe_port.prediction.gallery import Gallery
     from caffe_port.prediction.inputs import Inputs
-    from caffe_port.prediction.output import Output
-    from caffe_port.prediction.runner import Outcome
+    from caffe_port.prediction.output import Outcome, Output
     from caffe_port.prediction.segmenter import Segmenter
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -168,7 +167,7 @@ def _predict(images: Inputs, arguments: Arguments) -> int:
 
 def _run(images: Inputs, segmenter: Segmenter, output: Output, gallery: Gallery) -> None:
     """Predicts all images under a progress bar."""
-    from caffe_port.prediction.runner import predict_all
+    from caffe_port.prediction.output import predict_all
     from caffe_port.reports.progress import shown_images
 
     total = len(images)

@@ -96,7 +96,7 @@ def _check_arguments(
 
 
 def _report(outcome: Outcome, out: Path | None) -> None:
-    from caffe_port.data.voc_prepare.report import write_reports
+    from caffe_port.data.voc_prepare.run import write_reports
 
     _show(outcome)
     if out is not None:

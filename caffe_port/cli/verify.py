@@ -79,8 +79,7 @@ def _verify(
     net: Path, weights: Path | None, recording: Path, isolate: bool, options: dict[str, Any]
 ) -> VerifyResult:
     from caffe_port.loading import load
-    from caffe_port.parity.parameters import adopt_parameters
-    from caffe_port.parity.recording import read_recording
+    from caffe_port.parity.recording import adopt_parameters, read_recording
     from caffe_port.parity.verify import check_phase, verify
 
     case = read_recording(recording)
@@ -95,8 +94,7 @@ def _verify(
 
 def _show(result: VerifyResult) -> None:
     from caffe_port.errors import console
-    from caffe_port.parity.report import terminal_table
-    from caffe_port.parity.table import footnotes, headline
+    from caffe_port.parity.report import footnotes, headline, terminal_table
 
     shown = console(width=None if sys.stdout.isatty() else 160)
     shown.print(terminal_table(result))

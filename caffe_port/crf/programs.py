@@ -12,9 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port.crf.arrays import is_probabilities, read_array
 from caffe_port.crf.dense_crf import DenseCRF
-from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores, write_bin
+from caffe_port.crf.files import (
+    MAT_SUFFIX,
+    is_probabilities,
+    read_array,
+    read_bin,
+    read_scores,
+    write_bin,
+)
 from caffe_port.errors import CaffePortError, DataError, FormatError, UsageError
 from caffe_port.files import read_json, write_text
 

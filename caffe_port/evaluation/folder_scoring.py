@@ -14,16 +14,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.crf.arrays import SUFFIXES, read_array
-from caffe_port.crf.files import MAT_SUFFIX, read_bin, read_scores
+from caffe_port.crf.files import MAT_SUFFIX, SUFFIXES, read_array, read_bin, read_scores
 from caffe_port.data.images import Bytes, read_labels, size_advice
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.boundary import Boundary
-from caffe_port.evaluation.exports import ImageRow, image_row
-from caffe_port.evaluation.label_fit import expect_fit
-from caffe_port.evaluation.scoring import ConfusionMatrix
+from caffe_port.evaluation.figures import ImageRow, image_row
+from caffe_port.evaluation.scoring import ConfusionMatrix, expect_fit
 
 LabelMap = npt.NDArray[np.int64]
 KINDS = {"png": ".png", "bin": ".bin", "mat": MAT_SUFFIX, **SUFFIXES}

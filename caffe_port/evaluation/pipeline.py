@@ -12,7 +12,6 @@ from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.label_fit import expect_fit
 from caffe_port.evaluation.network import NetworkFactory, Options, Settings
 from caffe_port.evaluation.refinement import RefinerFactory
 from caffe_port.evaluation.scheduler import (
@@ -23,7 +22,7 @@ from caffe_port.evaluation.scheduler import (
     run_steps,
     torch_threads_kept,
 )
-from caffe_port.evaluation.scoring import ConfusionMatrix, Counts
+from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, expect_fit
 from caffe_port.evaluation.steps import ImageSteps, Job, Outcome, Progress
 from caffe_port.evaluation.store import ScoreCache, Store, locked
 from caffe_port.ranks import ImageRanks, SingleRank

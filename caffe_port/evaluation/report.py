@@ -13,14 +13,20 @@ import numpy as np
 from caffe_port.data.images import Bytes, read_labels, read_rgb
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
-from caffe_port.evaluation.exports import confusion_image, evaluated_rows, image_table
-from caffe_port.evaluation.figures import Reference, as_json, versions
+from caffe_port.evaluation.figures import (
+    Reference,
+    as_json,
+    confusion_image,
+    evaluated_rows,
+    image_table,
+    versions,
+)
 from caffe_port.evaluation.pipeline import Result
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, changes_section, image_iou
 from caffe_port.evaluation.steps import Outcome
 from caffe_port.files import write_bytes, write_text
 from caffe_port.reports import html
-from caffe_port.reports.images import label_map, photograph
+from caffe_port.reports.html import label_map, photograph
 
 if TYPE_CHECKING:
     from rich.table import Table

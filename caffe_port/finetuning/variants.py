@@ -34,7 +34,7 @@ class Similarities:
     """
 
     def __init__(self, classes: int, similarity: str) -> None:
-        from caffe_port.losses.options import FeedbackOptions
+        from caffe_port.losses.feedback import FeedbackOptions
 
         self._options = FeedbackOptions(similarity=similarity)
         self._sums = np.zeros((classes, classes))

@@ -19,7 +19,7 @@ class DenseCRF(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         from caffe_port.crf import CRFParameters
-        from caffe_port.crf.layer_math import dense_crf_forward
+        from caffe_port.crf.refinement import dense_crf_forward
 
         op = self.spec.options(ops.DenseCRF)
         arrays = [b.detach().float().cpu().numpy() for b in bottoms]

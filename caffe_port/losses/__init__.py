@@ -1,7 +1,6 @@
 """Losses with two paths each: torch, which is the reference, and fused Triton kernels."""
 
-from caffe_port.losses.feedback import FeedbackLoss, feedback_loss
-from caffe_port.losses.options import FeedbackOptions
+from caffe_port.losses.feedback import FeedbackLoss, FeedbackOptions, feedback_loss
 from caffe_port.losses.softmax import softmax_loss
 
 __all__ = ["FeedbackLoss", "FeedbackOptions", "feedback_loss", "softmax_loss"]

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.losses.feedback import coefficients, unit, working_dtype
+from caffe_port.losses.feedback import FeedbackOptions, coefficients, unit, working_dtype
 from caffe_port.losses.launching import accumulator, on_device, only_once
-from caffe_port.losses.options import FeedbackOptions
 
 # pixels, channels and classes of a block, and the limit of registers of a thread where the
 # compiler would spill without it; none is spilled with these (ahead_of_time.py)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.labels import checked, divisor
-from caffe_port.losses.feedback import working_dtype
-from caffe_port.losses.options import chosen_path
+from caffe_port.losses.feedback import chosen_path, working_dtype
 
 _FLT_MIN = torch.finfo(torch.float32).tiny
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port.parity.partial_sums import Refine
+from caffe_port.parity.responses import Refine
 from caffe_port.parity.tolerance import EXTREME, PER_ELEMENT, mean_square_limit
 
 Floats: TypeAlias = "NDArray[np.floating[Any]]"

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from caffe_port.parity import ties
+from caffe_port.parity.archives import Array
 from caffe_port.parity.bench import Bench, Net, copy_as
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
 from caffe_port.parity.compare import Comparison, Exact, Verdict, compare, compare_equal
-from caffe_port.parity.meta import Array
 from caffe_port.parity.recording import Recording
 from caffe_port.parity.tolerance import EXTREME, PER_ELEMENT
 from caffe_port.parity.topology import Layer, Topology

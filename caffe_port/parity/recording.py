@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from caffe_port.errors import FormatError
-from caffe_port.parity import hdf5, npz
-from caffe_port.parity.meta import BLOB_PARTS, PARAM_PARTS, Array, Meta
+import torch
+
+from caffe_port.errors import FormatError, ParityError
+from caffe_port.net import Net
+from caffe_port.parity import archives
+from caffe_port.parity.archives import BLOB_PARTS, PARAM_PARTS, Array, Meta
 
 Key = TypeVar("Key")
 
@@ -84,9 +87,9 @@ def read_recording(path: str | Path) -> Recording:
     """
     path = Path(path)
     if path.is_dir():
-        meta, readers = npz.open_folder(path)
+        meta, readers = archives.open_folder(path)
     elif path.is_file():
-        meta, readers = hdf5.open_file(path)
+        meta, readers = archives.open_file(path)
     else:
         raise FormatError("no such recording: expected a folder or an HDF5 file", path=path)
     return _assemble(path, meta, readers)
@@ -124,3 +127,45 @@ def _param_key(key: str, name: str, path: Path) -> tuple[str, int]:
     if not (index.isascii() and index.isdigit() and len(index) < 4):
         raise FormatError(f"array '{key}': '{index}' is no parameter's number", path=path)
     return layer, int(index)
+
+
+def adopt_parameters(net: Net, recording: Recording) -> frozenset[tuple[str, int]]:
+    """Sets every parameter that no file of weights gave to its recorded value.
+
+    Caffe fills what a file lacks with random numbers and says nothing, for instance the last layer
+    of a net that is fine-tuned; without a file it fills all.
+
+    Args:
+        net: loaded with ``strict=False``; changed.
+        recording: of the same net.
+    Returns:
+        (layer, i) of each parameter that was set; comparing it with the recording proves nothing.
+    Raises:
+        WeightMismatchError: there is a file of weights, but none of them are the net's.
+        ParityError: a parameter is neither in the file nor, with its shape, in the recording.
+    """
+    keys = {
+        (layer.name, i): param
+        for layer in net.spec.layers
+        for i, param in enumerate(net.layer_params(layer.name))
+    }
+    if net.loaded is not None and keys and not net.loaded.pairs:
+        net.loaded.check(strict=True)
+    pairs = () if net.loaded is None else net.loaded.pairs
+    loaded = {id(keys[layer, i]) for layer, i, _ in pairs}
+    adopted = {key: param for key, param in keys.items() if id(param) not in loaded}
+    for (layer, i), param in adopted.items():
+        if (layer, i) not in recording.params:
+            raise ParityError(
+                f"parameter {i} of layer '{layer}' is in no file of weights and not in "
+                f"{recording.path}: give all weights, or record without --no-params"
+            )
+        values = torch.from_numpy(recording.params[layer, i].copy())
+        if values.numel() != param.numel():
+            raise ParityError(
+                f"parameter {i} of layer '{layer}' has shape {list(param.shape)}, in "
+                f"{recording.path} {list(values.shape)}: is this the net that was recorded?"
+            )
+        with torch.no_grad():
+            param.copy_(values.reshape(param.shape))
+    return frozenset(adopted)

@@ -1,23 +1,29 @@
-"""How far a layer's results move when the numbers in it are rounded otherwise.
-
-A float64 computation is carried out again with numbers changed at random: those that the layer
-reads, or those that it computes on the way (Monte Carlo arithmetic: Parker, Monte Carlo arithmetic:
-exploiting the effects of rounding error, 1997). The latter shows what changes of the inputs do not:
-1 - y^2 behind a tanh whose y has been rounded to nearly 1, and differences of numbers that are
-equal whatever the inputs are.
-"""
+"""Rounding errors found by experiment: changed numbers, and the partial sums themselves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caffe_port.parity.tolerance import SMALLEST, UNIT
+from caffe_port.parity.bench import Bench
+from caffe_port.parity.tolerance import PER_ELEMENT, PLAIN_SUM, SMALLEST, UNIT
+from caffe_port.parity.topology import Layer
+
+# How far a layer's results move when the numbers in it are rounded otherwise.
+#
+# A float64 computation is carried out again with numbers changed at random: those that the layer
+# reads, or those that it computes on the way (Monte Carlo arithmetic: Parker, Monte Carlo
+# arithmetic: exploiting the effects of rounding error, 1997). The latter shows what changes of the
+# inputs do not: 1 - y^2 behind a tanh whose y has been rounded to nearly 1, and differences of
+# numbers that are equal whatever the inputs are.
 
 #: Runs with random changes, for blobs below and above this many elements. Four miss a cancellation
 #: of two numbers at one element with probability 1/16; in a large blob two suffice.
@@ -154,3 +160,65 @@ def _pattern() -> Tensor:
     drawn = torch.randint(0, 2, (PATTERN,), generator=generator, dtype=torch.int8)
     # twice, so that most blobs need no copy of it
     return drawn.to(torch.float64).mul_(2).sub_(1).repeat(2)
+
+
+# Standard errors of single elements from the partial sums themselves.
+#
+# ``tolerance.sum_variance`` assumes products in an order unrelated to their values. Where large
+# areas of one sign follow one another (the diffs of a softmax over a label map), partial sums grow
+# larger than that; and where the same number is added again and again, all roundings have one
+# direction. For a few elements, those that would fail, both are computed: in the order of Caffe's
+# column buffer (channel, row, column) and in that of channels-last kernels (row, column, channel).
+
+#: Gives the standard errors of chosen elements, by their flat index.
+Refine = Callable[[NDArray[np.intp]], NDArray[np.float64]]
+
+
+def of_top(bench: Bench, layer: Layer, bottom: Tensor) -> Refine:
+    """For the top of a layer that sums products of its bottom and its parameters."""
+
+    def refine(indices: NDArray[np.intp]) -> NDArray[np.float64]:
+        leaf = bottom.detach().requires_grad_(True)
+        with torch.enable_grad(), bench.unchanged(layer):
+            (top,) = bench.net.run_layer(layer.name, [leaf])
+            return _sigmas(top, leaf, indices)
+
+    return refine
+
+
+def of_diff(bench: Bench, layer: Layer, bottom: Tensor, diff: Tensor, param: int | None) -> Refine:
+    """For the diff of the bottom, or of parameter number ``param``."""
+
+    def refine(indices: NDArray[np.intp]) -> NDArray[np.float64]:
+        given = diff.detach().requires_grad_(True)
+        leaf = bottom.detach().requires_grad_(param is None)
+        with torch.enable_grad(), bench.unchanged(layer):
+            (top,) = bench.net.run_layer(layer.name, [leaf])
+            source = leaf if param is None else bench.net.layer_params(layer.name)[param]
+            (found,) = torch.autograd.grad(top, source, given.reshape(top.shape), create_graph=True)
+            return _sigmas(found, given, indices)
+
+    return refine
+
+
+def _sigmas(sums: Tensor, factors: Tensor, indices: NDArray[np.intp]) -> NDArray[np.float64]:
+    flat = sums.reshape(-1)
+    sigmas = []
+    for index in indices:
+        (others,) = torch.autograd.grad(flat[int(index)], factors, retain_graph=True)
+        sigmas.append(_sigma(others, factors.detach()))
+    return np.array(sigmas)
+
+
+def _sigma(others: Tensor, factors: Tensor) -> float:
+    """Of one sum: the products are ``others * factors``, where others are not 0."""
+    largest = 0.0
+    channels_last = 1 if factors.dim() > 2 else -1
+    for axis in (-1, channels_last):
+        one, two = (part.movedim(axis, -1).reshape(-1) for part in (others, factors))
+        products = (one * two)[one != 0].numpy()
+        squares = float((products.cumsum() ** 2).sum() + 2 * (products**2).sum())
+        plain = products.astype(np.float32).cumsum(dtype=np.float32)
+        error = abs(float(plain[-1]) - products.sum()) if products.size else 0.0
+        largest = max(largest, UNIT * math.sqrt(squares / 3), error * PLAIN_SUM / PER_ELEMENT)
+    return largest

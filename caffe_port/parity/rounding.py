@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from caffe_port.parity import partial_sums, responses
+from caffe_port.parity import responses
 from caffe_port.parity.bench import Bench
-from caffe_port.parity.partial_sums import Refine
-from caffe_port.parity.responses import Run, Tensors, is_whole
+from caffe_port.parity.responses import Refine, Run, Tensors, is_whole
 from caffe_port.parity.tolerance import EXTREME, OPERATIONS, SMALLEST, UNIT, sum_variance
 from caffe_port.parity.topology import Layer, fact
 
@@ -202,7 +201,7 @@ def _linear_top(
     if bottoms[0].variance is not None:
         no_bias = [weights[0], *(torch.zeros_like(weight) for weight in weights[1:])]
         variance = variance + bench.forward(layer, [bottoms[0].sigma ** 2], no_bias)[0]
-    return Term(top, variance, partial_sums.of_top(bench, layer, bottoms[0].value))
+    return Term(top, variance, responses.of_top(bench, layer, bottoms[0].value))
 
 
 def _linear_backward(
@@ -237,7 +236,7 @@ def _linear_backward(
             if extra is not None:
                 variance = variance + extra
         param = None if index == 0 else index - 1
-        refine = partial_sums.of_diff(bench, layer, bottom, diff.value, param)
+        refine = responses.of_diff(bench, layer, bottom, diff.value, param)
         terms.append(Term(value, variance, refine))
     return terms[: len(found[0])], terms[len(found[0]) :]
 

@@ -6,11 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from caffe_port.errors import ParityError, option
-from caffe_port.parity.bench import Net
+from caffe_port.parity.bench import Net, exact_sums
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Judge, Row
 from caffe_port.parity.recording import Recording
-from caffe_port.parity.summation import exact_sums
 from caffe_port.parity.topology import study
 
 

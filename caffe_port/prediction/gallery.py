@@ -8,8 +8,7 @@ from urllib.parse import quote
 
 from caffe_port.data.images import Bytes, voc_palette
 from caffe_port.files import write_text
-from caffe_port.prediction.output import Output
-from caffe_port.prediction.runner import Outcome
+from caffe_port.prediction.output import Outcome, Output
 from caffe_port.reports import html
 
 MOST_SHOWN = 500  # images of one page; of more, every second, fourth and so on is shown

@@ -16,7 +16,7 @@ from caffe_port.errors import escaped
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import best_labels
 from caffe_port.reports import html
-from caffe_port.reports.images import encoded, resized
+from caffe_port.reports.html import encoded, resized
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -26,8 +26,7 @@ from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.inputs import FedData
 from caffe_port.spec.rules import filter_layers, included, is_fed, left_out, places, refuse_unknown
-from caffe_port.spec.sharing import Sharing
-from caffe_port.spec.splits import insert_splits, mark_backward
+from caffe_port.spec.sharing import Sharing, insert_splits, mark_backward
 
 AUTOMATIC = "(automatic)"
 _SHOWN = 3  # layers in one message

@@ -14,9 +14,8 @@ import torch
 from caffe_port.data.images import read_labels, read_rgb
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import Settings, network_input
-from caffe_port.unravel.curves import Curves, curves
 from caffe_port.unravel.drawing import Bytes, Floats, Size, heat_map
-from caffe_port.unravel.evidence import Evidence, evidence
+from caffe_port.unravel.measures import Curves, Evidence, curves, evidence
 from caffe_port.unravel.points import placements
 from caffe_port.unravel.rules import Shift
 from caffe_port.unravel.trace import Traces, trace

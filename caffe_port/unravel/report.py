@@ -13,13 +13,29 @@ from caffe_port.data.images import voc_palette
 from caffe_port.files import write_bytes, write_text
 from caffe_port.reports import html
 from caffe_port.reports.chart import Axis, Chart, draw_chart, legend_colours
-from caffe_port.reports.images import encoded, label_map, photograph
+from caffe_port.reports.html import encoded, label_map, photograph
 from caffe_port.spec import NetSpec
 from caffe_port.unravel.analysis import AnalysedImage, AnalysisOptions, heat_of
-from caffe_port.unravel.animation import PLAYER_SCRIPT, frames, gif, player
-from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, mean_curves
-from caffe_port.unravel.drawing import LARGEST, SMALLEST, Bytes, overlay, with_points
-from caffe_port.unravel.evidence import Evidence, Summary, summarize
+from caffe_port.unravel.drawing import (
+    LARGEST,
+    PLAYER_SCRIPT,
+    SMALLEST,
+    Bytes,
+    frames,
+    gif,
+    overlay,
+    player,
+    with_points,
+)
+from caffe_port.unravel.measures import (
+    FRACTIONS,
+    ORDERS,
+    Curves,
+    Evidence,
+    Summary,
+    mean_curves,
+    summarize,
+)
 
 
 def image_section(

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from caffe_port.cli import main
-from caffe_port.data.voc_prepare import folders
+from caffe_port.data.voc_prepare import layout
 from tests.data.voc_making import make
 from tests.goldens_dir import SHAPES
 
@@ -66,7 +66,7 @@ def test_many_broken_files_are_all_in_the_report(both, tmp_path, monkeypatch):
 
 def test_strict_makes_counts_a_fault(both, tmp_path, monkeypatch):
     assert run(both[0], "-o", tmp_path / "out", "--strict").exit_code == 1
-    monkeypatch.setattr(folders, "PUBLISHED", {"train": 3, "trainval": 5, "val": 2})
+    monkeypatch.setattr(layout, "PUBLISHED", {"train": 3, "trainval": 5, "val": 2})
     assert run(both[0], "-o", tmp_path / "out", "--strict").exit_code == 0
 
 

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from caffe_port.cli import main
-from caffe_port.crf.arrays import is_probabilities, read_array, write_array
-from caffe_port.crf.files import read_bin, write_scores
+from caffe_port.crf.files import is_probabilities, read_array, read_bin, write_array, write_scores
 from caffe_port.errors import DataError, FormatError
 from caffe_port.evaluation.folder_scoring import read_prediction
 

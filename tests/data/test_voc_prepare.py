@@ -250,9 +250,9 @@ def test_counts_unlike_the_published_ones_are_told(both, tmp_path, monkeypatch):
     notes = prepared(both, tmp_path / "out").notes
     assert "list train_aug: 5 images, 10,582 published" in notes
     assert "SBD's val.txt: 1 images, 2,857 published" in notes
-    monkeypatch.setattr(voc_prepare.folders, "SBD_PUBLISHED", {"train": 3, "val": 1})
+    monkeypatch.setattr(voc_prepare.layout, "SBD_PUBLISHED", {"train": 3, "val": 1})
     for name, count in prepared(both, tmp_path / "out").lists.items():
-        monkeypatch.setitem(voc_prepare.folders.PUBLISHED, name, count)
+        monkeypatch.setitem(voc_prepare.layout.PUBLISHED, name, count)
     assert prepared(both, tmp_path / "out").notes == []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from caffe_port.crf import CRFParameters, refine
-from caffe_port.crf.layer_math import dense_crf_forward
+from caffe_port.crf.refinement import dense_crf_forward
 from caffe_port.errors import CaffePortError, ReadError, UsageError
 from caffe_port.evaluation.crf_grid import Grid, write_report
 from caffe_port.evaluation.network import NetFactory, data_blob, resizing, score_blob

@@ -11,9 +11,8 @@ from PIL import Image
 
 from caffe_port.cli import main
 from caffe_port.errors import UsageError
-from caffe_port.evaluation.label_fit import expect_fit
 from caffe_port.evaluation.network import Options
-from caffe_port.evaluation.scoring import ConfusionMatrix
+from caffe_port.evaluation.scoring import ConfusionMatrix, expect_fit
 from tests.evaluation.standins import Brightest, evaluate
 
 

@@ -19,7 +19,7 @@ from caffe_port.evaluation.boundary import (
     edge,
     inner_band,
 )
-from caffe_port.evaluation.exports import confusion_image, evaluated_rows, image_table
+from caffe_port.evaluation.figures import confusion_image, evaluated_rows, image_table
 from caffe_port.evaluation.report import write_report
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from tests.evaluation.standins import CROP, Brightest, Swaps, evaluate

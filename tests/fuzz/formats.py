@@ -22,7 +22,7 @@ from caffe_port.data.mat5 import read_field
 from caffe_port.data.voc import voc_items
 from caffe_port.data.window_file import read_windows
 from caffe_port.errors import CaffePortError, FormatError
-from caffe_port.parity.hdf5 import FORMAT, VERSION
+from caffe_port.parity.archives import FORMAT, VERSION
 from caffe_port.parity.recording import read_recording
 from caffe_port.proto import caffe_pb2, wire
 from caffe_port.weights import StoredLayer, read_mean, read_weights, write_weights

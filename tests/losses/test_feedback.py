@@ -331,12 +331,12 @@ def test_a_path_that_is_none():
 
 def test_triton_by_name_needs_a_gpu_or_its_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
-    monkeypatch.setattr("caffe_port.losses.options.has_triton", lambda: True)
+    monkeypatch.setattr("caffe_port.losses.feedback.has_triton", lambda: True)
     with pytest.raises(UsageError, match="expected CUDA"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")
 
 
 def test_triton_by_name_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setattr("caffe_port.losses.options.has_triton", lambda: False)
+    monkeypatch.setattr("caffe_port.losses.feedback.has_triton", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'caffe_port\[triton\]'"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")

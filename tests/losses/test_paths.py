@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from caffe_port.losses import options
+from caffe_port.losses import feedback
 
 
 @pytest.mark.parametrize(
@@ -22,29 +22,29 @@ from caffe_port.losses import options
     ],
 )
 def test_which_path_runs(monkeypatch, path, cuda, installed, numel, wanted):
-    monkeypatch.setattr(options, "has_triton", lambda: installed)
+    monkeypatch.setattr(feedback, "has_triton", lambda: installed)
     like = SimpleNamespace(is_cuda=cuda, numel=lambda: numel, device="here")
-    assert options.chosen_path(path, like) == wanted
+    assert feedback.chosen_path(path, like) == wanted
 
 
 @pytest.mark.parametrize(
     ("found", "wanted"), [("3.6.0", True), ("3.10.1+git", True), ("4.0", True), ("3.4.0", False)]
 )
 def test_which_triton_will_do(monkeypatch, found, wanted):
-    monkeypatch.setattr(options, "version", lambda name: found)
-    assert options.has_triton.__wrapped__() is wanted
+    monkeypatch.setattr(feedback, "version", lambda name: found)
+    assert feedback.has_triton.__wrapped__() is wanted
 
 
 def test_no_triton(monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(options, "version", absent)
-    assert options.has_triton.__wrapped__() is False
+    monkeypatch.setattr(feedback, "version", absent)
+    assert feedback.has_triton.__wrapped__() is False
 
 
 def test_losses_know_no_layers():
     """Layers call losses; nothing goes the other way."""
-    files = list(Path(options.__file__).parent.glob("*.py"))
+    files = list(Path(feedback.__file__).parent.glob("*.py"))
     assert files
     assert [path.name for path in files if "caffe_port.layers" in path.read_text()] == []

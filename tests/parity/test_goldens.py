@@ -8,7 +8,7 @@ import torch
 from caffe_port import load
 from caffe_port.parity import read_recording
 from caffe_port.parity.compare import Verdict
-from caffe_port.parity.table import worst
+from caffe_port.parity.report import worst
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import GOLDENS, SHAPES, cases
 from tests.judging import judge

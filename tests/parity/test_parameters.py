@@ -11,8 +11,7 @@ from click.testing import CliRunner
 import caffe_port
 from caffe_port.cli import main
 from caffe_port.errors import ParityError, WeightMismatchError
-from caffe_port.parity.parameters import adopt_parameters
-from caffe_port.parity.recording import read_recording
+from caffe_port.parity.recording import adopt_parameters, read_recording
 from tests.parity.fake import write_folder
 
 IP = (

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from caffe_port.parity import report, table
+from caffe_port.parity import report
 from caffe_port.parity.recording import read_recording
-from caffe_port.parity.report_html import error_plot, page_of
+from caffe_port.parity.report import error_plot, page_of
 from caffe_port.parity.verify import verify
 from tests.parity.fake import FakeNet, record, recorded_arrays, write_folder
 
@@ -87,17 +87,17 @@ def test_json_has_no_infinities(tmp_path):
 
 
 def test_worst_is_the_largest_relative_error(good):
-    found = table.worst(good, "e_port")
+    found = report.worst(good, "e_port")
     values = [r.comparison.port_relative for r in good.rows if r.comparison.e_port is not None]
     assert found["relative"] == max(values)
     assert found["relative"] > 0
 
 
 def test_headline(good, bad):
-    passing = table.headline(good)
+    passing = report.headline(good)
     assert f"all {len(good.rows)} compared arrays pass" in passing
     assert "4 of them parameters" in passing
-    assert "First bad layer: 'conv2', by data 'score'" in table.headline(bad)
+    assert "First bad layer: 'conv2', by data 'score'" in report.headline(bad)
 
 
 def test_terminal_table(good, bad):
@@ -109,15 +109,15 @@ def test_terminal_table(good, bad):
 
 
 def test_equal_parameters_take_no_lines_and_wrong_ones_do(good, recording):
-    assert not any(row.kind == "param" for row in table.shown_rows(good))
+    assert not any(row.kind == "param" for row in report.shown_rows(good))
     net = FakeNet()
     net.weights["conv1_0"].data[0] = 0
-    shown = [row.name for row in table.shown_rows(verify(net, recording)) if row.kind == "param"]
+    shown = [row.name for row in report.shown_rows(verify(net, recording)) if row.kind == "param"]
     assert shown == ["conv1/0"]
 
 
 def test_footnotes_count_what_was_left_out(recording):
-    notes = table.footnotes(verify(FakeNet(), recording, isolate=True))
+    notes = report.footnotes(verify(FakeNet(), recording, isolate=True))
     assert re.match(r"\d+ arrays were not recorded", notes[0])
 
 
@@ -150,8 +150,8 @@ def test_page(request, tmp_path, name):
     assert checker.open == []
     assert checker.links == []  # self-contained
     assert "1.0 <i>" in checker.text
-    assert table.headline(result) in checker.text
-    for row in table.shown_rows(result):
+    assert report.headline(result) in checker.text
+    for row in report.shown_rows(result):
         assert row.name in checker.text
     assert checker.text.count("fail") >= len([r for r in result.rows if r is result.first_bad])
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from caffe_port.parity.summation import exact_sums
+from caffe_port.parity.bench import exact_sums
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import GOLDENS
 from tests.judging import recorded_net

@@ -17,8 +17,7 @@ from caffe_port.errors import UsageError
 from caffe_port.prediction import Segmenter
 from caffe_port.prediction.gallery import MOST_SHOWN, Gallery
 from caffe_port.prediction.inputs import Inputs
-from caffe_port.prediction.output import Output, Wanted, write_array
-from caffe_port.prediction.runner import Outcome, predict_all
+from caffe_port.prediction.output import Outcome, Output, Wanted, predict_all, write_array
 from caffe_port.prediction.segmentation import Found, as_grey
 from tests.prediction.nets import halving, photo, write_photos
 

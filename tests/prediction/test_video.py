@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from caffe_port.errors import DataError, UsageError
-from caffe_port.prediction.inputs import Inputs
-from caffe_port.prediction.video import Video, camera_of
+from caffe_port.prediction.inputs import Inputs, Video, camera_of
 
 SIZE = (48, 64)
 

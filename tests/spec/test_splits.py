@@ -77,7 +77,7 @@ def test_a_loss_weight_alone_needs_no_split():
 
 def test_the_prototxt_is_not_changed():
     from caffe_port.proto import parse_net
-    from caffe_port.spec.splits import insert_splits
+    from caffe_port.spec.sharing import insert_splits
 
     net = parse_net(INPUT + layer("a", "ReLU", "x") + layer("b", "ReLU", "x")).message
     before = net.SerializeToString()

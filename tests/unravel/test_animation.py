@@ -10,8 +10,17 @@ from PIL import Image
 
 from caffe_port.errors import UsageError
 from caffe_port.unravel import trace
-from caffe_port.unravel.animation import MAX_DOTS, Frame, Panel, frames, gif, player
-from caffe_port.unravel.drawing import YELLOW, enlargement, with_points
+from caffe_port.unravel.drawing import (
+    MAX_DOTS,
+    YELLOW,
+    Frame,
+    Panel,
+    enlargement,
+    frames,
+    gif,
+    player,
+    with_points,
+)
 from caffe_port.unravel.trace import FrameOrder, frame_order
 from tests.unravel.nets import data, layer, make
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from caffe_port.unravel import trace
-from caffe_port.unravel.curves import FRACTIONS, ORDERS, Curves, area, curves, mean_curves
+from caffe_port.unravel.measures import FRACTIONS, ORDERS, Curves, area, curves, mean_curves
 from tests.unravel.nets import data, layer, make
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from caffe_port.unravel.evidence import Evidence, evidence, summarize
+from caffe_port.unravel.measures import Evidence, evidence, summarize
 
 #   the object 1 on the left, 2 on the right, an ignored column between them
 REGIONS = np.array([[1, 1, 255, 2, 0, 0]] * 4, np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe_port.parity.meta import BLOB_PARTS, PARAM_PARTS
+from caffe_port.parity.archives import BLOB_PARTS, PARAM_PARTS
 
 _PARTS = tuple(f"{part}/" for part in BLOB_PARTS + PARAM_PARTS)
 _FILES = "file/"

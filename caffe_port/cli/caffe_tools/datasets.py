@@ -260,8 +260,7 @@ def _mnist_datum(pixels: npt.NDArray[np.uint8], label: int) -> bytes:
 
 
 def _mnist(flags: Flags, others: list[str]) -> None:
-    from caffe_port.data.database import write_database
-    from caffe_port.data.idx import read_mnist
+    from caffe_port.data.database import read_mnist, write_database
 
     expect(others, 3, 3, f"{_MNIST} {_ARGUMENTS}")
     images, labels = read_mnist(*others[:2])
@@ -275,8 +274,7 @@ def _mnist(flags: Flags, others: list[str]) -> None:
 
 
 def _siamese(flags: Flags, others: list[str]) -> None:
-    from caffe_port.data.database import write_database
-    from caffe_port.data.idx import read_mnist
+    from caffe_port.data.database import read_mnist, write_database
     from caffe_port.data.rng import CaffeRandom
 
     expect(others, 3, 3, f"{_SIAMESE} {_ARGUMENTS}")

@@ -42,7 +42,7 @@ FAMILIES = {
     "resampling": ("Crop", "Interp", "Upsample"),
     "crf": ("DenseCRF", "DomainTransform"),
     "normalization": ("BN", "BatchNorm", "Bias", "MVN", "Normalize", "Scale"),
-    "weak_labels": ("AdaptiveBiasChannel", "BiasChannel", "UniqueLabel"),
+    "segmentation_losses": ("AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss", "UniqueLabel"),
     "shapes": (
         "BatchReindex", "Concat", "Filter", "Flatten", "Permute", "Reshape", "ShuffleChannel",
         "Slice", "Split", "Tile",
@@ -52,7 +52,6 @@ FAMILIES = {
         "ContrastiveLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss",
         "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss", "Softmax", "SoftmaxWithLoss",
     ),
-    "feedback": ("FeedbackLoss",),
     "metrics": ("Accuracy", "ArgMax", "SegAccuracy", "Silence"),
     "recurrent": ("LSTM", "LSTMUnit", "RNN"),
     "data": ("Data", "ImageData", "ImageSegData", "WindowData"),

@@ -1,7 +1,8 @@
-"""Modules: training from labels of whole images (DeepLab's weak supervision)."""
+"""Losses and label layers that segmentation papers added."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,10 +10,42 @@ from torch import Tensor
 
 from caffe_port.labels import checked
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.spec.ops import weak_labels as ops
+from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops import segmentation_losses
 
 
-def unique_labels(labels: Tensor, op: ops.UniqueLabel) -> Tensor:
+@register_layer("FeedbackLoss")
+class FeedbackLoss(Layer):
+    """Bottoms: features, labels on their grid, and scores unless the features are the scores.
+
+    Attributes:
+        options: those of the prototxt.
+        path: 'auto', 'torch' or 'triton'; see caffe_port.losses.feedback_loss.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        from caffe_port.losses import FeedbackOptions
+
+        super().__init__(spec)
+        self.path = "auto"
+        with named(spec):
+            self.options = FeedbackOptions(
+                **dataclasses.asdict(spec.options(segmentation_losses.FeedbackLoss))
+            )
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        from caffe_port.losses import feedback_loss
+
+        features, labels, *scores = bottoms
+        labels = labels.reshape(features.shape[0], *features.shape[2:])
+        with named(self.spec):
+            loss = feedback_loss(
+                features, labels, scores[0] if scores else None, self.options, path=self.path
+            )
+        return (loss,)
+
+
+def unique_labels(labels: Tensor, op: segmentation_losses.UniqueLabel) -> Tensor:
     """The labels of one item and the forced ones, ascending, padded with -1.
 
     Args:
@@ -37,7 +70,7 @@ class UniqueLabel(Layer):
     """Has no backward, as in DeepLab."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.UniqueLabel)
+        op = self.spec.options(segmentation_losses.UniqueLabel)
         labels = bottoms[0].detach()
         with named(self.spec):
             lists = [unique_labels(item, op) for item in labels]
@@ -45,7 +78,9 @@ class UniqueLabel(Layer):
         return (found[:, :, None, None],)
 
 
-def channel_bias(labels: Tensor, counted: Tensor, scores: Tensor, op: ops.BiasChannel) -> Tensor:
+def channel_bias(
+    labels: Tensor, counted: Tensor, scores: Tensor, op: segmentation_losses.BiasChannel
+) -> Tensor:
     """The bias of image or pixel labels, to be added to ``scores``.
 
     IMAGE: each label of an item raises its channel everywhere, label 0 by bg_bias, others by
@@ -78,7 +113,7 @@ class BiasChannel(Layer):
     """Bottoms: scores, labels. The scores' diff passes unchanged."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.BiasChannel)
+        op = self.spec.options(segmentation_losses.BiasChannel)
         scores, labels = bottoms
         labels = labels.flatten(1) if op.label_type == "IMAGE" else labels[:, 0]
         with named(self.spec):
@@ -94,7 +129,9 @@ def _suppress(scores: Tensor, labels: Sequence[int], margin: float) -> Tensor:
     return torch.where(absent[:, None] & (scores > weakest), weakest - margin, scores)
 
 
-def adapt(scores: Tensor, labels: Sequence[int], op: ops.AdaptiveBiasChannel) -> Tensor:
+def adapt(
+    scores: Tensor, labels: Sequence[int], op: segmentation_losses.AdaptiveBiasChannel
+) -> Tensor:
     """Shifts the channels of the present labels of one item.
 
     num_iter times, label by label: the n-th smallest of (maximum over present labels - score) is
@@ -133,7 +170,7 @@ class AdaptiveBiasChannel(Layer):
     """Bottoms: scores, the labels of each item (-1 is none). Has no backward, as in DeepLab."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.AdaptiveBiasChannel)
+        op = self.spec.options(segmentation_losses.AdaptiveBiasChannel)
         scores, labels = bottoms[0].detach(), bottoms[1].flatten(1)
         with named(self.spec):
             label, present = checked(labels, scores.shape[1], (-1,))
