@@ -112,9 +112,9 @@ PT.add(
     "a deflated gigabyte",
     archive({"net/data.pkl": PICKLE, "net/data/0": bytes(2**28)}, zipfile.ZIP_DEFLATED),
 )
-PT.add("no pickle in the archive", archive({"net/other": b"x"}))
-PT.add("an archive that is cut", lambda folder: _cut_archive(folder))
-PT.add("only the head of an archive", raw(b"PK\x03\x04" + bytes(100), "net.pt"))
+PT.add("an archive without a pickle", archive({"net/other": b"x"}))
+PT.add("a truncated archive", lambda folder: _cut_archive(folder))
+PT.add("an archive of its header only", raw(b"PK\x03\x04" + bytes(100), "net.pt"))
 PT.add("a state dict of another program", saved(lambda: {"conv.weight": _torch().zeros(3)}))
 PT.add("a list instead of a dict", saved(lambda: [1, 2, 3]))
 PT.add(
@@ -124,7 +124,7 @@ PT.add("a sparse tensor", _tensors(lambda: _torch().sparse_coo_tensor([[0]], [1.
 PT.add("a tensor of whole numbers", _tensors(lambda: _torch().zeros(3, dtype=_torch().int64)))
 PT.add("a tensor on the meta device", _tensors(lambda: _torch().empty(2**40, device="meta")))
 PT.add("a tensor of halves", _tensors(lambda: _torch().zeros(3, 3, 1, 1, dtype=_torch().float16)))
-PT.add("layers that are no list", saved(model(layers={"conv": 1})))
+PT.add("layers that are not a list", saved(model(layers={"conv": 1})))
 PT.add("layers nested 100 deep", saved(lambda: model(layers=_nested(100))()))
 PT.add("a layer that lists another's tensor", saved(model(layers=[["conv", "", ["other.weight"]]])))
 PT.add(
@@ -155,7 +155,7 @@ PT.add(
     PT.entries[3],
     PT.entries[5],
 )
-PT.add("a version from the future", saved(model(version=2)))
+PT.add("a version of a future format", saved(model(version=2)))
 PT.add("a pipe", lambda folder: os.mkfifo(folder / "net.pt"))
 
 
@@ -196,7 +196,7 @@ def _tensor(shape: list[Any], offsets: list[int], dtype: str = "F32", **meta: st
 add = SAFETENSORS.add
 add("a header of 2^63 bytes", tensors({}, length=2**63))
 add("a header longer than the file", tensors({}, length=10**6))
-add("a header that is no JSON", tensors(b"{" + b"\xff" * 100))
+add("a header that is not JSON", tensors(b"{" + b"\xff" * 100))
 add("a header nested a million deep", tensors(b'{"a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"))
 add("a header of 110 MB", lambda folder: tensors(b"{" + b" " * (110 * 2**20) + b"}")(folder))
 add("values that lie before the file", _tensor([9], [-36, 0]))

@@ -8,10 +8,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tests.attacks import archives, pictures
+from tests.attacks import archives, images
 from tests.attacks.attack import Family, Make
 
-BOMBS = Family("small outside", *pictures.PICTURE.entries)
+BOMBS = Family("small outside", *images.IMAGES.entries)
 
 
 def scans(side: int, count: int) -> bytes:
@@ -31,7 +31,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 def _apng(frames: int, side: int) -> bytes:
     """An animated PNG that claims large frames."""
-    good = pictures.png(9, 9, zlib.compress(bytes(9 * 28)))
+    good = images.png(9, 9, zlib.compress(bytes(9 * 28)))
     control = _chunk(b"acTL", struct.pack(">II", frames, 0))
     rows = zlib.compress(bytes(1000))
     parts = []
@@ -79,37 +79,37 @@ ALL = BOMBS.entries
 add = BOMBS.add
 add(
     "a JPEG of 24 million pixels in 2000 scans",
-    lambda folder: pictures.picture(scans(4900, 2000))(folder),
+    lambda folder: images.image_file(scans(4900, 2000))(folder),
     reads=ALL,
 )
 add(
     "a JPEG of 250,000 pixels in 1900 scans",
-    lambda folder: pictures.picture(scans(500, 1900))(folder),
+    lambda folder: images.image_file(scans(500, 1900))(folder),
     reads=ALL,
 )
 add(
     "a JPEG in 100,000 scans",
-    lambda folder: pictures.picture(scans(64, 100_000))(folder),
+    lambda folder: images.image_file(scans(64, 100_000))(folder),
     reads=ALL,
 )
-add("an animated PNG of 2^31 frames", pictures.picture(_apng(2**31 - 1, 60_000)), reads=ALL)
-add("an animated GIF whose frames grow", pictures.picture(_gif(1000, 60_000)), reads=ALL)
-add("EXIF that refers to itself", pictures.picture(_exif(_CIRCLE)), reads=ALL)
-add("EXIF of 4 GB", pictures.picture(_exif(_FAR)), reads=ALL)
-add("EXIF whose 5000 values overlap", pictures.picture(_exif(_MANY)), reads=ALL)
-add("a PNG of 16 bits a channel", pictures.picture(
-    pictures.png(9, 9, zlib.compress(bytes(9 * 55)))[:16] + struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0)
+add("an animated PNG of 2^31 frames", images.image_file(_apng(2**31 - 1, 60_000)), reads=ALL)
+add("an animated GIF whose frames grow", images.image_file(_gif(1000, 60_000)), reads=ALL)
+add("EXIF that refers to itself", images.image_file(_exif(_CIRCLE)), reads=ALL)
+add("EXIF of 4 GB", images.image_file(_exif(_FAR)), reads=ALL)
+add("EXIF whose 5000 values overlap", images.image_file(_exif(_MANY)), reads=ALL)
+add("a PNG of 16 bits a channel", images.image_file(
+    images.png(9, 9, zlib.compress(bytes(9 * 55)))[:16] + struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0)
     + struct.pack(">I", zlib.crc32(b"IHDR" + struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0)))
-    + pictures.png(9, 9, zlib.compress(bytes(9 * 55)))[33:]), reads=ALL)  # fmt: skip
+    + images.png(9, 9, zlib.compress(bytes(9 * 55)))[33:]), reads=ALL)  # fmt: skip
 add(
     "a PNG with a colour profile that inflates to 100 MB",
-    lambda folder: pictures.picture(_profile())(folder),
+    lambda folder: images.image_file(_profile())(folder),
     reads=ALL,
 )
 
 
 def _profile() -> bytes:
-    good = pictures.png(9, 9, zlib.compress(bytes(9 * 28)))
+    good = images.png(9, 9, zlib.compress(bytes(9 * 28)))
     return good[:33] + _chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(10**8), 9)) + good[33:]
 
 
@@ -160,5 +160,5 @@ ZIPS.add("members of 2^32 - 2 bytes", _changed(24, 2**32 - 2))
 ZIPS.add("members beyond the file", _changed(42, 2**31))
 ZIPS.add("a method of packing that does not exist", _changed(10, 99, "<H"))
 ZIPS.add("members that say they are encrypted", _changed(8, 1, "<H"), reads=ZIPS.entries)
-ZIPS.add("sums that are wrong", _changed(16, 0xDEADBEEF), reads=ZIPS.entries)
+ZIPS.add("wrong checksums", _changed(16, 0xDEADBEEF), reads=ZIPS.entries)
 ZIPS.add("10,000 entries that overlap", _overlapping)

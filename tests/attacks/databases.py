@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.attacks.attack import Family, Make
-from tests.attacks.pictures import EPS, IMAGE, TRAIN, png
+from tests.attacks.images import EPS, IMAGE, TRAIN, png
 from tests.attacks.scene import train_net
 
 DATABASE = Family("LMDB", TRAIN)
@@ -88,19 +88,19 @@ add(
     "every page overwritten",
     pages(lambda data: data.__setitem__(slice(8192, None), b"\xff" * (len(data) - 8192))),
 )
-add("records that are no Datum", pages(record=b"\xff" * 100))
+add("records that are not a Datum", pages(record=b"\xff" * 100))
 add(
     "a Datum of 2^31 x 2^31",
     pages(record=datum(channels=3, height=2**31 - 1, width=2**31 - 1, data=b"abc")),
 )
 add("a Datum of -1 x 9", pages(record=datum(channels=3, height=-1, width=9, data=b"abc")))
 add(
-    "a picture of 60,000 x 60,000 in a Datum",
+    "an image of 60,000 x 60,000 in a Datum",
     pages(record=datum(encoded=True, data=png(60_000, 60_000))),
 )
 add("EPS in a Datum", pages(record=datum(encoded=True, data=EPS)))
 add("a pipe", database(os.mkfifo))
-add("a device without an end", database(lambda path: path.symlink_to("/dev/zero")))
+add("an endless device", database(lambda path: path.symlink_to("/dev/zero")))
 
 
 def windows(text: str | bytes) -> Make:
@@ -117,13 +117,13 @@ def windows(text: str | bytes) -> Make:
 
 BOTH = "1 0.9 0 0 5 5\n0 0.1 2 2 8 8\n"
 for name, text in (
-    ("empty", ""), ("10^9 windows that are not there", f"# 0\n{IMAGE}\n3\n9\n9\n1000000000\n{BOTH}"),
+    ("empty", ""), ("10^9 windows of which 2 exist", f"# 0\n{IMAGE}\n3\n9\n9\n1000000000\n{BOTH}"),
     ("-1 windows", f"# 0\n{IMAGE}\n3\n9\n9\n-1\n"), ("a class of 2^40", f"# 0\n{IMAGE}\n3\n9\n9\n2\n{2**40} 0.9 0 0 5 5\n0 0.1 2 2 8 8\n"),
     ("an overlap of NaN", f"# 0\n{IMAGE}\n3\n9\n9\n2\n1 nan 0 0 5 5\n0 0.1 2 2 8 8\n"),
-    ("boxes outside of the picture", f"# 0\n{IMAGE}\n3\n9\n9\n2\n1 0.9 -2000000000 -2000000000 2000000000 2000000000\n0 0.1 5000 5000 9000 9000\n"),
-    ("a picture of /etc/passwd", f"# 0\n/etc/passwd\n3\n9\n9\n2\n{BOTH}"),
-    ("a picture that is a device", f"# 0\n/dev/zero\n3\n9\n9\n2\n{BOTH}"),
+    ("boxes outside of the image", f"# 0\n{IMAGE}\n3\n9\n9\n2\n1 0.9 -2000000000 -2000000000 2000000000 2000000000\n0 0.1 5000 5000 9000 9000\n"),
+    ("an image of /etc/passwd", f"# 0\n/etc/passwd\n3\n9\n9\n2\n{BOTH}"),
+    ("an image that is a device", f"# 0\n/dev/zero\n3\n9\n9\n2\n{BOTH}"),
     ("a line of 30 MB", "# 0\n" + "x" * 30_000_000), ("one kind only", f"# 0\n{IMAGE}\n3\n9\n9\n1\n1 0.9 0 0 5 5\n"),
-    ("another index", f"# 7\n{IMAGE}\n3\n9\n9\n2\n{BOTH}"), ("a corner that is no number", f"# 0\n{IMAGE}\n3\n9\n9\n2\n1 0.9 0 0 5 x\n"),
+    ("another index", f"# 7\n{IMAGE}\n3\n9\n9\n2\n{BOTH}"), ("a corner that is not a number", f"# 0\n{IMAGE}\n3\n9\n9\n2\n1 0.9 0 0 5 x\n"),
 ):  # fmt: skip
     WINDOWS.add(name, windows(text))

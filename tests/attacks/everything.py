@@ -7,16 +7,16 @@ from tests.attacks import (
     bombs,
     databases,
     hdf5,
+    images,
     names,
     others,
     outputs,
-    pictures,
     prototxts,
     weights,
 )
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, pictures, databases, names, outputs, others, bombs)
+_MODULES = (prototxts, weights, hdf5, archives, images, databases, names, outputs, others, bombs)
 _FAMILIES = {
     family.name: family
     for module in _MODULES

@@ -190,7 +190,7 @@ _EVALUATE = "evaluate good.prototxt good.caffemodel --images voc --crop 9 -o out
 EVALUATE = caffe_port(_EVALUATE)
 CLASSES = caffe_port(f"{_EVALUATE} --names names.txt --trimap 3")
 SCORE = caffe_port("score voc/SegmentationClass --images voc --classes 3 --names names.txt")
-CRF = caffe_port("crf -id pictures -fd features -sd out -i 1 -j 1")
+CRF = caffe_port("crf -id images -fd features -sd out -i 1 -j 1")
 SHOTS = Family("names of files")
 
 
@@ -207,7 +207,7 @@ def _broken_image(folder: Path) -> None:
 
 
 def _features(folder: Path) -> None:
-    (folder / "pictures/a.ppm").rename(folder / "pictures" / f"{LISTED}\nF0101 x.ppm")
+    (folder / "images/a.ppm").rename(folder / "images" / f"{LISTED}\nF0101 x.ppm")
     (folder / "features" / f"{LISTED}\nF0101 x.bin").write_bytes(bytes(12))
 
 
@@ -222,15 +222,15 @@ def _missing(folder: Path) -> None:
 
 CONVERT_SET = program("convert_imageset", "voc list.txt out_db")
 _UNRAVEL_ANY = python(
-    "import glob, click.testing; from caffe_port.cli.unravel import command\n"
+    "import glob, click.testing; from caffe_port.cli.unravel import unravel_command as command\n"
     "done = click.testing.CliRunner().invoke(command, ['good.prototxt', 'good.caffemodel', "
     "*glob.glob('voc/JPEGImages/*'), '-o', 'out', '--labels', '1', '--names', 'names.txt', '--curves', '0'])\n"
     "print(done.output)"
 )
 SHOTS.add("an image and its classes, in reports", _named_image, EVALUATE, CLASSES, SCORE, _UNRAVEL_ANY,
           reads=(EVALUATE, CLASSES, SCORE, _UNRAVEL_ANY))  # fmt: skip
-SHOTS.add("an image that is none", _broken_image, EVALUATE, CLASSES)
-SHOTS.add("scores that are none", _features, CRF)
+SHOTS.add("an image file that is not an image", _broken_image, EVALUATE, CLASSES)
+SHOTS.add("a score file that does not hold scores", _features, CRF)
 SHOTS.add("a line of a list with a word too many", _listed, EVALUATE, SCORE)
 SHOTS.add("an image that is missing", _missing, EVALUATE, SCORE, CONVERT_SET, reads=(CONVERT_SET,))
 
@@ -255,7 +255,7 @@ RESULTS.add("codes in all its names", results(
     net=FORGED, net_name=FORGED, init=FORGED, names=[FORGED, "b", "c"], versions={FORGED: FORGED},
     data={"folder": FORGED, "train": 1, "val": 1, "first": FORGED},
     curves={"poly_softmax": {f"loss {FORGED}": [[0, 1.0], [1, 0.5]]}}), reads=(REPORT,))  # fmt: skip
-RESULTS.add("no JSON", _file("results.json", "{"))
+RESULTS.add("not JSON", _file("results.json", "{"))
 RESULTS.add("JSON nested 100,000 deep", _file("results.json", "[" * 100_000))
 RESULTS.add("a list", _file("results.json", "[]"))
 RESULTS.add("another format", _file("results.json", '{"format": 1}'))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.attacks import databases, pictures, prototxts, weights
+from tests.attacks import databases, images, prototxts, weights
 from tests.attacks.attack import Attack, Family, Make
 from tests.attacks.entries import Entry, caffe_port, program, python
 from tests.attacks.names import TEXT_OF, recorded
@@ -70,20 +70,20 @@ NET.attacks = _with(
     prototxts.PROTOTXT.attacks,
     ("blocks nested a million deep", "a whole number of a million digits", "invalid UTF-8 in a name",
      "a million layers", "40 MB", "four million unknown fields", "both generations at once", "zero bytes",
-     "the file is a pipe", "the file is a device without an end"),
+     "the file is a pipe", "the file is an endless device"),
     NETS, NET.name,
 )  # fmt: skip
 NET.attacks += _with(
     prototxts.PROTOTXT.attacks,
     ("a cycle", "an input of 10^9 x 10^9 pixels", "a convolution of 4 billion outputs", "a deconvolution by 4 billion",
-     "10,000 layers of unknown fields, then a bad one", "a Python layer beside the net", "a Python layer of os.system"),
+     "10,000 layers of unknown fields, then a bad one", "a Python layer next to the net", "a Python layer of os.system"),
     NETS, NET.name, reads=(DRAW, UPGRADE),
 )  # fmt: skip
 MODEL = Family("caffemodel, other commands")
 MODEL.attacks = _with(
     weights.CAFFEMODEL.attacks,
     ("empty", "a layer that claims 2^63 bytes", "groups nested a million deep", "20 million empty layers",
-     "only the first half of a good file", "a pickle", "random bytes, 1 MB", "a pipe", "a device without an end",
+     "only the first half of a good file", "a pickle", "random bytes, 1 MB", "a pipe", "an endless device",
      "a sparse file of 100 GB"),
     MODELS, MODEL.name,
 )  # fmt: skip
@@ -103,17 +103,17 @@ _SHOW = (
     caffe_port(f"unravel good.prototxt good.caffemodel {_IMAGE} -o out --labels 1"),
     program("convert_imageset", "voc/ list.txt out_db"),
 )
-PICTURE = Family("picture, other commands")
-PICTURE.attacks = _with(
-    pictures.PICTURE.attacks,
+IMAGES = Family("image, other commands")
+IMAGES.attacks = _with(
+    images.IMAGES.attacks,
     ("a PNG of 60,000 x 60,000 pixels", "a PNG of 2^31 x 2^31 pixels", "a PNG of 89 million pixels in 300 kB",
      "a PNG with a text that inflates to 100 MB", "a JPEG of 65,500 x 65,500 pixels", "a PPM of 10^9 x 10^9 pixels",
      "a TIFF that refers to itself", "EPS, which would start Ghostscript", "a text", "a sparse file of 100 GB"),
-    _SHOW, PICTURE.name, reads=_SHOW[1:],
+    _SHOW, IMAGES.name, reads=_SHOW[1:],
 )  # fmt: skip
 _SCORES = (
     caffe_port("score voc/SegmentationClass --images voc --classes 3"),
-    caffe_port("crf_grid -id pictures -fd features -gt voc/SegmentationClass -o out -i 1 -j 1"),
+    caffe_port("crf_grid -id images -fd features -gt voc/SegmentationClass -o out -i 1 -j 1"),
     caffe_port("prepare_voc voc --check-only --strict"),
 )
 
@@ -123,7 +123,7 @@ def _truth(make: Make) -> Make:
 
     def both(folder: Path) -> None:
         make(folder)
-        pictures.features("a.bin", pictures.bin_file(9, 9, 3, bytes(972)))(folder)
+        images.features("a.bin", images.bin_file(9, 9, 3, bytes(972)))(folder)
 
     return both
 
@@ -132,7 +132,7 @@ LABELS = Family("label map, other commands")
 LABELS.attacks = [
     replace(attack, family=LABELS.name, entries=_SCORES, make=_truth(attack.make), keeps=(),
             reads=tuple(e.name for e in _SCORES if attack.name.startswith("with labels")))
-    for attack in pictures.LABELS.attacks
+    for attack in images.LABELS.attacks
 ]  # fmt: skip
 
 _SCORE = caffe_port("score features --images voc --classes 3")
@@ -140,7 +140,7 @@ SCORES = Family("scores, to be scored")
 SCORES.attacks = [
     replace(attack, family=SCORES.name, entries=(_SCORE, _SCORES[1]), reads=tuple(
             e.name for e in (_SCORE, _SCORES[1]) if "probabilities" in attack.name or "scores" in attack.name))
-    for attack in pictures.CRF.attacks if ".bin" in attack.name or ".mat" in attack.name
+    for attack in images.CRF.attacks if ".bin" in attack.name or ".mat" in attack.name
 ]  # fmt: skip
 _MEAN = program("compute_image_mean", "db mean.binaryproto")
 DATABASE = Family("LMDB, its mean")

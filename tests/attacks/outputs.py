@@ -16,7 +16,7 @@ from tests.attacks.running import CANARY
 from tests.attacks.scene import DUMMY, TRAIN, train_net
 
 EVALUATE = caffe_port("evaluate good.prototxt good.caffemodel --images voc --crop 9 -o out")
-CRF = caffe_port("crf -id pictures -fd features -sd out -i 1 -j 1")
+CRF = caffe_port("crf -id images -fd features -sd out -i 1 -j 1")
 TEST = program("caffe", "test --model=net.prototxt --weights=good.caffemodel --iterations=1")
 SOLVE = program("caffe", "train --solver=hostile_solver.prototxt")
 READERS = (
@@ -27,7 +27,7 @@ READERS = (
 )
 PREPARE = caffe_port("prepare_voc voc -o out")
 GRID = caffe_port(
-    "crf_grid -id pictures -fd features -gt labels -o out -i 1 -j 1 --bi-w 3 --bi-xy-std 30 --bi-rgb-std 3"
+    "crf_grid -id images -fd features -gt labels -o out -i 1 -j 1 --bi-w 3 --bi-xy-std 30 --bi-rgb-std 3"
 )
 IMAGESET = program("convert_imageset", "voc/ list.txt out")
 UNRAVEL = caffe_port(
@@ -123,7 +123,7 @@ def _features(name: str) -> Make:
     def make(folder: Path) -> None:
         (folder / "features" / f"{name}.bin").write_bytes(struct.pack("<iii", 9, 9, 3) + values)
         if name != "a":
-            shutil.copy(folder / "pictures/a.ppm", folder / "pictures" / f"{name}.ppm")
+            shutil.copy(folder / "images/a.ppm", folder / "images" / f"{name}.ppm")
         (folder / "labels").mkdir()
         shutil.copy(folder / "voc/SegmentationClass/a.png", folder / "labels" / f"{name}.png")
 
@@ -152,7 +152,7 @@ for _name in ("a_1.gif", "report.html"):
     )
 for _name in ("..", ".", " ", "a\nb"):
     OUTPUTS.add(f"features named {_name!r}", _features(_name), CRF, GRID, reads=(CRF, GRID))
-OUTPUTS.add("a database to be is a link to a folder", lambda folder: (
+OUTPUTS.add("the new database is a link to a folder", lambda folder: (
     (folder / "elsewhere").mkdir(), (folder / "out").symlink_to("elsewhere"),
     (folder / "list.txt").write_text("JPEGImages/a.png 0\n")), IMAGESET)  # fmt: skip
 for _name in ("../secret.txt", "/etc/passwd", "../../../../etc/passwd", "JPEGImages/a.png\0"):
@@ -197,7 +197,7 @@ OUTPUTS.add("HDF5Output's file is a link to a text", _linked("x.h5", _writing(_H
             reads=(TEST, SOLVE))  # fmt: skip
 for _what, _layer in (("MatWrite", _mat(f"{CANARY}_")), ("HDF5Output", _HDF5 % CANARY)):
     OUTPUTS.add(
-        f"{_what} in a net that is only looked at", _writing(_layer, "x\n"), *READERS, reads=READERS
+        f"{_what} in a net that is only inspected", _writing(_layer, "x\n"), *READERS, reads=READERS
     )
 
 

@@ -199,7 +199,7 @@ def _python_layer(module: str, name: str) -> Make:
     return make
 
 
-PROTOTXT.add("a Python layer beside the net", _python_layer("payload", "Layer"), reads=(UPGRADE,))
+PROTOTXT.add("a Python layer next to the net", _python_layer("payload", "Layer"), reads=(UPGRADE,))
 PROTOTXT.add("a Python layer of os.system", _python_layer("os", "system"), reads=(UPGRADE,))
 PROTOTXT.add(
     "escape codes for the terminal in a type",
@@ -231,7 +231,7 @@ for kind, type, options in (
     ("MatRead", "MatRead", 'mat_read_param { prefix: "" source: "%s" batch_size: 1 }'),
 ):  # fmt: skip
     for name, source, prepare in (
-        ("that reads a device without an end", "/dev/zero", None),
+        ("that reads an endless device", "/dev/zero", None),
         ("that waits on a pipe", "pipe", _pipe),
         ("that reads a text with a secret", "secret.txt", None),
     ):
@@ -239,7 +239,7 @@ for kind, type, options in (
         PROTOTXT.add(f"{kind} {name}", make, TRAIN, PYCAFFE, reads=(PYCAFFE,))
 PROTOTXT.add("the file is a pipe", lambda folder: os.mkfifo(folder / "net.prototxt"), *EVERY)
 PROTOTXT.add(
-    "the file is a device without an end",
+    "the file is an endless device",
     lambda folder: (folder / "net.prototxt").symlink_to("/dev/zero"),
     *EVERY,
 )
@@ -253,9 +253,7 @@ def solver(options: str, net: str = "train.prototxt") -> Make:
     return text("\n".join([*(x for x in lines if x.split(":")[0] not in given), options]))
 
 
-SOLVERS.add(
-    "its net is a device without an end", solver("", "/dev/zero"), reads=(SOLVERS.entries[0],)
-)
+SOLVERS.add("its net is an endless device", solver("", "/dev/zero"), reads=(SOLVERS.entries[0],))
 SOLVERS.add("its net is itself", solver("", "net.prototxt"), reads=SOLVERS.entries)
 SOLVERS.add("its net is missing", solver("", "../../missing"), reads=(SOLVERS.entries[0],))
 SOLVERS.add("an unknown field", solver("system: 'touch EXECUTED'"))

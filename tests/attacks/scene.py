@@ -36,7 +36,7 @@ def train_net(type: str, options: str) -> str:
 
 
 def build(folder: Path) -> None:
-    """Writes the good files: net and weights, solver and state, pictures, scores, a list."""
+    """Writes the good files: net and weights, solver and state, images, scores, a list."""
     import caffe_port as cp
 
     (folder / "good.prototxt").write_text(NET)
@@ -46,10 +46,10 @@ def build(folder: Path) -> None:
     (folder / "hostile_solver.prototxt").write_text(SOLVER.format(net="net.prototxt"))
     (folder / "home").mkdir()
     (folder / "secret.txt").write_text("a secret that no result may hold\n" * 8)
-    _pictures(folder)
+    _images(folder)
 
 
-def _pictures(folder: Path) -> None:
+def _images(folder: Path) -> None:
     random = np.random.default_rng(0)
     voc = folder / "voc"
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
@@ -58,6 +58,6 @@ def _pictures(folder: Path) -> None:
     Image.fromarray(colours).save(voc / "JPEGImages" / "a.png")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(voc / "SegmentationClass" / "a.png")
     (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
-    for name in ("pictures", "features"):
+    for name in ("images", "features"):
         (folder / name).mkdir()
-    Image.fromarray(colours).save(folder / "pictures" / "a.ppm")
+    Image.fromarray(colours).save(folder / "images" / "a.ppm")

@@ -167,7 +167,7 @@ add(
 add("random bytes, 1 MB", raw(bytes(i * i * 31 % 251 for i in range(2**20))))
 add("20 MB of zeros", raw(bytes(20 * 2**20)))
 add("a pipe", lambda folder: os.mkfifo(folder / FILE))
-add("a device without an end", lambda folder: (folder / FILE).symlink_to("/dev/zero"))
+add("an endless device", lambda folder: (folder / FILE).symlink_to("/dev/zero"))
 add("a link to itself", lambda folder: (folder / FILE).symlink_to(FILE))
 add("a sparse file of 100 GB", lambda folder: _sparse(folder / FILE, 100 * 2**30))
 add(
@@ -269,7 +269,7 @@ MEAN.add(
 
 
 def _with_mean(make: Make) -> Make:
-    """Also a net that takes this mean off its pictures."""
+    """Also a net that takes this mean off its images."""
     from tests.attacks.scene import train_net
 
     def both(folder: Path) -> None:
@@ -316,7 +316,7 @@ STATE.add(
     ),
 )
 for name, where in (
-    ("a device without an end", b"/dev/zero"),
+    ("an endless device", b"/dev/zero"),
     ("a text", b"secret.txt"),
     ("a missing file", b"../../../missing"),
     ("zero bytes", b"a\x00b"),
@@ -339,9 +339,9 @@ def _run_state(text: str) -> Make:
 
 
 for name, content in (
-    ("no JSON", "{"),
+    ("not JSON", "{"),
     ("JSON nested 100,000 deep", "[" * 100_000),
     ("of another format", '{"format": 1}'),
     ("a number of a million digits", '{"format": ' + "9" * 10**6 + "}"),
 ):
-    STATE.add(f"the run's state beside it is {name}", _run_state(content), STATE.entries[1])
+    STATE.add(f"the run's state next to it is {name}", _run_state(content), STATE.entries[1])

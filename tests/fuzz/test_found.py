@@ -31,7 +31,7 @@ from caffe_port.solver import nets as solver_nets
 from caffe_port.solver.updates import learning_rate
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_mean, read_weights
-from tests.attacks.pictures import MAT_HEAD, matrix
+from tests.attacks.images import MAT_HEAD, matrix
 from tests.attacks.weights import blob, dims, layer
 from tests.weights.making import field
 

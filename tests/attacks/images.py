@@ -1,4 +1,4 @@
-"""Attacks with pictures, lists, scores and probabilities."""
+"""Attacks with images, lists, scores and probabilities."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EVALUATE = caffe_port("evaluate good.prototxt good.caffemodel --images voc --cro
 TRAIN = program("caffe", "train --solver=hostile_solver.prototxt")
 LOAD_IMAGE = python("caffe.io.load_image('voc/JPEGImages/a.png')")
 
-PICTURE = Family("picture", EVALUATE, TRAIN, LOAD_IMAGE)
+IMAGES = Family("image", EVALUATE, TRAIN, LOAD_IMAGE)
 LABELS = Family("label map", EVALUATE, keeps=("out/before", "out/before/a.png"))
 LIST = Family("list", EVALUATE)
-CRF = Family("CRF files", caffe_port("crf -id pictures -fd features -sd out -i 1 -j 1"))
+CRF = Family("CRF files", caffe_port("crf -id images -fd features -sd out -i 1 -j 1"))
 CONVERSION = Family(
     "scores, one file",
     caffe_port("crf_convert features/a.bin features/a_blob_0.mat --to bin -o out"),
@@ -32,8 +32,8 @@ CONVERSION = Family(
 IMAGE, LABEL = "voc/JPEGImages/a.png", "voc/SegmentationClass/a.png"
 
 
-def picture(content: bytes | Callable[[Path], object]) -> Make:
-    """That picture in the VOC folder, and a net and a list that read it too."""
+def image_file(content: bytes | Callable[[Path], object]) -> Make:
+    """That image in the VOC folder, and a net and a list that read it too."""
 
     def make(folder: Path) -> None:
         (folder / IMAGE).unlink()
@@ -80,35 +80,35 @@ def _jpeg(width: int, height: int) -> bytes:
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(EXECUTED) (w) file closefile\nshowpage\n%%EOF\n"
-add = PICTURE.add
-add("a PNG of 60,000 x 60,000 pixels", picture(png(60_000, 60_000)))
-add("a PNG of 2^31 x 2^31 pixels", picture(png(2**31 - 1, 2**31 - 1)))
+add = IMAGES.add
+add("a PNG of 60,000 x 60,000 pixels", image_file(png(60_000, 60_000)))
+add("a PNG of 2^31 x 2^31 pixels", image_file(png(2**31 - 1, 2**31 - 1)))
 add(
     "a PNG of 89 million pixels in 300 kB",
-    picture(lambda path: path.write_bytes(_bomb(9400, 9500))),
+    image_file(lambda path: path.write_bytes(_bomb(9400, 9500))),
 )
-add("a PNG of 0 pixels", picture(png(0, 0)))
-add("a PNG without values", picture(png(100, 100, b"")))
+add("a PNG of 0 pixels", image_file(png(0, 0)))
+add("a PNG without values", image_file(png(100, 100, b"")))
 add(
     "a PNG with a text that inflates to 100 MB",
-    picture(lambda path: path.write_bytes(_with_text())),
+    image_file(lambda path: path.write_bytes(_with_text())),
 )
-add("a PNG that is cut", picture(_bomb(64, 64)[:-40]))
-add("a JPEG of 65,500 x 65,500 pixels", picture(_jpeg(65_500, 65_500)))
-add("a JPEG that is cut", picture(_jpeg(16, 16)[:300]))
-add("a PPM of 10^9 x 10^9 pixels", picture(b"P6 1000000000 1000000000 255\n" + bytes(100)))
-add("a PPM whose width has a million digits", picture(b"P6 " + b"9" * 10**6 + b" 1 255\n"))
-add("a PPM with 20 MB of comment", picture(b"P6 #" + b"x" * 20_000_000))
-add("a PPM of text that is no number", picture(b"P3 9 9 255\n" + b"x " * 300))
-add("a PPM without its pixels", picture(b"P6 90 90 255\n"))
-add("EPS, which would start Ghostscript", picture(EPS))
+add("a truncated PNG", image_file(_bomb(64, 64)[:-40]))
+add("a JPEG of 65,500 x 65,500 pixels", image_file(_jpeg(65_500, 65_500)))
+add("a truncated JPEG", image_file(_jpeg(16, 16)[:300]))
+add("a PPM of 10^9 x 10^9 pixels", image_file(b"P6 1000000000 1000000000 255\n" + bytes(100)))
+add("a PPM whose width has a million digits", image_file(b"P6 " + b"9" * 10**6 + b" 1 255\n"))
+add("a PPM with 20 MB of comment", image_file(b"P6 #" + b"x" * 20_000_000))
+add("a PPM of text that is not a number", image_file(b"P3 9 9 255\n" + b"x " * 300))
+add("a PPM without its pixels", image_file(b"P6 90 90 255\n"))
+add("EPS, which would start Ghostscript", image_file(EPS))
 add(
     "a TIFF that refers to itself",
-    picture(b"II*\0\x08\0\0\0" + b"\x01\0\0\x01\x04\0\x01\0\0\0\xff\xff\xff\xff\x08\0\0\0"),
+    image_file(b"II*\0\x08\0\0\0" + b"\x01\0\0\x01\x04\0\x01\0\0\0\xff\xff\xff\xff\x08\0\0\0"),
 )
 add(
     "a BMP of 2^31 x 2^31 pixels",
-    picture(
+    image_file(
         b"BM"
         + struct.pack(
             "<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0
@@ -117,7 +117,7 @@ add(
 )
 add(
     "a GIF of 65,535 x 65,535 pixels",
-    picture(
+    image_file(
         b"GIF89a"
         + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
         + b","
@@ -127,14 +127,15 @@ add(
 )
 add(
     "16 bits a channel",
-    picture(png(9, 9, zlib.compress(bytes(9 * 10)), 0)[:24] + b"\x10" + png(9, 9)[25:]),
+    image_file(png(9, 9, zlib.compress(bytes(9 * 10)), 0)[:24] + b"\x10" + png(9, 9)[25:]),
 )
-add("a pipe", picture(os.mkfifo), TRAIN, LOAD_IMAGE)
+add("a pipe", image_file(os.mkfifo), TRAIN, LOAD_IMAGE)
+add("an endless device", image_file(lambda path: path.symlink_to("/dev/zero")), TRAIN, LOAD_IMAGE)
+add("a text", image_file(b"a secret" * 100))
 add(
-    "a device without an end", picture(lambda path: path.symlink_to("/dev/zero")), TRAIN, LOAD_IMAGE
+    "a sparse file of 100 GB",
+    image_file(lambda path: (path.touch(), os.truncate(path, 100 * 2**30))),
 )
-add("a text", picture(b"a secret" * 100))
-add("a sparse file of 100 GB", picture(lambda path: (path.touch(), os.truncate(path, 100 * 2**30))))
 
 
 def _with_text() -> bytes:
@@ -170,7 +171,7 @@ def listed(text: str | bytes) -> Make:
 
 
 add = LIST.add
-add("a picture of /etc/passwd", listed("/etc/passwd\n"))
+add("an image of /etc/passwd", listed("/etc/passwd\n"))
 add("a text outside the folder", listed("../secret.txt\n"))
 add("a text outside the folder as a .png", listed("../secret.png\n"))
 add("a device", listed("/dev/zero\n"))
@@ -269,7 +270,7 @@ for family in (CRF, CONVERSION):
         ("a variable of 2^32 bytes", MAT_HEAD + struct.pack("<II", 14, 2**32 - 1)),
         ("a shape of 2^31", MAT_HEAD + matrix((2**31 - 1, 2**31 - 1), bytes(16))),
         ("a shape of -1", MAT_HEAD + matrix((-1, 4), bytes(16))),
-        ("values that are not there", MAT_HEAD + matrix((9, 9, 3), bytes(16))),
+        ("missing values", MAT_HEAD + matrix((9, 9, 3), bytes(16))),
         ("a million axes", MAT_HEAD + matrix((1,) * 10**6, bytes(4))),
         ("a cell array", MAT_HEAD + matrix((9, 9), bytes(324), flags=1)),
         ("complex numbers", MAT_HEAD + matrix((9, 9), bytes(324), flags=0x0807)),
@@ -289,7 +290,7 @@ CRF.add(
     "a .bin: negative probabilities",
     features("a.bin", bin_file(9, 9, 3, np.full(243, -1, "<f4").tobytes())),
 )
-CRF.add("a .bin: a picture of another size", features("a.bin", bin_file(5, 5, 3, bytes(300))))
+CRF.add("a .bin: an image of another size", features("a.bin", bin_file(5, 5, 3, bytes(300))))
 CRF.add(
     "a .mat: scores that are not numbers",
     features("a_blob_0.mat", MAT_HEAD + matrix((9, 9, 3), NAN)),
@@ -300,7 +301,7 @@ CRF.add(
 )
 for flags in ("-bx 0", "-bx nan", "-bx 1e-30", "-br -1", "-bw inf", "-px 1e39", "-bw 1e38"):
     good = features("a.bin", bin_file(9, 9, 3, np.full(243, 0.3, "<f4").tobytes()))
-    entry = caffe_port(f"crf -id pictures -fd features -sd out -i 2 -j 1 {flags}")
+    entry = caffe_port(f"crf -id images -fd features -sd out -i 2 -j 1 {flags}")
     CRF.add(f"the flag {flags}", good, entry, reads=(entry,) if "1e38" in flags else ())
 for name, text in (
     ("nested JSON", "[" * 100_000),
