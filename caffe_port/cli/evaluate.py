@@ -181,7 +181,7 @@ def _report(arguments: Arguments, result: Result, reference: Reference | None) -
 
 def _trimap(result: Result) -> tuple[list[Html], dict[str, object]]:
     """The section of report.html and the entry of report.json."""
-    from caffe_port.evaluation.trimap import trimap_curves, trimap_json, trimap_section
+    from caffe_port.evaluation.boundary import trimap_curves, trimap_json, trimap_section
 
     curves = trimap_curves(result)
     return [trimap_section(curves)], {"trimap": trimap_json(curves)}

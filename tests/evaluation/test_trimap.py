@@ -7,15 +7,15 @@ import pytest
 
 from caffe_port.data.voc import VOCItem
 from caffe_port.errors import DataError, UsageError
-from caffe_port.evaluation.network import Options
-from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.trimap import (
+from caffe_port.evaluation.boundary import (
     Trimap,
     distances,
     trimap_curves,
     trimap_json,
     trimap_section,
 )
+from caffe_port.evaluation.network import Options
+from caffe_port.evaluation.scoring import ConfusionMatrix
 from tests.evaluation.standins import CROP, Brightest, Gives, Swaps, evaluate
 
 
