@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import CaffePortError
-from caffe_port.modernizing.notebook import code_cells, hidden, is_python
+from caffe_port.modernizing import code_cells, hidden, is_python
 from caffe_port.modernizing.python2 import is_python2, to_python3
 from caffe_port.pycaffe import alias, set_logging_disabled
 

@@ -69,8 +69,7 @@ def _modernized(path: Path) -> tuple[str, Modernized]:
 
     from caffe_port.errors import FormatError
     from caffe_port.files import read_bytes
-    from caffe_port.modernizing import modernize
-    from caffe_port.modernizing.notebook import modernize_notebook
+    from caffe_port.modernizing import modernize, modernize_notebook
 
     data = read_bytes(path)
     try:

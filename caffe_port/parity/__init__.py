@@ -1,6 +1,6 @@
 """Parity: recordings of real Caffe, and the proof that the port gives the same numbers.
 
-``read_recording`` opens a recording, ``parity.verify.verify`` holds a net against it,
+``read_recording`` opens a recording, ``parity.verify.verify`` compares a net with it,
 ``parity.report`` shows the result, ``parity.tolerance`` is the rule.
 """
 

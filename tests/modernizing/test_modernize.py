@@ -13,8 +13,7 @@ from click.testing import CliRunner
 
 from caffe_port.cli import main
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.modernizing import modernize
-from caffe_port.modernizing.notebook import modernize_notebook
+from caffe_port.modernizing import modernize, modernize_notebook
 
 pytest.importorskip("fissix")
 
