@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fcn
 import feedback
+import msc
 import resnet101
 import vgg16
 from writing import Fields, Word, prototxt, solver, v1_prototxt
@@ -24,6 +25,14 @@ def step_solver(max_iter: int, prefix: str, base_lr: float, **more: int) -> str:
         display=10, max_iter=max_iter, **_DECAY, snapshot=2000, snapshot_prefix=prefix,
         solver_mode=GPU, **more,
     )  # fmt: skip
+
+
+def step_solvers(**more: int) -> dict[str, str]:
+    """The solver for train_aug, and solver2 for trainval_aug."""
+    return {
+        "solver.prototxt": step_solver(6000, _PREFIX, 0.001, **more),
+        "solver2.prototxt": step_solver(8000, _PREFIX + "2", 0.001, **more),
+    }
 
 
 def poly_solver(base_lr: float, iter_size: int = 1) -> str:
@@ -47,7 +56,7 @@ def train_layers(head: list[Fields], batch_size: int) -> list[Fields]:
 
 
 def test_layers(head: list[Fields], *sizes: str) -> list[Fields]:
-    return [vgg16.test_data(*sizes), *head, *vgg16.written(*sizes)]
+    return [vgg16.test_data(*sizes), *head, vgg16.enlarged(), *vgg16.written(*sizes)]
 
 
 def deploy(layers: list[Fields]) -> str:
@@ -57,16 +66,32 @@ def deploy(layers: list[Fields]) -> str:
 
 def largefov_v1() -> dict[str, str]:
     train, used = train_layers(vgg16.large_fov(True), 30), vgg16.large_fov(False)
-    step = step_solver(6000, _PREFIX, 0.001)
+    solvers = step_solvers()
     return {
         "train.prototxt": prototxt(train, name=NAME),
         "test.prototxt": prototxt(test_layers(used, "data_dim"), name=NAME),
         "deploy.prototxt": deploy([*used, vgg16.enlarged()]),
         "train_hole.prototxt": v1_prototxt(train, NAME),
         "test_hole.prototxt": v1_prototxt(test_layers(used), NAME),
-        "solver.prototxt": step,
-        "solver2.prototxt": step_solver(8000, _PREFIX + "2", 0.001),
-        **feedback.recipes("step", step, vgg16.JUDGED),
+        **solvers,
+        **feedback.recipes("step", solvers["solver.prototxt"], vgg16.JUDGED),
+    }
+
+
+def msc_largefov() -> dict[str, str]:
+    train = [vgg16.train_data(30), *msc.network(True), *vgg16.loss(msc.FUSED)]
+    used = msc.network(False)
+
+    def test(*sizes: str) -> list[Fields]:
+        return [vgg16.test_data(*sizes), *used, *vgg16.written(*sizes, scores=msc.FUSED)]
+
+    return {
+        "train.prototxt": prototxt(train, name=NAME),
+        "test.prototxt": prototxt(test("data_dim"), name=NAME),
+        "deploy.prototxt": deploy(used),
+        "train_hole.prototxt": v1_prototxt(train, NAME),
+        "test_hole.prototxt": v1_prototxt(test(), NAME),
+        **step_solvers(average_loss=10),
     }
 
 
@@ -83,20 +108,27 @@ def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
     }
 
 
-def resnet101_v2() -> dict[str, str]:
-    train = [resnet101.data(True), *resnet101.network(True), *resnet101.losses()]
-    used = [*resnet101.network(False), resnet101.enlarged()]
+def resnet101_v2(net: resnet101.ResNet101) -> dict[str, str]:
+    train = [resnet101.data(True), *net.network(True), *net.losses()]
+    used = [*net.network(False), net.enlarged()]
     test = [resnet101.data(False), *used, *resnet101.judged()]
-    poly = poly_solver(0.00025, iter_size=10)
-    # not published: LargeFOV's steps at this net's rate and batch
-    step = step_solver(6000, _PREFIX, 0.00025, iter_size=10)
     return {
         "train.prototxt": prototxt(train, name=NAME),
         "test.prototxt": prototxt(test, name=NAME),
         "deploy.prototxt": deploy(used),
-        "solver.prototxt": poly,
-        **feedback.recipes("poly", poly, resnet101.JUDGED),
-        **feedback.recipes("step", step, resnet101.JUDGED),
+        "solver.prototxt": poly_solver(0.00025, iter_size=10),
+    }
+
+
+def resnet101_best() -> dict[str, str]:
+    net = resnet101.ResNet101(resnet101.ASPP)
+    made = resnet101_v2(net)
+    # not published: LargeFOV's steps at this net's rate and batch
+    step = step_solver(6000, _PREFIX, 0.00025, iter_size=10)
+    return {
+        **made,
+        **feedback.recipes("poly", made["solver.prototxt"], net.judged),
+        **feedback.recipes("step", step, net.judged),
     }
 
 
@@ -114,13 +146,18 @@ def files() -> dict[str, str]:
     """Every file's text by its path in this folder."""
     folders = {
         "deeplab_v1_largefov": largefov_v1(),
+        "deeplab_v1_msc_largefov": msc_largefov(),
         "deeplab_v2_vgg16_largefov": {
             **vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
             **feedback.recipes("poly", poly_solver(0.001), vgg16.JUDGED),
         },
         "deeplab_v2_vgg16_aspp_s": vgg16_aspp(vgg16.ASPP_S),
         "deeplab_v2_vgg16_aspp": vgg16_aspp(vgg16.ASPP_L),
-        "deeplab_v2_resnet101_msc_aspp": resnet101_v2(),
+        "deeplab_v2_resnet101_msc_aspp": resnet101_best(),
+        **{
+            f"deeplab_v2_resnet101{suffix}": resnet101_v2(net)
+            for suffix, net in resnet101.OTHERS.items()
+        },
         "fcn_alexnet": fcn_files("alexnet", fcn_solver(1e-4, 0.9, iter_size=20)),
         "fcn_32s": fcn_files("32s", fcn_solver(1e-10, 0.99)),
         "fcn_16s": fcn_files("16s", fcn_solver(1e-12, 0.99)),

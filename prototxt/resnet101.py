@@ -1,6 +1,8 @@
-"""ResNet-101 with an atrous spatial pyramid at three scales that share their parameters."""
+"""ResNet-101 at one scale, or at three that share parameters, with each head of DeepLab v2."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from vgg16 import LABELS, MEAN
 from writing import TEST, TRAIN, Fields, Word, layer
@@ -13,7 +15,7 @@ _STAGES = {  # blocks, inner width, stride, dilation
     5: (["a", "b", "c"], 512, 1, 4),
 }
 _SCORES = "fc1_${EXP}"
-JUDGED = {  # each blob of scores and the labels on its grid
+_JUDGED = {  # each blob of scores and the labels on its grid
     "": ("fc_fusion", "label_shrink"),
     "_res1": (_SCORES, "label_shrink"),
     "_res075": (f"{_SCORES}_res075_interp", "label_shrink"),
@@ -116,26 +118,85 @@ def trunk(scale: str) -> list[Fields]:
     return layers
 
 
-def scores(scale: str, learned: bool) -> list[Fields]:
-    """Four dilations of one 3 x 3 convolution over res5c, added."""
-    layers, tops = [], []
-    for i, dilation in enumerate((6, 12, 18, 24)):
-        params: list[Fields] = [{"name": f"{_SCORES}_c{i}_w"}, {"name": f"{_SCORES}_c{i}_b"}]
-        options: Fields = {
-            "num_output": LABELS, "kernel_size": 3, "pad": dilation, "dilation": dilation
-        }  # fmt: skip
-        if learned:
-            params[0] |= {"lr_mult": 10, "decay_mult": 1}
-            params[1] |= {"lr_mult": 20, "decay_mult": 0}
-            options["weight_filler"] = {"type": "gaussian", "std": 0.01}
-            options["bias_filler"] = {"type": "constant", "value": 0}
-        tops.append(f"{_SCORES}{scale}_c{i}")
-        bottoms = [f"res5c{scale}"]
-        layers.append(
-            layer(tops[-1], "Convolution", bottoms, param=params, convolution_param=options)
-        )
-    summed = layer(f"{_SCORES}{scale}", "Eltwise", tops, eltwise_param={"operation": Word("SUM")})
-    return [*layers, summed]
+@dataclass(frozen=True)
+class ResNet101:
+    """A net of the paper's tables.
+
+    Args:
+        dilations: of the 3 x 3 convolutions that score res5c, added; none, and one of 1 x 1 does.
+        scales: one, or all of ``SCALES``.
+    """
+
+    dilations: tuple[int, ...] = ()
+    scales: tuple[str, ...] = tuple(SCALES)
+
+    @property
+    def judged(self) -> dict[str, tuple[str, str]]:
+        """Each blob of scores and the labels on its grid."""
+        return _JUDGED if len(self.scales) > 1 else {"": (_SCORES, "label_shrink")}
+
+    def network(self, learned: bool) -> list[Fields]:
+        """From the blob `data` to the scores."""
+        layers = pyramid() if len(self.scales) > 1 else []
+        for scale in self.scales:
+            layers += trunk(scale)
+        for scale in self.scales:
+            layers += self._scores(scale, learned)
+        return [*layers, *fused()] if len(self.scales) > 1 else layers
+
+    def _scores(self, scale: str, learned: bool) -> list[Fields]:
+        name = f"{_SCORES}{scale}"
+        if len(self.dilations) < 2:
+            return [_scoring(name, scale, _SCORES, learned, *self.dilations)]
+        tops = [f"{name}_c{i}" for i in range(len(self.dilations))]
+        return [
+            *(
+                _scoring(top, scale, f"{_SCORES}_c{i}", learned, dilation)
+                for i, (top, dilation) in enumerate(zip(tops, self.dilations, strict=True))
+            ),
+            layer(name, "Eltwise", tops, eltwise_param={"operation": Word("SUM")}),
+        ]
+
+    def losses(self) -> list[Fields]:
+        """A loss on the scores, and one on each scale's; the half scale's at half size."""
+        layers = [interp("label_shrink", "label", shrink_factor=8)]
+        for suffix, bottoms in self.judged.items():
+            if suffix == "_res05":
+                layers.append(interp("label_shrink16", "label", shrink_factor=16))
+            layers += [
+                layer(f"loss{suffix}", "SoftmaxWithLoss", bottoms, top=[],
+                      loss_param={"ignore_label": 255}, include={"phase": TRAIN}),
+                layer(f"accuracy{suffix}", "SegAccuracy", bottoms,
+                      seg_accuracy_param={"ignore_label": 255}),
+            ]  # fmt: skip
+        return layers
+
+    def enlarged(self) -> Fields:
+        bottom = self.judged[""][0]
+        return layer("fc1_interp", "Interp", [bottom], interp_param={"zoom_factor": 8})
+
+
+LARGE_FOV, ASPP = (12,), (6, 12, 18, 24)
+OTHERS = {
+    "": ResNet101(scales=("",)),
+    "_largefov": ResNet101(LARGE_FOV, ("",)),
+    "_aspp": ResNet101(ASPP, ("",)),
+    "_msc": ResNet101(),
+    "_msc_largefov": ResNet101(LARGE_FOV),
+}
+
+
+def _scoring(name: str, scale: str, shared: str, learned: bool, dilation: int = 0) -> Fields:
+    params: list[Fields] = [{"name": f"{shared}_w"}, {"name": f"{shared}_b"}]
+    options: Fields = {"num_output": LABELS, "kernel_size": 1}
+    if dilation:
+        options |= {"kernel_size": 3, "pad": dilation, "dilation": dilation}
+    if learned:
+        params[0] |= {"lr_mult": 10, "decay_mult": 1}
+        params[1] |= {"lr_mult": 20, "decay_mult": 0}
+        options["weight_filler"] = {"type": "gaussian", "std": 0.01}
+        options["bias_filler"] = {"type": "constant", "value": 0}
+    return layer(name, "Convolution", [f"res5c{scale}"], param=params, convolution_param=options)
 
 
 def fused() -> list[Fields]:
@@ -148,25 +209,6 @@ def fused() -> list[Fields]:
     ]
 
 
-def losses() -> list[Fields]:
-    """A loss on the fused scores and one on each scale's; the half scale's at half size."""
-    layers = [interp("label_shrink", "label", shrink_factor=8)]
-    for suffix, bottoms in JUDGED.items():
-        if suffix == "_res05":
-            layers.append(interp("label_shrink16", "label", shrink_factor=16))
-        layers += [
-            layer(f"loss{suffix}", "SoftmaxWithLoss", bottoms, top=[],
-                  loss_param={"ignore_label": 255}, include={"phase": TRAIN}),
-            layer(f"accuracy{suffix}", "SegAccuracy", bottoms,
-                  seg_accuracy_param={"ignore_label": 255}),
-        ]  # fmt: skip
-    return layers
-
-
-def enlarged() -> Fields:
-    return layer("fc1_interp", "Interp", ["fc_fusion"], interp_param={"zoom_factor": 8})
-
-
 def judged() -> list[Fields]:
     """TEST: the running accuracy on whole images."""
     options = {"ignore_label": 255, "reset": False}
@@ -175,13 +217,3 @@ def judged() -> list[Fields]:
         layer("accuracy", "SegAccuracy", bottoms, "fc1_accuracy", seg_accuracy_param=options),
         layer("silence", "Silence", ["label", "data_dim"], top=[]),
     ]
-
-
-def network(learned: bool) -> list[Fields]:
-    """From the blob `data` to the blob `fc_fusion`."""
-    layers = pyramid()
-    for scale in SCALES:
-        layers += trunk(scale)
-    for scale in SCALES:
-        layers += scores(scale, learned)
-    return [*layers, *fused()]

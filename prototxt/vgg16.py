@@ -126,14 +126,15 @@ def aspp(learned: bool, dilations: Sequence[int]) -> list[Fields]:
     return [*layers, summed]
 
 
-def loss() -> list[Fields]:
+def loss(scores: str = SCORES) -> list[Fields]:
     """Cross entropy against labels taken at every eighth pixel; 255 does not count."""
+    bottoms = [scores, "label_shrink"]
     return [
         layer("label_shrink", "Interp", ["label"],
               interp_param={"shrink_factor": 8, "pad_beg": 0, "pad_end": 0}),
-        layer("loss", "SoftmaxWithLoss", JUDGED[""], top=[],
+        layer("loss", "SoftmaxWithLoss", bottoms, top=[],
               loss_param={"ignore_label": 255}, include={"phase": TRAIN}),
-        layer("accuracy", "SegAccuracy", JUDGED[""],
+        layer("accuracy", "SegAccuracy", bottoms,
               seg_accuracy_param={"ignore_label": 255}),
     ]  # fmt: skip
 
@@ -142,7 +143,7 @@ def enlarged() -> Fields:
     return layer("fc8_interp", "Interp", [SCORES], interp_param={"zoom_factor": 8})
 
 
-def written(*sizes: str) -> list[Fields]:
+def written(*sizes: str, scores: str = "fc8_interp") -> list[Fields]:
     """The scores of each image into a .mat file, for the dense CRF."""
     options = {
         "prefix": "${FEATURE_DIR}/${TEST_SET}/fc8/", "source": "${EXP}/list/${TEST_SET}_id.txt",
@@ -150,7 +151,6 @@ def written(*sizes: str) -> list[Fields]:
     }  # fmt: skip
     only: Fields = {"top": [], "include": {"phase": TEST}}
     return [
-        enlarged(),
-        layer("fc8_mat", "MatWrite", ["fc8_interp"], mat_write_param=options, **only),
+        layer("fc8_mat", "MatWrite", [scores], mat_write_param=options, **only),
         layer("silence", "Silence", ["label", *sizes], **only),
     ]

@@ -27,14 +27,23 @@ NETS = [name for name in FILES if "solver" not in name]
 VGG16 = 14_714_688
 BRANCH = (9 * 512 + 1) * 1024 + 1025 * 1024 + 1025 * 21
 CLASSIFIER = (49 * 512 + 1) * 4096 + 4097 * 4096 + 4097 * 21
+# The branches of MSc-LargeFOV, of the image and of pool1 to pool4: 3 x 3, 1 x 1, scores.
+MSC_BRANCHES = sum((9 * c + 1) * 128 + 129 * 128 + 129 * 21 for c in (3, 64, 128, 256, 512))
+# ResNet-101 without its classifier, each BatchNorm with mean, variance and factor
+RESNET101 = 42_394_816 + 4 * 52_672 + 104
 # Without the fixed upscoring. Published: 20.5M (LargeFOV), 134M (FCN-VGG16), 57M (FCN-AlexNet).
 PARAMETERS = {
     "deeplab_v1_largefov": VGG16 + BRANCH,
+    "deeplab_v1_msc_largefov": VGG16 + BRANCH + MSC_BRANCHES,
     "deeplab_v2_vgg16_largefov": VGG16 + BRANCH,
     "deeplab_v2_vgg16_aspp_s": VGG16 + 4 * BRANCH,
     "deeplab_v2_vgg16_aspp": VGG16 + 4 * BRANCH,
-    # ResNet-101 without its classifier, each BatchNorm with mean, variance and factor
-    "deeplab_v2_resnet101_msc_aspp": 42_394_816 + 4 * 52_672 + 104 + 4 * (9 * 2048 + 1) * 21,
+    "deeplab_v2_resnet101_msc_aspp": RESNET101 + 4 * (9 * 2048 + 1) * 21,
+    "deeplab_v2_resnet101_msc_largefov": RESNET101 + (9 * 2048 + 1) * 21,
+    "deeplab_v2_resnet101_msc": RESNET101 + 2049 * 21,
+    "deeplab_v2_resnet101_aspp": RESNET101 + 4 * (9 * 2048 + 1) * 21,
+    "deeplab_v2_resnet101_largefov": RESNET101 + (9 * 2048 + 1) * 21,
+    "deeplab_v2_resnet101": RESNET101 + 2049 * 21,
     "fcn_alexnet": 56_954_261,
     "fcn_32s": VGG16 + CLASSIFIER,
     "fcn_16s": VGG16 + CLASSIFIER + 513 * 21,
@@ -103,6 +112,24 @@ def test_builds_with_the_published_number_of_parameters(name: str) -> None:
         ("deeplab_v1_largefov/test.prototxt",
          {"data": (1, 3, 513, 513), "fc8_voc12": (1, 21, 65, 65), "fc8_interp": (1, 21, 513, 513)}),
         ("deeplab_v1_largefov/deploy.prototxt", {"fc8_interp": (1, 21, 513, 513)}),
+        ("deeplab_v1_msc_largefov/train.prototxt",
+         {"data": (30, 3, 321, 321), "data_ms": (30, 21, 41, 41), "pool1_ms": (30, 21, 41, 41),
+          "pool2_ms": (30, 21, 41, 41), "pool3_ms": (30, 21, 41, 41), "pool4_ms": (30, 21, 41, 41),
+          "fc_fusion": (30, 21, 41, 41), "label_shrink": (30, 1, 41, 41)}),
+        ("deeplab_v1_msc_largefov/test.prototxt",
+         {"data_ms": (1, 21, 513, 513), "pool1_ms": (1, 21, 257, 257),
+          "pool2_ms": (1, 21, 129, 129), "pool3_ms": (1, 21, 65, 65), "pool4_ms": (1, 21, 65, 65),
+          "pool1_interp": (1, 21, 513, 513), "fc8_interp": (1, 21, 513, 513),
+          "fc_fusion": (1, 21, 513, 513)}),
+        ("deeplab_v1_msc_largefov/deploy.prototxt", {"fc_fusion": (1, 21, 513, 513)}),
+        ("deeplab_v2_resnet101/train.prototxt",
+         {"res5c": (1, 2048, 41, 41), "fc1_voc12": (1, 21, 41, 41),
+          "label_shrink": (1, 1, 41, 41)}),
+        ("deeplab_v2_resnet101_aspp/deploy.prototxt",
+         {"fc1_voc12_c3": (1, 21, 65, 65), "fc1_interp": (1, 21, 513, 513)}),
+        ("deeplab_v2_resnet101_msc_largefov/test.prototxt",
+         {"fc1_voc12_res05": (1, 21, 33, 33), "fc_fusion": (1, 21, 65, 65),
+          "fc1_interp": (1, 21, 513, 513)}),
         ("deeplab_v2_vgg16_aspp_s/test.prototxt",
          {"data": (1, 3, 513, 513), "fc6_1": (1, 1024, 65, 65), "fc8_voc12": (1, 21, 65, 65),
           "fc8_interp": (1, 21, 513, 513)}),
@@ -132,6 +159,11 @@ def test_shapes_at_the_published_input(name: str, shapes: dict[str, tuple[int, .
     ("folder", "names"),
     [
         ("deeplab_v1_largefov", [*VGG, "fc6", "fc7", "fc8_voc12"]),
+        ("deeplab_v1_msc_largefov",
+         ["data_conv", "data_fc", "data_ms", *VGG[:2], "pool1_conv", "pool1_fc", "pool1_ms",
+          *VGG[2:4], "pool2_conv", "pool2_fc", "pool2_ms", *VGG[4:7], "pool3_conv", "pool3_fc",
+          "pool3_ms", *VGG[7:10], "pool4_conv", "pool4_fc", "pool4_ms", *VGG[10:], "fc6", "fc7",
+          "fc8_voc12"]),
         ("deeplab_v2_vgg16_aspp",
          [*VGG, *(f"{fc}_{i}" for i in (1, 2, 3, 4) for fc in ("fc6", "fc7", "fc8_voc12"))]),
         ("fcn_32s", [*VGG, "fc6", "fc7", "score_fr", "upscore"]),
@@ -160,6 +192,46 @@ def test_the_pyramids_rates(folder: str, rates: list[int]) -> None:
         assert [list(options.pad) for options in found] == [[rate] for rate in rates]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kernel", "dilation"),
+    [("", 1, []), ("_largefov", 3, [12]), ("_msc_largefov", 3, [12])],
+)
+def test_heads_of_one_convolution(suffix: str, kernel: int, dilation: list[int]) -> None:
+    for phase in ("train", "test", "deploy"):
+        spec = read(f"deeplab_v2_resnet101{suffix}/{phase}.prototxt")
+        options = spec.layer("fc1_voc12").message.convolution_param
+        assert (list(options.kernel_size), list(options.dilation)) == ([kernel], dilation)
+
+
+def test_msc_largefov_is_the_published_text() -> None:
+    """Facts of the prototxts that the authors published as DeepLab-MSc-LargeFOV."""
+    train, test = (read(f"deeplab_v1_msc_largefov/{kind}.prototxt") for kind in ("train", "test"))
+    for spec, strides in ((train, [8, 4, 2, 1, 1]), (test, [1, 1, 1, 1, 1])):
+        found = [
+            list(spec.layer(f"{bottom}_conv").message.convolution_param.stride) or [1]
+            for bottom in ("data", "pool1", "pool2", "pool3", "pool4")
+        ]
+        assert found == [[stride] for stride in strides]
+        assert spec.layer("fc_fusion").op.operation == "SUM"
+    scores = ["data_ms", "pool1_ms", "pool2_ms", "pool3_ms", "pool4_ms", "fc8_voc12"]
+    copied = {top: x.bottoms[0] for x in train.layers if x.type == "Split" for top in x.tops}
+    assert [copied.get(b, b) for b in train.layer("fc_fusion").bottoms] == scores
+    zooms = {"pool1": 2, "pool2": 4, "pool3": 8, "pool4": 8, "fc8": 8}
+    for name, zoom in zooms.items():
+        assert test.layer(f"{name}_interp").message.interp_param.zoom_factor == zoom
+    learned = {x.name for x in train.layers if any(p.lr_mult for p in x.params)}
+    assert learned == {
+        f"{bottom}_{part}"
+        for bottom in ("data", "pool1", "pool2", "pool3", "pool4")
+        for part in ("conv", "fc", "ms")
+    }
+    fillers = {x.name: x.message.convolution_param.weight_filler for x in train.layers if x.params}
+    deviations = {name: fillers[name].std for name in learned if name != "pool3_ms"}
+    wanted = {name: 0.01 if name.endswith("_ms") else 0.001 for name in deviations}
+    assert deviations == pytest.approx({**wanted, "pool4_fc": 0.005})
+    assert fillers["pool3_ms"].type == "constant"
+
+
 def stored(layer_names: dict[str, list[tuple[int, ...]]]) -> list[StoredLayer]:
     zero = np.zeros((), "f4")
     return [
@@ -169,12 +241,13 @@ def stored(layer_names: dict[str, list[tuple[int, ...]]]) -> list[StoredLayer]:
 
 
 @pytest.mark.parametrize("phase", ["train", "test", "deploy"])
-def test_three_scales_of_resnet_are_one_set_of_parameters(phase: str) -> None:
-    spec = read(f"deeplab_v2_resnet101_msc_aspp/{phase}.prototxt")
+@pytest.mark.parametrize(("net", "heads"), [("msc_aspp", 4), ("msc_largefov", 1), ("msc", 1)])
+def test_three_scales_of_resnet_are_one_set_of_parameters(phase: str, net: str, heads: int) -> None:
+    spec = read(f"deeplab_v2_resnet101_{net}/{phase}.prototxt")
     layers = {layer.name: layer for layer in spec.layers if layer.params}
     base = {name: x for name, x in layers.items() if all(p.owner is None for p in x.params)}
     assert len(layers) == 3 * len(base)
-    assert sum(x.type == "Convolution" for x in base.values()) == 104 + 4
+    assert sum(x.type == "Convolution" for x in base.values()) == 104 + heads
     for name, layer in layers.items():
         if name not in base:
             first = name.replace("_res075", "").replace("_res05", "")
@@ -182,12 +255,14 @@ def test_three_scales_of_resnet_are_one_set_of_parameters(phase: str) -> None:
     # Caffe's binary file holds a copy for every user; all of them must find their place
     file = stored({name: [p.shape for p in x.params] for name, x in layers.items()})
     match(spec, file).check(strict=True)
-    assert layers["fc1_voc12_c3"].params[0].shape == (21, 2048, 3, 3)
+    if heads == 4:
+        assert layers["fc1_voc12_c3"].params[0].shape == (21, 2048, 3, 3)
     assert layers["bn4b22_branch2a"].params[2].shape == (1,)
 
 
-def test_hole_text_is_the_same_net() -> None:
-    folder = ZOO / "deeplab_v1_largefov"
+@pytest.mark.parametrize("net", ["deeplab_v1_largefov", "deeplab_v1_msc_largefov"])
+def test_hole_text_is_the_same_net(net: str) -> None:
+    folder = ZOO / net
     hole, plain = (
         read_net(folder / f"train{suffix}.prototxt", VARIABLES) for suffix in ("_hole", "")
     )
@@ -200,13 +275,18 @@ def test_training_recipes() -> None:
     def solver(folder: str, name: str = "solver") -> caffe_pb2.SolverParameter:
         return read_solver(ZOO / folder / f"{name}.prototxt", VARIABLES)
 
-    for name, max_iter in (("solver", 6000), ("solver2", 8000)):
-        step = solver("deeplab_v1_largefov", name)
+    for net, name, max_iter in (
+        ("deeplab_v1_largefov", "solver", 6000), ("deeplab_v1_largefov", "solver2", 8000),
+        ("deeplab_v1_msc_largefov", "solver", 6000), ("deeplab_v1_msc_largefov", "solver2", 8000),
+    ):  # fmt: skip
+        step = solver(net, name)
         assert (step.lr_policy, step.stepsize, step.max_iter) == ("step", 2000, max_iter)
         assert step.base_lr == pytest.approx(0.001)
-    poly = solver("deeplab_v2_resnet101_msc_aspp")
-    assert (poly.lr_policy, poly.iter_size, poly.max_iter) == ("poly", 10, 20000)
-    assert (poly.base_lr, poly.power) == (pytest.approx(2.5e-4), pytest.approx(0.9))
+    assert solver("deeplab_v1_msc_largefov").average_loss == 10
+    for net in ("", "_largefov", "_aspp", "_msc", "_msc_largefov", "_msc_aspp"):
+        poly = solver(f"deeplab_v2_resnet101{net}")
+        assert (poly.lr_policy, poly.iter_size, poly.max_iter) == ("poly", 10, 20000)
+        assert (poly.base_lr, poly.power) == (pytest.approx(2.5e-4), pytest.approx(0.9))
     for kind, rate in (("32s", 1e-10), ("16s", 1e-12), ("8s", 1e-14), ("alexnet", 1e-4)):
         assert solver(f"fcn_{kind}").base_lr == pytest.approx(rate)
 

@@ -44,7 +44,11 @@ def _process_options(function: Function) -> Function:
 
 @click.command(name="finetune")
 @click.argument("recipe", required=False)
-@click.option("--data", type=FOLDER, help="VOC folder to train and evaluate on.")
+@click.option("--data", type=FOLDER, help="Folder of the data set to train and evaluate on.")
+@click.option(
+    "--dataset", metavar="NAME",
+    help="Data set of --data: see 'labels datasets', or a .json file.  [default: VOC's layout]",
+)  # fmt: skip
 @click.option("--init", type=FILE, help="Weights that every run starts from.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option(
@@ -59,11 +63,21 @@ def _process_options(function: Function) -> Function:
     default=True,
     help="Remove the Dropout layers.",
 )
+@click.option(
+    "--no-rescaling", "rescaling", is_flag=True, flag_value=False, default=True,
+    help="Do not rescale training images at random.",
+)  # fmt: skip
+@click.option(
+    "--overlap", type=click.FloatRange(0, 1, max_open=True),
+    help="Evaluate larger images by windows; the share that each repeats of the one before it.",
+)  # fmt: skip
 @click.option("--train-list", help="List, or its name.  [default: train_aug, else train]")
 @click.option("--val-list", help="List, or its name.  [default: val]")
 @click.option("--labels", type=FOLDER, help="Label maps, if not where the list or VOC has them.")
 @click.option("--crf", help="Preset or settings as for evaluate, or 'none'.  [default: the net's]")
-@click.option("--names", type=FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@click.option(
+    "--names", type=FILE, help="Class names, one a line.  [default: the data set's, VOC's for 21]"
+)
 @set_option
 @_process_options
 @click.option(
@@ -112,6 +126,7 @@ def finetune_command(**arguments: Any) -> None:
 
 def _work(arguments: Arguments) -> list[Trial]:
     """All runs."""
+    from caffe_port.cli.labels import dataset_of
     from caffe_port.finetuning.experiment import make_trials
     from caffe_port.finetuning.inputs import Options, find_images
     from caffe_port.finetuning.prepare import make_setting
@@ -121,7 +136,13 @@ def _work(arguments: Arguments) -> list[Trial]:
     if recipe is None or data is None or init is None:
         raise click.UsageError("RECIPE, --data and --init are needed")
     variants = find_variants(recipe, arguments["variants"])
-    images = find_images(data, arguments["train_list"], arguments["val_list"], arguments["labels"])
+    images = find_images(
+        data,
+        arguments["train_list"],
+        arguments["val_list"],
+        arguments["labels"],
+        dataset_of(arguments),
+    )
     setting = make_setting(variants[0], images, init, chosen(Options, arguments))
     seeds = range(1, arguments["seeds"] + 1)
     return make_trials(setting, variants, seeds, arguments["out"].resolve())
@@ -169,14 +190,25 @@ def _files(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return result
 
 
+def _folders(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    result = {}
+    for value in values:
+        name, _, folder = ("", "", value) if Path(value).is_dir() else value.partition("=")
+        if not Path(folder).is_dir():
+            raise click.BadParameter(f"'{folder}': no such folder")
+        result[name] = Path(folder)
+    return result
+
+
 @click.command(name="reproduce")
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option(
-    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="VOC folder."
-)
+    "--data", multiple=True, metavar="[NAME=]FOLDER", callback=_folders,
+    help="VOC folder, or that of another data set: cityscapes=FOLDER; repeat for each.",
+)  # fmt: skip
 @click.option(
     "--init", "inits", multiple=True, metavar="NAME=FILE", callback=_files,
-    help="Weights to train from: vgg16=FILE, resnet101=FILE.",
+    help="Weights to train from: vgg16=FILE, resnet101=FILE, ...; the list names them.",
 )  # fmt: skip
 @click.option(
     "--weights", multiple=True, metavar="ROW=FILE", callback=_files,

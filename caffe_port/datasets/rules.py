@@ -84,6 +84,12 @@ class LabelRules:
         if wrong := [c for _, c in self.table or () if not 0 <= c <= most and c != IGNORED]:
             raise UsageError(f"a label map leads to class {wrong[0]}; expected 0 to {most}")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether images store the classes themselves, and 255 where a pixel does not count."""
+        plain = (None, 0, None, (255,))
+        return (self.table, self.first, self.rest, self.ignored) == plain and not self.variable
+
     def class_of(self, stored: int) -> int | None:
         """The class of a stored label, ``IGNORED``, or None for a label that is neither."""
         found = int(_lookup(self, self.classes or IGNORED)[stored])

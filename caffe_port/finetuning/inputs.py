@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from caffe_port.data.images import write_labels
 from caffe_port.data.voc import VOCItem, voc_items
+from caffe_port.datasets.description import Dataset
+from caffe_port.datasets.finding import dataset_items
+from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import write_text
 from caffe_port.finetuning.variants import Variant
@@ -21,27 +25,56 @@ _TRAIN_LISTS = ("train_aug", "train")
 
 @dataclass(frozen=True)
 class Images:
-    """A VOC folder with its lists.
+    """The images of an experiment, with their lists.
 
     Attributes:
-        root: the folder.
+        root: the data set's folder.
         train, val: the images to train and to evaluate on, each with its label map.
+        data: the data set; None for label maps that store classes, as VOC's.
     """
 
     root: Path
     train: tuple[VOCItem, ...]
     val: tuple[VOCItem, ...]
+    data: Dataset | None = None
 
-    def write_list(self, path: Path, items: tuple[VOCItem, ...]) -> None:
-        """Writes a list for an ImageSegData layer whose root_folder is ``root``."""
+    @property
+    def rules(self) -> LabelRules:
+        """What stored labels mean."""
+        return LabelRules() if self.data is None else self.data.rules
+
+    def write_list(self, path: Path, items: tuple[VOCItem, ...], labels: Path) -> None:
+        """Writes a list for an ImageSegData layer whose root_folder is ``root``.
+
+        Args:
+            path: the list.
+            items: the images.
+            labels: folder for label maps of classes, which the layer needs; they are made where
+                those of the data set store something else.
+        Raises:
+            DataError, FormatError: a label map is broken or holds a label that is no class.
+        """
+        if not self.rules.is_plain:
+            folder = labels / str(self.describe()["rules"])[:8]
+            items = tuple(replace(item, label=self._indexed(item, folder)) for item in items)
         write_text(path, self._lines(items))
 
+    def _indexed(self, item: VOCItem, folder: Path) -> Path:
+        """The label map of an image with classes in place of what the data set stores."""
+        assert item.label is not None
+        assert self.data is not None
+        made = folder / f"{item.id}.png"
+        if not made.is_file() or made.stat().st_mtime < item.label.stat().st_mtime:
+            found = self.rules.read(item.label, len(self.data.classes)).labels
+            write_labels(made, found, palette=False)
+        return made
+
     def describe(self) -> dict[str, object]:
-        """Digests of the lists, as JSON."""
-        return {
-            name: hashlib.sha256(self._lines(items).encode()).hexdigest()
-            for name, items in (("train", self.train), ("val", self.val))
-        }
+        """Digests of the lists and of the rules of the data set, as JSON."""
+        texts = {"train": self._lines(self.train), "val": self._lines(self.val)}
+        if self.data is not None:
+            texts["rules"] = repr(self.rules)
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
     def _lines(self, items: tuple[VOCItem, ...]) -> str:
         lines = []
@@ -53,27 +86,41 @@ class Images:
 
 
 def find_images(
-    root: Path, train: str | None = None, val: str | None = None, labels: Path | None = None
+    root: Path,
+    train: str | None = None,
+    val: str | None = None,
+    labels: Path | None = None,
+    data: Dataset | None = None,
 ) -> Images:
     """Reads the lists.
 
     Args:
-        root: a VOC folder.
+        root: a VOC folder, or that of ``data``.
         train: a list file, or the name of one; train_aug, else train, when absent.
         val: the same for the evaluation; val when absent.
-        labels: folder of the label maps, where neither the lists nor VOC's layout name it.
+        labels: folder of the label maps, where neither the lists nor the layout name it.
+        data: the data set; None for VOC's layout.
     Raises:
         DataError: a list, an image or a label map is missing.
     """
+    if data is not None:
+        splits = (train or _TRAIN_LISTS[-1], val or "val")
+        parts = [tuple(dataset_items(data, root, split, labels)) for split in splits]
+        _expect_labels(parts, root)
+        return Images(root.resolve(), parts[0], parts[1], data)
     lists = root / "ImageSets" / "Segmentation"
     if train is None:
         usual = (name for name in _TRAIN_LISTS if (lists / f"{name}.txt").is_file())
         train = next(usual, _TRAIN_LISTS[-1])
     both = [tuple(voc_items(root, name, labels)) for name in (train, val or "val")]
-    for items in both:
+    _expect_labels(both, root)
+    return Images(root.resolve(), both[0], both[1])
+
+
+def _expect_labels(parts: list[tuple[VOCItem, ...]], root: Path) -> None:
+    for items in parts:
         if items[0].label is None:
             raise DataError(f"{items[0].where}: no label maps in {root}; name their folder")
-    return Images(root.resolve(), *both)
 
 
 _SNAPSHOTS = 500  # updates between two snapshots, unless the solver has fewer
@@ -93,6 +140,9 @@ class Options:
         steps: updates, instead of the solver's max_iter; the intervals of its step policy scale
             with it.
         dropout: False removes the Dropout layers.
+        rescaling: False removes the random rescaling of training images.
+        overlap: of the windows that cover an image in the evaluation, as in ``InferenceOptions``;
+            None runs each image once and refuses those that are larger than the test net's input.
         save_every: updates between two snapshots; by default the solver's, at most 500.
         crf: preset or settings of the dense CRF, or 'none'; by default the recipe's own.
         device: 'cpu', 'cuda' or 'cuda:1'.
@@ -103,6 +153,8 @@ class Options:
     variables: Mapping[str, str] = field(default_factory=dict)
     steps: int | None = None
     dropout: bool = True
+    rescaling: bool = True
+    overlap: float | None = None
     save_every: int | None = None
     crf: str | None = None
     device: str = "cpu"
@@ -138,6 +190,9 @@ class RenderedRecipe:
             raise UsageError(f"{where}: the solver has the unknown field '{unknown[0].field}'")
         if not options.dropout:
             _remove_dropout(self.train)
+        if not options.rescaling:
+            for layer in _sources(self.train):
+                layer.transform_param.ClearField("scale_factors")
         self.save_every = _save_every(self.solver, options)
         _set_length(self.solver, options.steps)
         for name in _NETS:
@@ -167,7 +222,7 @@ class RenderedRecipe:
         """
         lists = {"train": self._images.train, "test": self._images.val}
         for kind, items in lists.items():
-            self._images.write_list(folder / f"{kind}.txt", items)
+            self._images.write_list(folder / f"{kind}.txt", items, folder.parent / "labels")
         self._place(folder, self._images.root)
         for kind, net in self._nets.items():
             write_text(folder / f"{kind}.prototxt", print_text(net))
@@ -188,10 +243,11 @@ class RenderedRecipe:
 
 def _variables(variant: Variant, images: Images, given: Mapping[str, str]) -> dict[str, str]:
     """Values for all variables of the published texts; given values have precedence."""
-    root = str(images.root)
+    root, data = str(images.root), images.data
     usual = {
-        "ROOT": root, "DATA_ROOT": root, "EXP": "voc12", "NET_ID": variant.net,
-        "NUM_LABELS": "21", "TRAIN_SET": "train", "TEST_SET": "val", "FEATURE_DIR": "features",
+        "ROOT": root, "DATA_ROOT": root, "EXP": "voc12" if data is None else data.name,
+        "NET_ID": variant.net, "NUM_LABELS": str(21 if data is None else len(data.classes)),
+        "TRAIN_SET": "train", "TEST_SET": "val", "FEATURE_DIR": "features",
     }  # fmt: skip
     return {**usual, **given}
 

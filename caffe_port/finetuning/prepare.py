@@ -51,11 +51,13 @@ def own_crf(variant: Variant, test: caffe_pb2.NetParameter) -> CRFParameters | N
 
 
 def class_names_of(images: Images, path: Path | None) -> list[str] | None:
-    """Class names from a file, or else from the data's class_names.txt; None means VOC's.
+    """Class names from a file, the data set or its class_names.txt; None means VOC's.
 
     Raises:
         DataError: the file cannot be read.
     """
+    if path is None and images.data is not None:
+        return list(images.data.classes)
     own = images.root / "class_names.txt"
     if path is None and not own.is_file():
         return None

@@ -14,6 +14,11 @@ DATA = {
     PERSON: "1,716 images to train on, 1,817 to evaluate on (--dataset pascal_person_part)",
     CITY: "2,975 images to train on, 500 of val to evaluate on (--dataset cityscapes)",
 }
+NAMES = {  # of the data sets, for --dataset; VOC 2012 is read as DeepLab's VOC folder
+    CONTEXT: "pascal_context60",
+    PERSON: "pascal_person_part",
+    CITY: "cityscapes",
+}
 BUNDLED = "bundled"
 SUSTAINED = 10e12  # operations per second, from which hours are computed
 
@@ -29,10 +34,13 @@ class Published:
         before, after: mean IoU in per cent before and after the CRF; None if not published.
         recipe: 'NET/RECIPE', or a net's folder, in prototxt/; '' where prototxt/ lacks it.
         dropout: whether the net had Dropout.
-        init: the weights it was fine-tuned from, a name of INITS or OTHER_INITS.
+        rescaling: whether the training images were rescaled at random ('Aug').
+        init: the weights it was fine-tuned from, a name of INITS.
         crf: its CRF preset.
-        operations: those of the training, 6 for each multiply-add of a forward pass.
+        operations: those of the training: 6 for each multiply-add of a forward pass, 2 in layers
+            that do not learn.
         note: why it cannot be reproduced; only without a recipe.
+        chosen: what no public source says of the row, and what the recipe does instead.
         data: the data set, a name of DATA.
         digits: after the decimal point, as published.
     """
@@ -44,10 +52,12 @@ class Published:
     after: float | None
     recipe: str = ""
     dropout: bool = True
+    rescaling: bool = True
     init: str = "vgg16"
     crf: str = ""
     operations: float = 0.0
     note: str = ""
+    chosen: str = ""
     data: str = VOC
     digits: int = 2
 
@@ -56,21 +66,30 @@ class Published:
         """Hours of a GPU that sustains SUSTAINED operations per second, for arithmetic alone."""
         return self.operations / SUSTAINED / 3600
 
+    @property
+    def overlap(self) -> float | None:
+        """Of the windows that cover an image in the evaluation; None where it is run once."""
+        return 1 / 3 if self.data == CITY else None
+
 
 INITS = {
     "vgg16": "vgg16_20M.caffemodel (VGG16 on ImageNet, DeepLab's Init Models page)",
     "resnet101": "init.caffemodel (ResNet-101 on MS-COCO, DeepLab v2's ResNet page)",
+    "resnet101_imagenet": "ResNet-101-model.caffemodel (ResNet-101 on ImageNet, He and others, "
+    "arXiv 1512.03385)",
+    "largefov": "train_iter_6000.caffemodel (of the row largefov-step, whose layers stay as they "
+    "are)",
 }
-OTHER_INITS = {"resnet101_imagenet": "ResNet-101 on ImageNet (He and others, arXiv 1512.03385)"}
 _ICLR, _TPAMI, _THESIS = "ICLR 2015", "TPAMI 2017", "the thesis's author"
 _V1, _V2 = "deeplab_v1_largefov/step_softmax", "deeplab_v2_vgg16_largefov/poly_softmax"
 _STEP, _POLY, _ASPP, _RESNET = 55.06e15, 61.17e15, 96.19e15, 165.56e15
+_MSC = 20.57e15
 
 PUBLISHED = (
     Published("largefov-step", "DeepLab-LargeFOV, step, batch 30, 6k", _ICLR, 62.25, 67.64,
               _V1, crf="v1_largefov", operations=_STEP),
     Published("msc-largefov", "MSc-LargeFOV", _ICLR, 64.21, 68.70,
-              note="prototxt/ has no text of the multi-scale net"),
+              "deeplab_v1_msc_largefov", init="largefov", crf="v1_msc_largefov", operations=_MSC),
     Published("largefov-poly", "LargeFOV, poly, batch 10, 20k", _TPAMI, 65.88, None,
               _V2, crf="v2_vgg16", operations=_POLY),
     Published("largefov-v2", "LargeFOV as the v2 baseline", _TPAMI, 65.76, 69.84,
@@ -96,30 +115,66 @@ PUBLISHED = (
 
 
 # The other rows of DeepLab v2's tables. Each gives what the paper's text says of the row. The order
-# of the columns assigns the rows with LargeFOV and with ASPP of tables 6 and 7.
-_OTHER_DATA = (
-    "prototxt/ has no recipe for {}: the paper gives no batch, crop or number of updates for it"
-)
+# of the columns assigns the rows with LargeFOV and with ASPP of tables 6 and 7. The paper does not
+# say the classifier of ResNet-101 without either; ports read one of 1 x 1 from the published COCO
+# weights. It says no batch, crop, rate and length for data sets other than VOC 2012.
 _NO_NET = "prototxt/ has no text of this net"
 _NO_SOLVER = "prototxt/ has no solver of this batch and length"
+_HALF = "the recipe of cityscapes-vgg16 needs images and label maps of half the size for it"
 _SERVER = "scored by the data set's server; the label maps of the test images are not public"
 _IMAGENET = "resnet101_imagenet"
+_SOLVER_OF_VOC = "batch, crop, rate, updates and CRF (VOC 2012's)"
+_HEADS = {  # of ResNet-101: what is chosen
+    "": "classifier (one 1 x 1 convolution)",
+    "largefov": "dilation of LargeFOV (12, VGG16's)",
+    "aspp": "",
+}
+_WINDOWS = "overlap of the windows (a third)"
+_OPERATIONS = {  # of ResNet-101, by net, for 21, 60, 7 and 19 classes
+    "": (87.25, 87.41, 87.19, 87.24),
+    "_largefov": (87.94, 89.39, 87.42, 87.87),
+    "_aspp": (90.28, 96.08, 88.20, 89.99),
+    "_msc": (159.99, 160.29, 159.89, 159.98),
+    "_msc_largefov": (161.26, 163.92, 160.31, 161.13),
+    "_msc_aspp": (165.56, 176.20, 161.74, 165.01),
+}
 
 
 def _voc(
     number: int, key: str, what: str, before: float, after: float | None = None,
-    init: str = "vgg16", note: str = _NO_NET,
+    note: str = _NO_NET,
 ) -> Published:  # fmt: skip
-    return Published(key, what, f"{_TPAMI}, table {number}", before, after, init=init, note=note)
+    return Published(key, what, f"{_TPAMI}, table {number}", before, after, note=note)
 
 
-def _other(
-    data: str, number: int, key: str, what: str, before: float, after: float | None,
-    init: str, digits: int,
+def _resnet(
+    data: str, number: int, key: str, what: str, before: float, after: float | None = None, *,
+    net: str = "", init: str = _IMAGENET, rescaling: bool = False, digits: int = 2,
+) -> Published:  # fmt: skip
+    """A row of ResNet-101; ``net`` is the end of its folder's name in prototxt/."""
+    folder = f"deeplab_v2_resnet101{net}"
+    return Published(
+        key, what if data == VOC else f"{data}: {what}", f"{_TPAMI}, table {number}", before, after,
+        f"{folder}/poly_softmax" if net == "_msc_aspp" else folder, rescaling=rescaling, init=init,
+        crf="v2_resnet101", operations=1e15 * _OPERATIONS[net][list(DATA).index(data)],
+        chosen=_chosen(data, _HEADS[net.removeprefix("_msc").lstrip("_")]),
+        data=data, digits=digits,
+    )  # fmt: skip
+
+
+def _chosen(data: str, head: str = "") -> str:
+    words = [head, "" if data == VOC else _SOLVER_OF_VOC, _WINDOWS if data == CITY else ""]
+    return ", ".join(word for word in words if word)
+
+
+def _vgg16(
+    data: str, number: int, key: str, what: str, before: float, after: float, operations: float,
+    digits: int, note: str = "",
 ) -> Published:  # fmt: skip
     return Published(
-        key, f"{data}: {what}", f"{_TPAMI}, table {number}", before, after,
-        init=init, note=_OTHER_DATA.format(data), data=data, digits=digits,
+        key, f"{data}: {what}", f"{_TPAMI}, table {number}", before, after, "" if note else _V2,
+        crf="v2_vgg16", operations=operations, note=note, chosen="" if note else _chosen(data),
+        data=data, digits=digits,
     )  # fmt: skip
 
 
@@ -130,6 +185,7 @@ def _test(key: str, what: str, after: float, init: str, where: str, data: str = 
     )  # fmt: skip
 
 
+_COCO = "resnet101"
 OTHER_ROWS = (
     _voc(1, "fov-7x7-4", "VGG16, fc6 of 7 x 7, rate 4", 64.38, 67.64),
     _voc(1, "fov-4x4-4", "VGG16, fc6 of 4 x 4, rate 4", 59.80, 63.74),
@@ -137,34 +193,42 @@ OTHER_ROWS = (
     _voc(2, "poly-30-6k", "LargeFOV, poly, batch 30, 6k", 63.42, note=_NO_SOLVER),
     _voc(2, "poly-30-10k", "LargeFOV, poly, batch 30, 10k", 64.90, note=_NO_SOLVER),
     _voc(2, "poly-10-10k", "LargeFOV, poly, batch 10, 10k", 64.71, note=_NO_SOLVER),
-    _voc(4, "resnet101-alone", "ResNet-101", 68.72, init=_IMAGENET),
-    _voc(4, "resnet101-msc", "ResNet-101, MSC", 71.27, init=_IMAGENET),
-    _voc(4, "resnet101-msc-coco", "ResNet-101, MSC + COCO", 73.28, init="resnet101"),
-    _voc(4, "resnet101-msc-coco-aug", "ResNet-101, MSC + COCO + Aug", 74.87, init="resnet101"),
-    _voc(4, "resnet101-largefov", "ResNet-101, MSC + COCO + Aug + LargeFOV", 75.54,
-         init="resnet101"),
+    _resnet(VOC, 4, "resnet101-alone", "ResNet-101", 68.72),
+    _resnet(VOC, 4, "resnet101-msc", "ResNet-101, MSC", 71.27, net="_msc"),
+    _resnet(VOC, 4, "resnet101-msc-coco", "ResNet-101, MSC + COCO", 73.28, net="_msc", init=_COCO),
+    _resnet(VOC, 4, "resnet101-msc-coco-aug", "ResNet-101, MSC + COCO + Aug", 74.87, net="_msc",
+            init=_COCO, rescaling=True),
+    _resnet(VOC, 4, "resnet101-largefov", "ResNet-101, MSC + COCO + Aug + LargeFOV", 75.54,
+            net="_msc_largefov", init=_COCO, rescaling=True),
     _test("voc-test-largefov", "LargeFOV, step", 70.3, "vgg16", "section 4.1"),
     _test("voc-test-aspp-l", "VGG16 ASPP-L", 72.6, "vgg16", "section 4.1"),
-    _test("voc-test-resnet101", "ResNet-101, the best model", 79.7, "resnet101", "table 5"),
-    _other(CONTEXT, 6, "context-vgg16", "VGG16 LargeFOV", 37.6, 39.6, "vgg16", 1),
-    _other(CONTEXT, 6, "context-resnet101", "ResNet-101", 39.6, None, _IMAGENET, 1),
-    _other(CONTEXT, 6, "context-msc", "ResNet-101, MSC", 41.4, None, _IMAGENET, 1),
-    _other(CONTEXT, 6, "context-msc-coco", "ResNet-101, MSC + COCO", 42.9, None, "resnet101", 1),
-    _other(CONTEXT, 6, "context-largefov", "ResNet-101, best with LargeFOV", 43.5, None,
-           "resnet101", 1),
-    _other(CONTEXT, 6, "context-aspp", "ResNet-101, best with ASPP", 44.7, 45.7, "resnet101", 1),
-    _other(PERSON, 7, "person-resnet101", "ResNet-101", 58.90, None, _IMAGENET, 2),
-    _other(PERSON, 7, "person-msc", "ResNet-101, MSC", 63.10, None, _IMAGENET, 2),
-    _other(PERSON, 7, "person-msc-coco", "ResNet-101, MSC + COCO", 64.40, 64.94, "resnet101", 2),
-    _other(PERSON, 7, "person-largefov", "ResNet-101 with LargeFOV", 62.18, None, "resnet101", 2),
-    _other(PERSON, 7, "person-aspp", "ResNet-101 with ASPP", 62.76, None, "resnet101", 2),
-    _other(CITY, 9, "cityscapes-vgg16-half", "VGG16 LargeFOV, images of half size", 62.97, 64.18,
-           "vgg16", 2),
-    _other(CITY, 9, "cityscapes-vgg16", "VGG16 LargeFOV", 64.89, 65.94, "vgg16", 2),
-    _other(CITY, 9, "cityscapes-resnet101", "ResNet-101", 66.6, None, _IMAGENET, 1),
-    _other(CITY, 9, "cityscapes-largefov", "ResNet-101, LargeFOV", 69.2, None, _IMAGENET, 1),
-    _other(CITY, 9, "cityscapes-aspp", "ResNet-101, ASPP", 70.4, None, _IMAGENET, 1),
-    _other(CITY, 9, "cityscapes-aspp-aug", "ResNet-101, ASPP + Aug", 71.0, 71.4, _IMAGENET, 1),
+    _test("voc-test-resnet101", "ResNet-101, the best model", 79.7, _COCO, "table 5"),
+    _vgg16(CONTEXT, 6, "context-vgg16", "VGG16 LargeFOV", 37.6, 39.6, 61.25e15, 1),
+    _resnet(CONTEXT, 6, "context-resnet101", "ResNet-101", 39.6, digits=1),
+    _resnet(CONTEXT, 6, "context-msc", "ResNet-101, MSC", 41.4, net="_msc", digits=1),
+    _resnet(CONTEXT, 6, "context-msc-coco", "ResNet-101, MSC + COCO", 42.9, net="_msc", init=_COCO,
+            digits=1),
+    _resnet(CONTEXT, 6, "context-largefov", "ResNet-101, best with LargeFOV", 43.5,
+            net="_msc_largefov", init=_COCO, rescaling=True, digits=1),
+    _resnet(CONTEXT, 6, "context-aspp", "ResNet-101, best with ASPP", 44.7, 45.7, net="_msc_aspp",
+            init=_COCO, rescaling=True, digits=1),
+    _resnet(PERSON, 7, "person-resnet101", "ResNet-101", 58.90),
+    _resnet(PERSON, 7, "person-msc", "ResNet-101, MSC", 63.10, net="_msc"),
+    _resnet(PERSON, 7, "person-msc-coco", "ResNet-101, MSC + COCO", 64.40, 64.94, net="_msc",
+            init=_COCO),
+    _resnet(PERSON, 7, "person-largefov", "ResNet-101 with LargeFOV", 62.18, net="_msc_largefov",
+            init=_COCO, rescaling=True),
+    _resnet(PERSON, 7, "person-aspp", "ResNet-101 with ASPP", 62.76, net="_msc_aspp", init=_COCO,
+            rescaling=True),
+    _vgg16(CITY, 9, "cityscapes-vgg16-half", "VGG16 LargeFOV, images of half size", 62.97, 64.18,
+           0, 2, _HALF),
+    _vgg16(CITY, 9, "cityscapes-vgg16", "VGG16 LargeFOV", 64.89, 65.94, 61.17e15, 2),
+    _resnet(CITY, 9, "cityscapes-resnet101", "ResNet-101", 66.6, digits=1),
+    _resnet(CITY, 9, "cityscapes-largefov", "ResNet-101, LargeFOV", 69.2, net="_largefov",
+            digits=1),
+    _resnet(CITY, 9, "cityscapes-aspp", "ResNet-101, ASPP", 70.4, net="_aspp", digits=1),
+    _resnet(CITY, 9, "cityscapes-aspp-aug", "ResNet-101, ASPP + Aug", 71.0, 71.4, net="_aspp",
+            rescaling=True, digits=1),
     _test("cityscapes-test-vgg16", "VGG16 LargeFOV, data before its release", 63.1, "vgg16",
           "table 8", CITY),
     _test("cityscapes-test-resnet101", "ResNet-101, the best model", 70.4, _IMAGENET, "table 8",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from caffe_port.datasets.description import dataset
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
@@ -18,7 +19,7 @@ from caffe_port.finetuning.published import (
     BUNDLED,
     DATA,
     INITS,
-    OTHER_INITS,
+    NAMES,
     OTHER_ROWS,
     PUBLISHED,
     Published,
@@ -33,7 +34,8 @@ from caffe_port.reports import html
 
 HEADERS = ("row", "what", "published", "needs", "GPU hours", "here and now", "ours", "of")
 NOTES = (
-    *(f"{name}: {what}." for name, what in {**DATA, **INITS, **OTHER_INITS}.items()),
+    *(f"{name}: {what}." for name, what in {**DATA, **INITS}.items()),
+    "'Our choice' is what no public source says of a row; the recipe has it from another row.",
     "GPU hours are for the arithmetic of the training alone, at 10 tera-operations per second; "
     "scoring weights takes minutes.",
     "--weights ROW=FILE scores trained weights, such as the published ones, and needs no --init.",
@@ -48,7 +50,7 @@ class Resources:
     """The data and weights that a user has, and the options of trainings.
 
     Attributes:
-        data: a VOC folder.
+        data: folders by the names of ``published.NAMES``; '' is a VOC folder.
         inits: weights to start from, by the names of ``published.INITS``.
         weights: trained weights, by row.
         rows: rows that the user named; all rows where empty.
@@ -56,7 +58,7 @@ class Resources:
         options: of all runs; a row decides about CRF and Dropout.
     """
 
-    data: Path | None = None
+    data: Mapping[str, Path] = field(default_factory=dict)
     inits: Mapping[str, Path] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
@@ -66,12 +68,13 @@ class Resources:
     def __post_init__(self) -> None:
         keys = [row.key for row in (*PUBLISHED, *OTHER_ROWS)]
         for what, names, known in (
-            ("row", self.rows, keys), ("--weights", self.weights, keys), ("--init", self.inits,
-            list(INITS)),
+            ("row", self.rows, keys), ("--weights", self.weights, keys),
+            ("--init", self.inits, list(INITS)), ("--data", self.data, ["", *NAMES.values()]),
         ):  # fmt: skip
             for name in names:
                 if name not in known:
-                    raise UsageError(f"{what}: no '{name}'; there are {', '.join(known)}")
+                    listed = ", ".join(word for word in known if word)
+                    raise UsageError(f"{what}: no '{name}'; there are {listed}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ def _plan(row: Published, resources: Resources) -> Plan:
         return Plan(row, "score", "yes: scores Caffe's weights")
     if not row.recipe:
         return Plan(row, "", f"no: {row.note}")
-    missing = [] if resources.data is not None else ["--data"]
+    name = NAMES.get(row.data, "")
+    wanted = f"--data {name}=FOLDER" if name else "--data"
+    missing = [] if name in resources.data else [wanted]
     if row.key in resources.weights:
         return Plan(row, "" if missing else "score", _words(missing, "scores the given weights"))
     if row.init not in resources.inits:
@@ -120,6 +125,12 @@ def _plan(row: Published, resources: Resources) -> Plan:
     if options.device == "cpu" and row.key not in resources.rows and options.steps is None:
         return Plan(row, "", "only by name: days on a CPU; or give --device cuda")
     return Plan(row, "train", "yes: trains")
+
+
+def _images(row: Published, resources: Resources) -> Images:
+    """The images of a row's data set."""
+    name = NAMES.get(row.data, "")
+    return find_images(resources.data[name], data=dataset(name) if name else None)
 
 
 def _words(missing: Sequence[str], done: str) -> str:
@@ -139,12 +150,13 @@ def trials_of(plan: Plan, resources: Resources, out: Path) -> list[Trial]:
             find_variants(root / "caffe_run", [_EXAMPLE_VARIANT])[0], find_images(root),
             root / "caffe_run" / "model" / "train_iter_2400.caffemodel", "", resources, folder,
         )  # fmt: skip
-    assert resources.data is not None
-    variant = _variant(row)
-    images = find_images(resources.data)
+    variant, images = _variant(row), _images(row, resources)
+    resources = replace(resources, options=replace(resources.options, overlap=row.overlap))
     if plan.kind == "score":
         return _scoring(variant, images, resources.weights[row.key], row.crf, resources, folder)
-    options = replace(resources.options, dropout=row.dropout, crf=row.crf or None)
+    options = replace(
+        resources.options, dropout=row.dropout, rescaling=row.rescaling, crf=row.crf or None
+    )
     setting = make_setting(variant, images, resources.inits[row.init], options)
     # without a run of the initial weights: those of ImageNet give no scores
     return make_trials(setting, [variant], range(1, resources.seeds + 1), folder)[1:]
@@ -203,6 +215,8 @@ def cells(plan: Plan, outcome: Outcome | None) -> list[str]:
     hours = f"{row.hours:.1f}" if row.operations else "-"
     ours = ["-", "-"] if outcome is None else [f"{outcome.before} / {outcome.after}", outcome.of]
     what = f"{row.what} ({row.source})"
+    if row.chosen:
+        what += f". Our choice: {row.chosen}"
     return [row.key, what, " / ".join(theirs), needs, hours, plan.why, *ours]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_port.errors import UsageError
+from caffe_port.evaluation.network import score_blob
 from caffe_port.files import never_through_link, reading
 from caffe_port.finetuning.curve import Curve, CurveWatcher, Snapshots, read_json, write_json
 from caffe_port.finetuning.inputs import RenderedRecipe
@@ -83,6 +84,7 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
     """The weights to score, or None if they cannot be scored, and remarks on them."""
     composed = RenderedRecipe(trial.variant, trial.setting.images, trial.setting.options)
     solver = composed.write(trial.folder, trial.seed or 0)
+    _expect_classes(trial)
     if trial.seed is None:
         found = _match(trial, "test")
         unfit = [*found.missing, *(f"{name}, which the net lacks" for name in found.extra)]
@@ -105,6 +107,19 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
     }
 
 
+def _spec(trial: Trial, net: str) -> NetSpec:
+    """The 'train' or 'test' net."""
+    text = read_net_text(trial.folder / f"{net}.prototxt")
+    return NetSpec.build(text.message, phase=net.upper(), dialect=text.dialect)
+
+
+def _expect_classes(trial: Trial) -> None:
+    """Raises UsageError for a net of another number of classes than the data set's."""
+    if trial.setting.images.data is not None:
+        spec = _spec(trial, "test")
+        trial.setting.images.rules.expect_classes(spec.shapes[score_blob(spec)][1])
+
+
 def _match(trial: Trial, net: str) -> Match:
     """Matches the initial weights with the 'train' or 'test' net.
 
@@ -112,9 +127,7 @@ def _match(trial: Trial, net: str) -> Match:
         WeightMismatchError: some have another shape.
         UsageError: they have no layer of the net.
     """
-    text = read_net_text(trial.folder / f"{net}.prototxt")
-    spec = NetSpec.build(text.message, phase=net.upper(), dialect=text.dialect)
-    found = match(spec, read_weights(trial.setting.init).layers)
+    found = match(_spec(trial, net), read_weights(trial.setting.init).layers)
     found.check(strict=False)
     if not found.pairs:
         raise UsageError(f"{trial.setting.init}: the net of the recipe has none of its layers")
@@ -234,6 +247,7 @@ def _settings(trial: Trial) -> dict[str, Any]:
         "init": _digest_of_weights(setting.init),
         "images": setting.images.describe(),
         "crf": None if setting.crf is None else setting.crf.as_dict(),
+        "overlap": setting.options.overlap,
     }
 
 

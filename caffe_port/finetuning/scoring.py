@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffe_port.crf import CRFParameters
-from caffe_port.data.images import read_bgr, read_labels
+from caffe_port.data.images import read_bgr
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.network import (
     VOC_MEAN,
@@ -125,7 +125,7 @@ def score(
     setting, test = trial.setting, trial.folder / "test.prototxt"
     factory = _Factory(str(test), str(weights), device=setting.options.device, texts=dict(texts))
     net = factory.load()
-    settings = _settings(net, trial.folder / "train.prototxt")
+    settings = _settings(net, trial)
     result = evaluate(
         setting.images.val,
         factory,
@@ -142,15 +142,24 @@ def score(
     }
 
 
-def _settings(net: Net, train: Path) -> EvaluationOptions:
-    """Crop of the test net and mean of the train net."""
+def _settings(net: Net, trial: Trial) -> EvaluationOptions:
+    """Crop of the test net, mean of the train net, and what the label maps mean."""
+    from caffe_port.evaluation.test_time import InferenceOptions
     from caffe_port.proto import read_net
 
+    train, overlap = trial.folder / "train.prototxt", trial.setting.options.overlap
+    images = trial.setting.images
     sources = [layer for layer in read_net(train).layer if layer.type == "ImageSegData"]
     mean = tuple(sources[0].transform_param.mean_value) or VOC_MEAN
     if len(mean) != 3:
         raise UsageError(f"{train}: {len(mean)} mean_value; expected three: blue, green, red")
-    return EvaluationOptions(image_size(net.spec), (mean[0], mean[1], mean[2]))
+    return EvaluationOptions(
+        image_size(net.spec),
+        (mean[0], mean[1], mean[2]),
+        inference=None if overlap is None else InferenceOptions(overlap=overlap),
+        labels=None if images.data is None else images.rules,
+        colours=None if images.data is None else images.data.colours,
+    )
 
 
 def _figures(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
@@ -173,11 +182,14 @@ def loss_blob(train: Path, test: NetSpec) -> str | None:
 
 
 def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | None:
-    """(C, C) by similarity, over the validation images on the grid of the scores."""
+    """(C, C) by similarity, over the validation images on the grid of the scores.
+
+    None without such a blob, or where windows cover the images.
+    """
     import torch
 
     blob = loss_blob(trial.folder / "train.prototxt", net.spec)
-    if blob is None:
+    if blob is None or settings.inference is not None:
         return None
     device = trial.setting.options.device
     net = net.to(device)
@@ -190,7 +202,8 @@ def _templates(trial: Trial, net: Net, settings: Settings) -> dict[str, Any] | N
                 net({data: x.to(trial.setting.options.device)}, keep=[blob])[blob].float().cpu()
             )
         assert item.label is not None
-        labels = _on_grid(read_labels(item.label), settings.crop, tuple(scores.shape[2:]))
+        truth = settings.rules.read(item.label, classes).labels
+        labels = _on_grid(truth, settings.crop, tuple(scores.shape[2:]))
         for similarity in sums.values():
             similarity.add(scores, labels)
     return {

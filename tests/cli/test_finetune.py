@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from caffe_port.cli import main
 from caffe_port.finetuning.experiment import run_all
+from tests.finetuning.making import make_shifted
 from tests.goldens_dir import SHAPES
 
 RUN = SHAPES / "caffe_run"
@@ -54,6 +55,26 @@ def test_two_recipes_under_two_seeds(tmp_path, arguments):
     )
     assert status == 0
     assert (tmp_path / "b" / "tables.md").read_text() == markdown
+
+
+def test_a_data_set_of_a_file(tmp_path, arguments):
+    made = make_shifted(tmp_path)
+    data = ["--dataset", tmp_path / "shifted.json", "--data", made.root]
+    lists = {"--train-list": "train", "--val-list": "val", "--data": None}
+    plain = [str(a) for a in arguments]
+    for name, value in lists.items():
+        at = plain.index(name)
+        plain[at : at + 2] = [] if value is None else [name, value]
+    status, said = call(*plain[:-2], "-o", tmp_path / "set", *data, "--seeds", "1")
+    assert status == 0, said
+    values = json.loads((tmp_path / "set" / "results.json").read_text())
+    assert values["names"] == [f"class {i}" for i in range(6)]
+    assert 0.5 < values["start"]["before"] < values["start"]["after"] <= 1
+    make_shifted(tmp_path / "more", classes=8)
+    data[1] = tmp_path / "more" / "shifted.json"
+    status, said = call(*plain[:-2], "-o", tmp_path / "wrong", *data, "--seeds", "1")
+    assert status == 2
+    assert "has 6 classes, the data set shifted has 8" in said
 
 
 def test_interrupted_it_says_what_is_kept(tmp_path, arguments, monkeypatch):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from caffe_port.data.images import read_labels
+from caffe_port.datasets import dataset
 from caffe_port.finetuning.inputs import Images, Options, find_images
 from caffe_port.finetuning.results import Results, Score
 from caffe_port.finetuning.scoring import Setting
@@ -116,3 +122,34 @@ def made_results() -> Results:
 
 def _matrices(x: float) -> dict[str, list[list[float | None]]]:
     return {"cosine": [[0.9, x], [-x, 0.7]], "correlation": [[0.8, None], [None, 0.6]]}
+
+
+def make_shifted(root: Path, train: int = 6, val: int = 2, classes: int = 6) -> Images:
+    """The images of ``make_images`` as a data set whose label maps store each class plus one."""
+    root.mkdir(exist_ok=True)
+    plain = make_images(root, train, val)
+    folder = root / "shifted"
+    for split, items in (("train", plain.train), ("val", plain.val)):
+        for item in items:
+            to = folder / split / item.image.name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.symlink_to(item.image)
+            labels = read_labels(item.label)
+            stored = np.where(labels == 255, 0, labels + 1).astype(np.uint8)
+            Image.fromarray(stored).save(folder / split / f"{item.id}_gt.png")
+    suffix = plain.train[0].image.suffix
+    description = {
+        "name": "shifted",
+        "classes": [f"class {i}" for i in range(classes)],
+        "colours": [[30 * i, 0, 9] for i in range(classes)],
+        "labels": {"first": 1, "ignored": [0]},
+        "layout": {"images": ["{split}/{id}" + suffix], "labels": ["{split}/{id}_gt.png"]},
+        "splits": {"train": {}, "val": {}},
+    }
+    if suffix == ".png":
+        description["layout"]["list"] = ["{split}.txt"]  # type: ignore[index]
+        for split, items in (("train", plain.train), ("val", plain.val)):
+            (folder / f"{split}.txt").write_text("".join(f"{item.id}\n" for item in items))
+    path = root / "shifted.json"
+    path.write_text(json.dumps(description))
+    return find_images(folder, data=dataset(path))

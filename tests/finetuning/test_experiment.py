@@ -12,6 +12,7 @@ import signal
 import threading
 
 import pytest
+from PIL import Image
 
 from caffe_port.errors import CaffePortError, FormatError, UsageError
 from caffe_port.finetuning import experiment, running
@@ -20,7 +21,7 @@ from caffe_port.finetuning.experiment import make_trials, run_all
 from caffe_port.finetuning.results import gather
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial
 from caffe_port.weights import read_weights, write_weights
-from tests.finetuning.making import make_setting
+from tests.finetuning.making import make_setting, make_shifted
 
 LAST = 8
 
@@ -100,6 +101,45 @@ def test_a_run_learns_and_is_scored(uninterrupted):
 
 
 # snapshots are at 3, 6 and 8; from 1 on the scoring tells
+def test_a_data_sets_own_labels_give_the_same_run(tmp_path, finished):
+    trial, (result, curve, weights) = finished
+    setting = dataclasses.replace(trial.setting, images=make_shifted(tmp_path))
+    other = dataclasses.replace(trial, setting=setting, folder=tmp_path / "run")
+    running.run(other, control())
+    assert outcome(other) == (result, curve, weights)
+    written = next((other.folder / "evaluation" / "before").glob("*.png"))
+    with Image.open(written) as image:
+        assert image.getpalette()[3:6] == [30, 0, 9]
+
+
+def test_a_data_set_of_other_classes_is_refused(tmp_path, finished):
+    trial, _ = finished
+    setting = dataclasses.replace(trial.setting, images=make_shifted(tmp_path, classes=7))
+    other = dataclasses.replace(trial, setting=setting, folder=tmp_path / "run")
+    with pytest.raises(UsageError, match="has 6 classes, the data set shifted has 7"):
+        running.run(other, control())
+    assert not (other.folder / "result.json").exists()
+
+
+def test_windows_cover_larger_images(tmp_path, finished):
+    trial, _ = finished
+    options = dataclasses.replace(trial.setting.options, overlap=0.5)
+    setting = dataclasses.replace(trial.setting, options=options)
+    small = trial.variant.recipe.test.replace("crop_size: 161", "crop_size: 81")
+    recipe = dataclasses.replace(trial.variant.recipe, test=small)
+    other = dataclasses.replace(
+        trial,
+        setting=setting,
+        variant=dataclasses.replace(trial.variant, recipe=recipe),
+        seed=None,
+        folder=tmp_path / "run",
+    )
+    running.run(other, control())
+    result = json.loads((other.folder / "result.json").read_text())
+    assert 0 < result["before"]["mean_iou"] < 1
+    assert result["templates"] is None
+
+
 @pytest.mark.parametrize("steps", [2, 4, 7, 8, 9, 10])
 def test_a_killed_run_resumes_to_the_same_result(uninterrupted, steps):
     trial, expected = uninterrupted

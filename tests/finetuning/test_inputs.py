@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from caffe_port.data.images import read_labels
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import score_blob
 from caffe_port.finetuning.inputs import Options, RenderedRecipe, find_images
@@ -14,7 +15,7 @@ from caffe_port.finetuning.variants import find_variants
 from caffe_port.proto import read_net, read_solver
 from caffe_port.recipes import Recipe
 from caffe_port.spec import NetSpec
-from tests.finetuning.making import VARIABLES, make_images, make_recipes
+from tests.finetuning.making import VARIABLES, make_images, make_recipes, make_shifted
 from tests.goldens_dir import SHAPES
 
 
@@ -53,19 +54,21 @@ def test_the_published_recipes_need_no_variable_of_the_user(images):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "scores", "judged"),
+    ("recipe", "scores", "judged", "side"),
     [
-        ("deeplab_v1_largefov/step_pull_cosine", "fc8_interp", "fc8_voc12"),
-        ("deeplab_v2_vgg16_aspp", "fc8_interp", "fc8_voc12"),
+        ("deeplab_v1_largefov/step_pull_cosine", "fc8_interp", "fc8_voc12", 65),
+        ("deeplab_v1_msc_largefov", "fc_fusion", "fc_fusion", 513),
+        ("deeplab_v2_vgg16_aspp", "fc8_interp", "fc8_voc12", 65),
+        ("deeplab_v2_resnet101_largefov", "fc1_interp", "fc1_voc12", 65),
     ],
 )
-def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, judged):
+def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, judged, side):
     composed = RenderedRecipe(find_variants(recipe)[-1], images, Options())
     composed.write(tmp_path, 1)
     spec = NetSpec.read(tmp_path / "test.prototxt", phase="TEST")
     assert score_blob(spec) == scores
     assert loss_blob(tmp_path / "train.prototxt", spec) == judged
-    assert spec.shapes[judged] == (1, 21, 65, 65)
+    assert spec.shapes[judged] == (1, 21, side, side)
 
 
 def test_steps_shrink_with_the_length(images, variant):
@@ -89,6 +92,43 @@ def test_without_dropout(images, variant):
     }
     assert kinds[False] == [kind for kind in kinds[True] if kind != "Dropout"]
     assert "Dropout" in kinds[True]
+
+
+def test_without_rescaling(images):
+    (variant,) = find_variants("deeplab_v2_resnet101")
+    factors = [
+        list(
+            RenderedRecipe(variant, images, Options(rescaling=keeps))
+            .train.layer[0]
+            .transform_param.scale_factors
+        )
+        for keeps in (True, False)
+    ]
+    assert factors == [[0.5, 0.75, 1, 1.25, 1.5], []]
+
+
+def test_a_data_set_fills_the_template(tmp_path, variant):
+    images = make_shifted(tmp_path)
+    composed = RenderedRecipe(find_variants("deeplab_v2_resnet101_aspp")[0], images, Options())
+    scores = [x for x in composed.train.layer if x.name.startswith("fc1_shifted_c")]
+    assert [x.convolution_param.num_output for x in scores] == [6, 6, 6, 6]
+    given = Options({"EXP": "mine", "NUM_LABELS": "3"})
+    composed = RenderedRecipe(find_variants("deeplab_v2_resnet101")[0], images, given)
+    (scores,) = [x for x in composed.train.layer if x.name == "fc1_mine"]
+    assert scores.convolution_param.num_output == 3
+
+
+def test_label_maps_of_a_data_set_become_classes_for_the_training(tmp_path, variant):
+    plain, images = make_images(tmp_path), make_shifted(tmp_path)
+    folder = tmp_path / "runs" / "run"
+    RenderedRecipe(variant, images, Options(VARIABLES)).write(folder, 1)
+    for kind, items in (("train", plain.train), ("test", plain.val)):
+        lines = [line.split() for line in (folder / f"{kind}.txt").read_text().splitlines()]
+        assert len(lines) == len(items)
+        for (image, label), item in zip(lines, items, strict=True):
+            assert Path(f"{images.root}{image}").resolve() == item.image.resolve()
+            assert (read_labels(f"{images.root}{label}") == read_labels(item.label)).all()
+    assert set(images.describe()) == {"train", "val", "rules"}
 
 
 def test_what_decides_a_run_does_not_depend_on_where_it_is(tmp_path, images, variant):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from caffe_port.crf.params import PRESETS
+from caffe_port.datasets import dataset
 from caffe_port.errors import UsageError
 from caffe_port.finetuning import running
 from caffe_port.finetuning.inputs import Options
@@ -14,7 +15,7 @@ from caffe_port.finetuning.published import (
     CONTEXT,
     DATA,
     INITS,
-    OTHER_INITS,
+    NAMES,
     OTHER_ROWS,
     PERSON,
     PUBLISHED,
@@ -36,7 +37,7 @@ from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights, write_weights
 from tests.finetuning.making import make_setting
 from tests.goldens_dir import ROOT, SHAPES
-from tests.test_prototxt_zoo import VARIABLES, lists  # noqa: F401 - used by those that ask for it
+from tests.test_prototxt_zoo import VARIABLES, ZOO, lists  # noqa: F401 - used by those that ask for it
 
 
 def by_key(resources):
@@ -47,9 +48,10 @@ def test_keys_are_unique_and_their_parts_exist():
     rows = [*PUBLISHED, *OTHER_ROWS]
     assert len({row.key for row in rows}) == len(rows)
     for row in rows:
-        assert row.init in {*INITS, *OTHER_INITS, "bundled"}
+        assert row.init in {*INITS, "bundled"}
         assert row.data in DATA
-        assert row.init not in OTHER_INITS or not row.recipe
+        assert not row.recipe or (ZOO / row.recipe.partition("/")[0] / "train.prototxt").is_file()
+        assert not row.recipe or row.operations
         assert not row.crf or row.crf in PRESETS
         assert bool(row.recipe) != bool(row.note or row.key == "shapes")
 
@@ -101,11 +103,15 @@ def test_every_data_set_is_listed_with_what_is_needed():
     }  # fmt: skip
     shown = cells(found["context-aspp"], None)
     assert shown[:5] == [
-        "context-aspp", "PASCAL-Context: ResNet-101, best with ASPP (TPAMI 2017, table 6)",
-        "44.7 / 45.7", "PASCAL-Context, resnet101", "-",
+        "context-aspp", "PASCAL-Context: ResNet-101, best with ASPP (TPAMI 2017, table 6). Our "
+        "choice: batch, crop, rate, updates and CRF (VOC 2012's)",
+        "44.7 / 45.7", "PASCAL-Context, resnet101", "4.9",
     ]  # fmt: skip
-    assert shown[5].startswith("no: prototxt/ has no recipe for PASCAL-Context: the paper gives no")
+    assert shown[5] == "no: needs --data pascal_context60=FOLDER, --init resnet101=FILE"
+    shown = cells(found["cityscapes-vgg16-half"], None)
+    assert shown[4:6] == ["-", f"no: {found['cityscapes-vgg16-half'].row.note}"]
     shown = cells(found["person-resnet101"], None)
+    assert "Our choice: classifier (one 1 x 1 convolution), batch, crop, rate" in shown[1]
     assert shown[2:4] == ["58.90 / -", "PASCAL-Person-Part, resnet101_imagenet"]
     assert cells(found["shapes"], None)[2:4] == ["85.744 / 94.845", ""]
 
@@ -117,18 +123,41 @@ def test_the_bundled_row_says_what_caffe_got():
     assert [row.before, row.after] == pytest.approx(figures, abs=6e-4)
 
 
-@pytest.mark.parametrize(
-    "recipe", sorted({row.recipe for row in PUBLISHED if "largefov" in row.recipe})
-)
-def test_operations_are_the_recipes_own(recipe, lists):  # noqa: F811
-    found = read_recipe(recipe)
-    net = parse_net(found.train, variables=VARIABLES)
+def operations(recipe, labels):
+    """6 for each multiply-add of the training, 2 in layers that do not learn."""
+    found = read_recipe(ZOO / recipe if "/" not in recipe else recipe)
+    net = parse_net(found.train, variables={**VARIABLES, "NUM_LABELS": str(labels)})
     spec = NetSpec.build(net.message, phase="TRAIN", dialect=net.dialect, unknown=net.unknown)
     solver, _ = parse_text(found.solver, caffe_pb2.SolverParameter(), variables=VARIABLES)
-    each = 6 * sum(layer.multiply_adds for layer in spec.layers)
-    for row in PUBLISHED:
-        if row.recipe == recipe:
-            assert row.operations == pytest.approx(each * solver.max_iter, rel=1e-3)
+    each = sum(
+        layer.multiply_adds * (6 if not layer.params or any(p.lr_mult for p in layer.params) else 2)
+        for layer in spec.layers
+    )
+    return each * solver.max_iter * solver.iter_size
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data"),
+    sorted({(row.recipe, row.data) for row in (*PUBLISHED, *OTHER_ROWS) if row.recipe}),
+)
+def test_operations_are_the_recipes_own(recipe, data, lists):  # noqa: F811
+    labels = len(dataset(NAMES.get(data, "voc2012")).classes)
+    wanted = operations(recipe, labels)
+    for row in (*PUBLISHED, *OTHER_ROWS):
+        if (row.recipe, row.data) == (recipe, data):
+            assert row.operations == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"), [(CONTEXT, 60), (PERSON, 7), (CITY, 19)]
+)  # fmt: skip
+def test_recipes_of_other_data_sets_say_what_is_our_choice(data, labels):
+    rows = [row for row in OTHER_ROWS if row.data == data and row.recipe]
+    assert len(dataset(NAMES[data]).classes) == labels
+    assert len(rows) == {CONTEXT: 6, PERSON: 5, CITY: 5}[data]
+    for row in rows:
+        assert "batch, crop, rate, updates and CRF (VOC 2012's)" in row.chosen
+        assert ("windows" in row.chosen) == (data == CITY) == (row.overlap is not None)
 
 
 def test_what_is_missing_is_said(tmp_path):
@@ -136,22 +165,31 @@ def test_what_is_missing_is_said(tmp_path):
     assert found["shapes"].kind == "score"
     assert found["largefov-step"].why == "no: needs --data, --init vgg16=FILE"
     assert found["resnet101"].why == "no: needs --data, --init resnet101=FILE"
-    assert found["msc-largefov"].why == "no: prototxt/ has no text of the multi-scale net"
+    assert found["msc-largefov"].why == "no: needs --data, --init largefov=FILE"
     assert {plan.kind for key, plan in found.items() if key != "shapes"} == {""}
-    found = by_key(Resources(tmp_path, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
+    found = by_key(Resources({"": tmp_path}, {"vgg16": tmp_path}, {"resnet101": tmp_path}))
     assert found["resnet101"].kind == "score"
     assert found["largefov-step"].why.startswith("only by name: days on a CPU")
-    gpu = by_key(Resources(tmp_path, {"vgg16": tmp_path}, options=Options(device="cuda")))
+    gpu = by_key(Resources({"": tmp_path}, {"vgg16": tmp_path}, options=Options(device="cuda")))
     assert {key for key, plan in gpu.items() if plan.kind == "train"} == {
         row.key for row in PUBLISHED if row.init == "vgg16" and row.recipe
     }
-    named = plans(Resources(tmp_path, {"vgg16": tmp_path}, rows=("aspp-l",)))
+    other = by_key(
+        Resources({"cityscapes": tmp_path}, {"vgg16": tmp_path}, options=Options(device="cuda"))
+    )
+    assert [key for key, plan in other.items() if plan.kind == "train"] == ["cityscapes-vgg16"]
+    named = plans(Resources({"": tmp_path}, {"vgg16": tmp_path}, rows=("aspp-l",)))
     assert [(plan.row.key, plan.kind) for plan in named] == [("aspp-l", "train")]
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"rows": ("x",)}, {"inits": {"x": ROOT}}, {"weights": {"x": ROOT}}],
+    [
+        {"rows": ("x",)},
+        {"inits": {"x": ROOT}},
+        {"weights": {"x": ROOT}},
+        {"data": {"x": ROOT}},
+    ],
 )
 def test_names_that_are_not_there(given):
     with pytest.raises(UsageError, match="no 'x'; there are "):
@@ -161,7 +199,7 @@ def test_names_that_are_not_there(given):
 def test_a_training_is_the_rows_own(tmp_path):
     (tmp_path / "w").write_bytes(b"")
     resources = Resources(
-        SHAPES, {"vgg16": tmp_path / "w"}, rows=("thesis-step-no-dropout",), seeds=2
+        {"": SHAPES}, {"vgg16": tmp_path / "w"}, rows=("thesis-step-no-dropout",), seeds=2
     )
     (plan,) = plans(resources)
     work = trials_of(plan, resources, tmp_path / "out")
