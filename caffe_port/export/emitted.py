@@ -1,8 +1,11 @@
-"""What emitted modules contain where torch alone does not do as Caffe does.
+"""Parts of emitted modules where torch alone differs from Caffe.
 
-The source text of these functions and classes is copied into a module that uses them, so each
-stands on torch and on others of this file alone.
+The source text of these functions and classes is copied into the modules that use them, so each
+needs only torch and others of this file. All of it is TorchScript too, which has no tuples of any
+length and no optional integers in conditions: lists of integers instead.
 """
+
+# ruff: noqa: RUF005 - TorchScript cannot unpack into a list
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +28,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.where(self.factor == 0, torch.zeros_like(self.factor), 1 / self.factor)
-        shape = (-1,) + (1,) * (x.dim() - 2)
+        shape = [-1] + [1] * (x.dim() - 2)
         mean, variance = self.mean * scale, self.variance * scale
         return (x - mean.reshape(shape)) / (variance + self.eps).sqrt().reshape(shape)
 
@@ -40,7 +43,7 @@ class Scale(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = self.weight.shape + (1,) * (x.dim() - self.axis - self.weight.dim())
+        shape = list(self.weight.shape) + [1] * (x.dim() - self.axis - self.weight.dim())
         x = x * self.weight.reshape(shape)
         return x if self.bias is None else x + self.bias.reshape(shape)
 
@@ -54,7 +57,7 @@ class Bias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = self.bias.shape + (1,) * (x.dim() - self.axis - self.bias.dim())
+        shape = list(self.bias.shape) + [1] * (x.dim() - self.axis - self.bias.dim())
         return x + self.bias.reshape(shape)
 
 
@@ -110,11 +113,11 @@ class Normalize(nn.Module):
         self.weight = nn.Parameter(torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
+        axes = list(range(1, x.dim())) if self.across_spatial else [1]
         norm = (x.square().sum(axes, keepdim=True) + self.eps).sqrt()
         weight: Tensor = self.weight
-        if weight.dim():
-            weight = weight.reshape((-1,) + (1,) * (x.dim() - 2))
+        if weight.dim() > 0:
+            weight = weight.reshape([-1] + [1] * (x.dim() - 2))
         return x / norm * weight
 
 
@@ -128,8 +131,8 @@ class Parameter(nn.Module):
 
 def lay_over(blob: Tensor, x: Tensor, axis: int) -> Tensor:
     """A blob with 1s appended to its shape so that it lies over x from an axis on."""
-    axis = axis % x.dim() if blob.dim() else 0
-    return blob.reshape(blob.shape + (1,) * (x.dim() - axis - blob.dim()))
+    axis = axis % x.dim() if blob.dim() > 0 else 0
+    return blob.reshape(list(blob.shape) + [1] * (x.dim() - axis - blob.dim()))
 
 
 def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil: bool) -> int:
@@ -141,9 +144,9 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, cei
 
 def pooling_frame(
     x: Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pad: tuple[int, int],
+    kernel: list[int],
+    stride: list[int],
+    pad: list[int],
     ceil: bool,
     fill: float,
 ) -> Tensor:
@@ -159,13 +162,13 @@ def pooling_frame(
 
 def max_pool(
     x: Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pad: tuple[int, int] = (0, 0),
+    kernel: list[int],
+    stride: list[int],
+    pad: list[int],
     ceil: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Maximum of each of Caffe's windows, and its row * width + column (-1 for an empty one)."""
-    lowest = torch.finfo(torch.float32).min
+    lowest = -3.4028234663852886e38  # -FLT_MAX
     framed = pooling_frame(x, kernel, stride, pad, ceil, lowest)
     top, index = F.max_pool2d(framed, kernel, stride, return_indices=True)
     row = index // framed.shape[3] - pad[0]
@@ -177,9 +180,9 @@ def max_pool(
 
 def ave_pool(
     x: Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pad: tuple[int, int] = (0, 0),
+    kernel: list[int],
+    stride: list[int],
+    pad: list[int],
     ceil: bool = True,
 ) -> Tensor:
     """Average of each of Caffe's windows; what hangs over beyond the padding does not count."""
@@ -195,10 +198,10 @@ def ave_pool(
 def spp(x: Tensor, levels: int, average: bool) -> Tensor:
     """Caffe's SPP: pools in 1 x 1, 2 x 2, 4 x 4, .. bins and joins the levels, flattened."""
     pooled = []
-    for bins in [2**level for level in range(levels)]:
-        kernel = (-(-x.shape[2] // bins), -(-x.shape[3] // bins))
-        over = (kernel[0] * bins - x.shape[2], kernel[1] * bins - x.shape[3])
-        pad = ((over[0] + 1) // 2, (over[1] + 1) // 2)
+    for bins in [1 << level for level in range(levels)]:
+        kernel = [-(-x.shape[2] // bins), -(-x.shape[3] // bins)]
+        over = [kernel[0] * bins - x.shape[2], kernel[1] * bins - x.shape[3]]
+        pad = [(over[0] + 1) // 2, (over[1] + 1) // 2]
         whole = ave_pool(x, kernel, kernel, pad) if average else max_pool(x, kernel, kernel, pad)[0]
         pooled.append(whole)
     return pooled[0] if levels == 1 else torch.cat([p.flatten(1) for p in pooled], 1)
@@ -215,9 +218,7 @@ def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
     return top.reshape(x.shape[0], x.shape[1], height, width)
 
 
-def cover(
-    x: Tensor, kernel: tuple[int, ...], pad: tuple[int, ...], dilation: tuple[int, ...]
-) -> Tensor:
+def cover(x: Tensor, kernel: list[int], pad: list[int], dilation: list[int]) -> Tensor:
     """Appends the zeros that a window of Caffe's reads where it is larger than the padded x."""
     behind: list[int] = []
     for i in range(1, len(kernel) + 1):
@@ -228,16 +229,19 @@ def cover(
 
 def im2col(
     x: Tensor,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    pad: tuple[int, ...],
-    dilation: tuple[int, ...],
+    kernel: list[int],
+    stride: list[int],
+    pad: list[int],
+    dilation: list[int],
     axis: int = 1,
 ) -> Tensor:
     """Each window's values laid out along the channel axis."""
-    axes = len(kernel)
-    columns = cover(x, kernel, pad, dilation)
-    columns = F.pad(columns, [side for p in reversed(pad) for side in (p, p)])
+    axes, sizes = len(kernel), x.shape
+    around: list[int] = []
+    for i in range(1, axes + 1):
+        extent = dilation[-i] * (kernel[-i] - 1) + 1
+        around += [pad[-i], max(extent - sizes[-i] - pad[-i], pad[-i])]
+    columns = F.pad(x, around)
     for i in range(axes):
         columns = columns.unfold(axis + 1 + i, dilation[i] * (kernel[i] - 1) + 1, stride[i])
         columns = columns[..., :: dilation[i]]
@@ -249,26 +253,23 @@ def im2col(
 def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
     """Caffe's LRN over a window of each channel: x * (1 + alpha * mean of squares) ^ -beta."""
     pad = (size - 1) // 2
-    mean = ave_pool(x.square(), (size, size), (1, 1), (pad, pad))
+    mean = ave_pool(x.square(), [size, size], [1, 1], [pad, pad])
     return x * (mean * alpha + 1).pow(-beta)
 
 
 def interp(
     x: Tensor,
-    height: int | None = None,
-    width: int | None = None,
-    zoom: int | None = None,
-    shrink: int | None = None,
+    height: int = 0,
+    width: int = 0,
+    zoom: int = 1,
+    shrink: int = 1,
     crop: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """DeepLab's Interp: crops before and behind, then resizes bilinearly, corner on corner."""
     x = x[:, :, crop[0] : x.shape[2] - crop[1], crop[0] : x.shape[3] - crop[1]]
-    size = [x.shape[2], x.shape[3]]
-    if height is not None and width is not None:
-        size = [height, width]
-    else:
-        size = [(side - 1) // (shrink or 1) + 1 for side in size]
-        size = [(side - 1) * (zoom or 1) + 1 for side in size]
+    size = [height, width]
+    if height == 0:
+        size = [(side - 1) // shrink * zoom + 1 for side in x.shape[2:]]
     if list(x.shape[2:]) == size:
         return x.clone()
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
@@ -276,7 +277,7 @@ def interp(
 
 def mvn(x: Tensor, variance: bool, across_channels: bool, eps: float) -> Tensor:
     """Caffe's MVN: less the mean, divided by standard deviation + eps."""
-    shape = (*x.shape, 1, 1, 1)[:4]
+    shape = (list(x.shape) + [1, 1, 1])[:4]
     rows = x.reshape(shape[0] if across_channels else shape[0] * shape[1], -1)
     rows = rows - rows.mean(1, keepdim=True)
     if variance:

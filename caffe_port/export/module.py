@@ -15,18 +15,10 @@ from typing import TYPE_CHECKING
 
 from caffe_port.errors import UsageError
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
-from caffe_port.export.module_code import (
-    GLOBALS,
-    MODULE_RULES,
-    WIDTH,
-    ModuleCode,
-    Variables,
-    identifiers,
-    plain,
-    statement,
-    string,
-    tuple_of,
-)
+from caffe_port.export.module_class import Keys, NetClass
+from caffe_port.export.module_code import GLOBALS, MODULE_RULES, ModuleCode, plain
+from caffe_port.export.module_program import Body, Line, Program
+from caffe_port.export.module_repeats import Repeats, Sharing
 from caffe_port.files import atomic_path, create, write_text
 from caffe_port.spec.ops import Shape
 
@@ -49,7 +41,7 @@ class ModuleText:
     """
 
     text: str
-    keys: dict[str, tuple[str, int, Shape]]
+    keys: Keys
     left_out: tuple[str, ...]
 
 
@@ -137,15 +129,23 @@ def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
         state: file name of the state dict, for the example of its use.
     """
     MODULE_RULES.check(graph)
-    with_params = [node.layer.name for node in graph.nodes if node.layer.params]
-    code = ModuleCode(identifiers(with_params, "layer", _module_names()))
-    forward = _forward(graph, code)
+    wanted: set[str] = set()
+    lines = []
+    for node in graph.nodes:
+        code = ModuleCode.of(node)
+        value = MODULE_RULES.apply(node, code)
+        lines.append(Line(node, value, code.construct, code.shapes))
+        wanted |= code.helpers
     name = _class_name(graph.name) or _class_name(stem) or "Net"
-    helpers, module = _helpers(code.helpers), _class(graph, name, code, forward)
-    used = "\n".join((helpers, *code.fields, *forward))
-    parts = (_header(graph, name, state, used), helpers, module)
+    program = Program(Body(tuple(lines), graph.inputs, tuple(graph.outputs.values())), [], [])
+    Sharing(program).fold()
+    Repeats(program).fold()
+    made = NetClass(graph, program, name, _module_names(), _helper_names())
+    helpers, classes = _helpers(wanted), made.text()
+    used = "\n".join((helpers, *(f"{line.value}\n{line.construct}" for line in lines)))
+    parts = (_header(graph, name, state, used), helpers, classes)
     text = "\n\n\n".join(part for part in parts if part) + "\n"
-    return ModuleText(text, code.keys, graph.left_out)
+    return ModuleText(text, made.keys, graph.left_out)
 
 
 def module_types() -> list[str]:
@@ -207,78 +207,13 @@ def _helpers(wanted: set[str]) -> str:
     return "\n\n\n".join(text for text in texts if text)
 
 
-def _forward(graph: Graph, code: ModuleCode) -> list[str]:
-    names = _helper_names()
-    variables = Variables(graph, names)
-    parameters = "".join(f", {variables.new(blob, -1)}: Tensor" for blob in graph.inputs)
-    several = len(graph.outputs) > 1
-    result = "dict[str, Tensor]" if several else "Tensor"
-    lines = [f"def forward(self{parameters}) -> {result}:"]
-    for i, node in enumerate(graph.nodes):
-        code.bottoms = [variables[value] for value in node.bottoms]
-        value = MODULE_RULES.apply(node, code)
-        tops = ", ".join(variables.new(top, i) for top in node.tops)
-        if value != tops:
-            lines.append(f"{tops} = {value}")
-    if several:
-        pairs = (f"{string(blob)}: {variables[value]}" for blob, value in graph.outputs.items())
-        lines.append(f"return {{{', '.join(pairs)}}}")
-    else:
-        (value,) = graph.outputs.values()
-        lines.append(f"return {variables[value]}")
-    return lines
-
-
 def _helper_names() -> set[str]:
     from caffe_port.export import emitted
 
     return {name for name in vars(emitted) if not name.startswith("_")}
 
 
-def _class(graph: Graph, name: str, code: ModuleCode, forward: list[str]) -> str:
-    lines = [f"class {name}(nn.Module):", *_shapes_doc(graph), ""]
-    renamed = {old: new for old, new in code.attributes.items() if old != new}
-    if renamed:
-        lines.append("    # layers whose names Python does not allow:")
-        lines += [f"    #   {string(old)} is self.{new}" for old, new in renamed.items()]
-        lines.append("")
-    if code.fields:
-        lines += ["    def __init__(self) -> None:", "        super().__init__()"]
-        for text in code.fields:
-            lines += statement(text, 8)
-        lines.append("")
-    lines += _signature(forward[0])
-    for text in forward[1:]:
-        lines += statement(text, 8)
-    return "\n".join(lines)
-
-
-def _signature(text: str) -> list[str]:
-    line = f"    {text}"
-    if len(line) <= WIDTH:
-        return [line]
-    inner, _, result = text.removeprefix("def forward(").rpartition(") -> ")
-    return [
-        "    def forward(",
-        *(f"        {part}," for part in inner.split(", ")),
-        f"    ) -> {result}",
-    ]
-
-
-def _shapes_doc(graph: Graph) -> list[str]:
-    lines = [
-        '    """Shapes, for the prototxt\'s own input; others go where the layers allow it.',
-        "",
-    ]
-    for title, values in (("Inputs", graph.inputs), ("Outputs", graph.outputs.items())):
-        lines.append(f"    {title}:")
-        for entry in values:
-            blob, value = entry if isinstance(entry, tuple) else (entry, entry)
-            lines.append(f"        {plain(blob)}: {tuple_of(graph.shapes[value])}")
-    return [*lines, '    """']
-
-
-def _state(net: Net, keys: dict[str, tuple[str, int, Shape]]) -> dict[str, Tensor]:
+def _state(net: Net, keys: Keys) -> dict[str, Tensor]:
     """Shared parameters stay one tensor."""
     made: dict[tuple[int, Shape], Tensor] = {}
     state = {}

@@ -1,16 +1,16 @@
-"""The text of an emitted module: Python expressions, submodules and parameters."""
+"""The text of an emitted module: Python source text, and what a rule writes into."""
 
 from __future__ import annotations
 
 import builtins
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe_port.export.graph import FAMILIES, Graph, Node, Rules
+from caffe_port.export.graph import FAMILIES, Node, Rules
 from caffe_port.spec.ops import Shape
 
 # Python source text from parts that a prototxt names: identifiers, literals, wrapped lines.
@@ -31,11 +31,11 @@ def identifier(name: str, prefix: str) -> str:
 
 
 def identifiers(names: Iterable[str], prefix: str, reserved: Iterable[str]) -> dict[str, str]:
-    """Names to valid ones, no two alike and none reserved, a keyword or a builtin."""
+    """Valid names, all different; none is reserved, a keyword or a builtin."""
     taken = {*reserved, *keyword.kwlist, *dir(builtins)}
     found = {}
     names = list(dict.fromkeys(names))
-    # names that can stay as they are come first, so that no other takes their place
+    # names that can stay as they are come first, so that they keep their names
     for name in sorted(names, key=lambda name: identifier(name, prefix) != name):
         text = base = identifier(name, prefix)
         count = 1
@@ -68,6 +68,11 @@ def number(value: float) -> str:
 def exact(value: float) -> str:
     """A literal of all the digits, where more than one float32 operation depends on them."""
     return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
+
+
+def decimal(value: str) -> str:
+    """A literal with a decimal point, for an argument that TorchScript expects as a float."""
+    return f"{value}.0" if value.lstrip("-").isdigit() else value
 
 
 def sizes(values: tuple[int, ...]) -> str:
@@ -135,7 +140,7 @@ def _in_parentheses(text: str, indent: int) -> list[str]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Parts of a text between separators that stand in no bracket."""
+    """Parts of a text between separators outside of brackets."""
     parts, depth, start = [], 0, 0
     for i, character in enumerate(text):
         depth += (character in _OPEN) - (character in _CLOSE)
@@ -147,32 +152,50 @@ def _split(text: str, separator: str) -> list[str]:
 
 # What the rules of emitted modules write into.
 
-#: names that an emitted module means something else by
+#: names that have a meaning of their own in an emitted module
 GLOBALS = ("self", "torch", "nn", "F", "Tensor")
+
+
+#: what a rule gets for ``self.<layer>`` and for its bottoms; ``fill_in`` puts the names there
+_MODULE = "_layer_"
+_SLOT = re.compile(r"\b_(layer|bottom(\d+))_\b")
+
+
+def fill_in(text: str, attribute: str, bottoms: Sequence[str]) -> str:
+    """The text that a rule wrote, with the names of one place in the module.
+
+    Args:
+        text: an expression that contains slots.
+        attribute: of the layer in ``self``.
+        bottoms: variables.
+    """
+    return _SLOT.sub(lambda slot: bottoms[int(slot[2])] if slot[2] else attribute, text)
 
 
 @dataclass
 class ModuleCode:
-    """A module in the making.
+    """What the rule of a layer writes into.
 
     Attributes:
-        attributes: layer -> its name in ``self``.
-        fields: lines of ``__init__`` as statements.
-        keys: state dict key -> (layer, index of the parameter) and the shape it has there.
-        helpers: names of what is needed of ``caffe_port.export.emitted``.
-        bottoms: variables of the node that is written now.
+        bottoms: expressions of the layer's bottoms.
+        helpers: names of the functions and classes of ``caffe_port.export.emitted`` that it needs.
+        construct: the expression that makes the layer's submodule; "" if it has none.
+        shapes: of its parameters there, in Caffe's order.
     """
 
-    attributes: dict[str, str]
-    fields: list[str] = field(default_factory=list)
-    keys: dict[str, tuple[str, int, Shape]] = field(default_factory=dict)
+    bottoms: list[str]
     helpers: set[str] = field(default_factory=set)
-    bottoms: list[str] = field(default_factory=list)
-    _shared: dict[tuple[str, int], str] = field(default_factory=dict)
+    construct: str = ""
+    shapes: tuple[Shape, ...] = ()
+
+    @classmethod
+    def of(cls, node: Node) -> ModuleCode:
+        """An empty one, whose bottoms are slots."""
+        return cls([f"_bottom{i}_" for i in range(len(node.bottoms))])
 
     @property
     def x(self) -> str:
-        """The variable of the first bottom."""
+        """The expression of the first bottom."""
         return self.bottoms[0]
 
     def helper(self, name: str) -> str:
@@ -181,71 +204,20 @@ class ModuleCode:
         return name
 
     def submodule(self, node: Node, value: str, shapes: dict[str, Shape] | None = None) -> str:
-        """Adds ``self.<layer> = value``, and what it shares with an earlier layer.
+        """Makes ``value`` the layer's submodule.
 
         Args:
-            node: whose.
+            node: the layer that is written.
             value: an expression that makes a module with the layer's parameters.
-            shapes: of those that have another shape there than in Caffe.
+            shapes: of the parameters that have another shape there than in Caffe.
         Returns:
-            ``self.<layer>``.
-        Raises:
-            ValueError: a parameter is shared under another shape.
+            The expression of the submodule.
         """
-        attribute = self.attributes[node.layer.name]
-        self.fields.append(f"self.{attribute} = {value}")
-        for index, param in enumerate(node.layer.params):
-            key = f"{attribute}.{param.name}"
-            shape = (shapes or {}).get(param.name, param.shape)
-            self.keys[key] = (node.layer.name, index, shape)
-            owner = param.owner or (node.layer.name, index)
-            first = self._shared.setdefault(owner, key)
-            if first != key:
-                if self.keys[first][2] != shape:
-                    raise ValueError(
-                        f"its {param.name} of shape {shape} is that of '{first}' with shape "
-                        f"{self.keys[first][2]}; only equal shapes can be shared"
-                    )
-                self.fields.append(f"self.{key} = self.{first}")
-        return f"self.{attribute}"
-
-
-class Variables:
-    """Local variables of ``forward``: one per blob, and more where an older value lives on.
-
-    Args:
-        graph: what is written.
-        reserved: names that are in use.
-    """
-
-    def __init__(self, graph: Graph, reserved: set[str]) -> None:
-        self._graph = graph
-        used = [*graph.inputs, *(top for node in graph.nodes for top in node.tops)]
-        blobs = (graph.blobs[value] for value in used)
-        self._names = identifiers(blobs, "blob", {*GLOBALS, *reserved})
-        self._taken = set(self._names.values()) | {*GLOBALS, *reserved}
-        self._last = {v: i for i, node in enumerate(graph.nodes) for v in node.bottoms}
-        self._last |= dict.fromkeys(graph.outputs.values(), len(graph.nodes))
-        self._held: dict[str, str] = {}
-        self._of: dict[str, str] = {}
-
-    def new(self, value: str, at: int) -> str:
-        """The variable a value is assigned to by node ``at`` (-1 for an input)."""
-        base = self._names[self._graph.blobs[value]]
-        name, count = base, 1
-        while (name != base and name in self._taken) or self._lives(name, at):
-            count += 1
-            name = f"{base}_{count}"
-        self._held[name], self._of[value] = value, name
-        self._last.setdefault(value, at + 1)  # read by none, but not to be lost at once
-        return name
-
-    def _lives(self, name: str, at: int) -> bool:
-        held = self._held.get(name)
-        return held is not None and self._last[held] > at
-
-    def __getitem__(self, value: str) -> str:
-        return self._of[value]
+        self.construct = value
+        self.shapes = tuple(
+            (shapes or {}).get(param.name, param.shape) for param in node.layer.params
+        )
+        return f"self.{_MODULE}"
 
 
 #: type -> (node, code) -> the expression of its top, or of a tuple of them where it has several

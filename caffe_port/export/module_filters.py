@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode, sizes, tuple_of
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, sizes
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct
 from caffe_port.spec.ops.pooling import SPP, Pooling
@@ -33,7 +33,7 @@ def filtered(node: Node, code: ModuleCode) -> str:
     bottoms = code.bottoms
     over = any(window.overhang(size, i) for i, size in enumerate(shape[axis + 1 :]))
     if over and kind == "Conv":
-        numbers = ", ".join(tuple_of(n) for n in (window.kernel, window.pad, window.dilation))
+        numbers = ", ".join(str(list(n)) for n in (window.kernel, window.pad, window.dilation))
         bottoms = [f"{code.helper('cover')}({bottom}, {numbers})" for bottom in bottoms]
     return ", ".join(_run(module, bottom, axis) for bottom in bottoms)
 
@@ -76,9 +76,8 @@ def pooling(node: Node, code: ModuleCode) -> str:
         ceil = ", ceil_mode=True" if op.ceil else ""
         return f"{name}({code.x}, {sizes(kernel)}, stride={sizes(op.stride)}{padding}{ceil})"
     name = code.helper("max_pool" if op.method == "MAX" else "ave_pool")
-    pad = f", pad={tuple_of(op.pad)}" if max(op.pad) else ""
-    ceil = "" if op.ceil else ", ceil=False"
-    call = f"{name}({code.x}, {tuple_of(kernel)}, {tuple_of(op.stride)}{pad}{ceil})"
+    numbers = ", ".join(str(list(values)) for values in (kernel, op.stride, op.pad))
+    call = f"{name}({code.x}, {numbers}{'' if op.ceil else ', ceil=False'})"
     return call if masked or op.method == "AVE" else f"{call}[0]"
 
 
@@ -102,7 +101,7 @@ def upsample(node: Node, code: ModuleCode) -> str:
 def im2col(node: Node, code: ModuleCode) -> str:
     op, shape = node.layer.options(Im2col), node.layer.bottom_shapes[0]
     w, axis = op.window(shape), op.channel_axis(shape)
-    numbers = [tuple_of(values) for values in (w.kernel, w.stride, w.pad, w.dilation)]
+    numbers = [str(list(values)) for values in (w.kernel, w.stride, w.pad, w.dilation)]
     more = "" if axis == 1 else f", {axis}"
     return f"{code.helper('im2col')}({code.x}, {', '.join(numbers)}{more})"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode, exact, number
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number
 from caffe_port.spec.ops.arithmetic import Eltwise
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
 
@@ -29,7 +29,7 @@ def prelu(node: Node, code: ModuleCode) -> str:
 def dropout(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Dropout)
     training = "True" if op.in_test else "self.training"
-    dropped = f"F.dropout({code.x}, {number(op.ratio)}, {training})"
+    dropped = f"F.dropout({code.x}, {decimal(number(op.ratio))}, {training})"
     # torch scales up what it keeps; Faster R-CNN's option scales everything down instead
     return dropped if op.scale_train else f"{dropped} * {number(1.0 / op.scale)}"
 

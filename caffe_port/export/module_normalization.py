@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode, exact, number, tuple_of
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, Scale
 from caffe_port.spec.ops.pooling import LRN
@@ -87,16 +87,16 @@ def _over(op: Overlaid, code: ModuleCode, node: Node) -> str:
 @MODULE_RULES.add("LRN")
 def lrn(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(LRN)
-    options = f"{op.local_size}, {number(op.alpha)}, {exact(op.beta)}"
+    options = f"{op.local_size}, {decimal(number(op.alpha))}, {decimal(exact(op.beta))}"
     if op.within:
         return f"{code.helper('lrn_within_channel')}({code.x}, {options})"
-    return f"F.local_response_norm({code.x}, {options}, {number(op.k)})"
+    return f"F.local_response_norm({code.x}, {options}, {decimal(number(op.k))})"
 
 
 @MODULE_RULES.add("MVN")
 def mvn(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(MVN)
-    options = f"{op.normalize_variance}, {op.across_channels}, {number(op.eps)}"
+    options = f"{op.normalize_variance}, {op.across_channels}, {decimal(number(op.eps))}"
     return f"{code.helper('mvn')}({code.x}, {options})"
 
 
