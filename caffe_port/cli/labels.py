@@ -126,6 +126,8 @@ def rules_of(arguments: Mapping[str, Any]) -> LabelRules | None:
     if data is None and path is None and not ignored and not reduced:
         return None if unknown == "error" else LabelRules(unknown=unknown)
     rules = replace(LabelRules() if data is None else data.rules, unknown=unknown)
+    if ignored or path is not None:
+        rules = replace(rules, colours=())  # the options are of stored labels
     if reduced:
         rules = replace(rules, first=1, ignored=(0, 255))
     if path is not None:
@@ -189,8 +191,9 @@ def to_index_command(**arguments: Any) -> None:
     Exit status: 0 done, 1 some could not be converted (they are named), 2 none could.
     """
     from caffe_port.data.images import write_labels
-    from caffe_port.datasets.converting import Palette, label_files, palette_named, to_index
-    from caffe_port.datasets.rules import IGNORED, LabelRules
+    from caffe_port.datasets.converting import label_files, palette_named, to_index
+    from caffe_port.datasets.palettes import IGNORED, Palette
+    from caffe_port.datasets.rules import LabelRules
 
     data, rules = dataset_of(arguments), rules_of(arguments) or LabelRules()
     named = arguments["palette"] or arguments["dataset"]

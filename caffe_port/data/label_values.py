@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 Stored = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Palette = npt.NDArray[np.uint8]
+Known = npt.NDArray[Any]  # (N, 3) colours, negative where there is none
 _CONVERT = "caffe-port labels to-index"
 _MOST_COLOURS = 5  # in a message
 
 
-def label_values(path: str, image: Image.Image, palettes: Sequence[Palette] = ()) -> Stored:
+def label_values(path: str, image: Image.Image, palettes: Sequence[Known] = ()) -> Stored:
     """The class indices of a decoded label map, as they are stored. The image is closed.
 
     Args:
         path: names it in errors.
         image: a palette image, or a grey one of 1, 8 or 16 bits.
-        palettes: (N, 3) known colours by class; none, and the image's palette is not compared.
+        palettes: (N, 3) known colours by stored label, negative where a label has none; without
+            any the image's palette is not compared.
     Returns:
         (H, W) uint8, or uint16 of a 16-bit image.
     Raises:
@@ -35,12 +37,17 @@ def label_values(path: str, image: Image.Image, palettes: Sequence[Palette] = ()
     with image:
         if opencv.is_16_bit(image):
             return np.asarray(image).astype(np.uint16)
-        if image.mode not in ("1", "L", "P"):
+        if is_of_colours(image):
             raise _of_colours(path, image)
         values = np.asarray(image).astype(np.uint8)
         if image.mode == "P":
             expect_own_indices(path, values, stored_palette(image), palettes)
         return values
+
+
+def is_of_colours(image: Image.Image) -> bool:
+    """Whether an image has no indices: neither a palette nor grey values."""
+    return image.mode not in ("1", "L", "P") and not opencv.is_16_bit(image)
 
 
 def stored_palette(image: Image.Image) -> Palette:
@@ -49,7 +56,7 @@ def stored_palette(image: Image.Image) -> Palette:
 
 
 def expect_own_indices(
-    path: str, values: Stored, stored: Palette, palettes: Sequence[Palette]
+    path: str, values: Stored, stored: Palette, palettes: Sequence[Known]
 ) -> None:
     """Refuses an image whose palette has a known palette's colours at other indices.
 
@@ -61,7 +68,7 @@ def expect_own_indices(
         path: names it in errors.
         values: (H, W) indices.
         stored: (N, 3) the image's palette.
-        palettes: (M, 3) the known colours by class, of each palette.
+        palettes: (M, 3) the known colours by stored label, of each palette.
     Raises:
         DataError: as said above.
     """
@@ -74,7 +81,7 @@ def expect_own_indices(
         _expect_not_moved(path, used.tolist(), stored, palette)
 
 
-def _expect_not_moved(path: str, used: list[int], stored: Palette, palette: Palette) -> None:
+def _expect_not_moved(path: str, used: list[int], stored: Palette, palette: Known) -> None:
     colours = [(int(r), int(g), int(b)) for r, g, b in stored[used]]
     known = {(int(r), int(g), int(b)): i for i, (r, g, b) in reversed(list(enumerate(palette)))}
     classes = [known.get(colour) for colour in colours]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from caffe_port.data.images import Bytes, PathLike, voc_palette
+from caffe_port.datasets.palettes import VOC_VOID
 from caffe_port.datasets.rules import MOST_STORED, LabelRules
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import read_json
@@ -21,7 +22,6 @@ _FIELDS = {"name", "title", "classes", "colours", "void_colours", "labels", "lay
            "server"}  # fmt: skip
 _LABELS = {"first", "map", "ignored", "rest", "most", "variable"}
 _LAYOUT = {"roots", "images", "labels", "list"}
-VOC_VOID = ((224, 224, 192),)  # the colour of VOC's boundaries
 _SPLIT = {"images", "labelled", "folder"}
 
 
@@ -152,18 +152,22 @@ def _parsed(values: dict[str, Any]) -> Dataset:
     if not 1 <= len(classes) <= 255:
         raise ValueError(f"{len(classes)} classes; expected 1 to 255")
     server = values.get("server")
+    void = tuple(
+        tuple(int(part) for part in colour) for colour in values.get("void_colours", VOC_VOID)
+    )
+    colours = _palette(values.get("colours", "voc"), len(classes))
+    own = () if values.get("colours", "voc") == "voc" else colours[: len(classes)].tolist()
+    rules = _rules(values.get("labels", {}), len(classes), str(values["name"]))
     return Dataset(
         name=str(values["name"]),
         title=str(values.get("title", values["name"])),
         classes=classes,
-        colours=_palette(values.get("colours", "voc"), len(classes)),
-        rules=_rules(values.get("labels", {}), len(classes), str(values["name"])),
+        colours=colours,
+        rules=replace(rules, colours=tuple(map(tuple, own)), void_colours=void),
         layout=_layout(values["layout"]),
         splits={name: _split(name, part) for name, part in values.get("splits", {}).items()},
         server="" if server is None else ("palette" if server.get("palette") else "grey"),
-        void_colours=tuple(
-            tuple(int(part) for part in colour) for colour in values.get("void_colours", VOC_VOID)
-        ),
+        void_colours=void,
     )
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data.images import Bytes, PathLike, read_label_values
-from caffe_port.data.label_values import Stored
+from caffe_port.data.images import Bytes, PathLike, open_image, read_label_values, voc_palette
+from caffe_port.data.label_values import Stored, is_of_colours, label_values
 from caffe_port.data.mat5 import read_numbers
+from caffe_port.datasets.palettes import IGNORED, VOC_VOID, Palette
 from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.files import read_json, reading
 
-IGNORED = 255  # what ``LabelRules.read`` makes of pixels that do not count
 MOST_STORED = 2**16 - 1
 _UNKNOWN = -1
 _SHOWN = 20  # labels in a message
@@ -56,6 +56,9 @@ class LabelRules:
         variable: of a .mat file, such as "S" or "GTcls.Segmentation".
         unknown: what becomes of any other label: an "error", or "ignore" it and count it.
         dataset: whose rules these are, for messages.
+        colours: red, green, blue by class. Label maps that store colours are converted by them,
+            and a palette that has them at other indices is refused. None are known without them.
+        void_colours: of pixels that do not count, in label maps that store colours.
     Raises:
         UsageError: a label or class out of range.
     Examples:
@@ -75,6 +78,8 @@ class LabelRules:
     variable: str = ""
     unknown: Unknown = "error"
     dataset: str = ""
+    colours: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    void_colours: tuple[tuple[int, ...], ...] = field(default=VOC_VOID, repr=False)
 
     def __post_init__(self) -> None:
         stored = [*self.ignored, self.first, self.most, *(a for a, _ in self.table or ())]
@@ -87,8 +92,9 @@ class LabelRules:
     @property
     def is_plain(self) -> bool:
         """Whether images store the classes themselves, and 255 where a pixel does not count."""
-        plain = (None, 0, None, (255,))
-        return (self.table, self.first, self.rest, self.ignored) == plain and not self.variable
+        plain = (None, 0, None, (255,), "", ())
+        rules = (self.table, self.first, self.rest, self.ignored, self.variable, self.colours)
+        return rules == plain
 
     def class_of(self, stored: int) -> int | None:
         """The class of a stored label, ``IGNORED``, or None for a label that is neither."""
@@ -107,14 +113,33 @@ class LabelRules:
         """Reads a label map.
 
         Args:
-            path: an image of indices of 8 or 16 bits, or a .mat file.
+            path: an image of indices of 8 or 16 bits, or a .mat file; an image of colours if
+                ``colours`` says their classes, and none is also of pixels that do not count.
             classes: the network's number of classes.
         Raises:
             UsageError: the network's classes are not the data set's.
             DataError, FormatError: the file is missing or broken, or holds a label that is
                 neither a class nor ignored.
         """
-        return self.applied(read_stored(path, self.variable), classes, os.fspath(path))
+        where = os.fspath(path)
+        if not self.colours or Path(path).suffix.lower() == ".mat":
+            return self.applied(read_stored(path, self.variable), classes, where)
+        image = open_image(path)
+        if is_of_colours(image) and not set(self.colours) & set(self.void_colours):
+            self.expect_classes(classes)
+            with image:
+                pixels = np.asarray(image.convert("RGB"))
+            labels = _palette(self.colours, self.void_colours).labels(pixels, where)
+            return Truth(labels, labels == IGNORED, {})
+        known: list[npt.NDArray[Any]] = [voc_palette(), self._stored_colours(classes)]
+        return self.applied(label_values(where, image, known), classes, where)
+
+    def _stored_colours(self, classes: int) -> npt.NDArray[np.int16]:
+        """(256, 3) the colours by stored label, -1 where a label is no class."""
+        found = _lookup(self, classes)[:256]
+        by_class = np.full((256, 3), -1, np.int16)
+        by_class[: len(self.colours)] = self.colours
+        return by_class[found]  # _UNKNOWN is the last row, as IGNORED
 
     def applied(self, stored: Stored, classes: int, where: str) -> Truth:
         """What ``read`` makes of labels in memory; ``where`` names them in errors."""
@@ -168,6 +193,11 @@ def listed(counts: Mapping[int, int]) -> str:
     ]
     more = f" and {len(counts) - _SHOWN} more labels" if len(counts) > _SHOWN else ""
     return ", ".join(shown) + more
+
+
+@lru_cache(maxsize=4)
+def _palette(colours: tuple[tuple[int, ...], ...], void: tuple[tuple[int, ...], ...]) -> Palette:
+    return Palette(np.array(colours, np.uint8), void)
 
 
 @cache

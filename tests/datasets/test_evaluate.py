@@ -101,6 +101,16 @@ def test_labels_that_start_at_one(tmp_path):
     assert reports[1]["classes"] == description["classes"]
     assert 0 < reports[1]["boundary"]["before"]["mean_iou"] <= 1
     shown_in_the_sets_colours(tmp_path, description["classes"])
+    for path in (tmp_path / "truth").glob("*.png"):
+        stored = read_labels(path)
+        pixels = np.array([[224, 224, 192], *COLOURS], np.uint8)[stored]
+        (tmp_path / "coloured").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "coloured" / path.name)
+    coloured = evaluate(tmp_path, "coloured_out", "--images", tmp_path, "--dataset",
+                        tmp_path / "shapes.json", "--labels", tmp_path / "coloured")  # fmt: skip
+    assert coloured.exit_code == 0, coloured.output
+    found = json.loads((tmp_path / "coloured_out" / "report.json").read_text())
+    assert found["before"]["confusion"] == reports[0]["before"]["confusion"]
     plain = ["--images", tmp_path / "images" / "val", "--labels", tmp_path / "truth"]
     shifted = evaluate(tmp_path, "shifted", *plain, "--unknown-labels", "ignore")
     assert shifted.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -166,3 +167,67 @@ def test_broken_descriptions(tmp_path):
             dataset(path)
     with pytest.raises(DataError, match="cannot be read"):
         dataset(tmp_path / "none.json")
+
+
+# VOC's colours of classes 1, 2 and 0 stand for 0, 1 and 2, which are stored as 5, 3 and 9
+OWN = ((128, 0, 0), (0, 128, 0), (0, 0, 0))
+OWN_RULES = LabelRules(3, ((5, 0), (3, 1), (9, 2)), ignored=(255,), colours=OWN)
+
+
+def with_palette(path, indices, colours):
+    """A palette image with these colours from index 0 on."""
+    image = Image.fromarray(np.array(indices, np.uint8))
+    image.putpalette(np.array(colours, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_the_sets_own_colours_are_converted(tmp_path, suffix):
+    pixels = np.array([[OWN[2], OWN[0], OWN[1], (224, 224, 192)]], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    truth = OWN_RULES.read(tmp_path / f"a.{suffix}", 3)
+    assert truth.labels.tolist() == [[2, 0, 1, 255]]
+    assert truth.void.tolist() == [[False, False, False, True]]
+    with pytest.raises(UsageError, match="has 4 classes"):
+        OWN_RULES.read(tmp_path / f"a.{suffix}", 4)
+    pixels[0, 0] = (1, 2, 3)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    with pytest.raises(DataError, match=r"1 colours of no class: \(1, 2, 3\) \(1 pixels\)"):
+        OWN_RULES.read(tmp_path / f"a.{suffix}", 3)
+
+
+def test_colours_that_also_stand_for_pixels_that_do_not_count_are_refused(tmp_path):
+    Image.fromarray(np.array([[OWN[0]]], np.uint8)).save(tmp_path / "a.png")
+    rules = dataclasses.replace(OWN_RULES, void_colours=(OWN[1],))
+    with pytest.raises(DataError, match="caffe-port labels to-index"):
+        rules.read(tmp_path / "a.png", 3)
+
+
+def test_a_palette_is_compared_with_the_sets_own_colours(tmp_path):
+    table = np.full((10, 3), 200)
+    table[[5, 3, 9]] = OWN
+    path = with_palette(tmp_path / "a.png", [[5, 3, 9, 9]], table)
+    with pytest.raises(DataError, match="at other indices"):
+        read_stored(path)  # VOC's colours, but for the set whose palette it is
+    assert OWN_RULES.read(path, 3).labels.tolist() == [[0, 1, 2, 2]]
+    path = with_palette(tmp_path / "b.png", [[0, 1, 2, 2]], [OWN[1], OWN[0], OWN[2]])
+    with pytest.raises(DataError, match="at other indices"):
+        OWN_RULES.read(path, 3)
+    own = LabelRules(3, colours=((9, 9, 0), (0, 9, 9), (9, 0, 9)))
+    path = with_palette(tmp_path / "c.png", [[0, 1, 2]], [own.colours[i] for i in (1, 0, 2)])
+    with pytest.raises(DataError, match=r"index 0 has \(0, 9, 9\), the colour of class 1"):
+        own.read(path, 3)
+    assert read_stored(path).tolist() == [[0, 1, 2]]  # a palette of its own for other sets
+
+
+def test_a_description_gives_its_colours_to_its_rules(tmp_path):
+    described = {"name": "own", "classes": ["a", "b", "c"], "colours": OWN,
+                 "void_colours": [[7, 7, 7]], "layout": {"images": ["{id}.jpg"]}}  # fmt: skip
+    (tmp_path / "own.json").write_text(json.dumps(described))
+    rules = dataset(tmp_path / "own.json").rules
+    assert (rules.colours, rules.void_colours) == (OWN, ((7, 7, 7),))
+    assert not rules.is_plain
+    assert dataset("voc2012").rules.is_plain
+    assert dataset("ade20k").rules.colours[0] == (120, 120, 120)
+    assert dataset("nyudv2_40").rules.colours == ()  # no source gives it colours
