@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from caffe_port.cli.labels import dataset_option, label_options, rules_of
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
+_FEATURES = "NAME.bin, NAME_blob_0.mat, .npy, .npz or .h5."
+KINDS = ["bin", "mat", "npy", "npz", "h5"]
 
 _WIDTHS = {
     "px": "Position kernel: width in x.",
@@ -38,7 +41,7 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(name="crf")
 @click.option("-id", "photos", type=FOLDER, required=True, help="Images: .ppm, .jpg or .png.")
-@click.option("-fd", "features", type=FOLDER, required=True, help="NAME.bin or NAME_blob_0.mat.")
+@click.option("-fd", "features", type=FOLDER, required=True, help=_FEATURES)
 @click.option(
     "-sd",
     "out",
@@ -48,9 +51,7 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("-i", "iterations", type=click.IntRange(min=0), help="Iterations.  [default: 10]")
 @_kernel_options
-@click.option(
-    "--kind", type=click.Choice(["bin", "mat", "npy", "npz", "h5"]), help="If -fd has several."
-)
+@click.option("--kind", type=click.Choice(KINDS), help="If -fd has several.")
 @click.option(
     "-j",
     "--jobs",
@@ -58,6 +59,10 @@ def _kernel_options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Threads.  [default: OMP_NUM_THREADS or all]",
 )
 @click.option("--png/--no-png", default=True, help="Also write PNGs.  [default: png]")
+@click.option(
+    "--probabilities", type=click.Choice(["npy", "npz", "h5"]),
+    help="Also write the refined probabilities as NAME.npy, .npz or .h5.",
+)  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Also refine images that are done.")
 def crf_command(
     photos: Path,
@@ -66,13 +71,15 @@ def crf_command(
     kind: Kind | None,
     jobs: int | None,
     png: bool,
+    probabilities: str | None,
     fresh: bool,
     **settings: float | None,
 ) -> None:
     """Refine a folder of probabilities or scores with the dense CRF.
 
     Works as DeepLab's prog_refine_pascal for .bin probabilities (defaults: widths 60 and 20,
-    weight 10) and prog_refine_pascal_v4 for .mat scores (70, 5 and 5), and writes the same files.
+    weight 10) and prog_refine_pascal_v4 for .mat scores and arrays (70, 5 and 5), and writes the
+    same files.
     Run again, it refines images whose result is missing or older than their inputs.
 
     Exit status: 0 done, 1 some images could not be refined (they are named), 2 none could.
@@ -88,18 +95,20 @@ def crf_command(
     if not items:
         raise UsageError(f"{features} has no features of kind {which}")
     with locked(out / ".crf.lock", str(out), "refining into this folder", "choose another folder"):
-        left = unfinished(items, out, kernels, which, png=png)
+        array = probabilities or ""
+        left = unfinished(items, out, kernels, which, png=png, array=array)
         if fresh:
             left = items
         if len(left) < len(items):
             echo(f"{len(items) - len(left)} of {len(items)} images are done", err=True)
         workers = jobs or cores()
         failed = _show_failures(
-            refine_items(left, out, which, kernels, jobs=workers, png=png), len(left)
+            refine_items(left, out, which, kernels, jobs=workers, png=png, array=array),
+            len(left),
         )
     if failed:
         echo(f"{failed} of {len(left)} images could not be refined", err=True)
-        raise click.exceptions.Exit(SOME_FAILED)
+        raise click.exceptions.Exit(SOME_FAILED if failed < len(left) else 2)
 
 
 def _kernels(usual: Kernels, given: dict[str, float | None]) -> Kernels:
@@ -269,8 +278,10 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
 
 @click.command(name="crf_grid")
 @click.option("-id", "photos", type=FOLDER, required=True, help="Images: .ppm, .jpg or .png.")
-@click.option("-fd", "features", type=FOLDER, required=True, help="NAME.bin or NAME_blob_0.mat.")
+@click.option("-fd", "features", type=FOLDER, required=True, help=_FEATURES)
 @click.option("-gt", "labels", type=FOLDER, required=True, help="True label maps NAME.png.")
+@dataset_option
+@label_options
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("-i", "iterations", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option(
@@ -288,7 +299,7 @@ def _axis(name: str, default: str, help: str) -> Callable[[Function], Function]:
     show_default=True,
     help="As in evaluate by default (BGR minus mean), or in DeepLab's programs (RGB).",
 )
-@click.option("--kind", type=click.Choice(["bin", "mat"]), help="If -fd has both.")
+@click.option("--kind", type=click.Choice(KINDS), help="If -fd has several.")
 @click.option(
     "-j",
     "--jobs",
@@ -305,7 +316,7 @@ def crf_grid_command(
     crf_colours: Colours,
     kind: Kind | None,
     jobs: int | None,
-    **axes: Any,
+    **others: Any,
 ) -> None:
     """Try every combination of weights and widths and rank them by mean IoU.
 
@@ -315,17 +326,19 @@ def crf_grid_command(
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
-    from caffe_port.evaluation.crf_grid import Grid, mean_ious, search, write_report
+    from caffe_port.evaluation.crf_grid import AXES, Grid, mean_ious, search, write_report
     from caffe_port.evaluation.scheduler import cores
     from caffe_port.files import expect_writable
 
     for name in ("best.json", "grid.json", "report.html"):
         expect_writable(out / name)
     which, chosen = _chosen(photos, features, kind, images)
-    grid = Grid(**axes, iterations=iterations)
+    grid = Grid(**{name: others[name] for name in AXES}, iterations=iterations)
     workers = jobs or cores()
     total: Any = 0
-    counts = search(chosen, labels, which, grid, colours=crf_colours, jobs=workers)
+    counts = search(
+        chosen, labels, which, grid, colours=crf_colours, jobs=workers, rules=rules_of(others)
+    )
     for done, found in enumerate(counts, 1):
         total = total + found
         echo(f"crf_grid: {done} of {len(chosen)} images", err=True)

@@ -24,7 +24,7 @@ NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 SOME_FAILED = 1  # exit status
 _ROOT = "Folder of the data set or of the images."
 
-_dataset_option = click.option(
+dataset_option = click.option(
     "--dataset", metavar="NAME",
     help="Data set whose folders and labels these are: see 'labels datasets', or a .json file.",
 )  # fmt: skip
@@ -36,7 +36,7 @@ _ITEM_OPTIONS = (
         "[default: val; all images of a folder without lists]",
     ),
     click.option("--labels", type=FOLDER, help="Label maps, if not where the list has them."),
-    _dataset_option,
+    dataset_option,
 )  # fmt: skip
 _LABEL_OPTIONS = (
     click.option(
@@ -178,7 +178,7 @@ def datasets_command() -> None:
     "[default: the data set's, else voc]",
 )  # fmt: skip
 @click.option("--classes", type=click.IntRange(1, 255), help="How many.  [default: the palette's]")
-@_dataset_option
+@dataset_option
 @label_options
 @click.option("--keep-indices", is_flag=True, help="Indices are the classes, whatever the colours.")
 @click.option("-o", "--out", type=NEW_FOLDER, required=True, help="Folder of the PNGs.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe_port.cli.labels import dataset_of, dataset_option, names_of
 from caffe_port.cli.options import crop_option, mean_option, net_options
 from caffe_port.errors import echo
 
@@ -56,9 +57,12 @@ def _integers(
 )
 @click.option("--top", help="Score blob.  [default: found in the net]")
 @click.option("--truth", type=_FOLDER, help="True label maps, to compare the points with.")
+@dataset_option
 @crop_option
 @mean_option
-@click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
+@click.option(
+    "--names", type=_FILE, help="Class names, one a line.  [default: the data set's, VOC's for 21]"
+)
 @click.option(
     "--curves",
     type=click.IntRange(min=0),
@@ -79,7 +83,8 @@ def _integers(
 )
 @net_options
 def unravel_command(
-    files: tuple[Path, ...], truth: Path | None, names: Path | None, device: str, out: Path,
+    files: tuple[Path, ...], truth: Path | None, dataset: str | None, names: Path | None,
+    device: str, out: Path,
     labels: tuple[int, ...] | None, shifts: tuple[Any, ...], k: int, top: str | None,
     crop: tuple[int, int] | None, mean: tuple[float, float, float], curves: int, pictures: int,
     **options: Any,
@@ -94,19 +99,27 @@ def unravel_command(
     from caffe_port.files import expect_writable
 
     expect_writable(out / "index.html")
-    from caffe_port.evaluation.figures import class_names
     from caffe_port.evaluation.network import Settings, image_size, score_blob
     from caffe_port.unravel.analysis import AnalysisOptions, analyse
     from caffe_port.unravel.report import write_report
 
+    data = dataset_of({"dataset": dataset})
     net, images = _split(files, options)
     net = net.to(device)
     analysis = AnalysisOptions(
         top or score_blob(net.spec), labels, shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
-        k=k, settings=Settings(crop or image_size(net.spec), mean), curves=curves, kept=pictures,
+        k=k, curves=curves, kept=pictures,
+        leave_out=(0,) if data is None or data.classes[0] == "background" else (),
+        settings=Settings(
+            crop or image_size(net.spec), mean, labels=None if data is None else data.rules
+        ),
+        colours=None if data is None else data.colours,
     )  # fmt: skip
+    classes = _classes(net, analysis)
+    if data is not None:
+        data.rules.expect_classes(classes)
     pairs = [(image, _label_map(image, truth)) for image in images]
-    shown = class_names(_classes(net, analysis), names)
+    shown = names_of({"dataset": dataset, "names": names}, classes)
     with click.progressbar(length=len(pairs), label="unravel") as bar:
         analysed = analyse(net, pairs, analysis, progress=lambda name: bar.update(1))
     title = f"What caused the labels: {files[0].name}"
@@ -126,7 +139,11 @@ def _split(files: tuple[Path, ...], options: dict[str, Any]) -> tuple[Net, tuple
 
 
 def _label_map(image: Path, truth: Path | None) -> Path | None:
-    return None if truth is None else truth / f"{image.stem}.png"
+    from caffe_port.data.voc import LABEL_SUFFIXES, file_named
+
+    if truth is None:
+        return None
+    return file_named(truth, image.stem, LABEL_SUFFIXES) or truth / f"{image.stem}.png"
 
 
 def _classes(net: Net, analysis: AnalysisOptions) -> int:

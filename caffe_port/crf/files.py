@@ -262,8 +262,8 @@ def _of_activations(
     """Activation maps as scores of all classes; those without a map get the lowest score."""
     if background is None:
         raise DataError(
-            f"{path}: activation maps of {len(values)} entries, without a background; give the "
-            "background's score (--background T, such as 0.15)"
+            f"{path}: activation maps of {len(values)} entries, without a background; "
+            "'caffe-port score' takes the background's score (--background T, such as 0.15)"
         )
     try:
         keys, maps = list(values), list(values.values())

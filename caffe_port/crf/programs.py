@@ -12,13 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port.crf.dense_crf import DenseCRF
+from caffe_port.crf.dense_crf import DenseCRF, map_labels
 from caffe_port.crf.files import (
     MAT_SUFFIX,
+    SUFFIXES,
     is_probabilities,
     read_array,
     read_bin,
     read_scores,
+    write_array,
     write_bin,
 )
 from caffe_port.errors import CaffePortError, DataError, FormatError, UsageError
@@ -138,8 +140,10 @@ def _of_probabilities(path: Path, p: NDArray[Any], height: int, width: int) -> N
         return -np.log(p.astype(np.float32, copy=False))
 
 
-def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -> NDArray[np.int32]:
-    """The label map (H, W) of one image.
+def refine_item(
+    item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1
+) -> NDArray[np.float32]:
+    """The probabilities (C, H, W) of one image.
 
     Raises:
         CaffePortError: a file is missing, broken or of another size.
@@ -153,22 +157,33 @@ def refine_item(item: Item, kind: Kind, kernels: Kernels, *, threads: int = 1) -
         crf.add_bilateral(
             kernels.bilateral_width, kernels.colour_width, image, weight=kernels.bilateral_weight
         )
-        return crf.map(unary, kernels.iterations)
+        return crf.infer(unary, kernels.iterations)
     except UsageError as error:
         raise DataError(f"{item.features}: {error}") from error
 
 
-def write_item(folder: Path, name: str, labels: NDArray[np.int32], *, png: bool) -> None:
-    """Writes NAME.png, if asked for and possible, and then NAME.bin, which marks it as done."""
+def write_item(folder: Path, name: str, q: NDArray[np.float32], *, png: bool, array: str) -> None:
+    """Writes what was asked for and then NAME.bin, which marks the image as done.
+
+    Args:
+        folder: where to.
+        name: of the image.
+        q: its probabilities (C, H, W).
+        png: whether to write NAME.png; labels above 255 get none.
+        array: the kind of the file of probabilities, a name of ``files.SUFFIXES``, or ''.
+    """
     from caffe_port.data.images import write_labels
 
+    labels = map_labels(q)
+    if array:
+        write_array(folder / f"{name}{SUFFIXES[array]}", q, "probabilities")
     if png and labels.max() <= LARGEST_IN_PNG:
         write_labels(folder / f"{name}.png", labels.astype(np.uint8))
     write_bin(folder / f"{name}.bin", labels)
 
 
 def unfinished(
-    items: list[Item], folder: Path, kernels: Kernels, kind: Kind, *, png: bool
+    items: list[Item], folder: Path, kernels: Kernels, kind: Kind, *, png: bool, array: str = ""
 ) -> list[Item]:
     """Items without results that are newer than their files and made with the same settings."""
     settings = json.loads(json.dumps({"kind": kind, **asdict(kernels)}))
@@ -181,7 +196,12 @@ def unfinished(
         write_text(record, json.dumps(settings, indent=1) + "\n")
         return items
     done = (item for item in items if _is_done(item, folder, record))
-    kept = {item.name for item in done if not (png and _lacks_png(folder, item.name))}
+    kept = {
+        item.name
+        for item in done
+        if not (png and _lacks_png(folder, item.name))
+        and (not array or (folder / f"{item.name}{SUFFIXES[array]}").is_file())
+    }
     return [item for item in items if item.name not in kept]
 
 
@@ -204,7 +224,14 @@ def _lacks_png(folder: Path, name: str) -> bool:
 
 
 def refine_items(
-    items: list[Item], folder: Path, kind: Kind, kernels: Kernels, *, jobs: int, png: bool
+    items: list[Item],
+    folder: Path,
+    kind: Kind,
+    kernels: Kernels,
+    *,
+    jobs: int,
+    png: bool,
+    array: str = "",
 ) -> Iterator[tuple[Item, CaffePortError | OSError | None]]:
     """Refines images on several threads and writes each; after an error the others continue.
 
@@ -215,8 +242,8 @@ def refine_items(
 
     def work(item: Item) -> CaffePortError | OSError | None:
         try:
-            labels = refine_item(item, kind, kernels, threads=jobs if alone else 1)
-            write_item(folder, item.name, labels, png=png)
+            q = refine_item(item, kind, kernels, threads=jobs if alone else 1)
+            write_item(folder, item.name, q, png=png, array=array)
         except (CaffePortError, OSError) as error:
             return error
         return None

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from caffe_port.crf import CRFParameters, DenseCRF
 from caffe_port.crf.params import from_mapping
 from caffe_port.crf.programs import Item, Kind, read_item_image, unary_of
-from caffe_port.data.images import read_labels
+from caffe_port.data.voc import LABEL_SUFFIXES, file_named
+from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import VOC_MEAN, Floats
 from caffe_port.evaluation.refinement import Colours, bilateral_colours
@@ -71,17 +72,25 @@ def values(text: str) -> tuple[float, ...]:
 
 
 def search(
-    items: Sequence[Item], labels: Path, kind: Kind, grid: Grid, *, colours: Colours, jobs: int
+    items: Sequence[Item],
+    labels: Path,
+    kind: Kind,
+    grid: Grid,
+    *,
+    colours: Colours,
+    jobs: int,
+    rules: LabelRules | None = None,
 ) -> Iterator[Counts]:
     """Confusion counts of every setting, for one image after another.
 
     Args:
         items: images with their features.
-        labels: folder of the true label maps NAME.png; 255 is ignored.
+        labels: folder of the true label maps, NAME.png or another kind.
         kind: of the features.
         grid: values to try.
         colours: of the bilateral kernels, see ``CRFFactory``.
         jobs: images refined at the same time.
+        rules: what the labels mean; by default classes, and 255 does not count.
     Yields:
         (settings, classes, classes) of one image: true labels by row, predicted ones by column.
     Raises:
@@ -89,7 +98,7 @@ def search(
     """
     classes = None
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_count, item, labels, kind, grid, colours) for item in items]
+        futures = [pool.submit(_count, item, labels, kind, grid, colours, rules) for item in items]
         try:
             for item, future in zip(items, futures, strict=True):
                 counts = future.result()
@@ -104,11 +113,16 @@ def search(
             pool.shutdown(cancel_futures=True)
 
 
-def _count(item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours) -> Counts:
+def _count(
+    item: Item, labels: Path, kind: Kind, grid: Grid, colours: Colours, rules: LabelRules | None
+) -> Counts:
     pixels = read_item_image(item)
     unary = unary_of(item.features, kind, *pixels.shape[:2])
-    path = labels / f"{item.name}.png"
-    truth = read_labels(path)
+    path = file_named(labels, item.name, LABEL_SUFFIXES) or labels / f"{item.name}.png"
+    try:
+        truth = (rules or LabelRules()).read(path, len(unary)).labels
+    except UsageError as error:
+        raise UsageError(f"{item.features}: {error}") from error
     if truth.shape != pixels.shape[:2]:
         raise DataError(f"{path}: shape {truth.shape}; its image has {pixels.shape[:2]}")
     image = bilateral_colours(pixels[:, :, ::-1], colours, VOC_MEAN)

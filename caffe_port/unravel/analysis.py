@@ -37,9 +37,10 @@ class AnalysisOptions:
         leave_out: labels that are traced only if ``labels`` names them.
         shifts: shift types; the first is the one that curves and animations show.
         k: channels followed per window.
-        settings: crop and mean.
+        settings: crop and mean, and what the labels of the truth mean, if ``labels`` says it.
         curves: number of images whose deletion and insertion are measured.
         kept: number of images whose traces are kept, to be drawn.
+        colours: (256, 3) uint8 red, green, blue by label; VOC's by default.
     """
 
     top: str
@@ -50,6 +51,7 @@ class AnalysisOptions:
     settings: Settings = field(default_factory=Settings)
     curves: int = 3
     kept: int = 6
+    colours: Bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def _analyse_one(
 ) -> AnalysedImage:
     image = read_rgb(path)
     size = (image.shape[0], image.shape[1])
-    regions = None if truth is None else _truth(truth, size)
+    classes = net.spec.shapes[options.top][1]
+    regions = None if truth is None else _truth(truth, size, options.settings, classes)
     try:
         data = network_input(np.ascontiguousarray(image[:, :, ::-1]), options.settings)
     except DataError as error:
@@ -130,8 +133,9 @@ def _analyse_one(
     )  # fmt: skip
 
 
-def _truth(path: Path, size: Size) -> Bytes:
-    truth = read_labels(path)
+def _truth(path: Path, size: Size, settings: Settings, classes: int) -> Bytes:
+    rules = settings.labels
+    truth = read_labels(path) if rules is None else rules.read(path, classes).labels
     if truth.shape != size:
         raise DataError(f"{path}: {truth.shape[::-1]} pixels for an image of {size[::-1]}")
     return truth

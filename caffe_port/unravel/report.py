@@ -51,18 +51,18 @@ def image_section(
         out: folder for the GIFs.
     """
     first = each.traces[options.shifts[0]]
-    parts = [_overview(each)]
+    parts = [_overview(each, options.colours)]
     for label in first:
         if len(first[label][options.top]):
             parts.append(_label(each, spec, options, label, names[label], out))
     return html.section(each.name, *parts)
 
 
-def _overview(each: AnalysedImage) -> html.Html:
+def _overview(each: AnalysedImage, colours: Bytes | None) -> html.Html:
     figures = [html.figure(_photograph(each.image), "image")]
     if each.truth is not None:
-        figures.append(html.figure(_colours(each.truth), "truth"))
-    figures.append(html.figure(_colours(each.predicted), "predicted"))
+        figures.append(html.figure(_colours(each.truth, colours), "truth"))
+    figures.append(html.figure(_colours(each.predicted, colours), "predicted"))
     return html.figure_grid(figures, columns=5)
 
 
@@ -99,8 +99,9 @@ def _photograph(image: Bytes) -> bytes:
     return photograph(image, smallest=SMALLEST, largest=LARGEST)
 
 
-def _colours(labels: Bytes) -> bytes:
-    return label_map(labels, voc_palette(), smallest=SMALLEST, largest=LARGEST)
+def _colours(labels: Bytes, colours: Bytes | None) -> bytes:
+    palette = voc_palette() if colours is None else colours
+    return label_map(labels, palette, smallest=SMALLEST, largest=LARGEST)
 
 
 _OTHERS = 4  # classes of context that the table names

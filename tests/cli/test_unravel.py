@@ -1,5 +1,6 @@
 """``caffe-port unravel`` from the outside, on the bundled example."""
 
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from caffe_port import load
 from caffe_port.cli import main
+from caffe_port.data.images import read_labels
 from tests.goldens_dir import SHAPES
 
 RUN = SHAPES / "caffe_run"
@@ -104,6 +106,45 @@ def test_what_is_refused(tmp_path, arguments, message):
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def described(path, classes):
+    """A data set whose label maps store each class plus one, and whose class 1 is called moon."""
+    names = ["background", "moon", *(f"shape {i}" for i in range(2, classes))]
+    path.write_text(json.dumps({
+        "name": "own", "classes": names, "colours": [[30 * i, 7, 9] for i in range(classes)],
+        "labels": {"first": 1, "ignored": [0]}, "layout": {"images": ["{id}.jpg"]},
+    }))  # fmt: skip
+    return path
+
+
+def test_a_data_set(tmp_path, report):
+    """The figures of labels stored in another way, with the set's names and colours."""
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for image in IMAGES:
+        labels = read_labels(SHAPES / "SegmentationClass" / f"{image.stem}.png")
+        stored = np.where(labels == 255, 0, labels + 1).astype(np.uint8)
+        Image.fromarray(stored).save(truth / f"{image.stem}.PNG")
+    options = ["--crop", 161, "--truth", truth, "--curves", 1, "--pictures", 1]
+    shifts = ["--shift", "full_shift", "--shift", "no_shift"]
+    result = call(
+        NET, WEIGHTS, *IMAGES, *options, *shifts, "--dataset", described(tmp_path / "own.json", 6),
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<h3>moon</h3>" in page
+    assert "disc" not in page
+    numbers = [re.findall(r"<td[^>]*>([\d.]+)</td>", text) for text in (page, report[1])]
+    assert numbers[0]
+    assert numbers[0] == numbers[1]
+    result = call(
+        NET, WEIGHTS, IMAGES[0], *options, "--dataset", described(tmp_path / "own.json", 7),
+        "-o", tmp_path / "wrong",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "the network has 6 classes, the data set own has 7" in " ".join(result.output.split())
 
 
 def test_a_truth_of_another_size(tmp_path):

@@ -1,5 +1,6 @@
 """caffe-port crf and crf_convert beside what DeepLab's own programs wrote."""
 
+import re
 import shutil
 
 import numpy as np
@@ -8,7 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from caffe_port.cli import main
-from caffe_port.crf.files import read_bin, read_scores, write_bin, write_scores
+from caffe_port.crf import DenseCRF
+from caffe_port.crf.files import read_array, read_bin, read_scores, write_bin, write_scores
+from caffe_port.data.images import read_rgb
 from caffe_port.errors import DataError, FormatError
 from tests.crf.making import problem
 from tests.goldens_dir import FULL_GOLDENS, GOLDENS
@@ -73,6 +76,42 @@ def test_a_repeated_run_does_only_what_is_missing_or_old(folders):
     assert "done already" not in refine(folders, "--fresh").output
     assert "done already" not in refine(folders, "-bw", "2").output
     assert "3 of 3 images are done" in refine(folders, "-bw", "2").output
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5"])
+def test_probabilities_are_written_and_scored(folders, kind):
+    assert refine(folders).exit_code == 0
+    before = times(folders)
+    result = refine(folders, "--probabilities", kind)
+    assert result.exit_code == 0, result.output
+    assert not set(before.values()) & set(times(folders).values())  # made again, with them
+    assert "3 of 3 images are done" in refine(folders, "--probabilities", kind).output
+    labels = folders / "truth"
+    labels.mkdir()
+    for seed in range(3):
+        image = read_rgb(next((folders / "images").glob(f"im{seed}.*")))
+        p = read_bin(folders / "features" / f"im{seed}.bin")
+        crf = DenseCRF(9, 11, 3).add_gaussian(3, weight=3).add_bilateral(60, 20, image, weight=10)
+        q = crf.infer(-np.log(p), 10)
+        found = read_array(folders / "out" / f"im{seed}.{kind}")
+        assert np.array_equal(found, q)
+        assert np.array_equal(q.argmax(0), read_bin(folders / "out" / f"im{seed}.bin"))
+        Image.fromarray(q.argmax(0).astype(np.uint8)).save(labels / f"im{seed}.png")
+    scored = CliRunner().invoke(
+        main,
+        ["score", *map(str, (folders / "out", "--images", folders / "images", "--labels", labels)),
+         "--classes", "3", "--kind", kind],
+    )  # fmt: skip
+    assert scored.exit_code == 0, scored.output
+    assert re.search(r"mean IoU\W+100\.000", scored.output)
+
+
+def test_activation_maps_are_no_scores_of_all_classes(folders):
+    np.save(folders / "features" / "im0.npy", {0: np.zeros((9, 11), np.float32)}, allow_pickle=True)
+    result = refine(folders, "--kind", "npy")
+    assert result.exit_code == 2
+    assert "activation maps of 1 entries" in result.output
+    assert "'caffe-port score' takes" in result.output
 
 
 def test_images_asked_for_later_are_made(folders):
@@ -143,7 +182,7 @@ def test_scores_must_cover_the_picture_and_one_kind_be_chosen(folders):
     assert result.exit_code == 2
     assert "expected one kind" in result.output
     result = refine(folders, "--kind", "mat")
-    assert result.exit_code == 1
+    assert result.exit_code == 2  # none could be refined
     assert "do not cover 9 x 11" in result.output
     assert refine(folders, "--kind", "bin").exit_code == 0
 

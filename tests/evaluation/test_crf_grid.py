@@ -9,7 +9,7 @@ from PIL import Image
 
 from caffe_port.cli import main
 from caffe_port.crf import CRFParameters, DenseCRF, parse_parameters, refine
-from caffe_port.crf.files import write_scores
+from caffe_port.crf.files import read_scores, write_scores
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.crf_grid import Grid, mean_ious, values
 from caffe_port.evaluation.network import VOC_MEAN
@@ -82,7 +82,8 @@ def test_files_that_do_not_fit_are_errors(folders):
     Image.fromarray(np.full((20, 25), 7, np.uint8)).save(folders / "labels" / "im1.png")
     result = grid(folders)
     assert result.exit_code == 2
-    assert "im1.png: truth holds label 7, outside the 3 classes" in result.output.replace("\n", "")
+    said = result.output.replace("\n", "")
+    assert "im1.png: the truth holds label 7 (500 pixels), outside the 3 classes" in said
     Image.fromarray(np.zeros((20, 24), np.uint8)).save(folders / "labels" / "im1.png")
     assert "its image has (20, 25)" in grid(folders).output
     (folders / "labels" / "im1.png").unlink()
@@ -90,6 +91,30 @@ def test_files_that_do_not_fit_are_errors(folders):
     Image.fromarray(np.zeros((20, 25), np.uint8)).save(folders / "labels" / "im1.png")
     write_scores(folders / "features" / "im1_blob_0.mat", np.full((3, 20, 25), np.nan, np.float32))
     assert "im1_blob_0.mat: unary[0, 0, 0] is nan" in grid(folders).output.replace("\n", "")
+
+
+def test_labels_and_arrays_of_a_data_set(folders):
+    assert grid(folders).exit_code == 0
+    plain = json.loads((folders / "out" / "grid.json").read_text())
+    for path in (folders / "labels").glob("*.png"):
+        stored = np.array(Image.open(path)).astype(int)
+        Image.fromarray(np.where(stored == 255, 0, stored + 1).astype(np.uint8)).save(path)
+    for path in (folders / "features").glob("*.mat"):
+        np.save(path.with_name(path.name.replace("_blob_0.mat", ".npy")), read_scores(path))
+        path.unlink()
+    described = {"name": "own", "classes": ["a", "b", "c"], "labels": {"first": 1, "ignored": [0]},
+                 "layout": {"images": ["{id}.png"]}}  # fmt: skip
+    (folders / "own.json").write_text(json.dumps(described))
+    for more in (["--dataset", str(folders / "own.json")], ["--reduce-zero-label"]):
+        result = grid(folders, *more)
+        assert result.exit_code == 0, result.output
+        assert json.loads((folders / "out" / "grid.json").read_text()) == plain
+    described["classes"] += ["d"]
+    (folders / "own.json").write_text(json.dumps(described))
+    result = grid(folders, "--dataset", str(folders / "own.json"))
+    assert result.exit_code == 2
+    said = result.output.replace("\n", "")
+    assert "im0.npy: the network has 3 classes, the data set own has 4" in said
 
 
 @pytest.mark.parametrize(
