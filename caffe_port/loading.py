@@ -200,6 +200,10 @@ class Model:
         stored = self.weights
         # strict loading sets every parameter, so filling first would be work for nothing
         net = Net(spec, fill=stored is None or not strict)
+        if self._converted is not None:
+            own = spec.settings()
+            kept = self._converted.metadata.items()
+            net.notes = {name: value for name, value in kept if name not in own}
         if stored is not None:
             net.load_stored(stored.layers, strict=strict)
         return net

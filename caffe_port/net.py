@@ -100,6 +100,7 @@ class Net(nn.Module):
         self.spec = spec
         self.write_files = False  # whether layers such as MatWrite run; pycaffe's net sets it
         self.loaded: Match | None = None  # the result of the last load_stored
+        self.notes: dict[str, str] = {}  # what a converted model also remembers, such as classes
         self._plans: dict[object, Plan] = {}
         self._warned = False
         random = rng.current()
@@ -360,7 +361,7 @@ class Net(nn.Module):
 
         write_weights(
             path, self.stored_layers(), name=self.spec.name, prototxt=self._text(),
-            metadata=self.spec.settings(), net_message=self.spec.saved_message(),
+            metadata={**self.notes, **self.spec.settings()}, net_message=self.spec.saved_message(),
         )  # fmt: skip
 
     def _text(self) -> str:

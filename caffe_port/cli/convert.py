@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from caffe_port.net import Net
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
 
 
 @click.command(name="convert")
@@ -40,6 +41,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     is_flag=True,
     help="Allow missing and extra weights, as Caffe does, and list them.",
 )
+@click.option(
+    "--dataset", metavar="NAME",
+    help="Store the class names and colours of a data set, for predict: see 'labels datasets', or "
+    "a .json file; only in a .pt or .safetensors.",
+)  # fmt: skip
 @net_options
 def convert_command(
     net: Path,
@@ -47,6 +53,7 @@ def convert_command(
     out: Path | None,
     module: Path | None,
     lenient: bool,
+    dataset: str | None,
     **options: Any,
 ) -> None:
     """Convert the model of NET and WEIGHTS.
@@ -61,8 +68,10 @@ def convert_command(
     target = _target(out, module)
     for path in [target] if module is None else [module, target]:
         expect_writable(path)
-    if weights is None and net.suffix not in (".pt", ".safetensors"):
+    if weights is None and net.suffix not in _REMEMBERING:
         raise click.UsageError("a prototxt needs WEIGHTS")
+    if dataset is not None and (module is not None or target.suffix not in _REMEMBERING):
+        raise click.UsageError(f"--dataset: only {' and '.join(_REMEMBERING)} files store classes")
     from caffe_port.loading import load
 
     built = load(net, weights, strict=not lenient, **options)
@@ -72,6 +81,8 @@ def convert_command(
         for name in built.loaded.extra:
             echo(f"not in the net: {name}", err=True)
     _warn_of_nan(built)
+    if dataset is not None:
+        _remember(built, dataset)
     if module is not None:
         _export(built, module, target)
     elif target.suffix == ".onnx":
@@ -79,6 +90,28 @@ def convert_command(
     else:
         built.save(target)
     _show(built, target)
+
+
+def _remember(built: Net, name: str) -> None:
+    """Adds the classes of a data set to what the file will remember.
+
+    Raises:
+        UsageError: the net has no scores of so many classes.
+    """
+    from caffe_port.datasets import dataset
+    from caffe_port.datasets.description import class_notes
+    from caffe_port.errors import UsageError
+    from caffe_port.evaluation.network import score_blob
+
+    data, spec = dataset(name), built.spec
+    try:
+        blobs = [score_blob(spec)]
+    except UsageError:  # several could be it; predict --blob says which
+        blobs = [blob for blob in spec.outputs if len(spec.shapes[blob]) == 4]
+    found = {spec.shapes[blob][1] for blob in blobs}
+    if len(data.classes) not in found:
+        data.rules.expect_classes(min(found, default=0))
+    built.notes |= class_notes(data)
 
 
 def _warn_of_nan(built: Net) -> None:

@@ -14,6 +14,7 @@ import torch
 from caffe_port.crf import CRFParameters, parse_parameters
 from caffe_port.data.images import Bytes, PathLike, read_bgr, voc_palette
 from caffe_port.datasets import dataset as find_dataset
+from caffe_port.datasets.description import read_class_notes
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import class_names
 from caffe_port.evaluation.network import VOC_MEAN, Floats, data_blob
@@ -50,7 +51,7 @@ class Segmenter:
         names: of the classes, or a file with one a line; when absent the data set's, else VOC's
             for 21 classes, else numbers.
         dataset: gives names and colours: a name that ``caffe_port.datasets`` knows, or a JSON
-            file that describes one.
+            file that describes one; when absent that which the model was converted with.
         crf: dense CRF: a preset, settings as ``caffe-port evaluate --crf`` takes them, or
             ``CRFParameters``.
         crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb".
@@ -101,7 +102,9 @@ class Segmenter:
             net = net.to(device)
         self.mean, self.scale = preprocessing(net.spec, mean)
         self.scores = ScoreNet(net.eval(), blob, crop=crop, optimized=optimized)
-        self.names, self.colours = _names_and_colours(names, dataset, self.scores.classes)
+        self.names, self.colours = _names_and_colours(
+            names, dataset, self.scores.classes, read_class_notes(net.notes)
+        )
         parameters = parse_parameters(crf) if isinstance(crf, str) else crf
         self.crf = None if parameters is None else CRFFactory(parameters, crf_colours, self.mean)
 
@@ -235,10 +238,15 @@ def preprocessing(spec: NetSpec, mean: Mean | None) -> tuple[Mean, float]:
 
 
 def _names_and_colours(
-    names: Sequence[str] | PathLike | None, dataset: PathLike | None, classes: int
+    names: Sequence[str] | PathLike | None,
+    dataset: PathLike | None,
+    classes: int,
+    remembered: tuple[tuple[str, ...], Bytes] | None,
 ) -> tuple[list[str], Bytes]:
     """Names and colours of the classes, see ``Segmenter``.
 
+    Args:
+        remembered: those of the model, which are of its own score blob.
     Raises:
         UsageError: another number of names or classes than the network has.
     """
@@ -246,6 +254,8 @@ def _names_and_colours(
     if dataset is not None:
         described = find_dataset(dataset)
         colours, names = described.colours, described.classes if names is None else names
+    elif remembered is not None and len(remembered[0]) == classes:
+        colours, names = remembered[1], remembered[0] if names is None else names
     if names is None or isinstance(names, str | os.PathLike):
         return class_names(classes, names), colours
     if len(names) != classes:
