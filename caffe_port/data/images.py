@@ -36,8 +36,7 @@ _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # those with a length, and t
 _MOST_SEGMENTS = 10_000  # of a JPEG
 MAX_FILE = 256 * 2**20
 # Pillow reads comments byte by byte, however many there are
-_PPM_HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s")
-_HEAD = 65536
+_PPM_HEAD, _HEAD = re.compile(rb"P.(?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2,3}\s"), 65536
 
 # What Pillow's decoders were seen to raise for a broken file.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -308,7 +307,8 @@ def _recognised(content: bytes, where: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: {_too_large()} ({error})") from error
     except _BROKEN as error:
-        raise DataError(f"{where}: not an image that can be decoded: {error}") from error
+        why = str(error).partition(" <")[0]  # without the address of the BytesIO
+        raise DataError(f"{where}: not an image that can be decoded: {why}") from error
     if image.width * image.height > current().max_pixels:
         raise DataError(f"{where}: {_too_large()}, found {image.width} x {image.height}")
     if image.format == "JPEG":

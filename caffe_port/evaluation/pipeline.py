@@ -113,21 +113,11 @@ def evaluate(
         refiner_threads=options.refiner_threads,
         on_cpu=make_network.on_cpu,
     )
-    scoring: dict[str, object] = {
-        "crop": list(options.crop),
-        "mean": list(options.mean),
-        "network": make_network.describe(),
-    }
-    if options.inference is not None:
-        scoring["inference"] = options.inference.describe()
-    if current().exif != "ignore":
-        scoring["exif"] = current().exif
-    crf = None if make_refiner is None else make_refiner.describe()
-    refined = make_refiner is not None
+    scoring = _scoring(options, make_network)
     store = Store(
         output,
-        {**scoring, "crf": crf},
-        refined=refined,
+        {**scoring, "crf": None if make_refiner is None else make_refiner.describe()},
+        refined=make_refiner is not None,
         comp6=options.comp6,
         colours=options.colours,
     )
@@ -142,6 +132,20 @@ def evaluate(
         outcomes = _share(steps, items, ranks, threads, progress, options.skip_bad)
         found = {number: outcome for part in ranks.gather(outcomes) for number, outcome in part}
     return _summed(Result(store.settings, list(items), [], store), found, options)
+
+
+def _scoring(options: Options, network: NetworkFactory) -> dict[str, object]:
+    """What determines the scores, as JSON."""
+    found: dict[str, object] = {
+        "crop": list(options.crop),
+        "mean": list(options.mean),
+        "network": network.describe(),
+    }
+    if options.inference is not None:
+        found["inference"] = options.inference.describe()
+    if current().exif != "ignore":
+        found["exif"] = current().exif
+    return found
 
 
 def _agree(ranks: ImageRanks, store: Store, items: Sequence[VOCItem]) -> None:
