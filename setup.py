@@ -44,7 +44,7 @@ LATTICE = Extension(
 
 
 class WithRecipes(build_py):
-    """Takes the nets and recipes of prototxt/, which lie beside the package, into a wheel of it."""
+    """Copies the nets and recipes of prototxt/, which is next to the package, into a wheel."""
 
     def run(self):
         super().run()

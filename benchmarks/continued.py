@@ -1,9 +1,9 @@
 """Caffe's own run on shapes_voc, continued here from its snapshot at step 1,200, and from scratch.
 
 `python -m benchmarks continued` trains in the folder CONTINUED_WORK (a temporary one by default),
-where finished runs are taken as they are; CAFFE_STATE names Caffe's train_iter_1200.solverstate,
-which is too large to be bundled: without it there is the run from scratch only. Written are
-results/continued.json and the picture of docs/continued_run.md.
+where finished runs are reused; CAFFE_STATE names Caffe's train_iter_1200.solverstate, which is too
+large to be bundled: without it only the run from scratch is made. It writes results/continued.json
+and the chart of docs/continued_run.md.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def main() -> None:
             figures[name] = _evaluate(folder, 2400)
             curves[name.partition(" from")[0]] = losses(folder / "train.log")
     drawn = {name: [(x, y) for x, y in points if x >= 100] for name, points in curves.items()}
-    picture = document({"Training loss, mean of 20 steps, from step 100": drawn})
-    (ROOT / "docs" / "images" / "continued_run.svg").write_text(picture, encoding="utf-8")
+    chart = document({"Training loss, mean of 20 steps, from step 100": drawn})
+    (ROOT / "docs" / "images" / "continued_run.svg").write_text(chart, encoding="utf-8")
     report(
         "continued",
         {"versions": versions("torch", "numpy"), "curves": curves,

@@ -1,9 +1,9 @@
-"""The dense CRF beside pydensecrf2 (NORMALIZE_AFTER, which is DeepLab's arithmetic).
+"""The dense CRF compared with pydensecrf2 (NORMALIZE_AFTER, which is DeepLab's arithmetic).
 
-Kernels are built anew each time; ours keeps those over positions, which depend on the size.
-One thread is compared in CPU seconds, two in wall seconds: run it on an idle machine.
-`python -m benchmarks crf`; pictures come from a folder CRF_PICTURES, else from the bundled example,
-enlarged.
+Kernels are rebuilt each time; ours keeps those over positions, which depend on the size only.
+One thread is compared in CPU seconds, two in wall seconds: run it on an idle machine with
+`python -m benchmarks crf`. Images come from a folder CRF_PICTURES, else enlarged from the bundled
+example.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Case:
     labels: int = 21
     position: float = 3
     bilateral: tuple[float, float] = (121, 5)
-    picture: int = 0
+    image: int = 0
 
 
 def problem(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (H, W, 3) uint8 and energies (labels, H, W) that only blocks of it agree on."""
+    """An image (H, W, 3) uint8 and energies (labels, H, W) that favour a label per block."""
     from PIL import Image
 
     paths = sorted(Path(os.environ.get("CRF_PICTURES", SHAPES)).glob("*.jpg"))
-    with Image.open(paths[case.picture % len(paths)]) as file:
-        picture = file.convert("RGB")
+    with Image.open(paths[case.image % len(paths)]) as file:
+        photo = file.convert("RGB")
     size = (case.width, case.height)
-    if picture.width >= case.width and picture.height >= case.height:
-        picture = picture.crop((0, 0, *size))
-    image = np.array(picture.resize(size, Image.Resampling.BICUBIC))
-    rng = np.random.default_rng(case.picture)
+    if photo.width >= case.width and photo.height >= case.height:
+        photo = photo.crop((0, 0, *size))
+    image = np.array(photo.resize(size, Image.Resampling.BICUBIC))
+    rng = np.random.default_rng(case.image)
     shape = (case.labels, case.height // 16 + 1, case.width // 16 + 1)
     blocks = 2 * rng.normal(size=shape).repeat(16, 1).repeat(16, 2)
     energies = blocks[:, : case.height, : case.width]
@@ -110,13 +110,13 @@ def compare(case: Case, repeats: int) -> dict[str, Any]:
         "two s": round(two, 3),
         **dict(zip(("times, one", "times, two", "times, exact"), (round(r, 2) for r in ratios),
                    strict=True)),
-        "labels unlike": int((labels[0] != labels[1]).sum()),
+        "labels that differ": int((labels[0] != labels[1]).sum()),
     }  # fmt: skip
 
 
 def batch(repeats: int, count: int = 8) -> dict[str, Any]:
     """Images one after the other with pydensecrf, on two threads with ours."""
-    cases = [Case(picture=i) for i in range(count)]
+    cases = [Case(image=i) for i in range(count)]
     problems = [problem(case) for case in cases]
     ratios = []
     for _ in range(repeats + 1):
@@ -209,7 +209,7 @@ def main(repeats: int = 7) -> None:
     v2 = {"position": 1, "bilateral": (67, 3)}
     cases = {
         "500 x 375, 21 labels": Case(),
-        "the same, another picture": Case(picture=1),
+        "the same, another image": Case(image=1),
         "v2 widths 67/3 and 1": Case(**v2),  # type: ignore[arg-type]
         "2 labels": Case(labels=2),
         "5 labels": Case(labels=5),
@@ -217,7 +217,9 @@ def main(repeats: int = 7) -> None:
         "1024 x 768, 21 labels": Case(768, 1024),
     }
     tables = {
-        "beside pydensecrf, 10 iterations": {n: compare(c, repeats) for n, c in cases.items()},
+        "compared with pydensecrf, 10 iterations": {
+            n: compare(c, repeats) for n, c in cases.items()
+        },
         "a batch on two threads": {"8 images": batch(max(1, repeats // 2))},
         "steps of one inference": steps(repeats),
         "peak memory of one inference": {n: {"MB": peak_memory(n)} for n in ("theirs", "ours")},

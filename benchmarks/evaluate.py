@@ -1,4 +1,4 @@
-"""An evaluation with the network and the CRF overlapped, beside each of them alone.
+"""An evaluation with the network and the CRF overlapped, compared with each of them alone.
 
 `python -m benchmarks evaluate`. The bundled example, and LargeFOV with its published channels on
 photographs (a VOC folder EVALUATE_PICTURES with the list val; left out without one). Nets are
@@ -34,7 +34,7 @@ _LIMIT = "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Built:
-    """A network built before anything is timed."""
+    """A network built before the timing starts."""
 
     network: Network
     on_cpu: bool = True
@@ -76,11 +76,11 @@ def shapes(folder: Path) -> Case:
     return Case(voc_items(SHAPES, "val"), factory, crf, 161)
 
 
-def largefov(folder: Path, pictures: Path, images: int = 6) -> Case:
+def largefov(folder: Path, voc: Path, images: int = 6) -> Case:
     """LargeFOV with its published channels and random weights, on photographs given repeatedly."""
     net = with_random_weights("deeplab_v2_vgg16_largefov")
     net.save(folder / "largefov.pt")
-    found = voc_items(pictures, "val", with_labels=False)
+    found = voc_items(voc, "val", with_labels=False)
     items = []
     for number in range(images):
         item = found[number % len(found)]
@@ -153,8 +153,8 @@ def main(repeats: int = 5) -> None:
         folder = Path(name)
         cases = {"thin LargeFOV, 161 x 161": shapes(folder)}
         if "EVALUATE_PICTURES" in os.environ:
-            pictures = Path(os.environ["EVALUATE_PICTURES"])
-            cases["LargeFOV, 513 x 513"] = largefov(folder, pictures)
+            voc = Path(os.environ["EVALUATE_PICTURES"])
+            cases["LargeFOV, 513 x 513"] = largefov(folder, voc)
         for title, case in cases.items():
             (folder / title).mkdir()
             rows[title] = measure(case, folder / title, repeats)

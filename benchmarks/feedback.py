@@ -1,4 +1,4 @@
-"""The feedback losses: what they add to a LargeFOV training step, what they keep, the kernels.
+"""The feedback losses: their time in a LargeFOV training step, their memory, the kernels.
 
 LargeFOV at 321 x 321, batch 10, random weights, forward and backward. Run it with
 `python -m benchmarks feedback`; it needs 8 GB and some minutes. Without Triton the kernels' tables
@@ -82,7 +82,7 @@ def loss_step(channels: int, options: FeedbackOptions | None) -> Callable[[], ob
 
 
 def naive_loss(features: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
-    """The default options as one would first write them: every pixel beside every template."""
+    """The default options written naively: every pixel is compared with every template."""
     pulls, pushes = [], []
     for feature, label, score in zip(
         features.flatten(2), labels.flatten(1), scores.flatten(2), strict=True
@@ -104,7 +104,7 @@ def naive_loss(features: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
 
 
 def kept(run: Callable[[Tensor], Tensor], features: Tensor) -> float:
-    """Bytes that wait for the backward beside the features, as a multiple of the features'."""
+    """Bytes kept for the backward besides the features, as a multiple of the features'."""
     leaf = features.clone().requires_grad_()
     sizes = {}
 
@@ -120,7 +120,7 @@ def kept(run: Callable[[Tensor], Tensor], features: Tensor) -> float:
 
 
 def memory(channels: int) -> dict[str, dict[str, float]]:
-    """What each implementation keeps for the backward."""
+    """The memory that each implementation keeps for the backward."""
     features, scores = torch.randn(1, channels, SMALL, SMALL), torch.randn(1, 21, SMALL, SMALL)
     labels = labels_of(1, SMALL)
     options = FeedbackOptions(ignore_labels=(255,))

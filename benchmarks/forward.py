@@ -1,4 +1,4 @@
-"""A forward pass beside OpenCV's DNN, plain torch and bare matrix products.
+"""A forward pass compared with OpenCV's DNN, plain torch and bare matrix products.
 
 One thread is compared in CPU seconds, which other work on the machine leaves alone; two threads in
 wall seconds: run that on an idle machine.
@@ -33,7 +33,7 @@ from benchmarks.nets import with_random_weights
 from caffe_port.inference.planner import has_type
 from caffe_port.net import Net
 
-PICTURE = Path(__file__).parent.parent / "docs" / "images" / "forward.svg"
+CHART = Path(__file__).parent.parent / "docs" / "images" / "forward.svg"
 SIDE = 2048  # of the matrices
 
 
@@ -70,7 +70,7 @@ def write_for_opencv(net: Net, folder: Path) -> tuple[str, str]:
     return str(text), str(weights)
 
 
-def picture(case: Case) -> np.ndarray:
+def image_for(case: Case) -> np.ndarray:
     """An input of the size and range of a real one."""
     return np.random.default_rng(0).normal(0, 60, (1, 3, case.size, case.size)).astype(np.float32)
 
@@ -80,7 +80,7 @@ def with_opencv(case: Case, text: str, weights: str) -> Callable[[], Any]:
     import cv2
 
     cv2.setNumThreads(torch.get_num_threads())
-    net, x = cv2.dnn.readNetFromCaffe(text, weights), picture(case)
+    net, x = cv2.dnn.readNetFromCaffe(text, weights), image_for(case)
 
     def forward() -> Any:
         net.setInput(x)
@@ -91,7 +91,7 @@ def with_opencv(case: Case, text: str, weights: str) -> Callable[[], Any]:
 
 def with_torch(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """The net, layer by layer."""
-    net, x = caffe_port.load(text, weights), torch.from_numpy(picture(case))
+    net, x = caffe_port.load(text, weights), torch.from_numpy(image_for(case))
 
     def forward() -> Any:
         with torch.no_grad():
@@ -103,28 +103,28 @@ def with_torch(case: Case, text: str, weights: str) -> Callable[[], Any]:
 def with_plan(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """The optimized net."""
     net = caffe_port.load(text, weights).optimized()
-    x = torch.from_numpy(picture(case))
+    x = torch.from_numpy(image_for(case))
     return lambda: net(x, keep=[case.blob])[case.blob]
 
 
 def with_winograd(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """The optimized net with Winograd's form of 3 x 3 filters, which pays where cores are free."""
     net = caffe_port.load(text, weights).optimized(winograd=True)
-    x = torch.from_numpy(picture(case))
+    x = torch.from_numpy(image_for(case))
     return lambda: net(x, keep=[case.blob])[case.blob]
 
 
 def with_plan_labels(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """The optimized net where only labels are wanted."""
     net = caffe_port.load(text, weights).optimized()
-    x = torch.from_numpy(picture(case))
+    x = torch.from_numpy(image_for(case))
     return lambda: net.labels(x, case.blob)
 
 
 def with_bfloat16(case: Case, text: str, weights: str) -> Callable[[], Any]:
     """The optimized net with convolutions in bfloat16, which is outside of the parity rule."""
     net = caffe_port.load(text, weights).optimized(precision="bfloat16")
-    x = torch.from_numpy(picture(case))
+    x = torch.from_numpy(image_for(case))
     return lambda: net(x, keep=[case.blob])[case.blob]
 
 
@@ -230,7 +230,7 @@ def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
         axes.set_xlabel("seconds of a forward pass, OpenCV's = 1")
         figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(PICTURE, metadata={"Date": None})
+        figure.savefig(CHART, metadata={"Date": None})
 
 
 def main() -> None:

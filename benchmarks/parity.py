@@ -1,8 +1,8 @@
-"""How small a mistake `verify` finds in layers of published width.
+"""The smallest mistake that `verify` finds in layers of published width.
 
 Each recording of tests/goldens/wide is a layer as real Caffe computed it, with OpenBLAS or with the
 reference BLAS. The layer's weights are changed, the recorded weights are left out (they would give
-every change away), and the smallest change that fails is searched. Beside it stands the rule of the
+every change away), and the smallest change that fails is searched, also by the rule of the
 first version: e_port at most 3 e_caffe or 8 units in the last place of the peak, e_caffe at most
 1e-5 of the peak. Run it with `python -m benchmarks parity`; it measures no times.
 """

@@ -1,8 +1,8 @@
-"""`caffe train`'s loop beside the same net in plain PyTorch: steps, waiting for data, memory.
+"""`caffe train`'s loop compared with plain PyTorch: steps, waiting for data, memory.
 
-Two LargeFOVs on the bundled pictures: the thin one of examples/shapes_voc, and one of the published
+Two LargeFOVs on the bundled images: the thin one of examples/shapes_voc, and one of the published
 widths with a small batch. The plain one is an nn.Module with torch.optim.SGD and the same batches,
-read ahead in a thread too. Run it with `python -m benchmarks train`; it takes some minutes.
+prefetched in a thread too. Run it with `python -m benchmarks train`; it takes some minutes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ CASES = (
 
 
 class LargeFOV(nn.Sequential):
-    """As one would write it: (N, 3, H, W) to scores (N, classes, h, w)."""
+    """The net as a plain module: (N, 3, H, W) to scores (N, classes, h, w)."""
 
     def __init__(self, case: Case) -> None:
         layers: list[nn.Module] = []
@@ -90,7 +90,7 @@ class LargeFOV(nn.Sequential):
 
 
 def batches(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels, the next ones read in a thread meanwhile."""
+    """Images and labels; a thread reads the next ones."""
     reader = ImageSegReader(
         SHAPES / "train.txt", str(SHAPES), batch_size=case.batch, label_type="PIXEL",
         transform=Transform(MEAN, crop_size=CROP, mirror=True), phase="TRAIN", shuffle=True,
@@ -156,7 +156,7 @@ def ours(case: Case, folder: Path, side: int = CROP, modes: Modes | None = None)
 
 
 class Watch:
-    """Adds up what a net's data layers take, which is waiting for their thread."""
+    """Adds up the time of a net's data layers, which is waiting for their thread."""
 
     def __init__(self, training: Training) -> None:
         self.seconds, self._began = 0.0, 0.0
@@ -174,7 +174,7 @@ class Watch:
 
 
 def resident() -> float:
-    """MB of memory that this process has now."""
+    """Resident MB of this process."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+)", status)
     assert found

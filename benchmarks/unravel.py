@@ -1,4 +1,4 @@
-"""Tracing all labels of one 513 x 513 image, beside forward passes of the same net.
+"""Tracing all labels of one 513 x 513 image, compared with forward passes of the same net.
 
 The networks have their published channels and random weights; the label map is random too, with
 all 21 labels, so that no label is spared. Run it with `python -m benchmarks unravel`.

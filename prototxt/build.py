@@ -1,4 +1,4 @@
-"""Writes every prototxt of this folder, or into another: ``python prototxt/build.py [FOLDER]``."""
+"""Writes all prototxts into this folder or another: ``python prototxt/build.py [FOLDER]``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def largefov_v1() -> dict[str, str]:
         "train_hole.prototxt": v1_prototxt(train, NAME),
         "test_hole.prototxt": v1_prototxt(test_layers(used), NAME),
         **solvers,
-        **feedback.recipes("step", solvers["solver.prototxt"], vgg16.JUDGED),
+        **feedback.recipes("step", solvers["solver.prototxt"], vgg16.SCORED),
     }
 
 
@@ -111,7 +111,7 @@ def vgg16_v2(learned: list[Fields], used: list[Fields]) -> dict[str, str]:
 def resnet101_v2(net: resnet101.ResNet101) -> dict[str, str]:
     train = [resnet101.data(True), *net.network(True), *net.losses()]
     used = [*net.network(False), net.enlarged()]
-    test = [resnet101.data(False), *used, *resnet101.judged()]
+    test = [resnet101.data(False), *used, *resnet101.accuracies()]
     return {
         "train.prototxt": prototxt(train, name=NAME),
         "test.prototxt": prototxt(test, name=NAME),
@@ -127,8 +127,8 @@ def resnet101_best() -> dict[str, str]:
     step = step_solver(6000, _PREFIX, 0.00025, iter_size=10)
     return {
         **made,
-        **feedback.recipes("poly", made["solver.prototxt"], net.judged),
-        **feedback.recipes("step", step, net.judged),
+        **feedback.recipes("poly", made["solver.prototxt"], net.scored),
+        **feedback.recipes("step", step, net.scored),
     }
 
 
@@ -149,7 +149,7 @@ def files() -> dict[str, str]:
         "deeplab_v1_msc_largefov": msc_largefov(),
         "deeplab_v2_vgg16_largefov": {
             **vgg16_v2(vgg16.large_fov(True), vgg16.large_fov(False)),
-            **feedback.recipes("poly", poly_solver(0.001), vgg16.JUDGED),
+            **feedback.recipes("poly", poly_solver(0.001), vgg16.SCORED),
         },
         "deeplab_v2_vgg16_aspp_s": vgg16_aspp(vgg16.ASPP_S),
         "deeplab_v2_vgg16_aspp": vgg16_aspp(vgg16.ASPP_L),

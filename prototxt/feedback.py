@@ -1,4 +1,4 @@
-"""Recipes with feedback losses: what stands behind a train.prototxt, and the solver."""
+"""Recipes with feedback losses: the layers added to a train.prototxt, and the solver."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ TERMS = {"pull": 0, "pull_push": 1}  # the push's weight
 SIMILARITIES = ("cosine", "correlation")
 
 
-def losses(judged: Mapping[str, tuple[str, str]], terms: str, similarity: str) -> list[Fields]:
-    """A feedback loss beside each softmax loss.
+def losses(scored: Mapping[str, tuple[str, str]], terms: str, similarity: str) -> list[Fields]:
+    """A feedback loss for each softmax loss.
 
     Args:
-        judged: suffix of the names -> the blobs of scores and labels.
+        scored: suffix of the names -> the blobs of scores and labels.
         terms: one of TERMS.
         similarity: one of SIMILARITIES.
     """
@@ -22,17 +22,17 @@ def losses(judged: Mapping[str, tuple[str, str]], terms: str, similarity: str) -
     return [
         layer(f"feedback{suffix}", "FeedbackLoss", bottoms, include={"phase": TRAIN},
               loss_weight=1, loss_param={"ignore_label": 255}, feedback_loss_param=options)
-        for suffix, bottoms in judged.items()
+        for suffix, bottoms in scored.items()
     ]  # fmt: skip
 
 
-def recipes(policy: str, solver: str, judged: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def recipes(policy: str, solver: str, scored: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Every file of the recipes of one policy, by its path in the folder of the net."""
     files = {f"recipes/{policy}_softmax/solver.prototxt": solver}
     for terms in TERMS:
         for similarity in SIMILARITIES:
             folder = f"recipes/{policy}_{terms}_{similarity}"
             files[f"{folder}/solver.prototxt"] = solver
-            text = prototxt(losses(judged, terms, similarity))
+            text = prototxt(losses(scored, terms, similarity))
             files[f"{folder}/feedback.prototxt"] = text
     return files

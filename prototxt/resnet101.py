@@ -15,7 +15,7 @@ _STAGES = {  # blocks, inner width, stride, dilation
     5: (["a", "b", "c"], 512, 1, 4),
 }
 _SCORES = "fc1_${EXP}"
-_JUDGED = {  # each blob of scores and the labels on its grid
+_SCORED = {  # each blob of scores and the labels on its grid
     "": ("fc_fusion", "label_shrink"),
     "_res1": (_SCORES, "label_shrink"),
     "_res075": (f"{_SCORES}_res075_interp", "label_shrink"),
@@ -131,9 +131,9 @@ class ResNet101:
     scales: tuple[str, ...] = tuple(SCALES)
 
     @property
-    def judged(self) -> dict[str, tuple[str, str]]:
+    def scored(self) -> dict[str, tuple[str, str]]:
         """Each blob of scores and the labels on its grid."""
-        return _JUDGED if len(self.scales) > 1 else {"": (_SCORES, "label_shrink")}
+        return _SCORED if len(self.scales) > 1 else {"": (_SCORES, "label_shrink")}
 
     def network(self, learned: bool) -> list[Fields]:
         """From the blob `data` to the scores."""
@@ -160,7 +160,7 @@ class ResNet101:
     def losses(self) -> list[Fields]:
         """A loss on the scores, and one on each scale's; the half scale's at half size."""
         layers = [interp("label_shrink", "label", shrink_factor=8)]
-        for suffix, bottoms in self.judged.items():
+        for suffix, bottoms in self.scored.items():
             if suffix == "_res05":
                 layers.append(interp("label_shrink16", "label", shrink_factor=16))
             layers += [
@@ -172,7 +172,7 @@ class ResNet101:
         return layers
 
     def enlarged(self) -> Fields:
-        bottom = self.judged[""][0]
+        bottom = self.scored[""][0]
         return layer("fc1_interp", "Interp", [bottom], interp_param={"zoom_factor": 8})
 
 
@@ -209,7 +209,7 @@ def fused() -> list[Fields]:
     ]
 
 
-def judged() -> list[Fields]:
+def accuracies() -> list[Fields]:
     """TEST: the running accuracy on whole images."""
     options = {"ignore_label": 255, "reset": False}
     bottoms = ["fc1_interp", "label"]

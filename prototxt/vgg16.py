@@ -9,7 +9,7 @@ from writing import TEST, TRAIN, Fields, Word, layer, rates
 LABELS = Word("${NUM_LABELS}")
 SCORES = "fc8_${EXP}"
 ASPP_S, ASPP_L = (2, 4, 8, 12), (6, 12, 18, 24)  # dilations of fc6, small and large
-JUDGED = {"": (SCORES, "label_shrink")}
+SCORED = {"": (SCORES, "label_shrink")}
 MEAN = [104.008, 116.669, 122.675]
 _FRESH = {
     "weight_filler": {"type": "gaussian", "std": 0.01},

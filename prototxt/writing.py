@@ -13,7 +13,7 @@ _V1_NAMES = {
 
 
 class Word(str):
-    """A value that stands without quotes: an enum's name, or a variable for a number."""
+    """A value written without quotes: an enum's name, or a variable for a number."""
 
 
 TRAIN, TEST = Word("TRAIN"), Word("TEST")

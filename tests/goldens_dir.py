@@ -1,4 +1,4 @@
-"""Where the recordings are: a part in the repository, all of them where they lie beside it."""
+"""Where the recordings are: a part in the repository, all of them next to it if present."""
 
 from __future__ import annotations
 

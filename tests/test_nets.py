@@ -7,7 +7,7 @@ import caffe_port.pycaffe as caffe
 from caffe_port.parity import read_recording
 from caffe_port.proto.dialects import ENVIRONMENT
 from tests.goldens_dir import cases, dialect_of
-from tests.judging import unknown_types
+from tests.verifying import unknown_types
 
 CASES = cases("nets")
 KNOWN = [folder for folder in CASES if not unknown_types(folder)]

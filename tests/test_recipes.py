@@ -53,14 +53,14 @@ def test_a_recipe_is_the_published_net_with_its_losses(name: str) -> None:
     net, _, variant = name.partition("/")
     policy, _, loss = variant.partition("_")
     spec = spec_of(recipe.train)
-    judged = [x.bottoms for x in spec.layers if x.type == "SoftmaxWithLoss"]
+    scored = [x.bottoms for x in spec.layers if x.type == "SoftmaxWithLoss"]
     feedback = [x for x in spec.layers if x.type == "FeedbackLoss"]
     number = 0 if loss == "softmax" else 1 if "largefov" in net else 4
     assert len(feedback) == number
     # the same blobs, though each user of one has a copy of its own
     origin = {top: x.bottoms[0] for x in spec.layers if x.type == "Split" for top in x.tops}
     blobs = [[origin[b] for b in x.bottoms] for x in feedback]
-    assert blobs == [[origin[b] for b in bottoms] for bottoms in judged][:number]
+    assert blobs == [[origin[b] for b in bottoms] for bottoms in scored][:number]
     for layer in feedback:
         assert layer.loss_weights == (1,)
         assert layer.op.similarity == loss.rpartition("_")[2]

@@ -1,7 +1,7 @@
-"""Which names of caffe and pydensecrf scripts use, and which of them this package lacks.
+"""Lists the names of caffe and pydensecrf that scripts use, and which this package lacks.
 
-    python -m tools.census FOLDER            # a table of what is lacking: name, uses, places
-    python -m tools.census FOLDER --all      # every name, with whether it is there
+    python -m tools.census FOLDER            # a table of the missing names: name, uses, places
+    python -m tools.census FOLDER --all      # every name, and whether it exists
 
 FOLDER holds scripts of Python 2 or 3 and notebooks. Names are followed through imports, and through
 variables that hold a net, a blob, a solver, a transformer or a CRF that the same file made. Scripts
@@ -44,7 +44,7 @@ NET = 'input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }'
 
 @dataclass
 class Census:
-    """What was found.
+    """The names that scripts use.
 
     Attributes:
         uses: name -> places, as `file:line`.
@@ -57,7 +57,7 @@ class Census:
     files: int = 0
 
     def lacking(self) -> dict[str, list[str]]:
-        """The names that are not here, the most used first."""
+        """The missing names, the most used first."""
         found = {name: places for name, places in self.uses.items() if not exists(name)}
         return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
@@ -118,7 +118,7 @@ def names_in(tree: ast.Module) -> Iterator[tuple[str, int]]:
             )
         elif isinstance(node, ast.Attribute | ast.Name) and node not in inner:
             name = dotted(node, known)
-            # what the script sets itself, such as net.name, is no name of ours
+            # an attribute that the script sets itself, such as net.name, is not counted
             if "." in name and not name.endswith("()") and not (name in own and "()" in name):
                 yield name, node.lineno
 
@@ -139,7 +139,7 @@ def imported(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def dotted(node: ast.AST, known: dict[str, str]) -> str:
-    """The full name of an expression; "" where it is neither package's."""
+    """The full name of an expression; "" if it is neither package's."""
     if isinstance(node, ast.Name | ast.Attribute) and (name := known.get(ast.unparse(node))):
         return name
     if isinstance(node, ast.Attribute):
@@ -162,7 +162,7 @@ def exists(name: str) -> bool:
 
 
 def lookup(name: str) -> Any:
-    """A module, or an attribute of one; None where there is none."""
+    """A module, or an attribute of one; None if there is none."""
     module, parts = name, list[str]()
     while module:
         try:
@@ -203,7 +203,7 @@ def an_instance(name: str) -> Any:
 
 
 def main() -> int:
-    """Prints the table; returns 1 where names are lacking."""
+    """Prints the table; returns 1 if names are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="of scripts and notebooks")
     parser.add_argument("--all", action="store_true", help="every name, with whether it is there")

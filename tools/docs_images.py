@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 def main() -> None:
     """Draws all figures."""
-    sys.path.insert(0, str(ROOT))  # for tests.judging
+    sys.path.insert(0, str(ROOT))  # for tests.verifying
     draw_parity()
     photo, scores = scored(REFINED)
     draw_iterations(photo, scores)
@@ -38,7 +38,7 @@ def main() -> None:
 def shares() -> Iterator[tuple[str, float, float]]:
     """Kind, Caffe's and the port's share of the bound, for every bundled recorded blob."""
     from caffe_port.parity.verify import verify
-    from tests.judging import recorded_net
+    from tests.verifying import recorded_net
 
     goldens = ROOT / "tests" / "goldens"
     for case in sorted([*goldens.glob("[ln]*s/*/case.json"), *goldens.glob("wide/*/case.json")]):

@@ -75,7 +75,7 @@ def define_layers() -> None:
 
 GAUSSIAN = "weight_filler { type: 'gaussian' std: 0.5 } bias_filler { type: 'constant' value: 0.1 }"
 FROZEN = " param { lr_mult: 0 }" * 3
-# a type, and after a blank its options
+# a type, and after a space its options
 NEURONS = [
     "ReLU",
     "ReLU relu_param { negative_slope: 0.1 }",
@@ -153,7 +153,7 @@ CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 KINDS = ["neuron", "neuron", "other", "other", "branch", "branch", "mask", "flat"]
 
 
-class NetMaker:
+class NetDrawer:
     """Draws a net whose blobs have the shape of the input x, up to its loss."""
 
     def __init__(self, dice):
@@ -213,7 +213,7 @@ class NetMaker:
         return top
 
     def branch(self, blob):
-        """Two readers of one blob, and what joins their tops."""
+        """Two readers of one blob, and a layer that joins their tops."""
         ends = [blob if self.dice.random() < 0.2 else self.one(blob) for _ in range(2)]
         join = self.dice.choice(JOINS)
         if "stable" in join:  # divides by its bottoms
@@ -253,16 +253,16 @@ def draw_net(dice):
     Args:
         dice: a random.Random.
     """
-    maker = NetMaker(dice)
+    drawer = NetDrawer(dice)
     blob = "x"
     for _ in range(dice.randint(1, 4)):
-        blob = maker.block(blob)
-    maker.end(blob)
-    return "\n".join(maker.texts) + "\n"
+        blob = drawer.block(blob)
+    drawer.end(blob)
+    return "\n".join(drawer.texts) + "\n"
 
 
 def scales_in_place(text):
-    """Whether a Scale of a net works in place, whose first backward spoils its buffer for another.
+    """Whether a net has a Scale in place, whose first backward spoils its buffer for the next.
 
     Source: BVLC/caffe scale_layer.cpp, Backward_cpu, where it stores the product in temp_.
     """

@@ -250,7 +250,7 @@ def pairs(items, expected):
 
 
 def load_images(caffe, mean, shape, paths):
-    """Images as Caffe's nets want them: (N, 3, H, W), BGR, 0..255, less the mean; or (N, 1, ...)"""
+    """Images as Caffe's nets read them: (N, 3, H, W), BGR, 0..255, less the mean; or (N, 1, ...)"""
     if len(shape) != 4 or shape[1] not in (1, 3):
         fail("an image needs a blob (N, 3, H, W) or (N, 1, H, W), this one is %s" % (shape,))
     numbers = np.array(mean.split(","), np.float32)
@@ -393,7 +393,7 @@ def write(out, part, arrays, known=None):
 
 
 def escape(name):
-    """Names may hold slashes, which HDF5 takes for groups; a layer need not have a name."""
+    """Escapes slashes, which separate groups in HDF5, and empty names of layers."""
     name = (name or "unnamed").replace("%", "%25").replace("/", "%2F")
     return name.replace(".", "%2E") if name in (".", "..") else name
 

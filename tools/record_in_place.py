@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trainings of small nets with layers in place, as Caffe does them.
+"""Records Caffe's trainings of small nets with layers in place.
 
 Copy this file to where "import caffe" works; it needs numpy besides. Then
 

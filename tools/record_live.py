@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Random sequences of writes, partial forwards and backwards, and what Caffe made of them.
+"""Records what Caffe computes in random sequences of writes, partial forwards and backwards.
 
 Copy this file and live_nets.py to where "import caffe" works; they need numpy besides. Then
 
@@ -110,7 +110,7 @@ def fill_inputs(net):
 
 
 def act(net, action):
-    """Does what an action says."""
+    """Carries out an action."""
     kind, rest = action[0], action[1:]
     if kind == "write":
         name, what, way, seed = rest
@@ -190,7 +190,7 @@ def record(caffe, number):
 
 
 def record_apart(caffe, number):
-    """What record gives, made in a child: where Caffe ends its process there is nothing."""
+    """The result of ``record`` in a child process; nothing if Caffe ends the process."""
     inner, outer = os.pipe()
     child = os.fork()
     if not child:

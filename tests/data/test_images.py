@@ -55,7 +55,7 @@ def test_palette_is_that_of_the_examples_masks():
     assert np.array_equal(stored, voc_palette()[: len(stored)])
 
 
-@pytest.mark.skipif(FULL_SHAPES is None, reason="the index masks are not beside the repository")
+@pytest.mark.skipif(FULL_SHAPES is None, reason="the index masks are not next to the repository")
 def test_palette_masks_hold_the_same_indices_as_the_grey_ones():
     files = sorted((SHAPES / "SegmentationClass").glob("*.png"))
     assert len(files) == 460
@@ -65,7 +65,7 @@ def test_palette_masks_hold_the_same_indices_as_the_grey_ones():
         assert np.array_equal(read_labels(file), read_labels(grey))
 
 
-@pytest.mark.skipif(VOC_SAMPLE is None, reason="the photographs are not beside the repository")
+@pytest.mark.skipif(VOC_SAMPLE is None, reason="the photographs are not next to the repository")
 def test_masks_of_the_photographs_agree_in_both_forms():
     for file in sorted((VOC_SAMPLE / "SegmentationClass").glob("*.png")):
         grey = VOC_SAMPLE / "SegmentationClassAug" / file.name

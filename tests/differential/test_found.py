@@ -16,8 +16,8 @@ from caffe_port.proto import parse_net
 from tools.differential import outcomes
 from tools.differential.cases import Case
 from tools.differential.drafts import Draft, DraftLayer
-from tools.differential.judging import judge
 from tools.differential.nets import Catalogue
+from tools.differential.one_case import run_case
 from tools.differential.outcomes import Outcome
 from tools.differential.running import Setting, outcome_of
 from tools.differential.sides import CaffeSide, ask_port
@@ -61,7 +61,7 @@ def test_each_kind_agrees(other: CaffeSide, tmp_path: Path, kind: str) -> None:
     import random
 
     solver = draw_solver(random.Random(3)) if kind == "solver" else None
-    finding = judge(other, case(kind, solver=solver), tmp_path)
+    finding = run_case(other, case(kind, solver=solver), tmp_path)
     assert finding.outcome.status == outcomes.AGREED, finding.outcome
     assert finding.answer
 
@@ -87,7 +87,7 @@ def test_a_wrong_value_is_found_and_made_small(
 
 def test_what_one_side_refuses_is_found(other: CaffeSide, fault: Path, tmp_path: Path) -> None:
     fault.write_text("refusal")
-    outcome = judge(other, case("net"), tmp_path).outcome
+    outcome = run_case(other, case("net"), tmp_path).outcome
     assert outcome.status == outcomes.CAFFE_REFUSES
     assert outcome.message == "UsageError: no TanH here"
     assert not outcome.accepted
@@ -95,7 +95,7 @@ def test_what_one_side_refuses_is_found(other: CaffeSide, fault: Path, tmp_path:
 
 def test_what_the_port_refuses_alone_is_found(other: CaffeSide, tmp_path: Path) -> None:
     text = NET.replace('"EuclideanLoss"', '"Nonsense"')
-    outcome = judge(other, case("layer", text), tmp_path).outcome
+    outcome = run_case(other, case("layer", text), tmp_path).outcome
     assert outcome.status == outcomes.BOTH_REFUSE
     assert "Nonsense" in outcome.message.partition("Caffe:")[0]
     assert "Nonsense" in outcome.message.partition("Caffe:")[2]
@@ -112,10 +112,10 @@ def test_a_crash_ends_one_case_only(
     other: CaffeSide, fault: Path, tmp_path: Path, name: str, status: str, message: str
 ) -> None:
     fault.write_text(name)
-    outcome = judge(other, case("net"), tmp_path).outcome
+    outcome = run_case(other, case("net"), tmp_path).outcome
     assert (outcome.status, outcome.message) == (status, message)
     fault.unlink()
-    assert judge(other, case("net"), tmp_path).outcome.status == outcomes.AGREED
+    assert run_case(other, case("net"), tmp_path).outcome.status == outcomes.AGREED
 
 
 def test_a_wrong_update_is_found(other: CaffeSide, fault: Path, tmp_path: Path) -> None:
@@ -124,14 +124,14 @@ def test_a_wrong_update_is_found(other: CaffeSide, fault: Path, tmp_path: Path) 
     fault.write_text("update")
     solver = draw_solver(random.Random(3))
     solver.message.type = "SGD"
-    outcome = judge(other, case("solver", solver=solver), tmp_path).outcome
+    outcome = run_case(other, case("solver", solver=solver), tmp_path).outcome
     assert outcome.status == outcomes.DIFFER
     assert outcome.part in ("weights", "output")
 
 
 def test_a_wrong_file_is_found(other: CaffeSide, fault: Path, tmp_path: Path) -> None:
     fault.write_text("file")
-    outcome = judge(other, case("files"), tmp_path).outcome
+    outcome = run_case(other, case("files"), tmp_path).outcome
     assert (outcome.status, outcome.part) == (outcomes.DIFFER, "read")
     assert "the port reads Caffe's net.caffemodel" in outcome.message
 

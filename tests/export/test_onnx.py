@@ -13,8 +13,8 @@ from caffe_port.export.graph import make_graph
 from caffe_port.export.onnx_file import OPSET, keeps_batch
 from tests.export.making import LAYERS, NETS, SNIPPETS, case_net, exportable, feed, snippet_net
 from tests.export.test_module import POOLINGS, SHARING
-from tests.judging import assert_whole_run_is_right
 from tests.layers.helpers import net_of
+from tests.verifying import assert_whole_run_is_right
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

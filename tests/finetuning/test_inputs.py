@@ -54,7 +54,7 @@ def test_the_published_recipes_need_no_variable_of_the_user(images):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "scores", "judged", "side"),
+    ("recipe", "scores", "scored", "side"),
     [
         ("deeplab_v1_largefov/step_pull_cosine", "fc8_interp", "fc8_voc12", 65),
         ("deeplab_v1_msc_largefov", "fc_fusion", "fc_fusion", 513),
@@ -62,13 +62,13 @@ def test_the_published_recipes_need_no_variable_of_the_user(images):
         ("deeplab_v2_resnet101_largefov", "fc1_interp", "fc1_voc12", 65),
     ],
 )
-def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, judged, side):
+def test_a_published_net_can_be_scored(tmp_path, images, recipe, scores, scored, side):
     composed = RenderedRecipe(find_variants(recipe)[-1], images, Options())
     composed.write(tmp_path, 1)
     spec = NetSpec.read(tmp_path / "test.prototxt", phase="TEST")
     assert score_blob(spec) == scores
-    assert loss_blob(tmp_path / "train.prototxt", spec) == judged
-    assert spec.shapes[judged] == (1, 21, side, side)
+    assert loss_blob(tmp_path / "train.prototxt", spec) == scored
+    assert spec.shapes[scored] == (1, 21, side, side)
 
 
 def test_steps_shrink_with_the_length(images, variant):

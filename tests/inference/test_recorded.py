@@ -7,7 +7,7 @@ import torch
 
 from caffe_port.parity import read_recording
 from tests.goldens_dir import cases
-from tests.judging import assert_whole_run_is_right, recorded_net
+from tests.verifying import assert_whole_run_is_right, recorded_net
 
 MODES = ({}, {"fold": False}, {"winograd": True})
 
@@ -19,7 +19,7 @@ def _judge(folder):
     found = [net.optimized(**options)(fed) for options in MODES]
     with torch.no_grad():
         own = net(fed)
-    judged = 0
+    compared = 0
     for blobs in found:
         assert set(blobs) == set(own)
         for name, blob in blobs.items():
@@ -28,8 +28,8 @@ def _judge(folder):
         changed = {n: b.numpy() for n, b in blobs.items() if not torch.equal(b, own[n])}
         if changed:
             assert_whole_run_is_right(net, recording.inputs, changed)
-        judged += len(set(blobs) & set(recording.data))
-    return judged
+        compared += len(set(blobs) & set(recording.data))
+    return compared
 
 
 def _cases(kind):

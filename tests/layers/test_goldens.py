@@ -5,7 +5,7 @@ import pytest
 from caffe_port.parity import read_recording
 from caffe_port.proto.dialects import ENVIRONMENT
 from tests.goldens_dir import cases, dialect_of
-from tests.judging import judge, judge_after, unknown_types
+from tests.verifying import unknown_types, verify_case, verify_changed_params
 
 CASES = cases("layers")
 KNOWN = [folder for folder in CASES if not unknown_types(folder)]
@@ -22,10 +22,10 @@ def test_no_other_type_is_left_out():
 
 @pytest.mark.parametrize("folder", KNOWN, ids=lambda folder: folder.name)
 def test_layer_equals_caffe(folder):
-    judge(folder, isolate=False)
+    verify_case(folder, isolate=False)
 
 
 @pytest.mark.parametrize("folder", CHANGING, ids=lambda folder: folder.name)
 def test_what_a_forward_pass_changes(folder, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, dialect_of(folder))
-    assert judge_after(folder) > 0
+    assert verify_changed_params(folder) > 0

@@ -11,7 +11,7 @@ from caffe_port.parity.compare import Verdict
 from caffe_port.parity.report import worst
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import GOLDENS, SHAPES, cases
-from tests.judging import judge
+from tests.verifying import verify_case
 
 RUNS = cases("nets")
 RUNS.append(SHAPES / "caffe_run" / "recording")
@@ -26,7 +26,7 @@ def open_case(folder, **options):
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
 @pytest.mark.parametrize("isolate", [False, True], ids=["whole", "isolated"])
 def test_every_recorded_net_equals_caffe(folder, isolate):
-    result = judge(folder, isolate)
+    result = verify_case(folder, isolate)
     assert 0 < worst(result, "e_caffe")["relative"] < 1e-5
     assert result.count(Verdict.PASS) >= 13
 
@@ -56,4 +56,4 @@ def test_a_weight_off_by_one_bit_is_found():
 @pytest.mark.parametrize("folder", cases("layers"), ids=lambda folder: folder.name)
 def test_every_recorded_layer_equals_caffe_alone(folder):
     """Whole nets of one layer are compared in layers/test_goldens.py."""
-    judge(folder, isolate=True)
+    verify_case(folder, isolate=True)

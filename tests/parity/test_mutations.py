@@ -17,7 +17,7 @@ from caffe_port.parity.compare import Verdict
 from caffe_port.parity.recording import Arrays, read_recording
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import cases, wide_cases
-from tests.judging import recorded_net
+from tests.verifying import recorded_net
 
 WIDE = wide_cases()
 CONVOLUTIONS = [folder for folder in WIDE if folder.name.startswith(("conv5", "fc6", "fc7"))]

@@ -19,7 +19,7 @@ from caffe_port.parity.recording import Arrays
 from caffe_port.parity.tolerance import SMALLEST, UNIT
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import cases
-from tests.judging import judge, recorded_net
+from tests.verifying import recorded_net, verify_case
 
 CASES = {folder.name: folder for folder in cases("rounding")}
 
@@ -27,7 +27,7 @@ CASES = {folder.name: folder for folder in cases("rounding")}
 @pytest.mark.parametrize("isolate", [False, True], ids=["whole", "isolated"])
 @pytest.mark.parametrize("name", CASES)
 def test_right_results_pass(name, isolate):
-    judge(CASES[name], isolate)
+    verify_case(CASES[name], isolate)
 
 
 def bad_rows(net, recording):

@@ -14,7 +14,7 @@ from torch.nn import functional
 from caffe_port.parity.bench import exact_sums
 from caffe_port.parity.verify import verify
 from tests.goldens_dir import GOLDENS
-from tests.judging import recorded_net
+from tests.verifying import recorded_net
 
 #: Sums of 4,608 products: in one row they are off by 1.4e-6 of the peak and more, in blocks by 4e-7
 #: at most.

@@ -12,7 +12,7 @@ from caffe_port.unravel.measures import Evidence, evidence, summarize
 REGIONS = np.array([[1, 1, 255, 2, 0, 0]] * 4, np.uint8)
 
 
-def judged(*places, peak=(0, 0), label=1):
+def evidence_of(*places, peak=(0, 0), label=1):
     points = np.array([(0, y, x) for y, x in places], np.int32).reshape(-1, 3)
     heat = np.zeros((8, 8))
     heat[peak] = 1
@@ -20,7 +20,7 @@ def judged(*places, peak=(0, 0), label=1):
 
 
 def test_points_are_counted_by_class():
-    found = judged((0, 0), (1, 1), (2, 3), (3, 5), (0, 2), (7, 0), (0, 6))
+    found = evidence_of((0, 0), (1, 1), (2, 3), (3, 5), (0, 2), (7, 0), (0, 6))
     assert found.on == Counter({1: 2, 2: 1, 0: 1})
     assert (found.ignored, found.padding) == (1, 2)
     assert found.inside == pytest.approx(2 / 6)
@@ -32,16 +32,16 @@ def test_points_are_counted_by_class():
 
 @pytest.mark.parametrize(("peak", "hit"), [((3, 1), True), ((0, 4), False), ((0, 2), None)])
 def test_the_pointing_game(peak, hit):
-    assert judged((0, 0), peak=peak).hit is hit
+    assert evidence_of((0, 0), peak=peak).hit is hit
 
 
 def test_a_peak_in_the_padding_is_the_images_own():
     # the padding's heat does not count: the image's hottest pixel does, here the first
-    assert judged((0, 0), peak=(7, 7)).hit is True
+    assert evidence_of((0, 0), peak=(7, 7)).hit is True
 
 
 def test_no_points():
-    found = judged()
+    found = evidence_of()
     assert math.isnan(found.inside)
     assert math.isnan(found.distance)
     assert summarize([found]).cases == 0

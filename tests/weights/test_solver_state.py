@@ -202,7 +202,7 @@ def test_mean_files(tmp_path: Path) -> None:
             write_mean(path, wrong)
 
 
-@pytest.mark.skipif(FULL_SHAPES is None, reason="the mean file lies beside the full shapes_voc")
+@pytest.mark.skipif(FULL_SHAPES is None, reason="the mean file is next to the full shapes_voc")
 def test_caffes_mean_file_comes_back_byte_for_byte(tmp_path: Path) -> None:
     assert FULL_SHAPES is not None
     golden = FULL_SHAPES / "caffe_run" / "lmdb" / "mean.binaryproto"

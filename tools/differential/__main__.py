@@ -31,7 +31,7 @@ from tools.differential.other_side import THREADS
 from tools.differential.progress import Progress
 from tools.differential.report import Report, text_of, write
 from tools.differential.running import Results, Setting, run
-from tools.differential.shrinking import MOST_TRIES
+from tools.differential.shrinking import MAX_TRIES
 from tools.differential.sides import CaffeSide
 
 
@@ -80,11 +80,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--kinds", type=_kinds, default=KINDS, help=f"of cases, from {','.join(KINDS)} (all)")
     add("--types", type=_words, default=(), help="layer types, separated by commas (all)")
     add("--import", action="append", default=[], dest="imports", metavar="FILE.py",
-        help="layers of your own, registered as docs/own_layer.md says")  # fmt: skip
-    add("--dialect", choices=DIALECTS, help="of the nets (told by the layer types)")
+        help="layers of your own, registered as in docs/own_layer.md")  # fmt: skip
+    add("--dialect", choices=DIALECTS, help="of the nets (found by the layer types)")
     add("--jobs", type=int, default=half, help=f"processes; 0 is this one alone ({half})")
     add("--timeout", type=float, default=60.0, help="seconds for one request (60)")
-    add("--tries", type=int, default=MOST_TRIES, help=f"of smaller cases ({MOST_TRIES})")
+    add("--tries", type=int, default=MAX_TRIES, help=f"of smaller cases ({MAX_TRIES})")
     add("--retry", action="store_true", help="run the cases again that differed")
     return parser.parse_args(arguments)
 

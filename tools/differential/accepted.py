@@ -1,4 +1,4 @@
-"""Differences that are known and meant: what Caffe does there is of no use, or undefined.
+"""Known and intended differences: what Caffe does there is useless or undefined.
 
 The table in docs/differential.md is made of this list; a test keeps the two equal.
 """

@@ -1,4 +1,4 @@
-"""A case: what both sides are asked to do, drawn from a seed and a number."""
+"""A case: a request to both sides, drawn from a seed and a number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REFUSED = 0.06  # of the cases of one layer: options that the port refuses
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that both sides do.
+    """A request to both sides.
 
     Attributes:
         index: its number.

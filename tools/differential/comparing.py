@@ -1,4 +1,4 @@
-"""Compares arrays of the two sides that `verify` does not judge: loosely, or by conditioning."""
+"""Compares arrays that `verify` does not compare: loosely, or by conditioning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-LOOSE = 1e-3  # of the peak: what is beyond is another computation, not another rounding
-TIGHT = 1e-5  # the same of one computation that is only arranged otherwise
+LOOSE = 1e-3  # of the peak: larger errors are another computation, not another rounding
+TIGHT = 1e-5  # of the peak: the same computation in another order
 _FEW = 0.05  # share of places that may be off, where a kink is met from the other side
 _SPREAD = 8.0  # times the deviation of a run whose weights were changed in their last bits
 _ULPS = 1e-5  # of the peak, for runs that the change leaves unmoved
@@ -57,7 +57,7 @@ def difference(mine: Floats | None, caffe: Floats, tolerance: float, floor: floa
 
 
 def conditioned_difference(mine: Floats | None, caffe: Floats, moved: Sequence[Floats]) -> str:
-    """How weights of a training differ by more than a change in their last bits moves them.
+    """How weights of a training differ by more than a change of their last bits does.
 
     Args:
         mine: the port's.

@@ -93,7 +93,7 @@ def spec_of(text: str, phase: str, dialect: str | None = None) -> NetSpec:
 
 
 def input_values(spec: NetSpec, seed: int) -> dict[str, Values]:
-    """Values for every input, such as its readers mean: labels, sizes, numbers."""
+    """Values for every input that its readers accept: labels, sizes, numbers."""
     return {
         blob: drawn_values(_generator(seed, blob), spec.shapes[blob], *_meant(spec, blob))
         for blob in spec.inputs
@@ -140,7 +140,7 @@ def weighted_tops(spec: NetSpec) -> list[str]:
 
 
 def is_free(spec: NetSpec, blob: str) -> bool:
-    """Whether an input may hold any number: its readers want no labels, sizes or ranges."""
+    """Whether an input may hold any number: no reader expects labels, sizes or ranges."""
     return all(meant == Meant() for meant in _meant(spec, blob))
 
 
@@ -168,7 +168,7 @@ def _generator(seed: int, name: str) -> np.random.RandomState:
 
 
 def drawn_values(generator: np.random.RandomState, shape: Shape, *meant: Meant) -> Values:
-    """Random values within what is meant; without that, now and then tied, zero, large or small."""
+    """Random values in a range; without one, sometimes tied, zero, large or small."""
     low = max((m.low for m in meant if m.low is not None), default=None)
     high = min((m.high for m in meant if m.high is not None), default=None)
     if any(m.whole for m in meant):

@@ -72,7 +72,7 @@ class Exchange:
 
     @property
     def answered(self) -> bool:
-        """Both sides carried out the request."""
+        """Whether both sides carried out the request."""
         return self.mine.ended == "ok" == self.theirs.ended
 
 
@@ -133,7 +133,7 @@ def _compare(exchange: Exchange, case: Case, text: str, spec: NetSpec, work: Pat
 
 
 def _own_arrays(net: caffe_port.Net, given: Arrays, theirs: Answer) -> Arrays:
-    """Data and diffs of a pass of the port's Net, which `verify` has judged."""
+    """Data and diffs of a pass of the port's Net, which `verify` has compared."""
     inputs = {k.removeprefix("input/"): v for k, v in given.items() if k.startswith("input/")}
     blobs = net(inputs, keep="all")
     found = {f"data/{name}": values.detach().numpy() for name, values in blobs.items()}
@@ -218,7 +218,7 @@ def _shapes_differ(mine: list[Any], theirs: list[Any]) -> str:
 
 
 class _Shaped:
-    """Stands for an array of which only the shape matters."""
+    """A shape in place of an array."""
 
     def __init__(self, shape: list[int]) -> None:
         self.shape, self.ndim = tuple(shape), len(shape)

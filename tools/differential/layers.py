@@ -12,8 +12,8 @@ from typing import Any
 from caffe_port.spec.ops import Op, ParamShape, Shape
 from tools.differential.options import Option, layer_of
 
-MOST_VALUES = 1500  # of a blob
-MOST_WEIGHTS = 2000  # of a parameter
+MAX_VALUES = 1500  # of a blob
+MAX_WEIGHTS = 2000  # of a parameter
 _TRIES = 800
 _SETTING = 0.45  # chance that an option which the Op reads is given
 _UNREAD = 0.04  # and one that it does not read
@@ -135,8 +135,8 @@ class LayerDrawer:
         weights = [math.prod(param.shape) for param in params]
         drawn.accepted = (
             len(drawn.tops) == self.top_count
-            and max(sizes, default=0) <= MOST_VALUES
-            and max(weights, default=0) <= MOST_WEIGHTS
+            and max(sizes, default=0) <= MAX_VALUES
+            and max(weights, default=0) <= MAX_WEIGHTS
         )
         return (3,)
 

@@ -15,7 +15,7 @@ from tools.differential.layers import Drawn, LayerDrawer
 from tools.differential.options import Option, Schema, layer_of, options_of, unknown_options
 
 _LEFT_OUT = {"Input": "every net has it", "Python": "it runs code of the user's"}
-_NEAR = 4  # of the last blobs one is read most often
+_RECENT = 4  # number of the last blobs, which are read most often
 
 
 @dataclass
@@ -45,7 +45,7 @@ def catalogue_of(
 
     Args:
         schema: of that Caffe, as ``other_side.describe`` gives it.
-        theirs: its layer types; None where it does not tell.
+        theirs: its layer types; None if it does not list them.
         only: the types wanted; all without any.
     """
     found = Catalogue()
@@ -175,7 +175,7 @@ class NetDrawer:
     def _recent(self) -> _Blob | None:
         if not self.blobs:
             return None
-        few = self.blobs[-_NEAR:] if self.rng.random() < 0.8 else self.blobs
+        few = self.blobs[-_RECENT:] if self.rng.random() < 0.8 else self.blobs
         return self.rng.choice(few)
 
     def _bottoms(self, kind: type[Op], drawn: Drawn, first: _Blob | None) -> list[_Blob]:

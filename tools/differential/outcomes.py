@@ -1,4 +1,4 @@
-"""What came of a case."""
+"""The outcomes of cases."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """No difference, or one that is accepted."""
+        """Whether there is no difference, or an accepted one."""
         return self.status in GOOD or bool(self.accepted)
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """What stays the same while a case is shrunk."""
+        """The fields that must stay the same while a case is shrunk."""
         words = () if self.status == DIFFER else (_NAMES.sub("", self.message),)
         return (self.status, self.blamed, self.part, *words)
 

@@ -20,8 +20,8 @@ from caffe_port.spec.plugins import import_own
 from tools.differential import outcomes
 from tools.differential.cases import Case, draw_case
 from tools.differential.goldens import write_recording, write_training
-from tools.differential.judging import is_wild, judge
 from tools.differential.nets import Catalogue, catalogue_of
+from tools.differential.one_case import is_wild, run_case
 from tools.differential.outcomes import Finding, Outcome
 from tools.differential.shrinking import shrink
 from tools.differential.sides import CaffeSide
@@ -42,7 +42,7 @@ class Setting:
         types: layer types; all without any.
         dialect: of the nets.
         timeout: seconds for one request.
-        tries: how often a failing case is asked about again while it is shrunk.
+        tries: how often a failing case is run again while it is shrunk.
         imports: Python files with layers of the user's own.
     """
 
@@ -198,7 +198,7 @@ class _Worker:
 
 
 def _work(pipe: Connection, setting: Setting, folder: Path) -> None:
-    """What a worker does: cases by number, until the pipe ends."""
+    """Runs cases by number in a worker, until the pipe ends."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -214,7 +214,7 @@ def _work(pipe: Connection, setting: Setting, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _case_by_number(setting: Setting, folder: Path) -> Iterator[Callable[[int], Outcome]]:
-    """What carries out the case of a number."""
+    """The function that runs the case of a number."""
     os.environ["CAFFE_PORT_DIALECT"] = setting.dialect
     import_own(setting.imports)
     with CaffeSide(setting.caffe, setting.timeout) as caffe, tempfile.TemporaryDirectory() as work:
@@ -229,7 +229,7 @@ def outcome_of(
     """Draws a case, carries it out, and writes it down small where the sides differ."""
     for attempt in range(_ATTEMPTS):
         case = draw_case(catalogue, setting.seed, index, setting.kinds, attempt)
-        finding = judge(caffe, case, work)
+        finding = run_case(caffe, case, work)
         if not is_wild(finding):
             break
     if finding.outcome.good:
@@ -237,10 +237,10 @@ def outcome_of(
     wanted = finding.outcome.signature
 
     def fails(smaller: Case) -> bool:
-        return judge(caffe, smaller, work).outcome.signature == wanted
+        return run_case(caffe, smaller, work).outcome.signature == wanted
 
     small = shrink(case, fails, setting.tries)
-    shrunk = judge(caffe, small, work)
+    shrunk = run_case(caffe, small, work)
     if (
         shrunk.outcome.accepted
     ):  # a random layer had kept the port's pycaffe and Net from comparison

@@ -16,19 +16,19 @@ from tools.differential.cases import Case
 from tools.differential.drafts import Draft, DraftLayer, spec_of
 from tools.differential.solvers import SolverDraft
 
-MOST_TRIES = 150
+MAX_TRIES = 150
 _KEPT = ("name", "type", "bottom", "top", "input_param")
 _SOLVER_KEPT = ("net", "snapshot_prefix", "solver_mode", "base_lr", "lr_policy", "max_iter",
                 "type", "random_seed")  # fmt: skip
 
 
-def shrink(case: Case, fails: Callable[[Case], bool], tries: int = MOST_TRIES) -> Case:
+def shrink(case: Case, fails: Callable[[Case], bool], tries: int = MAX_TRIES) -> Case:
     """The smallest case found that fails as this one does.
 
     Args:
         case: it fails.
         fails: whether a case fails in the same way.
-        tries: how often that is asked at most.
+        tries: largest number of calls of ``fails``.
     """
     left = tries
     found = True
@@ -84,7 +84,7 @@ def _without_layers(draft: Draft, phase: str) -> Iterator[Draft]:
 
 
 def _reading(draft: Draft, layers: tuple[DraftLayer, ...], old: str, new: str) -> Draft:
-    """What read one blob reads another."""
+    """Replaces one blob by another in all readers."""
     changed = []
     for before in layers:
         layer, message = before.changed()

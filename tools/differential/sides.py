@@ -32,7 +32,7 @@ _SPARE = 30.0  # seconds beyond a request's own limit before the whole side coun
 
 @dataclass
 class Answer:
-    """What a side made of a request.
+    """A side's answer to a request.
 
     Attributes:
         ended: 'ok'; 'refused' (a check failed or an exception was raised); 'crashed' (a signal, or
@@ -68,7 +68,7 @@ class CaffeSide:
         self.command, self.timeout = command, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._about: dict[str, Any] | None = None
-        self._log: IO[bytes] | None = None  # what it says; a pipe that nobody reads may fill
+        self._log: IO[bytes] | None = None  # its output; a pipe without a reader may fill
 
     def __enter__(self) -> CaffeSide:
         return self
@@ -120,7 +120,7 @@ class CaffeSide:
             process = subprocess.Popen(
                 [*words, "-c", boot],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-                start_new_session=True,  # Ctrl-C is for the one who asks
+                start_new_session=True,  # Ctrl-C is only for the calling process
             )  # fmt: skip
         except OSError as error:
             self.stop()

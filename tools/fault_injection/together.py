@@ -13,7 +13,7 @@ from tools.fault_injection.jobs import JOBS
 from tools.fault_injection.results import result, unreadable
 from tools.fault_injection.running import ended, finish, started
 
-TITLE = "Two at once"
+TITLE = "Two processes"
 TEXT = """The same command was started twice with one output folder, the second shortly after the
 first. Where two would disturb each other, the second must name the first process and fail;
 otherwise each file must be complete and the result that of a single run."""

@@ -3,11 +3,11 @@
 usage: python -m tools.matrix [--only NAME ...] [--work DIR] [-o DIR] [--jobs N]
                               [-- PYTEST OPTIONS]
 
-Each row is an environment of its own under --work (default .matrix), kept for the next time; the
-wheels are those of tools.matrix.wheels, built here where they are not there yet. A row that passed
-is not run again until a file of the checkout changes, so an interrupted run resumes; --only runs
-its rows in any case. What came of it goes to docs/matrix.json and docs/matrix.md. With PYTEST
-OPTIONS (such as tests/crf) the result is only shown: the page is about all tests.
+Each row is an environment of its own under --work (default .matrix), which is kept; the wheels are
+those of tools.matrix.wheels, built here if missing. A row that passed is not run again until a file
+of the checkout changes, so an interrupted run resumes; --only runs its rows in any case. Results
+are written to docs/matrix.json and docs/matrix.md. With PYTEST OPTIONS (such as tests/crf) the
+result is only printed: the page is about all tests.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tools.matrix.environments import (
     Row,
     environment,
     interpreter,
+    last_line,
     machine,
-    said,
     tested,
-    tests_beside,
+    tests_copy,
     versions,
 )
 from tools.matrix.outcomes import Outcome, keep, new_outcome, run_all
@@ -41,14 +41,14 @@ from tools.matrix.page import write
 
 @dataclass(frozen=True)
 class Folders:
-    """Where environments are, and where the wheels."""
+    """The folders of the environments and of the wheels."""
 
     work: Path
     wheels: Path
 
 
 def main() -> None:
-    """Runs the rows asked for and writes the page."""
+    """Runs the chosen rows and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--work", type=Path, default=WORK)
@@ -80,11 +80,11 @@ def run(row: Row, folders: Folders, command: Sequence[str]) -> Outcome:
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{bin}:{os.environ['PATH']}"}
         pytest: list[str | Path] = [bin / "python", "-m", "pytest", *command]
         folder = folders.work / row.name
-        outcome.tests = tested(pytest, tests_beside(folder), environ, folder)
+        outcome.tests = tested(pytest, tests_copy(folder), environ, folder)
     except (LookupError, ValueError) as error:
         outcome.trouble = str(error)
     except subprocess.CalledProcessError as error:
-        outcome.trouble = said(error)
+        outcome.trouble = last_line(error)
     outcome.seconds = round(time.monotonic() - began)
     return outcome
 

@@ -1,7 +1,4 @@
-"""What an sdist and a wheel must hold, and that they hold nothing else.
-
-The checkout's tracked files are the measure: whatever lies about in it is in neither.
-"""
+"""Checks that an sdist and a wheel contain the tracked files of the checkout and nothing else."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-BESIDE = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
-MADE = ("PKG-INFO", "setup.cfg")  # what setuptools adds to an sdist, with the egg-info
+TOP_FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
+ADDED = ("PKG-INFO", "setup.cfg")  # by setuptools to an sdist, with the egg-info
 INFO = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
 
 
 def sources(tracked: Iterable[str]) -> list[str]:
-    """The files that the package is built from, and so an sdist holds."""
+    """The files that the package is built from, which are those of an sdist."""
     return sorted(
         name for name in tracked
-        if name.startswith(("caffe_port/", "ext/")) or name in BESIDE or _is_recipe(name)
+        if name.startswith(("caffe_port/", "ext/")) or name in TOP_FILES or _is_recipe(name)
     )  # fmt: skip
 
 
@@ -29,23 +26,23 @@ def _is_recipe(name: str) -> bool:
 
 
 def check_sdist(path: Path, tracked: Iterable[str]) -> None:
-    """Holds an sdist's files against the sources.
+    """Compares an sdist's files with the sources.
 
     Raises:
         ValueError: files are missing, or there are others.
     """
     with tarfile.open(path) as archive:
         files = {m.name.partition("/")[2] for m in archive.getmembers() if m.isfile()}
-    made = {name for name in files if name in MADE or name.startswith("caffe_port.egg-info/")}
-    _compare(path, files - made, set(sources(tracked)))
+    added = {name for name in files if name in ADDED or name.startswith("caffe_port.egg-info/")}
+    _compare(path, files - added, set(sources(tracked)))
 
 
 def check_wheel(path: Path, tracked: Iterable[str], arch: str) -> str:
-    """Holds a wheel's files and tags against what is wanted; gives its extension's name in it.
+    """Checks a wheel's files and tags; returns the name of its extension module.
 
     Raises:
         ValueError: files are missing, there are others, a command's module is not there, or the tag
-            inside is not the name's.
+            inside is not that of the name.
     """
     name, version, tags = path.stem.split("-", 2)
     info, python = f"{name}-{version}.dist-info", tags.split("-")[0].removeprefix("cp")

@@ -1,8 +1,8 @@
 """Builds wheels for Linux that need no newer glibc than 2.28, from an sdist, and checks them.
 
-The compiler is Zig's (from the package ziglang), a clang that knows old glibcs and other
-processors; its C++ library goes into the extension, so a wheel asks for none. What a wheel holds
-is held against the checkout's files; what it asks of a machine is read by auditwheel.
+The compiler is Zig's (from the package ziglang), a clang for old glibcs and other processors; its
+C++ library is linked into the extension, so a wheel needs none. A wheel's files are compared with
+the checkout's; auditwheel reads what it needs of a machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ZIG = "ziglang>=0.13"
 
 @dataclass
 class Wheel:
-    """A wheel, what it asks for, and what came of trying it; a row of docs/matrix.json."""
+    """A wheel, its requirements and test results; a row of docs/matrix.json."""
 
     python: str
     arch: str
@@ -54,12 +54,12 @@ class Wheel:
 
     @property
     def name(self) -> str:
-        """In the records."""
+        """Its name in the records."""
         return f"{self.python} {self.arch}"
 
     @staticmethod
     def known(python: str, arch: str, path: Path = RECORDS) -> Wheel | None:
-        """What was last found out about a wheel."""
+        """The last record of a wheel."""
         values = read(path).get("wheels", {}).get(f"{python} {arch}")
         if values is None:
             return None
@@ -67,14 +67,14 @@ class Wheel:
 
 
 def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
-    """The wheel of today's sources: the one that was built, or built now.
+    """The wheel of the present sources, built unless it exists.
 
     Raises:
         LookupError: there is no such Python here.
-        ValueError: the sdist or the wheel is not what it must be.
+        ValueError: the sdist or the wheel is wrong.
         CalledProcessError: a build failed.
     """
-    files = tracked()  # asked once: the checkout may go on meanwhile
+    files = tracked()  # read once: the checkout may change meanwhile
     state = fingerprint([*sources(files), "tools/matrix/building.py"])
     known = Wheel.known(python, arch)
     if known is not None and known.sources == state and (out / known.file).is_file():
@@ -93,7 +93,7 @@ def built(python: str, arch: str, out: Path, work: Path) -> Wheel:
 
 
 def builders(program: str, python: str, work: Path) -> Path:
-    """The programs of an environment with what building needs; Zig once for all Pythons."""
+    """The programs of an environment for building; Zig is installed once for all Pythons."""
     bin, zig = work / "builders" / python / "bin", work / "builders" / "zig"
     if not (bin / "auditwheel").exists():
         call([program, "-m", "venv", "--clear", bin.parent])
@@ -108,7 +108,7 @@ def sdist(bin: Path, files: Sequence[str], folder: Path, out: Path) -> Path:
     checkout, made, unpacked = folder / "checkout", folder / "sdist", folder / "unpacked"
     for old in (made, unpacked):
         shutil.rmtree(old, ignore_errors=True)
-    # all files, so that what an sdist must not hold could come into it
+    # all files, so that files that an sdist must not contain could get into it
     copied(checkout, files)
     call([bin / "python", "-m", "build", "--sdist", "--no-isolation", "--outdir", made, checkout])
     (archive,) = made.glob("*.tar.gz")
@@ -140,7 +140,7 @@ def compiled(bin: Path, source: Path, python: str, arch: str, folder: Path) -> P
 
 
 def written(path: Path, zig: Path, arch: str) -> Path:
-    """A compiler for an architecture: a script, because setuptools wants one word."""
+    """A compiler for an architecture: a script, because setuptools expects one word."""
     target = f"{arch}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}"
     program = (zig / "ziglang" / "zig").resolve()
     path.write_text(f'#!/bin/sh\nexec "{program}" c++ -target {target} "$@" -g0 -s\n')
@@ -149,7 +149,7 @@ def written(path: Path, zig: Path, arch: str) -> Path:
 
 
 def examined(bin: Path, wheel: Path, files: Sequence[str], arch: str) -> str:
-    """The oldest glibc that a wheel runs with; auditwheel reads what its ELF files ask for.
+    """The oldest glibc that a wheel runs with, as auditwheel reads it from its ELF files.
 
     Raises:
         ValueError: wrong contents, processor or libraries, or a newer glibc than promised.
@@ -161,10 +161,10 @@ def examined(bin: Path, wheel: Path, files: Sequence[str], arch: str) -> str:
 
 
 def glibc_of(found: Mapping[str, Any], name: str, arch: str) -> str:
-    """The glibc that auditwheel's report asks for.
+    """The required glibc in auditwheel's report.
 
     Raises:
-        ValueError: another processor's, newer than promised, or other libraries are asked for too.
+        ValueError: it is newer than promised, for another processor, or more libraries are needed.
     """
     if found["external_libs"]:
         raise ValueError(

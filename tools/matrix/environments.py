@@ -1,7 +1,4 @@
-"""Where wheels are tried: a Python, pinned libraries, the wheel, and the tests beside it.
-
-The matrix and the wheels' own trial share this.
-"""
+"""Environments in which wheels are tested: a Python, pinned libraries, the wheel and the tests."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ SHOWN = ("numpy", "protobuf", "torch", "h5py", "scipy", "pillow")
 
 @dataclass(frozen=True)
 class Row:
-    """One environment: a Python, and what is pinned in it; all else is the newest that fits."""
+    """One environment: a Python and pinned libraries; all others are the newest that fit."""
 
     name: str
     python: str
@@ -45,7 +42,7 @@ ROWS = (
 
 @dataclass
 class Tally:
-    """What a run of pytest came to: how many of each outcome, why skipped, which failed."""
+    """The result of a pytest run: counts by outcome, reasons of skips, names of failures."""
 
     counts: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
@@ -58,24 +55,24 @@ class Tally:
 
 
 def call(arguments: Iterable[str | Path], **options: object) -> str:
-    """Runs a command and gives what it wrote.
+    """Runs a command; returns its standard output.
 
     Raises:
-        CalledProcessError: with what it said.
+        CalledProcessError: with its output.
     """
     words = [str(word) for word in arguments]
     ran = subprocess.run(words, check=True, capture_output=True, text=True, **options)  # type: ignore[call-overload]
     return str(ran.stdout)
 
 
-def said(error: subprocess.CalledProcessError) -> str:
-    """The last line of what a command that failed said."""
+def last_line(error: subprocess.CalledProcessError) -> str:
+    """The last line of the output of a failed command."""
     lines = (error.stderr or error.stdout or "").strip().splitlines()
     return lines[-1] if lines else f"status {error.returncode}"
 
 
 def tracked() -> list[str]:
-    """The checkout's files, without what was built in it."""
+    """The tracked files of the checkout."""
     return call(["git", "-C", ROOT, "ls-files", "-z"]).strip("\0").split("\0")
 
 
@@ -96,7 +93,7 @@ def fingerprint(names: Iterable[str]) -> str:
 
 
 def machine() -> str:
-    """Where this runs."""
+    """A description of this machine."""
     libc = " ".join(platform.libc_ver())
     return f"Linux on {platform.machine()}, {libc}, {os.cpu_count()} cores"
 
@@ -112,7 +109,7 @@ def copied(target: Path, names: Iterable[str]) -> Path:
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of a version: on the path, or one that pyenv holds."""
+    """A Python of a version: on the path, or pyenv's."""
     pyenv = Path.home() / ".pyenv" / "versions"
     candidates = [f"python{version}", *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     for candidate in candidates:
@@ -124,7 +121,7 @@ def interpreter(version: str) -> str | None:
 
 
 def environment(row: Row, python: str, work: Path, wheel: Path) -> Path:
-    """The programs of the row's virtual environment, made where it is not there, with the wheel."""
+    """The programs of the row's virtual environment with the wheel, made if missing."""
     folder = work / row.name
     bin = folder / "venv" / "bin"
     if not (bin / "pip").exists():
@@ -145,7 +142,7 @@ def versions(bin: Path) -> dict[str, str]:
     return {"python": python.strip(), **{name: found.get(name, "") for name in SHOWN}}
 
 
-def tests_beside(folder: Path) -> Path:
+def tests_copy(folder: Path) -> Path:
     """A copy of the checkout without the package's sources, to test an installed one."""
     return copied(folder / "beside", [n for n in tracked() if not n.startswith("caffe_port/")])
 
@@ -153,7 +150,7 @@ def tests_beside(folder: Path) -> Path:
 def tested(
     command: Iterable[str | Path], place: Path, environ: Mapping[str, str], logs: Path
 ) -> Tally:
-    """Runs pytest in a folder; its dots go to the terminal, and all its output to logs/pytest.log.
+    """Runs pytest in a folder; prints its dots, and writes its output to logs/pytest.log.
 
     Raises:
         CalledProcessError: it ended without a report, or ran no test.
@@ -178,7 +175,7 @@ def tested(
 
 
 def read_report(path: Path) -> Tally:
-    """What a JUnit report of pytest says."""
+    """Reads a JUnit report of pytest."""
     result, counts, reasons = Tally(), Counter[str](), Counter[str]()
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         skipped = case.find("skipped")

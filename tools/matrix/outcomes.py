@@ -1,4 +1,4 @@
-"""Rows of tests, and what came of them: docs/matrix.json, which docs/matrix.md shows."""
+"""Results of the rows: docs/matrix.json, which docs/matrix.md shows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Records = dict[str, dict[str, dict[str, Any]]]
 
 @dataclass
 class Outcome:
-    """What became of a row.
+    """The result of a row.
 
     Attributes:
-        state: of the checkout's files, as ``state`` gives it.
+        state: of the checkout's files, from ``state``.
         commit: of the checkout.
         machine: where it ran.
-        found: what the tests ran with, such as a library's version, by name.
-        tests: their outcomes.
-        seconds: until it ended.
-        trouble: why there are none.
+        found: versions of libraries and the like, by name.
+        tests: the results of the tests.
+        seconds: duration.
+        trouble: why there are no results.
     """
 
     state: str
@@ -48,30 +48,30 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """Names it on the command line and the page."""
+        """Its name on the command line and on the page."""
 
 
 Row = TypeVar("Row", bound=Named)
 
 
 def new_outcome(machine: str) -> Outcome:
-    """That of a row which is about to run."""
+    """The outcome of a row that is about to run."""
     return Outcome(state(), commit(), machine)
 
 
 def state() -> str:
-    """One value for all of the checkout's files but those that are made here."""
+    """A digest of all files of the checkout except the results."""
     return fingerprint(n for n in tracked() if ROOT / n not in (RECORDS, PAGE))
 
 
 def read(path: Path = RECORDS) -> Records:
-    """What is known, by kind of row and name."""
+    """All results, by kind of row and name."""
     found: Records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
 
 def keep(kind: str, name: str, values: Any, path: Path = RECORDS) -> None:
-    """Keeps what became of a row (a dataclass) in place of what was known."""
+    """Stores the result of a row (a dataclass), replacing the previous one."""
     records = read(path)
     records.setdefault(kind, {})[name] = asdict(values)
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
@@ -87,12 +87,12 @@ def run_all(
     suffix: str = "",
     path: Path = RECORDS,
 ) -> bool:
-    """Runs the rows and keeps what becomes of them; whether all passed.
+    """Runs the rows and stores their results; returns whether all passed.
 
     Args:
         kind: of row, as in the records.
-        only: names of those to run; else those that did not pass with today's files.
-        part: only a part of the tests is run, so nothing is kept.
+        only: names of those to run; by default those that did not pass with the present files.
+        part: only a part of the tests is run, so nothing is stored.
         suffix: of the names in the records.
     """
     passed, chosen = True, None if only is None else set(only)
@@ -105,8 +105,8 @@ def run_all(
             continue
         outcome = run(row)
         passed &= outcome.passed
-        said = outcome.trouble or counted(asdict(outcome.tests))
-        print(f"{row.name}: {said}, {outcome.seconds} s", flush=True)
+        result = outcome.trouble or counted(asdict(outcome.tests))
+        print(f"{row.name}: {result}, {outcome.seconds} s", flush=True)
         if not part:
             keep(kind, name, outcome, path)
     return passed
@@ -121,7 +121,7 @@ def _has_passed(kind: str, name: str, path: Path) -> bool:
 
 
 def counted(tests: dict[str, Any]) -> str:
-    """Such as '6,813 passed, 3 skipped'; failures are named."""
+    """Counts such as '6,813 passed, 3 skipped', with the names of failures."""
     kinds = ("passed", "skipped", "failed")
-    said = ", ".join(f"{tests['counts'][k]:,} {k}" for k in kinds if tests["counts"].get(k))
-    return " ".join([said, *(f"`{name}`" for name in tests["failed"][:5])])
+    counts = ", ".join(f"{tests['counts'][k]:,} {k}" for k in kinds if tests["counts"].get(k))
+    return " ".join([counts, *(f"`{name}`" for name in tests["failed"][:5])])

@@ -1,4 +1,4 @@
-"""docs/matrix.md: what the rows of docs/matrix.json came to."""
+"""Writes docs/matrix.md from docs/matrix.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOSEN = ("torch", "oneDNN", "CRF", "threads")
 
 
 def write(path: Path = RECORDS, page: Path = PAGE) -> None:
-    """Writes the page from all rows that are known."""
+    """Writes the page from all results."""
     records = read(path)
     tables = (
         _environments(records.get("environments", {})),
@@ -62,12 +62,12 @@ def _tested(head: Iterable[str], rows: Iterable[tuple[str, Record, Iterable[str]
 
 
 def _skips(rows: Iterable[tuple[str, Record, Iterable[str]]]) -> str:
-    """Which rows left tests out, and why: a line for each reason."""
+    """The rows that skipped tests, one line for each reason."""
     where: dict[str, list[str]] = {}
     for name, record, _ in rows:
         for reason, count in record["tests"]["skipped"].items():
             where.setdefault(reason.replace("|", "\\|"), []).append(f"{name} {count}")
-    lines = ["", "| left out because | in |", "|---|---|"]
+    lines = ["", "| skipped because | in |", "|---|---|"]
     lines += [f"| {reason} | {', '.join(places)} |" for reason, places in sorted(where.items())]
     return "\n".join(lines) + "\n"
 

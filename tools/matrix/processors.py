@@ -3,12 +3,12 @@
 usage: python -m tools.matrix.processors [--only NAME ...] [--work DIR] [--jobs N]
                                          [-- PYTEST OPTIONS]
 
-The libraries choose their kernels when they start: torch heeds ATEN_CPU_CAPABILITY, oneDNN
+The libraries choose their kernels when they start: torch reads ATEN_CPU_CAPABILITY, oneDNN
 ONEDNN_MAX_CPU_ISA, MKL MKL_CBWR; tests/conftest.py turns oneDNN off and chooses the CRF's loops. So
-one processor tries the kernels of lesser ones too. The tests are those with the mark parity; a
-setting that passed is not run again until a file of the checkout changes. What came of it goes to
+one processor also tests the kernels of older ones. The tests are those with the mark parity; a
+setting that passed is not run again until a file of the checkout changes. Results are written to
 docs/matrix.json and docs/matrix.md. With PYTEST OPTIONS (such as tests/crf) the result is only
-shown.
+printed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.matrix.environments import ROOT, WORK, call, said, tested
+from tools.matrix.environments import ROOT, WORK, call, last_line, tested
 from tools.matrix.outcomes import Outcome, new_outcome, run_all
 from tools.matrix.page import write
 
 KIND = "processors"
 _CPUINFO = Path("/proc/cpuinfo")
-#: Computes once, so that the libraries say what they chose.
+#: Computes once and prints what the libraries chose.
 _PROBE = """
 import json, torch
 import tests.conftest
@@ -44,7 +44,7 @@ print(json.dumps({"torch": torch.backends.cpu.get_cpu_capability(), "CRF": instr
 
 @dataclass(frozen=True)
 class Setting:
-    """What the libraries may use.
+    """The instruction set and the threads that the libraries use.
 
     Attributes:
         name: on the command line and the page.
@@ -62,7 +62,7 @@ class Setting:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that make it so."""
+        """The environment variables that set it."""
         found = {"OMP_NUM_THREADS": str(self.threads), "CAFFE_PORT_TEST_CRF": self.crf}
         if self.aten:
             found["ATEN_CPU_CAPABILITY"] = self.aten
@@ -76,7 +76,7 @@ class Setting:
 
     @property
     def needs(self) -> str:
-        """The flag of a processor that can run it, as /proc/cpuinfo has it."""
+        """The processor flag in /proc/cpuinfo that it needs."""
         return self.aten.replace("avx512", "avx512f").replace("default", "")
 
 
@@ -95,7 +95,7 @@ SETTINGS = (
 
 
 def main() -> None:
-    """Runs the settings asked for and writes the page."""
+    """Runs the chosen settings and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=[setting.name for setting in SETTINGS])
     parser.add_argument("--work", type=Path, default=WORK)
@@ -123,7 +123,7 @@ def run(setting: Setting, here: str, work: Path, jobs: int, options: Sequence[st
         outcome.found = chosen(environ)
         outcome.tests = tested(command, ROOT, environ, work / setting.name)
     except subprocess.CalledProcessError as error:
-        outcome.trouble = said(error)
+        outcome.trouble = last_line(error)
     outcome.seconds = round(time.monotonic() - began)
     return outcome
 
@@ -137,7 +137,7 @@ def chosen(environ: dict[str, str]) -> dict[str, str]:
 
 
 def processor() -> tuple[str, set[str]]:
-    """This machine's processor in words, and its flags."""
+    """The name of this machine's processor, and its flags."""
     text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
     values = dict(re.findall(r"^([^\t:]+?)\s*:[ ]?(.*)$", text, re.MULTILINE))
     name = values.get("model name") or platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Tries a wheel away from the checkout: the tests of its compiled and generated parts, and a run.
+"""Tests a wheel outside of the checkout: its compiled and generated parts, and a run.
 
 A wheel for this processor goes into the matrix's environment of its Python; then `caffe-port`
 converts the bundled model, verifies it against real Caffe's recording and evaluates it on four
@@ -21,20 +21,20 @@ from tools.matrix.environments import (
     environment,
     interpreter,
     tested,
-    tests_beside,
+    tests_copy,
 )
 
 SHORT = ("tests/crf", "tests/proto")
 IMAGES = 4
 START = """from importlib.metadata import entry_points
 (command,) = entry_points(group="console_scripts", name="caffe-port")
-command.load()()"""  # the script's own first line starts no emulator
+command.load()()"""  # the script's first line would not start the emulator
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 ARM64_PINS = ("torch==2.8.0",)  # the last that PyPI has for arm64 without CUDA's gigabytes
 
 
 def tried(wheel: Wheel, out: Path, work: Path, arm64_root: Path | None) -> None:
-    """Runs the tests, where this machine can; what came of it goes into the wheel's record.
+    """Runs the tests if this machine can, and writes the result into the wheel's record.
 
     Raises:
         CalledProcessError: it cannot be installed, the tests cannot start, or the demo failed.
@@ -71,23 +71,23 @@ def _tried_under_qemu(wheel: Wheel, path: Path, work: Path, root: Path) -> None:
                "--target", site, "--upgrade"]  # fmt: skip
     in_pip = {**os.environ, "PYTHONPATH": str(pip)}
     if not (site / "torch").is_dir():
-        beside = ("pytest>=8", "hypothesis>=6.100")
-        call([*install, *ARM64_PINS, path.resolve(), *beside], env=in_pip)
+        testers = ("pytest>=8", "hypothesis>=6.100")
+        call([*install, *ARM64_PINS, path.resolve(), *testers], env=in_pip)
     call([*install, "--no-deps", path.resolve()], env=in_pip)
     wheel.tried = f"under qemu-user, {' '.join(ARM64_PINS).replace('==', ' ')}"
     _run(wheel, emulated, folder, {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site)})
 
 
 def _run(wheel: Wheel, python: list[str | Path], folder: Path, environ: dict[str, str]) -> None:
-    beside = tests_beside(folder)
+    checkout = tests_copy(folder)
     print(f"trying {wheel.file}", flush=True)
-    for words in _smoke(beside / "examples" / "shapes_voc", folder / "smoke"):
-        call([*python, "-c", START, *words], cwd=beside, env=environ)
-    wheel.tests = tested([*python, "-m", "pytest", *SHORT], beside, environ, folder)
+    for words in _smoke(checkout / "examples" / "shapes_voc", folder / "smoke"):
+        call([*python, "-c", START, *words], cwd=checkout, env=environ)
+    wheel.tests = tested([*python, "-m", "pytest", *SHORT], checkout, environ, folder)
 
 
 def _smoke(example: Path, out: Path) -> list[list[str | Path]]:
-    """What caffe-port is asked to do: the tutorial's commands, on a few images."""
+    """The tutorial's commands, on a few images."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     caffe, model, few = example / "caffe_run", out / "shapes.pt", out / "few.txt"

@@ -4,8 +4,8 @@ usage: python -m tools.matrix.wheels [--python 3.11 ...] [--arch x86_64 aarch64]
                                      [--work DIR] [--arm64-root DIR]
 
 First an sdist is made, then every wheel from that sdist, none from the checkout; a wheel of the
-same sources is not built again. The wheels go to DIR (dist), what was found to docs/matrix.json and
-docs/matrix.md.
+same sources is not built again. The wheels are written to DIR (dist), the results to
+docs/matrix.json and docs/matrix.md.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tools.matrix.building import ARCHES, PYTHONS, built
-from tools.matrix.environments import ROOT, WORK, said
+from tools.matrix.environments import ROOT, WORK, last_line
 from tools.matrix.outcomes import keep
 from tools.matrix.page import wheel_line, write
 from tools.matrix.trial import tried
 
 
 def main() -> None:
-    """Builds, checks and tries every wheel asked for."""
+    """Builds, checks and tests the chosen wheels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", nargs="+", default=PYTHONS, choices=PYTHONS)
     parser.add_argument("--arch", nargs="+", default=ARCHES, choices=ARCHES)
@@ -39,7 +39,9 @@ def main() -> None:
                 wheel = built(python, arch, options.out, options.work)
                 tried(wheel, options.out, options.work, options.arm64_root)
             except (ValueError, LookupError, subprocess.CalledProcessError) as error:
-                why = said(error) if isinstance(error, subprocess.CalledProcessError) else error
+                why = (
+                    last_line(error) if isinstance(error, subprocess.CalledProcessError) else error
+                )
                 print(f"Python {python}, {arch}: {why}", flush=True)
                 failed = True
                 continue

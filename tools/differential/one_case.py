@@ -1,4 +1,4 @@
-"""Has both sides carry out a case and says what came of it."""
+"""Runs a case on both sides and compares the results."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def net_text(case: Case) -> str:
     return case.draft.text() if old is None else old
 
 
-def judge(caffe: CaffeSide, case: Case, work: Path) -> Finding:
-    """What came of a case.
+def run_case(caffe: CaffeSide, case: Case, work: Path) -> Finding:
+    """Runs a case on both sides.
 
     Args:
         caffe: the other side.
-        case: what is done.
+        case: the case.
         work: a folder for the recording that is compared; its content is replaced.
     """
     text = net_text(case)

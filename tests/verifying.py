@@ -1,4 +1,4 @@
-"""Holding a recorded case against the port: by the project's own rule, and through pycaffe."""
+"""Compares the port with recorded cases: by the parity rule, and through pycaffe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.goldens_dir import dialect_of
 
 
 def recorded_net(folder: Path) -> tuple[caffe_port.Net, Recording]:
-    """A recorded case's net, with its weights where it has any, and its recording."""
+    """A recorded case's net, with its weights if it has any, and its recording."""
     recording = read_recording(folder)
     weights = folder / "net.caffemodel"
     net = caffe_port.load(
@@ -37,8 +37,8 @@ def unknown_types(folder: Path) -> set[str]:
     return {layer.type for layer in net.layer} - set(known_types())
 
 
-def judge(folder: Path, isolate: bool) -> VerifyResult:
-    """Every recorded array passes or cannot be compared, and some are compared."""
+def verify_case(folder: Path, isolate: bool) -> VerifyResult:
+    """Asserts that no recorded array fails, and that some are compared."""
     net, recording = recorded_net(folder)
     result = verify(net, recording, isolate=isolate)
     bad = [(row.kind, row.name, row.comparison.reason) for row in result.rows
@@ -54,7 +54,7 @@ def judge(folder: Path, isolate: bool) -> VerifyResult:
 def assert_whole_run_is_right(
     net: caffe_port.Net, inputs: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
 ) -> None:
-    """Blobs of another engine: within what float32 rounding of the whole net may reach.
+    """Asserts that blobs of another engine are right up to float32 rounding in the whole net.
 
     Args:
         net: float32.
@@ -68,14 +68,14 @@ def assert_whole_run_is_right(
     for name, blob in found.items():
         value = exact[name].numpy()
         sigma = terms[name].sigma.numpy().reshape(value.shape)
-        sigma = sigma + moved_by_positions(net) * np.abs(value).max(initial=0)
+        sigma = sigma + interp_error(net) * np.abs(value).max(initial=0)
         side = Exact(value, sigma)
         result = compare(blob, side, value.astype(np.float32), side)
         assert result.verdict is Verdict.PASS, (name, result)
 
 
-def moved_by_positions(net: caffe_port.Net) -> float:
-    """What other engines' Interp may be off by, of the peak.
+def interp_error(net: caffe_port.Net) -> float:
+    """The allowed error of other engines' Interp, relative to the peak.
 
     They compute its positions by other formulas than Caffe, rounded in the last place of the side.
     """
@@ -83,8 +83,8 @@ def moved_by_positions(net: caffe_port.Net) -> float:
     return UNIT * max(sides, default=0)
 
 
-def judge_after(folder: Path) -> int:
-    """Parameters that a forward pass changes, in place, as pycaffe shows them; how many."""
+def verify_changed_params(folder: Path) -> int:
+    """Asserts the parameters that a forward pass changes in pycaffe; returns their number."""
     recording = read_recording(folder)
     phase = getattr(caffe, recording.meta.phase)
     net = caffe.Net(str(folder / "net.prototxt"), str(folder / "net.caffemodel"), phase)
