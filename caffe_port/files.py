@@ -30,7 +30,7 @@ _STARTS = (
     (b"\x93NUMPY", "a numpy array (.npy)"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it refers to: run git lfs pull"),
 )
 _PICKLE_PROTOCOLS = range(2, 6)
 

@@ -42,7 +42,7 @@ def load(
             leaves a prototxt's net as its fillers make it.
         phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
         variables: values for `${NAME}` in the prototxt.
-        dialect: one of ``proto.dialects.DIALECTS``, where the text alone does not tell.
+        dialect: one of ``proto.dialects.DIALECTS``, if the text does not show it.
         strict: whether weights missing or left over are errors; False is Caffe's own rule.
         level, stages: NetState besides the phase; the default is what a converted model
             remembers, else 0 and none. The stages of a prototxt's own `state` are added.

@@ -2,7 +2,7 @@
 
 A training's processes share every batch, so they exchange tensors in the same order. An
 evaluation's processes each take the next image of the list when they are free, so that a slow
-machine delays nobody; they meet in torchrun's key-value store, and exchange outcomes over gloo.
+machine delays no other; they meet in torchrun's key-value store, and exchange outcomes over gloo.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ void LineBlur::blur(std::size_t stage, std::size_t at, float* sums) {
   const auto read = [&](std::size_t line_read) -> const float* {
     return stage == 0 ? sums_of(line_read, sums) : line(stage, line_read);
   };
-  // where there is no line before or after, nobody has a neighbour in it
+  // where there is no line before or after, no point has a neighbour in it
   const std::size_t before = at >= s.reach ? at - s.reach : at;
   const std::size_t after = at + s.reach < lattice_.lines() ? at + s.reach : at;
   const std::size_t count = lattice_.begin(at + 1) - lattice_.begin(at);

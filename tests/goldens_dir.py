@@ -30,8 +30,8 @@ def cases(kind: str) -> list[Path]:
 
 def wide_cases() -> list[Path]:
     """Layers of published width, each recorded with one of two BLAS libraries."""
-    beside = [] if FULL_WIDE is None else sorted(p.parent for p in FULL_WIDE.glob("*/*/case.json"))
-    return beside or sorted(path.parent for path in (GOLDENS / "wide").glob("*/case.json"))
+    full = [] if FULL_WIDE is None else sorted(p.parent for p in FULL_WIDE.glob("*/*/case.json"))
+    return full or sorted(path.parent for path in (GOLDENS / "wide").glob("*/case.json"))
 
 
 def dialect_of(case: Path) -> str:

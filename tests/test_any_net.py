@@ -122,9 +122,9 @@ def _agrees(wide: Values, wanted: Values, net: Net) -> None:
             jumping.update(x.tops)
     # only its parameters tell a net what type its own data should have
     own = {top for x in net.spec.layers if x.type == "DummyData" for top in x.tops}
-    told = any(True for _ in net.parameters())
+    has_parameters = any(True for _ in net.parameters())
     for name, blob in wide.items():
-        assert blob.dtype == torch.float64 or (name in own and not told), name
+        assert blob.dtype == torch.float64 or (name in own and not has_parameters), name
         if name not in jumping:
             scale = max(float(blob.abs().max()) if blob.numel() else 0, 1)
             torch.testing.assert_close(
@@ -156,7 +156,7 @@ def test_nets_of_pycaffes_netspec(net: tuple[caffe_pb2.NetParameter, Values]) ->
 
 @examples(60)
 @given(any_nets())
-def test_their_text_in_the_first_generation(net: tuple[caffe_pb2.NetParameter, Values]) -> None:
+def test_their_v1_text(net: tuple[caffe_pb2.NetParameter, Values]) -> None:
     message = net[0]
     old = as_v1(message)
     if old is None:
@@ -233,6 +233,6 @@ def test_nets_of_the_builder(text: str) -> None:
     survives(parse_net(text).message, {})
 
 
-def test_a_net_that_does_not_come_back_is_noticed() -> None:
+def test_a_net_that_changes_is_detected() -> None:
     with pytest.raises(AssertionError):
         same({"a": torch.zeros(2)}, {"a": torch.ones(2)})

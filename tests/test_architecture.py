@@ -1,4 +1,4 @@
-"""docs/architecture.md describes the package: imports, sizes, and where to change what."""
+"""docs/architecture.md describes the package: imports, sizes, and places of changes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_package_keeps_its_budget() -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[row[0] for row in CHANGES])
-def test_what_a_change_needs_is_where_the_table_says(change: list[str]) -> None:
+def test_a_change_is_made_where_the_table_says(change: list[str]) -> None:
     _, file, name = change
     inside: ast.AST = ast.parse((PACKAGE / named(file)[0]).read_text(encoding="utf-8"))
     for part in named(name)[0].split("."):

@@ -65,12 +65,12 @@ def test_names_are_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(census.MAKES))
-def test_each_kind_of_object_is_looked_into(name: str) -> None:
+def test_attributes_of_each_kind_of_object_are_found(name: str) -> None:
     made = f"{census.MAKES[name]}()"
     assert not census.exists(f"{made}.no_such_name") or made == "caffe.NetSpec()"
 
 
-def test_what_the_constructor_sets_is_there() -> None:
+def test_attributes_set_by_the_constructor_are_found() -> None:
     for name in ("Net().params", "SGDSolver().net", "Classifier().image_dims"):
         assert census.exists(f"caffe.{name}")
 

@@ -69,7 +69,7 @@ def test_a_whole_wheel(tmp_path):
          "the command caffe is caffe_port.gone:main, which is not in it"),
     ],
 )  # fmt: skip
-def test_a_wheel_that_is_not_what_it_must_be(tmp_path, changes, told):
+def test_a_wrong_wheel(tmp_path, changes, told):
     with pytest.raises(ValueError, match=told):
         check_wheel(wheel(tmp_path, **changes), TRACKED, "aarch64")
 
@@ -220,7 +220,7 @@ def test_the_page_of_this_project_is_made_of_its_records(tmp_path):
     ],
 )
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86-64's instruction sets")
-def test_a_setting_is_what_the_libraries_choose(name, wanted):
+def test_a_setting_chooses_the_libraries_kernels(name, wanted):
     setting = next(setting for setting in processors.SETTINGS if setting.name == name)
     found = processors.chosen({**os.environ, **setting.environ})
     assert set(found) == set(CHOSEN)
@@ -301,7 +301,7 @@ def test_an_interrupted_run_resumes(tmp_path, monkeypatch, capsys):
         (True, "qemu", "not run: no such Python for arm64"),
     ],
 )
-def test_an_arm64_wheel_that_cannot_be_tried(tmp_path, monkeypatch, root, emulator, told):
+def test_an_arm64_wheel_that_cannot_be_tested(tmp_path, monkeypatch, root, emulator, told):
     monkeypatch.setattr(trial.os, "uname", lambda: SimpleNamespace(machine="x86_64"))
     monkeypatch.setattr(trial.shutil, "which", lambda name: emulator)
     one = Wheel("3.12", "aarch64", "a.whl", 1, "2.17", "s", "abc")

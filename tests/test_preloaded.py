@@ -21,7 +21,7 @@ sys.exit(3)
 
 
 @pytest.mark.parametrize("kind", ["text", "module", "script"])
-def test_a_program_sees_what_it_sees_alone(kind, tmp_path):
+def test_a_program_runs_as_if_started_alone(kind, tmp_path):
     (tmp_path / "seen.py").write_text(SEEN)
     given = {"text": ["-c", SEEN], "module": ["-m", "seen"], "script": [tmp_path / "seen.py"]}
     words = [sys.executable, *given[kind], "-x", "a b"]
@@ -38,7 +38,7 @@ def test_a_program_sees_what_it_sees_alone(kind, tmp_path):
     assert found.returncode == alone.returncode == 3
 
 
-def test_torch_is_there_and_nothing_of_this_project():
+def test_torch_is_imported_and_nothing_of_this_project():
     code = (
         "import sys; names = {name.partition('.')[0] for name in sys.modules}; "
         "print('torch' in names, 'caffe_port' in names)"

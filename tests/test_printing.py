@@ -24,7 +24,7 @@ from caffe_port.errors import LONGEST, MOST, console, echo, escaped, printable
         ("a\nI1122 10:00:00.0 1 solver.cpp:1] done", "a\n  I1122 10:00:00.0 1 solver.cpp:1] done"),
     ],
 )
-def test_codes_are_spelled_out(text: str, shown: str) -> None:
+def test_control_codes_are_spelled_out(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(shown) == shown
 
@@ -57,7 +57,7 @@ def test_echo(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("\\x1b[31mred\n", "\\x07\n")
 
 
-def test_the_console_takes_markup_for_words() -> None:
+def test_the_console_shows_markup_as_text() -> None:
     from rich.table import Table
 
     stream = io.StringIO()

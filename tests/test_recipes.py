@@ -102,7 +102,7 @@ def own(tmp_path: Path, **texts: str) -> Path:
     return folder
 
 
-def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_folder(tmp_path: Path) -> None:
     folder = own(tmp_path, solver="s", train="t", test="u", feedback="f")
     recipe = read_recipe(folder)
     assert (recipe.name, recipe.solver, recipe.train, recipe.test) == ("mine", "s", "t\nf", "u")
@@ -125,6 +125,6 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", f"{LARGEFOV}/step_softmax", f"{LARGEFOV}/../x"])
-def test_a_recipe_that_is_not_there(name: str) -> None:
+def test_a_missing_recipe(name: str) -> None:
     with pytest.raises(UsageError, match=rf"no recipe '{name}'.*{LARGEFOV}/poly_pull_cosine"):
         read_recipe(name)

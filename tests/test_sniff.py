@@ -1,4 +1,4 @@
-"""What a file seems to be, and that whoever is given the wrong one says so."""
+"""The kind of a file by its content, and errors that name it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRONG = {
     "web page": (b"\n<!DOCTYPE html><html></html>", "a web page, perhaps from a failed download"),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
-        "a Git LFS pointer, not the file it stands for: run git lfs pull",
+        "a Git LFS pointer, not the file it refers to: run git lfs pull",
     ),
     "utf-16": (NET.encode("utf-16"), "text in UTF-16: save it as UTF-8"),
     "utf-16 without a mark": (NET.encode("utf-16-le"), "text in UTF-16: save it as UTF-8"),
@@ -90,6 +90,6 @@ def test_a_list_in_utf_16(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 8, b"\x0a\x03net\x12\x04\x00\x00\x00\x00"])
-def test_what_is_not_known_has_no_name(content: bytes) -> None:
+def test_an_unknown_file_has_no_name(content: bytes) -> None:
     assert seems_to_be(content) == ""
     assert seems_to_be(b"ab") == TEXT

@@ -162,7 +162,7 @@ def _checked(path: PathLike, values: NDArray[Any]) -> NDArray[np.float32] | NDAr
 
 
 def is_probabilities(values: NDArray[np.float32]) -> bool:
-    """Whether (C, H, W) values are 0 to 1 and sum to 1 at each pixel, as far as float16 tells."""
+    """Whether (C, H, W) values are 0 to 1 and sum to 1 at each pixel, up to float16's rounding."""
     within = values.min() >= 0 and values.max() <= 1
     return bool(within and np.abs(values.sum(axis=0) - 1).max() < 0.01)
 

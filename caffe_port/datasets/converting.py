@@ -102,11 +102,11 @@ def to_server(path: PathLike, data: Dataset, target: PathLike) -> None:
         data: its data set.
         target: the PNG to write.
     Raises:
-        UsageError: nothing is known of a server, or it takes labels above 255.
+        UsageError: the data set has no known server, or it takes labels above 255.
         DataError: the file cannot be read, or holds a label that is not a class.
     """
     if not data.server:
-        raise UsageError(f"{data.name}: nothing is known of an evaluation server")
+        raise UsageError(f"{data.name}: no evaluation server is known")
     labels = read_stored(path, colours=data.colours[: len(data.classes)])
     if labels.max(initial=0) >= len(data.classes):
         raise DataError(
@@ -121,7 +121,7 @@ def palette_named(name: str | None, classes: int | None = None) -> Palette:
     """A palette by the name of a data set, "voc", or a JSON file of colours.
 
     Args:
-        name: None stands for "voc".
+        name: None means "voc".
         classes: how many of VOC's colours; 21 by default.
     Raises:
         UsageError, DataError: no such data set; the file cannot be read.

@@ -1,4 +1,4 @@
-"""What is known of a data set: classes, colours, stored labels, folders, splits, counts."""
+"""The description of a data set: classes, colours, stored labels, folders, splits, counts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Split:
     """A part of a data set.
 
     Args:
-        images: how many images were published; None where nobody says.
+        images: the published number of images; None if none is published.
         labelled: whether label maps were published.
         folder: its name in paths.
     """

@@ -54,7 +54,7 @@ class LabelRules:
             class, "ignored", or None: an error.
         most: the largest label that the data set stores.
         variable: of a .mat file, such as "S" or "GTcls.Segmentation".
-        unknown: what becomes of any other label: an "error", or "ignore" it and count it.
+        unknown: what to do with any other label: "error", or "ignore" and count it.
         dataset: whose rules these are, for messages.
         colours: red, green, blue by class. Label maps that store colours are converted by them,
             and a palette that has them at other indices is refused. None are known without them.
@@ -247,7 +247,7 @@ def read_stored(path: PathLike, variable: str = "", colours: Bytes | None = None
 def read_label_map(path: PathLike) -> tuple[tuple[int, int], ...]:
     """Pairs (stored label, class) of a JSON file: ``{"7": 0, "8": 1, "0": 255}``.
 
-    The class 255 stands for pixels that do not count.
+    The class 255 marks pixels that do not count.
 
     Raises:
         DataError: it cannot be read or is of another form.

@@ -205,7 +205,7 @@ def inner_band(mask: Mask, width: int) -> Mask:
 
 
 def edge(mask: Mask) -> Mask:
-    """The pixels of a mask beside (in x or in y) a pixel outside it or the image."""
+    """The pixels of a mask next to (in x or in y) a pixel outside of it or of the image."""
     wide = np.pad(mask, 1)
     inside = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
     found: Mask = mask & ~inside
@@ -378,7 +378,7 @@ def _percent(value: float) -> str:
 
 def _plot(lines: Mapping[str, Floats]) -> html.Html:
     if all(np.isnan(values).all() for values in lines.values()):
-        return html.paragraph("No pixel lies in any band: the truth has no void boundary.")
+        return html.paragraph("No pixel is in any band: the truth has no void boundary.")
     curves = {
         name: [(width, 100 * value) for width, value in enumerate(values.tolist(), 1)]
         for name, values in lines.items()

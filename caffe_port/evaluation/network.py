@@ -104,7 +104,7 @@ class Options(Settings):
 
 @dataclass(frozen=True)
 class Network:
-    """A network in two parts, each called from several threads at once.
+    """A network in two parts, each called from several threads concurrently.
 
     Args:
         classify: maps (1, 3, H, W) float32, blue green red minus the mean, to scores

@@ -21,7 +21,7 @@ Refiner = Callable[[Floats, Bytes], Bytes]
 
 
 class RefinerFactory(Protocol):
-    """Builds a refinement, which is called from several threads at once.
+    """Builds a refinement, which is called from several threads concurrently.
 
     The refinement maps (C, h, w) scores and the (h, w, 3) uint8 image, blue first, to labels
     (h, w).

@@ -69,7 +69,7 @@ def run_steps(
         roles: at least one thread for each stage.
         prefetch: how many items may be begun and not finished.
     Raises:
-        BaseException: what a step or ``items`` raised, at once.
+        BaseException: what a step or ``items`` raised, immediately.
     """
     scheduler: _Scheduler[Item, T] = _Scheduler(items, begin, prefetch)
     threads = [

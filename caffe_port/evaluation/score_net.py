@@ -201,7 +201,7 @@ def interp(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _aligned(scores: Size, size: Size) -> bool:
-    """Whether every score lies on a pixel when the corners do."""
+    """Whether every score is at a pixel's position if the corners are."""
     return all(
         n == m == 1 or (n > 1 and (m - 1) % (n - 1) == 0) for n, m in zip(scores, size, strict=True)
     )

@@ -126,7 +126,7 @@ def variants(results: Results) -> Table:
 
 
 def contrasts(results: Results) -> Table:
-    """Each choice by itself, averaged over its combinations."""
+    """Each choice alone, averaged over its combinations."""
     rows = []
     for title, pairs in _pairs(results.variants).items():
         row = [title, str(len(pairs))]

@@ -286,6 +286,6 @@ class Planner:
 
 
 def has_hooks(net: Net, layer: str) -> bool:
-    """Whether a layer has forward hooks; it then runs by itself, by its module."""
+    """Whether a layer has forward hooks; its module then runs unfused."""
     module = net.module(layer)
     return bool(module._forward_hooks or module._forward_pre_hooks)

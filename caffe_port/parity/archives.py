@@ -35,7 +35,7 @@ DEFLATE_LIMIT = 1032
 
 @dataclass(frozen=True)
 class Meta:
-    """What is known about a recording beside its numbers.
+    """The metadata of a recording.
 
     Args:
         phase: "TRAIN" or "TEST".

@@ -48,7 +48,7 @@ class Row:
     comparison: Comparison
 
 
-class Judge:
+class RowMaker:
     """Makes the rows, one kind after the other.
 
     Caffe's run and the port's are each compared with the exact results of every layer on the

@@ -54,7 +54,7 @@ def environment() -> dict[str, str]:
 
 
 def shown_rows(result: VerifyResult) -> list[Row]:
-    """Rows worth a line: parameters only when they differ, and no blobs nobody recorded."""
+    """The rows that are shown: parameters only if they differ, and no unrecorded blobs."""
     return [
         row
         for row in result.rows

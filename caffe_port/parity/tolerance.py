@@ -60,7 +60,7 @@ PLAIN_SUM = 2.0
 #: Blobs that were not recorded are filled in by the port, which rounds as Caffe did: two roundings.
 FILLED = 2.0**0.5
 
-#: A value within this part of the blob's peak of 0 may have either sign: float32 does not tell.
+#: A value within this part of the blob's peak of 0 may have either sign in float32.
 TIE_OF_PEAK = 1e-5
 
 #: Values beyond this are no results but signs (-FLT_MAX of an empty max window, infinities): they

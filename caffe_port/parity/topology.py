@@ -1,7 +1,7 @@
 """What verification needs to know of a net's plan: who makes a blob, who reads it, what is random.
 
 Works on the specification alone (no torch). A blob that layers change in place has several
-writers; Caffe keeps one array for it, so they are judged together.
+writers; Caffe keeps one array for it, so they are compared together.
 """
 
 from __future__ import annotations

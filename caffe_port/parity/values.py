@@ -25,7 +25,7 @@ KEPT = 6
 
 @dataclass
 class Values:
-    """What is known of one run. All arrays are float32, in Caffe's axis order.
+    """The arrays of one run. All arrays are float32, in Caffe's axis order.
 
     Args:
         data: blobs after the pass (with in-place layers, the last writer's).

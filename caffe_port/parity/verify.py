@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from caffe_port.errors import ParityError, option
 from caffe_port.parity.bench import Net, exact_sums
 from caffe_port.parity.compare import Comparison, Verdict
-from caffe_port.parity.judge import Judge, Row
+from caffe_port.parity.judge import Row, RowMaker
 from caffe_port.parity.recording import Recording
 from caffe_port.parity.topology import study
 
@@ -93,10 +93,10 @@ def verify(
     check_phase(net.spec.phase, recording)
     topology = study(net.spec, frozenset(recording.inputs))
     rows: list[Row] = []
-    judge = Judge(net, recording, topology, isolate)
+    maker = RowMaker(net, recording, topology, isolate)
     not_loaded = {f"{layer}/{i}" for layer, i in adopted}
     with exact_sums():
-        for row in judge.rows():
+        for row in maker.rows():
             taken = row.kind == "param" and row.name in not_loaded
             rows.append(replace(row, comparison=_TAKEN) if taken else row)
             if row.comparison.verdict is Verdict.FAIL and not keep_going:

@@ -34,7 +34,7 @@ def camera_of(word: str) -> str | None:
 
 
 class Video:
-    """A video, opened anew for each reading.
+    """A video, reopened for each reading.
 
     Args:
         source: a file, or a device.
@@ -54,7 +54,7 @@ class Video:
 
     @property
     def expected(self) -> int:
-        """How many frames there will be, as far as the file's header tells; at least 1."""
+        """The number of frames in the file's header; at least 1."""
         if self._camera:
             return self._limit or 1
         try:

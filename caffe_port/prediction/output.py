@@ -109,7 +109,7 @@ class Output:
         return locks.locked(self.root / _LOCK, str(self.root), doing, "choose another folder")
 
     def drop_unfinished(self) -> None:
-        """Removes what a killed run left half-written; nobody else may be writing."""
+        """Removes partial files of a killed run; no other process may be writing."""
         for kind in ("labels", "overlays", "confidence", "entropy", *EXTRAS):
             for file in sorted((self.root / kind).rglob(".*")):
                 if _HALF.fullmatch(file.name) and file.is_file():
@@ -287,7 +287,7 @@ class _Job:
             self._report(outcome)
 
     def to_network(self, loaded: Iterable[_Entry]) -> Iterator[Bytes]:
-        """The pixels of the images that need the network; the others are reported at once."""
+        """The pixels of the images that need the network; the others are reported immediately."""
         for entry in loaded:
             if entry.image.error:
                 self._report(self._failed(entry, entry.image.error))

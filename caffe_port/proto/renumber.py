@@ -120,7 +120,7 @@ class Renumbering:
 
     Attributes:
         view: the encoded message.
-        layers: what is known of each layer, by the offset at which it starts.
+        layers: the marks of each layer, by the offset at which it starts.
         dialect: whose numbers the message has.
         whole: whether blobs and fields that the dialect does not have are copied as they are;
             False leaves them out and records the latter in ``unknown``.

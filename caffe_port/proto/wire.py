@@ -90,7 +90,7 @@ def read_varint(view: memoryview, pos: int, end: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """The int64 (or sign-extended int32) that a varint stands for."""
+    """The int64 (or sign-extended int32) that a varint encodes."""
     return value - (1 << 64) if value >> 63 else value
 
 

@@ -225,7 +225,7 @@ class FusedStep:
 def unshared_params(net: Net) -> Iterator[tuple[str, dict[str, Parameter]]]:
     """Gives each layer that shares parameters its own Parameter objects in the same memory.
 
-    Caffe adds each layer's part to the diff by itself, the last layer's first; autograd would first
+    Caffe adds the layers' parts to the diff one by one, the last layer's first; autograd would
     add up the parts. It reaches the last layer first, so each part is added when it is computed.
     """
     users = [layer for layer in net.spec.layers if any(param.owner for param in layer.params)]

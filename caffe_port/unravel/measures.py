@@ -31,7 +31,7 @@ class Evidence:
         ignored, padding: points on ignored pixels and in the padding.
         distance: median distance, in pixels, of the points outside to the region; NaN if there is
             none.
-        hit: whether the heat map's peak lies in the region; None where it lies on ignored pixels.
+        hit: whether the heat map's peak is in the region; None if it is on ignored pixels.
     """
 
     label: int

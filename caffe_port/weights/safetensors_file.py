@@ -81,7 +81,7 @@ def write_safetensors(
         path: the file to make.
         layers: the weights; diffs are left out.
         name: the net's name.
-        prototxt: the net's text, so that the file needs nothing beside it.
+        prototxt: the net's text, so that the file needs no other file.
         metadata: further strings to store.
     Raises:
         UsageError: see state_dict.flatten.

@@ -10,7 +10,7 @@ _TYPES = {
     for number in caffe_pb2.V1LayerParameter.LayerType.values()
     if number
 }
-_DEEPLAB1 = 10000  # types from here on tell DeepLab v1, whose ArgMax and losses are others
+_DEEPLAB1 = 10000  # types from here on show DeepLab v1, whose ArgMax and losses are others
 _OTHERWISE = {"SoftmaxWithLoss", "ArgMax"}
 _COMMON = {"name", "bottom", "top", "loss_weight", "include", "exclude"}
 

@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
     parser.add_argument("words", nargs="*", help="only attacks whose family or name holds one")
     parser.add_argument("--jobs", type=int, default=1, help="attacks at a time")
-    parser.add_argument("--resume", action="store_true", help="go on where the last run stopped")
+    parser.add_argument("--resume", action="store_true", help="resume the last run")
     parser.add_argument("--json", type=Path, help="write the outcomes here, and no document")
     parser.add_argument("--any-figures", action="store_true", help="seconds and MB may be any")
     return parser.parse_args()

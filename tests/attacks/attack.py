@@ -22,7 +22,7 @@ class Attack:
         entries: the entry points that are given them.
         reads: names of those entries that may read the file and end well, because they never
             come to what is wrong with it.
-        keeps: results that are finished before what is wrong is come to.
+        keeps: results that are finished before the fault is reached.
         within: the folder of results, outside of which nothing may change even if all ends well.
     """
 
@@ -48,7 +48,7 @@ class Family:
     Args:
         name: the kind.
         entries: where its attacks go in unless they say otherwise.
-        keeps: results that are finished before what is wrong is come to.
+        keeps: results that are finished before the fault is reached.
     """
 
     def __init__(self, name: str, *entries: Entry, keeps: tuple[str, ...] = ()) -> None:

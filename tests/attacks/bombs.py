@@ -15,7 +15,7 @@ BOMBS = Family("small outside", *images.IMAGES.entries)
 
 
 def scans(side: int, count: int) -> bytes:
-    """A progressive JPEG whose last scan stands there so many times."""
+    """A progressive JPEG that repeats its last scan ``count`` times."""
     from PIL import Image
 
     stream = io.BytesIO()

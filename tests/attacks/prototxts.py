@@ -49,7 +49,7 @@ def one(
     return layers(f'layer {{ name: "x" type: "{type}" bottom: "data" {tops} {options} }}', shape)
 
 
-# what stands in the text itself
+# faults of the text itself
 PROTOTXT.add("blocks nested a million deep", text("layer {" * 10**6))
 PROTOTXT.add("angle brackets nested a million deep", text("layer <" * 10**6))
 PROTOTXT.add("unknown blocks nested a million deep", text("layer { " + "x { " * 10**6))
@@ -87,7 +87,7 @@ PROTOTXT.add("not prototxt: a web page", text("<!DOCTYPE html><html><body>404</b
 PROTOTXT.add("empty blocks only", text("layer {} layer {}"), reads=(UPGRADE,))
 PROTOTXT.add("both generations at once", text('layers { name: "a" } layer { name: "b" }'))
 
-# what the layers say
+# faults of the layers
 PROTOTXT.add("a cycle", text(layers('layer { name: "a" type: "ReLU" bottom: "b" top: "a" }\n'
              'layer { name: "b" type: "ReLU" bottom: "a" top: "b" }')), reads=(UPGRADE,))  # fmt: skip
 PROTOTXT.add(
@@ -186,7 +186,7 @@ PROTOTXT.add(
     reads=(UPGRADE,),
 )
 
-# what would run, or reach for other files
+# code that would run, and references to other files
 PAYLOAD = f"import pathlib\npathlib.Path({CANARY!r}).touch()\nclass Layer: pass\n"
 
 

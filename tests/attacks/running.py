@@ -37,13 +37,13 @@ from tests.waiting import LIMIT, slowness
 SECONDS, MEGABYTES = 2.0, 200.0  # what the table promises
 ADDRESS_SPACE = 6 * 2**30  # above what is mapped at the start
 CANARY = "EXECUTED"  # attacks that get code run make a file of this name
-MARKUP = "<s>EXECUTED"  # stands in names; a page must not hold it as it is
-#: What a terminal acts upon: control codes, marks of direction, halves of surrogate pairs.
+MARKUP = "<s>EXECUTED"  # part of names; a page must not contain it unescaped
+#: Codes that a terminal interprets: control codes, marks of direction, halves of surrogate pairs.
 CODES = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 FORGED = re.compile(r"^F0101 |^forged", re.MULTILINE)  # begins a line in no name's place
-#: What no reader of a file has any business with.
+#: Events that no reader of a file may cause.
 EXECUTING = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect"}
 
 
@@ -163,14 +163,14 @@ class Runner:
 
 
 def _codes(content: bytes, bad: re.Pattern[str]) -> tuple[str, ...]:
-    """What stands in a text that must not, with what is around it."""
+    """The forbidden codes of a text, with their surroundings."""
     text = content.decode(errors="surrogateescape")
     found = (pattern.search(text) for pattern in (CODES, bad))
     return tuple(ascii(text[max(0, m.start() - 30) : m.end() + 30]) for m in found if m)
 
 
 def _is_mark(name: str) -> bool:
-    """The canary, told apart, and the marks of a folder that has no result yet."""
+    """Whether a name is that of the canary, or a mark of a folder without results."""
     return name == "out" or Path(name).name in (
         CANARY,
         ".evaluation.lock",
@@ -212,9 +212,9 @@ def fork(entry: Entry, folder: Path, terminal: Path, outcome: Outcome) -> None:
         else:
             time.sleep(0.002)
     with os.fdopen(reading) as stream:
-        told = stream.read()
-    if told and outcome.end != "hung":
-        found = json.loads(told)
+        report = stream.read()
+    if report and outcome.end != "hung":
+        found = json.loads(report)
         for name, value in found.items():
             setattr(outcome, name, tuple(value) if isinstance(value, list) else value)
     elif os.WIFSIGNALED(status):

@@ -1,7 +1,7 @@
 """The attacks that take no time, each at its last entry point, for the tests.
 
 They share a process, because forking one that has imported torch takes longer than most attacks.
-When it dies or hangs, the attack that was running is blamed, and another goes on with the rest.
+If it dies or hangs, the attack that was running has failed, and another process runs the rest.
 """
 
 from __future__ import annotations

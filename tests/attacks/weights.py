@@ -269,7 +269,7 @@ MEAN.add(
 
 
 def _with_mean(make: Make) -> Make:
-    """Also a net that takes this mean off its images."""
+    """Also a net that subtracts this mean from its images."""
     from tests.attacks.scene import train_net
 
     def both(folder: Path) -> None:

@@ -93,7 +93,7 @@ def test_training_and_resuming_give_caffes_logs_and_numbers(
         assert numbers(our) == pytest.approx(numbers(their), rel=1.1e-5, abs=1.1e-6), their
 
 
-def test_a_missing_side_file_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_side_file_is_reported(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=solver.prototxt", "-norunstate"]) == 0
     assert not list(work.glob("*.runstate"))
     arguments = ["train", "--solver=solver.prototxt", "--snapshot=snap_iter_4.solverstate"]
@@ -111,7 +111,7 @@ def test_testing_gives_caffes_log_and_numbers(
     assert messages(log)[1:] == messages((CLI / "test.log").read_text())  # first: no GPU
 
 
-def test_timing_has_caffes_words(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_timing_gives_caffes_log(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "--model", "train.prototxt", "-iterations", "2"]) == 0
     ours = messages(capfd.readouterr().err)
     theirs = messages((CLI / "time.log").read_text())
@@ -185,7 +185,7 @@ def test_log_parsers_find_what_they_look_for(
         (["train", "-verbose"], "unknown command line flag 'verbose'"),
     ],
 )
-def test_what_is_refused(
+def test_refused_arguments(
     arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 1
@@ -210,7 +210,7 @@ def test_no_gpu_is_the_cpu(work: Path, gpu: str, capfd: pytest.CaptureFixture[st
     assert messages(capfd.readouterr().err, "caffe.cpp")[0] == "caffe.cpp:313] Use CPU."
 
 
-def test_a_gpu_that_is_not_there_is_said(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_an_error(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "-model=train.prototxt", "-iterations=1", "-gpu=0"]) == 0
     assert messages(capfd.readouterr().err, "caffe.cpp")[:2] == [
         "caffe.cpp:1] -gpu 0: torch finds no GPU here; using the CPU.",

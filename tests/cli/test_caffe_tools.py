@@ -73,7 +73,7 @@ def test_encoded_images_are_the_files(images: Path) -> None:
     assert first.data == (SHAPES / name).read_bytes()
 
 
-def test_images_encoded_anew(images: Path) -> None:
+def test_images_reencoded(images: Path) -> None:
     flags = ("-encode_type=png", "-resize_height=8", "-resize_width=9")
     datum = read_datum(converted(images, *flags)[0][1], "", color=True)
     assert datum.values.shape == (3, 8, 9)
@@ -146,7 +146,7 @@ def test_upgraded_weights(tmp_path: Path) -> None:
     assert target.stat().st_size > 1000
 
 
-def test_upgrades_tell_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
+def test_upgrades_distinguish_text_from_binary(tmp_path: Path, capfd: STDERR) -> None:
     assert models.upgrade_net_proto_binary([str(IO / "v1_net.prototxt"), str(tmp_path / "x")]) == 1
     assert "expected a .caffemodel" in capfd.readouterr().err
     assert models.upgrade_net_proto_text([str(MODEL), str(tmp_path / "x")]) == 1
@@ -188,7 +188,7 @@ def test_draw_net_names_what_it_cannot_draw(tmp_path: Path, capfd: STDERR) -> No
         (models.draw_net, ["n", "o", "-phase=SOME"], "-phase is 'SOME'"),
     ],
 )
-def test_what_is_refused(
+def test_refused_arguments(
     program: Callable[[list[str]], int], arguments: list[str], message: str, capfd: STDERR
 ) -> None:
     assert program(arguments) == 1

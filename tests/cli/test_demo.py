@@ -50,7 +50,7 @@ def test_every_label_equals_caffes(tmp_path):
     assert (tmp_path / "demo" / "largefov.pt").stat().st_size > 1_000_000
 
 
-def test_other_weights_are_told_apart(small_example, tmp_path):
+def test_other_weights_are_detected(small_example, tmp_path):
     model = small_example / "caffe_run" / "model"
     shutil.copy(model / "train_iter_1200.caffemodel", model / "train_iter_2400.caffemodel")
     result = call("--example", small_example, "-o", tmp_path / "demo")

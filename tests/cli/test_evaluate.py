@@ -137,7 +137,7 @@ def test_other_settings_are_refused_until_fresh(voc, tmp_path):
     assert call(*other, "--fresh").exit_code == 0
 
 
-def test_an_interruption_says_how_to_go_on(voc, tmp_path, monkeypatch):
+def test_an_interruption_says_how_to_resume(voc, tmp_path, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
@@ -172,7 +172,7 @@ def listen(terminal, said):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind")
-def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
+def test_control_c_keeps_finished_images_and_restores_the_terminal(tmp_path):
     import termios
 
     master, slave = os.openpty()
@@ -199,7 +199,7 @@ def test_control_c_keeps_what_is_finished_and_leaves_a_tidy_terminal(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
-def test_killed_it_goes_on_and_nobody_else_may_write_meanwhile(tmp_path):
+def test_a_killed_evaluation_resumes_and_locks_its_folder(tmp_path):
     out = tmp_path / "out"
     process = started(out, stderr=subprocess.DEVNULL)
     wait_for_maps(process, out, 2)
@@ -257,7 +257,7 @@ def test_other_crf_settings_without_the_network(voc, tmp_path, monkeypatch):
         (["--crop", "11x10"], "larger than the crop"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(voc, tmp_path, options, message):
+def test_impossible_options_are_refused_with_a_reason(voc, tmp_path, options, message):
     result = call(*voc, "--crop", "12x10", *options, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert message in result.output

@@ -119,7 +119,7 @@ def test_the_published_rows_are_listed(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_row_that_can_be_had_is_run(tmp_path, monkeypatch):
+def test_a_possible_row_is_run(tmp_path, monkeypatch):
     from caffe_port.finetuning import reproduce
     from caffe_port.finetuning.inputs import find_images
 
@@ -141,7 +141,7 @@ def test_a_row_that_can_be_had_is_run(tmp_path, monkeypatch):
         (["--weights", "aspp-l=nowhere"], "'nowhere': no such file"),
     ],
 )
-def test_rows_and_files_that_are_not_there(more, message):
+def test_missing_rows_and_files(more, message):
     status, said = call("reproduce", *more)
     assert status == 2
     assert message in said

@@ -48,7 +48,7 @@ def test_a_value_may_be_empty_or_hold_an_equals_sign() -> None:
     assert read("--solver=a=b")[0].solver == "a=b"
 
 
-def test_a_bool_flag_takes_no_word_after_it() -> None:
+def test_a_bool_flag_does_not_take_the_next_word() -> None:
     flags, others = read("-shuffle", "train")
     assert flags.shuffle
     assert others == ["train"]
@@ -60,11 +60,11 @@ def test_others_and_flags_in_any_order() -> None:
     assert others == ["a", "b", "-solver", "x"]
 
 
-def test_a_single_dash_is_no_flag() -> None:
+def test_a_single_dash_is_not_a_flag() -> None:
     assert read("-")[1] == ["-"]
 
 
-def test_hyphens_stand_for_underscores() -> None:
+def test_hyphens_equal_underscores() -> None:
     assert read("--sigint-effect=none")[0].sigint_effect == "none"
 
 
@@ -74,7 +74,7 @@ def test_hyphens_stand_for_underscores() -> None:
      (("-solver",), "missing its argument"), (("-iterations", "many"), "int32 flag 'iterations'"),
      (("-shuffle=maybe",), "bool flag 'shuffle'")],
 )  # fmt: skip
-def test_what_is_refused(words: tuple[str, ...], message: str) -> None:
+def test_refused_arguments(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read(*words)
 

@@ -98,7 +98,7 @@ def test_statuses_of_a_real_process(tmp_path):
         assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     pipe = f'{SHELL[0]} -c "{SHELL[2]}" inspect {NET} | true'
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

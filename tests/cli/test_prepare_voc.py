@@ -91,7 +91,7 @@ def test_the_bundled_example_passes_the_checks():
         ([SHAPES.parent, "-o", "out"], "not VOC2012's folder"),
     ],
 )
-def test_what_is_refused(args, message, tmp_path, monkeypatch):
+def test_refused_arguments(args, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(*args)
     assert result.exit_code == 2

@@ -35,7 +35,7 @@ def report(tmp_path_factory):
     return out, (out / "index.html").read_text()
 
 
-def test_the_page_holds_itself(report):
+def test_the_page_is_self_contained(report):
     out, page = report
     assert not re.findall(r'(?:src|href)="(?!data:|shape_val_0000_\d\.gif")', page)
     links = re.findall(r'href="([^"]*)"', page)
@@ -101,7 +101,7 @@ def test_images_of_one_name_and_a_converted_model(tmp_path):
         ([NET, WEIGHTS, IMAGES[0], "--truth", RUN], "shape_val_0000.png: cannot be read"),
     ],
 )
-def test_what_is_refused(tmp_path, arguments, message):
+def test_refused_arguments(tmp_path, arguments, message):
     result = call(*SETTINGS, *arguments, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())

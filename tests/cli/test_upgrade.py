@@ -72,7 +72,7 @@ def test_v1_loss_options_get_their_present_name_or_a_remark(tmp_path: Path) -> N
     assert list(read_net(target).layer[0].softmaxloss_param.ignore_label) == [0, 255]
 
 
-def test_a_word_without_effect_is_left_out_with_a_remark(tmp_path: Path) -> None:
+def test_an_option_without_effect_is_left_out_with_a_remark(tmp_path: Path) -> None:
     source, target = tmp_path / "net.prototxt", tmp_path / "new.prototxt"
     source.write_text('layer { name: "r" type: "ReLU" relu_param { engine: MKL2017 } }')
     result = call("upgrade", source, target)

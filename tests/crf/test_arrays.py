@@ -104,7 +104,7 @@ def test_a_pickle_that_could_run_code_is_refused(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_probabilities_are_told_from_scores():
+def test_probabilities_are_distinguished_from_scores():
     p = np.exp(SCORES) / np.exp(SCORES).sum(0)
     assert is_probabilities(p)
     assert is_probabilities(p.astype(np.float16).astype(np.float32))

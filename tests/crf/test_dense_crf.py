@@ -73,13 +73,13 @@ def test_read_only_arrays_are_read_and_inputs_stay_as_they_were():
     assert not np.shares_memory(q, unary)
 
 
-def test_float32_pictures_and_odd_layouts_equal_bytes():
+def test_float32_images_and_odd_layouts_equal_bytes():
     want = crf().infer(UNARY)
     for image in (IMAGE.astype(np.float32), np.asfortranarray(IMAGE), IMAGE[:, ::-1][:, ::-1]):
         assert np.array_equal(crf(image).infer(UNARY), want)
 
 
-def test_changing_the_picture_afterwards_changes_nothing():
+def test_changing_the_image_afterwards_changes_nothing():
     image = IMAGE.astype(np.float32)
     made = crf(image)
     image[:] = 0
@@ -179,7 +179,7 @@ def test_wrong_dtypes_are_refused(dtype):
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_values_that_are_no_energies_are_refused_with_their_place(value):
+def test_values_that_are_not_energies_are_refused_with_their_place(value):
     unary = UNARY.copy()
     unary[1, 2, 3] = value
     with pytest.raises(UsageError, match=r"unary\[1, 2, 3\] is -?(nan|inf)"):
@@ -209,7 +209,7 @@ def test_a_pixel_without_any_label_and_sums_beyond_float32_are_refused():
         (IMAGE.astype(np.float32) + np.float32(np.inf), "finite"),
     ],
 )
-def test_wrong_pictures_are_refused(image, message):
+def test_wrong_images_are_refused(image, message):
     with pytest.raises(UsageError, match=f"image.*{message}"):
         DenseCRF(9, 11, 4).add_bilateral(20, 8, image, weight=4)
 
@@ -231,7 +231,7 @@ def test_a_lattice_beyond_sixteen_bits_is_refused_instead_of_wrapping(width):
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, 1e39, "3", None])
-def test_weights_that_are_no_numbers_are_refused(weight):
+def test_weights_that_are_not_numbers_are_refused(weight):
     with pytest.raises(UsageError, match="weight"):
         DenseCRF(9, 11, 4).add_gaussian(3, weight=weight)
 
@@ -257,7 +257,7 @@ def test_other_options_are_checked():
         crf().infer(UNARY, 2.5)
 
 
-def test_the_compiled_half_defends_itself():
+def test_the_compiled_part_checks_its_arguments():
     kernel = Kernel.of_features(np.zeros((1, 6, 2), np.float32), "after")
     assert (kernel.height, kernel.width, kernel.vertices) == (1, 6, 3)
     small, other = np.zeros((2, 1, 6), np.float32), np.zeros((2, 1, 5), np.float32)
@@ -290,7 +290,7 @@ def test_the_compiled_half_defends_itself():
         mean_field(small, ("no kernel",), (1.0,), 1)
 
 
-def test_numbers_may_come_as_numpy_s_and_absurd_ones_are_refused():
+def test_numpy_numbers_are_accepted_and_absurd_ones_refused():
     want = DenseCRF(9, 11, 4).add_gaussian(3, weight=2).infer(UNARY)
     for three in (np.array(3.0), np.float32(3), np.array([3, 3]), [3, np.int64(3)]):
         crf = DenseCRF(9, 11, 4).add_gaussian(three, weight=np.array(2.0))
@@ -303,7 +303,7 @@ def test_numbers_may_come_as_numpy_s_and_absurd_ones_are_refused():
         DenseCRF(9, 11, 4).add_gaussian(np.ones((2, 2)), weight=1)
 
 
-def test_a_ragged_list_is_no_array():
+def test_a_ragged_list_is_not_an_array():
     with pytest.raises(UsageError, match="unary is not an array"):
         DenseCRF(1, 2, 2).infer([[[1.0, 2.0]], [[1.0]]])
 

@@ -1,4 +1,4 @@
-"""caffe-port crf and crf_convert beside what DeepLab's own programs wrote."""
+"""caffe-port crf and crf_convert compared with what DeepLab's own programs wrote."""
 
 import re
 import shutil
@@ -139,7 +139,7 @@ def test_labels_beyond_int16_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_record_that_is_no_json_means_that_nothing_is_done(folders):
+def test_a_record_that_is_not_json_means_that_nothing_is_done(folders):
     assert refine(folders).exit_code == 0
     for text in ("{", "[" * 100_000):
         (folders / "out" / "crf.json").write_text(text)
@@ -168,7 +168,7 @@ def test_bad_files_are_named_and_the_others_done(folders):
         (np.zeros((9, 11), np.int16), "expected (C, 9, 11)"),
     ],
 )
-def test_features_that_are_no_probabilities_are_errors(folders, values, message):
+def test_features_that_are_not_probabilities_are_errors(folders, values, message):
     write_bin(folders / "features" / "im1.bin", values)
     result = refine(folders)
     assert result.exit_code == 1
@@ -176,7 +176,7 @@ def test_features_that_are_no_probabilities_are_errors(folders, values, message)
     assert message in result.output
 
 
-def test_scores_must_cover_the_picture_and_one_kind_be_chosen(folders):
+def test_scores_must_cover_the_image_and_one_kind_be_chosen(folders):
     write_scores(folders / "features" / "im0_blob_0.mat", np.zeros((3, 9, 10), np.float32))
     result = refine(folders)
     assert result.exit_code == 2
@@ -195,7 +195,7 @@ def test_an_empty_folder_is_an_error(folders):
     assert "neither" in result.output
 
 
-def test_a_bin_file_is_refused_where_its_length_lies(tmp_path):
+def test_a_bin_file_of_a_wrong_length_is_refused(tmp_path):
     path = tmp_path / "x.bin"
     with pytest.raises(DataError, match="cannot be read"):
         read_bin(path)

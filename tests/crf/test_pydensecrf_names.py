@@ -113,7 +113,7 @@ def test_a_logistic_unary():
     assert np.array_equal(crf.inference(0), got)
 
 
-def test_utils_make_what_theirs_make():
+def test_utils_equal_pydensecrfs():
     labels = RANDOM.integers(0, 4, (5, 6))
     p = RANDOM.dirichlet(np.ones(4), 30).T.reshape(4, 5, 6)
     p[0, 0] = 0
@@ -274,7 +274,7 @@ def test_every_name_is_there():
         assert public <= set(dir(mine))
 
 
-def test_what_the_original_refuses_needlessly_is_taken():
+def test_arguments_that_the_original_refuses_needlessly_are_accepted():
     crf = ours.DenseCRF2D(30, 21, 4)
     crf.setUnaryEnergy(read_only(np.asfortranarray(FLAT.astype(np.float64))))
     crf.addPairwiseBilateral(20, 10, read_only(IMAGE[::-1])[::-1], 3)

@@ -104,7 +104,7 @@ def test_instruction_sets_agree(labels, choose_instructions):
     assert np.abs(best[0] - best[1]).max() < 2e-5
 
 
-def test_an_instruction_set_that_is_not_there_is_refused():
+def test_a_missing_instruction_set_is_refused():
     with pytest.raises(ValueError, match="no instruction set 'mmx' here"):
         instructions("mmx")
 
@@ -232,7 +232,7 @@ for call in calls:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its way to limit memory")
-def test_too_few_threads_of_the_system_are_an_error_and_not_the_end():
+def test_too_few_threads_of_the_system_are_an_error_and_not_a_crash():
     found = subprocess.run(
         [sys.executable, "-c", FEW_THREADS],
         check=False,

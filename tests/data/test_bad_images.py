@@ -112,7 +112,7 @@ def test_only_lists_opened_inside_skip(folder):
         seg(folder, "all").next_batch()
 
 
-def test_each_is_told_once():
+def test_each_is_reported_once():
     messages = []
     passed = SkippedImages(messages.append)
     for wrong in ("x", "y", "x"):

@@ -51,7 +51,7 @@ FLAGS = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_G
     [((5, 7), "L", "PNG"), ((5, 7, 3), "RGB", "PNG"), ((5, 7, 4), "RGBA", "PNG"),
      ((16, 24, 3), "RGB", "JPEG"), ((16, 24), "L", "JPEG")],
 )  # fmt: skip
-def test_pictures_are_what_opencv_makes_of_them(shape, mode, format, color):
+def test_images_are_decoded_as_by_opencv(shape, mode, format, color):
     content = encoded(image(*shape), mode, format)
     want = cv2.imdecode(np.frombuffer(content, np.uint8), FLAGS[color])
     got = read_datum(record(encoded=True, data=content, label=1), "r", color).values

@@ -1,4 +1,4 @@
-"""Boost's distributions; whole streams are held against Caffe's in test_recorded."""
+"""Boost's distributions; whole streams are compared with Caffe's in test_recorded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_bernoulli_compares_the_raw_draw():
     assert in_float32.tolist() == [True, False]  # 2^32 - 1 rounds up there
 
 
-def test_no_chance_takes_no_draw():
+def test_probability_0_draws_nothing():
     assert not bernoulli(Scripted([]), 3, 0.0).any()
 
 

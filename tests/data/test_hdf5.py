@@ -123,7 +123,7 @@ def test_hostile_files(tmp_path, kind, message):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x89HDF\r\n\x1a\n" + b"\0" * 50])
-def test_what_is_no_hdf5(tmp_path, content):
+def test_files_that_are_not_hdf5(tmp_path, content):
     if content is not None:
         (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.h5: cannot be read as HDF5"):

@@ -28,7 +28,7 @@ def reader(folder, batch_size=2, transform=None, **options):
     return ImageReader(folder / "list.txt", str(folder), batch_size, transformer, **options)
 
 
-def test_names_may_hold_blanks_and_labels_a_sign(tmp_path):
+def test_names_may_contain_spaces_and_labels_a_sign(tmp_path):
     (tmp_path / "l").write_text("/a b.png -3\n\n  c.png   7 \n")
     lines = read_labelled(tmp_path / "l")
     assert [(line.image, line.label) for line in lines] == [("/a b.png", -3), ("c.png", 7)]
@@ -65,7 +65,7 @@ def test_grey_has_one_channel(folder):
     assert read_image(folder / "a 1.png", (2, 2), False).tolist() == [[[10], [10]]] * 2
 
 
-def test_shuffled_anew_at_every_end(folder):
+def test_reshuffled_at_every_end(folder):
     random, order, want = CaffeRandom(6), [5, 6, 7], []
     images = reader(folder, 3, Transform(crop_size=3), order=CaffeRandom(6))
     for _ in range(4):
@@ -90,7 +90,7 @@ def test_malformed_lines(tmp_path, line):
         read_labelled(tmp_path / "l")
 
 
-def test_a_missing_picture_is_named_with_its_line(folder):
+def test_a_missing_image_is_named_with_its_line(folder):
     (folder / "a 1.png").unlink()
     with pytest.raises(DataError, match=r"list\.txt: line 2: .*a 1\.png: cannot be read"):
         reader(folder).next_batch()

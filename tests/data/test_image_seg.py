@@ -109,7 +109,7 @@ def test_padding_is_right_and_below_and_the_list_wraps(folder):
     np.testing.assert_array_equal(data[0], data[2])
 
 
-def test_without_a_crop_the_first_picture_sets_the_size(folder):
+def test_without_a_crop_the_first_image_sets_the_size(folder):
     reader = read(folder)
     assert reader.shapes() == ((1, 3, 4, 6), (1, 1, 4, 6), (1, 1, 1, 2))
     reader.next_batch()
@@ -122,7 +122,7 @@ def test_the_test_crop_is_the_middle_rounded_down(folder):
     assert label.ravel().tolist() == [7, 8, 9]  # row 1 of 4, columns 1 to 3 of 6
 
 
-def test_the_order_is_drawn_anew_at_every_end_of_the_list(folder):
+def test_the_order_is_redrawn_at_every_end_of_the_list(folder):
     (folder / "list.txt").write_text("".join(f"/a.png {i}\n" for i in range(4)))
     reader = read(folder, label_type="IMAGE", shuffle=True, shuffle_rng=CaffeRandom(6))
     order, random, expected = list(range(4)), CaffeRandom(6), []
@@ -140,7 +140,7 @@ def test_one_mean_serves_all_channels_and_grey_has_one(folder):
     assert grey.next_batch()[0].shape == (1, 1, 8, 8)
 
 
-def test_image_labels_fill_the_picture(folder):
+def test_image_labels_fill_the_image(folder):
     (folder / "list.txt").write_text("/a.png 7\n")
     label = read(folder, label_type="IMAGE").next_batch()[1]
     assert (label == 7).all()
@@ -151,7 +151,7 @@ def test_image_labels_fill_the_picture(folder):
     [("/a.png", 0), ("/a.png /a_label.png", 0), ("/a.png 7", 7), ("/a.png 9x", 9),
      ("/a.png 300", 255), ("/a.png -3", 0)],
 )  # fmt: skip
-def test_labels_that_nobody_reads_are_what_deeplab_makes_of_the_line(folder, line, value):
+def test_unread_labels_are_deeplabs(folder, line, value):
     """DeepLab v1 image_seg_data_layer.cpp: atoi of the second word, as the colour of a byte."""
     (folder / "list.txt").write_text(line + "\n")
     data, label, dim = read(folder, label_type="IMAGE", has_label=False).next_batch()

@@ -126,7 +126,7 @@ def test_missing_empty_and_foreign_files_are_named(tmp_path, reader):
 
 
 @pytest.mark.filterwarnings("ignore")  # so that it is not pytest that turns warnings into errors
-def test_pictures_too_large_to_decode_are_refused(tmp_path):
+def test_images_too_large_to_decode_are_refused(tmp_path):
     for side in (12_000, 60_000):
         (tmp_path / "bomb.png").write_bytes(png_of_size(side, side))
         with pytest.raises(DataError, match=r"bomb\.png.*too large"):
@@ -147,7 +147,7 @@ def test_every_truncation_of_a_label_map_is_refused_or_read_whole(tmp_path):
     assert refused > len(content) - 25  # only checksums and the end may be missing
 
 
-def test_damaged_jpegs_raise_nothing_but_dataerror(tmp_path):
+def test_damaged_jpegs_raise_only_dataerror(tmp_path):
     content = (SHAPES / "JPEGImages" / "shape_val_0001.jpg").read_bytes()
     random = np.random.default_rng(3)
     outcomes = set()
@@ -200,7 +200,7 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path):
         read_grey(tmp_path / "a.jpg")
 
 
-def test_what_a_jpeg_holds_beside_its_scans_is_not_counted(tmp_path):
+def test_other_segments_of_a_jpeg_are_not_counted(tmp_path):
     Image.new("L", (2000, 2000)).save(tmp_path / "a.jpg", progressive=True)
     data, path = (tmp_path / "a.jpg").read_bytes(), tmp_path / "b.jpg"
     film = b"\xff\xda" * 500

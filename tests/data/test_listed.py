@@ -1,4 +1,4 @@
-"""A list goes on where another one stood."""
+"""A list continues where another one was."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ def test_with_an_order_every_round_has_its_own() -> None:
     assert found[:4] != found[4:]
 
 
-def test_it_goes_where_another_one_was() -> None:
+def test_it_continues_where_another_one_was() -> None:
     one, other = listed(3), listed(4)
     taken(one, 2)
     other.set_state(*one.state())

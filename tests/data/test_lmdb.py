@@ -61,7 +61,7 @@ def test_it_can_be_read_again_and_takes_no_lock(tmp_path):
         (b"\0" * 8192, "byte 0: not a meta page"),
     ],
 )
-def test_what_is_no_database(tmp_path, content, message):
+def test_files_that_are_not_databases(tmp_path, content, message):
     if content is not None:
         (tmp_path / "data.mdb").write_bytes(content)
     with pytest.raises(DataError, match=message):

@@ -39,7 +39,7 @@ def test_lmdb_reads_what_was_written(tmp_path: Path, count: int, largest: int) -
     assert list(LmdbFile(tmp_path / "db")) == given
 
 
-def test_lmdb_goes_on_writing_into_it(tmp_path: Path) -> None:
+def test_lmdb_can_write_into_it(tmp_path: Path) -> None:
     given = records(700, 5000)
     write_lmdb(tmp_path / "db", given)
     with lmdb.open(str(tmp_path / "db"), map_size=2**24) as environment:
@@ -79,7 +79,7 @@ def test_keys_that_are_refused_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_already_is_not_touched(tmp_path: Path) -> None:
+def test_existing_files_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     with pytest.raises(UsageError, match="exists already"):
         write_lmdb(tmp_path / "db", [])

@@ -1,4 +1,4 @@
-"""Caffe's generator; its whole streams are held against recordings in test_image_seg."""
+"""Caffe's generator; its whole streams are compared with recordings in test_image_seg."""
 
 from __future__ import annotations
 

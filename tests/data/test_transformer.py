@@ -25,13 +25,13 @@ def mean_file(tmp_path, values):
     return str(tmp_path / "mean.binaryproto")
 
 
-def test_nothing_asked_nothing_done():
+def test_no_options_change_nothing():
     got = run()
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, ITEM)
 
 
-def test_the_mean_comes_off_before_the_scale():
+def test_the_mean_is_subtracted_before_the_scale():
     got = run(mean_values=(1.0, 2.0, 3.0), scale=0.5)
     np.testing.assert_array_equal(got, (ITEM - np.array([1, 2, 3])[:, None, None]) * 0.5)
     np.testing.assert_array_equal(run(mean_values=(7.0,)), ITEM.astype(int) - 7)
@@ -109,7 +109,7 @@ def test_options_that_do_not_go_together(fields, message):
         Transform.parse(caffe_pb2.TransformationParameter(**fields))
 
 
-def test_sizes_of_what_becomes_of_an_item():
+def test_sizes_of_transformed_items():
     assert Transform().size(4, 5) == (4, 5)
     assert Transform(crop_size=3).size(4, 5) == (3, 3)
     with pytest.raises(ValueError, match="crop_size 9 of an item of 5x4"):

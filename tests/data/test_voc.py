@@ -42,7 +42,7 @@ def test_the_default_is_val_with_segmentationclass(devkit):
     assert items[1].where.endswith("val.txt: line 3")
 
 
-def test_the_image_folder_itself_will_do(devkit):
+def test_the_image_folder_itself_is_accepted(devkit):
     items = voc_items(devkit / "JPEGImages", "val")
     assert [item.label for item in items] == [
         devkit / "SegmentationClass" / f"{name}.png" for name in "ab"

@@ -211,7 +211,7 @@ def test_the_result_is_the_same_whatever_the_threads_do(both, tmp_path):
     assert trees[0] == trees[1]
 
 
-def test_an_interrupted_run_goes_on(both, tmp_path):
+def test_an_interrupted_run_resumes(both, tmp_path):
     out, seen = tmp_path / "out", []
 
     def interrupt(done, total, wrong):
@@ -230,7 +230,7 @@ def test_an_interrupted_run_goes_on(both, tmp_path):
     assert prepared(both, out, fresh=True).kept == 0
 
 
-def test_what_is_older_than_its_sources_or_broken_is_made_anew(both, tmp_path):
+def test_outdated_and_broken_files_are_rebuilt(both, tmp_path):
     _, sbd = both
     out = tmp_path / "out"
     prepared(both, out)
@@ -246,7 +246,7 @@ def test_what_is_older_than_its_sources_or_broken_is_made_anew(both, tmp_path):
         assert np.array_equal(read_labels(masks / f"{id}.png"), labels_of(id, "VOC")), id
 
 
-def test_counts_unlike_the_published_ones_are_told(both, tmp_path, monkeypatch):
+def test_counts_that_differ_from_the_published_are_reported(both, tmp_path, monkeypatch):
     notes = prepared(both, tmp_path / "out").notes
     assert "list train_aug: 5 images, 10,582 published" in notes
     assert "SBD's val.txt: 1 images, 2,857 published" in notes
@@ -256,7 +256,7 @@ def test_counts_unlike_the_published_ones_are_told(both, tmp_path, monkeypatch):
     assert prepared(both, tmp_path / "out").notes == []
 
 
-def test_splits_that_do_not_fit_are_told(both, tmp_path):
+def test_splits_that_do_not_fit_are_reported(both, tmp_path):
     lists = both[0] / "ImageSets" / "Segmentation"
     (lists / "train.txt").write_text("\n".join((*TRAIN, VAL[0])))
     (lists / "trainval.txt").write_text("\n".join(TRAIN))
@@ -325,7 +325,7 @@ def test_classes_have_vocs_names_where_there_are_21(both, tmp_path):
     assert [rows[0][0], rows[1][0], rows[-1][0]] == ["class 0", "class 1", "void"]
 
 
-def test_a_list_that_cannot_be_one_is_refused(both, tmp_path):
+def test_a_file_that_cannot_be_a_list_is_refused(both, tmp_path):
     names = tmp_path / "mine.txt"
     names.write_text("a/b\n")
     with pytest.raises(DataError, match="'a/b' is neither an id nor an image file"):

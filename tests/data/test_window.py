@@ -105,7 +105,7 @@ def test_context_inside_the_image(folder):
     np.testing.assert_allclose(got, warped(folder, (4, 17), (4, 17), (12, 12)), atol=1)
 
 
-def test_context_beyond_the_corner_is_nought(folder):
+def test_context_beyond_the_corner_is_zero(folder):
     # -2 to 10: 2 of 13 pixels are missing, 2 * 12 / 13 is 2, 11 * 12 / 13 is 10
     got = only(folder, (0, 0, 7, 7), context_pad=2, mean=[9, 9, 9])
     assert not got[:, :2].any()
@@ -132,7 +132,7 @@ def test_the_scale_is_the_layers_own(folder):
     np.testing.assert_array_equal(scaled, plain * 0.5)
 
 
-def test_the_middle_of_a_mean_image_is_taken_off(folder):
+def test_the_middle_of_a_mean_image_is_subtracted(folder):
     mean = np.random.default_rng(8).random((3, 16, 16), np.float32)
     layer = options(folder, batch_size=1, fg_fraction=0)
     with_mean = WindowReader(layer, mean, CaffeRandom(1)).next_batch()[0]
@@ -168,7 +168,7 @@ def test_malformed_files(folder, text, message):
         read_windows(folder / "windows.txt", "", 0.5, 0.5)
 
 
-def test_files_that_are_not_there(folder):
+def test_missing_files(folder):
     with pytest.raises(DataError, match=r"gone\.txt: cannot be read"):
         read_windows(folder / "gone.txt", "", 0.5, 0.5)
     (folder / "a.png").unlink()

@@ -113,7 +113,7 @@ def test_a_colour_of_two_classes_is_refused():
     assert palette_named("ade20k").labels(ade.colours[np.array([[0, 7]])], "a").tolist() == [[0, 7]]
 
 
-def test_a_palette_of_ones_own(tmp_path):
+def test_a_custom_palette(tmp_path):
     (tmp_path / "two.json").write_text("[[9, 9, 9], [200, 0, 0]]")
     Image.fromarray(np.array([[[200, 0, 0], [9, 9, 9]]], np.uint8)).save(tmp_path / "a.png")
     done = run("to-index", tmp_path / "a.png", "--palette", tmp_path / "two.json", "-o", tmp_path)
@@ -156,7 +156,7 @@ def test_servers_that_are_not_known(tmp_path):
     assert done.exit_code == 2
     palette(tmp_path / "a.png", LABELS)
     done = run("to-server", tmp_path, "--dataset", "nyudv2_40", "-o", tmp_path / "server")
-    assert "nothing is known of an evaluation server" in done.output
+    assert "no evaluation server is known" in done.output
 
 
 def test_check(tmp_path):

@@ -124,7 +124,7 @@ def own(tmp_path, **changes):
     return path
 
 
-def test_a_set_of_ones_own(tmp_path):
+def test_a_custom_data_set(tmp_path):
     path = own(tmp_path)
     for folder in ("im/val", "gt", "out"):
         (tmp_path / folder).mkdir(parents=True)

@@ -130,7 +130,7 @@ def test_items(tmp_path, name):
     assert len(dataset_items(dataset(name), tmp_path / "data", real.split, with_labels=False)) == 2
 
 
-def test_a_list_of_ones_own(tmp_path):
+def test_a_custom_list(tmp_path):
     make(tmp_path / "data", "cityscapes")
     data, real = dataset("cityscapes"), REAL["cityscapes"]
     lists = {
@@ -149,7 +149,7 @@ def test_a_list_of_ones_own(tmp_path):
         dataset_items(data, tmp_path / "data", tmp_path / "twice.txt")
 
 
-def test_what_is_not_there(tmp_path):
+def test_missing_data(tmp_path):
     data = dataset("ade20k")
     with pytest.raises(DataError, match=r"holds no images of split 'val' of ade20k; looked for"):
         dataset_items(data, tmp_path, "val")

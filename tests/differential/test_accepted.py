@@ -1,4 +1,4 @@
-"""Known differences are recognized by what the net is made of, and nothing beside them is."""
+"""Known differences are recognized by the layers of the net, and nothing else is."""
 
 from __future__ import annotations
 

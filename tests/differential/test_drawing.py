@@ -85,7 +85,7 @@ def test_what_the_nets_have(catalogue: Catalogue) -> None:
     assert {case.type for case in drawn} == set(catalogue.types)
 
 
-def test_values_are_such_as_the_readers_mean() -> None:
+def test_values_are_in_the_readers_ranges() -> None:
     text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 9 dim: 4 } } }
       layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 9 } } }
       layer { name: "z" type: "TanH" bottom: "y" top: "z" }
@@ -122,7 +122,7 @@ def shift() -> Iterator[type[Op]]:
     del _base._ops["Shift"]
 
 
-def test_a_layer_of_ones_own_is_drawn_without_new_code(shift: type[Op]) -> None:
+def test_a_custom_layer_is_drawn_without_new_code(shift: type[Op]) -> None:
     found = catalogue_of(SCHEMA, ["Shift", "Blur"], ["Shift"])
     assert found.types == ["Shift"]
     assert found.unknown_options == ["shift_param.by", "shift_param.file"]

@@ -66,7 +66,7 @@ def test_each_kind_agrees(other: CaffeSide, tmp_path: Path, kind: str) -> None:
     assert finding.answer
 
 
-def test_a_wrong_value_is_found_and_made_small(
+def test_a_wrong_value_is_found_and_its_case_shrunk(
     other: CaffeSide, catalogue: Catalogue, fault: Path, tmp_path: Path
 ) -> None:
     fault.write_text("value")

@@ -89,7 +89,7 @@ class Own(cp.Op):
 """
 
 
-def test_layers_of_ones_own_are_imported(
+def test_custom_layers_are_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from caffe_port.spec.ops import _base
@@ -138,7 +138,7 @@ def test_workers_survive_the_end_of_the_port(
         ("sh -c 'echo no caffe here >&2'", "gave no answer; .*no caffe here"),
     ],
 )
-def test_a_command_that_is_no_caffe(
+def test_a_command_that_is_not_caffe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caffe: str, message: str
 ) -> None:
     assert run(caffe, tmp_path / "out") == 2

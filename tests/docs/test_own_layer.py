@@ -88,7 +88,7 @@ assert np.abs(found - wanted.detach().numpy()).max() < 1e-3
     )
 
 
-def test_points_pass_it_unmoved(folder: Path) -> None:
+def test_points_pass_through_it_unchanged(folder: Path) -> None:
     using(
         folder,
         """
@@ -102,7 +102,7 @@ for points in found.values():
     )
 
 
-def test_its_facts_are_heard(folder: Path) -> None:
+def test_its_facts_are_used(folder: Path) -> None:
     using(
         folder,
         """

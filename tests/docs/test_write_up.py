@@ -20,7 +20,7 @@ def test_the_tables_are_those_of_the_figures(results):
     assert filled(text, all_tables(results)) == text
 
 
-def test_so_are_the_pictures(tmp_path, results):
+def test_the_charts_are_those_of_the_figures(tmp_path, results):
     write_report(results, tmp_path)
     text = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
     shown = sorted(FOLDER.glob("*.svg"))

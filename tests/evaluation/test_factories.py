@@ -44,7 +44,7 @@ def test_the_networks_scores_are_those_caffe_recorded():
     np.testing.assert_allclose(network.enlarge(small), want, atol=1e-5 * np.abs(want).max())
 
 
-def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_told():
+def test_an_inference_plan_gives_the_same_labels_in_two_threads_and_is_described():
     files = str(RUN / "recording" / "net.prototxt"), str(RUN / "recording" / "net.caffemodel")
     plain, fast = NetFactory(*files), NetFactory(*files, optimized=True)
     assert {**plain.describe(), "optimized": True} == fast.describe()

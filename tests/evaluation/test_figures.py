@@ -43,7 +43,7 @@ def test_our_own_report_is_a_reference(voc, tmp_path):
     assert reference.per_class[0] == tuple(result.before.iou())
 
 
-def test_half_a_reference_will_do(tmp_path):
+def test_half_a_reference_is_accepted(tmp_path):
     (tmp_path / "r.json").write_text('{"before": {"mean_iou": 0.5, "iou": [0.5, null]}}')
     reference = read_reference(tmp_path / "r.json", "x")
     assert reference.mean_iou == (0.5, None)

@@ -100,7 +100,7 @@ def test_the_score_cache_keeps_merged_scores_by_their_options(tmp_path, folder):
         np.testing.assert_array_equal(*maps)
 
 
-def test_a_network_of_ones_own_says_that_it_has_no_scales(tmp_path, voc):
+def test_a_custom_network_says_that_it_has_no_scales(tmp_path, voc):
     items, _ = voc
     options = Options(CROP.crop, CROP.mean, inference=InferenceOptions(flip=True), jobs=1)
     assert CLASSES == 3

@@ -39,7 +39,7 @@ def test_classes_in_another_order():
         fit(city, [0, 1, 2, 3, 4], 19)
 
 
-def test_a_poor_network_is_no_shift():
+def test_a_poor_network_is_not_a_shift():
     random = np.random.default_rng(0)
     truth = random.integers(0, 5, 1000)
     for prediction in (random.integers(0, 5, 1000), np.zeros(1000, int), np.full(1000, 4)):

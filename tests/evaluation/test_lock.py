@@ -57,7 +57,7 @@ def test_a_link_as_lock_is_not_written_through(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
-def test_a_file_system_that_never_knows_a_file_again_is_no_endless_loop(tmp_path, monkeypatch):
+def test_a_file_system_without_stable_inodes_does_not_loop_forever(tmp_path, monkeypatch):
     monkeypatch.setattr("os.path.samestat", lambda a, b: False)
     with locked(tmp_path / "out"):
         assert "is evaluating into this folder" in other(tmp_path / "out")

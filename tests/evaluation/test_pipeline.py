@@ -54,7 +54,7 @@ def test_without_refinement_or_truth(voc, tmp_path):
     assert len(list((tmp_path / "out" / "before").glob("*.png"))) == len(items)
 
 
-def test_two_lanes_give_what_one_gives(voc, tmp_path):
+def test_two_workers_give_the_result_of_one(voc, tmp_path):
     one = run(voc[0], tmp_path / "one", comp6=True, jobs=1)
     two = run(voc[0], tmp_path / "two", comp6=True, jobs=2)
     assert np.array_equal(one.after.counts, two.after.counts)
@@ -75,7 +75,7 @@ def test_finished_label_maps_are_used_again(voc, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupted_run_goes_on_where_it_stopped(voc, tmp_path, jobs):
+def test_an_interrupted_evaluation_resumes(voc, tmp_path, jobs):
     def interrupt(done, total, outcome):
         if done == 2:
             raise KeyboardInterrupt
@@ -107,7 +107,7 @@ def test_a_bad_file_stops_the_evaluation_by_name(voc, tmp_path, jobs):
     assert result.before.pixels == sum((t != 255).sum() for i, t in enumerate(voc[1]) if i != 2)
 
 
-def test_an_image_that_went_away_is_a_bad_file(voc, tmp_path):
+def test_a_deleted_image_is_a_bad_file(voc, tmp_path):
     voc[0][1].image.unlink()
     result = run(voc[0], tmp_path / "out", skip_bad=True)
     assert "im1.png: cannot be read" in result.skipped[0].error
@@ -123,25 +123,25 @@ def test_a_large_image_and_a_label_of_another_size_are_bad_files(voc, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_network_that_cannot_be_built_is_no_bad_file(voc, tmp_path, jobs):
+def test_a_network_that_cannot_be_built_is_not_a_bad_file(voc, tmp_path, jobs):
     with pytest.raises(CaffePortError, match="these weights are not the net's"):
         run(voc[0], tmp_path / "out", network=Refuses(), jobs=jobs, skip_bad=True)
 
 
-def test_a_refinement_that_cannot_be_is_no_bad_file_but_names_one(voc, tmp_path):
+def test_an_impossible_refinement_is_not_a_bad_file_but_names_one(voc, tmp_path):
     refiner = CRFFactory(CRFParameters(pos_xy_std=1e-30))
     with pytest.raises(CaffePortError, match=r"im0\.png: the widths are too small"):
         run(voc[0], tmp_path / "out", make_refiner=refiner, jobs=1, skip_bad=True)
 
 
-def test_wrong_scores_are_no_bad_file(voc, tmp_path):
+def test_wrong_scores_are_not_a_bad_file(voc, tmp_path):
     with pytest.raises(CaffePortError, match="the score blob is"):
         run(voc[0], tmp_path / "a", network=Gives(shape=(1, 3, 2, 2)), skip_bad=True)
     with pytest.raises(CaffePortError, match="not finite"):
         run(voc[0], tmp_path / "b", network=Gives(value=np.inf), skip_bad=True)
 
 
-def test_torch_has_its_threads_back(voc, tmp_path):
+def test_torchs_threads_are_restored(voc, tmp_path):
     before = torch.get_num_threads()
     run(voc[0], tmp_path / "out", jobs=3)
     assert torch.get_num_threads() == before
@@ -160,7 +160,7 @@ def test_labels_beyond_the_classes(voc, tmp_path):
     assert result.unknown == {9: truths[0].shape[1]}
 
 
-def test_progress_is_told_in_order(voc, tmp_path):
+def test_progress_is_reported_in_order(voc, tmp_path):
     told = []
     run(voc[0], tmp_path / "out", jobs=2, progress=lambda *args: told.append(args))
     assert [(done, total) for done, total, _ in told] == [(i, 5) for i in range(1, 6)]

@@ -25,7 +25,7 @@ def predict(image, classify, refiner, settings, enlarge=None):
     return label_maps(full_scores(scores, network, settings, size), image, refiner)
 
 
-def test_the_mean_is_taken_off_channel_by_channel_and_padding_is_zero():
+def test_the_mean_is_subtracted_per_channel_and_padding_is_zero():
     data = network_input(IMAGE, SETTINGS)
     assert data.shape == (1, 3, 9, 17)
     assert data.dtype == np.float32
@@ -62,7 +62,7 @@ def test_the_best_labels_are_argmaxs_with_many_ties(classes):
     np.testing.assert_array_equal(labels, scores.argmax(axis=0))
 
 
-def test_the_refinement_gets_the_cut_scores_and_the_picture():
+def test_the_refinement_gets_the_cut_scores_and_the_image():
     seen = {}
 
     def refiner(scores, image):

@@ -48,7 +48,7 @@ def test_each_number_is_claimed_once_and_all_are_counted(pair):
     assert pair[0].finished() == 51
 
 
-def test_a_failure_reaches_the_others_with_its_words(pair):
+def test_a_failure_reaches_the_others_with_its_message(pair):
     pair[1].fail("a.jpg: not an image")
     pair[1].fail("and again")
     with pytest.raises(RankError, match=r"failed: rank 1: a\.jpg: not an image"):

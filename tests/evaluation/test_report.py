@@ -101,7 +101,7 @@ def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):
     assert tags.seen.count("figure") == 3 * 2
 
 
-def test_absent_and_unknown_classes_and_skipped_images_are_said(voc, tmp_path):
+def test_absent_and_unknown_classes_and_skipped_images_are_reported(voc, tmp_path):
     items, truths = voc
     truth = np.where(truths[0] == 255, np.uint8(255), np.uint8(0))
     truth[0] = 7

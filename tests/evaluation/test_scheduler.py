@@ -55,14 +55,14 @@ def test_results_come_in_order(roles):
     assert list(run_steps(iter([]), three_steps, roles, prefetch=3)) == []
 
 
-def test_one_thread_ends_an_item_before_it_begins_the_next():
+def test_one_thread_finishes_an_item_before_it_starts_the_next():
     log = []
     list(run_steps(iter(range(3)), lambda i: three_steps(i, lambda *x: log.append(x)), [role(1)],
                    prefetch=3))  # fmt: skip
     assert log == [(stage, i) for i in range(3) for stage in (FIRST, 1, LAST)]
 
 
-def test_few_are_begun_at_a_time():
+def test_few_are_started_at_a_time():
     under_way, most, lock = set(), [0], threading.Lock()
 
     def log(stage, item):
@@ -77,7 +77,7 @@ def test_few_are_begun_at_a_time():
     assert most[0] <= 4
 
 
-def test_an_item_that_ends_at_once_needs_no_step():
+def test_a_finished_item_needs_no_step():
     assert list(run_steps(iter("ab"), str.upper, [role(2)], prefetch=2)) == ["A", "B"]
 
 
@@ -104,7 +104,7 @@ def test_an_unexpected_error_ends_it(where):
     assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
 
 
-def test_closing_begins_nothing_more(monkeypatch):
+def test_closing_starts_nothing_more(monkeypatch):
     held, close = threading.Event(), _Scheduler.close
     monkeypatch.setattr(_Scheduler, "close", lambda scheduler: (close(scheduler), held.set()))
 
@@ -119,7 +119,7 @@ def test_closing_begins_nothing_more(monkeypatch):
     assert not [t for t in threading.enumerate() if t.name.startswith("evaluate-")]
 
 
-def test_two_are_at_work_at_once():
+def test_two_run_concurrently():
     both = threading.Barrier(2, timeout=LIMIT)
     assert (
         len(list(run_steps(iter(range(2)), lambda i: both.wait() >= 0, [role(2)], prefetch=2))) == 2

@@ -41,7 +41,7 @@ def test_every_bit_comes_back(tmp_path):
         b"x" * 5000,
     ],
 )
-def test_what_is_no_entry_is_named(tmp_path, content):
+def test_files_that_are_not_entries_are_named(tmp_path, content):
     cache = ScoreCache(tmp_path, {})
     cache.path("image").parent.mkdir()
     cache.path("image").write_bytes(content)

@@ -150,7 +150,7 @@ def test_nothing_to_score_or_no_truth_is_status_2(voc: Path, tmp_path: Path) -> 
     assert "val.txt: line 1: no label map" in result.output
 
 
-def test_scores_are_cut_to_the_pictures_when_converted(voc: Path, tmp_path: Path) -> None:
+def test_scores_are_cut_to_the_images_when_converted(voc: Path, tmp_path: Path) -> None:
     folder = fill(tmp_path / "out", "mat")
     convert = ["crf_convert", *map(str, folder.glob("*.mat")), "--to", "bin", "-o", str(folder)]
     done = CliRunner().invoke(main, [*convert, "-id", str(voc / "JPEGImages")])

@@ -1,4 +1,4 @@
-"""The refinement in threads beside the network: the same results, and truly at once."""
+"""The refinement in threads during the network: the same results, and truly concurrent."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Waiting(Swaps):
         return refiner
 
 
-def test_the_network_goes_on_while_an_image_is_refined(voc, tmp_path):
+def test_the_network_runs_while_an_image_is_refined(voc, tmp_path):
     second = threading.Event()
     result = evaluate(
         voc[0],
@@ -132,7 +132,7 @@ class Refining(Swaps):
         return refiner
 
 
-def test_a_network_elsewhere_has_a_thread_to_itself(voc, tmp_path):
+def test_a_network_on_another_device_has_its_own_thread(voc, tmp_path):
     network, refinement = Elsewhere(), Refining()
     evaluate(voc[0], network, tmp_path, CROP, make_refiner=refinement)
     assert len(network.threads) == 1

@@ -101,7 +101,7 @@ def test_comp6_holds_the_final_labels_without_a_note(tmp_path):
     assert np.array_equal(read_labels(path), MAPS.before)
 
 
-def test_what_a_killed_run_left_half_written_goes_and_nothing_else(tmp_path):
+def test_only_partial_files_of_a_killed_run_are_removed(tmp_path):
     store = opened(tmp_path, {})
     store.save("a", IMAGE, MAPS)
     kept = [store.before("a"), tmp_path / "before" / ".thumbnail.png"]

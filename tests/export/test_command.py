@@ -18,7 +18,7 @@ def convert(folder, *arguments):
     return CliRunner().invoke(main, ["convert", *map(str, [*files, *arguments])])
 
 
-def test_a_module_and_its_state_dict_beside_it(tmp_path):
+def test_a_module_and_its_state_dict_next_to_it(tmp_path):
     result = convert(FOLDER, "--emit-module", tmp_path / "largefov.py")
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["largefov.py", "largefov.state.pt"]

@@ -239,7 +239,7 @@ def test_names_cannot_become_code(tmp_path):
     assert "class_2.weight" in module.state_dict()
 
 
-def test_names_that_meet_after_cleaning_stay_two(tmp_path):
+def test_names_equal_after_cleaning_stay_distinct(tmp_path):
     text = "".join(
         f'layer {{ name: "{name}" type: "Convolution" bottom: "b0" top: "{name}" '
         "convolution_param { num_output: 2 kernel_size: 1 } }"

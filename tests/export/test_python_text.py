@@ -33,7 +33,7 @@ def test_any_names_become_different_valid_ones(names):
         assert name != "self"
 
 
-def test_a_valid_name_stays_whatever_stands_before_it():
+def test_a_valid_name_stays_whatever_precedes_it():
     assert identifiers(["a-b", "a_b", "if", "2x"], "layer", ()) == {
         "a_b": "a_b", "a-b": "a_b_2", "if": "if_2", "2x": "layer2x",
     }  # fmt: skip

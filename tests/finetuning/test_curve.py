@@ -21,7 +21,7 @@ def test_a_curve_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"loss": [1], "outputs": {}}', "[" * 10**5])
-def test_what_is_no_curve(tmp_path, text):
+def test_files_that_are_not_curves(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(FormatError, match=r"c\.json: not a curve"):
         Curve.read(tmp_path / "c.json")
@@ -38,7 +38,7 @@ def test_the_latest_is_one_with_all_its_files(tmp_path, missing):
     assert snapshots.latest() == 10
 
 
-def test_copies_that_a_user_made_are_no_snapshots_and_stay(tmp_path):
+def test_copies_by_the_user_are_not_snapshots_and_stay(tmp_path):
     save(tmp_path, "9 (copy)")
     save(tmp_path, "10_old")
     snapshots, copies = Snapshots(tmp_path), sorted(tmp_path.iterdir())

@@ -192,7 +192,7 @@ def test_a_folder_of_another_run_is_refused(finished, uninterrupted):
         running.finished(trial)
 
 
-def test_a_run_waits_for_a_process_that_is_at_work_there(uninterrupted):
+def test_a_run_waits_for_another_process_in_its_folder(uninterrupted):
     fcntl = pytest.importorskip("fcntl")
     trial, expected = uninterrupted
     trial.folder.mkdir()
@@ -207,7 +207,7 @@ def test_a_run_waits_for_a_process_that_is_at_work_there(uninterrupted):
     assert outcome(trial) == expected
 
 
-def test_a_file_system_without_locks_is_no_hindrance(uninterrupted, monkeypatch):
+def test_a_file_system_without_locks_is_accepted(uninterrupted, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def flock(stream, how):
@@ -266,7 +266,7 @@ def test_a_run_that_diverges_has_a_result_without_figures(tmp_path):
     results.write(tmp_path / "results.json")
 
 
-def test_an_experiment_goes_on_and_grows(tmp_path, setup):
+def test_an_experiment_resumes_and_grows(tmp_path, setup):
     setting, variants = setup
     out = tmp_path / "out"
 
@@ -321,7 +321,7 @@ def process(monkeypatch, parent):
     monkeypatch.setattr(experiment, "_process", [(threading.Event(), messages, parent)])
 
 
-def test_an_error_in_a_process_is_told_as_text(tmp_path, setup, monkeypatch):
+def test_an_error_in_a_process_is_reported_as_text(tmp_path, setup, monkeypatch):
     setting, variants = setup
     process(monkeypatch, os.getppid())
     lost = dataclasses.replace(setting, init=tmp_path / "none")
@@ -330,7 +330,7 @@ def test_an_error_in_a_process_is_told_as_text(tmp_path, setup, monkeypatch):
     assert "none: cannot be read" in words
 
 
-def test_a_process_whose_parent_is_gone_ends(tmp_path, setup, monkeypatch):
+def test_a_process_without_its_parent_ends(tmp_path, setup, monkeypatch):
     setting, variants = setup
     process(monkeypatch, -1)
     assert experiment._run(0, Trial(setting, variants[0], 1, tmp_path / "run")) == ("stopped", None)

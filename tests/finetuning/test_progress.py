@@ -35,7 +35,7 @@ def test_the_rest_takes_as_long_as_what_was_done_since():
     assert (estimate.finished, estimate.part, estimate.text()) == (4, 1.0, "all done")
 
 
-def test_a_run_that_goes_on_counts_from_where_it_was():
+def test_a_resumed_run_counts_from_where_it_was():
     clock = Clock()
     estimate = RunsEstimate(1, clock)
     estimate.update(0, 0.5)
@@ -44,7 +44,7 @@ def test_a_run_that_goes_on_counts_from_where_it_was():
     assert estimate.seconds_left() == pytest.approx((1 - 0.75 * 0.85) / (0.25 * 0.85) * 10)
 
 
-def test_lines_come_now_and_then_and_with_every_run():
+def test_lines_are_printed_at_intervals_and_with_every_run():
     stream = io.StringIO()
     lines = RunLines(RunsEstimate(2), 2, stream)
     for part in (0.1, 0.2, 0.3):

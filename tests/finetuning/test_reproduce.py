@@ -160,7 +160,7 @@ def test_recipes_of_other_data_sets_say_what_is_our_choice(data, labels):
         assert ("windows" in row.chosen) == (data == CITY) == (row.overlap is not None)
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_missing_resources_are_reported(tmp_path):
     found = by_key(Resources())
     assert found["shapes"].kind == "score"
     assert found["largefov-step"].why == "no: needs --data, --init vgg16=FILE"
@@ -191,7 +191,7 @@ def test_what_is_missing_is_said(tmp_path):
         {"data": {"x": ROOT}},
     ],
 )
-def test_names_that_are_not_there(given):
+def test_unknown_names(given):
     with pytest.raises(UsageError, match="no 'x'; there are "):
         Resources(**given)
 

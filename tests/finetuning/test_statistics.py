@@ -30,7 +30,7 @@ def test_pairs_are_of_the_seeds_that_both_have():
     assert paired({1: 5.0}, {2: 5.0}).seeds == 0
 
 
-def test_pairing_takes_out_what_a_seed_does_to_both():
+def test_pairing_removes_the_common_effect_of_a_seed():
     base = {seed: float(10 * seed) for seed in range(1, 6)}
     other = {seed: value + 1 for seed, value in base.items()}
     found = paired(other, base)

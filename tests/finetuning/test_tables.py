@@ -76,7 +76,7 @@ def test_similarities(results):
     assert rows(table)["start: init.caffemodel"] == ["0.700", "-", "0.800", "0.000"]
 
 
-def test_published_figures_stand_beside_ours_of_the_same_net_and_images_only(results):
+def test_published_figures_are_shown_with_ours_of_the_same_net_and_images_only(results):
     table = tables.published(results)
     theirs = table.rows[0]
     assert theirs == [
@@ -165,7 +165,7 @@ def test_nothing_is_finished(tmp_path, results):
     "change",
     [{"format": "x"}, {"scores": 3}, {"start": {"x": 1}}, {"planned": None, "more": 1}],
 )
-def test_what_is_no_results(tmp_path, results, change):
+def test_files_that_are_not_results(tmp_path, results, change):
     path = tmp_path / "results.json"
     results.write(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

@@ -1,4 +1,4 @@
-"""Which recipes a name stands for, and what each is compared with."""
+"""The recipes that a name selects, and the baseline of each."""
 
 import pytest
 
@@ -18,11 +18,11 @@ def names(*arguments):
 
 
 @pytest.mark.parametrize("recipe", [NET, SHAPES / "caffe_run"])
-def test_a_net_stands_for_all_its_recipes(recipe):
+def test_a_net_selects_all_its_recipes(recipe):
     assert names(recipe) == ALL
 
 
-def test_a_recipe_stands_for_itself_and_its_baseline():
+def test_a_recipe_selects_itself_and_its_baseline():
     assert names(f"{NET}/step_pull_cosine") == ["step_softmax", "step_pull_cosine"]
     assert names(f"{NET}/poly_softmax") == ["poly_softmax"]
     assert find_variants(f"{NET}/poly_softmax")[0].net == NET
@@ -40,7 +40,7 @@ def test_some_of_them():
         names(NET, ["poly_x"])
 
 
-def test_a_recipe_that_is_not_there():
+def test_a_missing_recipe():
     with pytest.raises(UsageError, match="no recipe 'nothing'"):
         find_variants("nothing")
 

@@ -12,7 +12,7 @@ from tests.fuzz.report import HEAD, LATTICE, PAGE, page
 
 
 def main() -> int:
-    """Runs what the command line says; the exit status tells whether something was found."""
+    """Runs the targets of the command line; the exit status shows whether something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", nargs="*", help="names of targets; all of them when left out")
     effort = parser.add_mutually_exclusive_group()

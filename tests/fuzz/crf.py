@@ -86,7 +86,7 @@ def _width(draw: Draw) -> float:
 
 
 def _sizes(draw: Draw) -> tuple[int, int, int]:
-    """A picture of few pixels, whose sizes are now and then nonsense."""
+    """An image of few pixels, whose sizes are sometimes nonsense."""
     sizes = [1 + draw.below(11), 1 + draw.below(11), 1 + draw.below(40)]
     if draw.below(8) == 0:
         sizes[draw.below(3)] = draw.size()

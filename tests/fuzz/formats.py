@@ -198,7 +198,7 @@ def _bins() -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-def _pictures() -> Iterator[bytes]:
+def _images() -> Iterator[bytes]:
     from PIL import Image
 
     for mode, form in (("RGB", "PNG"), ("P", "PNG"), ("L", "JPEG"), ("RGB", "PPM"), ("1", "BMP"),
@@ -209,8 +209,8 @@ def _pictures() -> Iterator[bytes]:
 
 
 def _data() -> Iterator[bytes]:
-    picture = next(iter(_pictures()))
-    yield caffe_pb2.Datum(encoded=True, data=picture, label=1).SerializeToString()
+    image = next(iter(_images()))
+    yield caffe_pb2.Datum(encoded=True, data=image, label=1).SerializeToString()
     yield caffe_pb2.Datum(channels=1, height=2, width=3, data=b"abcdef").SerializeToString()
     yield caffe_pb2.Datum(channels=1, height=1, width=2, float_data=[1, 2]).SerializeToString()
 
@@ -290,8 +290,8 @@ FORMATS = {
         structured=structured.mat,
     ),
     "bin": Target(_file("a.bin", read_bin), _bins),
-    "picture": Target(
-        _file("a.png", read_rgb, read_grey, read_labels), _pictures, structured=structured.png
+    "image": Target(
+        _file("a.png", read_rgb, read_grey, read_labels), _images, structured=structured.png
     ),
     "datum": Target(datum, _data, structured=structured.message),
     "lmdb": Target(lmdb, _lmdbs, structured=structured.lmdb),

@@ -1,4 +1,4 @@
-"""What came out of fuzzing, as a table and as docs/fuzz.md."""
+"""The results of fuzzing, as a table and as docs/fuzz.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Result:
         target, engine: names.
         runs: inputs tried.
         edges, features: of the program, as libFuzzer counts them; None without it.
-        failed: it ended otherwise than well.
+        failed: whether it ended with an error.
         found: files with the inputs that did it.
     """
 
@@ -50,7 +50,7 @@ class Result:
 
 
 def from_log(target: str, engine: str, log: Path, code: int) -> Result:
-    """A run of libFuzzer by what it said.
+    """The result of a libFuzzer run, from its log.
 
     Args:
         target, engine: names.

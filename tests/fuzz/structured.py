@@ -1,6 +1,6 @@
-"""Changes that keep a format's outer layer whole, so that a fuzzer gets behind it.
+"""Changes that keep a format's outer layer valid, so that a fuzzer reaches the inner parts.
 
-Checksums, lengths and compression would turn away nearly all of what byte changes make.
+Checksums, lengths and compression would reject nearly all changes of bytes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _is_message(payload: bytes) -> bool:
 
 
 def archive(data: bytes, chance: random.Random, change: Change) -> bytes:
-    """One member of a zip archive, its checksum made anew."""
+    """One member of a zip archive, its checksum recomputed."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             members = [(info.filename, file.read(info)) for info in file.infolist()]
@@ -131,7 +131,7 @@ def _inflated(content: bytes) -> bytes:
 
 
 def png(data: bytes, chance: random.Random, change: Change) -> bytes:
-    """One chunk of a PNG, its checksum made anew; other pictures as bytes."""
+    """One chunk of a PNG, its checksum recomputed; other images as bytes."""
     if not data.startswith(b"\x89PNG"):
         return change(data)
     chunks, position = [], _PNG_HEAD

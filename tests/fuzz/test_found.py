@@ -96,7 +96,7 @@ def test_a_layer_name_of_megabytes(tmp_path: Path) -> None:
         read_weights(tmp_path / "net.caffemodel")
 
 
-def test_text_without_an_end_is_refused_in_few_words() -> None:
+def test_endless_text_is_refused_with_a_short_message() -> None:
     for text in ('name: "' + "a" * 10**6, 'name: "' + r"\n" * 10**6, "a" * 10**6, "x" * 99 + "!"):
         with pytest.raises(FormatError) as caught:
             parse_net(text)
@@ -166,7 +166,7 @@ def test_training_data_may_not_leave_its_file(tmp_path: Path) -> None:
     assert read_datasets(tmp_path / "a.h5", ["own/data"])[0].shape == (3,)
 
 
-def test_notes_of_pictures_are_no_warnings(tmp_path: Path) -> None:
+def test_notes_of_images_are_not_warnings(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 256, 4, 9, 2**30) + bytes(9))
     with warnings.catch_warnings():

@@ -57,7 +57,7 @@ def test_atheris_runs(tmp_path: Path) -> None:
     assert row[6] == "0"
 
 
-def test_a_find_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
+def test_a_find_is_reported_with_the_command_to_reproduce_it(tmp_path: Path) -> None:
     log = tmp_path / "wire.log"
     log.write_text(
         "#2\tINITED cov: 3 ft: 4 corp: 1/1b exec/s: 0 rss: 1Mb\n"
@@ -72,7 +72,7 @@ def test_a_find_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
     assert from_log("wire", "atheris", log, -9).line() == "| wire | atheris | 0 | 0 | 0 | failed |"
 
 
-def test_the_page_is_what_the_command_makes() -> None:
+def test_the_page_is_that_of_the_command() -> None:
     """All targets are on it, and nothing else than the table and its figures differs."""
     held = PAGE.read_text(encoding="utf-8")
     names = [

@@ -91,7 +91,7 @@ def test_a_blob_by_name():
         ("flat", None, "expected (N, C, H, W)"),
     ],
 )
-def test_what_has_no_labels(blob, size, words):
+def test_blobs_without_labels(blob, size, words):
     more = layer("t", "TanH", "c") + layer("u", "TanH", "s") + layer("flat", "Flatten", "c")
     net = net_of(_zoomed(4) + more, X)
     with pytest.raises(UsageError) as caught:

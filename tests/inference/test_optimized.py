@@ -115,7 +115,7 @@ def test_the_same_with_fewer_steps(text, runs, options):
     _same(exact.optimized(**options)(_x().double()), exact, _x().double(), 1e-13)
 
 
-def test_unfolded_layers_run_by_themselves():
+def test_unfolded_layers_run_alone():
     fast = _net(CHAIN).optimized(fold=False)
     fast(_x())
     assert _runs(fast) == ["c", "n", "k", "r"]
@@ -144,7 +144,7 @@ def test_shapes_and_batches_may_change():
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_wide_filters_take_winograd(dilation):
+def test_wide_filters_use_winograd(dilation):
     options = (
         f"num_output: 256 kernel_size: 3 pad: {dilation} dilation: {dilation} "
         'weight_filler { type: "msra" }'
@@ -209,7 +209,7 @@ def test_refresh_after_changes_that_torch_does_not_see():
     _same(fast(_x()), net, _x())
 
 
-def test_training_goes_on_as_without():
+def test_training_continues_unchanged():
     one, two = _net(BLOCK), _net(BLOCK)
     two.load_state_dict(one.state_dict())
     fast = two.optimized()
@@ -221,7 +221,7 @@ def test_training_goes_on_as_without():
         assert torch.equal(a, b)
 
 
-def test_hooks_see_what_they_saw():
+def test_hooks_get_the_same_tensors():
     net = _net(CHAIN)
     fast = net.optimized()
     fast(_x())
@@ -307,7 +307,7 @@ def test_reduced_precision():
         assert not torch.equal(found["t"], net(_x())["t"])
 
 
-def test_precisions_that_cannot_be_had():
+def test_unavailable_precisions():
     with pytest.raises(UsageError, match="precision is 'int8'; expected one of float32"):
         _net(CHAIN).optimized(precision="int8")
     with pytest.raises(UsageError, match="is for float32 nets"):

@@ -1,4 +1,4 @@
-"""Pooling, LRN and Interp as plans run them, beside the layers themselves, in float64."""
+"""Pooling, LRN and Interp as plans run them, compared with the layers, in float64."""
 
 import pytest
 import torch

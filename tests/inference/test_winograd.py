@@ -1,4 +1,4 @@
-"""Winograd's convolution beside torch's, and as close to the exact sum."""
+"""Winograd's convolution compared with torch's, and as close to the exact sum."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_without_bias():
 
 @pytest.mark.parametrize("channels", [64, 256, 512])
 def test_rounds_as_well_as_the_direct_sum(channels):
-    """What lets it stand beside Caffe's own arithmetic, which multiplies matrices."""
+    """Its errors are no larger than those of Caffe's own arithmetic, a product of matrices."""
     x, w, bias = _problem(1, channels, 32, 14, 14)
     filters = transform_filters(w.float().double()).float()
     exact = _direct(x.float().double(), w.float().double(), bias.float().double(), 1, 0.0)

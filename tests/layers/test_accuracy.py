@@ -23,7 +23,7 @@ def test_a_tie_is_wrong_in_bvlc():
 
 
 @pytest.mark.parametrize(("label", "right"), [(0, 0.0), (1, 1.0)])
-def test_of_a_tie_the_highest_class_is_predicted_in_the_forks(label, right):
+def test_in_the_forks_the_highest_class_wins_a_tie(label, right):
     assert run([label], scores=SCORES[1:2], dialect="deeplab2")[0].item() == right
     assert run([label], scores=SCORES[1:2], dialect="bvlc")[0].item() == 0.0
 

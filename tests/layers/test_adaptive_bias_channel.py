@@ -63,7 +63,7 @@ def test_the_mean_of_the_best_score_stays():
     assert torch.allclose(y[0, present].amax(0).mean(), scores[0, present].amax(0).mean())
 
 
-def test_absent_labels_are_pressed_down_only_where_they_win():
+def test_absent_labels_are_lowered_only_where_they_win():
     scores = torch.tensor([[[[1.0, 5]], [[3, 3]], [[2, 9]]]])
     y = run(scores, [[1]], "margin_others: 0.5")
     assert y[0, :, 0].tolist() == [[1, 2.5], [3, 3], [2, 2.5]]

@@ -78,7 +78,7 @@ def test_gradients_of_a_batch(shape):
     check_gradients(layer(TEXT.format(""), shape, phase="TRAIN"), sample(*shape))
 
 
-def test_deeplab_updates_frozen_statistics_where_asked():
+def test_deeplab_updates_frozen_statistics_on_request():
     text = OPTIONS.format(
         "use_global_stats: true update_global_stats: true moving_average_fraction: 0.5 eps: 0"
     )

@@ -21,7 +21,7 @@ def test_gradients():
         check_gradients(layer(TEXT.format("y", alpha), (1, 3)), x)
 
 
-def test_in_place_a_negative_alpha_turns_the_sign_that_backward_sees():
+def test_in_place_a_negative_alpha_reverses_the_sign_that_backward_reads():
     x = torch.tensor([[-1.0, 3.0]], requires_grad=True)
     (y,) = layer(TEXT.format("b0", -0.5), (1, 2))(x)
     assert y[0, 0] > 0

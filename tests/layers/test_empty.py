@@ -48,7 +48,7 @@ def test_labels_of_no_items():
     assert empty.shape == (0, 3, 1, 1)
 
 
-def test_what_filter_leaves_goes_on():
+def test_layers_after_filter_get_its_items():
     text = """layer { name: "f" type: "Filter" bottom: "b0" bottom: "b1" top: "x" }
       layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
         inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }"""
@@ -56,7 +56,7 @@ def test_what_filter_leaves_goes_on():
     assert net({"b0": torch.ones(2, 4), "b1": torch.zeros(2)})["y"].shape == (0, 3)
 
 
-def test_the_mean_of_nothing_is_no_number():
+def test_the_mean_of_nothing_is_nan():
     text = 'type: "Reduction" bottom: "b0" top: "y" reduction_param { operation: MEAN axis: 1 }'
     (y,) = layer(text, (2, 0))(torch.empty(2, 0))
     assert y.isnan().all()

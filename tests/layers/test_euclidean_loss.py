@@ -25,7 +25,7 @@ def test_deeplab1_divides_by_all_values():
     assert root.item() == pytest.approx((21 / 6) ** 0.5)
 
 
-def test_other_axes_of_equal_size_will_do():
+def test_other_axes_of_equal_size_are_accepted():
     (loss,) = layer(TEXT, (2, 3), (2, 3, 1, 1))(A, B.reshape(2, 3, 1, 1))
     assert loss.item() == 21 / 4
 

@@ -88,7 +88,7 @@ layer { name: "feedback" type: "FeedbackLoss" bottom: "fc7" bottom: "b1" bottom:
 """
 
 
-def test_beside_the_softmax_loss_of_a_net():
+def test_together_with_the_softmax_loss_of_a_net():
     net = net_of(NET, X.shape, LABELS.shape, phase="TRAIN")
     blobs = net({"b0": X, "b1": LABELS}, keep="all")
     assert net.module("feedback").spec.loss_weights == (0.25,)

@@ -93,7 +93,7 @@ def test_bilinear(size, ramp):
         ((2,), {"type": "uniform", "min": 1, "max": 0}, "from 1.0 to 0.0"),
     ],
 )
-def test_what_is_refused(shape, options, words):
+def test_refused_arguments(shape, options, words):
     with pytest.raises(ValueError, match=words):
         filled(shape, **options)
 

@@ -41,7 +41,7 @@ def test_gradients():
     check_gradients(module, torch.rand(4, 2), torch.tensor([0.0, 1, 0, 1]))
 
 
-def test_a_net_goes_on_with_the_smaller_batch():
+def test_a_net_continues_with_the_smaller_batch():
     text = f'layer {{ name: "f" {TEXT} }} layer {{ name: "r" type: "ReLU" bottom: "x" top: "y" }}'
     net = net_of(text, *SHAPES)
     assert net.spec.shapes["y"] == SHAPES[0]

@@ -38,7 +38,7 @@ def test_a_padded_batch(folder):
     assert size.tolist() == [[[[4, 6]]]] * 2
 
 
-def test_without_a_crop_the_first_picture_gives_the_shape(folder):
+def test_without_a_crop_the_first_image_gives_the_shape(folder):
     module = layer(text(folder, transform=""))
     assert module.spec.top_shapes == ((2, 3, 4, 6), (2, 1, 4, 6), (2, 1, 1, 2))
     assert [tuple(top.shape) for top in module()] == list(module.spec.top_shapes)

@@ -21,7 +21,7 @@ def by_hand(prob, labels):
     return -sum(rows)
 
 
-def test_bvlc_takes_the_softmax_itself():
+def test_bvlc_computes_the_softmax_itself():
     (loss,) = layer(TEXT, (2, 3), (2,), (3, 3))(X, LABELS, H)
     assert torch.allclose(loss, by_hand(X.softmax(1), LABELS) / 2)
 

@@ -69,7 +69,7 @@ def test_every_loss_layer_is_asked():
 
 
 @pytest.mark.parametrize("case", TAKEN, ids=str)
-def test_other_shapes_are_taken_as_in_caffe(case):
+def test_other_shapes_are_accepted_as_in_caffe(case):
     type, options, wanted, *shapes = case
     (found,) = made(type, options, *shapes)(*alternating(*shapes))
     assert found.item() == pytest.approx(wanted, rel=1e-6)

@@ -71,7 +71,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert (tmp_path / "iter_0_blob_0.mat").read_bytes() == before
 
 
-def test_a_net_writes_only_when_told(tmp_path):
+def test_a_net_writes_only_on_request(tmp_path):
     net = net_of(f'layer {{ name: "w" {text(f"{tmp_path}/")} }}', SHAPE)
     net({"b0": torch.rand(SHAPE)})
     assert names(tmp_path) == []
@@ -80,7 +80,7 @@ def test_a_net_writes_only_when_told(tmp_path):
     assert names(tmp_path) == ["iter_0_blob_0.mat"]
 
 
-def test_a_missing_list_matters_when_something_is_written(tmp_path):
+def test_a_missing_list_is_an_error_only_when_writing(tmp_path):
     options = text(f"{tmp_path}/", 'source: "nowhere.txt"')
     net = net_of(f'layer {{ name: "w" {options} }}', SHAPE)
     net({"b0": torch.rand(SHAPE)})

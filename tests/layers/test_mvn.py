@@ -31,7 +31,7 @@ def test_eps_is_added_to_the_standard_deviation():
     torch.testing.assert_close(y, torch.tensor([[[[-1 / 1.5, 1 / 1.5]]]]))
 
 
-def test_backward_takes_the_deviation_and_the_divisor_for_one_number():
+def test_backward_uses_the_divisor_as_the_deviation():
     module = layer(TEXT.format("eps: 0.5"), (1, 1, 1, 2))
     x = torch.tensor([[[[1.0, 3.0]]]], dtype=torch.float64, requires_grad=True)
     (y,) = module(x)

@@ -107,7 +107,7 @@ def test_without_a_mask_the_numbers_are_the_same(options, size):
     assert torch.equal(found[0][1], found[1][1])
 
 
-def test_padding_never_wins():
+def test_padding_is_never_the_maximum():
     module = layer(MASKED.format("kernel_size: 3 stride: 2 pad: 1"), (1, 1, 3, 3))
     y, mask = module(torch.full((1, 1, 3, 3), -7.0))
     assert y.unique().tolist() == [-7]

@@ -29,7 +29,7 @@ def test_values(options, expected):
     check_gradients(module, x)
 
 
-def test_a_broken_power_of_a_negative_base_is_nan():
+def test_a_fractional_power_of_a_negative_base_is_nan():
     (y,) = layer(TEXT.format("y", "power: 0.5"), (1, 2))(torch.tensor([[-1.0, 4.0]]))
     assert y[0, 0].isnan()
     assert y[0, 1] == 2
@@ -40,7 +40,7 @@ def test_a_negative_power_of_zero_is_infinite():
     assert y.item() == math.inf
 
 
-def test_the_constant_of_a_negative_shift_is_nan_for_a_broken_power():
+def test_the_constant_of_a_negative_shift_is_nan_for_a_fractional_power():
     module = layer(TEXT.format("y", "power: 0.5 scale: 0 shift: -1"), (1, 1))
     assert module(torch.ones(1, 1))[0].isnan()
 

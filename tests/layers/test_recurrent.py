@@ -84,7 +84,7 @@ def test_against_the_equations(kind, static):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sequence_may_go_on_in_the_next_pass(kind):
+def test_a_sequence_may_continue_in_the_next_pass(kind):
     whole = layer(text(kind), X, CONT)
     x = torch.rand(X)
     (wanted,) = whole(x, STARTED)
@@ -105,7 +105,7 @@ def test_cont_0_forgets_the_pass_before(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_number_of_streams_starts_afresh(kind):
+def test_another_number_of_streams_resets_the_state(kind):
     module = layer(text(kind), X, CONT)
     module(torch.rand(X), STARTED)
     x = torch.rand(STEPS, 2, 2, 3)

@@ -58,7 +58,7 @@ def test_a_type_needs_a_name():
         register_op(make_op(""))
 
 
-def test_known_types_hold_ones_own():
+def test_known_types_include_custom_types():
     assert "Mine" not in known_types()
     register_op(make_op("Mine"))
     assert "Mine" in known_types()
@@ -81,7 +81,7 @@ def test_a_layer_without_a_forward():
         net_of(MINE, (1, 2)).run_layer("m", [1])
 
 
-def test_parameters_of_ones_own_layer():
+def test_parameters_of_a_custom_layer():
     @register_op
     @dataclass(frozen=True)
     class Mine(Op):

@@ -33,7 +33,7 @@ def test_in_place_leaves_the_callers_data_alone():
     assert torch.equal(x, X)
 
 
-def test_in_place_a_negative_slope_below_0_turns_the_sign_that_backward_sees():
+def test_in_place_a_negative_slope_below_0_reverses_the_sign_that_backward_reads():
     text = 'type: "ReLU" bottom: "b0" top: "b0" relu_param { negative_slope: -0.5 }'
     x = torch.tensor([[-2.0, 3.0]], requires_grad=True)
     (y,) = layer(text, (1, 2))(x)

@@ -57,7 +57,7 @@ def test_all_ignored_gives_0():
     assert run(X, torch.ones(2, 3), options).item() == 0
 
 
-def test_the_forks_know_no_options():
+def test_the_forks_have_no_options():
     loss = run(options="ignore_label: 0 normalization: NONE", dialect="deeplab2")
     assert loss.item() == pytest.approx(each(X, T).sum().item() / 2, rel=1e-6)
 

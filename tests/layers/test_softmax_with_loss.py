@@ -75,7 +75,7 @@ def test_the_batch_is_all_before_the_class_axis():
     assert torch.allclose(module(x, labels)[0], total / 10)
 
 
-def test_the_probability_is_floored_but_its_diff_goes_on():
+def test_the_probability_is_floored_but_its_diff_is_not():
     x = torch.tensor([[0.0, 200]], requires_grad=True)
     (loss,) = layer(TEXT, (1, 2), (1,))(x, torch.zeros(1))
     assert loss.item() == pytest.approx(-math.log(torch.finfo(torch.float32).tiny), rel=1e-6)
@@ -211,7 +211,7 @@ def test_segnets_own_example():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_segnets_weights_count_only_where_asked_for():
+def test_segnets_weights_count_only_on_request():
     (loss,) = made("loss_param { ignore_label: 255 class_weighting: 9 }")(X, LABELS)
     assert loss.item() == made("loss_param { ignore_label: 255 }")(X, LABELS)[0].item()
 

@@ -54,7 +54,7 @@ def test_testing_reads_what_is_needed():
     assert layer.reader.threads == [threading.get_ident()] * 3
 
 
-def test_after_an_error_reading_goes_on():
+def test_after_an_error_reading_continues():
     net, _ = reading("TRAIN")
     for _ in range(3):
         net({})
@@ -63,7 +63,7 @@ def test_after_an_error_reading_goes_on():
     assert int(net({})["label"][0]) == 5
 
 
-def test_a_copy_opens_its_files_anew():
+def test_a_copy_reopens_its_files():
     net, _ = reading("TRAIN")
     net({})
     other = copy.deepcopy(net)

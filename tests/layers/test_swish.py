@@ -13,6 +13,6 @@ def test_values_and_gradients():
     check_gradients(module, x)
 
 
-def test_beta_is_1_unless_given():
+def test_beta_defaults_to_1():
     (y,) = layer('type: "Swish" bottom: "b0" top: "y"', (1, 1))(torch.ones(1, 1))
     torch.testing.assert_close(y, torch.tensor([[1 / (1 + math.exp(-1))]]))

@@ -26,6 +26,6 @@ def test_what_it_refuses(options):
         layer(TEXT.format(options), (2, 3))
 
 
-def test_a_blob_without_values_is_tiled_at_once():
+def test_a_blob_without_values_is_tiled_immediately():
     (y,) = layer(TEXT.format("tiles: 2000000000"), (0, 3, 1))(torch.empty(0, 3, 1))
     assert y.shape == (0, 6_000_000_000, 1)

@@ -25,7 +25,7 @@ def test_forced_labels_even_if_ignored():
     assert run(options) == [[0, 3, 7, 9, -1], [0, 5, 9, -1, -1]]
 
 
-def test_just_enough_room():
+def test_as_many_labels_as_allowed():
     assert run("max_labels: 4")[0] == [0, 3, 7, 255]
 
 

@@ -15,7 +15,7 @@ def test_values_go_where_the_mask_says():
     assert y.tolist() == [[[[0, 0, 0, 6], [5, 0, 0, 0]], [[7, 0, 0, 0], [0, 0, 0, 8]]]]
 
 
-def test_of_several_for_one_place_the_last_stays_and_all_get_its_diff():
+def test_the_last_of_several_values_for_a_place_is_kept_and_all_get_its_diff():
     module = layer(TEXT.format("upsample_h: 2 upsample_w: 2"), (1, 1, 1, 3), (1, 1, 1, 3))
     x = torch.tensor([[[[5.0, 6.0, 7.0]]]], requires_grad=True)
     (y,) = module(x, torch.tensor([[[[1.0, 3.0, 1.0]]]]))

@@ -64,7 +64,7 @@ def test_the_seed_gives_caffes_numbers() -> None:
     assert first == int.from_bytes(np.random.RandomState(3).bytes(4), "little")
 
 
-def test_a_generator_of_the_callers_comes_before_the_process_one() -> None:
+def test_the_callers_generator_has_precedence() -> None:
     from caffe_port.data import rng
 
     caffe.set_random_seed(3)
@@ -77,7 +77,7 @@ def test_layer_types() -> None:
     assert {"Data", "Convolution", "InnerProduct", "Python"} <= set(caffe.layer_type_list())
 
 
-def test_nccl_is_not_there() -> None:
+def test_nccl_is_missing() -> None:
     assert caffe.has_nccl() is False
     with pytest.raises(UsageError, match=r"has_nccl\(\) is False"):
         caffe.NCCL(None, "uid")

@@ -38,7 +38,7 @@ def make(write, text=LOSS, phase=caffe.TEST):
     return draw(caffe.Net(write(text), phase))
 
 
-def test_faces(write):
+def test_blobs_params_and_layers(write):
     net = make(write)
     assert list(net.blobs) == ["x", "y", "c", "d", "l"]
     assert list(net.params) == ["c", "d"]
@@ -191,7 +191,7 @@ def test_saving_and_copying_back(write, tmp_path, method):
     assert np.array_equal(third.params["d"][0].data, net.params["d"][0].data)
 
 
-def test_copying_is_caffes_lenient_way(write, tmp_path):
+def test_copying_is_lenient_as_in_caffe(write, tmp_path):
     net = make(write)
     net.save(str(tmp_path / "w.caffemodel"))
     other = make(write, LOSS.replace('name: "d"', 'name: "new"'))

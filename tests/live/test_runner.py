@@ -91,7 +91,7 @@ def test_a_module(scripts: Path) -> None:
     assert words[2] == "'y']"
 
 
-def test_six_is_there_as_it_was_with_pycaffe(scripts: Path) -> None:
+def test_six_is_available_as_with_pycaffe(scripts: Path) -> None:
     (scripts / "old.py").write_text(
         "import six\nfrom six.moves import xrange, urllib\n"
         "pairs = list(six.iteritems({'a': 1})) + list(six.itervalues({'b': 2}))\n"
@@ -110,7 +110,7 @@ def test_the_scripts_exit_status_and_errors_are_its_own(scripts: Path) -> None:
     assert done.stderr.endswith("KeyError: 'mine'\n")
 
 
-def test_pytest_beside_a_source_tree_of_caffe(scripts: Path) -> None:
+def test_pytest_in_a_source_tree_of_caffe(scripts: Path) -> None:
     folder = scripts / "scripts" / "caffe" / "test"
     folder.mkdir()
     (folder / "test_it.py").write_text(
@@ -131,13 +131,13 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().err.startswith("usage:")
 
 
-def test_a_script_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_script(tmp_path: Path) -> None:
     done = run("nothing.py", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "python -m caffe_port.pycaffe: no such script: nothing.py\n"
 
 
-def test_another_caffe_that_is_there_already(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_caffe_that_is_already_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "caffe", types.ModuleType("caffe"))
     with pytest.raises(UsageError, match=r"another module 'caffe'.*install\(\) comes first"):
         alias.install()

@@ -84,7 +84,7 @@ def test_anything_else_is_a_type_error(make, value: object) -> None:
     assert (len(net.params["f"]), scores(net)) == (2, [3, 3])
 
 
-def test_what_is_not_the_layers_own_changes_nothing(make) -> None:
+def test_blobs_of_other_layers_change_nothing(make) -> None:
     """In Caffe the dicts are Python's; only the vector of a layer is the layer's."""
     one, two = make(1), make(2)
     one.params["f"] = two.params["f"]
@@ -120,7 +120,7 @@ def test_a_blob_of_another_shape(make, tmp_path: Path) -> None:
     assert scores(one) == [6, 15]
 
 
-def test_any_blob_will_do(make) -> None:
+def test_any_blob_is_accepted(make) -> None:
     """Also one that no layer owns, and one whose memory moves."""
     net, blob = make(1), caffe.Blob([2, 3])
     blob.data[...] = 2
@@ -147,7 +147,7 @@ def test_backward_fills_the_blob_that_was_put_in(make) -> None:
     assert (two.params["f"][0].diff == 2).all()  # only those the net was made with
 
 
-def test_a_solver_goes_on_with_its_own_blobs(tmp_path: Path) -> None:
+def test_a_solver_continues_with_its_own_blobs(tmp_path: Path) -> None:
     """Recorded: weights stay 1, diffs add up to -2 and -3.8, the bias becomes 0.38."""
     solvers = []
     for name, value in (("a", 0), ("b", 1)):

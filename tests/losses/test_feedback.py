@@ -324,7 +324,7 @@ def test_tensors_it_refuses(features, labels, scores, message):
         feedback_loss(features, labels, scores)
 
 
-def test_a_path_that_is_none():
+def test_an_unknown_path():
     with pytest.raises(UsageError, match="path is 'cuda'; expected one of auto, torch, triton"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="cuda")
 

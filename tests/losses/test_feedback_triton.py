@@ -103,7 +103,7 @@ def test_dtypes(dtype, tolerance, similarity):
     assert_equal_paths(features.to(dtype), labels, scores.to(dtype), options, tolerance)
 
 
-def test_float32_scores_beside_float64_features():
+def test_float32_scores_with_float64_features():
     features, labels, scores = case(1, 3, 3, 3, 3, 5)
     options = FeedbackOptions(ignore_labels=(255,))
     assert_equal_paths(features, labels, scores.float(), options)

@@ -30,7 +30,7 @@ def test_which_path_runs(monkeypatch, path, cuda, installed, numel, wanted):
 @pytest.mark.parametrize(
     ("found", "wanted"), [("3.6.0", True), ("3.10.1+git", True), ("4.0", True), ("3.4.0", False)]
 )
-def test_which_triton_will_do(monkeypatch, found, wanted):
+def test_which_triton_is_accepted(monkeypatch, found, wanted):
     monkeypatch.setattr(feedback, "version", lambda name: found)
     assert feedback.has_triton.__wrapped__() is wanted
 
@@ -43,7 +43,7 @@ def test_no_triton(monkeypatch):
     assert feedback.has_triton.__wrapped__() is False
 
 
-def test_losses_know_no_layers():
+def test_losses_do_not_import_layers():
     """Layers call losses; nothing goes the other way."""
     files = list(Path(feedback.__file__).parent.glob("*.py"))
     assert files

@@ -84,7 +84,7 @@ def test_positions_that_do_not_count_may_be_nan():
     assert torch.allclose(grad, wanted_grad, rtol=1e-12)
 
 
-def test_the_probability_is_floored_but_its_diff_goes_on():
+def test_the_probability_is_floored_but_its_diff_is_not():
     scores = torch.tensor([[0.0, 200], [-500, 3]])
     assert_equal_paths(scores, torch.zeros(2), 1e-6)
 

@@ -123,7 +123,7 @@ def test_python3_that_needs_nothing_stays_as_it_is(text: str) -> None:
     assert modernize(text, "new.py").text == text
 
 
-def test_divisions_that_only_the_author_can_judge_are_listed() -> None:
+def test_divisions_that_only_the_author_can_check_are_listed() -> None:
     notes = modernize("print a / b\nx = c / (2.0 * d) + e / float(f)\n", "old.py").notes
     assert notes == ("line 1: `a / b` was // in Python 2 if both are whole",)
 
@@ -156,7 +156,7 @@ MAIN = "if __name__ == '__main__':\n    main()\n"
          "from __future__ import absolute_import\nimport near\n" + MAIN),
     ],
 )  # fmt: skip
-def test_modules_beside_a_script_in_a_package(tmp_path: Path, old: str, new: str) -> None:
+def test_modules_next_to_a_script_in_a_package(tmp_path: Path, old: str, new: str) -> None:
     """Python 2 found them from the package and from a script; a relative import only from one."""
     for name in ("__init__.py", "near.py", "script.py"):
         (tmp_path / name).touch()
@@ -181,7 +181,7 @@ def test_such_a_script_runs_either_way(tmp_path: Path, command: str) -> None:
     assert (run.stdout, run.stderr) == ("3\n", "")
 
 
-def test_what_is_no_python() -> None:
+def test_files_that_are_not_python() -> None:
     for text, line in (("print 1\ndef 3():\n", 2), ("print 1\nfor (\n", 3)):
         with pytest.raises(FormatError, match=rf"old\.py: line {line}: neither Python 2 nor 3"):
             modernize(text, "old.py")
@@ -241,7 +241,7 @@ def test_a_notebook_of_format_3() -> None:
     assert new["worksheets"][0]["cells"][0]["input"] == ["print(1)"]
 
 
-def test_what_is_no_notebook() -> None:
+def test_files_that_are_not_notebooks() -> None:
     for text in ("{", "[]", "{}", '{"cells": [{"cell_type": "code"}]}'):
         with pytest.raises(FormatError, match="not a Jupyter notebook"):
             modernize_notebook(text, "a.ipynb")
@@ -252,7 +252,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_the_command_shows_a_diff_and_writes_when_told(tmp_path: Path) -> None:
+def test_the_command_shows_a_diff_and_writes_on_request(tmp_path: Path) -> None:
     script = tmp_path / "a.py"
     script.write_text("#!/usr/bin/env python\nprint 1\n")
     script.chmod(0o755)

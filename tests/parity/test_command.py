@@ -101,7 +101,7 @@ def test_a_failing_verification_writes_its_report_too(run, tmp_path):
         ([], "net.prototxt", "HDF5"),
     ],
 )
-def test_status_2_when_it_cannot_be_judged(run, arguments, recording, reason):
+def test_status_2_when_it_cannot_be_compared(run, arguments, recording, reason):
     result = run(*arguments, recording=recording)
     assert result.exit_code == 2
     assert reason in result.output

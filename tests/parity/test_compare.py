@@ -75,7 +75,7 @@ def test_each_side_is_compared_with_what_is_exact_for_its_own_numbers():
     assert judge([2.0], [2.0], [2.0], port_exact=[1.0]).verdict is Verdict.FAIL
 
 
-def test_partial_sums_are_looked_at_before_a_blob_fails():
+def test_partial_sums_are_checked_before_a_blob_fails():
     asked = []
 
     def refine(indices):
@@ -166,7 +166,7 @@ def test_a_port_whose_own_exact_result_is_nan_fails():
     assert result.verdict is Verdict.FAIL
 
 
-def test_nan_of_caffe_is_no_answer():
+def test_nan_of_caffe_is_not_a_result():
     assert "NaN" in judge([np.nan], [np.nan], [np.nan]).reason
 
 
@@ -192,7 +192,7 @@ def test_equal_results_differ_nowhere():
     assert "2, Caffe 3" in result.reason
 
 
-def test_ties_are_forgiven_and_counted_but_only_where_they_are():
+def test_ties_are_accepted_and_counted_but_nothing_else():
     labels, port = np.array([1, 2, 3], np.float32), np.array([1, 0, 0], np.float32)
     tied = np.array([True, True, True])
     result = compare_equal(port, labels, tied=tied)

@@ -148,7 +148,7 @@ def test_an_input_that_the_net_lacks_is_named(folder):
     )
 
 
-def test_another_phase_is_said_as_the_option_of_the_command(folder):
+def test_another_phase_is_named_as_the_option_of_the_command(folder):
     result = verify("net.prototxt", "net.caffemodel", "recording", "--phase", "TRAIN")
     assert result.exit_code == 2
     assert "recorded in TEST: give --phase TEST" in " ".join(result.output.split())

@@ -82,7 +82,7 @@ def test_random_labels_are_class_numbers(record):
     assert 0.05 < (labels == 255).mean() < 0.15
 
 
-def test_random_numbers_are_no_labels(record):
+def test_random_numbers_are_not_labels(record):
     with pytest.raises(SystemExit, match=r"'accuracy'.*class numbers.*--labels label=N"):
         record("accuracy", "--random", "x", "--random", "label")
 
@@ -157,7 +157,7 @@ def test_backward_is_refused_where_caffe_computes_no_diff(record, tmp_path):
     assert not list(tmp_path.glob("r.h5*"))
 
 
-def test_scratch_of_the_forward_pass_is_no_diff(record):
+def test_scratch_of_the_forward_pass_is_not_a_diff(record):
     with pytest.raises(SystemExit, match="no diff"):
         record("hinge", "--random", "x", "--labels", "label=2", "--backward")
     found = record("hinge loss", "--random", "x", "--labels", "label=2", "--backward")
@@ -288,7 +288,7 @@ def test_help_needs_no_caffe():
     assert "caffe-port verify" in result.stdout
 
 
-def test_source_keeps_to_what_python_2_reads():
+def test_the_source_uses_python_2_syntax_only():
     source = TOOL.read_text(encoding="ascii")
     code = re.sub(r'""".*?"""', '""', source, flags=re.DOTALL)
     assert not re.search(r"""\b[fF]["']|->|:=|\bnonlocal\b|\byield from\b|\basync\b""", code)

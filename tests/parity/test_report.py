@@ -56,7 +56,7 @@ def terminal(result):
 
 
 @pytest.mark.parametrize("name", ["good", "bad"])
-def test_json_has_every_field_and_no_other(request, tmp_path, name):
+def test_json_has_exactly_these_fields(request, tmp_path, name):
     report.write_json(request.getfixturevalue(name), tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
     rows = [*content["rows"], *([content["first_bad"]] if content["first_bad"] else [])]

@@ -91,7 +91,7 @@ def test_a_slightly_wrong_result_fails(name, part, key, factor):
         ("lstm_below_float32", "data", "y", 1e-36),
     ],
 )
-def test_what_is_0_but_for_rounding_may_not_be_much_more(name, part, key, error):
+def test_a_value_that_is_0_up_to_rounding_must_be_near_0(name, part, key, error):
     net, recording = recorded_net(CASES[name])
     right = getattr(recording, part)[key]
     wrong = right.copy()

@@ -88,7 +88,7 @@ def test_on_processors_whose_kernels_add_in_a_row():
         assert max(plain) > LIMIT  # else exact_sums is no longer needed
 
 
-def test_verify_runs_so():
+def test_verify_uses_them():
     net, recording = recorded_net(GOLDENS / "layers" / "bvlc_conv_3x3_pad1")
     seen = []
     net.module("op").register_forward_hook(

@@ -47,7 +47,7 @@ def test_pooling_mask():
 
 
 @pytest.mark.parametrize("bad", [-1.0, 3.0, 0.5])
-def test_an_impossible_choice_is_no_tie(bad):
+def test_an_impossible_choice_is_not_a_tie(bad):
     scores = np.zeros((1, 3, 1, 1), np.float32)
     caffe = np.zeros((1, 1, 1, 1), np.float32)
     assert not choice_ties(argmax(1), scores, caffe + np.float32(bad), caffe, 1.0).any()

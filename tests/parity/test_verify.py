@@ -68,7 +68,7 @@ def test_first_bad_layer_is_named(recording, layer, isolate):
 
 
 @pytest.mark.parametrize("layer", MADE_BY)
-def test_isolated_errors_do_not_travel(recording, layer):
+def test_isolated_errors_do_not_propagate(recording, layer):
     result = verify(FakeNet(change={layer: lambda x: x * 1.5 + 0.25}), recording, isolate=True)
     blob, shared = MADE_BY[layer]
     bad = {row.layers for row in result.rows if row.comparison.verdict is Verdict.FAIL}
@@ -148,7 +148,7 @@ def test_a_port_that_computes_in_single_precision_only_has_no_exact_answer(recor
     assert "float64 run has dtype float32" in result.first_bad.comparison.reason
 
 
-def test_unrecorded_blobs_are_said_to_be_unrecorded(tmp_path):
+def test_unrecorded_blobs_are_reported_as_unrecorded(tmp_path):
     missing = ("data/pool1", "diff/pool1")
     arrays = {k: v for k, v in recorded_arrays(FakeNet()).items() if k not in missing}
     recording = read_recording(write_folder(tmp_path / "r", arrays, blobs_kept="chosen"))
@@ -242,7 +242,7 @@ def test_labels_and_accuracy_may_differ_by_ties_of_caffes_scores(tmp_path):
     assert rows_of(result, "data")["accuracy"].verdict is Verdict.FAIL
 
 
-def test_stops_at_the_first_bad_row_when_asked(recording):
+def test_stops_at_the_first_bad_row_on_request(recording):
     net = FakeNet(change={"pool1": lambda x: x + 1})
     result = verify(net, recording, keep_going=False)
     assert result.rows[-1] is result.first_bad
@@ -259,7 +259,7 @@ def test_missing_input_is_refused(tmp_path):
         verify(FakeNet(), altered(tmp_path, **{"input/label": None}))
 
 
-def test_diff_set_on_a_blob_that_is_not_there_or_of_another_size(tmp_path):
+def test_diff_set_on_a_missing_blob_or_of_another_size(tmp_path):
     with pytest.raises(ParityError, match="'gone'"):
         verify(FakeNet(), altered(tmp_path, **{"topdiff/gone": np.ones(1, np.float32)}))
     with pytest.raises(ParityError, match="topdiff of 'loss'"):

@@ -94,7 +94,7 @@ def test_images_of_one_name_get_numbers(tmp_path):
     assert names(*files) == ["photo0", "photo0_2", "photo0_3"]
 
 
-def test_bad_files_are_pictures_with_an_error(tmp_path):
+def test_bad_files_are_images_with_an_error(tmp_path):
     write_photos(tmp_path, [(5, 6)])
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (tmp_path / "list.txt").write_text("photo0.png\nmissing.png\n")
@@ -114,13 +114,13 @@ def test_bad_files_are_pictures_with_an_error(tmp_path):
         (lambda folder: folder / "absent.txt", "absent.txt"),
     ],
 )
-def test_inputs_that_name_nothing(tmp_path, make, message):
+def test_inputs_without_files(tmp_path, make, message):
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(DataError, match=message):
         Inputs([str(make(tmp_path))])
 
 
-def test_weights_are_told_from_inputs(tmp_path):
+def test_weights_are_distinguished_from_inputs(tmp_path):
     (path,) = write_photos(tmp_path, [(5, 6)])
     for word in ("-", "camera:0", "a/*.jpg", "film.mp4", "list.txt", str(tmp_path), str(path)):
         assert is_input(word)

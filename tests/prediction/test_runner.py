@@ -131,7 +131,7 @@ def test_other_settings_and_further_arrays_recompute(tmp_path, segment, photos):
     assert not any(o.kept for o in run(tmp_path, segment, settings={"net": 2}, wanted=half))
 
 
-def test_settings_that_decide_a_result_are_told_apart(tmp_path):
+def test_settings_that_decide_a_result_are_distinguished(tmp_path):
     net = halving(tmp_path)
     ways = [{}, {"flip": True}, {"scales": (0.5, 1.0)}, {"whole_image": True}, {"overlap": 0.5},
             {"mean": (1, 2, 3)}, {"crop": (19, 21)}, {"names": list("wxyz")}, {"merge": "max"},
@@ -155,7 +155,7 @@ def test_an_image_that_the_crf_refuses_does_not_stop_the_rest(tmp_path, photos):
     assert all(str(path) in outcome.error for path, outcome in zip(photos, outcomes, strict=True))
 
 
-def test_an_interrupted_run_keeps_what_left_the_network(tmp_path, segment, photos):
+def test_an_interrupted_run_keeps_finished_images(tmp_path, segment, photos):
     seen = []
 
     def interrupt(outcome):
@@ -174,7 +174,7 @@ def test_an_interrupted_run_keeps_what_left_the_network(tmp_path, segment, photo
     assert not any(outcome.error for outcome in again)
 
 
-def test_what_a_killed_run_left_half_written_goes(tmp_path, segment, photos):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path, segment, photos):
     run(tmp_path, segment)
     labels = tmp_path / "out" / "labels"
     half, own = labels / ".photo1.abcd_123.png", labels / ".mine.png"

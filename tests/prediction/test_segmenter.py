@@ -42,12 +42,12 @@ def test_grey_arrays_have_three_equal_channels(tmp_path):
      np.zeros((0, 4, 3), np.uint8)],
     ids=["float", "channels first", "a vector", "no pixels"],
 )  # fmt: skip
-def test_arrays_that_are_no_image(tmp_path, image):
+def test_arrays_that_are_not_images(tmp_path, image):
     with pytest.raises(UsageError, match="the image is"):
         Segmenter(halving(tmp_path))(image)
 
 
-def test_a_file_that_is_missing(tmp_path):
+def test_a_missing_image_file(tmp_path):
     with pytest.raises(DataError, match="absent"):
         Segmenter(halving(tmp_path))(tmp_path / "absent.png")
 

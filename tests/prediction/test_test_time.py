@@ -59,7 +59,7 @@ def test_whole_images_equal_the_reference(tmp_path, size, options):
     agree(Segmenter(net, whole_image=True, **options), image, expected)
 
 
-def test_a_crop_of_ones_own_equals_the_reference(tmp_path):
+def test_a_custom_crop_equals_the_reference(tmp_path):
     net, image = halving(tmp_path), photo(40, 33)
     given = {"scales": (1.0,), "flip": True, "merge": "mean"}
     expected = reference.merged(net, "full", image, MEAN, crop=(9, 15), **given)
@@ -147,7 +147,7 @@ def test_the_smallest_input_of_published_nets(name, size, taken):
     assert scores.takes(taken)
 
 
-def test_a_net_that_ends_in_small_scores_is_enlarged_corner_on_corner(tmp_path):
+def test_small_scores_are_enlarged_with_aligned_corners(tmp_path):
     net = halving(tmp_path)
     small = halving(tmp_path, HALVING[: HALVING.index('layer { name: "full"')])
     image = photo(25, 40)

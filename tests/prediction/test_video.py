@@ -60,14 +60,14 @@ def test_a_damaged_video_is_one_failure_after_its_good_frames(tmp_path):
     assert "none.avi" in found.error
 
 
-def test_a_file_that_is_no_video(tmp_path):
+def test_a_file_that_is_not_a_video(tmp_path):
     pytest.importorskip("av")
     (tmp_path / "film.mp4").write_text("no video")
     (found,) = Inputs([str(tmp_path / "film.mp4")])
     assert "cannot be opened as a video" in found.error
 
 
-def test_a_camera_that_is_not_there(tmp_path):
+def test_a_missing_camera(tmp_path):
     pytest.importorskip("av")
     (found,) = Inputs([f"camera:{tmp_path}/none"])
     assert "cannot be opened as a video" in found.error
@@ -92,7 +92,7 @@ def test_without_pyav_the_error_names_the_extra(tmp_path, monkeypatch):
         Inputs([str(tmp_path / "film.mp4")])
 
 
-def test_a_video_without_frames_of_pictures(tmp_path):
+def test_a_video_without_image_frames(tmp_path):
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "sound.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")

@@ -104,7 +104,7 @@ def test_a_saved_net_embeds_its_options_in_the_forks_numbers(tmp_path: Path) -> 
         ('type: "BN" bn_param { bn_mode: INFERENCE }', 20001),
     ],
 )
-def test_options_go_out_and_come_back(model, options: str, number: int) -> None:
+def test_options_are_written_and_read_back(model, options: str, number: int) -> None:
     layer = parse_net(f'layer {{ name: "x" {options} }}').message.layer[0]
     encoded = encode_layer(layer)
     assert [item.number for item in wire.fields(memoryview(encoded))] == [1, 2, number]
@@ -167,7 +167,7 @@ def test_dialect_can_be_given(model, monkeypatch: pytest.MonkeyPatch) -> None:
         read_net_binary(path, dialect="caffe3")
 
 
-def test_numbers_that_nobody_has_are_listed_and_left_out(model) -> None:
+def test_unknown_numbers_are_listed_and_left_out(model) -> None:
     net = read_net_binary(model(v2("x", "ReLU", ints(160, n1=1), ints(160, n1=1))))
     assert [str(field) for field in net.unknown] == [
         "layer 'x': unknown field 'LayerParameter number 160'"
@@ -242,6 +242,6 @@ def test_every_truncation_is_read_or_refused(tmp_path: Path) -> None:
     assert refused > 100
 
 
-def test_names_of_any_encoding_are_kept_apart(model) -> None:
+def test_names_of_any_encoding_stay_distinct(model) -> None:
     net = read_net_binary(model(wire.encode_bytes(100, wire.encode_bytes(1, b"\xff\xe9"))))
     assert net.message.layer[0].name == "\\xff\\xe9"

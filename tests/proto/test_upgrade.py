@@ -128,7 +128,7 @@ def test_v1_parallel_lists_become_param():
     assert layer.convolution_param.num_output == 2
 
 
-def test_v1_data_layers_kept_the_transformation_to_themselves():
+def test_v1_data_layers_have_the_transformation_in_their_own_options():
     (layer,) = upgraded("""layers { name: "d" type: IMAGE_DATA image_data_param { scale: 2
         mirror: true crop_size: 3 mean_file: "m" source: "s" } }""").layer
     wanted = caffe_pb2.TransformationParameter(scale=2, mirror=True, crop_size=3, mean_file="m")

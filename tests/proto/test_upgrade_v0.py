@@ -67,7 +67,7 @@ def test_equals_what_caffe_wrote() -> None:
          'type: "TanH" param { lr_mult: 1 decay_mult: 3 } param { lr_mult: 2 }'),
     ],
 )  # fmt: skip
-def test_each_field_goes_where_its_type_keeps_it(fields: str, wanted: str) -> None:
+def test_each_field_is_moved_to_the_options_of_its_type(fields: str, wanted: str) -> None:
     layer = text_format.Parse(
         f'name: "x" bottom: "data" top: "out" {wanted}', caffe_pb2.LayerParameter()
     )

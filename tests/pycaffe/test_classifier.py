@@ -48,7 +48,7 @@ def test_classifying_ten_crops(model: tuple[Path, Path]) -> None:
     np.testing.assert_allclose(classifier.predict(images), wanted, rtol=1e-4)
 
 
-def test_pictures_are_scaled_to_the_input_by_default(model: tuple[Path, Path]) -> None:
+def test_images_are_scaled_to_the_input_by_default(model: tuple[Path, Path]) -> None:
     classifier = caffe.Classifier(*model)
     image = np.random.default_rng(0).random((16, 16, 3)).astype(np.float32)
     data = caffe.io.resize_image(image, (8, 8)).transpose(2, 0, 1)[None]
@@ -98,6 +98,6 @@ def test_context_around_windows(model: tuple[Path, Path], picture: Path) -> None
     np.testing.assert_allclose(corner[:2].reshape(-1, 3), np.tile(mean[::-1] / 255, (16, 1)))
 
 
-def test_selective_search_says_why_not(model: tuple[Path, Path]) -> None:
+def test_selective_search_is_refused_with_a_reason(model: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match=r"MATLAB.*call detect_windows"):
         caffe.Detector(*model).detect_selective_search(["a.jpg"])

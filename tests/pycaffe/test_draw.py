@@ -54,7 +54,7 @@ def test_texts(net: caffe_pb2.NetParameter) -> None:
 
 @pytest.mark.usefixtures("_plain")
 @pytest.mark.parametrize("rankdir", ["LR", "RL", "TB", "BT"])
-def test_a_image_without_graphviz(net: caffe_pb2.NetParameter, rankdir: str) -> None:
+def test_an_image_without_graphviz(net: caffe_pb2.NetParameter, rankdir: str) -> None:
     image = Image.open(io.BytesIO(draw.draw_net(net, rankdir)))
     assert image.format == "PNG"
     assert (image.width > image.height) is (rankdir in ("LR", "RL"))
@@ -109,7 +109,7 @@ def test_a_file(net: caffe_pb2.NetParameter, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_plain")
-def test_a_image_too_large(net: caffe_pb2.NetParameter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_too_large(net: caffe_pb2.NetParameter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw_plain, "MAX_PIXELS", 1000)
     with pytest.raises(UsageError, match="the image would have"):
         draw.draw_net(net, "LR")

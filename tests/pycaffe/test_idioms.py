@@ -101,7 +101,7 @@ def test_a_scoring_loop(tmp_path: Path) -> None:
     assert 0 < hist.sum() < 3 * 64
 
 
-def test_climbing_to_what_a_layer_likes(tmp_path: Path) -> None:
+def test_maximizing_a_layers_activation(tmp_path: Path) -> None:
     net = caffe.Net(write(tmp_path / "s.prototxt", SCORES), caffe.TEST)
     source, end = net.blobs["data"], "conv"
     source.data[...] = np.random.default_rng(0).random(source.data.shape)

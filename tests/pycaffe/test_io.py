@@ -59,7 +59,7 @@ def save(tmp_path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
     return path
 
 
-def test_load_colour_grey_and_transparent_pictures(tmp_path: Path) -> None:
+def test_load_colour_grey_and_transparent_images(tmp_path: Path) -> None:
     red = np.zeros((2, 3, 3), np.uint8)
     red[..., 0] = 255
     for mode in (None, "P", "RGBA"):
@@ -79,7 +79,7 @@ def test_load_colour_grey_and_transparent_pictures(tmp_path: Path) -> None:
         (np.ones((2, 3), bool), 1.0),
     ],
 )
-def test_load_pictures_of_one_channel(tmp_path: Path, pixels: np.ndarray, value: float) -> None:
+def test_load_images_of_one_channel(tmp_path: Path, pixels: np.ndarray, value: float) -> None:
     path = save(tmp_path, pixels)
     np.testing.assert_allclose(io.load_image(path), np.full((2, 3, 3), value), rtol=1e-6)
     assert io.load_image(path, color=False).shape == (2, 3, 1)

@@ -262,7 +262,7 @@ def test_the_compiled_modules_names(path: Path, tmp_path: Path) -> None:
     assert blobs[0].data.shape == (2, 3)
 
 
-def test_what_says_that_it_is_not_there() -> None:
+def test_missing_names_are_reported() -> None:
     for call in (caffe.NCCL.new_uid, lambda: caffe.NCCL(None, b"")):
         with pytest.raises(UsageError, match="torchrun"):
             call()

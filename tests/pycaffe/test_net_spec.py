@@ -77,7 +77,7 @@ def test_an_unassigned_layer_between_gets_a_name() -> None:
     assert [layer.name for layer in n.to_proto().layer] == ["data", "Power1", "out"]
 
 
-def test_what_is_no_top_is_refused() -> None:
+def test_inputs_that_are_not_tops_are_refused() -> None:
     tops = L.DummyData(ntop=2)
     with pytest.raises(
         TypeError, match=r"Silence input 0 is not a Top \(type is <class 'tuple'>\)"

@@ -56,7 +56,7 @@ def test_a_prefix_that_cannot_be_written():
     assert made.iter == 0
 
 
-def test_only_what_no_file_has_keeps_its_filler(capfd):
+def test_only_parameters_missing_in_all_files_keep_their_filler(capfd):
     made = training("first", 'snapshot_prefix: "s"')
     made.net.save("both.caffemodel")
     for name in ("first", "second"):

@@ -44,7 +44,7 @@ def rates_of_caffe() -> dict[int, float]:
 
 
 @pytest.mark.skipif(FULL_SHAPES is None, reason="Caffe's solver state is not bundled")
-def test_it_goes_on_as_well_as_caffe_stood(
+def test_the_continued_run_is_as_good_as_caffes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert FULL_SHAPES is not None

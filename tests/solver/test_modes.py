@@ -119,7 +119,7 @@ def test_sixteen_bits_come_near(
     assert any(not np.array_equal(one, other) for one, other in zip(mine, exact, strict=True))
 
 
-def test_a_step_beyond_fp16_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_beyond_fp16_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     solver = made(tmp_path, modes=Modes(amp="fp16"))
     assert solver._scale is not None
     solver._scale.scale = 2.0**40
@@ -131,7 +131,7 @@ def test_a_step_beyond_fp16_is_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     assert solver._scale.scale == 2.0**39
 
 
-def test_the_loss_scale_goes_on_with_a_resumed_run(tmp_path: Path) -> None:
+def test_the_loss_scale_is_resumed(tmp_path: Path) -> None:
     solver = made(tmp_path, modes=Modes(amp="fp16"))
     assert solver._scale is not None
     solver._scale.set_state([128.0, 7])
@@ -182,21 +182,21 @@ def test_compiled_layers(
     assert "-compile: layers are compiled together" in capsys.readouterr().err
 
 
-def test_modes_do_not_go_with_callbacks(tmp_path: Path) -> None:
+def test_modes_and_callbacks_exclude_each_other(tmp_path: Path) -> None:
     solver = made(tmp_path, modes=Modes(checkpoint=True))
     solver.net.after_forward(lambda layer: None)
     with pytest.raises(UsageError, match="do not go with this net: callbacks or debug_info"):
         solver.step(1)
 
 
-def test_what_is_refused() -> None:
+def test_refused_arguments() -> None:
     with pytest.raises(UsageError, match="amp is 'int8'; expected bf16 or fp16"):
         Modes(amp="int8")
     with pytest.raises(UsageError, match="give one of them"):
         Modes(compile=True, checkpoint=True)
 
 
-def test_parameters_that_live_elsewhere_come_home(tmp_path: Path, exact: list[np.ndarray]) -> None:
+def test_parameters_on_the_device_are_copied_back(tmp_path: Path, exact: list[np.ndarray]) -> None:
     """As on a GPU, but that the other place is main memory too."""
     solver = made(tmp_path)
     solver._device_copy = DeviceCopy(
@@ -213,7 +213,7 @@ def test_parameters_that_live_elsewhere_come_home(tmp_path: Path, exact: list[np
             np.testing.assert_array_equal(blob.diff, other.diff)
 
 
-def test_snapshots_and_tests_see_what_lives_elsewhere(tmp_path: Path) -> None:
+def test_snapshots_and_tests_use_parameters_on_the_device(tmp_path: Path) -> None:
     states = []
     for away in (False, True):
         solver = made(tmp_path)

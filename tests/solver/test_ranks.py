@@ -200,7 +200,7 @@ def test_processes_that_start_from_other_weights_are_refused(tmp_path: Path) -> 
         training(tmp_path, ranks=Other(1, 2)).step(1)
 
 
-def test_sums_of_many_tensors_go_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_of_many_tensors_are_exchanged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr("caffe_port.ranks._BUCKET", 5)

@@ -64,7 +64,7 @@ def source(kind: str, lists: Path, seed: int, v1: bool):
 @pytest.mark.parametrize("v1", [False, True])
 @pytest.mark.parametrize("done", [0, 1, 4])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_data_layer_goes_on_where_it_stood(kind: str, done: int, v1: bool, lists: Path) -> None:
+def test_a_data_layer_resumes_where_it_was(kind: str, done: int, v1: bool, lists: Path) -> None:
     net, state, thread = source(kind, lists, 1, v1)
     for _ in range(done):
         net({}, keep="all")

@@ -83,7 +83,7 @@ def test_recorded_trajectories(case: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", cases("solvers"), ids=lambda case: case.name)
-def test_going_on_from_caffes_snapshot(case: Path, tmp_path: Path) -> None:
+def test_resuming_from_caffes_snapshot(case: Path, tmp_path: Path) -> None:
     recorded = Recorded(case, tmp_path)
     made = recorded.solver()
     made.restore(recorded.folder / "snap_iter_12.solverstate")

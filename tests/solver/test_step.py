@@ -1,4 +1,4 @@
-"""A pass through the whole net at once gives what pycaffe's layer by layer gives."""
+"""A pass through the whole net computes the same as pycaffe's, layer by layer."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_loss_diffs_and_outputs_are_the_same(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", NETS.values(), ids=NETS)
-def test_clearing_the_diffs_clears_them_for_good(tmp_path: Path, text: str) -> None:
+def test_cleared_diffs_stay_cleared(tmp_path: Path, text: str) -> None:
     net = made(tmp_path, text)
     passing = FusedStep(net)
     passing.forward_backward()

@@ -162,7 +162,7 @@ def test_the_mean_of_the_loss_restarts_with_every_step_call(tmp_path: Path) -> N
     assert [s.iteration for s in watcher.steps] == [0, 1, 2, 3]
 
 
-def test_watchers_are_told(tmp_path: Path) -> None:
+def test_watchers_are_notified(tmp_path: Path) -> None:
     watcher = Noting()
     training(tmp_path, TESTED + "snapshot: 2 ", watchers=[watcher]).solve()
     assert [s.rate for s in watcher.steps] == pytest.approx([0.1] * 6)
@@ -171,7 +171,7 @@ def test_watchers_are_told(tmp_path: Path) -> None:
     assert watcher.saves == 3
 
 
-def test_several_test_nets_are_told_apart(tmp_path: Path, capsys: STDERR) -> None:
+def test_several_test_nets_are_distinguished(tmp_path: Path, capsys: STDERR) -> None:
     watcher = Noting()
     more = "test_iter: 1 test_iter: 2 test_interval: 6 "
     training(tmp_path, more, watchers=[watcher]).solve()
@@ -200,7 +200,7 @@ def test_dropout_from_torch_repeats_too(tmp_path: Path, capsys: STDERR) -> None:
     assert not np.array_equal(first, weights())
 
 
-def test_a_full_disk_is_said_and_leaves_the_last_snapshot(
+def test_a_full_disk_is_reported_and_leaves_the_last_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     solver = training(tmp_path, "snapshot: 2 ")
@@ -312,7 +312,7 @@ def test_step_says_that_it_was_stopped(tmp_path: Path) -> None:
     assert solver.iter == 1
 
 
-def test_afterwards_signals_do_what_they_did() -> None:
+def test_afterwards_signal_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Requests().listening() as requests:
         assert signal.getsignal(signal.SIGINT) is not before

@@ -63,12 +63,12 @@ def test_three_steps(type: str, formula: Callable[[float, History, int], float])
     assert [h[0].item() for h in history] == pytest.approx(wanted[0][: rule.histories], rel=1e-5)
 
 
-def test_a_type_that_is_not_known() -> None:
+def test_an_unknown_type() -> None:
     with pytest.raises(UsageError, match="'LARS' is not known; known are SGD, Nesterov"):
         find_rule("LARS", 0)
 
 
 @pytest.mark.parametrize("type", ["AdaGrad", "RMSProp"])
-def test_momentum_where_there_is_none(type: str) -> None:
+def test_momentum_of_a_solver_without_momentum(type: str) -> None:
     with pytest.raises(UsageError, match=f"{type} takes no momentum; found 0.9"):
         find_rule(type, 0.9)

@@ -31,7 +31,7 @@ def test_the_live_line_says_loss_rate_and_time_left(monkeypatch: pytest.MonkeyPa
     assert text == "Iteration 3/103  loss 0.1235  lr 0.001  2 iter/s  ETA 0:00:50"
 
 
-def test_the_live_line_makes_way_for_log_lines(
+def test_the_live_line_is_cleared_for_log_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -106,7 +106,7 @@ def test_a_chart_of_nothing_finite_says_so() -> None:
     assert "no finite value" in document({"Loss": {"a": [(0, math.nan)]}})
 
 
-def test_tensorboard_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorboard_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="pip install tensorboard"):
         TensorBoard("events")

@@ -113,7 +113,7 @@ def test_sizes_that_only_follow_from_the_options():
     assert "layer 'a' (Interp)" in refused(LayerError, INPUT + zoom)
 
 
-def test_a_billion_pixels_are_described_without_being_made():
+def test_a_billion_pixels_are_described_without_being_allocated():
     spec = spec_of(shaped(1, 1, 32000, 32000) + layer("a", "ReLU", "x"))
     assert spec.shapes["a"] == (1, 1, 32000, 32000)
 

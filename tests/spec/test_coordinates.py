@@ -104,7 +104,7 @@ def test_only_the_first_bottom_is_followed() -> None:
     assert offsets(text, "longjon") == [(3, 3)]
 
 
-def test_a_bottom_that_lies_inside_of_the_other() -> None:
+def test_a_bottom_inside_of_the_other() -> None:
     text = IMAGE + window("c", "x", "kernel_size: 3") + layer("crop", "Crop", "x c", "z")
     assert offsets(text, "longjon") == [(1, 1)]
 

@@ -43,7 +43,7 @@ def checked(text: str, strict: bool) -> NetSpec:
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_word(text: str, name: str, words: str) -> None:
+def test_a_misspelled_field(text: str, name: str, words: str) -> None:
     """Caffe 1.0 ends there: 'Message type ... has no field named ...'."""
     with pytest.raises(FormatError) as caught:
         checked(INPUT + text, strict=True)
@@ -56,7 +56,7 @@ def test_a_wrong_word(text: str, name: str, words: str) -> None:
     assert str(warned[0].message) == f"net.prototxt:\n  line 2: {words}"
 
 
-def test_no_word_is_guessed_from_one_that_is_long_or_far() -> None:
+def test_no_field_is_guessed_from_a_long_or_dissimilar_one() -> None:
     for name in ("a" * 10_000, "completely_other"):
         with pytest.warns(UnknownFieldWarning) as warned:
             checked(INPUT + f"{name}: 1", strict=False)
@@ -134,7 +134,7 @@ def test_a_forks_field_of_the_net() -> None:
         checked(INPUT + "bn_stats_batch_size: 4", strict=False)
 
 
-def test_fields_of_ones_own_type_are_its_own() -> None:
+def test_fields_of_a_custom_type_are_its_own() -> None:
     class Mine(cp.Op):
         type = "Mine"
 

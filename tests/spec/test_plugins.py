@@ -74,7 +74,7 @@ def test_a_file_may_have_the_name_of_a_module(own: Path, tmp_path: Path) -> None
     assert json.loads("1") == 1
 
 
-def test_a_file_finds_the_files_beside_it(own: Path, tmp_path: Path) -> None:
+def test_a_file_finds_the_files_next_to_it(own: Path, tmp_path: Path) -> None:
     main = tmp_path / "main_plugin_of_a_test.py"
     main.write_text("import plugin_of_a_test\n")
     plugins.import_own([str(main)])

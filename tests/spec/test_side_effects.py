@@ -133,7 +133,7 @@ def test_every_other_type_with_a_backward_pass_is_recorded():
     assert {type for type in types if f'type: "{type}"' not in texts} == NOT_RECORDED
 
 
-def test_an_op_of_ones_own_is_taken_for_one_that_reads_its_bottoms_only():
+def test_a_custom_op_is_assumed_to_read_its_bottoms_only():
     op = Op()
     assert op.reads_bottom(0, False) == Reads.EVERYTHING
     assert op.reads_top(0, False) == Reads.NOTHING

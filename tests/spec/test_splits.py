@@ -63,7 +63,7 @@ def test_an_explicit_loss_weight_is_a_reader_and_takes_the_first_copy():
 
 
 @pytest.mark.parametrize("weight", ["", "loss_weight: 0"])
-def test_no_explicit_loss_weight_is_no_reader(weight):
+def test_a_default_loss_weight_is_not_a_reader(weight):
     text = INPUT + LABEL + conv("c", "x") + layer("l", "SoftmaxWithLoss", "c y", "l", weight)
     spec = spec_of(text + layer("r", "ReLU", "l"))
     assert spec.layer("r").bottoms == ("l",)

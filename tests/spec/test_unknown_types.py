@@ -1,4 +1,4 @@
-"""Types that nothing here knows: all named at once; data layers of forks need only shapes."""
+"""Unknown types: one error names all; data layers of forks need only shapes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_misspelled_type_is_recognised(type: str, known: str) -> None:
 
 
 @pytest.mark.parametrize("data", [FOREIGN, PYTHON])
-def test_a_data_layer_whose_code_is_not_here_needs_shapes_only(data: str) -> None:
+def test_a_data_layer_of_a_fork_needs_shapes_only(data: str) -> None:
     spec = spec_of(data + REST, input_shapes=SHAPES)
     assert spec.sources == ("data", "label")
     assert spec.shapes["p"] == (2, 3, 5, 5)

@@ -62,7 +62,7 @@ def test_a_chain_has_no_branches():
     )
 
 
-def test_long_ways_are_thinned():
+def test_long_sequences_are_thinned():
     order = FrameOrder(tuple(f"b{i}" for i in range(100)), (), ("data",))
     thin = order.frames(10)
     assert len(thin) == 10
@@ -114,7 +114,7 @@ def test_the_gif_moves_and_keeps_the_dots_colour():
     assert image.convert("RGB").getpixel((4, 18 + 3)) == YELLOW
 
 
-def test_the_player_holds_everything():
+def test_the_player_is_self_contained():
     page = player(PICTURE, sequence(), 'a "quoted" name')
     assert page.count("<canvas") == 2
     assert 'max="2"' in page

@@ -30,7 +30,7 @@ def far():
     return net, x, trace(net, x, "out", [1])
 
 
-def test_points_lie_where_the_evidence_is(far):
+def test_points_are_where_the_evidence_is(far):
     _, _, traces = far
     assert (traces.label_map[10:20, 6:16] == 1).all()
     assert traces.label_map.sum() == 100

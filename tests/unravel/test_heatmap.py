@@ -10,7 +10,7 @@ def points(*places):
     return np.array([(0, y, x) for y, x in places], np.int32).reshape(-1, 3)
 
 
-def test_a_lonely_point_is_left_out():
+def test_an_isolated_point_is_left_out():
     # 2 % of 513 by 513's diagonal is 14.51 pixels; 5 % of 21 points is 1.05
     crowd = [(100, 100 + i) for i in range(20)]
     kept = clustered(points(*crowd, (400, 400)), (513, 513))
@@ -37,7 +37,7 @@ def test_no_points():
     assert not heat_map(empty, (20, 20)).any()
 
 
-def test_where_all_are_alone_all_count():
+def test_if_all_are_isolated_all_count():
     grid = points(*[(y, x) for y in range(0, 500, 50) for x in range(0, 500, 50)])
     assert len(clustered(grid, (513, 513))) == 0
     assert heat_map(grid, (513, 513))[50, 50] > 0.5
@@ -54,7 +54,7 @@ def test_the_density_is_gaussian():
         assert heat[60, 50 - distance] == pytest.approx(want, rel=1e-6)
 
 
-def test_the_overlay_keeps_what_is_cold():
+def test_the_overlay_keeps_pixels_without_heat():
     picture = np.full((20, 30, 3), 100, np.uint8)
     heat = np.zeros((40, 40))
     heat[5, 6] = 1

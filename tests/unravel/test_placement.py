@@ -36,7 +36,7 @@ def test_one_layer(type, options, want):
     assert placed(net, "out", 1, 2) == pytest.approx(want)
 
 
-def test_fcn_alexnet_lies_straight_over_its_input():
+def test_fcn_alexnet_is_aligned_with_its_input():
     # pad 100 in front, cut off again at the end: the score's places are the image's
     net = load(GOLDENS / "nets" / "bvlc_fcn_alexnet" / "net.prototxt")
     assert placed(net, "score", 0, 0) == pytest.approx([0, 0], abs=0.5)
@@ -45,6 +45,6 @@ def test_fcn_alexnet_lies_straight_over_its_input():
     assert placed(net, "conv1", 25, 0) == [5, -95]
 
 
-def test_blobs_that_are_no_maps_have_none():
+def test_blobs_that_are_not_maps_have_none():
     net = make(data(1, 1, 3, 3) + layer("Flatten"))
     assert set(placements(net.spec, {})) == {"data"}

@@ -154,7 +154,7 @@ class TestDeconvolution:
         assert follow(net, [[[[5, 9, 4]]]], (0, 0, 2))["data"] == [(0, 0, 0)]
         assert follow(net, [[[[4, 9, 5]]]], (0, 0, 2))["data"] == [(0, 0, 2)]
 
-    def test_a_point_no_filter_reaches_ends(self):
+    def test_a_point_that_no_filter_reaches_is_dropped(self):
         text = conv("kernel_h: 1 kernel_w: 1 stride: 2", 1, "Deconvolution", (1, 1, 1, 2))
         net = make(text, layer__weight=[1])
         assert follow(net, [[[[1, 1]]]], (0, 0, 1)) == {"out": [(0, 0, 1)]}
@@ -172,7 +172,7 @@ class TestPooling:
         assert self.pooled(options, X, (0, 0, 0)) == [(0, 1, 1)]
         assert self.pooled(options, X, (1, 1, 1)) == [(1, 2, 1)]
 
-    def test_what_hangs_over_is_not_looked_at(self):
+    def test_values_beyond_the_blob_are_ignored(self):
         # width 4, kernel 3, stride 2, rounded up: the last window has columns 2, 3 only
         x = np.full((1, 1, 1, 4), -1.0)
         options = "pool: MAX kernel_h: 1 kernel_w: 3 stride: 2"
@@ -186,7 +186,7 @@ class TestPooling:
         assert self.pooled(options, x, (0, 1, 1)) == [(0, 0, 0)]
 
     @pytest.mark.parametrize("method", ["MAX", "AVE"])
-    def test_a_point_whose_window_is_wholly_outside_ends(self, method):
+    def test_a_point_whose_window_is_wholly_outside_is_dropped(self, method):
         net = make(
             data(1, 1, 1, 5)
             + layer("Pooling", f"pooling_param {{ pool: {method} kernel_size: 1 stride: 3 }}")

@@ -56,7 +56,7 @@ def test_blobs_come_from_the_top_down(largefov):
     assert found.top == "fc8_interp"
 
 
-def test_a_label_map_of_ones_own(largefov):
+def test_a_given_label_map(largefov):
     net, x = largefov
     map_ = np.full((65, 81), 255, np.uint8)
     map_[10:20, 30:40] = 3
@@ -66,7 +66,7 @@ def test_a_label_map_of_ones_own(largefov):
     assert set(found[3]["fc8_interp"][:, 0].tolist()) == {3}
 
 
-def test_a_label_that_is_nowhere(largefov):
+def test_an_absent_label(largefov):
     net, x = largefov
     absent = next(label for label in range(21) if label not in trace(net, x, "fc8_interp"))
     found = trace(net, x, "fc8_interp", [absent])
@@ -159,7 +159,7 @@ def test_inputs_of_a_net_with_several_need_names():
         ({"label_map": np.zeros((65, 81))}, "float64"),
     ],
 )
-def test_what_is_refused(largefov, wrong, message):
+def test_refused_arguments(largefov, wrong, message):
     net, x = largefov
     with pytest.raises(UsageError, match=message):
         trace(net, x, **{"top": "fc8_interp", **wrong})
@@ -192,13 +192,13 @@ def test_all_types_without_a_rule_are_counted():
     assert "of this net's types also not: SPP (2)" in str(caught.value)
 
 
-def test_a_layer_beside_the_way_needs_no_rule():
+def test_a_layer_outside_of_the_path_needs_no_rule():
     text = data(1, 1, 3, 3) + layer("ArgMax", "argmax_param { axis: 1 }", top="a", name="arg")
     net = make(text + layer("Crop", "crop_param { axis: 2 }", "data a"))
     assert follow(net, np.zeros((1, 1, 3, 3)), (0, 1, 2))["data"] == [(0, 1, 2)]
 
 
-def test_a_rule_of_ones_own(monkeypatch):
+def test_a_custom_rule(monkeypatch):
     from caffe_port.unravel.rules import _registry
 
     monkeypatch.setattr(_registry, "_rules", dict(_registry._rules))

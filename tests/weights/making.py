@@ -67,7 +67,7 @@ def layer(name: str, *arrays: Array, type: str = "Convolution") -> StoredLayer:
 
 
 def same_bits(a: Array, b: Array) -> bool:
-    """Whether two arrays have one shape, one type and the same bits: NaNs and -0.0 told apart."""
+    """Whether two arrays have one shape, one type and the same bits: also of NaNs and -0.0."""
     return (
         a.shape == b.shape
         and a.dtype.newbyteorder("=") == b.dtype.newbyteorder("=")

@@ -216,11 +216,11 @@ def test_more_objects_than_memory_should_hold(
         (b"\xff\xd8\xff\xe0", "JPEG"),
     ],
 )
-def test_other_files_are_told(tmp_path: Path, data: bytes, match: str) -> None:
+def test_other_files_are_named(tmp_path: Path, data: bytes, match: str) -> None:
     refuse(tmp_path, data, match)
 
 
-def test_hdf5_is_told(tmp_path: Path) -> None:
+def test_hdf5_is_recognized(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_group("data")
     refuse(tmp_path, (tmp_path / "x.h5").read_bytes(), "seems to be an HDF5 file")

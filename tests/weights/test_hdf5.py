@@ -203,7 +203,7 @@ def wrong_diff(file: h5py.File) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_refused(path: Path, fill: Any, match: str) -> None:
+def test_refused_arguments(path: Path, fill: Any, match: str) -> None:
     with h5py.File(path.with_name("other.h5"), "w") as other:
         other["secret"] = array(2)
     with h5py.File(path, "w") as file:
@@ -242,14 +242,14 @@ def test_changed_bytes_are_read_or_refused(path: Path) -> None:
     assert outcomes == {"read", "refused"}
 
 
-def test_text_is_told(path: Path) -> None:
+def test_text_is_recognized(path: Path) -> None:
     path.write_text('name: "net"\n')
     with pytest.raises(FormatError, match="seems to be text"):
         read_hdf5(path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "inception_3a/1x1", "a\0b"])
-def test_names_that_are_no_group(path: Path, name: str) -> None:
+def test_names_that_are_not_groups(path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be a group"):
         write_hdf5(path, [layer(name, array(3))])
     assert not path.exists()

@@ -43,7 +43,7 @@ def test_shapes(found, legacy, wanted, fit):
     assert fits(blob(found, legacy), wanted) is fit
 
 
-def test_all_fits_and_layers_without_blobs_are_no_matter():
+def test_all_fits_and_layers_without_blobs_are_ignored():
     found = match(
         spec_of(NET), [stored("data"), stored("b", *GOOD), stored("a", *GOOD), stored("r")]
     )
@@ -139,7 +139,7 @@ def test_the_likely_cause_is_named(net, stored, words):
     assert words in str(caught.value)
 
 
-def test_no_cause_is_made_up():
+def test_no_cause_is_guessed():
     found = match(spec_of(INPUT + NARROW), [stored("c", (5, 4, 3, 3), (5,))])
     assert found.misfits == ["layer 'c', blob 0: shape (5, 4, 3, 3) stored, (5, 3, 1, 1) expected"]
 

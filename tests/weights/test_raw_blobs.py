@@ -133,7 +133,7 @@ def test_means_and_solver_histories(tmp_path: Path, dtype: str) -> None:
 
 
 @KINDS
-def test_scripts_that_parse_messages_see_them(dtype: str) -> None:
+def test_scripts_that_parse_messages_get_them(dtype: str) -> None:
     blob = caffe_pb2.BlobProto.FromString(
         shape(2, 3) + raw(VALUES, dtype) + raw(VALUES, dtype, True)
     )

@@ -1,4 +1,4 @@
-"""Every weight file real Caffe left us holds the parameters it recorded beside it."""
+"""Every weight file of real Caffe holds the parameters that it recorded."""
 
 from __future__ import annotations
 

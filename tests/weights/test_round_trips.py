@@ -164,7 +164,7 @@ def test_a_file_may_be_rewritten_from_itself(tmp_path: Path, format: str) -> Non
     assert_same_layers(read_weights(path).layers, odd_layers(), types=False)
 
 
-def test_looking_at_a_caffemodel_imports_neither_torch_nor_h5py() -> None:
+def test_inspecting_a_caffemodel_imports_neither_torch_nor_h5py() -> None:
     code = (
         "import sys; from caffe_port.weights import read_weights; "
         f"assert read_weights({str(MODEL)!r}).layers; "

@@ -77,7 +77,7 @@ def test_a_shared_parameter_is_stored_once(path: Path) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_is_refused(path: Path, changes: dict[str, Any], match: str) -> None:
+def test_refused_arguments(path: Path, changes: dict[str, Any], match: str) -> None:
     save_file({"a.weight": array(2)}, path, metadata=strings(**changes))
     with pytest.raises(FormatError, match=match) as caught:
         read_weights(path)

@@ -80,7 +80,7 @@ def test_round_trip_and_recognition(tmp_path: Path, suffix: str) -> None:
     assert same(read_solver_state(path), empty)
 
 
-def test_other_files_are_no_solver_states(tmp_path: Path) -> None:
+def test_other_files_are_not_solver_states(tmp_path: Path) -> None:
     write_mean(tmp_path / "mean.binaryproto", array(3, 4, 5))
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file.create_group("data")
@@ -165,7 +165,7 @@ def test_every_truncation_is_refused_or_a_shorter_state(tmp_path: Path, source: 
         ("history/0", h5py.ExternalLink("other.h5", "/x"), "soft or external link"),
     ],
 )
-def test_refuses_hdf5_that_is_no_state(
+def test_refuses_hdf5_that_is_not_a_state(
     tmp_path: Path, name: str, value: object, message: str
 ) -> None:
     path = tmp_path / "x.solverstate.h5"

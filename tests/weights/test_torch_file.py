@@ -102,7 +102,7 @@ def test_sharing_is_kept(path: Path) -> None:
         ({"state_dict": {"a.weight": torch.ones(2, 3).T}}, "is not contiguous"),
     ],
 )
-def test_what_is_refused(path: Path, changes: dict[str, Any], match: str) -> None:
+def test_refused_arguments(path: Path, changes: dict[str, Any], match: str) -> None:
     torch.save(content(**changes), path)
     with pytest.raises(FormatError, match=match) as caught:
         read_torch(path)

@@ -1,4 +1,4 @@
-"""The base class of ops (what is known of a layer type without torch), and their registry."""
+"""The base class of ops (a layer type's options and shapes, without torch), and their registry."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Op:
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
         kink_at_zero: elementwise, keeps the sign, and its derivative changes at 0.
         chooses: a comparison of the bottoms' values decides which elements get the diffs.
-        itemwise: each item of a batch is computed by itself, and nothing is drawn at random, so
+        itemwise: each item of a batch is computed alone, and nothing is drawn at random, so
             that processes may share a batch; see ``is_itemwise``.
         keeps_places: height and width of the tops are those of the first bottom, place by place;
             see ``axis_map``.
@@ -207,7 +207,7 @@ class Op:
         return []
 
     def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
-        """Whether these options treat each item of a batch by itself."""
+        """Whether these options treat each item of a batch alone."""
         return self.itemwise
 
     def axis_map(self, bottom: Shape, i: int) -> AxisMap | None:

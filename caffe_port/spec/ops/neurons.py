@@ -62,7 +62,7 @@ class PReLU(Neuron):
 
     Attributes:
         channel_shared: whether one slope serves all channels.
-        filler: the slopes' start, 0.25 unless given.
+        filler: of the slopes, 0.25 unless given.
     """
 
     type = "PReLU"

@@ -201,7 +201,7 @@ class LRN(Op):
         local_size: channels, or pixels per side, of a neighbourhood; odd.
         alpha, beta: of (k + alpha * mean of squares) ^ beta.
         k: used across channels only; within a channel it is 1.
-        within: whether the neighbourhood lies within a channel.
+        within: whether the neighbourhood is within a channel.
     """
 
     type = "LRN"
