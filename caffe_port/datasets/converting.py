@@ -72,15 +72,6 @@ def _is_coloured(image: Image.Image, palette: Palette) -> bool:
     return int(used[-1]) < len(stored) and palette.knows(stored[used])
 
 
-def read_palette(path: PathLike) -> Bytes:
-    """The (N, 3) colours of a JSON file ``[[red, green, blue], ...]``, by class.
-
-    Raises:
-        DataError: it cannot be read or is of another form.
-    """
-    return _colours(read_json(path), path)
-
-
 def _colours(values: object, path: PathLike) -> Bytes:
     try:
         colours = np.array(values)
