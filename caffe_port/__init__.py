@@ -15,10 +15,12 @@ _MODULES = {
     "DenseCRF": "crf",
     "Layer": "layers",
     "LayerSpec": "spec",
+    "ModelInfo": "model_info",
     "Net": "net",
     "NetSpec": "spec",
     "Op": "spec.ops",
     "Segmenter": "prediction.segmenter",
+    "from_pretrained": "hub.repositories",
     "load": "loading",
     "read_weights": "weights",
     "register_layer": "layers",
@@ -26,14 +28,16 @@ _MODULES = {
     "write_weights": "weights",
 }
 _SUBPACKAGES = {
-    "crf", "data", "datasets", "errors", "evaluation", "export", "inference", "layers", "losses",
-    "parity", "prediction", "proto", "pycaffe", "recipes", "solver", "spec", "unravel", "weights",
+    "crf", "data", "datasets", "errors", "evaluation", "export", "hub", "inference", "layers",
+    "losses", "parity", "prediction", "proto", "pycaffe", "recipes", "solver", "spec", "unravel",
+    "weights",
 }  # fmt: skip
 
 __all__ = [
     "DenseCRF",
     "Layer",
     "LayerSpec",
+    "ModelInfo",
     "Net",
     "NetSpec",
     "Op",
@@ -45,6 +49,8 @@ __all__ = [
     "errors",
     "evaluation",
     "export",
+    "from_pretrained",
+    "hub",
     "inference",
     "layers",
     "load",
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
         errors,
         evaluation,
         export,
+        hub,
         inference,
         layers,
         losses,
@@ -86,8 +93,10 @@ if TYPE_CHECKING:
         weights,
     )
     from caffe_port.crf import DenseCRF
+    from caffe_port.hub import from_pretrained
     from caffe_port.layers import Layer, register_layer
     from caffe_port.loading import load
+    from caffe_port.model_info import ModelInfo
     from caffe_port.net import Net
     from caffe_port.prediction import Segmenter
     from caffe_port.spec import LayerSpec, NetSpec

@@ -99,6 +99,7 @@ _SPELLINGS = {
     "overlap": ("--overlap {}", ""),
     "reduce_zero_label": ("--reduce-zero-label", ""),
     "unknown_labels": ("--unknown-labels {}", ""),
+    "mean": ("--mean {}", ""),
     "max_pixels": ("--max-pixels {} of evaluate, score and predict", ""),
     "phase": ("--phase {}", ""),
     "snapshot": ("", "-snapshot {}"),
@@ -112,6 +113,7 @@ _SPELLINGS = {
 _IN_PYTHON = {
     "imports": "import {}, or put it into the environment variable CAFFE_PORT_IMPORT",
     "variables": "variables={{{!r}: VALUE}}",
+    "mean": "mean=({})",
     "overlap": "inference=InferenceOptions(overlap={})",
     "snapshot": "solver.restore",
     "weights": "net.copy_from",

@@ -227,19 +227,19 @@ def reading(path: str | os.PathLike[str], what: str = "") -> Iterator[None]:
         raise ReadError(message, path=path) from error
 
 
-def read_json(path: str | os.PathLike[str], most: int = MAX_TEXT) -> Any:
+def read_json(path: AnyFile, most: int = MAX_TEXT) -> Any:
     """The value of a JSON file of at most ``most`` bytes.
 
     Raises:
         ReadError: the file cannot be read.
         FormatError: it is not JSON.
     """
-    with reading(path):
+    with reading(name_of(path)):
         content = read_bytes(path, most)
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON: {error}", path=path) from error
+        raise FormatError(f"not JSON: {error}", path=name_of(path)) from error
 
 
 def never_through_link(path: str, flags: int) -> int:
@@ -247,17 +247,17 @@ def never_through_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def read_bytes(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
+def read_bytes(path: AnyFile, most: int = MAX_TEXT) -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 
     Raises:
         OSError: as ``open_regular``, or it is larger.
     """
-    with open_regular(path) as stream:
+    with path.stream() if isinstance(path, OpenFile) else open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             message = f"{size} bytes, expected at most {most}"
-            raise OSError(errno.EFBIG, message, os.fspath(path))
+            raise OSError(errno.EFBIG, message, name_of(path))
         return stream.read()
 
 

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import ZIP_SIGNATURE, AnyFile, OpenFile, is_safetensors, name_of, reading
+from caffe_port.model_folder import PROTOTXT, ModelFolder
+from caffe_port.model_info import ModelInfo, read_info
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec, plugins
 from caffe_port.spec.names import check_fields
+from caffe_port.stalls import Waiting
 from caffe_port.weights import WeightFile, read_weights
 from caffe_port.weights.stored import open_file
 
@@ -37,7 +40,8 @@ def load(
     """Builds a net from a prototxt, or from a converted model, and loads its weights.
 
     Args:
-        net: a prototxt, or a .pt or .safetensors that ``Net.save`` wrote.
+        net: a prototxt; a .pt or .safetensors that ``Net.save`` wrote; or a folder that
+            ``Net.save_pretrained`` wrote.
         weights: .caffemodel, .caffemodel.h5, .pt or .safetensors, recognised by content; None
             leaves a prototxt's net as its fillers make it.
         phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
@@ -88,14 +92,19 @@ class Model:
     Args:
         net, weights: as for ``load``; names, or open files.
     Attributes:
+        folder: the model's folder, where ``net`` is one.
         file: that of the net.
     Raises:
         ReadError: the net's file cannot be read.
-        FormatError: the weights are not a regular file.
+        FormatError: the weights are not a regular file, or the folder is not that of a model.
+        UsageError: a model folder and weights.
         OSError: the weights cannot be opened.
     """
 
     def __init__(self, net: AnyFile, weights: AnyFile | None = None) -> None:
+        self.folder = _folder(net, weights)
+        if self.folder is not None:
+            net, weights = self.folder.net, self.folder.weights
         with reading(name_of(net)):
             self.file = net if isinstance(net, OpenFile) else OpenFile(net)
         self._weights = None if weights is None else open_file(weights)
@@ -107,6 +116,25 @@ class Model:
         head, size = self.file.head, self.file.size
         is_converted = head.startswith(ZIP_SIGNATURE) or (size and is_safetensors(head, size))
         return read_weights(self.file) if is_converted else None
+
+    @property
+    def _remembered(self) -> Mapping[str, str] | None:
+        """The settings of the spec that was converted."""
+        if self.folder is not None:
+            return self.folder.settings
+        return None if self._converted is None else self._converted.metadata
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What the model's folder, or a converted model, says of it.
+
+        Raises:
+            FormatError: a converted model remembers something else.
+        """
+        if self.folder is not None:
+            return self.folder.info
+        notes = {} if self._converted is None else self._converted.metadata
+        return read_info(notes, self.file.path)
 
     @cached_property
     def text(self) -> str:
@@ -134,18 +162,21 @@ class Model:
     def digests(self) -> dict[str, str | None]:
         """SHA-256 of the files 'net' and 'weights', of the very bytes that are used here.
 
-        Where the user names files with layer types (``--import``), 'imports' is theirs.
+        Where the user names files with layer types (``--import``), 'imports' is theirs; 'config'
+        is that of a model folder.
         """
         imports = plugins.digest()
         return {
             **({"imports": imports} if imports else {}),
+            **({"config": self.folder.config.digest()} if self.folder else {}),
             "net": self.file.digest(),
             "weights": None if self._weights is None else self._weights.digest(),
         }
 
     def is_current(self) -> bool:
         """Whether the files are still those of their names, unchanged."""
-        return self.file.is_current() and (self._weights is None or self._weights.is_current())
+        config = None if self.folder is None else self.folder.config
+        return all(file.is_current() for file in (self.file, self._weights, config) if file)
 
     def spec(self, **options: Any) -> NetSpec:
         """The spec; for the options of the last call, the very spec of that call.
@@ -173,12 +204,13 @@ class Model:
         strict_text: bool = False,
     ) -> NetSpec:
         text = self.text
-        if self._converted is not None:
-            own_level, own_stages, shapes = _remembered(self._converted, self.file.path)
+        if (remembered := self._remembered) is not None:
+            where = self.file if self.folder is None else self.folder.config
+            own_level, own_stages, shapes = _settings(remembered, where.path)
             level = own_level if level is None else level
             stages = own_stages if stages is None else stages
-            phase = phase or self._converted.metadata.get("phase")
-            dialect = dialect or self._converted.metadata.get("dialect")
+            phase = phase or remembered.get("phase")
+            dialect = dialect or remembered.get("dialect")
             input_shapes = input_shapes or shapes
         parsed = parse_net(text, variables=variables, dialect=dialect, path=self.file.path)
         check_fields(parsed, strict=strict_text, stacklevel=5)
@@ -200,26 +232,43 @@ class Model:
         stored = self.weights
         # strict loading sets every parameter, so filling first would be work for nothing
         net = Net(spec, fill=stored is None or not strict)
-        if self._converted is not None:
-            own = spec.settings()
-            kept = self._converted.metadata.items()
-            net.notes = {name: value for name, value in kept if name not in own}
+        net.info = self.info
         if stored is not None:
             net.load_stored(stored.layers, strict=strict)
         return net
 
 
-def _remembered(stored: WeightFile, path: str) -> tuple[int, list[str], dict[str, list[int]]]:
+def _folder(net: AnyFile, weights: AnyFile | None) -> ModelFolder | None:
+    """The model folder that ``net`` names, if it is a folder."""
+    if isinstance(net, OpenFile):
+        return None
+    with Waiting(net):
+        if not os.path.isdir(net):
+            return None
+    if weights is not None:
+        name = os.fspath(net)
+        raise UsageError(
+            f"{name} is a folder, whose weights are in it: leave out {name_of(weights)}, or give "
+            f"the prototxt {os.path.join(name, PROTOTXT)}"
+        )
+    return ModelFolder(net)
+
+
+def _settings(
+    metadata: Mapping[str, str], path: str
+) -> tuple[int, list[str], dict[str, list[int]]]:
     """Level, stages and input shapes."""
     try:
-        level = int(stored.metadata.get("level", "0"))
-        stages = [str(stage) for stage in json.loads(stored.metadata.get("stages", "[]"))]
+        level = int(metadata.get("level", "0"))
+        stages = [str(stage) for stage in json.loads(metadata.get("stages", "[]"))]
         shapes = {
             str(name): [int(size) for size in shape]
-            for name, shape in json.loads(stored.metadata.get("input_shapes", "{}")).items()
+            for name, shape in json.loads(metadata.get("input_shapes", "{}")).items()
         }
         if not -(2**31) <= level < 2**31:
             raise ValueError(f"level {level}")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise FormatError(f"its metadata is not what Net.save writes: {error}", path=path) from None
+        raise FormatError(
+            f"its metadata is not what was written for it: {error}", path=path
+        ) from None
     return level, stages, shapes

@@ -16,6 +16,7 @@ from caffe_port.labels import WrongLabelError
 from caffe_port.layers import Layer, make_layer
 from caffe_port.layers.data import label_place
 from caffe_port.layers.fillers import fill
+from caffe_port.model_info import ModelInfo, Publishable, info_note
 from caffe_port.plan import Plan, Step, make_plan, run_steps
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops.python_layer import one_net
@@ -67,7 +68,7 @@ class Blobs(dict[str, Tensor]):
         return None if first is None else first.grad
 
 
-class Net(nn.Module):
+class Net(Publishable, nn.Module):
     """A Caffe net as a torch module.
 
     Its parameters are named `<layer>.weight`, `<layer>.bias` and so on; shared ones are one
@@ -100,7 +101,7 @@ class Net(nn.Module):
         self.spec = spec
         self.write_files = False  # whether layers such as MatWrite run; pycaffe's net sets it
         self.loaded: Match | None = None  # the result of the last load_stored
-        self.notes: dict[str, str] = {}  # what a converted model also remembers, such as classes
+        self.info = ModelInfo()
         self._plans: dict[object, Plan] = {}
         self._warned = False
         random = rng.current()
@@ -360,15 +361,10 @@ class Net(nn.Module):
         from caffe_port.weights import write_weights
 
         write_weights(
-            path, self.stored_layers(), name=self.spec.name, prototxt=self._text(),
-            metadata={**self.notes, **self.spec.settings()}, net_message=self.spec.saved_message(),
+            path, self.stored_layers(), name=self.spec.name, prototxt=self.spec.prototxt,
+            metadata={**info_note(self.info), **self.spec.settings()},
+            net_message=self.spec.saved_message(),
         )  # fmt: skip
-
-    def _text(self) -> str:
-        """The prototxt to remember; of a spec that was built without one, its message."""
-        from google.protobuf import text_format
-
-        return self.spec.text or text_format.MessageToString(self.spec.message())
 
 
 def run_guarded(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import net_options, text_options
+from caffe_port.cli.options import MODEL, net_options, text_options
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
 
 
 @click.command(name="convert")
-@click.argument("net", type=_FILE)
+@click.argument("net", type=MODEL)
 @click.argument("weights", type=_FILE, required=False)
 @click.option(
     "-o",
@@ -37,6 +37,25 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
     help="Write a stand-alone PyTorch module, which needs only torch, and its state dict.",
 )
 @click.option(
+    "--pretrained",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write a model folder: safetensors, prototxt, config.json and a model card.",
+)
+@click.option(
+    "--card",
+    type=_FILE,
+    metavar="FILE.json",
+    help="Store what else is known of the model: classes, mean, crf, licence and so on; see "
+    "docs/hub.md; in a .pt, .safetensors or model folder.",
+)
+@click.option(
+    "--parity",
+    type=_FILE,
+    metavar="REPORT.json",
+    help="The report.json of verify, whose result the card of --pretrained states.",
+)
+@click.option(
     "--lenient",
     is_flag=True,
     help="Allow missing and extra weights, as Caffe does, and list them.",
@@ -44,7 +63,7 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
 @click.option(
     "--dataset", metavar="NAME",
     help="Store the class names and colours of a data set, for predict: see 'labels datasets', or "
-    "a .json file; only in a .pt or .safetensors.",
+    "a .json file; in a .pt, .safetensors or model folder.",
 )  # fmt: skip
 @net_options
 def convert_command(
@@ -52,26 +71,36 @@ def convert_command(
     weights: Path | None,
     out: Path | None,
     module: Path | None,
+    pretrained: Path | None,
+    card: Path | None,
+    parity: Path | None,
     lenient: bool,
     dataset: str | None,
     **options: Any,
 ) -> None:
     """Convert the model of NET and WEIGHTS.
 
-    NET is a prototxt, and WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt or
-    .safetensors that this command wrote, which contains its prototxt.
+    NET is a prototxt, and WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt,
+    .safetensors or folder that this command wrote, which contains its prototxt.
 
     Exit status: 0 written, 2 a file cannot be read, does not fit or cannot be written.
     """  # fmt: skip
     from caffe_port.files import expect_writable
 
-    target = _target(out, module)
-    for path in [target] if module is None else [module, target]:
+    known = _known(card, dataset)
+    target = None if pretrained and not (out or module) else _target(out, module)
+    for path in filter(None, (target, module, pretrained and pretrained / "config.json")):
         expect_writable(path)
-    if weights is None and net.suffix not in _REMEMBERING:
+    if weights is None and net.suffix not in _REMEMBERING and not net.is_dir():
         raise click.UsageError("a prototxt needs WEIGHTS")
-    if dataset is not None and (module is not None or target.suffix not in _REMEMBERING):
-        raise click.UsageError(f"--dataset: only {' and '.join(_REMEMBERING)} files store classes")
+    stores = module is None and target is not None and target.suffix in _REMEMBERING
+    if known and not (pretrained or stores):
+        raise click.UsageError(
+            f"--dataset and --card: only {' and '.join(_REMEMBERING)} files and --pretrained "
+            "folders store what is known of a model"
+        )
+    if parity is not None and pretrained is None:
+        raise click.UsageError("--parity is for the card of a model folder: give --pretrained")
     from caffe_port.loading import load
 
     built = load(net, weights, strict=not lenient, **options)
@@ -81,37 +110,43 @@ def convert_command(
         for name in built.loaded.extra:
             echo(f"not in the net: {name}", err=True)
     _warn_of_nan(built)
+    if known:
+        from caffe_port.hub.known import completed
+
+        built.info = completed(built, known)
+    if pretrained is not None:
+        built.save_pretrained(pretrained, parity=parity)
+        _show(built, pretrained / "model.safetensors")
+    if target is not None:
+        _write(built, target, module)
+        _show(built, target)
+
+
+def _known(card: Path | None, dataset: str | None) -> dict[str, Any]:
+    """The fields of ``ModelInfo`` in the file of ``--card``, and ``--dataset``."""
+    values = {}
+    if card is not None:
+        from caffe_port.errors import FormatError
+        from caffe_port.files import read_json
+
+        values = read_json(card)
+        if not isinstance(values, dict):
+            raise FormatError("not a JSON object of the fields that docs/hub.md lists", path=card)
     if dataset is not None:
-        _remember(built, dataset)
+        from caffe_port.datasets import dataset as find
+
+        find(dataset)  # a name that is not known is refused
+        values = {**values, "dataset": dataset}
+    return values
+
+
+def _write(built: Net, target: Path, module: Path | None) -> None:
     if module is not None:
         _export(built, module, target)
     elif target.suffix == ".onnx":
         _export(built, target)
     else:
         built.save(target)
-    _show(built, target)
-
-
-def _remember(built: Net, name: str) -> None:
-    """Adds the classes of a data set to what the file will remember.
-
-    Raises:
-        UsageError: the net has no scores of so many classes.
-    """
-    from caffe_port.datasets import dataset
-    from caffe_port.datasets.description import class_notes
-    from caffe_port.errors import UsageError
-    from caffe_port.evaluation.network import score_blob
-
-    data, spec = dataset(name), built.spec
-    try:
-        blobs = [score_blob(spec)]
-    except UsageError:  # several could be it; predict --blob says which
-        blobs = [blob for blob in spec.outputs if len(spec.shapes[blob]) == 4]
-    found = {spec.shapes[blob][1] for blob in blobs}
-    if len(data.classes) not in found:
-        data.rules.expect_classes(min(found, default=0))
-    built.notes |= class_notes(data)
 
 
 def _warn_of_nan(built: Net) -> None:
@@ -130,7 +165,7 @@ def _target(out: Path | None, module: Path | None) -> Path:
 
         return state_path(module, out)
     if out is None:
-        raise click.UsageError("nothing to write: give -o, --emit-module or both")
+        raise click.UsageError("nothing to write: give -o, --emit-module or --pretrained")
     if out.suffix != ".onnx":
         from caffe_port.weights import format_of
 
@@ -185,12 +220,12 @@ def upgrade_command(source: Path, target: Path, **options: Any) -> None:
 
 
 @click.command(name="inspect")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=MODEL)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--net", "embedded", is_flag=True, help="Show the layers embedded in a .caffemodel.")
 @net_options
 def inspect_command(file: Path, as_json: bool, embedded: bool, **options: Any) -> None:
-    """Show the content of FILE: a prototxt, a weight file, a solver state or a mean image.
+    """Show the content of FILE: a prototxt, weights, a model folder, a solver state or a mean.
 
     For a net: layers, blobs, shapes, parameters, multiply-adds and memory. For weights: layers,
     blobs and shapes.
@@ -199,7 +234,12 @@ def inspect_command(file: Path, as_json: bool, embedded: bool, **options: Any) -
     """
     from caffe_port.inspection import inspect_embedded, inspect_file
 
-    if embedded:
+    if file.is_dir():
+        from caffe_port.inspection import net_listing
+        from caffe_port.loading import Model
+
+        listing = net_listing(Model(file).spec(**options), str(file), "a model folder")
+    elif embedded:
         listing = inspect_embedded(file, options["dialect"])
     else:
         listing = inspect_file(file, **options)

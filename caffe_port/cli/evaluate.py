@@ -19,6 +19,7 @@ from caffe_port.cli.labels import (
     rules_of,
 )
 from caffe_port.cli.options import (
+    MODEL,
     Arguments,
     chosen,
     crf_factory,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from caffe_port.evaluation.folder_scoring import Scored
     from caffe_port.evaluation.network import NetFactory, Options
     from caffe_port.evaluation.pipeline import Result
+    from caffe_port.model_info import ModelInfo
     from caffe_port.ranks import ImageRanks
     from caffe_port.reports.html import Html
 
@@ -48,7 +50,7 @@ SOME_FAILED = 1  # exit status of score
 
 
 @click.command(name="evaluate")
-@click.argument("net", type=FILE)
+@click.argument("net", type=MODEL)
 @click.argument("weights", type=FILE, required=False)
 @item_options
 @click.option("--no-labels", is_flag=True, help="Predict only, as for a test list.")
@@ -99,8 +101,8 @@ SOME_FAILED = 1  # exit status of score
 def evaluate_command(**arguments: Any) -> None:
     """Run NET over images and score it: mean IoU before and after the dense CRF.
 
-    NET is a prototxt with WEIGHTS, or a converted model. Label maps go to OUT/before and
-    OUT/after as PNGs with the data set's palette, figures and images to OUT/report.html and
+    NET is a prototxt with WEIGHTS, a converted model or a model folder. Label maps go to OUT/before
+    and OUT/after as PNGs with the data set's palette, figures and images to OUT/report.html and
     report.json. After an interruption, the same command resumes. On several processes or machines:
 
     torchrun --nproc-per-node N --no-python caffe-port evaluate ...
@@ -131,6 +133,7 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
     from caffe_port.stalls import Waiting
 
     network = net_factory(arguments)
+    info = network.info
     options = _options(arguments, network)
     for name in ("trimap", "boundary"):
         if arguments[name] and arguments["no_labels"]:
@@ -145,19 +148,21 @@ def _evaluate(arguments: Arguments, ranks: ImageRanks) -> None:
             network,
             arguments["out"],
             options,
-            make_refiner=crf_factory(arguments, options.mean),
+            make_refiner=crf_factory(arguments, options.mean, info),
             progress=lambda done, total, outcome: show(done, total, outcome.lines),
             ranks=ranks,
         )
     if first:
         with locked(arguments["out"]):
-            _report(arguments, result, reference)
+            _report(arguments, result, reference, info)
 
 
-def _report(arguments: Arguments, result: Result, reference: Reference | None) -> None:
+def _report(
+    arguments: Arguments, result: Result, reference: Reference | None, info: ModelInfo
+) -> None:
     from caffe_port.evaluation.report import write_report
 
-    names = names_of(arguments, result.classes)
+    names = names_of(arguments, result.classes, info)
     sections, more = _trimap(result) if arguments["trimap"] else ([], {})
     if arguments["boundary"]:
         from caffe_port.evaluation.boundary import boundaries, boundaries_json, boundaries_section
@@ -189,19 +194,25 @@ def _trimap(result: Result) -> tuple[list[Html], dict[str, object]]:
 
 def _options(arguments: Arguments, network: NetFactory) -> Options:
     from caffe_port.evaluation.network import Options, image_size
+    from caffe_port.evaluation.preprocessing import preprocessing_of
     from caffe_port.evaluation.test_time import InferenceOptions
 
+    info = network.info
+    mean, scale = preprocessing_of(network.spec, info, arguments["mean"])
     crop = arguments["crop"] or image_size(network.spec)
     given = {name: value for name, value in arguments.items() if value is not None}
     inference: InferenceOptions | None = chosen(InferenceOptions, given)
     if arguments["overlap"] is None and inference == InferenceOptions():
         inference = None  # as DeepLab evaluates: an image larger than the crop is an error
     data = dataset_of(arguments)
+    colours = info.colours() if info.palette else None
     changed = {
         "crop": crop,
+        "mean": mean,
+        "scale": scale,
         "inference": inference,
         "labels": rules_of(arguments),
-        "colours": None if data is None else data.colours,
+        "colours": colours if data is None else data.colours,
     }
     return chosen(Options, {**arguments, **changed})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from caffe_port.data.voc import VOCItem
     from caffe_port.datasets.description import Dataset
     from caffe_port.datasets.rules import LabelRules
+    from caffe_port.model_info import ModelInfo
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -138,13 +139,18 @@ def rules_of(arguments: Mapping[str, Any]) -> LabelRules | None:
     return replace(rules, ignored=tuple(ignored)) if ignored else rules
 
 
-def names_of(arguments: Mapping[str, Any], classes: int) -> list[str]:
-    """The classes' names: of ``--names``, else the data set's, VOC's or numbers."""
+def names_of(
+    arguments: Mapping[str, Any], classes: int, info: ModelInfo | None = None
+) -> list[str]:
+    """The classes' names: of ``--names``, else the data set's, the model's, VOC's or numbers."""
     from caffe_port.evaluation.figures import class_names
 
     data = dataset_of(arguments)
-    if arguments["names"] is None and data is not None and len(data.classes) == classes:
-        return list(data.classes)
+    known: list[Sequence[str]] = [] if data is None else [data.classes]
+    known += [] if info is None else [info.classes]
+    fitting = [list(names) for names in known if len(names) == classes]
+    if arguments["names"] is None and fitting:
+        return fitting[0]
     return class_names(classes, arguments["names"])
 
 

@@ -13,10 +13,13 @@ import click
 if TYPE_CHECKING:
     from caffe_port.evaluation.network import NetFactory
     from caffe_port.evaluation.refinement import CRFFactory
+    from caffe_port.model_info import ModelInfo
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Options = TypeVar("Options")
 Arguments = dict[str, Any]  # of a command, by the names of its options
+# a model: a prototxt, a converted model or a model folder
+MODEL = click.Path(exists=True, path_type=Path)
 
 
 class NetOptions(TypedDict):
@@ -104,12 +107,9 @@ crop_option = click.option(
     help="Input size, N or HEIGHTxWIDTH.  [default: the net's own, else 513]",
 )  # fmt: skip
 mean_option = click.option(
-    "--mean",
-    default="104.008,116.669,122.675",
-    show_default=True,
-    metavar="B,G,R",
-    callback=parse_mean,
-)
+    "--mean", metavar="B,G,R", callback=parse_mean,
+    help="Subtracted from the image.  [default: the model's own, else 104.008,116.669,122.675]",
+)  # fmt: skip
 set_option = click.option(
     "--set", "variables", multiple=True, metavar="NAME=VALUE", callback=_variables,
     help="Replaces ${NAME} in the prototxt; repeat for each.",
@@ -234,7 +234,11 @@ def inference_options(function: Function) -> Function:
 
 
 _CRF_OPTIONS = (
-    click.option("--crf", help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., or a JSON object."),
+    click.option(
+        "--crf",
+        help="Dense CRF: preset, bi_w=4,bi_xy_std=49,..., a JSON object, or model: the one that "
+        "the model states.",
+    ),
     click.option(
         "--crf-config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Dense CRF: JSON file, such as crf_grid's best.json.",
@@ -252,12 +256,15 @@ def crf_options(function: Function) -> Function:
     return with_options(_CRF_OPTIONS, function)
 
 
-def crf_factory(arguments: Arguments, mean: tuple[float, float, float]) -> CRFFactory | None:
+def crf_factory(
+    arguments: Arguments, mean: tuple[float, float, float], info: ModelInfo
+) -> CRFFactory | None:
     """The dense CRF that ``crf_options`` describe, None without one.
 
     Args:
         arguments: of the command.
         mean: blue, green, red, for the colours of Caffe's layer.
+        info: of the model, whose CRF "model" names.
     """
     from caffe_port.crf import parse_parameters
     from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
@@ -271,6 +278,8 @@ def crf_factory(arguments: Arguments, mean: tuple[float, float, float]) -> CRFFa
         return None
     if text.endswith(".json"):
         raise click.BadParameter(f"use --crf-config {text} for a file", param_hint="--crf")
+    if text == "model":
+        return CRFFactory(info.expect_crf(), colours or info.crf_colours, mean)
     return CRFFactory(parse_parameters(text), colours or "layer", mean)
 
 

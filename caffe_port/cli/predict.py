@@ -9,15 +9,16 @@ import click
 
 from caffe_port.cli.labels import decoded_as, image_options
 from caffe_port.cli.options import (
+    MODEL,
     Arguments,
     chosen,
     crf_factory,
     crf_options,
     crop_option,
     inference_options,
+    mean_option,
     net_factory,
     net_options,
-    parse_mean,
 )
 from caffe_port.errors import echo
 
@@ -44,7 +45,7 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
 
 
 @click.command(name="predict")
-@click.argument("net", type=_FILE, metavar="MODEL")
+@click.argument("net", type=MODEL, metavar="MODEL")
 @click.argument("inputs", nargs=-1, required=True, metavar="[WEIGHTS] INPUT...")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
@@ -64,13 +65,10 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
 @crf_options
 @inference_options
 @crop_option
+@mean_option
 @click.option(
-    "--mean",
-    metavar="B,G,R",
-    callback=parse_mean,
-    help="Subtracted from the image.  [default: the net's own, else 104.008,116.669,122.675]",
+    "--names", type=_FILE, help="Class names, one a line.  [default: the model's, VOC's for 21]"
 )
-@click.option("--names", type=_FILE, help="Class names, one a line.  [default: VOC's for 21]")
 @click.option(
     "--dataset",
     metavar="NAME",
@@ -85,9 +83,10 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
 def predict_command(**arguments: Any) -> None:
     """Segment images of any size: label maps, overlays, confidence, entropy and a gallery.
 
-    MODEL is a converted model, or a prototxt with WEIGHTS. INPUT is an image, a folder (with its
-    subfolders), a pattern such as 'photos/*.jpg', a .txt file with a path a line, - for such a
-    list on standard input, a video, or camera:0. Results that are there already are kept.
+    MODEL is a converted model, a model folder, or a prototxt with WEIGHTS. INPUT is an image, a
+    folder (with its subfolders), a pattern such as 'photos/*.jpg', a .txt file with a path a line,
+    - for such a list on standard input, a video, or camera:0. Results that are there already are
+    kept.
 
     Exit status: 0 done, 1 some images failed (they are named), 2 nothing can be done, 130
     interrupted.
@@ -120,12 +119,13 @@ def _weights(path: Path) -> Path | None:
 def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
     from dataclasses import asdict
 
+    from caffe_port.evaluation.preprocessing import preprocessing
     from caffe_port.evaluation.test_time import InferenceOptions
-    from caffe_port.prediction.segmenter import Segmenter, preprocessing
+    from caffe_port.prediction.segmenter import Segmenter
 
     given = {name: value for name, value in arguments.items() if value is not None}
-    mean, _ = preprocessing(net.spec, arguments["mean"])
-    factory = crf_factory(arguments, mean)
+    mean, _ = preprocessing(net, arguments["mean"])
+    factory = crf_factory(arguments, mean, net.info)
     crf: Arguments = {}
     if factory is not None:
         crf = {"crf": factory.parameters, "crf_colours": factory.colours}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.labels import dataset_of, dataset_option, names_of
-from caffe_port.cli.options import crop_option, mean_option, net_options
+from caffe_port.cli.options import MODEL, crop_option, mean_option, net_options
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _integers(
 
 
 @click.command(name="unravel")
-@click.argument("files", type=_FILE, nargs=-1, required=True, metavar="NET [WEIGHTS] IMAGE...")
+@click.argument("files", type=MODEL, nargs=-1, required=True, metavar="NET [WEIGHTS] IMAGE...")
 @click.option(
     "--labels",
     callback=_integers,
@@ -86,13 +86,14 @@ def unravel_command(
     files: tuple[Path, ...], truth: Path | None, dataset: str | None, names: Path | None,
     device: str, out: Path,
     labels: tuple[int, ...] | None, shifts: tuple[Any, ...], k: int, top: str | None,
-    crop: tuple[int, int] | None, mean: tuple[float, float, float], curves: int, pictures: int,
+    crop: tuple[int, int] | None, mean: Any, curves: int, pictures: int,
     **options: Any,
 ) -> None:  # fmt: skip
     """Show which points of images caused each of their labels.
 
     NET is a prototxt, and WEIGHTS a file in any format; or NET alone is a .pt or .safetensors that
-    contains its prototxt. Writes OUT/index.html and an animation per image and label.
+    contains its prototxt, or a model folder. Writes OUT/index.html and an animation per image and
+    label.
 
     Exit status: 0 done, 2 a file cannot be read or used.
     """
@@ -100,26 +101,33 @@ def unravel_command(
 
     expect_writable(out / "index.html")
     from caffe_port.evaluation.network import Settings, image_size, score_blob
+    from caffe_port.evaluation.preprocessing import preprocessing
     from caffe_port.unravel.analysis import AnalysisOptions, analyse
     from caffe_port.unravel.report import write_report
 
     data = dataset_of({"dataset": dataset})
     net, images = _split(files, options)
     net = net.to(device)
+    info = net.info
+    own_mean, scale = preprocessing(net, mean)
+    settings = Settings(
+        crop or image_size(net.spec), own_mean, scale=scale,
+        labels=None if data is None else data.rules,
+    )  # fmt: skip
+    first = (info.classes if data is None else data.classes)[:1]
+    own_colours = info.colours() if info.palette else None
     analysis = AnalysisOptions(
-        top or score_blob(net.spec), labels, shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
-        k=k, curves=curves, kept=pictures,
-        leave_out=(0,) if data is None or data.classes[0] == "background" else (),
-        settings=Settings(
-            crop or image_size(net.spec), mean, labels=None if data is None else data.rules
-        ),
-        colours=None if data is None else data.colours,
+        top or info.blob or score_blob(net.spec), labels,
+        shifts=tuple(dict.fromkeys(shifts)) or ("full_shift",),
+        k=k, curves=curves, kept=pictures, settings=settings,
+        leave_out=(0,) if first in ((), ("background",)) else (),
+        colours=own_colours if data is None else data.colours,
     )  # fmt: skip
     classes = _classes(net, analysis)
     if data is not None:
         data.rules.expect_classes(classes)
     pairs = [(image, _label_map(image, truth)) for image in images]
-    shown = names_of({"dataset": dataset, "names": names}, classes)
+    shown = names_of({"dataset": dataset, "names": names}, classes, info)
     with click.progressbar(length=len(pairs), label="unravel") as bar:
         analysed = analyse(net, pairs, analysis, progress=lambda name: bar.update(1))
     title = f"What caused the labels: {files[0].name}"

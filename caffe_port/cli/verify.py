@@ -52,9 +52,9 @@ def verify_command(
     """Compare a converted net with Caffe, blob by blob.
 
     NET is a prototxt, and WEIGHTS a file in any format; or NET alone is a .pt or .safetensors that
-    contains its prototxt. RECORDING is a file written by tools/record_caffe.py inside a real
-    pycaffe, or a folder with case.json and case.npz. Phase, inputs, their shapes and parameters
-    without weights are taken from the recording. Prints a table of errors.
+    contains its prototxt, or a model folder. RECORDING is a file written by tools/record_caffe.py
+    inside a real pycaffe, or a folder with case.json and case.npz. Phase, inputs, their shapes and
+    parameters without weights are taken from the recording. Prints a table of errors.
 
     Exit status: 0 everything passes, 1 something fails, 2 a file cannot be read or compared.
     """

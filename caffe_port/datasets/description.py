@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import numpy as np
 from caffe_port.data.images import Bytes, PathLike, voc_palette
 from caffe_port.datasets.palettes import VOC_VOID
 from caffe_port.datasets.rules import MOST_STORED, LabelRules
-from caffe_port.errors import DataError, FormatError, UsageError
+from caffe_port.errors import DataError, UsageError
 from caffe_port.files import read_json
 
 _SETS = Path(__file__).parent / "sets"
@@ -170,31 +169,6 @@ def _parsed(values: dict[str, Any]) -> Dataset:
         server="" if server is None else ("palette" if server.get("palette") else "grey"),
         void_colours=void,
     )
-
-
-def class_notes(data: Dataset) -> dict[str, str]:
-    """Names and colours of the classes, as ``Net.notes`` holds them and a converted model."""
-    colours = data.colours[: len(data.classes)].tolist()
-    return {
-        "dataset": data.name,
-        "classes": json.dumps(data.classes),
-        "class_colours": json.dumps(colours),
-    }
-
-
-def read_class_notes(notes: Mapping[str, str]) -> tuple[tuple[str, ...], Bytes] | None:
-    """Names and (256, 3) colours of ``class_notes``; None where there are none.
-
-    Raises:
-        FormatError: they are not what ``class_notes`` makes.
-    """
-    if "classes" not in notes:
-        return None
-    try:
-        classes = _strings(json.loads(notes["classes"]), "classes")
-        return classes, _palette(json.loads(notes["class_colours"]), len(classes))
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise FormatError(f"the classes that the model remembers are malformed: {error}") from error
 
 
 def _expect_fields(values: Any, known: set[str], what: str) -> None:

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from caffe_port import files
 from caffe_port.data.images import Bytes, PathLike
 from caffe_port.datasets.rules import LabelRules
-from caffe_port.errors import DataError, UsageError, option
+from caffe_port.errors import UsageError, option
 
 if TYPE_CHECKING:
     from caffe_port.evaluation.test_time import InferenceOptions
     from caffe_port.loading import Model
+    from caffe_port.model_info import ModelInfo
     from caffe_port.net import Net
     from caffe_port.spec import LayerSpec, NetSpec
 
@@ -36,6 +37,7 @@ class Settings:
     Args:
         crop: height and width every image is padded to with the mean.
         mean: blue, green, red.
+        scale: factor on the image after the mean is subtracted.
         ignore_label: truth pixels that do not count.
         unknown_labels: what to do about truth labels beyond the network's classes: "error", or
             "ignore" them, counted in the result.
@@ -53,14 +55,15 @@ class Settings:
     unknown_labels: Literal["error", "ignore"] = "error"
     inference: InferenceOptions | None = None
     labels: LabelRules | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
             raise UsageError(f"the crop must be at least 1x1, got {self.crop}")
         if not 0 <= self.ignore_label <= 255:
             raise UsageError(f"the ignored label must be 0 to 255, got {self.ignore_label}")
-        if not np.isfinite(self.mean).all():
-            raise UsageError(f"the mean must be finite, got {self.mean}")
+        if not np.isfinite((*self.mean, self.scale)).all():
+            raise UsageError(f"mean and scale must be finite, got {self.mean} and {self.scale}")
 
     @property
     def rules(self) -> LabelRules:
@@ -137,9 +140,10 @@ class NetFactory:
     """Builds a network from files.
 
     Args:
-        net: prototxt or converted file.
+        net: prototxt, converted file or model folder.
         weights: weight file, where ``net`` does not hold them.
-        blob: the score blob at full resolution; by default ``score_blob`` finds it.
+        blob: the score blob at full resolution; by default the model states it, or
+            ``score_blob`` finds it.
         variables: values of the prototxt's ``${NAME}``s.
         device: where it runs, as torch names it.
         optimized: run it by an inference plan, see ``Net.optimized``: faster, equal within the
@@ -175,11 +179,8 @@ class NetFactory:
         from caffe_port.loading import Model
 
         if not (self._opened and self._opened[0].is_current()):
-            opened = []
-            for path in filter(None, (self.net, self.weights)):
-                with files.reading(path):
-                    opened.append(files.OpenFile(path))
-            self._opened[:] = [Model(*opened)]
+            with files.reading(self.weights or self.net):
+                self._opened[:] = [Model(self.net, self.weights)]
         return self._opened[0]
 
     @property
@@ -190,6 +191,11 @@ class NetFactory:
             CaffePortError: a file cannot be read, or the net cannot be built.
         """
         return self._model().spec(**self._options)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model says of itself: see ``loading.Model.info``."""
+        return self._model().info
 
     def load(self) -> Net:
         """Loads the net from the files that were last described, on the CPU.
@@ -212,7 +218,8 @@ class NetFactory:
 
         net = self.load().to(self.device).eval()
         self._opened.clear()
-        blob, data = self.blob or score_blob(net.spec), data_blob(net.spec)
+        stated = self.blob or net.info.blob
+        blob, data = stated or score_blob(net.spec), data_blob(net.spec)
         resizes = resizing(net.spec, blob)
         small = resizes[0].bottoms[0] if resizes else blob
 
@@ -236,7 +243,7 @@ class NetFactory:
                 whole: Floats = x.numpy()
                 return whole
 
-        merged = merging(net, self.blob, optimized=self.optimized)
+        merged = merging(net, stated, optimized=self.optimized)
         return Network(classify, enlarge if resizes else None, merged)
 
     def describe(self) -> dict[str, object]:
@@ -310,33 +317,6 @@ def image_size(spec: NetSpec) -> Size:
     """
     shape = spec.shapes.get(data_blob(spec), ())
     return (shape[2], shape[3]) if len(shape) == 4 and min(shape[2:]) > 1 else Settings.crop
-
-
-def network_input(image_bgr: Bytes, settings: Settings) -> Floats:
-    """The image minus the mean in the upper left corner; the padding, being the mean, is 0.
-
-    Args:
-        image_bgr: (h, w, 3) uint8, blue first.
-    Returns:
-        (1, 3, H, W) float32 of the crop's size; with ``inference``, of the image's own.
-    Raises:
-        DataError: the image is larger than the crop.
-    """
-    height, width = image_bgr.shape[:2]
-    pixels = (image_bgr.astype(np.float32) - np.array(settings.mean, np.float32)).transpose(2, 0, 1)
-    if settings.inference is not None:
-        return np.ascontiguousarray(pixels)[None]
-    crop_height, crop_width = settings.crop
-    if height > crop_height or width > crop_width:
-        side = 8 * -(-(max(height, width) - 1) // 8) + 1
-        raise DataError(
-            f"the image is {width}x{height}, larger than the crop {crop_width}x{crop_height}; "
-            f"give a crop that holds every image, such as {side}, or cover it by windows: "
-            f"{option('overlap', 0.33)}"
-        )
-    padded = np.zeros((1, 3, crop_height, crop_width), np.float32)
-    padded[0, :, :height, :width] = pixels
-    return padded
 
 
 def small_scores(data: Floats, network: Network, settings: Settings, size: Size) -> Floats:

@@ -141,6 +141,8 @@ def _scoring(options: Options, network: NetworkFactory) -> dict[str, object]:
         "mean": list(options.mean),
         "network": network.describe(),
     }
+    if options.scale != 1:
+        found["scale"] = options.scale
     if options.inference is not None:
         found["inference"] = options.inference.describe()
     if current().exif != "ignore":

@@ -17,9 +17,9 @@ from caffe_port.evaluation.network import (
     NetworkFactory,
     Settings,
     full_scores,
-    network_input,
     small_scores,
 )
+from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import Prediction, Refiner, label_maps
 from caffe_port.evaluation.scheduler import FINISH, NETWORK, Step
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes

@@ -19,10 +19,10 @@ from caffe_port.evaluation.network import (
     Settings,
     data_blob,
     image_size,
-    network_input,
 )
 from caffe_port.evaluation.network import Options as EvaluationOptions
 from caffe_port.evaluation.pipeline import evaluate
+from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.steps import Progress

@@ -244,6 +244,7 @@ def as_dict(result: VerifyResult) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "version": JSON_VERSION,
         "net": result.net,
+        "parameters": result.parameters,
         "recording": recording.name,
         "oracle": recording.meta.oracle,
         "phase": recording.meta.phase,

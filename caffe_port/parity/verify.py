@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+
+import torch
 
 from caffe_port.errors import ParityError, option
 from caffe_port.parity.bench import Net, exact_sums
@@ -22,12 +25,14 @@ class VerifyResult:
         recording: what it was compared with.
         isolated: the port ran single layers on Caffe's bottoms, not the whole net.
         rows: parameters, blobs in net order, changed parameters, diffs from the outputs back.
+        parameters: ``digest`` of the net.
     """
 
     net: str
     recording: Recording
     isolated: bool
     rows: tuple[Row, ...]
+    parameters: str
 
     @property
     def first_bad(self) -> Row | None:
@@ -47,6 +52,19 @@ class VerifyResult:
 _TAKEN = Comparison(
     Verdict.NOT_RECORDED, "no weights were given for it: it has the recorded values"
 )
+
+
+def digest(net: Net) -> str:
+    """SHA-256 of the layers, shapes and values of all parameters, in hexadecimal."""
+    found, shared = hashlib.sha256(), set()
+    for layer in net.spec.layers:
+        for i, parameter in enumerate(net.layer_params(layer.name)):
+            if id(parameter) not in shared:
+                shared.add(id(parameter))
+                values = parameter.detach().cpu().contiguous()
+                found.update(f"{layer.name} {i} {tuple(values.shape)} {values.dtype}\n".encode())
+                found.update(values.view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def check_phase(phase: str, recording: Recording) -> None:
@@ -101,7 +119,7 @@ def verify(
             rows.append(replace(row, comparison=_TAKEN) if taken else row)
             if row.comparison.verdict is Verdict.FAIL and not keep_going:
                 break
-    result = VerifyResult(net.spec.name, recording, isolate, tuple(rows))
+    result = VerifyResult(net.spec.name, recording, isolate, tuple(rows), digest(net))
     # Inputs and weights alone prove nothing.
     work = (row for row in rows if row.layers and row.kind != "param")
     if result.passed and not any(row.comparison.verdict is Verdict.PASS for row in work):

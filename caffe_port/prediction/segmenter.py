@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from caffe_port.crf import CRFParameters, parse_parameters
-from caffe_port.data.images import Bytes, PathLike, read_bgr, voc_palette
+from caffe_port.data.images import Bytes, PathLike, read_bgr
 from caffe_port.datasets import dataset as find_dataset
-from caffe_port.datasets.description import read_class_notes
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import class_names
-from caffe_port.evaluation.network import VOC_MEAN, Floats, data_blob
+from caffe_port.evaluation.network import Floats
+from caffe_port.evaluation.preprocessing import Mean, preprocessing
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.score_net import ScoreNet, Size
 from caffe_port.evaluation.test_time import InferenceOptions, merged_scores
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from caffe_port.model_info import ModelInfo
     from caffe_port.net import Net
-    from caffe_port.spec import NetSpec
 
     ImageLike = PathLike | npt.NDArray[Any] | Image.Image
 
-Mean = tuple[float, float, float]  # blue, green, red
+Colours = Literal["layer", "rgb"]
 
 
 class Segmenter:
@@ -43,18 +43,21 @@ class Segmenter:
     ``whole_image`` the net's input has the image's size instead.
 
     Args:
-        model: a ``Net``, a prototxt, or a .pt or .safetensors that remembers its prototxt.
+        model: a ``Net``; a prototxt; a .pt or .safetensors that remembers its prototxt; or a model
+            folder. What is known of the model (``Net.info``) gives blob, mean, names and colours.
         weights: of a prototxt.
         blob: the score blob; found in the net when absent.
         crop: height and width of the net's input; the net's own when absent, else 513.
-        mean: blue, green, red; when absent the mean_value of the net's data layer, else VOC's.
-        names: of the classes, or a file with one a line; when absent the data set's, else VOC's
-            for 21 classes, else numbers.
+        mean: blue, green, red; when absent what the model states, that of the net's data layer, or
+            VOC's.
+        names: of the classes, or a file with one a line; when absent the data set's, the
+            model's, VOC's for 21 classes, or numbers.
         dataset: gives names and colours: a name that ``caffe_port.datasets`` knows, or a JSON
             file that describes one; when absent that which the model was converted with.
-        crf: dense CRF: a preset, settings as ``caffe-port evaluate --crf`` takes them, or
-            ``CRFParameters``.
-        crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb".
+        crf: dense CRF: a preset, settings as ``caffe-port evaluate --crf`` takes them,
+            ``CRFParameters``, or "model" for that which the model states.
+        crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb";
+            when absent the model's with ``crf="model"``, else "layer".
         device: where the net runs, as torch names it; where it is, when absent.
         optimized: run it by an inference plan, see ``Net.optimized``.
         load_options: what else ``caffe_port.load`` takes, such as ``variables``.
@@ -90,7 +93,7 @@ class Segmenter:
         names: Sequence[str] | PathLike | None = None,
         dataset: PathLike | None = None,
         crf: str | CRFParameters | None = None,
-        crf_colours: Literal["layer", "rgb"] = "layer",
+        crf_colours: Colours | None = None,
         device: str | None = None,
         optimized: bool = False,
         load_options: dict[str, Any] | None = None,
@@ -100,12 +103,12 @@ class Segmenter:
         net = _loaded(model, weights, load_options or {})
         if device is not None:
             net = net.to(device)
-        self.mean, self.scale = preprocessing(net.spec, mean)
-        self.scores = ScoreNet(net.eval(), blob, crop=crop, optimized=optimized)
-        self.names, self.colours = _names_and_colours(
-            names, dataset, self.scores.classes, read_class_notes(net.notes)
-        )
-        parameters = parse_parameters(crf) if isinstance(crf, str) else crf
+        info = net.info
+        self.mean, self.scale = preprocessing(net, mean)
+        self.scores = ScoreNet(net.eval(), blob or info.blob, crop=crop, optimized=optimized)
+        classes = self.scores.classes
+        self.names, self.colours = _names_and_colours(names, dataset, info, classes)
+        parameters, crf_colours = _crf(crf, crf_colours, info)
         self.crf = None if parameters is None else CRFFactory(parameters, crf_colours, self.mean)
 
     def __call__(self, image: ImageLike) -> Segmentation:
@@ -208,40 +211,8 @@ def expect_weights(model: PathLike, weights: PathLike | None) -> None:
         )
 
 
-def preprocessing(spec: NetSpec, mean: Mean | None) -> tuple[Mean, float]:
-    """The mean and the scale of the net's data layer; VOC's and 1 where it has none.
-
-    Args:
-        spec: the net.
-        mean: blue, green, red, in place of that of the data layer.
-    Raises:
-        UsageError: the data layer subtracts an image, and no mean is given.
-    """
-    data = data_blob(spec)
-    layer = next(layer for layer in spec.layers if data in layer.tops)
-    transform = layer.message.transform_param
-    if mean is None and transform.mean_file:
-        raise UsageError(
-            f"the layer '{layer.name}' subtracts the image of {transform.mean_file}, which fits "
-            "one size only; give its mean of blue, green and red as mean"
-        )
-    values = [float(value) for value in transform.mean_value]
-    if mean is not None:
-        found = mean
-    elif len(values) in (1, 3):
-        found = (values[0], values[-2 if len(values) == 3 else 0], values[-1])
-    else:
-        found = VOC_MEAN
-    if not np.isfinite(found).all():
-        raise UsageError(f"the mean must be finite, got {found}")
-    return found, float(transform.scale)
-
-
 def _names_and_colours(
-    names: Sequence[str] | PathLike | None,
-    dataset: PathLike | None,
-    classes: int,
-    remembered: tuple[tuple[str, ...], Bytes] | None,
+    names: Sequence[str] | PathLike | None, dataset: PathLike | None, info: ModelInfo, classes: int
 ) -> tuple[list[str], Bytes]:
     """Names and colours of the classes, see ``Segmenter``.
 
@@ -250,17 +221,26 @@ def _names_and_colours(
     Raises:
         UsageError: another number of names or classes than the network has.
     """
-    colours = voc_palette()
+    colours = info.colours()
     if dataset is not None:
         described = find_dataset(dataset)
         colours, names = described.colours, described.classes if names is None else names
-    elif remembered is not None and len(remembered[0]) == classes:
-        colours, names = remembered[1], remembered[0] if names is None else names
+    elif info.classes and len(info.classes) == classes:
+        names = info.classes if names is None else names
     if names is None or isinstance(names, str | os.PathLike):
         return class_names(classes, names), colours
     if len(names) != classes:
         raise UsageError(f"{len(names)} class names for a network of {classes} classes")
     return list(names), colours
+
+
+def _crf(
+    crf: str | CRFParameters | None, colours: Colours | None, info: ModelInfo
+) -> tuple[CRFParameters | None, Colours]:
+    """The settings, and the colours that the CRF sees."""
+    if crf == "model":
+        return info.expect_crf(), colours or info.crf_colours
+    return parse_parameters(crf) if isinstance(crf, str) else crf, colours or "layer"
 
 
 def as_bgr(image: ImageLike) -> Bytes:

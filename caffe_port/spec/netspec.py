@@ -252,6 +252,13 @@ class NetSpec:
         with python_layers(allow_python_layers):
             return build(cls, message, setting, unknown, text)
 
+    @property
+    def prototxt(self) -> str:
+        """The text it was made from; of a spec without one, that of its message."""
+        from google.protobuf import text_format
+
+        return self.text or text_format.MessageToString(self.message())
+
     def settings(self) -> dict[str, str]:
         """What, besides the text, is needed to build this spec again; as strings."""
         shapes = {name: list(shape) for name, shape in self.input_shapes.items()}

@@ -29,6 +29,8 @@ nothing executed, no control codes printed. The tests run the same attacks witho
   gives a warning.
 - **Pickles** are never opened. A `.pt` is read by torch's reader of plain tensors, and only if this
   package wrote it.
+- **Model folders** are safetensors, a text and JSON of at most 1 MiB; their README.md is not read
+  ([model folders](hub.md)).
 - **Links** out of an HDF5 file, external storage and virtual datasets are refused, in weights and in
   training data alike.
 - **Pipes and devices** are refused wherever a file is read: a list can name `/dev/zero`.

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from caffe_port import Segmenter, load
 from caffe_port.cli import main
 from caffe_port.errors import FormatError
-from caffe_port.weights import read_weights
+from caffe_port.model_info import ModelInfo
+from caffe_port.weights import read_weights, write_weights
 from tests.goldens_dir import GOLDENS, ROOT
 
 CASE = GOLDENS / "nets" / "deeplab1_largefov_v1_hole"
@@ -124,13 +125,45 @@ def test_classes_that_do_not_fit_are_refused(tmp_path):
     own = described(tmp_path / "own.json", 7)
     for name, words in (
         ("a.pt", "the network has 6 classes, the data set own has 7"),
-        ("a.caffemodel", "only .pt and .safetensors files store classes"),
+        ("a.caffemodel", "only .pt and .safetensors files and --pretrained folders store what"),
     ):
         result = run(*files, "--dataset", own, "-o", tmp_path / name)
         assert result.exit_code == 2
         assert words in " ".join(result.output.split())
         assert not (tmp_path / name).exists()
-    net = load(*files)
-    net.notes = {"classes": '["a"]', "class_colours": "[[0, 0, 300]]"}
-    with pytest.raises(FormatError, match="classes that the model remembers are malformed"):
-        Segmenter(net)
+    result = run(*files, "--dataset", "voc2013", "-o", tmp_path / "a.pt")
+    assert result.exit_code == 2
+    assert "no data set 'voc2013'; known are ade20k" in result.output
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ("{", "what it remembers of the model is not JSON"),
+        ("[]", r"info is \[\]; expected an object"),
+        ('{"classes": ["a"], "palette": [[0, 0, 300]]}', "info: palette has .*; expected red"),
+        ('{"classes": ["a", 1]}', "info: classes has 1; expected a text"),
+    ],
+)
+def test_what_a_model_remembers_may_be_malformed(tmp_path, note, words):
+    net = load(NET, WEIGHTS)
+    path = tmp_path / "a.safetensors"
+    settings = {**net.spec.settings(), "info": note}
+    write_weights(path, net.stored_layers(), prototxt=net.spec.prototxt, metadata=settings)
+    with pytest.raises(FormatError, match=words) as error:
+        load(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_model_remembers_what_a_card_says(tmp_path, suffix):
+    known = {"mean": [1, 2, 3], "scale": 0.5, "crf": "v2_vgg16", "licence": "mit"}
+    (tmp_path / "card.json").write_text(json.dumps(known))
+    out = tmp_path / f"out.{suffix}"
+    assert run(NET, WEIGHTS, "--card", tmp_path / "card.json", "-o", out).exit_code == 0
+    info = load(out).info
+    assert (info.mean, info.scale, info.licence) == ((1, 2, 3), 0.5, "mit")
+    assert info.crf.bi_xy_std == (65,)
+    plain = tmp_path / f"plain.{suffix}"
+    assert run(NET, WEIGHTS, "-o", plain).exit_code == 0
+    assert load(plain).info == ModelInfo()

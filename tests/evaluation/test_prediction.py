@@ -10,9 +10,9 @@ from caffe_port.evaluation.network import (
     Network,
     Settings,
     full_scores,
-    network_input,
     small_scores,
 )
+from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import best_labels, label_maps
 
 SETTINGS = Settings(crop=(9, 17), mean=(1.0, 2.0, 3.0))

@@ -27,8 +27,8 @@ ROW = {
     "differing": (int, type(None)), "ties": int,
 }  # fmt: skip
 TOP = {
-    "format": str, "version": int, "net": str, "recording": str, "oracle": str, "phase": str,
-    "isolated": bool, "passed": bool,
+    "format": str, "version": int, "net": str, "parameters": str, "recording": str,
+    "oracle": str, "phase": str, "isolated": bool, "passed": bool,
     "first_bad": (dict, type(None)), "counts": dict, "worst": dict, "versions": dict, "rows": list,
 }  # fmt: skip
 
