@@ -96,6 +96,7 @@ _SPELLINGS = {
     "imports": ("--import {}", "-import {}"),
     "label_map": ("--label-map {}", "a mapped label file"),
     "level": ("--level {}", "-level {}"),
+    "opset": ("--opset {}", ""),
     "overlap": ("--overlap {}", ""),
     "reduce_zero_label": ("--reduce-zero-label", ""),
     "unknown_labels": ("--unknown-labels {}", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,17 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
     help="Store the class names and colours of a data set, for predict: see 'labels datasets', or "
     "a .json file; in a .pt, .safetensors or model folder.",
 )  # fmt: skip
+@click.option(
+    "--dynamic/--no-dynamic",
+    default=None,
+    help="Whether an .onnx file takes inputs of any batch, height and width (default: yes, unless "
+    "--input-shape gives the sizes).",
+)
+@click.option(
+    "--opset",
+    type=int,
+    help="Operator set of an .onnx file, 13 to 22 (default: 18).",
+)
 @net_options
 def convert_command(
     net: Path,
@@ -76,6 +88,8 @@ def convert_command(
     parity: Path | None,
     lenient: bool,
     dataset: str | None,
+    dynamic: bool | None,
+    opset: int | None,
     **options: Any,
 ) -> None:
     """Convert the model of NET and WEIGHTS.
@@ -91,6 +105,8 @@ def convert_command(
     target = None if pretrained and not (out or module) else _target(out, module)
     for path in filter(None, (target, module, pretrained and pretrained / "config.json")):
         expect_writable(path)
+    if (dynamic, opset) != (None, None) and (target is None or target.suffix != ".onnx"):
+        raise click.UsageError("--dynamic and --opset are for -o FILE.onnx")
     if weights is None and net.suffix not in _REMEMBERING and not net.is_dir():
         raise click.UsageError("a prototxt needs WEIGHTS")
     stores = module is None and target is not None and target.suffix in _REMEMBERING
@@ -118,7 +134,8 @@ def convert_command(
         built.save_pretrained(pretrained, parity=parity)
         _show(built, pretrained / "model.safetensors")
     if target is not None:
-        _write(built, target, module)
+        free = not options["input_shapes"] if dynamic is None else dynamic
+        _write(built, target, module, free, opset)
         _show(built, target)
 
 
@@ -140,11 +157,20 @@ def _known(card: Path | None, dataset: str | None) -> dict[str, Any]:
     return values
 
 
-def _write(built: Net, target: Path, module: Path | None) -> None:
+def _write(built: Net, target: Path, module: Path | None, dynamic: bool, opset: int | None) -> None:
+    """Writes a module and its state dict, an ONNX file or a file of weights."""
+    from caffe_port.export import emit_module, write_onnx
+    from caffe_port.export.onnx_file import OPSET
+
     if module is not None:
-        _export(built, module, target)
+        _export(lambda: emit_module(built, module, target))
+        echo(f"{module}: a PyTorch module; its state dict is {target}")
     elif target.suffix == ".onnx":
-        _export(built, target)
+        _export(
+            lambda: write_onnx(
+                built, target, dynamic=dynamic, opset=OPSET if opset is None else opset
+            )
+        )
     else:
         built.save(target)
 
@@ -173,19 +199,15 @@ def _target(out: Path | None, module: Path | None) -> Path:
     return out
 
 
-def _export(built: Net, file: Path, state: Path | None = None) -> None:
-    """Writes an ONNX file, or, with ``state``, a module and its state dict."""
+def _export(write: Callable[[], object]) -> None:
+    """Writes an ONNX file or a module; its warnings go to standard error."""
     import warnings
 
-    from caffe_port.export import ExportWarning, emit_module, write_onnx
+    from caffe_port.export import ExportWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ExportWarning)
-        if state is None:
-            write_onnx(built, file)
-        else:
-            emit_module(built, file, state)
-            echo(f"{file}: a PyTorch module; its state dict is {state}")
+        write()
     for warning in caught:
         echo(f"warning: {warning.message}", err=True)
 

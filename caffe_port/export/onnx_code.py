@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe_port.export.graph import FAMILIES, Graph, Node, Rules
+from caffe_port.export.onnx_sizes import FreeAxes, Size
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
@@ -20,22 +22,23 @@ Array = npt.NDArray[Any]
 
 
 class OnnxCode:
-    """An ONNX graph in the making.
+    """What the rules of layers write into: an ONNX graph.
 
     Args:
         graph: what is written.
         net: whose parameters.
-        dynamic: whether the first axis of every blob is the batch and may have any size.
+        free: which axes may have any size.
+        opset: version of the operators.
     Attributes:
         nodes: in order.
         initializers: by name.
-        node: the layer that is written now.
+        node: the layer that is written.
     """
 
     node: Node
 
-    def __init__(self, graph: Graph, net: Net, dynamic: bool) -> None:
-        self.dynamic = dynamic
+    def __init__(self, graph: Graph, net: Net, free: FreeAxes, opset: int) -> None:
+        self.free, self.opset = free, opset
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, Array] = {}
         self._net = net
@@ -43,13 +46,16 @@ class OnnxCode:
         self._names = {blob: blob for blob in graph.inputs}
         self._taken = set(graph.shapes)
         self._params: dict[tuple[tuple[str, int], Shape, bool], str] = {}
+        self._sizes: dict[str, list[Size]] = {}
+        self._shape_nodes: dict[str, str] = {}
 
     def start(self, node: Node) -> None:
-        """Goes on to the next layer."""
+        """Begins the next layer."""
         self.node, self._first = node, len(self.nodes)
+        self._sizes, self._shape_nodes = {}, {}
 
     def finish(self, results: Sequence[str]) -> None:
-        """Names the results of a layer by its tops; one that it did not make stays what it is."""
+        """Names the results of a layer by its tops, except a result that an earlier layer made."""
         made = {name for node in self.nodes[self._first :] for name in node.output}
         renamed = {}
         for top, result in zip(self.node.tops, results, strict=True):
@@ -79,12 +85,40 @@ class OnnxCode:
         """Shape of the layer's first bottom, for the net's own input."""
         return self.node.layer.bottom_shapes[0]
 
+    def sizes(self, bottom: int = 0) -> list[Size]:
+        """The sizes of a bottom, of which some may be free."""
+        value = self.node.bottoms[bottom]
+        if value not in self._sizes:
+            self._sizes[value] = self.sizes_of(
+                self._names[value], self._graph.shapes[value], self.free[value]
+            )
+        return self._sizes[value]
+
+    def sizes_of(self, name: str, shape: Shape, free: Collection[int]) -> list[Size]:
+        """The sizes of what a node made.
+
+        Args:
+            name: of the node's output.
+            shape: for the net's own inputs.
+            free: axes whose size other inputs change.
+        """
+        return [
+            Size(self, size, functools.partial(self._size, name, i) if i in free else None)
+            for i, size in enumerate(shape)
+        ]
+
+    def _size(self, name: str, axis: int) -> str:
+        if name not in self._shape_nodes:
+            self._shape_nodes[name] = self.op("Shape", name)
+        ends = [self.integers([n]) for n in (axis, axis + 1)]
+        return self.op("Slice", self._shape_nodes[name], *ends)
+
     def op(self, type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Adds a node and gives the name of its first output."""
+        """Adds a node; the name of its first output."""
         return self.ops(type, *inputs, outputs=outputs, **attributes)[0]
 
     def ops(self, type: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Adds a node and gives the names of its outputs."""
+        """Adds a node; the names of its outputs."""
         from onnx import helper
 
         layer = self.node.layer.name
@@ -94,7 +128,7 @@ class OnnxCode:
         return names
 
     def constant(self, values: object, dtype: type = np.float32, name: str = "") -> str:
-        """Adds an initializer that is no parameter, or `<layer>.<name>`, which is made of some."""
+        """Adds an initializer, named `<layer>.<name>` if it is computed from parameters."""
         layer = self.node.layer.name
         name = self._unique(f"{layer}.{name}" if name else f"{layer}/constant")
         self.initializers[name] = np.asarray(values, dtype)
@@ -105,12 +139,12 @@ class OnnxCode:
         return self.constant(list(values), np.int64)
 
     def param(self, index: int, shape: Shape | None = None, *, transposed: bool = False) -> str:
-        """The initializer `<layer>.<parameter>`; one that is shared is the owner's.
+        """The initializer `<layer>.<parameter>`; a shared one is that of its owner.
 
         Args:
             index: Caffe's ``params[layer][index]``.
-            shape: what it takes; its own unless given.
-            transposed: of two axes, in the other order.
+            shape: of the initializer; the parameter's own unless given.
+            transposed: whether its two axes are exchanged.
         """
         layer = self.node.layer
         param = layer.params[index]
@@ -134,9 +168,11 @@ class OnnxCode:
         """Reshapes; -1 is what is left."""
         return self.op("Reshape", x, self.integers(shape))
 
-    def sized(self, shape: Shape) -> list[int]:
-        """A blob's shape for Reshape: any batch where the batch is dynamic."""
-        return [-1, *shape[1:]] if self.dynamic and shape else list(shape)
+    def reduce(self, how: str, x: str, axes: Sequence[int], keepdims: bool = True) -> str:
+        """Adds ReduceMean, ReduceSumSquare and the like, whose axes were an attribute once."""
+        if self.opset < 18 and how != "Sum":
+            return self.op(f"Reduce{how}", x, axes=list(axes), keepdims=int(keepdims))
+        return self.op(f"Reduce{how}", x, self.integers(axes), keepdims=int(keepdims))
 
     def _unique(self, name: str) -> str:
         count, text = 1, name
@@ -152,5 +188,5 @@ ONNX_RULES: Rules[OnnxCode, list[str]] = Rules(
     "ONNX",
     "Cut the layer out of the prototxt, write a PyTorch module (--emit-module, emit_module) where "
     "that can be done, or write a rule for it (caffe_port.export.register_onnx_rule).",
-    [f"caffe_port.export.onnx_{family}" for family in FAMILIES],
+    [f"caffe_port.export.onnx_{family}" for family in (*FAMILIES, "pooling")],
 )

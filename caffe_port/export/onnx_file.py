@@ -7,104 +7,96 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from caffe_port.errors import UsageError
+from caffe_port.errors import LayerError, UsageError, option
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
+from caffe_port.export.onnx_sizes import FixedSizeError, free_axes
 from caffe_port.files import write_bytes
-from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
     from caffe_port.net import Net
 
-OPSET = 18  # the first whose Resize takes the sizes of some axes only
-IR_VERSION = 8
-_LARGEST = 2**31 - 2**20  # a protobuf message ends at 2 GiB; a little is for the graph
+OPSET = 18
+OPSETS = range(13, 23)  # 13 is the first with Split's and Unsqueeze's present inputs
+_LARGEST = 2**31 - 2**20  # a protobuf message is at most 2 GiB; a little is for the graph
 
 
-def write_onnx(net: Net, path: str | os.PathLike[str]) -> None:
-    """Writes a net as an ONNX file of opset 18, float32.
+def write_onnx(
+    net: Net,
+    path: str | os.PathLike[str],
+    *,
+    dynamic: bool = True,
+    opset: int = OPSET,
+) -> None:
+    """Writes a net as an ONNX file, float32.
 
     Inputs and outputs have the names of their blobs, parameters are initializers
-    `<layer>.<parameter>`. The batch may have any size where every layer keeps it as the first axis;
-    all other sizes are those of the net's input.
+    `<layer>.<parameter>`.
 
     Args:
         net: of phase TEST.
         path: the file to make.
+        dynamic: whether batch, height and width of the inputs are free wherever the net takes
+            other sizes; False fixes all sizes to those of the net's input.
+        opset: version of ONNX's operators, 13 to 22.
     Raises:
         UnsupportedLayerError: a type without a rule; nothing is written.
         LayerError: a layer whose options ONNX cannot express.
-        UsageError: onnx is not installed, the net is of phase TRAIN, or it exceeds 2 GiB.
+        UsageError: onnx is not installed or too old for the opset, the net is of phase TRAIN, or
+            it exceeds 2 GiB.
         OSError: the file cannot be written.
     Warns:
-        ExportWarning: once for each layer that is left out, such as a loss.
+        ExportWarning: once for each layer that is left out, such as a loss, and for sizes that one
+            layer fixes.
     Examples:
         >>> import caffe_port as cp
         >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
         >>> cp.export.write_onnx(net, "largefov.onnx")
     """
     graph = make_graph(net.spec)
-    model = onnx_model(graph, net)
+    model, remarks = onnx_model(graph, net, dynamic, opset)
     write_bytes(path, model.SerializeToString(deterministic=True))
-    for message in graph.left_out:
+    for message in (*graph.left_out, *remarks):
         warnings.warn(message, ExportWarning, stacklevel=2)
 
 
-def onnx_model(graph: Graph, net: Net) -> ModelProto:
-    """The model of a graph, checked. Raises: see ``write_onnx``."""
+def onnx_model(
+    graph: Graph, net: Net, dynamic: bool = True, opset: int = OPSET
+) -> tuple[ModelProto, list[str]]:
+    """The model of a graph, checked, and remarks for the user. Raises: see ``write_onnx``."""
     try:
-        from onnx import checker, helper, numpy_helper
+        from onnx import checker, defs, helper, numpy_helper
     except ImportError as error:
         raise UsageError("ONNX files need the package onnx: pip install onnx") from error
     from caffe_port import __version__
 
-    code = _write_nodes(graph, net)
+    last = min(OPSETS[-1], defs.onnx_opset_version())
+    if opset not in range(OPSETS[0], last + 1):
+        raise UsageError(
+            f"{option('opset', opset)}: expected {OPSETS[0]} to {last} with the installed onnx"
+        )
+    code, remarks = _write_nodes(graph, net, dynamic, opset)
     total = sum(array.nbytes for array in code.initializers.values())
     if total > _LARGEST:
         raise UsageError(f"parameters of {total:,} bytes; an ONNX file holds less than 2 GiB")
+    imports = [helper.make_opsetid("", opset)]
     model = helper.make_model(
         helper.make_graph(
             code.nodes,
             graph.name or "net",
-            _values(graph, graph.inputs, code.dynamic),
-            _values(graph, graph.outputs.items(), code.dynamic),
+            _values(graph, ((blob, blob) for blob in graph.inputs), code),
+            _values(graph, graph.outputs.items(), code),
             [numpy_helper.from_array(array, name) for name, array in code.initializers.items()],
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=imports,
+        ir_version=helper.find_min_ir_version_for(imports),
         producer_name="caffe_port",
         producer_version=__version__,
     )
     checker.check_model(model)
-    return model
-
-
-def keeps_batch(graph: Graph) -> bool:
-    """Whether another batch size changes the first axis of every blob and nothing else."""
-    batches = {graph.shapes[blob][:1] for blob in graph.inputs}
-    if len(batches) != 1 or batches == {()}:
-        return False
-    shapes = {blob: _one_more(graph.shapes[blob]) for blob in graph.inputs}
-    for node in graph.nodes:
-        op, bottoms = node.layer.op, [shapes[value] for value in node.bottoms]
-        try:
-            tops = op.top_shapes(bottoms)[: len(node.tops)]
-            params = [param.shape for param in op.params(bottoms)]
-        except ValueError:
-            return False
-        if params != [param.shape for param in node.layer.params]:
-            return False
-        for value, shape in zip(node.tops, tops, strict=True):
-            if not shape or shape != _one_more(graph.shapes[value]):
-                return False
-            shapes[value] = shape
-    return True
-
-
-def _one_more(shape: Shape) -> Shape:
-    return (shape[0] + 1, *shape[1:]) if shape else ()
+    return model, remarks
 
 
 def onnx_types() -> list[str]:
@@ -112,14 +104,26 @@ def onnx_types() -> list[str]:
     return ONNX_RULES.types()
 
 
-def _write_nodes(graph: Graph, net: Net) -> OnnxCode:
+def _write_nodes(graph: Graph, net: Net, dynamic: bool, opset: int) -> tuple[OnnxCode, list[str]]:
+    """All nodes; with fewer free sizes where a layer needs known ones."""
     ONNX_RULES.check(graph)
-    code = OnnxCode(graph, net, keeps_batch(graph))
-    for node in graph.nodes:
-        code.start(node)
-        code.finish(ONNX_RULES.apply(node, code))
-    _name_outputs(graph, code)
-    return code
+    remarks: list[str] = []
+    for kinds in (("batch", "height", "width"), ("batch",), ()) if dynamic else ((),):
+        code = OnnxCode(graph, net, free_axes(graph, kinds), opset)
+        try:
+            for node in graph.nodes:
+                code.start(node)
+                code.finish(ONNX_RULES.apply(node, code))
+        except LayerError as error:
+            if not kinds or not isinstance(error.__cause__, FixedSizeError):
+                raise
+            sizes = "height and width are" if "height" in kinds else "the batch is"
+            layer = node.layer
+            remarks.append(f"{sizes} fixed: layer '{layer.name}' ({layer.type}): {error.__cause__}")
+            continue
+        _name_outputs(graph, code)
+        return code, remarks
+    raise AssertionError("with all sizes fixed no rule asks for fixed sizes")
 
 
 def _name_outputs(graph: Graph, code: OnnxCode) -> None:
@@ -132,16 +136,15 @@ def _name_outputs(graph: Graph, code: OnnxCode) -> None:
             code.nodes.append(helper.make_node("Identity", [name], [blob], name=f"output {blob}"))
 
 
-def _values(
-    graph: Graph, blobs: Iterable[str] | Iterable[tuple[str, str]], dynamic: bool
-) -> list[ValueInfoProto]:
+def _values(graph: Graph, blobs: Iterable[tuple[str, str]], code: OnnxCode) -> list[ValueInfoProto]:
+    """Inputs or outputs: an input's free axes are 'batch', 'height' and 'width'."""
     from onnx import TensorProto, helper
 
     found = []
-    for entry in blobs:
-        blob, value = (entry, entry) if isinstance(entry, str) else entry
+    for blob, value in blobs:
         shape: list[int | str] = list(graph.shapes[value])
-        if dynamic:
-            shape[0] = "batch"
+        for axis, kind in code.free[value].items():
+            own = value in graph.inputs or (kind == "batch" and axis == 0)
+            shape[axis] = kind if own else f"{blob}_{kind}"
         found.append(helper.make_tensor_value_info(blob, TensorProto.FLOAT, shape))
     return found

@@ -1,194 +1,166 @@
-"""ONNX: convolutions, fully connected layers, pooling and resizing."""
+"""ONNX: convolutions, fully connected layers and resizing."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
-from caffe_port.spec.ops import Shape
+from caffe_port.export.onnx_sizes import Size, product, reshape, vector
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct, Window
-from caffe_port.spec.ops.pooling import SPP, Pooling
-from caffe_port.spec.ops.resampling import Crop, Interp
+from caffe_port.spec.ops.resampling import Crop, Interp, Upsample
 
 _INT64 = 7  # onnx.TensorProto.INT64
-_LOWEST = float(np.finfo(np.float32).min)
+_END = 2**31 - 1  # of a Slice: to the end of the axis
 
 
 @ONNX_RULES.add("Convolution", "Deconvolution")
 def filtered(node: Node, code: OnnxCode) -> list[str]:
     """Axes before the channel axis become one batch axis."""
-    op, shape, top = node.layer.options(Filtered), code.shape, node.layer.top_shapes[0]
-    window, axis = op.window(shape), op.channel_axis(shape)
+    op = node.layer.options(Filtered)
+    window, axis = op.window(code.shape), op.channel_axis(code.shape)
     if not window.kernel:
         raise ValueError("no spatial axes; an InnerProduct computes the same")
     kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
-    pads = _pads(window, shape[axis + 1 :]) if kind == "Conv" else window.pad * 2
     params = [code.param(i) for i in range(len(node.layer.params))]
     results = []
-    for bottom in code.bottoms:
-        x = bottom if axis == 1 else code.reshape(bottom, [-1, *shape[axis:]])
-        y = code.op(
-            kind, x, *params, kernel_shape=window.kernel, strides=window.stride,
-            pads=pads, dilations=window.dilation, group=op.group,
+    for i in range(len(code.bottoms)):
+        pads = _pads(window, code.sizes(i)[axis + 1 :]) if kind == "Conv" else window.pad * 2
+        results.append(
+            _convolved(
+                code, i, axis, kind, params, kernel_shape=window.kernel, strides=window.stride,
+                pads=pads, dilations=window.dilation, group=op.group,
+            )
         )  # fmt: skip
-        results.append(y if axis == 1 else code.reshape(y, code.sized(top)))
     return results
 
 
-def _pads(window: Window, sizes: Shape) -> list[int]:
+def _convolved(
+    code: OnnxCode, bottom: int, axis: int, kind: str, params: list[str], **options: Any
+) -> str:
+    """A convolution of a bottom whose channels are any axis."""
+    x, sizes = code.bottoms[bottom], code.sizes(bottom)
+    if axis == 1:
+        return code.op(kind, x, *params, **options)
+    y = code.op(kind, reshape(code, x, [-1, *sizes[axis:]]), *params, **options)
+    value, top = code.node.tops[bottom], code.node.layer.top_shapes[bottom]
+    free = [i - axis + 1 for i in code.free[value] if i > axis]
+    spatial = code.sizes_of(y, (0, *top[axis:]), free)[2:]
+    return reshape(code, y, [*sizes[:axis], top[axis], *spatial])
+
+
+def _pads(window: Window, sizes: list[Size]) -> list[int]:
     """Zeros before and behind each spatial axis, so that a window larger than it fits."""
-    behind = [pad + window.overhang(sizes[i], i) for i, pad in enumerate(window.pad)]
-    return [*window.pad, *behind]
+    over = [window.overhang(size.value, i) for i, size in enumerate(sizes)]
+    for size, more in zip(sizes, over, strict=True):
+        if more:
+            size.fixed("its window is larger than the bottom")
+    return [*window.pad, *(pad + more for pad, more in zip(window.pad, over, strict=True))]
 
 
 @ONNX_RULES.add("InnerProduct")
 def inner_product(node: Node, code: OnnxCode) -> list[str]:
-    op, top = node.layer.options(InnerProduct), node.layer.top_shapes[0]
-    axis = axis_index(op.axis, len(code.shape))
+    op, sizes = node.layer.options(InnerProduct), code.sizes()
+    axis = axis_index(op.axis, len(sizes))
     length = node.layer.params[0].shape[0 if op.transpose else 1]
-    flat = len(code.shape) == 2 and axis == 1
+    flat = len(sizes) == 2 and axis == 1
     rows = code.x if flat else code.reshape(code.x, [-1, length])
     params = [code.param(i) for i in range(len(node.layer.params))]
     y = code.op("Gemm", rows, *params, transB=0 if op.transpose else 1)
-    return [y if len(top) == 2 else code.reshape(y, code.sized(top))]
-
-
-@ONNX_RULES.add("Pooling")
-def pooling(node: Node, code: OnnxCode) -> list[str]:
-    op = node.layer.options(Pooling)
-    if op.method == "AVE":
-        return [ave_pool(code, code.x, code.shape, op)]
-    return max_pool(code, op, masked=len(node.tops) == 2)
-
-
-def frame(op: Pooling, shape: Shape) -> list[int]:
-    """What is added above, left, below and right so that Caffe's windows lie inside.
-
-    Sizes are rounded down then, so what no window covers need not be cut off.
-    """
-    kernel, out = op.window(shape), op.top_shapes([shape])[0][2:]
-    behind = [
-        max((out[i] - 1) * op.stride[i] + kernel[i] - shape[2 + i] - op.pad[i], 0) for i in (0, 1)
-    ]
-    return [*op.pad, *behind]
-
-
-def max_pool(code: OnnxCode, op: Pooling, masked: bool) -> list[str]:
-    """MaxPool's own padding never wins either, but it must be below the kernel size.
-
-    ONNX counts the indices through the whole batch, without padding; Caffe in each plane.
-    """
-    pads, x, kernel = frame(op, code.shape), code.x, op.window(code.shape)
-    beyond = any(pad >= side for pad, side in zip(pads, kernel * 2, strict=True))
-    if beyond:
-        if masked:
-            raise ValueError("windows lie wholly outside of the bottom, where ONNX has no index")
-        x, pads = _pad(code, x, pads, _LOWEST), [0, 0, 0, 0]
-    found = code.ops(
-        "MaxPool", x, outputs=2 if masked else 1, kernel_shape=kernel, strides=op.stride, pads=pads
-    )
-    if masked:
-        plane = code.integers([code.shape[2] * code.shape[3]])
-        found[1] = code.op("Cast", code.op("Mod", found[1], plane), to=1)
-    return found
-
-
-def ave_pool(code: OnnxCode, x: str, shape: Shape, op: Pooling) -> str:
-    """Pad and pool, then the divisor: ONNX divides by the kernel, Caffe by the part that counts.
-
-    The part of a window wholly outside is below 0, its sum is 0.
-    """
-    kernel, out, pads = op.window(shape), op.top_shapes([shape])[0][2:], frame(op, shape)
-    if any(pads):
-        x = _pad(code, x, pads, 0.0)
-    y = code.op("AveragePool", x, kernel_shape=kernel, strides=op.stride)
-    sides = []
-    for i in (0, 1):
-        start = np.arange(out[i]) * op.stride[i]
-        sides.append(np.minimum(start + kernel[i], shape[2 + i] + 2 * op.pad[i]) - start)
-    part = kernel[0] * kernel[1] / (sides[0][:, None] * sides[1][None, :])
-    return y if (part == 1).all() else code.op("Mul", y, code.constant(part))
-
-
-def _pad(code: OnnxCode, x: str, pads: list[int], value: float) -> str:
-    around = code.integers([0, 0, *pads[:2], 0, 0, *pads[2:]])
-    return code.op("Pad", x, around, code.constant(value), mode="constant")
-
-
-@ONNX_RULES.add("SPP")
-def spp(node: Node, code: OnnxCode) -> list[str]:
-    """Its windows are those of the net's own input."""
-    op = node.layer.options(SPP)
-    pooled = [
-        ave_pool(code, code.x, code.shape, level) if op.method == "AVE"
-        else max_pool(code, level, masked=False)[0]
-        for level in op.levels(code.shape)
-    ]  # fmt: skip
-    if len(pooled) == 1:
-        return pooled
-    return [code.op("Concat", *(code.op("Flatten", level, axis=1) for level in pooled), axis=1)]
-
-
-@ONNX_RULES.add("Upsample")
-def upsample(node: Node, code: OnnxCode) -> list[str]:
-    """Of several values for one place, the runtime chooses which stays."""
-    top, plane = node.layer.top_shapes[0], math.prod(code.shape[2:])
-    values, mask = (code.reshape(bottom, [-1, plane]) for bottom in code.bottoms)
-    rows = code.op("Shape", values, start=0, end=1)
-    size = code.op("Concat", rows, code.integers([math.prod(top[2:])]), axis=0)
-    places = code.op("ConstantOfShape", size), code.op("Cast", mask, to=_INT64)
-    return [code.reshape(code.op("ScatterElements", *places, values, axis=1), code.sized(top))]
+    if axis == 1:
+        return [y]
+    outputs = node.layer.top_shapes[0][axis]
+    return [reshape(code, y, [*sizes[:axis], outputs])]
 
 
 @ONNX_RULES.add("Im2col")
 def im2col(node: Node, code: OnnxCode) -> list[str]:
     """A convolution, each of whose filters takes one place of one channel."""
-    op, shape, top = node.layer.options(Im2col), code.shape, node.layer.top_shapes[0]
+    op, shape = node.layer.options(Im2col), code.shape
     window, axis = op.window(shape), op.channel_axis(shape)
-    places, channels = math.prod(window.kernel), shape[axis]
+    places = math.prod(window.kernel)
+    channels = code.sizes()[axis].fixed("its filters are as many as its channels")
     filters = np.tile(np.eye(places, dtype=np.float32), (channels, 1))
-    x = code.x if axis == 1 else code.reshape(code.x, [-1, *shape[axis:]])
-    y = code.op(
-        "Conv", x, code.constant(filters.reshape(channels * places, 1, *window.kernel)),
-        kernel_shape=window.kernel, strides=window.stride, pads=_pads(window, shape[axis + 1 :]),
-        dilations=window.dilation, group=channels,
+    weight = code.constant(filters.reshape(channels * places, 1, *window.kernel))
+    y = _convolved(
+        code, 0, axis, "Conv", [weight], kernel_shape=window.kernel, strides=window.stride,
+        pads=_pads(window, code.sizes()[axis + 1 :]), dilations=window.dilation, group=channels,
     )  # fmt: skip
-    return [y if axis == 1 else code.reshape(y, code.sized(top))]
+    return [y]
+
+
+@ONNX_RULES.add("Upsample")
+def upsample(node: Node, code: OnnxCode) -> list[str]:
+    """Of several values for one place, the runtime chooses which stays."""
+    op, sizes = node.layer.options(Upsample), code.sizes()
+    plane = product(sizes[2:])
+    values, mask = (reshape(code, bottom, [-1, plane]) for bottom in code.bottoms)
+    scaled = zip(sizes[2:], op.scale, op.less, strict=True)
+    if op.size:
+        top = [sizes[0].always(side) for side in op.size]
+    else:
+        top = [size * scale - less for size, scale, less in scaled]
+    cells = top[0] * top[1]
+    rows = code.sizes_of(values, (sizes[0].value * sizes[1].value, 0), code.free[node.tops[0]])[0]
+    zeros = code.op("ConstantOfShape", vector(code, [rows, cells]))
+    places = code.op("Cast", mask, to=_INT64)
+    filled = code.op("ScatterElements", zeros, places, values, axis=1)
+    return [reshape(code, filled, [*sizes[:2], *top])]
 
 
 @ONNX_RULES.add("Interp")
 def interp(node: Node, code: OnnxCode) -> list[str]:
-    """Resize with corner on corner is DeepLab's; its sizes are those of the net's own input."""
-    op, top = node.layer.options(Interp), node.layer.top_shapes[0]
-    starts = [-op.pad_beg] * 2
-    sizes = [size + op.pad_beg + op.pad_end for size in code.shape[2:]]
-    x = _slice(code, code.x, [2, 3], starts, sizes) if op.pad_beg or op.pad_end else code.x
-    if tuple(sizes) == top[2:]:
+    """Resize with corner on corner is DeepLab's.
+
+    It gets the sizes of all axes: OpenCV 5 reads no others.
+    """
+    op, sizes, x = node.layer.options(Interp), code.sizes(), code.x
+    cropped = [size + (op.pad_beg + op.pad_end) for size in sizes[2:]]
+    if op.pad_beg or op.pad_end:
+        ends = [op.pad_end or _END] * 2
+        slots = (code.integers(part) for part in ([-op.pad_beg] * 2, ends, [2, 3]))
+        x = code.op("Slice", x, *slots)
+    top = [
+        _interp_size(op, size, fixed)
+        for size, fixed in zip(cropped, (op.height, op.width), strict=True)
+    ]
+    if all(old.equals(new) for old, new in zip(cropped, top, strict=True)):
         return [x]
     return [
         code.op(
-            "Resize", x, "", "", code.integers(top[2:]), mode="linear",
-            coordinate_transformation_mode="align_corners", axes=[2, 3],
+            "Resize", x, "", "", vector(code, [*sizes[:2], *top]), mode="linear",
+            coordinate_transformation_mode="align_corners",
         )
     ]  # fmt: skip
 
 
+def _interp_size(op: Interp, size: Size, fixed: int | None) -> Size:
+    """As ``Interp.output_size``, of a size that may be free."""
+    factors = op.shrink_factor, op.zoom_factor
+    if (factors[0] is None) == (factors[1] is None) and None not in (op.height, op.width):
+        assert fixed is not None
+        return size.always(fixed)
+    shrink, zoom = (factor or 1 for factor in factors)
+    return size if shrink == zoom == 1 else (size - 1) // shrink * zoom + 1
+
+
 @ONNX_RULES.add("Crop")
 def crop(node: Node, code: OnnxCode) -> list[str]:
-    """The reference's sizes are those of the net's own input."""
-    op = node.layer.options(Crop)
-    kept = op.ranges(*node.layer.bottom_shapes)
-    axes = [i for i, (start, size) in enumerate(kept) if (start, size) != (0, code.shape[i])]
+    op, shapes = node.layer.options(Crop), node.layer.bottom_shapes
+    sizes, reference = code.sizes(), code.sizes(1)
+    first = axis_index(op.axis, len(sizes))
+    starts, ends, axes = [], [], []
+    for axis, (start, size) in list(enumerate(op.ranges(*shapes)))[first:]:
+        free = sizes[axis].is_free or reference[axis].is_free
+        if free or (start, size) != (0, sizes[axis].value):
+            starts.append(start)
+            ends.append(reference[axis] + start)
+            axes.append(axis)
     if not axes:
         return [code.x]
-    starts, sizes = ([kept[i][part] for i in axes] for part in (0, 1))
-    return [_slice(code, code.x, axes, starts, sizes)]
-
-
-def _slice(code: OnnxCode, x: str, axes: list[int], starts: list[int], sizes: list[int]) -> str:
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-    return code.op("Slice", x, code.integers(starts), code.integers(ends), code.integers(axes))
+    slots = code.integers(starts), vector(code, ends), code.integers(axes)
+    return [code.op("Slice", code.x, *slots)]

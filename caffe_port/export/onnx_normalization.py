@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from caffe_port.export.graph import Node
 from caffe_port.export.module_normalization import check_one_top, check_stored_statistics
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
-from caffe_port.export.onnx_filters import ave_pool
 from caffe_port.export.onnx_neurons import plus, times
+from caffe_port.export.onnx_pooling import ave_pool
+from caffe_port.export.onnx_sizes import reshape
 from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid
 from caffe_port.spec.ops.pooling import LRN, Pooling
 
 
 @ONNX_RULES.add("BatchNorm")
 def batch_norm(node: Node, code: OnnxCode) -> list[str]:
-    """The stored statistics, divided by their factor, in ONNX's own layer of that name."""
+    """The stored statistics, divided by their factor, in ONNX's BatchNormalization."""
     op = node.layer.options(BatchNorm)
     check_stored_statistics(op)
     mean, variance, factor = (code.param_values(i) for i in range(3))
@@ -37,10 +36,10 @@ def bn(node: Node, code: OnnxCode) -> list[str]:
     check_one_top(node)
     x = code.x
     if node.layer.options(BN).learn:
-        axes = code.integers([0, 2, 3])
-        deviation = code.op("Sub", x, code.op("ReduceMean", x, axes, keepdims=1))
+        axes = [0, 2, 3]
+        deviation = code.op("Sub", x, code.reduce("Mean", x, axes))
         squares = code.op("Mul", deviation, deviation)
-        variance = plus(code, code.op("ReduceMean", squares, axes, keepdims=1), 1e-9)
+        variance = plus(code, code.reduce("Mean", squares, axes), 1e-9)
         x = code.op("Div", deviation, code.op("Sqrt", variance))
     return [code.op("Add", code.op("Mul", x, code.param(0)), code.param(1))]
 
@@ -58,11 +57,12 @@ def overlaid(node: Node, code: OnnxCode) -> list[str]:
 
 
 def _second(op: Overlaid, node: Node, code: OnnxCode) -> str:
-    """The second bottom with 1s behind it, so that it lies over the first."""
-    shape = op.spread(code.shape, node.layer.bottom_shapes[1])
-    if len(shape) == len(node.layer.bottom_shapes[1]):
+    """The second bottom with 1s appended to its shape, so that it lies over the first."""
+    shape = node.layer.bottom_shapes[1]
+    axes = range(len(shape), len(op.spread(code.shape, shape)))
+    if not axes:
         return code.bottoms[1]
-    return code.reshape(code.bottoms[1], code.sized(shape))
+    return code.op("Unsqueeze", code.bottoms[1], code.integers(axes))
 
 
 @ONNX_RULES.add("LRN")
@@ -73,31 +73,29 @@ def lrn(node: Node, code: OnnxCode) -> list[str]:
         return [code.op("LRN", code.x, size=size, alpha=op.alpha, beta=op.beta, bias=op.k)]
     size, pad = op.local_size, (op.local_size - 1) // 2
     window = Pooling("AVE", (size, size), (1, 1), (pad, pad), ceil=True)
-    mean = ave_pool(code, code.op("Mul", code.x, code.x), code.shape, window)
+    mean = ave_pool(code, code.op("Mul", code.x, code.x), code.sizes(), window)
     base = plus(code, times(code, mean, op.alpha), 1)
     return [code.op("Mul", code.x, code.op("Pow", base, code.constant(-op.beta)))]
 
 
 @ONNX_RULES.add("MVN")
 def mvn(node: Node, code: OnnxCode) -> list[str]:
-    op, top = node.layer.options(MVN), node.layer.top_shapes[0]
-    rows = code.reshape(code.x, [-1, math.prod(top[1 if op.across_channels else 2 :])])
-    rows = code.op("Sub", rows, _row_mean(code, rows))
+    op, sizes, x = node.layer.options(MVN), code.sizes(), code.x
+    if len(sizes) < 4:
+        x = reshape(code, x, [*sizes, *[1] * (4 - len(sizes))], sizes)
+    axes = [1, 2, 3] if op.across_channels else [2, 3]
+    x = code.op("Sub", x, code.reduce("Mean", x, axes))
     if op.normalize_variance:
-        variance = _row_mean(code, code.op("Mul", rows, rows))
-        rows = code.op("Div", rows, plus(code, code.op("Sqrt", variance), op.eps))
-    return [code.reshape(rows, code.sized(top))]
-
-
-def _row_mean(code: OnnxCode, rows: str) -> str:
-    return code.op("ReduceMean", rows, code.integers([1]), keepdims=1)
+        variance = code.reduce("Mean", code.op("Mul", x, x), axes)
+        x = code.op("Div", x, plus(code, code.op("Sqrt", variance), op.eps))
+    return [x]
 
 
 @ONNX_RULES.add("Normalize")
 def normalize(node: Node, code: OnnxCode) -> list[str]:
     op, dims = node.layer.options(Normalize), len(code.shape)
-    axes = code.integers(range(1, dims) if op.across_spatial else [1])
-    squares = code.op("ReduceSumSquare", code.x, axes, keepdims=1)
+    axes = list(range(1, dims)) if op.across_spatial else [1]
+    squares = code.reduce("SumSquare", code.x, axes)
     norm = code.op("Sqrt", plus(code, squares, op.eps))
     shape = () if op.channel_shared else (code.shape[1],) + (1,) * (dims - 2)
     return [code.op("Mul", code.op("Div", code.x, norm), code.param(0, shape))]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_neurons import times
+from caffe_port.export.onnx_sizes import Size, product, reshape, vector
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.arithmetic import Reduction
 from caffe_port.spec.ops.filters import Embed
 from caffe_port.spec.ops.losses import Softmax
 from caffe_port.spec.ops.metrics import ArgMax
-from caffe_port.spec.ops.shapes import Concat, Permute, ShuffleChannel, Slice, Tile
+from caffe_port.spec.ops.shapes import (
+    Concat,
+    Flatten,
+    Permute,
+    Reshape,
+    ShuffleChannel,
+    Slice,
+    Tile,
+)
 
 _FLOAT, _INT64 = 1, 7  # onnx.TensorProto
+_END = 2**31 - 1  # of a Slice: to the end of the axis
 
 
 @ONNX_RULES.add("Concat")
@@ -27,13 +35,31 @@ def concat(node: Node, code: OnnxCode) -> list[str]:
 def slice_(node: Node, code: OnnxCode) -> list[str]:
     op = node.layer.options(Slice)
     axis = axis_index(op.axis, len(code.shape))
-    sizes = code.integers(op.sizes(code.shape[axis]))
-    return code.ops("Split", code.x, sizes, outputs=op.count, axis=axis)
+    size = code.sizes()[axis]
+    if op.points:
+        parts: list[Size | int] = list(op.sizes(size.value))
+        parts[-1] = size - op.points[-1]  # without points, all are equal
+    else:
+        parts = [size // op.count] * op.count
+    return code.ops("Split", code.x, vector(code, parts), outputs=op.count, axis=axis)
 
 
-@ONNX_RULES.add("Flatten", "Reshape")
-def reshape(node: Node, code: OnnxCode) -> list[str]:
-    return [code.reshape(code.x, code.sized(node.layer.top_shapes[0]))]
+@ONNX_RULES.add("Flatten")
+def flatten(node: Node, code: OnnxCode) -> list[str]:
+    op, sizes = node.layer.options(Flatten), code.sizes()
+    start, end = (axis_index(axis, len(sizes)) for axis in (op.axis, op.end_axis))
+    top = [*sizes[:start], product(sizes[start : end + 1]), *sizes[end + 1 :]]
+    return [reshape(code, code.x, top, sizes)]
+
+
+@ONNX_RULES.add("Reshape")
+def reshape_(node: Node, code: OnnxCode) -> list[str]:
+    """A dimension of 0 is the bottom's own, -1 is what is left."""
+    op, sizes = node.layer.options(Reshape), code.sizes()
+    start = op.axis if op.axis >= 0 else len(sizes) + op.axis + 1
+    end = len(sizes) if op.num_axes == -1 else start + op.num_axes
+    new = [sizes[start + i] if dim == 0 else dim for i, dim in enumerate(op.dims)]
+    return [reshape(code, code.x, [*sizes[:start], *new, *sizes[end:]], sizes)]
 
 
 @ONNX_RULES.add("Tile")
@@ -64,20 +90,19 @@ def permute(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("ShuffleChannel")
 def shuffle_channel(node: Node, code: OnnxCode) -> list[str]:
-    op, shape = node.layer.options(ShuffleChannel), code.shape
-    groups = code.reshape(
-        code.x, code.sized((shape[0], op.group, shape[1] // op.group, *shape[2:]))
-    )
-    order = [0, 2, 1, *range(3, len(shape) + 1)]
-    return [code.reshape(code.op("Transpose", groups, perm=order), code.sized(shape))]
+    op, sizes = node.layer.options(ShuffleChannel), code.sizes()
+    channels = code.shape[1] // op.group
+    groups = reshape(code, code.x, [sizes[0], op.group, channels, *sizes[2:]], sizes)
+    order = [0, 2, 1, *range(3, len(sizes) + 1)]
+    return [reshape(code, code.op("Transpose", groups, perm=order), sizes, sizes[:1])]
 
 
 @ONNX_RULES.add("Reduction")
 def reduction(node: Node, code: OnnxCode) -> list[str]:
     op = node.layer.options(Reduction)
     names = {"SUM": "Sum", "ASUM": "L1", "SUMSQ": "SumSquare", "MEAN": "Mean"}
-    axes = code.integers(range(axis_index(op.axis, len(code.shape)), len(code.shape)))
-    top = code.op(f"Reduce{names[op.operation]}", code.x, axes, keepdims=0)
+    axes = range(axis_index(op.axis, len(code.shape)), len(code.shape))
+    top = code.reduce(names[op.operation], code.x, axes, keepdims=False)
     return [times(code, top, op.coeff)]
 
 
@@ -89,20 +114,21 @@ def softmax(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("ArgMax")
 def argmax(node: Node, code: OnnxCode) -> list[str]:
-    op, shape, x = node.layer.options(ArgMax), code.shape, code.x
+    op, sizes, x = node.layer.options(ArgMax), code.sizes(), code.x
     if op.axis is not None:
-        axis = axis_index(op.axis, len(shape))
-        return [_top_k(code, x, op.top_k, axis, shape[axis])[0 if op.out_max_val else 1]]
-    length = math.prod(shape[1:])
-    values, index = _top_k(code, code.reshape(x, [-1, 1, length]), op.top_k, 2, length)
+        axis = axis_index(op.axis, len(sizes))
+        return [_top_k(code, x, op.top_k, axis, sizes[axis])[0 if op.out_max_val else 1]]
+    length = sizes[0].always(1) * product(sizes[1:])
+    rows = reshape(code, x, [sizes[0], 1, length], sizes)
+    values, index = _top_k(code, rows, op.top_k, 2, length)
     both = code.op("Concat", index, values, axis=1) if op.out_max_val else index
-    return [code.reshape(both, code.sized(node.layer.top_shapes[0]))]
+    return [reshape(code, both, [sizes[0], *node.layer.top_shapes[0][1:]], sizes[:1])]
 
 
-def _top_k(code: OnnxCode, x: str, k: int, axis: int, size: int) -> tuple[str, str]:
+def _top_k(code: OnnxCode, x: str, k: int, axis: int, size: Size) -> tuple[str, str]:
     """Values and indices; of equals the highest index, so the axis is searched backwards."""
-    ends = [code.integers([n]) for n in (-1, -size - 1)]
+    ends = [code.integers([n]) for n in (-1, -_END)]
     backwards = code.op("Slice", x, *ends, code.integers([axis]), code.integers([-1]))
     values, index = code.ops("TopK", backwards, code.integers([k]), outputs=2, axis=axis)
-    index = code.op("Sub", code.constant(size - 1), code.op("Cast", index, to=_FLOAT))
-    return values, index
+    last = code.op("Cast", (size - 1).vector, to=_FLOAT)
+    return values, code.op("Sub", last, code.op("Cast", index, to=_FLOAT))

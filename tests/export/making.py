@@ -121,6 +121,7 @@ SNIPPETS = {
     "argmax_single": ('"ArgMax" argmax_param { axis: 1 }', (2, 3, 1)),
     "softmax_last": ('"Softmax" softmax_param { axis: -1 }', (2, 3, 4)),
     "eltwise_three": ('"Eltwise" eltwise_param { operation: MAX }', (2, 3), (2, 3), (2, 3)),
+    "mvn": ('"MVN" mvn_param { across_channels: true }', (2, 3, 4, 5)),
     "prelu": ('"PReLU"', (2, 3, 4)),
     "exp": ('"Exp" exp_param { base: 3 scale: 0.3 shift: 0.2 }', (2, 3)),
     "power_half": ('"Power" power_param { power: 0.6 scale: 0.3 shift: 0.1 }', (5, 7)),

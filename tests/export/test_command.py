@@ -55,6 +55,25 @@ def test_an_onnx_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "batch", "opset"),
+    [
+        ([], "batch", 18),
+        (["--input-shape", "data=1,3,33,33", "--opset", "13"], 1, 13),
+        (["--input-shape", "data=1,3,33,33", "--dynamic"], "batch", 18),
+        (["--no-dynamic"], 2, 18),
+    ],
+)
+def test_the_sizes_of_an_onnx_file(arguments, batch, opset, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    result = convert(FOLDER, "-o", tmp_path / "net.onnx", *arguments)
+    assert result.exit_code == 0, result.output
+    model = onnx.load(tmp_path / "net.onnx")
+    (first, *_) = model.graph.input[0].type.tensor_type.shape.dim
+    assert (first.dim_param or first.dim_value) == batch
+    assert model.opset_import[0].version == opset
+
+
+@pytest.mark.parametrize(
     ("arguments", "piece"),
     [
         ([], "give -o, --emit-module or both"),
@@ -62,6 +81,9 @@ def test_an_onnx_file(tmp_path):
         (["--emit-module", "net.py", "-o", "net.onnx"], ".pt, .pth, .safetensors"),
         (["--emit-module", "net.py", "--phase", "TRAIN"], "--phase TEST"),
         (["-o", "net.tflite"], "unknown suffix"),
+        (["-o", "net.pt", "--opset", "18"], "are for -o FILE.onnx"),
+        (["-o", "net.pt", "--no-dynamic"], "are for -o FILE.onnx"),
+        (["-o", "net.onnx", "--opset", "12"], "--opset 12: expected 13 to 22"),
     ],
 )
 def test_what_cannot_be_written_ends_with_status_2(arguments, piece, tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ import pytest
 from caffe_port.errors import LayerError, UnsupportedLayerError, UsageError
 from caffe_port.export import ExportWarning, write_onnx
 from caffe_port.export.graph import make_graph
-from caffe_port.export.onnx_file import OPSET, keeps_batch
+from caffe_port.export.onnx_file import OPSET, OPSETS, onnx_model
+from caffe_port.export.onnx_sizes import free_axes
 from tests.export.making import LAYERS, NETS, SNIPPETS, case_net, exportable, feed, snippet_net
 from tests.export.test_module import POOLINGS, SHARING
 from tests.layers.helpers import net_of
@@ -30,19 +31,49 @@ def write(net, path):
 
 def assert_close(net, path, batches=1):
     """onnxruntime's outputs are as right as float32 allows."""
-    graph = make_graph(net.spec)
-    inputs = {b: np.concatenate([x.numpy()] * batches) for b, x in feed(net, graph.inputs).items()}
+    inputs = feed(net, make_graph(net.spec).inputs)
+    assert_close_for(
+        net, path, {b: np.concatenate([x.numpy()] * batches) for b, x in inputs.items()}
+    )
+
+
+def run(path, inputs):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(list(graph.outputs), inputs)
-    assert_whole_run_is_right(net, inputs, dict(zip(graph.outputs, found, strict=True)))
+    return {
+        o.name: y for o, y in zip(session.get_outputs(), session.run(None, inputs), strict=True)
+    }
+
+
+def assert_close_for(net, path, inputs):
+    assert_whole_run_is_right(net, inputs, run(path, inputs))
+
+
+def enlarged(net, path, more=(1, 32, 33)):
+    """Inputs whose free batch, height and width are larger than the net's own."""
+    steps = dict(zip(("batch", "height", "width"), more, strict=True))
+    given = feed(net, make_graph(net.spec).inputs)
+    return {
+        blob.name: np.pad(
+            given[blob.name].numpy(),
+            [(0, steps[dim.dim_param] if dim.dim_param else 0)
+             for dim in blob.type.tensor_type.shape.dim],
+            mode="wrap",
+        )
+        for blob in onnx.load(path).graph.input
+    }  # fmt: skip
+
+
+def assert_close_at_other_sizes(net, path, more=(1, 32, 33)):
+    assert_close_for(net, path, enlarged(net, path, more))
 
 
 @pytest.mark.parametrize("folder", NETS, ids=lambda folder: folder.name)
 def test_every_recorded_net(folder, tmp_path):
     net = case_net(folder)
     write(net, tmp_path / "net.onnx")
-    assert keeps_batch(make_graph(net.spec))
+    assert set(free_axes(make_graph(net.spec))["data"]) == {0, 2, 3}
     assert_close(net, tmp_path / "net.onnx")
+    assert_close_at_other_sizes(net, tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
@@ -51,14 +82,16 @@ def test_every_recorded_net(folder, tmp_path):
 def test_every_recorded_layer_with_a_rule(folder, tmp_path):
     net = case_net(folder)
     write(net, tmp_path / "op.onnx")
-    assert_close(net, tmp_path / "op.onnx", 2 if keeps_batch(make_graph(net.spec)) else 1)
+    assert_close(net, tmp_path / "op.onnx")
+    assert_close_at_other_sizes(net, tmp_path / "op.onnx")
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_options_that_no_recording_has(name, tmp_path):
     net = snippet_net(name)
     write(net, tmp_path / "op.onnx")
-    assert_close(net, tmp_path / "op.onnx", 2 if keeps_batch(make_graph(net.spec)) else 1)
+    assert_close(net, tmp_path / "op.onnx")
+    assert_close_at_other_sizes(net, tmp_path / "op.onnx")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +110,8 @@ def test_pooling_has_caffes_windows_and_divisors(options, size, tmp_path):
     net = net_of(text, (2, 3, *size))
     write(net, tmp_path / "p.onnx")
     assert_close(net, tmp_path / "p.onnx", 3)
+    for more in ((0, 1, 2), (1, 2, 3), (0, 3, 4)):
+        assert_close_at_other_sizes(net, tmp_path / "p.onnx", more)
 
 
 def test_a_window_wholly_outside_gives_caffes_lowest_number(tmp_path):
@@ -99,8 +134,46 @@ def test_names_opset_and_axes(tmp_path):
         assert names[key] == tuple(parameter.shape)
     (data,) = model.graph.input
     dims = [dim.dim_param or dim.dim_value for dim in data.type.tensor_type.shape.dim]
-    assert (data.name, dims) == ("data", ["batch", *net.spec.shapes["data"][1:]])
+    assert (data.name, dims) == ("data", ["batch", 3, "height", "width"])
     assert [output.name for output in model.graph.output] == list(make_graph(net.spec).outputs)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("name", ["mvn", "bn_learns", "normalize", "reduction_mean", "argmax_both"])
+def test_other_opsets(opset, name, tmp_path):
+    net = snippet_net(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExportWarning)
+        write_onnx(net, tmp_path / "op.onnx", opset=opset)
+    onnx.checker.check_model(str(tmp_path / "op.onnx"), full_check=True)
+    assert onnx.load(tmp_path / "op.onnx").opset_import[0].version == opset
+    assert_close_at_other_sizes(net, tmp_path / "op.onnx")
+
+
+@pytest.mark.parametrize("opset", [12, 23, 99])
+def test_an_opset_that_cannot_be_written_is_refused(opset, tmp_path):
+    with pytest.raises(UsageError, match=f"opset={opset}: expected 13 to 22"):
+        write_onnx(snippet_net("prelu"), tmp_path / "x.onnx", opset=opset)
+
+
+def test_all_sizes_fixed_on_request(tmp_path):
+    net = case_net(next(f for f in NETS if "v1_hole" in f.name))
+    model, remarks = onnx_model(make_graph(net.spec), net, dynamic=False)
+    shapes = [[d.dim_value for d in blob.type.tensor_type.shape.dim]
+              for blob in (*model.graph.input, *model.graph.output)]  # fmt: skip
+    assert shapes == [[2, 3, 65, 81], [2, 21, 65, 81]]
+    assert remarks == []
+    assert not {"Shape", "Slice"} & {node.op_type for node in model.graph.node}
+
+
+def test_a_layer_that_needs_known_sizes_fixes_them_with_a_warning(tmp_path):
+    net = snippet_net("spp_average")
+    with pytest.warns(ExportWarning, match=r"height and width are fixed: layer 'op' \(SPP\): its"):
+        write_onnx(net, tmp_path / "s.onnx")
+    (dims,) = [
+        blob.type.tensor_type.shape.dim for blob in onnx.load(tmp_path / "s.onnx").graph.input
+    ]
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, 7, 9]
 
 
 def test_a_layer_that_counts_items_fixes_the_batch(tmp_path):
