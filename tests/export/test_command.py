@@ -76,7 +76,7 @@ def test_the_sizes_of_an_onnx_file(arguments, batch, opset, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "piece"),
     [
-        ([], "give -o, --emit-module or both"),
+        ([], "give -o, --emit-module or --pretrained"),
         (["--emit-module", "net.txt"], ".py file"),
         (["--emit-module", "net.py", "-o", "net.onnx"], ".pt, .pth, .safetensors"),
         (["--emit-module", "net.py", "--phase", "TRAIN"], "--phase TEST"),
