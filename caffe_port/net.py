@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caffe_port.blobs import (
+    Array,
+    Blobs,
+    KnownSizes,
+    as_tensor,
+    fixed_size,
+    is_exporting,
+    is_tracing,
+)
 from caffe_port.data import rng
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.labels import WrongLabelError
@@ -24,48 +32,12 @@ from caffe_port.spec.sharing import check_memory
 from caffe_port.spec.side_effects import warn_of_side_effects
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from caffe_port.inference import Optimized
     from caffe_port.inference.planner import Precision
     from caffe_port.weights import StoredLayer
     from caffe_port.weights.matching import Match
 
 Keep: TypeAlias = Literal["outputs", "all"] | Iterable[str]
-Array: TypeAlias = "Tensor | npt.NDArray[np.floating]"
-
-
-class Blobs(dict[str, Tensor]):
-    """The blobs after a forward pass: name -> data of the last writer.
-
-    Args:
-        plan: of the forward pass; diffs are kept only where it keeps all blobs.
-    """
-
-    def __init__(self, plan: Plan | None = None) -> None:
-        super().__init__()
-        self._first: dict[str, Tensor] = {}
-        self._keeps = plan is not None and plan.keep_all
-        wanted = plan is not None and self._keeps and torch.is_grad_enabled()
-        self._needed = plan.needs_diff if plan is not None and wanted else frozenset()
-
-    def __setitem__(self, name: str, data: Tensor) -> None:
-        """Sets a blob, with a diff where Caffe computes one, also if no earlier layer needs it."""
-        if name in self._needed and data.is_floating_point() and not data.requires_grad:
-            data = data.detach().requires_grad_()
-        if self._keeps and data.requires_grad and name not in self._first:
-            data.retain_grad()
-            self._first[name] = data
-        super().__setitem__(name, data)
-
-    def diff(self, name: str) -> Tensor | None:
-        """The blob's diff after backward, or None where none was computed.
-
-        As in Caffe, the diff of a blob written in place is with respect to its first writer's
-        output. Only a forward pass with ``keep="all"`` keeps diffs.
-        """
-        first = self._first.get(name)
-        return None if first is None else first.grad
 
 
 class Net(Publishable, nn.Module):
@@ -104,6 +76,7 @@ class Net(Publishable, nn.Module):
         self.info = ModelInfo()
         self._plans: dict[object, Plan] = {}
         self._warned = False
+        spec.side_effects  # noqa: B018 (found now: torch.compile cannot)
         random = rng.current()
         with one_net():
             for layer in spec.layers:
@@ -115,6 +88,10 @@ class Net(Publishable, nn.Module):
         self._share()
         if spec.force_backward:
             self.requires_grad_(True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # for pickle and deepcopy: without the weight file's blobs, and what is made again
+        return {**self.__dict__, "loaded": None, "_plans": {}}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # a layer may also be called 'training' or 'loaded', which torch would refuse to set
@@ -222,13 +199,20 @@ class Net(Publishable, nn.Module):
         """
         fed = self.fed(inputs)
         plan = self.planned(frozenset(fed), keep)
+        if is_tracing():
+            with KnownSizes():
+                return self._run(plan, {name: fixed_size(data) for name, data in fed.items()})
+        return self._run(plan, fed)
+
+    def _run(self, plan: Plan, fed: Mapping[str, Tensor]) -> Blobs:
         blobs = Blobs(plan)
         for name, data in fed.items():
             blobs[name] = data
         run_steps(plan.steps, blobs, self._compute)
         for name in fed.keys() - plan.kept:
             blobs.pop(name, None)  # given, but read by no layer that runs
-        return blobs
+        # torch.export takes no class of ours
+        return cast("Blobs", dict(blobs)) if is_exporting() else blobs
 
     def _compute(self, step: Step, bottoms: Sequence[Tensor]) -> list[Tensor]:
         layer = step.layer
@@ -274,7 +258,7 @@ class Net(Publishable, nn.Module):
             if name not in self.spec.sources:
                 known = ", ".join(self.spec.sources) or "none"
                 raise UsageError(f"'{name}' is not an input of the net; its inputs: {known}")
-        tensors = {name: _tensor(name, data) for name, data in inputs.items()}
+        tensors = {name: as_tensor(name, data) for name, data in inputs.items()}
         if any(getattr(module, "writes_bottoms", False) for module in self.children()):
             return {
                 name: data.clone() for name, data in tensors.items()
@@ -383,13 +367,3 @@ def run_guarded(
         shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
         message = f"cannot run on bottoms of shape {shapes}: {error}"
         raise LayerError(layer.name, layer.type, message) from error
-
-
-def _tensor(name: str, data: Array) -> Tensor:
-    if isinstance(data, np.ndarray):
-        # torch accepts neither read-only arrays nor the negative strides of a flipped image
-        data = np.require(data, requirements=["C", "W"])
-    try:
-        return torch.as_tensor(data)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"input '{name}' cannot become a tensor: {error}") from error

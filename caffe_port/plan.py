@@ -263,6 +263,7 @@ def _outputs(layers: Sequence[LayerSpec]) -> frozenset[str]:
             copies.update(dict.fromkeys(layer.tops, layer.bottoms[0]))
             continue
         if layer.op.kind != "sink":
-            unread.difference_update(copies.get(blob, blob) for blob in layer.bottoms)
+            # a set, not a generator, which torch.compile leaves out of difference_update
+            unread -= {copies.get(blob, blob) for blob in layer.bottoms}
         unread.update(layer.tops)
     return frozenset(unread)

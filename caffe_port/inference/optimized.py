@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from caffe_port.blobs import Array, Blobs
 from caffe_port.errors import UsageError
 from caffe_port.inference.planner import Options, Store
 from caffe_port.inference.program import Program, label_map, scores_before
-from caffe_port.net import Array, Blobs, Keep, Net
+from caffe_port.net import Keep, Net
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -26,6 +26,23 @@ def named(spec: LayerSpec) -> Iterator[None]:
         raise LayerError(spec.name, spec.type, str(error)) from error
 
 
+def learns(*tensors: Tensor) -> bool:
+    """Whether a gradient with respect to one of them is wanted.
+
+    A layer with a diff of its own computes without an autograd function where it is not, so that
+    ``torch.jit`` can save what it traced.
+    """
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def checks() -> bool:
+    """Whether a layer looks at values, to refuse indices with a message of its own.
+
+    A graph of torch.compile or torch.export cannot; there torch refuses them where it uses them.
+    """
+    return not torch.compiler.is_compiling()
+
+
 def _empty(spec: LayerSpec, shape: Shape) -> Tensor:
     try:
         return torch.empty(shape)
@@ -84,7 +101,9 @@ class Layer(nn.Module):
 
         With `share_mode: PERMISSIVE` the registered parameter may have its owner's shape.
         """
-        blob, shape = self.get_parameter(name), self._shapes[name]
+        # an attribute: torch.func, FSDP and parametrizations put tensors in the parameter's place
+        blob: Tensor = getattr(self, name)
+        shape = self._shapes[name]
         return blob if blob.shape == shape else blob.reshape(shape)
 
     def blob(self, index: int) -> Tensor | None:

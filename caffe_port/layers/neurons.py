@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from caffe_port.data import rng
 from caffe_port.data.rng import bernoulli
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, learns, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import neurons as ops
 
@@ -44,6 +44,8 @@ def with_diff(x: Tensor, top: Tensor, factor: Tensor, *, chained: bool = True) -
     Returns:
         The top's values.
     """
+    if not learns(x):
+        return top
     return _GivenDiff.apply(x, top.detach(), factor, chained)  # type: ignore[no-any-return,no-untyped-call]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, learns, register_layer
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import Shape
 from caffe_port.spec.ops import normalization as ops
@@ -169,8 +169,15 @@ class Bias(Layer):
         return (x + bias.reshape(op.spread(tuple(x.shape), tuple(bias.shape))),)
 
 
+def _normalized(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(x - mean) / (standard deviation + eps) of each row, and the divisor."""
+    deviation = rows - rows.mean(1, keepdim=True)
+    divisor = deviation.square().mean(1, keepdim=True).sqrt() + eps
+    return deviation / divisor, divisor
+
+
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / (standard deviation + eps) of each row.
+    """``_normalized`` with Caffe's diff.
 
     Backward uses the divisor in place of the standard deviation, as Caffe does: autograd would
     divide by the standard deviation alone and give NaN for a constant row.
@@ -178,9 +185,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, eps: float) -> Tensor:
-        deviation = rows - rows.mean(1, keepdim=True)
-        divisor = deviation.square().mean(1, keepdim=True).sqrt() + eps
-        top = deviation / divisor
+        top, divisor = _normalized(rows, eps)
         ctx.save_for_backward(top, divisor)
         return top
 
@@ -203,10 +208,12 @@ class MVN(Layer):
         (shape,) = op.top_shapes([tuple(x.shape)])
         lead = 1 if op.across_channels else 2
         rows = x.reshape(math.prod(shape[:lead]), math.prod(shape[lead:]))
-        if op.normalize_variance:
-            top: Tensor = _Normalize.apply(rows, op.eps)  # type: ignore[no-untyped-call]
-        else:
+        if not op.normalize_variance:
             top = rows - rows.mean(1, keepdim=True)
+        elif learns(rows):
+            top = _Normalize.apply(rows, op.eps)  # type: ignore[no-untyped-call]
+        else:
+            top, _ = _normalized(rows, op.eps)
         return (top.reshape(shape),)
 
 

@@ -39,7 +39,7 @@ def max_pool(x: Tensor, op: ops.Pooling) -> tuple[Tensor, Tensor]:
         The maxima and h * W + w of each, both (N, C, H', W'); the index is -1 for a window outside.
     Source: BVLC/caffe pooling_layer.cpp, Forward_cpu.
     """
-    framed, kernel = _frame(x, op, -_FLT_MAX)
+    framed, kernel = _frame(x, op, max(-_FLT_MAX, torch.finfo(x.dtype).min))
     top, index = functional.max_pool2d(framed, kernel, op.stride, return_indices=True)
     row = index // framed.shape[3] - op.pad[0]
     column = index % framed.shape[3] - op.pad[1]
@@ -69,21 +69,19 @@ def ave_pool(x: Tensor, op: ops.Pooling) -> Tensor:
     return sums / (areas[0][:, None] * areas[1][None, :]).to(x.dtype)
 
 
-def _torch_has_windows(x: Tensor, op: ops.Pooling) -> bool:
-    """Whether torch has the same windows as Caffe, so that no padding has to be added."""
-    kernel = op.window(tuple(x.shape))
-    sizes = [
-        _torch_size(x.shape[2 + i], kernel[i], op.stride[i], op.pad[i])
-        for i in (0, 1)
-        if 2 * op.pad[i] <= kernel[i]
-    ]
-    return tuple(sizes) == op.top_shapes([tuple(x.shape)])[0][2:]
+def _torch_has_windows(op: ops.Pooling) -> bool:
+    """Whether torch has Caffe's windows for every bottom, so that no padding has to be added.
 
-
-def _torch_size(size: int, kernel: int, stride: int, pad: int) -> int:
-    """Windows along an axis in torch's ceil_mode: none begins in the padding on the right."""
-    count = -(-(size + 2 * pad - kernel) // stride) + 1
-    return count - ((count - 1) * stride >= size + pad)
+    torch pads by at most half a kernel. In ceil_mode it always leaves out a last window that starts
+    behind the bottom, Caffe only where there is padding; such a window needs a stride above the
+    kernel.
+    """
+    if op.kernel is None:
+        return True
+    axes = list(zip(op.kernel, op.stride, op.pad, strict=True))
+    fits = all(2 * pad <= kernel for kernel, _, pad in axes)
+    within = all(stride <= kernel for kernel, stride, _ in axes)
+    return fits and (not op.ceil or max(op.pad) > 0 or within)
 
 
 @register_layer("Pooling")
@@ -92,9 +90,10 @@ class Pooling(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         (x,), op = bottoms, self.spec.options(ops.Pooling)
-        if len(self.spec.tops) == 1 and _torch_has_windows(x, op):
+        if len(self.spec.tops) == 1 and _torch_has_windows(op):
+            op.top_shapes([tuple(x.shape)])  # which checks the sizes
             pool = functional.avg_pool2d if op.method == "AVE" else functional.max_pool2d
-            return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=True),)
+            return (pool(x, op.window(tuple(x.shape)), op.stride, op.pad, ceil_mode=op.ceil),)
         if op.method == "AVE":
             return (ave_pool(x, op),)
         top, mask = max_pool(x, op)

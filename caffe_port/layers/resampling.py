@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.blobs import is_exporting
+from caffe_port.layers._registry import Layer, checks, learns, named, register_layer
 from caffe_port.spec.ops import resampling as ops
 
 
@@ -26,7 +27,8 @@ class Interp(Layer):
         size = op.top_shapes([tuple(x.shape)])[0][2:]
         begin, height, width = -op.pad_beg, x.shape[2] + op.pad_end, x.shape[3] + op.pad_end
         x = x[:, :, begin:height, begin:width]
-        if tuple(x.shape[2:]) == size:
+        # an exported net takes any size, so it may not depend on this one
+        if not is_exporting() and tuple(x.shape[2:]) == size:
             return (x.clone(),)
         if x.dtype == torch.float64:
             return (_resized_exactly(x, size),)
@@ -66,22 +68,27 @@ class Crop(Layer):
         return (x[tuple(slice(start, start + size) for start, size in kept)],)
 
 
-class _Unpool(torch.autograd.Function):
-    """Writes each value to its index; of several values for one index the last is kept.
+def _placed(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Writes each value (rows, n) to its index; of several for one index the last is kept."""
+    # selects the last value of each place, whatever the order of writing
+    position = torch.arange(values.shape[1], device=values.device).expand_as(index)
+    last = index.new_full((len(index), size), -1)
+    last.scatter_reduce_(1, index, position, "amax")
+    found = values.gather(1, last.clamp(min=0))
+    return torch.where(last >= 0, found, torch.zeros_like(found))
 
-    All of them get the diff of that index, as in Caffe; autograd of a scatter does the same, but
-    torch does not define which of the values it writes.
+
+class _Unpool(torch.autograd.Function):
+    """``_placed`` with Caffe's diff.
+
+    All values for one index get the diff of that index, as in Caffe; autograd of a scatter does the
+    same, but torch does not define which of the values it writes.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, size: int) -> Tensor:
         ctx.save_for_backward(index)
-        # selects the last value of each place, whatever the order of writing
-        position = torch.arange(values.shape[1], device=values.device).expand_as(index)
-        last = index.new_full((len(index), size), -1)
-        last.scatter_reduce_(1, index, position, "amax")
-        found = values.gather(1, last.clamp(min=0))
-        return torch.where(last >= 0, found, torch.zeros_like(found))
+        return _placed(values, index, size)
 
     @staticmethod
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
@@ -104,12 +111,13 @@ def unpool(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
     """
     index = mask.detach().long().flatten(0, 1).flatten(1)
     wrong = (index < 0) | (index >= height * width)
-    if bool(wrong.any()):
+    if checks() and bool(wrong.any()):
         raise ValueError(
             f"the mask holds index {int(index[wrong][0])}, the top {height} x {width} places; "
             "scale or size must give back the size of what the pooling layer read"
         )
-    top = _Unpool.apply(x.flatten(0, 1).flatten(1), index, height * width)  # type: ignore[no-untyped-call]
+    place = _Unpool.apply if learns(x) else _placed
+    top = place(x.flatten(0, 1).flatten(1), index, height * width)
     unpooled: Tensor = top.reshape(*x.shape[:2], height, width)
     return unpooled
 

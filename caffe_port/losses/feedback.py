@@ -312,7 +312,7 @@ def feedback_loss(
 
 def _flat_label(labels: Tensor, features: Tensor, classes: int, options: FeedbackOptions) -> Tensor:
     """(N, P) int64, -1 where a pixel does not count."""
-    grid = features.shape[0], features.shape[2:].numel()
+    grid = features.shape[0], math.prod(features.shape[2:])
     label, counted = checked(labels.reshape(grid), classes, options.skipped_labels)
     return label.masked_fill(~counted, -1)
 

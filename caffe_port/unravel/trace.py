@@ -23,7 +23,8 @@ from caffe_port.unravel.rules import Passage, Shift, expect_rules, find_rule
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from caffe_port.net import Array, Blobs, Net
+    from caffe_port.blobs import Array, Blobs
+    from caffe_port.net import Net
     from caffe_port.spec import LayerSpec
 
 

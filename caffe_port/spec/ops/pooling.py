@@ -66,10 +66,15 @@ class Pooling(Op):
             expect(max(pad) == 0 and max(stride) == 1, "global_pooling takes pad 0 and stride 1")
             return cls(method, None, stride, pad, ceil)
         kernel = _two(o, "kernel_size", "kernel_h", "kernel_w", 0)
+        return cls(method, kernel, stride, pad, ceil).checked()
+
+    def checked(self) -> Pooling:
+        """The same. Raises ValueError where the kernel is empty, or not above the padding."""
+        kernel = self.kernel or (0, 0)
         expect(min(kernel) > 0, "the kernel size is missing or 0; expected kernel_size or both")
-        for p, k in zip(pad, kernel, strict=True):
+        for p, k in zip(self.pad, kernel, strict=True):
             expect(p < k, f"pad {p} is not below the kernel size {k}")
-        return cls(method, kernel, stride, pad, ceil)
+        return self
 
     def window(self, bottom: Shape) -> tuple[int, int]:
         """The kernel for this bottom."""
@@ -167,17 +172,12 @@ class SPP(Op):
         return [self._level(2**level, bottom) for level in range(self.pyramid_height)]
 
     def _level(self, bins: int, bottom: Shape) -> Pooling:
-        layer = caffe_pb2.LayerParameter()
-        pooling = layer.pooling_param
-        kinds = caffe_pb2.PoolingParameter
-        pooling.pool = kinds.AVE if self.method == "AVE" else kinds.MAX
-        kernel = [-(-size // bins) for size in bottom[2:]]
+        height, width = (-(-size // bins) for size in bottom[2:])
         # a window is its own stride; both sides get half of what the windows hang over
-        pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, bottom[2:], strict=True)]
-        pooling.kernel_h, pooling.kernel_w = pooling.stride_h, pooling.stride_w = kernel
-        pooling.pad_h, pooling.pad_w = pad
+        pad = (height * bins - bottom[2] + 1) // 2, (width * bins - bottom[3] + 1) // 2
+        kernel = (height, width)
         try:
-            return Pooling.parse(layer)
+            return Pooling(self.method, kernel, kernel, pad, ceil=True).checked()
         except ValueError as error:
             message = f"{bins} x {bins} bins do not fit a bottom of shape {bottom}: {error}"
             raise ValueError(message) from error

@@ -161,7 +161,7 @@ class Reshape(Op):
             new.append(shape[start + i] if dim == 0 else dim)
         count, head, tail = math.prod(shape), shape[:start], shape[end:]
         if -1 in new:
-            rest = math.prod(head) * math.prod(tail) * math.prod(d for d in new if d != -1)
+            rest = math.prod(head) * math.prod(tail) * math.prod([d for d in new if d != -1])
             expect(
                 rest > 0 and count % rest == 0,
                 f"{count} values of bottom {shape} cannot be divided into {(*head, *new, *tail)}",
