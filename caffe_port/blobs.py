@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -99,10 +99,6 @@ _SIZES = (_shape.__get__, Tensor.size, Tensor.numel, Tensor.__len__)
 def is_tracing() -> bool:
     """Whether ``torch.jit.trace`` runs."""
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
-
-
-#: Whether ``torch.export`` runs; torch before 2.7 does not say.
-is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
 
 
 def fixed_size(data: Tensor) -> Tensor:

@@ -26,6 +26,10 @@ def named(spec: LayerSpec) -> Iterator[None]:
         raise LayerError(spec.name, spec.type, str(error)) from error
 
 
+#: Whether ``torch.export`` runs; torch before 2.7 does not say.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
+
+
 def learns(*tensors: Tensor) -> bool:
     """Whether a gradient with respect to one of them is wanted.
 

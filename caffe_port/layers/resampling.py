@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_port.blobs import is_exporting
-from caffe_port.layers._registry import Layer, checks, learns, named, register_layer
+from caffe_port.layers._registry import Layer, checks, is_exporting, learns, named, register_layer
 from caffe_port.spec.ops import resampling as ops
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 
 import numpy as np
@@ -250,3 +251,12 @@ def test_the_onnx_file_is_quantized_by_onnxruntime(shapes_net, tmp_path):
     with torch.no_grad():
         wanted = shapes_net(photographs(3))["fc8_interp"]
     assert 0 < changed(torch.from_numpy(np.concatenate(found)), wanted) < 0.015
+
+
+def test_the_documentation_names_these_tests():
+    named = set(re.findall(r"`(test_\w+)", (ROOT / "docs/pytorch.md").read_text(encoding="utf-8")))
+    files = (ROOT / "tests/torch_module").glob("test_*.py")
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    defined = set(re.findall(r"^def (test_\w+)", text, re.MULTILINE))
+    assert named <= defined
+    assert len(named) > 25

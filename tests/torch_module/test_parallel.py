@@ -52,7 +52,7 @@ distributed.destroy_process_group()
 def test_gradients_are_those_of_the_whole_batch(kind, tmp_path):
     processes = [
         preloaded.start(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM, kind, str(tmp_path / "store"),
+            [sys.executable, "-c", PROGRAM, kind, str(tmp_path / "store"),
              str(rank), str(tmp_path / f"{rank}.pt")],
             cwd=ROOT, stderr=subprocess.PIPE,
         )
