@@ -1,10 +1,11 @@
-"""Adds READMEs of other folders to the site as pages, and adapts links.
+"""Adds READMEs of other folders and notebooks to the site as pages, and adapts links.
 
 In a checkout a link leads to the file (`../ext/README.md`); on the site to its page.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ PAGES = {
     "prototxt/README.md": "networks.md",
     "examples/shapes_voc/README.md": "shapes_voc.md",
     "examples/run_pascal/README.md": "run_pascal.md",
+    "examples/notebooks/README.md": "notebooks.md",
+    "examples/notebooks/1_convert_and_verify.ipynb": "notebook_verify.md",
+    "examples/notebooks/2_crf_by_hand.ipynb": "notebook_crf.md",
+    "examples/notebooks/3_feedback_and_unravel.ipynb": "notebook_unravel.md",
 }
 _LINK = re.compile(r"(\]\()([^)\s#]+)")
 _NAMED = re.compile(r"\[docs/([\w/]+\.md)\]")
@@ -33,6 +38,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     titles = dict(_titles(config.nav))
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
+        text = notebook_markdown(text) if source.endswith(".ipynb") else text
         folder = Path(source).parent
 
         def moved(match: re.Match[str], folder: Path = folder) -> str:
@@ -43,6 +49,29 @@ def on_files(files: Files, *, config: Any) -> Files:
         )
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def notebook_markdown(text: str) -> str:
+    """An executed notebook as a page: text, code, printed text, and images within the page."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        parts += [_output(output) for output in cell["outputs"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    for kind in ("image/png", "image/jpeg"):
+        if kind in data:
+            content = "".join(data[kind]).replace("\n", "")
+            return f'<img alt="output" src="data:{kind};base64,{content}">'
+    shown = "".join(output["text"] if output["output_type"] == "stream" else data["text/plain"])
+    return f"```text\n{shown.rstrip()}\n```"
 
 
 def _titles(nav: Any) -> Iterator[tuple[str, str]]:

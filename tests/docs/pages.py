@@ -43,11 +43,11 @@ class Block:
 
 def pages() -> list[Path]:
     """Every document that has code blocks."""
-    folders = ("ext", "prototxt", "examples/shapes_voc", "examples/run_pascal")
+    examples = (f"examples/{name}" for name in ("shapes_voc", "run_pascal", "notebooks"))
     found = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / folder / "README.md" for folder in folders),
+        *(ROOT / folder / "README.md" for folder in ("ext", "prototxt", *examples)),
         *(ROOT / "docs").rglob("*.md"),
     ]
     return sorted(page for page in found if "```" in page.read_text(encoding="utf-8"))
