@@ -105,6 +105,7 @@ _SPELLINGS = {
     "phase": ("--phase {}", ""),
     "snapshot": ("", "-snapshot {}"),
     "stages": ("--stage {}", "-stage {}"),
+    "names": ("convert --names {}", ""),
     "strict": ("convert --lenient", ""),
     "dialect": ("--dialect {}", "the environment variable CAFFE_PORT_DIALECT={}"),
     "weights": ("", "-weights {}"),

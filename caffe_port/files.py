@@ -20,6 +20,7 @@ from caffe_port.stalls import NotedFile, Waiting
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
+TORCH_SIGNATURE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # torch.save before 1.6
 HEAD = 4096
 TEXT = "text, perhaps a prototxt"
 

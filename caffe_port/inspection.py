@@ -13,6 +13,7 @@ from typing import Any
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.files import (
     HDF5_SIGNATURE,
+    TORCH_SIGNATURE,
     ZIP_SIGNATURE,
     OpenFile,
     is_text,
@@ -25,10 +26,11 @@ from caffe_port.proto.renumber import is_v1_only
 from caffe_port.proto.unknown import UnknownWord
 from caffe_port.spec import NetSpec
 from caffe_port.spec.names import check_fields
-from caffe_port.weights import read_mean, read_weights
+from caffe_port.weights import read_any_weights, read_mean
 from caffe_port.weights.blobproto import is_blob
+from caffe_port.weights.named_loading import remembered_names
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
-from caffe_port.weights.stored import open_file
+from caffe_port.weights.stored import StateDict, open_file
 
 # Listings of what files hold, as tables of plain values. Needs no torch for Caffe's own files.
 
@@ -77,7 +79,8 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
     head = file.head
     if is_text(head):
         return _prototxt(file, options)
-    if not head.startswith((HDF5_SIGNATURE, ZIP_SIGNATURE)) and (what := seems_to_be(head)):
+    known = (HDF5_SIGNATURE, ZIP_SIGNATURE, TORCH_SIGNATURE)
+    if not head.startswith(known) and (what := seems_to_be(head)):
         message = f"neither a prototxt nor weights: the file seems to be {what}"
         raise FormatError(message, path=path)
     if is_solver_state(file):
@@ -190,10 +193,12 @@ def _state(file: OpenFile) -> Listing:
 
 def _weights(file: OpenFile) -> Listing:
     try:
-        stored = read_weights(file)
+        stored = read_any_weights(file)
     except FormatError as error:
         raise FormatError(f"neither a prototxt nor weights: {error.message}", path=file.path,
                           offset=error.offset) from error  # fmt: skip
+    if isinstance(stored, StateDict):
+        return _state_dict(file, stored)
     rows: list[tuple[Cell, ...]] = []
     for layer in stored.layers:
         for index, blob in layer.numbered():
@@ -211,6 +216,21 @@ def _weights(file: OpenFile) -> Listing:
     remembers = {"prototxt": f"{len(stored.prototxt)} characters"} if stored.prototxt else {}
     notes = [f"{name}: {value}" for name, value in (remembers | stored.metadata).items()]
     return Listing(f"{file.path}: {what}", columns, rows, totals, notes)
+
+
+def _state_dict(file: OpenFile, stored: StateDict) -> Listing:
+    rows: list[tuple[Cell, ...]] = [
+        (key, " x ".join(map(str, blob.data.shape)), str(blob.data.dtype), blob.data.size)
+        for key, blob in stored.tensors.items()
+    ]
+    totals: dict[str, Cell] = {
+        "tensors": len(rows),
+        "values": sum(blob.data.size for blob in stored.tensors.values()),
+        "bytes of the file": file.size,
+    }
+    notes = [f"names: {names}"] if (names := remembered_names(stored)) else []
+    title = f"{file.path}: {stored.format}, a plain state dict"
+    return Listing(title, ("key", "shape", "dtype", "count"), rows, totals, notes)
 
 
 _Path = str | os.PathLike[str]

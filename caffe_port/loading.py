@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import CaffePortError, FormatError, UsageError, option
 from caffe_port.files import ZIP_SIGNATURE, AnyFile, OpenFile, is_safetensors, name_of, reading
 from caffe_port.model_folder import PROTOTXT, ModelFolder
 from caffe_port.model_info import ModelInfo, read_info
@@ -17,8 +17,10 @@ from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec, plugins
 from caffe_port.spec.names import check_fields
 from caffe_port.stalls import Waiting
-from caffe_port.weights import WeightFile, read_weights
-from caffe_port.weights.stored import open_file
+from caffe_port.weights import WeightFile, read_any_weights, read_weights
+from caffe_port.weights.named import Slot
+from caffe_port.weights.named_loading import match_state
+from caffe_port.weights.stored import StateDict, open_file
 
 _Path = str | os.PathLike[str]
 
@@ -36,6 +38,7 @@ def load(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python_layers: bool = False,
     strict_text: bool = False,
+    names: _Path | None = None,
 ) -> Net:
     """Builds a net from a prototxt, or from a converted model, and loads its weights.
 
@@ -43,7 +46,8 @@ def load(
         net: a prototxt; a .pt or .safetensors that ``Net.save`` wrote; or a folder that
             ``Net.save_pretrained`` wrote.
         weights: .caffemodel, .caffemodel.h5, .pt or .safetensors, recognised by content; None
-            leaves a prototxt's net as its fillers make it.
+            leaves a prototxt's net as its fillers make it. Also a plain state dict, of
+            ``Net.state_dict``, of an emitted module or, with ``names``, of another program.
         phase: 'TRAIN' or 'TEST'; the default is what a converted model remembers, else 'TEST'.
         variables: values for `${NAME}` in the prototxt.
         dialect: one of ``proto.dialects.DIALECTS``, if the text does not show it.
@@ -79,7 +83,7 @@ def load(
         input_shapes=input_shapes, allow_python_layers=allow_python_layers,
         strict_text=strict_text,
     )  # fmt: skip
-    return model.net(spec, strict=strict)
+    return model.net(spec, strict=strict, names=names)
 
 
 class Model:
@@ -151,13 +155,13 @@ class Model:
         return self._converted.prototxt
 
     @cached_property
-    def weights(self) -> WeightFile | None:
+    def weights(self) -> WeightFile | StateDict | None:
         """The weights, those of a converted model where no others were given.
 
         Raises:
             FormatError: the file breaks its format.
         """
-        return self._converted if self._weights is None else read_weights(self._weights)
+        return self._converted if self._weights is None else read_any_weights(self._weights)
 
     def digests(self) -> dict[str, str | None]:
         """SHA-256 of the files 'net' and 'weights', of the very bytes that are used here.
@@ -220,12 +224,12 @@ class Model:
             text=parsed.text, allow_python_layers=allow_python_layers,
         )  # fmt: skip
 
-    def net(self, spec: NetSpec, *, strict: bool = True) -> Net:
+    def net(self, spec: NetSpec, *, strict: bool = True, names: _Path | None = None) -> Net:
         """Builds the net and loads its weights.
 
         Args:
             spec: from ``spec``.
-            strict: as for ``load``.
+            strict, names: as for ``load``.
         Raises:
             CaffePortError: as ``load`` does for the weights.
         """
@@ -233,9 +237,33 @@ class Model:
         # strict loading sets every parameter, so filling first would be work for nothing
         net = Net(spec, fill=stored is None or not strict)
         net.info = self.info
-        if stored is not None:
+        if isinstance(stored, StateDict):
+            try:
+                net.load_match(
+                    match_state(spec, stored, names, lambda: _emitted(net)), strict=strict
+                )
+            except FormatError as error:
+                path = None if self._weights is None else self._weights.path
+                raise FormatError(error.message, path=error.path or path) from error
+        elif names is not None:
+            raise UsageError(
+                f"{option('names', os.fspath(names))} is for a plain state dict; the weights are a "
+                f"{'prototxt' if stored is None else stored.format} file with Caffe's names"
+            )
+        elif stored is not None:
             net.load_stored(stored.layers, strict=strict)
         return net
+
+
+def _emitted(net: Net) -> list[Slot]:
+    """The state dict of the module that ``export.emit_module`` writes; none where it cannot."""
+    from caffe_port.export import module_keys
+
+    try:
+        keys = module_keys(net)
+    except CaffePortError:
+        return []
+    return [Slot(key, layer, index, None) for key, (layer, index) in keys.items()]
 
 
 def _folder(net: AnyFile, weights: AnyFile | None) -> ModelFolder | None:

@@ -260,9 +260,8 @@ class Net(Publishable, nn.Module):
                 raise UsageError(f"'{name}' is not an input of the net; its inputs: {known}")
         tensors = {name: as_tensor(name, data) for name, data in inputs.items()}
         if any(getattr(module, "writes_bottoms", False) for module in self.children()):
-            return {
-                name: data.clone() for name, data in tensors.items()
-            }  # the caller's are not changed
+            # the caller's are not changed
+            return {name: data.clone() for name, data in tensors.items()}
         return tensors
 
     def optimized(
@@ -298,8 +297,8 @@ class Net(Publishable, nn.Module):
 
         Args:
             layers: what ``caffe_port.weights.read_weights`` gives.
-            strict: whether missing and extra layers are errors. False is Caffe's own rule: they
-                are skipped; wrong shapes and counts are errors all the same.
+            strict: whether missing and extra layers are errors, as wrong shapes always are; False
+                skips them, as Caffe does.
         Returns:
             What was matched, missing and extra.
         Raises:
@@ -307,7 +306,10 @@ class Net(Publishable, nn.Module):
         """
         from caffe_port.weights.matching import match
 
-        found = match(self.spec, layers)
+        return self.load_match(match(self.spec, layers), strict=strict)
+
+    def load_match(self, found: Match, *, strict: bool = True) -> Match:
+        """Copies matched weights into the parameters. Raises WeightMismatchError."""
         found.check(strict)
         # a file may hold a shared parameter once per user; only the last copy counts
         last = {id(self._param(layer, i)): (layer, i, blob) for layer, i, blob in found.pairs}

@@ -27,7 +27,8 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
     "-o",
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write: .pt, .safetensors, .caffemodel, .caffemodel.h5 or .onnx; with "
+    help="The file to write: .pt, .safetensors, .caffemodel, .caffemodel.h5 or .onnx; with --names "
+    ".pth, .pt or .safetensors; with "
     "--emit-module its state dict, .pt or .safetensors (default: FILE.state.pt).",
 )
 @click.option(
@@ -77,6 +78,12 @@ _REMEMBERING = (".pt", ".safetensors")  # the prototxt and more
     type=int,
     help="Operator set of an .onnx file, 13 to 22 (default: 18).",
 )
+@click.option(
+    "--names",
+    metavar="NAMES",
+    help="The names of a plain state dict (.pth, .pt, .safetensors), WEIGHTS or else FILE of -o: "
+    "kazuto1011, isht7, torchvision, timm, or a .json file with rules.",
+)
 @net_options
 def convert_command(
     net: Path,
@@ -90,19 +97,21 @@ def convert_command(
     dataset: str | None,
     dynamic: bool | None,
     opset: int | None,
+    names: str | None,
     **options: Any,
 ) -> None:
     """Convert the model of NET and WEIGHTS.
 
-    NET is a prototxt, and WEIGHTS a .caffemodel or .caffemodel.h5; or NET alone is a .pt,
-    .safetensors or folder that this command wrote, which contains its prototxt.
+    NET is a prototxt, and WEIGHTS a .caffemodel, .caffemodel.h5 or a plain state dict of PyTorch
+    (.pth, .pt or .safetensors); or NET alone is a .pt, .safetensors or folder that this command
+    wrote, which contains its prototxt.
 
     Exit status: 0 written, 2 a file cannot be read, does not fit or cannot be written.
     """  # fmt: skip
     from caffe_port.files import expect_writable
 
     known = _known(card, dataset)
-    target = None if pretrained and not (out or module) else _target(out, module)
+    target = None if pretrained and not (out or module) else _target(out, module, names)
     for path in filter(None, (target, module, pretrained and pretrained / "config.json")):
         expect_writable(path)
     if (dynamic, opset) != (None, None) and (target is None or target.suffix != ".onnx"):
@@ -117,15 +126,16 @@ def convert_command(
         )
     if parity is not None and pretrained is None:
         raise click.UsageError("--parity is for the card of a model folder: give --pretrained")
-    from caffe_port.loading import load
+    from caffe_port.loading import Model
+    from caffe_port.weights.stored import StateDict
 
-    built = load(net, weights, strict=not lenient, **options)
-    if lenient and built.loaded is not None:
-        for name in built.loaded.missing:
-            echo(f"kept its filler: {name}", err=True)
-        for name in built.loaded.extra:
-            echo(f"not in the net: {name}", err=True)
-    _warn_of_nan(built)
+    model = Model(net, weights)
+    spec = model.spec(**options)
+    renamed = None if isinstance(model.weights, StateDict) else names
+    if renamed is not None or (target and target.suffix == ".pth"):
+        _expect_state_dict(target, module, renamed, None if pretrained else known)
+    built = model.net(spec, strict=not lenient, names=None if renamed else names)
+    _warn(built, lenient)
     if known:
         from caffe_port.hub.known import completed
 
@@ -134,8 +144,11 @@ def convert_command(
         built.save_pretrained(pretrained, parity=parity)
         _show(built, pretrained / "model.safetensors")
     if target is not None:
-        free = not options["input_shapes"] if dynamic is None else dynamic
-        _write(built, target, module, free, opset)
+        if renamed is not None:
+            _rename(built, target, renamed, lenient)
+        else:
+            free = not options["input_shapes"] if dynamic is None else dynamic
+            _write(built, target, module, free, opset)
         _show(built, target)
 
 
@@ -175,8 +188,46 @@ def _write(built: Net, target: Path, module: Path | None, dynamic: bool, opset: 
         built.save(target)
 
 
-def _warn_of_nan(built: Net) -> None:
-    """Warns of weights that are NaN or infinite: they are loaded, as in Caffe."""
+def _expect_state_dict(
+    target: Path | None, module: Path | None, names: str | None, known: dict[str, Any] | None
+) -> None:
+    """Refuses options that do not go together where a state dict with names is written."""
+    from caffe_port.weights import STATE_SUFFIXES
+
+    if names is None:
+        if module is None:
+            raise click.UsageError(
+                f"'{target}': .pth is a plain state dict: say whose names it has (--names NAMES, "
+                "for weights with Caffe's names), or write .pt"
+            )
+    elif module is not None:
+        raise click.UsageError("--names and --emit-module: give one of them")
+    elif target is None or target.suffix not in STATE_SUFFIXES:
+        raise click.UsageError(
+            f"--names: WEIGHTS has Caffe's names, so it needs -o with {', '.join(STATE_SUFFIXES)}"
+        )
+    elif known:
+        raise click.UsageError("--dataset and --card: a state dict with --names cannot store them")
+
+
+def _rename(built: Net, target: Path, names: str, lenient: bool) -> None:
+    """Writes the weights under other names."""
+    from caffe_port.weights import write_state_dict
+    from caffe_port.weights.named import to_names
+
+    made = to_names(built.spec, built.stored_layers(), names, strict=not lenient)
+    for layer in made.left_out:
+        echo(f"left out, for it has no name there: {layer}", err=True)
+    write_state_dict(target, made.state)
+
+
+def _warn(built: Net, lenient: bool) -> None:
+    """Warns of what does not fit, and of NaN and infinite weights: they are loaded, as in Caffe."""
+    if lenient and built.loaded is not None:
+        for name in built.loaded.missing:
+            echo(f"kept its filler: {name}", err=True)
+        for name in built.loaded.extra:
+            echo(f"not in the net: {name}", err=True)
     for name, parameter in built.named_parameters():
         bad = int((~parameter.detach().isfinite()).sum())
         if bad:
@@ -184,7 +235,7 @@ def _warn_of_nan(built: Net) -> None:
             echo(f"warning: {name}: {bad} of {count} values are NaN or infinite", err=True)
 
 
-def _target(out: Path | None, module: Path | None) -> Path:
+def _target(out: Path | None, module: Path | None, names: str | None) -> Path:
     """The file for the weights; refuses an unknown suffix before the conversion."""
     if module is not None:
         from caffe_port.export.module import state_path
@@ -192,7 +243,11 @@ def _target(out: Path | None, module: Path | None) -> Path:
         return state_path(module, out)
     if out is None:
         raise click.UsageError("nothing to write: give -o, --emit-module or --pretrained")
-    if out.suffix != ".onnx":
+    if names is not None:
+        from caffe_port.weights import name_map
+
+        name_map(names)
+    if out.suffix not in (".onnx", ".pth"):
         from caffe_port.weights import format_of
 
         format_of(out)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from caffe_port import import_name
 from caffe_port.errors import UsageError
 from caffe_port.files import (
     HDF5_SIGNATURE,
+    TORCH_SIGNATURE,
     ZIP_SIGNATURE,
     AnyFile,
     OpenFile,
@@ -19,17 +21,33 @@ from caffe_port.files import (
     name_of,
 )
 from caffe_port.stalls import Waiting
-from caffe_port.weights.stored import Array, StoredBlob, StoredLayer, WeightFile, open_file
+from caffe_port.weights.naming import NameMap, known_name_maps, name_map
+from caffe_port.weights.stored import (
+    Array,
+    StateDict,
+    StoredBlob,
+    StoredLayer,
+    WeightFile,
+    open_file,
+)
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from caffe_port.weights.named import named_state
+    from caffe_port.weights.named_loading import load_named_state
+
 __all__ = [
     "SUFFIXES",
+    "NameMap",
     "StoredBlob",
     "StoredLayer",
     "WeightFile",
     "format_of",
+    "known_name_maps",
+    "load_named_state",
+    "name_map",
+    "named_state",
     "read_mean",
     "read_weights",
     "write_mean",
@@ -43,6 +61,12 @@ SUFFIXES = {
     ".pt": "pt",
     ".safetensors": "safetensors",
 }
+STATE_SUFFIXES = (".pth", ".pt", ".safetensors")  # of plain state dicts
+_MODULES = {"load_named_state": "named_loading", "named_state": "named"}
+
+
+def __getattr__(name: str) -> Any:
+    return import_name(__name__, _MODULES, name)
 
 
 def read_weights(file: AnyFile) -> WeightFile:
@@ -81,6 +105,51 @@ def _reader(file: OpenFile) -> Callable[[OpenFile], WeightFile]:
     from caffe_port.weights.caffemodel import read_caffemodel
 
     return read_caffemodel
+
+
+def read_any_weights(file: AnyFile) -> WeightFile | StateDict:
+    """Reads what ``read_weights`` reads, or the plain state dict of another program.
+
+    Args:
+        file: a name, or an open file.
+    Raises:
+        FormatError: it is none of the formats, or a broken one.
+        OSError: it cannot be opened.
+    """
+    opened = open_file(file)
+    with Waiting(name_of(file)):
+        if opened.head.startswith((ZIP_SIGNATURE, TORCH_SIGNATURE)):
+            from caffe_port.weights.torch_file import read_torch_state
+
+            return read_torch_state(opened)
+        if is_safetensors(opened.head, opened.size):
+            from caffe_port.weights.safetensors_file import read_safetensors_state
+
+            return read_safetensors_state(opened)
+        return read_weights(opened)
+
+
+def write_state_dict(path: str | os.PathLike[str], state: StateDict) -> None:
+    """Writes a plain state dict, all of it or nothing.
+
+    Args:
+        path: the file to make: .pth, .pt or .safetensors.
+        state: the tensors.
+    Raises:
+        UsageError: another suffix.
+        OSError: the file cannot be written.
+    """
+    suffix = os.path.splitext(path)[1]
+    if suffix not in STATE_SUFFIXES:
+        raise UsageError(f"{path}: a state dict is written as {', '.join(STATE_SUFFIXES)}")
+    if suffix == ".safetensors":
+        from caffe_port.weights.safetensors_file import write_safetensors_state
+
+        write_safetensors_state(path, state)
+    else:
+        from caffe_port.weights.torch_file import write_torch_state
+
+        write_torch_state(path, state)
 
 
 def write_weights(

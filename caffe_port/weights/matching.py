@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from caffe_port.errors import WeightMismatchError, option
@@ -49,14 +49,17 @@ class Match:
             problems += [f"missing: {name}" for name in self.missing]
             problems += [f"not in the net: {name}" for name in self.extra]
         if problems:
-            shown = problems[:_SHOWN]
-            if len(problems) > _SHOWN:
-                shown.append(f"and {len(problems) - _SHOWN} more")
             accepting = "" if self.misfits else option("strict", False)
             advice = f"\n{accepting} accepts this, as Caffe did" if accepting else ""
-            raise WeightMismatchError(
-                "the weights do not fit the net:\n  " + "\n  ".join(shown) + advice
-            )
+            raise WeightMismatchError(f"the weights do not fit the net:{listed(problems)}{advice}")
+
+
+def listed(problems: Iterable[str]) -> str:
+    """The first of several problems, one on each line, for a message."""
+    shown = list(problems)
+    if len(shown) > _SHOWN:
+        shown[_SHOWN:] = [f"and {len(shown) - _SHOWN} more"]
+    return "".join(f"\n  {problem}" for problem in shown)
 
 
 def fits(stored: StoredBlob, shape: Shape, strict_dim: bool = True) -> bool:
@@ -108,7 +111,7 @@ def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
                 continue
             result.pairs.append((layer.name, i, blob))
             filled.add((layer.name, i))
-    result.missing = _missing(spec, filled)
+    result.missing = [f"layer '{layer}', blob {i}" for layer, i in missing(spec, filled)]
     return result
 
 
@@ -164,16 +167,12 @@ def _partners(
         met[stored.name] += 1
 
 
-def _missing(spec: NetSpec, filled: set[tuple[str, int]]) -> list[str]:
-    """Parameters that no stored blob fills, neither directly nor through sharing."""
+def missing(spec: NetSpec, filled: set[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Parameters (layer, index) that are not filled, neither directly nor through sharing."""
     owner_of = {
         (layer.name, i): param.owner or (layer.name, i)
         for layer in spec.layers
         for i, param in enumerate(layer.params)
     }
     reached = {owner_of[key] for key in filled}
-    return [
-        f"layer '{layer}', blob {i}"
-        for (layer, i), owner in owner_of.items()
-        if owner not in reached
-    ]
+    return [place for place, owner in owner_of.items() if owner not in reached]

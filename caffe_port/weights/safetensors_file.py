@@ -8,9 +8,10 @@ byte for byte.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,23 @@ from caffe_port.errors import FormatError
 from caffe_port.files import AnyFile, atomic_path, create, explaining
 from caffe_port.weights import state_dict
 from caffe_port.weights.blobproto import raw_bytes
-from caffe_port.weights.stored import Array, MappedFile, StoredBlob, StoredLayer, WeightFile
+from caffe_port.weights.stored import (
+    Array,
+    MappedFile,
+    StateDict,
+    StoredBlob,
+    StoredLayer,
+    WeightFile,
+)
 
 MAX_HEADER = 8 * 2**20  # of a net of 65,000 parameters; a million would take minutes
 _DTYPES = {"F32": "<f4", "F64": "<f8"}
+_PLAIN_DTYPES = {**_DTYPES, "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+# widened to float32; bfloat16 is its upper half
+_HALVES: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "F16": lambda values, shape: values.astype("f4").reshape(shape),
+    "BF16": lambda values, shape: (values.astype("u4") << 16).view("f4").reshape(shape),
+}
 
 
 def read_safetensors(file: AnyFile) -> WeightFile:
@@ -36,6 +50,31 @@ def read_safetensors(file: AnyFile) -> WeightFile:
             float64.
         OSError: it cannot be opened.
     """
+    with _opened(file) as (source, strings):
+        return _weight_file(source, strings)
+
+
+def read_safetensors_state(file: AnyFile) -> WeightFile | StateDict:
+    """Reads a file as ``read_safetensors`` does, or the tensors of another program.
+
+    Args:
+        file: its name, or the file where it is open already.
+    Raises:
+        FormatError: it is broken, or holds other than floating point and integers.
+        OSError: it cannot be opened.
+    """
+    with _opened(file) as (source, strings):
+        if strings.get("format") == state_dict.FORMAT:
+            return _weight_file(source, strings)
+        blobs = _blobs(source, _PLAIN_DTYPES)
+        if not blobs:
+            raise FormatError("it holds no tensors")
+        return StateDict(blobs, "safetensors", dict(strings))
+
+
+@contextlib.contextmanager
+def _opened(file: AnyFile) -> Iterator[tuple[MappedFile, dict[str, str]]]:
+    """The file, whose header the library has checked, and its strings."""
     with explaining(file):
         source = MappedFile(file)
         length = int.from_bytes(source.view[:8], "little")
@@ -48,16 +87,20 @@ def read_safetensors(file: AnyFile) -> WeightFile:
         except SafetensorError as error:
             raise FormatError(f"safetensors cannot read it: {error}") from error
         source.expect_current()
-        state_dict.check_header(strings.get("format"), strings.get("version"))
-        blobs = _blobs(source)
-        for key, owner in state_dict.check_strings(_json(strings, "aliases", {})).items():
-            if key in blobs or owner not in blobs:
-                raise FormatError(f"its alias '{key}' of '{owner}' is not valid")
-            blobs[key] = blobs[owner]
-        layers = state_dict.unflatten(
-            blobs, _json(strings, "layers", None), _json(strings, "legacy", [])
-        )
-        metadata = state_dict.check_strings(_json(strings, "metadata", {}))
+        yield source, strings
+
+
+def _weight_file(source: MappedFile, strings: Mapping[str, str]) -> WeightFile:
+    state_dict.check_header(strings.get("format"), strings.get("version"))
+    blobs = _blobs(source, _DTYPES)
+    for key, owner in state_dict.check_strings(_json(strings, "aliases", {})).items():
+        if key in blobs or owner not in blobs:
+            raise FormatError(f"its alias '{key}' of '{owner}' is not valid")
+        blobs[key] = blobs[owner]
+    layers = state_dict.unflatten(
+        blobs, _json(strings, "layers", None), _json(strings, "legacy", [])
+    )
+    metadata = state_dict.check_strings(_json(strings, "metadata", {}))
     return WeightFile(
         layers,
         "safetensors",
@@ -92,6 +135,21 @@ def write_safetensors(
     strings = {**_described(flat, name), "metadata": json.dumps(dict(metadata or {}))}
     if prototxt is not None:
         strings["prototxt"] = prototxt
+    _write(path, blobs, strings)
+
+
+def write_safetensors_state(path: str | os.PathLike[str], state: StateDict) -> None:
+    """Writes a plain state dict, as ``safetensors.torch.load_file`` reads it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _write(path, state.tensors, {"format": "pt", **state.metadata})
+
+
+def _write(
+    path: str | os.PathLike[str], blobs: Mapping[str, StoredBlob], strings: dict[str, str]
+) -> None:
     # The wider type first, so that every tensor starts at a multiple of its element's size.
     ordered = dict(sorted(blobs.items(), key=lambda item: -item[1].data.dtype.itemsize))
     header = _header(ordered, strings)
@@ -121,7 +179,7 @@ def _header(blobs: Mapping[str, StoredBlob], strings: dict[str, str]) -> bytes:
     begin = 0
     for key, blob in blobs.items():
         end = begin + blob.data.nbytes
-        kind = f"F{8 * blob.data.dtype.itemsize}"
+        kind = f"{blob.data.dtype.kind.upper()}{8 * blob.data.dtype.itemsize}"
         shape = list(blob.data.shape)
         entries[key] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
         begin = end
@@ -129,20 +187,24 @@ def _header(blobs: Mapping[str, StoredBlob], strings: dict[str, str]) -> bytes:
     return encoded + b" " * (-len(encoded) % 8)
 
 
-def _blobs(source: MappedFile) -> dict[str, StoredBlob]:
+def _blobs(source: MappedFile, dtypes: Mapping[str, str]) -> dict[str, StoredBlob]:
     """Views of all tensors, from a header the library has found sound."""
     length = int.from_bytes(source.view[:8], "little")
     header = json.loads(bytes(source.view[8 : 8 + length]))
     header.pop("__metadata__", None)
-    return {key: _blob(source, 8 + length, key, entry) for key, entry in header.items()}
+    return {key: _blob(source, 8 + length, key, entry, dtypes) for key, entry in header.items()}
 
 
-def _blob(source: MappedFile, base: int, key: str, entry: dict[str, Any]) -> StoredBlob:
-    dtype = _DTYPES.get(entry["dtype"])
+def _blob(
+    source: MappedFile, base: int, key: str, entry: dict[str, Any], dtypes: Mapping[str, str]
+) -> StoredBlob:
+    dtype = dtypes.get(entry["dtype"])
     if dtype is None:
-        raise FormatError(f"'{key}' is {entry['dtype']}, expected F32 or F64")
+        raise FormatError(f"'{key}' is {entry['dtype']}, expected {' or '.join(dtypes)}")
     shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
     count = (end - begin) // np.dtype(dtype).itemsize
+    if entry["dtype"] in _HALVES:
+        return StoredBlob(_HALVES[entry["dtype"]](source.load(base + begin, count, dtype), shape))
 
     def load() -> Array:
         return source.load(base + begin, count, dtype).reshape(shape)

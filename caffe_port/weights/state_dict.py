@@ -80,8 +80,9 @@ def check_header(format: object, version: object) -> None:
     """
     if format != FORMAT:
         raise FormatError(
-            f"it does not say which layers it holds: only files written by {FORMAT} do; convert "
-            "the original caffemodel with 'caffe-port convert'"
+            f"it does not say which layers it holds: only files written by {FORMAT} do; a state "
+            "dict of another program is read by 'caffe-port convert NET.prototxt FILE --names "
+            "NAMES -o FILE.caffemodel'"
         )
     if str(version) != str(VERSION):
         raise FormatError(

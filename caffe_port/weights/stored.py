@@ -114,6 +114,21 @@ class WeightFile:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """The tensors of a plain state dict, which does not say which layers they belong to.
+
+    Attributes:
+        tensors: key -> values; float16 and bfloat16 are widened to float32, integers are kept.
+        format: "pt" or "safetensors"; "" for one that was not read from a file.
+        metadata: further strings of the writer.
+    """
+
+    tensors: dict[str, StoredBlob]
+    format: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
 def identity(array: Array) -> Identity | None:
     """Equal for two arrays over the same memory; None for an array without elements."""
     if array.size == 0:

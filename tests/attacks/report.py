@@ -27,8 +27,8 @@ nothing executed, no control codes printed. The tests run the same attacks witho
   `allow_python_layers=True`, in a script started by `python -m caffe_port.pycaffe` or that finds `caffe`
   through `caffe-port pythonpath`, or with `CAFFE_PORT_ALLOW_PYTHON_LAYERS=1` in the environment, which
   gives a warning.
-- **Pickles** are never opened. A `.pt` is read by torch's reader of plain tensors, and only if this
-  package wrote it.
+- **Pickles** are never run. A `.pt` or `.pth` is read by torch's reader of plain tensors
+  (`weights_only=True`); no other pickle is opened.
 - **Model folders** are safetensors, a text and JSON of at most 1 MiB; their README.md is not read
   ([model folders](hub.md)).
 - **Links** out of an HDF5 file, external storage and virtual datasets are refused, in weights and in

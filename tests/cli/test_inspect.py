@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from caffe_port.cli import main
@@ -67,3 +68,19 @@ def test_options_that_mean_nothing(args, words):
     result = run(CASE / "net.prototxt", *args)
     assert result.exit_code == 2
     assert words in result.output
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_plain_state_dict(tmp_path, zipped):
+    state = {"a.weight": torch.ones(2, 3), "a.num_batches_tracked": torch.tensor(4)}
+    path = tmp_path / "x.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    result = run(path, "--json")
+    assert result.exit_code == 0, result.output
+    listing = json.loads(result.stdout)
+    assert listing["title"].endswith("x.pth: pt, a plain state dict")
+    assert listing["rows"] == [
+        {"key": "a.weight", "shape": "2 x 3", "dtype": "float32", "count": 6},
+        {"key": "a.num_batches_tracked", "shape": "", "dtype": "int64", "count": 1},
+    ]
+    assert listing["totals"]["tensors"] == 2
