@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from caffe_port.errors import UsageError
+from caffe_port.errors import UsageError, escaped
 from caffe_port.plan import Plan
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ class Blobs(dict[str, Tensor]):
             self._first[name] = data
         super().__setitem__(name, data)
 
+    def __repr__(self) -> str:
+        shown = [
+            f"{name[:60]} {tuple(blob.shape)}" for name, blob in itertools.islice(self.items(), 8)
+        ]
+        more = [f"{len(self) - 8:,} more"] if len(self) > 8 else []
+        return f"<Blobs {escaped(', '.join(shown + more))}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.reports.html import folded
+
+        headers = ("blob", "shape", "dtype", "device", "least", "greatest")
+        return folded(f"{len(self):,} blobs", headers, list(self.items()), _cells)
+
     def diff(self, name: str) -> Tensor | None:
         """The blob's diff after backward, or None where none was computed.
 
@@ -52,6 +66,14 @@ class Blobs(dict[str, Tensor]):
         """
         first = self._first.get(name)
         return None if first is None else first.grad
+
+
+def _cells(item: tuple[str, Tensor]) -> list[object]:
+    name, blob = item
+    known = blob.numel() > 0 and blob.device.type != "meta"
+    ends = [f"{float(end):.6g}" for end in blob.detach().aminmax()] if known else ["", ""]
+    kind = str(blob.dtype).removeprefix("torch.")
+    return [name, str(tuple(blob.shape)), kind, str(blob.device), *ends]
 
 
 def as_tensor(name: str, data: Array) -> Tensor:

@@ -130,7 +130,7 @@ def net_listing(spec: NetSpec, path: str, generation: str) -> Listing:
     """Layers with shapes, parameters and multiply-adds."""
     rows: list[tuple[Cell, ...]] = []
     for layer in spec.layers:
-        count = sum(math.prod(p.shape) for p in layer.params if p.owner is None)
+        count = layer.parameter_count
         tops = ", ".join(_blob(*pair) for pair in zip(layer.tops, layer.top_shapes, strict=True))
         rows.append(
             (layer.name, layer.type, ", ".join(layer.bottoms), tops, count, layer.multiply_adds)

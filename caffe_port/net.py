@@ -89,6 +89,12 @@ class Net(Publishable, nn.Module):
         if spec.force_backward:
             self.requires_grad_(True)
 
+    def __repr__(self) -> str:
+        return f"<Net {self.spec.summary}>"
+
+    def _repr_html_(self) -> str:
+        return self.spec._repr_html_().replace("NetSpec", "Net", 1)
+
     def __getstate__(self) -> dict[str, Any]:
         # for pickle and deepcopy: without the weight file's blobs, and what is made again
         return {**self.__dict__, "loaded": None, "_plans": {}}

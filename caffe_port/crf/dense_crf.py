@@ -95,6 +95,7 @@ class DenseCRF:
         self.exact = bool(exact)
         self._kernels: tuple[Kernel, ...] = ()
         self._weights: tuple[float | NDArray[np.float32], ...] = ()
+        self._kinds: tuple[str, ...] = ()  # in words
 
     def add_gaussian(
         self,
@@ -118,7 +119,7 @@ class DenseCRF:
         checked = checks.compatibility("weight", weight, self.labels)
         how = checks.normalization(normalization or self.normalization)
         kernel = position_kernel(self.height, self.width, widths, how, self.exact)
-        return self._add(kernel, checked)
+        return self._add(kernel, checked, f"gaussian, sxy {sxy}")
 
     def add_bilateral(
         self,
@@ -146,7 +147,8 @@ class DenseCRF:
         widths = checks.widths("sxy", sxy, 2) + checks.widths("srgb", srgb, 3)
         colours = checks.colours("image", image, self.height, self.width)
         checked = checks.compatibility("weight", weight, self.labels)
-        return self._add(image_kernel(colours, widths, *self._how(normalization)), checked)
+        kernel = image_kernel(colours, widths, *self._how(normalization))
+        return self._add(kernel, checked, f"bilateral, sxy {sxy}, srgb {srgb}")
 
     def add_features(
         self,
@@ -168,7 +170,8 @@ class DenseCRF:
         """
         rows = checks.features("features", features, self.height, self.width)
         checked = checks.compatibility("weight", weight, self.labels)
-        return self._add(feature_kernel(rows, *self._how(normalization)), checked)
+        kernel = feature_kernel(rows, *self._how(normalization))
+        return self._add(kernel, checked, f"{rows.shape[-1]} features")
 
     def with_weights(self, *weights: float | ArrayLike) -> DenseCRF:
         """The same kernels, in the order they were added, with other weights.
@@ -282,10 +285,33 @@ class DenseCRF:
     def _how(self, normalization: Normalization | None) -> tuple[Normalization, bool, int]:
         return checks.normalization(normalization or self.normalization), self.exact, self.threads
 
-    def _add(self, kernel: Kernel, weight: float | NDArray[np.float32]) -> DenseCRF:
+    def _add(self, kernel: Kernel, weight: float | NDArray[np.float32], kind: str) -> DenseCRF:
         self._kernels += (kernel,)
         self._weights += (weight,)
+        self._kinds += (kind,)
         return self
+
+    def __repr__(self) -> str:
+        kernels = [f"{kind}, weight {self._weight(i)}" for i, kind in enumerate(self._kinds)]
+        return f"<DenseCRF {self._summary()}: {'; '.join(kernels) or 'no kernels'}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.reports.html import folded
+
+        headers = ("kernel", "weight", "lattice points", "kind")
+        return folded(
+            f"DenseCRF {self._summary()}, {self.kernel_count} kernels", headers,
+            range(len(self._kinds)),
+            lambda i: (i, self._weight(i), self._kernels[i].vertices, self._kinds[i]),
+        )  # fmt: skip
+
+    def _summary(self) -> str:
+        size = f"{self.width} x {self.height} pixels, {self.labels} labels"
+        return f"of {size} ({self.flavour}, normalization {self.normalization})"
+
+    def _weight(self, kernel: int) -> str:
+        weight = self._weights[kernel]
+        return f"{weight:g}" if isinstance(weight, float | int) else f"of shape {weight.shape}"
 
 
 def map_labels(q: NDArray[np.float32]) -> NDArray[np.int32]:

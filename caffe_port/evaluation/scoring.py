@@ -44,6 +44,29 @@ class ConfusionMatrix:
             raise UsageError(f"counts must be ({classes}, {classes}) and none negative")
         self.counts: Counts = given.astype(np.int64)
 
+    def __repr__(self) -> str:
+        return f"<ConfusionMatrix {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.reports.html import folded
+
+        truth, predicted = self.counts.sum(axis=1), self.counts.sum(axis=0)
+        iou, recall = self.iou(), self.recall()
+        return folded(
+            f"ConfusionMatrix {self._summary()}",
+            ("class", "IoU, %", "accuracy, %", "pixels", "predicted", "right"),
+            range(self.classes),
+            lambda i: (
+                i, f"{100 * iou[i]:.2f}", f"{100 * recall[i]:.2f}",
+                int(truth[i]), int(predicted[i]), int(self.counts[i, i]),
+            ),
+        )  # fmt: skip
+
+    def _summary(self) -> str:
+        iou, accuracy = 100 * self.mean_iou(), 100 * self.pixel_accuracy()
+        shares = f"mean IoU {iou:.2f} %, accuracy {accuracy:.2f} %"
+        return f"of {self.classes} classes, {self.pixels:,} pixels: {shares}"
+
     def add(self, truth: Labels, prediction: Labels) -> None:
         """Counts one image.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from caffe_port.errors import ParityError, option
+from caffe_port.errors import ParityError, escaped, option
 from caffe_port.parity.bench import Net, exact_sums
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row, RowMaker
@@ -33,6 +33,20 @@ class VerifyResult:
     isolated: bool
     rows: tuple[Row, ...]
     parameters: str
+
+    def __repr__(self) -> str:
+        from caffe_port.parity.report import headline
+
+        return f"<VerifyResult {escaped(headline(self))}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.parity import report
+        from caffe_port.reports.html import folded
+
+        return folded(
+            f"{'pass' if self.passed else 'FAIL'}: {report.headline(self)}", report.HEADERS,
+            report.shown_rows(self), report.cells_of,
+        )  # fmt: skip
 
     @property
     def first_bad(self) -> Row | None:

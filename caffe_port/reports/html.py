@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Literal, NewType
+from typing import TYPE_CHECKING, Literal, NewType, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -247,6 +247,57 @@ def legend(colours: Mapping[str, tuple[int, int, int]]) -> Html:
 def details(summary: str, *html: Html) -> Html:
     """A part that is hidden until it is opened."""
     return Html(f"<details><summary>{text(summary)}</summary>{''.join(html)}</details>")
+
+
+Row = TypeVar("Row")
+_ROWS, _LETTERS, _SUMMARY = 200, 120, 500  # of a table in a notebook
+
+
+def folded(
+    summary: str,
+    headers: Sequence[str],
+    rows: Sequence[Row],
+    cells: Callable[[Row], Sequence[Cell]],
+) -> Html:
+    """A table for a notebook, folded under its summary: ``_repr_html_`` of many classes.
+
+    It takes its colours from the notebook. Of many rows those in the middle, and of a long text
+    the end, are left out.
+
+    Args:
+        summary: one line.
+        headers: one per column.
+        rows: one per row of the table.
+        cells: gives a row's cells; called only for rows that are shown.
+    """
+    many = len(rows) > _ROWS
+    parts = [rows[: _ROWS // 2], rows[-_ROWS // 2 :]] if many else [rows]
+    between = f"{len(rows) - _ROWS:,} more"
+    line = f'<tr><td colspan="{len(headers)}" style="text-align:left">{between}</td></tr>'
+    body = line.join("".join(_line("td", cells(row)) for row in part) for part in parts)
+    return Html(
+        f'<details><summary>{text(summary[:_SUMMARY])}</summary><div style="overflow-x:auto">'
+        f"<table><thead>{_line('th', headers)}</thead><tbody>{body}</tbody></table></div></details>"
+    )
+
+
+def _line(tag: str, cells: Sequence[Cell]) -> str:
+    style = [
+        f"text-align:{side};white-space:nowrap;padding:.1em .7em" for side in ("left", "right")
+    ]
+    return "".join(
+        ("<tr>", *(
+            f'<{tag} style="{style[isinstance(cell, int | float)]}">{text(_short(cell))}</{tag}>'
+            for cell in cells
+        ), "</tr>")
+    )  # fmt: skip
+
+
+def _short(cell: Cell) -> Cell:
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    too_long = isinstance(cell, str) and len(cell) > _LETTERS
+    return f"{str(cell)[: _LETTERS - 2]} .." if too_long else cell
 
 
 Bytes = npt.NDArray[np.uint8]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from caffe_port.errors import NetError
+from caffe_port.errors import NetError, escaped
 from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.unknown import Plain
 from caffe_port.spec.ops import Op, Shape
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 OpT = TypeVar("OpT", bound=Op)
 OpClass: TypeAlias = type[OpT]  # LayerSpec has a field called type
+
+_ENDS, _LETTERS = 4, 60  # a summary names so many inputs and outputs, by so much of a name
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class LayerSpec:
         return self.message.name
 
     @property
+    def parameter_count(self) -> int:
+        """Elements of its parameters, without those that another layer owns."""
+        return sum(math.prod(param.shape) for param in self.params if param.owner is None)
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one forward pass at the net's own input shapes."""
         return self.op.multiply_adds(self.bottom_shapes, self.top_shapes)
@@ -175,6 +183,35 @@ class NetSpec:
     input_shapes: Mapping[str, Shape]
     unknown: tuple[UnknownField, ...]
     text: str
+
+    def __repr__(self) -> str:
+        return f"<NetSpec {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.reports.html import folded
+
+        return folded(
+            f"NetSpec {self.summary}",
+            ("layer", "type", "bottoms", "tops", "shapes", "parameters", "multiply-adds"),
+            self.layers,
+            lambda x: (
+                x.name, x.type, ", ".join(x.bottoms), ", ".join(x.tops),
+                ", ".join(map(str, x.top_shapes)), x.parameter_count, x.multiply_adds,
+            ),
+        )  # fmt: skip
+
+    @property
+    def summary(self) -> str:
+        """The net in one line: name, phase, layers, parameters, inputs and outputs."""
+        ends = [
+            ", ".join([f"{escaped(blob[:_LETTERS])} {self.shapes[blob]}" for blob in blobs[:_ENDS]])
+            + (", .." if len(blobs) > _ENDS else "")
+            for blobs in (self.sources, self.outputs)
+        ]
+        count = sum(layer.parameter_count for layer in self.layers)
+        what = f"{escaped(self.name[:_LETTERS])!r} ({self.phase}, {self.dialect})"
+        layers = f"{len(self.layers):,} layers, {count:,} parameters"
+        return f"{what}: {layers}; {ends[0] or 'no input'} -> {ends[1] or 'no output'}"
 
     @functools.cached_property
     def side_effects(self) -> list[SideEffect]:

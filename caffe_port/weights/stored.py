@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, escaped
 from caffe_port.files import AnyFile, OpenFile
 from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
@@ -24,6 +24,7 @@ from caffe_port.stalls import Waiting
 Array: TypeAlias = npt.NDArray[Any]
 Identity: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], str]
 
+_LETTERS = 60  # of a name that is shown
 _NAMES = ("weight", "bias")
 _NAMES_BY_TYPE = {"BatchNorm": ("mean", "variance", "factor")}
 
@@ -50,6 +51,9 @@ class StoredBlob:
     load: Callable[[], Array] | None = field(default=None, repr=False)
     half: bool = False
     unknown: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<StoredBlob {self.data.dtype} {self.data.shape}>"
 
     def aligned(self) -> Array:
         """A copy of ``data``: aligned, writable, contiguous, of native byte order.
@@ -80,9 +84,19 @@ class StoredLayer:
     blobs: tuple[StoredBlob, ...] = ()
     indices: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        shapes = ", ".join([str(blob.data.shape) for blob in self.blobs[:8]]) or "no blobs"
+        name, type = escaped(self.name[:_LETTERS]), escaped(self.type[:_LETTERS])
+        return f"<StoredLayer {name!r} ({type}): {shapes}>"
+
     def numbered(self) -> Iterator[tuple[int, StoredBlob]]:
         """Each blob with its index in the layer."""
         return zip(self.indices or range(len(self.blobs)), self.blobs, strict=True)
+
+    @property
+    def size(self) -> int:
+        """Values of all its blobs."""
+        return sum(blob.data.size for blob in self.blobs)
 
     def parameter_names(self) -> tuple[str, ...]:
         """The state dict's name of each blob: weight, bias, mean, ..., ``blob<i>``."""
@@ -112,6 +126,28 @@ class WeightFile:
     generation: str = ""
     prototxt: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<WeightFile {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        from caffe_port.reports.html import folded
+
+        return folded(
+            f"WeightFile {self._summary()}",
+            ("layer", "type", "shapes", "dtype", "values"),
+            self.layers,
+            lambda x: (
+                x.name, x.type, ", ".join([str(blob.data.shape) for blob in x.blobs]),
+                ", ".join(sorted({str(blob.data.dtype) for blob in x.blobs})), x.size,
+            ),
+        )  # fmt: skip
+
+    def _summary(self) -> str:
+        kind = ", ".join(filter(None, (self.format, self.generation)))
+        count = sum(layer.size for layer in self.layers)
+        name, layers = escaped(self.name[:_LETTERS]), len(self.layers)
+        return f"{name!r} ({kind}): {layers:,} layers, {count:,} values"
 
 
 @dataclass(frozen=True, eq=False)
