@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from caffe_port.data.images import write_labels
@@ -21,6 +22,10 @@ from caffe_port.proto.printer import print_text
 from caffe_port.proto.text import parse_text
 
 _TRAIN_LISTS = ("train_aug", "train")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Images:
             DataError, FormatError: a label map is broken or holds a label that is no class.
         """
         if not self.rules.is_plain:
-            folder = labels / str(self.describe()["rules"])[:8]
+            folder = labels / self._rules_digest[:8]
             items = tuple(replace(item, label=self._indexed(item, folder)) for item in items)
         write_text(path, self._lines(items))
 
@@ -63,18 +68,24 @@ class Images:
         """The label map of an image with classes in place of what the data set stores."""
         assert item.label is not None
         assert self.data is not None
-        made = folder / f"{item.id}.png"
-        if not made.is_file() or made.stat().st_mtime < item.label.stat().st_mtime:
+        made, stored = folder / f"{item.id}.png", item.label.stat().st_mtime_ns
+        # its time is that of what it was made of, so that an older replacement is noticed too
+        if not made.is_file() or made.stat().st_mtime_ns != stored:
             found = self.rules.read(item.label, len(self.data.classes)).labels
             write_labels(made, found, palette=False)
+            os.utime(made, ns=(stored, stored))
         return made
+
+    @property
+    def _rules_digest(self) -> str:
+        """Of all that the rules say, colours included, which their repr leaves out."""
+        return _digest(json.dumps(asdict(self.rules)))
 
     def describe(self) -> dict[str, object]:
         """Digests of the lists and of the rules of the data set, as JSON."""
-        texts = {"train": self._lines(self.train), "val": self._lines(self.val)}
-        if self.data is not None:
-            texts["rules"] = repr(self.rules)
-        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        lists = {"train": self.train, "val": self.val}
+        rules = {} if self.data is None else {"rules": self._rules_digest}
+        return {**{name: _digest(self._lines(items)) for name, items in lists.items()}, **rules}
 
     def _lines(self, items: tuple[VOCItem, ...]) -> str:
         lines = []
@@ -209,10 +220,7 @@ class RenderedRecipe:
         """Digests of the texts that determine the result, without paths."""
         self._place(Path("."), Path("."))
         texts = {"solver": self.solver, **self._nets}
-        return {
-            kind: hashlib.sha256(print_text(message).encode()).hexdigest()
-            for kind, message in texts.items()
-        }
+        return {kind: _digest(print_text(message)) for kind, message in texts.items()}
 
     def write(self, folder: Path, seed: int) -> Path:
         """Writes nets, lists and solver into the folder of a run.

@@ -1,10 +1,13 @@
 """A recipe's texts made ready for a run."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from caffe_port.data.images import read_labels
 from caffe_port.errors import DataError, UsageError
@@ -129,6 +132,30 @@ def test_label_maps_of_a_data_set_become_classes_for_the_training(tmp_path, vari
             assert Path(f"{images.root}{image}").resolve() == item.image.resolve()
             assert (read_labels(f"{images.root}{label}") == read_labels(item.label)).all()
     assert set(images.describe()) == {"train", "val", "rules"}
+
+
+def test_a_replaced_label_map_is_converted_again_though_it_is_older(tmp_path, variant):
+    images = make_shifted(tmp_path)
+    item, folder = images.train[0], tmp_path / "runs" / "run"
+    composed = RenderedRecipe(variant, images, Options(VARIABLES))
+    composed.write(folder, 1)
+    stored = np.asarray(Image.open(item.label))
+    replaced = np.where(stored == 1, 2, stored).astype(np.uint8)
+    assert (replaced != stored).any()
+    Image.fromarray(replaced).save(item.label)
+    os.utime(item.label, (0, 0))
+    composed.write(folder, 1)
+    _, label = (folder / "train.txt").read_text().splitlines()[0].split()
+    made = np.asarray(Image.open(f"{images.root}{label}"))
+    assert (made == np.where(replaced == 0, 255, replaced.astype(int) - 1)).all()
+
+
+def test_other_colours_of_a_data_set_are_other_rules(tmp_path):
+    images = make_shifted(tmp_path)
+    rules = dataclasses.replace(images.rules, colours=((1, 2, 3), *images.rules.colours[1:]))
+    assert repr(rules) == repr(images.rules)
+    other = dataclasses.replace(images, data=dataclasses.replace(images.data, rules=rules))
+    assert other.describe()["rules"] != images.describe()["rules"]
 
 
 def test_what_decides_a_run_does_not_depend_on_where_it_is(tmp_path, images, variant):
