@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from caffe_port.net import Net
 
 Colour = tuple[int, int, int]
+CRFColours = Literal["layer", "rgb"]
 _NOTE = "info"  # in a converted model
 
 
@@ -57,7 +58,7 @@ class ModelInfo:
     scale: float | None = None
     blob: str | None = None
     crf: CRFParameters | None = None
-    crf_colours: Literal["layer", "rgb"] = "layer"
+    crf_colours: CRFColours = "layer"
     licence: str = ""
     paper: str = ""
     source: str = ""
@@ -114,15 +115,22 @@ class ModelInfo:
             colours[: len(self.palette)] = self.palette[: len(colours)]
         return colours
 
-    def expect_crf(self) -> CRFParameters:
-        """The model's dense CRF.
+    def chosen_crf(self, text: str, colours: CRFColours | None) -> tuple[CRFParameters, CRFColours]:
+        """The dense CRF that a text names, and the colours that it sees.
 
+        Args:
+            text: "model" for the one that the model states, or what ``crf.parse_parameters`` reads.
+            colours: in place of the model's, or of "layer".
         Raises:
-            UsageError: none is known.
+            UsageError: the model states none, or the text names none.
         """
+        if text != "model":
+            from caffe_port.crf import parse_parameters
+
+            return parse_parameters(text), colours or "layer"
         if self.crf is None:
             raise UsageError("the model states no dense CRF: give its settings or a preset's name")
-        return self.crf
+        return self.crf, colours or self.crf_colours
 
 
 def info_note(info: ModelInfo) -> dict[str, str]:

@@ -266,7 +266,6 @@ def crf_factory(
         mean: blue, green, red, for the colours of Caffe's layer.
         info: of the model, whose CRF "model" names.
     """
-    from caffe_port.crf import parse_parameters
     from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
 
     text, config, colours = arguments["crf"], arguments["crf_config"], arguments["crf_colours"]
@@ -278,9 +277,7 @@ def crf_factory(
         return None
     if text.endswith(".json"):
         raise click.BadParameter(f"use --crf-config {text} for a file", param_hint="--crf")
-    if text == "model":
-        return CRFFactory(info.expect_crf(), colours or info.crf_colours, mean)
-    return CRFFactory(parse_parameters(text), colours or "layer", mean)
+    return CRFFactory(*info.chosen_crf(text, colours), mean)
 
 
 def net_factory(arguments: Arguments) -> NetFactory:

@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from caffe_port.crf import CRFParameters, parse_parameters
+from caffe_port.crf import CRFParameters
 from caffe_port.data.images import Bytes, PathLike, read_bgr
 from caffe_port.datasets import dataset as find_dataset
 from caffe_port.errors import UsageError
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from caffe_port.model_info import ModelInfo
+    from caffe_port.model_info import CRFColours, ModelInfo
     from caffe_port.net import Net
 
     ImageLike = PathLike | npt.NDArray[Any] | Image.Image
-
-Colours = Literal["layer", "rgb"]
 
 
 class Segmenter:
@@ -93,7 +91,7 @@ class Segmenter:
         names: Sequence[str] | PathLike | None = None,
         dataset: PathLike | None = None,
         crf: str | CRFParameters | None = None,
-        crf_colours: Colours | None = None,
+        crf_colours: CRFColours | None = None,
         device: str | None = None,
         optimized: bool = False,
         load_options: dict[str, Any] | None = None,
@@ -108,8 +106,9 @@ class Segmenter:
         self.scores = ScoreNet(net.eval(), blob or info.blob, crop=crop, optimized=optimized)
         classes = self.scores.classes
         self.names, self.colours = _names_and_colours(names, dataset, info, classes)
-        parameters, crf_colours = _crf(crf, crf_colours, info)
-        self.crf = None if parameters is None else CRFFactory(parameters, crf_colours, self.mean)
+        if isinstance(crf, str):
+            crf, crf_colours = info.chosen_crf(crf, crf_colours)
+        self.crf = None if crf is None else CRFFactory(crf, crf_colours or "layer", self.mean)
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segments one image.
@@ -217,7 +216,9 @@ def _names_and_colours(
     """Names and colours of the classes, see ``Segmenter``.
 
     Args:
-        remembered: those of the model, which are of its own score blob.
+        names, dataset: of the caller.
+        info: of the model, whose names are of its own score blob.
+        classes: the number of the network's.
     Raises:
         UsageError: another number of names or classes than the network has.
     """
@@ -232,15 +233,6 @@ def _names_and_colours(
     if len(names) != classes:
         raise UsageError(f"{len(names)} class names for a network of {classes} classes")
     return list(names), colours
-
-
-def _crf(
-    crf: str | CRFParameters | None, colours: Colours | None, info: ModelInfo
-) -> tuple[CRFParameters | None, Colours]:
-    """The settings, and the colours that the CRF sees."""
-    if crf == "model":
-        return info.expect_crf(), colours or info.crf_colours
-    return parse_parameters(crf) if isinstance(crf, str) else crf, colours or "layer"
 
 
 def as_bgr(image: ImageLike) -> Bytes:
