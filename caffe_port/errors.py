@@ -53,6 +53,11 @@ def printable(text: str) -> str:
     return _NEXT_LINE.sub("\n  ", escaped(text))
 
 
+def reason(error: Exception) -> str:
+    """What is wrong with values of a file, where a KeyError means a missing field."""
+    return f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+
+
 def echo(text: str, *, err: bool = False) -> None:
     """Prints a line on stdout or stderr, with control codes spelled out."""
     import click

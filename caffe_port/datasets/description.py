@@ -14,7 +14,7 @@ import numpy as np
 from caffe_port.data.images import Bytes, PathLike, voc_palette
 from caffe_port.datasets.palettes import VOC_VOID
 from caffe_port.datasets.rules import MOST_STORED, LabelRules
-from caffe_port.errors import DataError, UsageError
+from caffe_port.errors import DataError, UsageError, reason
 from caffe_port.files import read_json
 
 _SETS = Path(__file__).parent / "sets"
@@ -142,8 +142,7 @@ def read_dataset(path: PathLike) -> Dataset:
     try:
         return _parsed(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        words = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path}: not the description of a data set: {words}") from error
+        raise DataError(f"{path}: not the description of a data set: {reason(error)}") from error
 
 
 def _parsed(values: dict[str, Any]) -> Dataset:

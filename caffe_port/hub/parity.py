@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from caffe_port.errors import FormatError
+from caffe_port.errors import FormatError, reason
 from caffe_port.files import read_json
 from caffe_port.parity.report import JSON_FORMAT
 
@@ -32,8 +32,7 @@ def read_parity(path: str | os.PathLike[str], net: str, parameters: str) -> dict
         figures = _figures(report)
         found = str(report["net"]), str(report["parameters"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        message = f"not a report of this version of verify ({words}); run verify again"
+        message = f"not a report of this version of verify ({reason(error)}); run verify again"
         raise FormatError(message, path=path) from error
     if found != (net, parameters):
         what = f"of the net '{found[0]}'" if found[0] != net else "of other weights"

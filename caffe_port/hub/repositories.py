@@ -82,6 +82,7 @@ def from_pretrained(
 
 
 def library() -> Any:
+    """The package huggingface_hub. Raises UsageError where it is not installed."""
     try:
         import huggingface_hub
     except ImportError as error:

@@ -33,8 +33,11 @@ def save_pretrained(
     net: Net, folder: PathLike, *, parity: PathLike | None = None, **known: Any
 ) -> None:
     """Writes a model folder: see ``Net.save_pretrained``."""
-    target, spec = Path(folder), net.spec
-    info, figures = _described(net, parity, known)
+    _write(net, Path(folder), *_described(net, parity, known))
+
+
+def _write(net: Net, target: Path, info: ModelInfo, figures: dict[str, Any] | None) -> None:
+    spec = net.spec
     more: dict[str, Any] = {"name": spec.name} | ({"parity": figures} if figures else {})
     config = config_text(target, info, spec.settings(), more)
     with Waiting(target):
@@ -54,12 +57,9 @@ def push_to_hub(
     """Uploads a model folder: see ``Net.push_to_hub``."""
     if not REPOSITORY.fullmatch(repo_id):
         raise UsageError(f"'{repo_id}' is not a repository of the form OWNER/NAME")
-    _described(net, parity, known)  # wrong values are refused before the repository is created
-
-    def save(folder: Path) -> None:
-        save_pretrained(net, folder, parity=parity, **known)
-
-    uploader = _uploader(save)
+    # wrong values are refused before the repository is created
+    info, figures = _described(net, parity, known)
+    uploader = _uploader(lambda folder: _write(net, folder, info, figures))
     with hub_errors(repo_id):
         return str(uploader.push_to_hub(repo_id, **options))
 

@@ -73,8 +73,9 @@ def match_state(
     names = names or remembered_names(state) or None
     if names is not None:
         return match_names(spec, state, names)
-    candidates = [match_slots(spec, state, slots) for slots in (own_slots(spec), emitted())]
-    best = max(candidates, key=known_keys)
+    best = match_slots(spec, state, own_slots(spec))
+    if known_keys(best) < len(state.tensors):
+        best = max(best, match_slots(spec, state, emitted()), key=known_keys)
     likely = likely_names(spec, state) if best.missing or best.extra else ""
     if likely and known_keys(match_names(spec, state, likely)) > known_keys(best):
         what = f"has names that fit {option('names', likely)}"

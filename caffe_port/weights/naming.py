@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from caffe_port.errors import FormatError, UsageError
+from caffe_port.errors import FormatError, UsageError, reason
 from caffe_port.files import read_json
 
 _FOLDER = Path(__file__).parent / "names"
@@ -145,8 +145,7 @@ def _read(path: Path, name: str, depth: int) -> NameMap:
     try:
         return _parsed(values, path, name, depth)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        words = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise FormatError(f"not a name map: {words}", path=path) from error
+        raise FormatError(f"not a name map: {reason(error)}", path=path) from error
 
 
 def _parsed(values: dict[str, Any], path: Path, name: str, depth: int) -> NameMap:

@@ -77,8 +77,9 @@ def read_torch_state(file: AnyFile) -> WeightFile | StateDict:
     with _content(file, legacy=True) as (content, stored):
         if isinstance(content, dict) and content.get("format") == state_dict.FORMAT:
             return _weight_file(content, stored)
-        found = state_of(_unwrapped(content))
-        _check_storages(_unwrapped(content), stored)
+        tensors = _unwrapped(content)
+        found = state_of(tensors)
+        _check_storages(tensors, stored)
         return replace(found, format="pt")
 
 
