@@ -114,18 +114,10 @@ def convert_command(
     target = None if pretrained and not (out or module) else _target(out, module, names)
     for path in filter(None, (target, module, pretrained and pretrained / "config.json")):
         expect_writable(path)
-    if (dynamic, opset) != (None, None) and (target is None or target.suffix != ".onnx"):
-        raise click.UsageError("--dynamic and --opset are for -o FILE.onnx")
+    suffix = "" if target is None or module is not None else target.suffix
+    _expect_uses(suffix, pretrained is not None, (dynamic, opset) != (None, None), known, parity)
     if weights is None and net.suffix not in _REMEMBERING and not net.is_dir():
         raise click.UsageError("a prototxt needs WEIGHTS")
-    stores = module is None and target is not None and target.suffix in _REMEMBERING
-    if known and not (pretrained or stores):
-        raise click.UsageError(
-            f"--dataset and --card: only {' and '.join(_REMEMBERING)} files and --pretrained "
-            "folders store what is known of a model"
-        )
-    if parity is not None and pretrained is None:
-        raise click.UsageError("--parity is for the card of a model folder: give --pretrained")
     from caffe_port.loading import Model
     from caffe_port.weights.stored import StateDict
 
@@ -150,6 +142,29 @@ def convert_command(
             free = not options["input_shapes"] if dynamic is None else dynamic
             _write(built, target, module, free, opset)
         _show(built, target)
+
+
+def _expect_uses(
+    suffix: str, folder: bool, onnx: bool, known: dict[str, Any], parity: Path | None
+) -> None:
+    """Refuses options for another kind of file than those that are written.
+
+    Args:
+        suffix: of the file of the net; "" where there is none.
+        folder: whether a model folder is written.
+        onnx: whether there are options of ONNX files.
+        known: of the model.
+        parity: the report for a model card.
+    """
+    if onnx and suffix != ".onnx":
+        raise click.UsageError("--dynamic and --opset are for -o FILE.onnx")
+    if known and not folder and suffix not in _REMEMBERING:
+        raise click.UsageError(
+            f"--dataset and --card: only {' and '.join(_REMEMBERING)} files and --pretrained "
+            "folders store what is known of a model"
+        )
+    if parity is not None and not folder:
+        raise click.UsageError("--parity is for the card of a model folder: give --pretrained")
 
 
 def _known(card: Path | None, dataset: str | None) -> dict[str, Any]:
