@@ -28,7 +28,6 @@ from caffe_port.spec import NetSpec
 from caffe_port.spec.names import check_fields
 from caffe_port.weights import read_any_weights, read_mean
 from caffe_port.weights.blobproto import is_blob
-from caffe_port.weights.named_loading import remembered_names
 from caffe_port.weights.solver_state import is_solver_state, read_solver_state
 from caffe_port.weights.stored import StateDict, open_file
 
@@ -219,6 +218,8 @@ def _weights(file: OpenFile) -> Listing:
 
 
 def _state_dict(file: OpenFile, stored: StateDict) -> Listing:
+    from caffe_port.weights.named_loading import remembered_names
+
     rows: list[tuple[Cell, ...]] = [
         (key, " x ".join(map(str, blob.data.shape)), str(blob.data.dtype), blob.data.size)
         for key, blob in stored.tensors.items()

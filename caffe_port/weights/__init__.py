@@ -21,7 +21,6 @@ from caffe_port.files import (
     name_of,
 )
 from caffe_port.stalls import Waiting
-from caffe_port.weights.naming import NameMap, known_name_maps, name_map
 from caffe_port.weights.stored import (
     Array,
     StateDict,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from caffe_port.weights.named import named_state
     from caffe_port.weights.named_loading import load_named_state
+    from caffe_port.weights.naming import NameMap, known_name_maps, name_map
 
 __all__ = [
     "SUFFIXES",
@@ -62,7 +62,13 @@ SUFFIXES = {
     ".safetensors": "safetensors",
 }
 STATE_SUFFIXES = (".pth", ".pt", ".safetensors")  # of plain state dicts
-_MODULES = {"load_named_state": "named_loading", "named_state": "named"}
+_MODULES = {
+    "NameMap": "naming",
+    "known_name_maps": "naming",
+    "load_named_state": "named_loading",
+    "name_map": "naming",
+    "named_state": "named",
+}
 
 
 def __getattr__(name: str) -> Any:
