@@ -52,20 +52,20 @@ def verify_case(folder: Path, isolate: bool) -> VerifyResult:
 
 
 def assert_whole_run_is_right(
-    net: caffe_port.Net, inputs: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
+    net: caffe_port.Net, inputs: Mapping[str, np.ndarray], *runs: Mapping[str, np.ndarray]
 ) -> None:
-    """Asserts that blobs of another engine are right up to float32 rounding in the whole net.
+    """Asserts that blobs of other engines are right up to float32 rounding in the whole net.
 
     Args:
         net: float32.
         inputs: blob name -> float32 array.
-        found: the engine's blobs.
+        runs: each engine's blobs.
     """
     with torch.no_grad():
         doubled = {name: torch.from_numpy(x).double() for name, x in inputs.items()}
-        exact = copy.deepcopy(net).double()(doubled, keep=list(found))
+        exact = copy.deepcopy(net).double()(doubled, keep=list(runs[0]))
     terms = of_whole_net(net, inputs)
-    for name, blob in found.items():
+    for name, blob in [entry for found in runs for entry in found.items()]:
         value = exact[name].numpy()
         sigma = terms[name].sigma.numpy().reshape(value.shape)
         sigma = sigma + interp_error(net) * np.abs(value).max(initial=0)

@@ -290,3 +290,47 @@ def top_k(x: Tensor, k: int, axis: int) -> tuple[Tensor, Tensor]:
     values, order = torch.sort(x.flip(axis), dim=axis, descending=True, stable=True)
     index = x.shape[axis] - 1 - order.narrow(axis, 0, k)
     return values.narrow(axis, 0, k), index.to(x.dtype)
+
+
+def chosen(x: Tensor, selector: Tensor) -> Tensor:
+    """The items whose selector is not 0."""
+    return x.index_select(0, selector.flatten().nonzero().flatten())
+
+
+def counted_labels(labels: Tensor, ignore: list[int]) -> tuple[Tensor, Tensor]:
+    """Labels as indices, 0 where ignored, and which are not ignored."""
+    label = labels.detach().long()
+    counted = torch.ones_like(label, dtype=torch.bool)
+    for value in ignore:
+        counted = counted & (label != value)
+    return label.masked_fill(~counted, 0), counted
+
+
+def image_bias(
+    scores: Tensor, labels: Tensor, ignore: list[int], background: float, foreground: float
+) -> Tensor:
+    """DeepLab's BiasChannel: each label of an item raises its channel, label 0 by less."""
+    label, counted = counted_labels(labels.flatten(1), ignore)
+    count = counted.to(scores.dtype)
+    each = torch.where(label == 0, count * background, count * foreground)
+    bias = torch.zeros_like(scores[:, :, 0, 0]).scatter_add(1, label, each)
+    return scores + bias[:, :, None, None]
+
+
+def pixel_bias(
+    scores: Tensor,
+    labels: Tensor,
+    ignore: list[int],
+    background: float,
+    foreground: float,
+    base: int = -1,
+) -> Tensor:
+    """DeepLab's BiasChannel: a pixel's label raises its channel; all raise the background's."""
+    label, counted = counted_labels(labels[:, 0], ignore)
+    each = counted.to(scores.dtype) * foreground
+    if base >= 0:
+        each = each.masked_fill(label == base, 0)
+    bias = torch.zeros_like(scores).scatter_add(1, label[:, None], each[:, None])
+    if base >= 0:
+        bias[:, base] += counted * background
+    return scores + bias

@@ -109,7 +109,7 @@ def _names(trace: Trace) -> dict[int, str]:
     return names
 
 
-FAMILIES = ("filters", "neurons", "normalization", "shapes")
+FAMILIES = ("filters", "neurons", "normalization", "recurrent", "shapes")
 Writer = TypeVar("Writer")
 Result = TypeVar("Result")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import keyword
 import os
 import re
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from caffe_port.net import Net
 
+_HELPERS = ("emitted", "emitted_recurrent")  # files of this package
 STATE_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -134,7 +136,7 @@ def module_text(graph: Graph, stem: str, state: str) -> ModuleText:
     for node in graph.nodes:
         code = ModuleCode.of(node)
         value = MODULE_RULES.apply(node, code)
-        lines.append(Line(node, value, code.construct, code.shapes))
+        lines.append(Line(node, value, code.construct, code.shapes, code.keeps_state))
         wanted |= code.helpers
     name = _class_name(graph.name) or _class_name(stem) or "Net"
     program = Program(Body(tuple(lines), graph.inputs, tuple(graph.outputs.values())), [], [])
@@ -191,26 +193,24 @@ def _header(graph: Graph, name: str, state: str, body: str) -> str:
 
 def _helpers(wanted: set[str]) -> str:
     """Source of what is needed of ``emitted``, and of what that needs, in the order there."""
-    source = resources.files("caffe_port.export").joinpath("emitted.py").read_text("utf-8")
-    found = {
-        part.name: part
-        for part in ast.parse(source).body
-        if isinstance(part, (ast.FunctionDef, ast.ClassDef))
-    }
+    found = {}
+    for file in _HELPERS:
+        source = resources.files("caffe_port.export").joinpath(f"{file}.py").read_text("utf-8")
+        for part in ast.parse(source).body:
+            if isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+                found[part.name] = part, ast.get_source_segment(source, part)
     needed, open_ = set(wanted), list(wanted)
     while open_:
-        names = {n.id for n in ast.walk(found[open_.pop()]) if isinstance(n, ast.Name)}
+        names = {n.id for n in ast.walk(found[open_.pop()][0]) if isinstance(n, ast.Name)}
         new = (names & found.keys()) - needed
         needed |= new
         open_ += new
-    texts = [ast.get_source_segment(source, found[name]) for name in found if name in needed]
-    return "\n\n\n".join(text for text in texts if text)
+    return "\n\n\n".join(text for name, (_, text) in found.items() if name in needed and text)
 
 
 def _helper_names() -> set[str]:
-    from caffe_port.export import emitted
-
-    return {name for name in vars(emitted) if not name.startswith("_")}
+    files = [importlib.import_module(f"caffe_port.export.{file}") for file in _HELPERS]
+    return {name for file in files for name in vars(file) if not name.startswith("_")}
 
 
 def _state(net: Net, keys: Keys) -> dict[str, Tensor]:

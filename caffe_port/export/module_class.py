@@ -221,7 +221,7 @@ class NetClass:
                 self._add_line(step)
 
     def _add_line(self, line: Line) -> None:
-        whole = (line.params, line.construct)
+        whole = line.module
         if line.params and whole in self._first:  # another layer's submodule does the same
             self._attributes[id(line)] = self._first[whole]
             self._renamed[line.name] = self._first[whole]

@@ -181,12 +181,14 @@ class ModuleCode:
         helpers: names of the functions and classes of ``caffe_port.export.emitted`` that it needs.
         construct: the expression that makes the layer's submodule; "" if it has none.
         shapes: of its parameters there, in Caffe's order.
+        keeps_state: whether the submodule keeps something from one pass to the next.
     """
 
     bottoms: list[str]
     helpers: set[str] = field(default_factory=set)
     construct: str = ""
     shapes: tuple[Shape, ...] = ()
+    keeps_state: bool = False
 
     @classmethod
     def of(cls, node: Node) -> ModuleCode:

@@ -22,12 +22,14 @@ class Line:
         value: the expression of its tops, with slots.
         construct: the expression of its submodule, or "".
         shapes: of its parameters in the submodule.
+        keeps_state: whether the submodule is for this layer alone, because it keeps a state.
     """
 
     node: Node
     value: str
     construct: str
     shapes: tuple[Shape, ...]
+    keeps_state: bool = False
 
     @property
     def bottoms(self) -> tuple[str, ...]:
@@ -46,6 +48,11 @@ class Line:
         """Which parameters of the net it has: (layer, index) of the owner of each."""
         params = enumerate(self.node.layer.params)
         return tuple(param.owner or (self.name, i) for i, param in params)
+
+    @property
+    def module(self) -> tuple[object, ...]:
+        """Two layers for which this is equal can have one submodule."""
+        return self.params, self.construct, self.name if self.keeps_state else ""
 
     @property
     def text(self) -> tuple[str, str, tuple[str, ...]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_code import MODULE_RULES, ModuleCode, exact, number, tuple_of
+from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.arithmetic import Reduction
 from caffe_port.spec.ops.filters import Embed
 from caffe_port.spec.ops.losses import Softmax
 from caffe_port.spec.ops.metrics import ArgMax
+from caffe_port.spec.ops.segmentation_losses import BiasChannel
 from caffe_port.spec.ops.shapes import (
     Concat,
     Flatten,
@@ -69,6 +70,22 @@ def tile(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("BatchReindex")
 def batch_reindex(node: Node, code: ModuleCode) -> str:
     return f"{code.x}.index_select(0, {code.bottoms[1]}.long())"
+
+
+@MODULE_RULES.add("Filter")
+def filter_(node: Node, code: ModuleCode) -> str:
+    *data, selector = code.bottoms
+    name = code.helper("chosen")
+    return ", ".join(f"{name}({x}, {selector})" for x in data)
+
+
+@MODULE_RULES.add("BiasChannel")
+def bias_channel(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(BiasChannel)
+    name = code.helper("image_bias" if op.label_type == "IMAGE" else "pixel_bias")
+    biases = f"{decimal(number(op.bg_bias))}, {decimal(number(op.fg_bias))}"
+    more = f", {op.background}" if op.label_type == "PIXEL" and op.background is not None else ""
+    return f"{name}({', '.join(code.bottoms)}, {sorted(op.ignore_labels)}, {biases}{more})"
 
 
 @MODULE_RULES.add("Embed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from caffe_port.export.onnx_sizes import FreeAxes, Size
 from caffe_port.spec.ops import Shape
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
     from caffe_port.net import Net
 
@@ -33,6 +33,7 @@ class OnnxCode:
         nodes: in order.
         initializers: by name.
         node: the layer that is written.
+        remarks: for the user.
     """
 
     node: Node
@@ -41,11 +42,12 @@ class OnnxCode:
         self.free, self.opset = free, opset
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, Array] = {}
+        self.remarks: list[str] = []
         self._net = net
         self._graph = graph
         self._names = {blob: blob for blob in graph.inputs}
         self._taken = set(graph.shapes)
-        self._params: dict[tuple[tuple[str, int], Shape, bool], str] = {}
+        self._params: dict[tuple[tuple[str, int], Shape], str] = {}
         self._sizes: dict[str, list[Size]] = {}
         self._shape_nodes: dict[str, str] = {}
 
@@ -65,6 +67,10 @@ class OnnxCode:
         for written in self.nodes[self._first :]:
             written.output[:] = [renamed.get(name, name) for name in written.output]
             written.input[:] = [renamed.get(name, name) for name in written.input]
+
+    def remark(self, text: str) -> None:
+        """Adds a remark about the layer, of which the user is warned."""
+        self.remarks.append(f"layer '{self.node.layer.name}' ({self.node.layer.type}): {text}")
 
     def name_of(self, value: str) -> str:
         """The ONNX name of a value that has been written."""
@@ -127,6 +133,27 @@ class OnnxCode:
         self.nodes.append(node)
         return names
 
+    def body(
+        self, name: str, inputs: Sequence[str], write: Callable[[], Sequence[str]]
+    ) -> GraphProto:
+        """The body of a Scan: float tensors, and what of the main graph is read.
+
+        Args:
+            name: of the graph.
+            inputs: names for the body's inputs.
+            write: adds the body's nodes, and gives the names of its outputs, all made by nodes.
+        """
+        from onnx import TensorProto, helper
+
+        outer, self.nodes = self.nodes, []
+        outputs = write()
+        nodes, self.nodes = self.nodes, outer
+        infos = [
+            [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values]
+            for values in (inputs, outputs)
+        ]
+        return helper.make_graph(nodes, name, *infos)
+
     def constant(self, values: object, dtype: type = np.float32, name: str = "") -> str:
         """Adds an initializer, named `<layer>.<name>` if it is computed from parameters."""
         layer = self.node.layer.name
@@ -138,22 +165,20 @@ class OnnxCode:
         """Adds an initializer of sizes or axes."""
         return self.constant(list(values), np.int64)
 
-    def param(self, index: int, shape: Shape | None = None, *, transposed: bool = False) -> str:
+    def param(self, index: int, shape: Shape | None = None) -> str:
         """The initializer `<layer>.<parameter>`; a shared one is that of its owner.
 
         Args:
             index: Caffe's ``params[layer][index]``.
             shape: of the initializer; the parameter's own unless given.
-            transposed: whether its two axes are exchanged.
         """
         layer = self.node.layer
         param = layer.params[index]
         wanted = param.shape if shape is None else shape
-        key = (param.owner or (layer.name, index), wanted, transposed)
+        key = (param.owner or (layer.name, index), wanted)
         if key not in self._params:
-            values = self.param_values(index).reshape(wanted)
             name = self._unique(f"{layer.name}.{param.name}")
-            self.initializers[name] = values.T.copy() if transposed else values
+            self.initializers[name] = self.param_values(index).reshape(wanted)
             self._params[key] = name
         return self._params[key]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from caffe_port.errors import LayerError, UsageError, option
 from caffe_port.export.graph import ExportWarning, Graph, make_graph
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
-from caffe_port.export.onnx_sizes import FixedSizeError, free_axes
+from caffe_port.export.onnx_sizes import KINDS, FixedSizeError, FreeAxes, free_axes
 from caffe_port.files import write_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 OPSETS = range(13, 23)  # 13 is the first with Split's and Unsqueeze's present inputs
+#: which sizes of the inputs may be free, the first that all layers allow
+_CHOICES = (KINDS, ("steps", "height", "width"), ("batch", "steps", "streams"), ())
 _LARGEST = 2**31 - 2**20  # a protobuf message is at most 2 GiB; a little is for the graph
 
 
@@ -48,8 +50,8 @@ def write_onnx(
             it exceeds 2 GiB.
         OSError: the file cannot be written.
     Warns:
-        ExportWarning: once for each layer that is left out, such as a loss, and for sizes that one
-            layer fixes.
+        ExportWarning: once for each layer that is left out, such as a loss, for sizes that a layer
+            fixes, and for a recurrent layer that keeps its state between passes in Caffe.
     Examples:
         >>> import caffe_port as cp
         >>> net = cp.load("examples/shapes_voc/caffe_run/recording/net.prototxt")
@@ -107,8 +109,9 @@ def onnx_types() -> list[str]:
 def _write_nodes(graph: Graph, net: Net, dynamic: bool, opset: int) -> tuple[OnnxCode, list[str]]:
     """All nodes; with fewer free sizes where a layer needs known ones."""
     ONNX_RULES.check(graph)
-    remarks: list[str] = []
-    for kinds in (("batch", "height", "width"), ("batch",), ()) if dynamic else ((),):
+    possible = _kinds(graph, free_axes(graph))
+    reason = ""
+    for kinds in _CHOICES if dynamic else ((),):
         code = OnnxCode(graph, net, free_axes(graph, kinds), opset)
         try:
             for node in graph.nodes:
@@ -117,13 +120,20 @@ def _write_nodes(graph: Graph, net: Net, dynamic: bool, opset: int) -> tuple[Onn
         except LayerError as error:
             if not kinds or not isinstance(error.__cause__, FixedSizeError):
                 raise
-            sizes = "height and width are" if "height" in kinds else "the batch is"
-            layer = node.layer
-            remarks.append(f"{sizes} fixed: layer '{layer.name}' ({layer.type}): {error.__cause__}")
+            reason = f"layer '{node.layer.name}' ({node.layer.type}): {error.__cause__}"
             continue
         _name_outputs(graph, code)
-        return code, remarks
+        lost = [kind for kind in possible if kind not in kinds]
+        verb = "is" if lost in (["batch"], ["height"], ["width"]) else "are"
+        fixed = f"the inputs' {' and '.join(lost)} {verb} fixed: {reason}"
+        return code, [*([fixed] if lost and reason else []), *code.remarks]
     raise AssertionError("with all sizes fixed no rule asks for fixed sizes")
+
+
+def _kinds(graph: Graph, free: FreeAxes) -> list[str]:
+    """Which sizes are free in some input."""
+    found = {kind for blob in graph.inputs for kind in free[blob].values()}
+    return [kind for kind in KINDS if kind in found]
 
 
 def _name_outputs(graph: Graph, code: OnnxCode) -> None:
@@ -137,7 +147,7 @@ def _name_outputs(graph: Graph, code: OnnxCode) -> None:
 
 
 def _values(graph: Graph, blobs: Iterable[tuple[str, str]], code: OnnxCode) -> list[ValueInfoProto]:
-    """Inputs or outputs: an input's free axes are 'batch', 'height' and 'width'."""
+    """Inputs or outputs: an input's free axes are named as in ``KINDS``."""
     from onnx import TensorProto, helper
 
     found = []

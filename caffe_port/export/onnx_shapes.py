@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_neurons import times
@@ -11,6 +13,7 @@ from caffe_port.spec.ops.arithmetic import Reduction
 from caffe_port.spec.ops.filters import Embed
 from caffe_port.spec.ops.losses import Softmax
 from caffe_port.spec.ops.metrics import ArgMax
+from caffe_port.spec.ops.segmentation_losses import BiasChannel
 from caffe_port.spec.ops.shapes import (
     Concat,
     Flatten,
@@ -21,8 +24,9 @@ from caffe_port.spec.ops.shapes import (
     Tile,
 )
 
-_FLOAT, _INT64 = 1, 7  # onnx.TensorProto
+_FLOAT, _INT64, _BOOL = 1, 7, 9  # onnx.TensorProto
 _END = 2**31 - 1  # of a Slice: to the end of the axis
+_CHANNELS = "it needs a known number of channels"
 
 
 @ONNX_RULES.add("Concat")
@@ -75,6 +79,52 @@ def batch_reindex(node: Node, code: OnnxCode) -> list[str]:
     return [code.op("Gather", code.x, code.op("Cast", code.bottoms[1], to=_INT64), axis=0)]
 
 
+@ONNX_RULES.add("Filter")
+def filter_(node: Node, code: OnnxCode) -> list[str]:
+    if any(code.free[top].get(0) != "selected" for top in node.tops):
+        raise ValueError("what reads its tops takes no other number of items than the prototxt's")
+    *data, selector = code.bottoms
+    chosen = code.op("Cast", code.reshape(selector, [-1]), to=_BOOL)
+    return [code.op("Compress", x, chosen, axis=0) for x in data]
+
+
+@ONNX_RULES.add("BiasChannel")
+def bias_channel(node: Node, code: OnnxCode) -> list[str]:
+    """A label that is neither ignored nor a channel does nothing; Caffe reads out of bounds."""
+    op = node.layer.options(BiasChannel)
+    image = op.label_type == "IMAGE"
+    count = code.sizes()[1].fixed(_CHANNELS)
+    label = code.op("Cast", code.bottoms[1], to=_INT64)
+    if image:
+        label = code.op("Flatten", label, axis=1)  # (N, L), else (N, 1, H, W)
+    for ignored in sorted(op.ignore_labels - {-1}):
+        wrong = code.op("Equal", label, code.constant(ignored, np.int64))
+        label = code.op("Where", wrong, code.constant(-1, np.int64), label)
+    channels = np.arange(count).reshape((1, -1, 1) if image else (1, -1, 1, 1))
+    if image:
+        label = code.op("Unsqueeze", label, code.integers([1]))
+    equal = code.op("Equal", label, code.constant(channels, np.int64))
+    amount = np.full(channels.shape, op.fg_bias)
+    if image:
+        amount[0, 0] = op.bg_bias
+    elif op.background is not None:
+        amount[0, op.background] = op.bg_bias
+    bias = code.op("Mul", code.op("Cast", equal, to=_FLOAT), code.constant(amount))
+    if image:
+        bias = code.op("Unsqueeze", code.reduce("Sum", bias, [2]), code.integers([3]))
+    elif op.background is not None and op.bg_bias:
+        bias = code.op("Max", bias, _background(code, label, op.background, op.bg_bias))
+    return [code.op("Add", code.x, bias)]
+
+
+def _background(code: OnnxCode, label: str, background: int, amount: float) -> str:
+    """The background channel's share at every counted pixel."""
+    counted = code.op("Not", code.op("Less", label, code.constant(0, np.int64)))
+    channel = np.zeros((1, code.shape[1], 1, 1))
+    channel[0, background] = amount
+    return code.op("Mul", code.op("Cast", counted, to=_FLOAT), code.constant(channel))
+
+
 @ONNX_RULES.add("Embed")
 def embed(node: Node, code: OnnxCode) -> list[str]:
     found = code.op("Gather", code.param(0), code.op("Cast", code.x, to=_INT64), axis=0)
@@ -91,7 +141,7 @@ def permute(node: Node, code: OnnxCode) -> list[str]:
 @ONNX_RULES.add("ShuffleChannel")
 def shuffle_channel(node: Node, code: OnnxCode) -> list[str]:
     op, sizes = node.layer.options(ShuffleChannel), code.sizes()
-    channels = code.shape[1] // op.group
+    channels = sizes[1].fixed(_CHANNELS) // op.group
     groups = reshape(code, code.x, [sizes[0], op.group, channels, *sizes[2:]], sizes)
     order = [0, 2, 1, *range(3, len(sizes) + 1)]
     return [reshape(code, code.op("Transpose", groups, perm=order), sizes, sizes[:1])]

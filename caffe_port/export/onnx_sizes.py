@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.export.graph import Graph
@@ -12,44 +12,105 @@ from caffe_port.spec.ops import Shape
 if TYPE_CHECKING:
     from caffe_port.export.onnx_code import OnnxCode
 
-#: value -> axis -> which input size it depends on: 'batch', 'height' or 'width'
+#: value -> axis -> what it depends on: one of ``KINDS`` of the inputs, or the number of items that
+#: a Filter has 'selected'
 FreeAxes = Mapping[str, Mapping[int, str]]
-#: the axis of the inputs and by how much it is enlarged to see whether the net takes other sizes
-_TRIES = {"batch": (0, (1,)), "height": (2, (32, 64, 1)), "width": (3, (32, 64, 1))}
+#: sizes of the inputs, and by how much each is enlarged to see whether the net takes other sizes
+_STEPS = {
+    "batch": (1,),
+    "steps": (1,),
+    "streams": (1,),
+    "height": (32, 64, 1),
+    "width": (32, 64, 1),
+}
+KINDS = tuple(_STEPS)
+_RECURRENT = ("LSTM", "RNN", "LSTMUnit")
 
 
 class FixedSizeError(ValueError):
     """A layer can be written for known sizes only."""
 
 
-def free_axes(graph: Graph, kinds: Sequence[str] = tuple(_TRIES)) -> FreeAxes:
-    """Which axes of each value change when the inputs have another batch, height or width.
+def free_axes(graph: Graph, kinds: Collection[str] = KINDS) -> FreeAxes:
+    """Which axes of each value change when the inputs have another size.
 
     A size is free if the net takes others with the same parameters and numbers of axes. Height and
-    width are those of the inputs with four axes.
+    width are those of the inputs with four axes. The inputs of a net with recurrent layers have
+    steps and streams in place of a batch.
 
     Args:
         graph: what is written.
-        kinds: which of batch, height and width may be free.
+        kinds: which of ``KINDS`` may be free.
     """
     found: dict[str, dict[int, str]] = {value: {} for value in graph.shapes}
     for kind in kinds:
-        axis, steps = _TRIES[kind]
-        inputs = [b for b in graph.inputs if axis == 0 or len(graph.shapes[b]) == 4]
-        if len({graph.shapes[blob][axis : axis + 1] for blob in inputs} - {()}) != 1:
+        axes = _input_axes(graph, kind)
+        if len({graph.shapes[blob][axis : axis + 1] for blob, axis in axes.items()} - {()}) != 1:
             continue
-        tries = (_shapes_with(graph, inputs, axis, step) for step in steps)
-        for value, shape in next((shapes for shapes in tries if shapes), {}).items():
-            for i, (size, other) in enumerate(zip(graph.shapes[value], shape, strict=True)):
-                if size != other:
-                    found[value].setdefault(i, kind)
+        tries = (_shapes_with(graph, axes, step) for step in _STEPS[kind])
+        _mark(graph, next((shapes for shapes in tries if shapes), {}), kind, found)
+    if any(node.layer.type == "Filter" for node in graph.nodes):
+        _mark(graph, _shapes_with(graph, {}, selected=1), "selected", found)
     return found
 
 
-def _shapes_with(graph: Graph, inputs: Sequence[str], axis: int, step: int) -> dict[str, Shape]:
-    """Every value's shape for larger inputs; {} where the net does not take them."""
+def _input_axes(graph: Graph, kind: str) -> dict[str, int]:
+    """At which axis each input has this size."""
+    if any(node.layer.type in _RECURRENT for node in graph.nodes):
+        if kind in ("batch", "steps", "streams"):
+            return _sequence_axes(graph, kind)
+    elif kind in ("steps", "streams"):
+        return {}
+    elif kind == "batch":
+        return dict.fromkeys(graph.inputs, 0)
+    images = [b for b in graph.inputs if len(graph.shapes[b]) == 4]
+    # (N, 2, 1, 1) is not an image, but perhaps the sizes of images
+    images = [b for b in images if graph.shapes[b][2:] != (1, 1)] or images
+    return dict.fromkeys(images, 2 if kind == "height" else 3)
+
+
+def _sequence_axes(graph: Graph, kind: str) -> dict[str, int]:
+    """The axis of steps or of streams in each input of a net with recurrent layers."""
+    found: dict[str, int] = {}
+    for node in (node for node in graph.nodes if node.layer.type in _RECURRENT):
+        steps, streams = node.layer.bottom_shapes[0][:2]
+        static = node.bottoms[2:3] if getattr(node.layer.op, "static", False) else ()
+        unrolled = node.layer.type == "LSTMUnit"
+        for blob in graph.inputs:
+            shape = graph.shapes[blob]
+            sequence = blob in node.bottoms[:2] or shape[:2] == (steps, streams)
+            state = blob in node.bottoms and (unrolled or blob not in (*node.bottoms[:2], *static))
+            if kind == "streams" and (sequence or state) and blob not in static:
+                found[blob] = 1
+            elif kind == "streams" and (blob in static or shape[:1] == (streams,)):
+                found.setdefault(blob, 0)
+            elif kind == "steps" and sequence and not state and blob not in static:
+                found[blob] = 0
+    return found
+
+
+def _mark(
+    graph: Graph, shapes: Mapping[str, Shape], kind: str, found: dict[str, dict[int, str]]
+) -> None:
+    for value, shape in shapes.items():
+        for i, (size, other) in enumerate(zip(graph.shapes[value], shape, strict=True)):
+            if size != other:
+                found[value][i] = kind if kind == "selected" else found[value].get(i, kind)
+
+
+def _shapes_with(
+    graph: Graph, axes: Mapping[str, int], step: int = 0, selected: int = 0
+) -> dict[str, Shape]:
+    """Every value's shape for larger inputs; {} where the net does not take them.
+
+    Args:
+        graph: the net.
+        axes: the inputs that are larger, and where.
+        step: by how much.
+        selected: how many more items each Filter selects.
+    """
     shapes = {blob: graph.shapes[blob] for blob in graph.inputs}
-    for blob in inputs:
+    for blob, axis in axes.items():
         shape = shapes[blob]
         if axis >= len(shape):
             return {}
@@ -66,6 +127,8 @@ def _shapes_with(graph: Graph, inputs: Sequence[str], axis: int, step: int) -> d
             return {}
         if [len(shape) for shape in tops] != [len(shape) for shape in before]:
             return {}
+        if node.layer.type == "Filter":
+            tops = [(shape[0] + selected, *shape[1:]) for shape in tops]
         shapes |= zip(node.tops, tops, strict=True)
     return shapes
 

@@ -12,10 +12,8 @@ from tests.goldens_dir import cases, dialect_of
 from tests.layers.helpers import net_of
 
 #: Types without a rule; what only trains or scores is left out, so nothing remains of such a case.
-NOT_EXPORTED = {
-    "AdaptiveBiasChannel", "BiasChannel", "DomainTransform", "Filter", "LSTM", "RNN", "UniqueLabel",
-}  # fmt: skip
-# MultinomialLogisticLoss is recorded behind a Softmax, which stays
+NOT_EXPORTED = {"AdaptiveBiasChannel", "UniqueLabel"}
+# what is recorded before a MultinomialLogisticLoss or behind a DomainTransform stays
 ONLY_TRAINS = re.compile(r'type: "((?!Multinomial)\w*Loss|\w*Accuracy)"')
 LAYERS = cases("layers")
 NETS = cases("nets")
@@ -34,7 +32,11 @@ def exportable(folder):
     types = set(re.findall(r'type: "(\w+)"', text))
     return not (
         types & NOT_EXPORTED
-        or (folder.parent.name == "layers" and ONLY_TRAINS.search(text))
+        or (
+            folder.parent.name == "layers"
+            and ONLY_TRAINS.search(text)
+            and "DomainTransform" not in types
+        )
         or folder.name == "bvlc_bn_train_batchstats"
     )
 
@@ -48,15 +50,26 @@ def feed(net, inputs, seed=0):
         data = torch.randn(net.spec.shapes[blob], generator=generator)
         found[blob] = data.abs() + 0.1 if positive else data
     for layer in net.spec.layers:
-        blob, end = layer.bottoms[-1:], None
-        if layer.type == "Embed":
-            end = layer.op.input_dim
-        elif layer.type == "BatchReindex":
-            end = layer.bottom_shapes[0][0]
-        if end is not None and blob[0] in found:
-            indices = torch.randint(end, found[blob[0]].shape, generator=generator)
-            found[blob[0]] = indices.float()
+        for blob, end in whole_bottoms(layer):
+            if blob in found:
+                found[blob] = torch.randint(end, found[blob].shape, generator=generator).float()
     return found
+
+
+def whole_bottoms(layer):
+    """Bottoms of whole numbers, and below which number they are."""
+    if layer.type in ("LSTM", "RNN"):
+        yield layer.bottoms[1], 2
+    elif layer.type in ("LSTMUnit", "Filter"):
+        yield layer.bottoms[-1], 2
+    elif layer.type == "BiasChannel":
+        yield layer.bottoms[1], layer.bottom_shapes[0][1]
+    elif layer.type == "DomainTransform":
+        yield layer.bottoms[2], min(layer.bottom_shapes[0][2:]) + 1
+    elif layer.type == "Embed":
+        yield layer.bottoms[0], layer.op.input_dim
+    elif layer.type == "BatchReindex":
+        yield layer.bottoms[1], layer.bottom_shapes[0][0]
 
 
 def imported(path):
@@ -66,6 +79,15 @@ def imported(path):
     spec.loader.exec_module(module)
     name = re.search(r"net = (\w+)\(\)", module.__doc__)[1]
     return getattr(module, name)()
+
+
+_LISTED = 'type: "UniqueLabel" bottom: "b0" unique_label_param { max_labels: 2 } }'
+
+
+def without_rules(count):
+    """A net of layers of a type without a rule, `some0`, `some1`, .."""
+    text = "".join(f'layer {{ name: "some{i}" top: "y{i}" {_LISTED}' for i in range(count))
+    return net_of(text, (1, 1, 2, 2))
 
 
 #: layers and options that no recording has: (type and options, shapes of the bottoms)
@@ -122,6 +144,38 @@ SNIPPETS = {
     "softmax_last": ('"Softmax" softmax_param { axis: -1 }', (2, 3, 4)),
     "eltwise_three": ('"Eltwise" eltwise_param { operation: MAX }', (2, 3), (2, 3), (2, 3)),
     "mvn": ('"MVN" mvn_param { across_channels: true }', (2, 3, 4, 5)),
+    "lstm_static": (
+        '"LSTM" recurrent_param { num_output: 3 weight_filler { type: "uniform" min: -1 max: 1 } '
+        'bias_filler { type: "uniform" } }', (5, 2, 4, 1), (5, 2), (2, 6),
+    ),
+    "lstm_exposed": (
+        '"LSTM" top: "h" top: "c" recurrent_param { num_output: 3 expose_hidden: true '
+        'weight_filler { type: "uniform" min: -1 max: 1 } }', (4, 2, 4), (4, 2), (1, 2, 3),
+        (1, 2, 3),
+    ),
+    "rnn_exposed_static": (
+        '"RNN" top: "h" recurrent_param { num_output: 3 expose_hidden: true '
+        'weight_filler { type: "uniform" min: -1 max: 1 } bias_filler { type: "uniform" } }',
+        (1, 2, 4), (1, 2), (2, 2, 3), (1, 2, 3),
+    ),
+    "lstm_unit": ('"LSTMUnit" top: "h"', (1, 2, 3), (1, 2, 12), (1, 2)),
+    "filter_two": ('"Filter" top: "z"', (5, 2), (5, 2, 3), (5,)),
+    "bias_pixel": (
+        '"BiasChannel" bias_channel_param { label_type: PIXEL fg_bias: 0.5 ignore_label: 1 }',
+        (2, 3, 4, 5), (2, 1, 4, 5),
+    ),
+    "bias_pixel_background": (
+        '"BiasChannel" bias_channel_param { label_type: PIXEL fg_bias: 0.5 bg_bias: 0.25 '
+        'background_label: 2 ignore_label: 0 }', (2, 3, 4, 5), (2, 1, 4, 5),
+    ),
+    "bias_image": (
+        '"BiasChannel" bias_channel_param { fg_bias: 0.5 bg_bias: 0.25 ignore_label: 2 }',
+        (2, 4, 4, 5), (2, 6, 1, 1),
+    ),
+    "domain_transform": (
+        '"DomainTransform" domain_transform_param { num_iter: 2 spatial_sigma: 5 range_sigma: 1 '
+        'min_weight: 0.01 }', (2, 3, 6, 7), (2, 1, 6, 7), (2, 2, 1, 1),
+    ),
     "prelu": ('"PReLU"', (2, 3, 4)),
     "exp": ('"Exp" exp_param { base: 3 scale: 0.3 shift: 0.2 }', (2, 3)),
     "power_half": ('"Power" power_param { power: 0.6 scale: 0.3 shift: 0.1 }', (5, 7)),

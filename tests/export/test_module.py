@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_port import NetSpec
 from caffe_port.errors import LayerError, SideEffectWarning, UnsupportedLayerError, UsageError
 from caffe_port.export import ExportWarning, emit_module, module_keys
 from caffe_port.export.graph import make_graph
@@ -25,7 +26,9 @@ from tests.export.making import (
     feed,
     imported,
     snippet_net,
+    without_rules,
 )
+from tests.goldens_dir import dialect_of
 from tests.layers.helpers import net_of
 
 
@@ -166,7 +169,8 @@ def test_the_module_runs_where_caffe_port_cannot_be_imported(tmp_path):
 @pytest.mark.skipif(find_spec("ruff") is None, reason="ruff is not installed")
 def test_emitted_code_is_clean(tmp_path):
     for folder in [*NETS, *(f for f in LAYERS if exportable(f))]:
-        graph = make_graph(case_net(folder).spec)
+        options = {"phase": "TEST", "dialect": dialect_of(folder)}
+        graph = make_graph(NetSpec.read(folder / "net.prototxt", **options))
         text = module_text(graph, folder.name, "net.state.pt").text
         (tmp_path / f"{folder.name}.py").write_text(text)
     for arguments in (["check"], ["format", "--check", "--line-length", "100"]):
@@ -207,6 +211,20 @@ def test_shared_parameters_stay_shared(suffix, tmp_path):
     assert '#   "b" is self.a\n' in (tmp_path / "s.py").read_text()
     assert len(list(module.parameters())) == 2
     assert_equal_outputs(net, module)
+
+
+def test_layers_that_share_their_parameters_keep_states_of_their_own(tmp_path):
+    share = 'param { name: "x" } param { name: "b" } param { name: "h" }'
+    text = "".join(
+        f'layer {{ name: "{name}" type: "LSTM" bottom: "{bottom}" bottom: "b1" top: "{name}" '
+        f"{share} recurrent_param {{ num_output: 3 weight_filler {{ type: 'gaussian' }} }} }}"
+        for name, bottom in (("one", "b0"), ("two", "one"))
+    )
+    net = net_of(text, (2, 2, 3), (2, 2))
+    module = loaded(tmp_path / "s.py", emit(net, tmp_path / "s.py"))
+    for _ in range(3):
+        assert_equal_outputs(net, module)
+    assert module.one.W_hc is module.two.W_hc
 
 
 def test_the_same_net_gives_the_same_bytes(tmp_path):
@@ -267,15 +285,12 @@ def test_a_copy_keeps_its_value_when_the_other_is_written_in_place(tmp_path):
 
 
 def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
-    net = net_of(
-        'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }', (4, 2), (4,)
-    )
-    with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .*PyTorch module.*Convert"):
-        emit_module(net, tmp_path / "x.py")
-    two = 'layer { name: "more" type: "Filter" bottom: "y" bottom: "b1" top: "z" }'
-    some = 'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }'
-    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: Filter \(2\)"):
-        emit_module(net_of(some + two, (4, 2), (4,)), tmp_path / "x.py")
+    with pytest.raises(
+        UnsupportedLayerError, match=r"'some0' .UniqueLabel.: .*PyTorch module.*Convert"
+    ):
+        emit_module(without_rules(1), tmp_path / "x.py")
+    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: UniqueLabel \(2\)"):
+        emit_module(without_rules(2), tmp_path / "x.py")
 
 
 def test_statistics_of_the_batch_are_refused(tmp_path):

@@ -12,7 +12,16 @@ from caffe_port.export import ExportWarning, write_onnx
 from caffe_port.export.graph import make_graph
 from caffe_port.export.onnx_file import OPSET, OPSETS, onnx_model
 from caffe_port.export.onnx_sizes import free_axes
-from tests.export.making import LAYERS, NETS, SNIPPETS, case_net, exportable, feed, snippet_net
+from tests.export.making import (
+    LAYERS,
+    NETS,
+    SNIPPETS,
+    case_net,
+    exportable,
+    feed,
+    snippet_net,
+    without_rules,
+)
 from tests.export.test_module import POOLINGS, SHARING
 from tests.layers.helpers import net_of
 from tests.verifying import assert_whole_run_is_right
@@ -51,6 +60,7 @@ def assert_close_for(net, path, inputs):
 def enlarged(net, path, more=(1, 32, 33)):
     """Inputs whose free batch, height and width are larger than the net's own."""
     steps = dict(zip(("batch", "height", "width"), more, strict=True))
+    steps |= dict.fromkeys(("steps", "streams"), more[0])
     given = feed(net, make_graph(net.spec).inputs)
     return {
         blob.name: np.pad(
@@ -73,7 +83,6 @@ def test_every_recorded_net(folder, tmp_path):
     write(net, tmp_path / "net.onnx")
     assert set(free_axes(make_graph(net.spec))["data"]) == {0, 2, 3}
     assert_close(net, tmp_path / "net.onnx")
-    assert_close_at_other_sizes(net, tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
@@ -168,12 +177,137 @@ def test_all_sizes_fixed_on_request(tmp_path):
 
 def test_a_layer_that_needs_known_sizes_fixes_them_with_a_warning(tmp_path):
     net = snippet_net("spp_average")
-    with pytest.warns(ExportWarning, match=r"height and width are fixed: layer 'op' \(SPP\): its"):
+    with pytest.warns(
+        ExportWarning, match=r"the inputs' height and width are fixed: layer 'op' \(SPP\): its"
+    ):
         write_onnx(net, tmp_path / "s.onnx")
     (dims,) = [
         blob.type.tensor_type.shape.dim for blob in onnx.load(tmp_path / "s.onnx").graph.input
     ]
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, 7, 9]
+
+
+def test_a_kept_state_is_warned_of(tmp_path):
+    net = case_net(next(f for f in LAYERS if f.name == "bvlc_lstm"))
+    with pytest.warns(
+        ExportWarning, match=r"'op' \(LSTM\): every run starts from a state of zeros"
+    ) as warned:
+        write_onnx(net, tmp_path / "s.onnx")
+    assert len(warned) == 1  # no size is fixed
+
+
+def axes_of(values):
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in values
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        (
+            "lstm_static",
+            {
+                "b0": ["steps", "streams", 4, 1],
+                "b1": ["steps", "streams"],
+                "b2": ["streams", 6],
+            },
+        ),
+        (
+            "rnn_exposed_static",
+            {
+                "b0": ["steps", "streams", 4],
+                "b1": ["steps", "streams"],
+                "b2": ["streams", 2, 3],
+                "b3": [1, "streams", 3],
+            },
+        ),
+        (
+            "lstm_exposed",
+            {
+                "b0": ["steps", "streams", 4],
+                "b1": ["steps", "streams"],
+                "b2": [1, "streams", 3],
+                "b3": [1, "streams", 3],
+            },
+        ),
+        (
+            "lstm_unit",
+            {"b0": [1, "streams", 3], "b1": [1, "streams", 12], "b2": [1, "streams"]},
+        ),
+    ],
+)
+def test_steps_and_streams_are_free(name, inputs, tmp_path):
+    net = snippet_net(name)
+    assert axes_of(write(net, tmp_path / "s.onnx").graph.input) == inputs
+    for more in (3, 7):
+        assert_close_at_other_sizes(net, tmp_path / "s.onnx", (more, 0, 0))
+
+
+def test_the_steps_of_a_net_with_other_layers_are_free(tmp_path):
+    text = (
+        'layer { name: "e" type: "Embed" bottom: "b0" top: "e" embed_param { num_output: 4 '
+        'input_dim: 9 weight_filler { type: "uniform" min: -1 max: 1 } } } '
+        'layer { name: "l" type: "LSTM" bottom: "e" bottom: "b1" top: "l" recurrent_param { '
+        'num_output: 3 weight_filler { type: "uniform" min: -1 max: 1 } } } '
+        'layer { name: "p" type: "InnerProduct" bottom: "l" top: "p" inner_product_param { '
+        'num_output: 5 axis: 2 weight_filler { type: "uniform" min: -1 max: 1 } } } '
+        'layer { name: "s" type: "Softmax" bottom: "p" top: "y" softmax_param { axis: 2 } }'
+    )
+    net = net_of(text, (4, 2), (4, 2))
+    model = write(net, tmp_path / "s.onnx")
+    assert axes_of(model.graph.output) == {"y": ["y_steps", "y_streams", 5]}
+    assert_close(net, tmp_path / "s.onnx")
+    assert_close_at_other_sizes(net, tmp_path / "s.onnx", (5, 0, 0))
+
+
+def test_fixed_steps_are_unrolled(tmp_path):
+    net = snippet_net("lstm_static")
+    with pytest.warns(ExportWarning, match="state of zeros"):
+        write_onnx(net, tmp_path / "s.onnx", dynamic=False)
+    assert "Scan" not in {node.op_type for node in onnx.load(tmp_path / "s.onnx").graph.node}
+    assert_close(net, tmp_path / "s.onnx")
+
+
+def test_channels_that_are_streams_are_not_shuffled_by_a_wrong_number(tmp_path):
+    text = (
+        'layer { name: "s" type: "ShuffleChannel" bottom: "b0" top: "x" '
+        "shuffle_channel_param { group: 1 } } "
+        'layer { name: "l" type: "RNN" bottom: "x" bottom: "b1" top: "y" recurrent_param { '
+        'num_output: 3 weight_filler { type: "uniform" min: -1 max: 1 } } }'
+    )
+    net = net_of(text, (4, 2, 3), (4, 2))
+    with pytest.warns(ExportWarning) as warned:
+        write_onnx(net, tmp_path / "s.onnx")
+    assert "the inputs' streams are fixed: layer 's' (ShuffleChannel)" in str(warned[0].message)
+    assert_close(net, tmp_path / "s.onnx")
+    assert_close_at_other_sizes(net, tmp_path / "s.onnx", (3, 0, 0))
+
+
+FILTER = 'layer { name: "f" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }'
+
+
+def test_the_number_of_selected_items_is_free(tmp_path):
+    relu = 'layer { name: "r" type: "ReLU" bottom: "y" top: "z" }'
+    net = net_of(FILTER + relu, (5, 2), (5,))
+    model = write(net, tmp_path / "f.onnx")
+    (dims,) = [blob.type.tensor_type.shape.dim for blob in model.graph.output]
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["z_selected", 2]
+    x = np.arange(10, dtype=np.float32).reshape(5, 2)
+    for chosen in ([0, 1, 0, 2, 1], [0, 0, 0, 0, 0]):
+        selector = np.array(chosen, np.float32)
+        found = run(tmp_path / "f.onnx", {"b0": x, "b1": selector})["z"]
+        np.testing.assert_array_equal(found, x[selector != 0])
+
+
+def test_a_filter_before_a_layer_that_counts_items_is_refused(tmp_path):
+    reshape = (
+        'layer { name: "r" type: "Reshape" bottom: "y" top: "z" '
+        "reshape_param { shape { dim: 5 dim: 2 dim: 1 } } }"
+    )
+    with pytest.raises(LayerError, match=r"'f' \(Filter\): .*no other number of items"):
+        write_onnx(net_of(FILTER + reshape, (5, 2), (5,)), tmp_path / "x.onnx")
 
 
 def test_a_layer_that_counts_items_fixes_the_batch(tmp_path):
@@ -215,15 +349,12 @@ def test_the_same_net_gives_the_same_bytes(tmp_path):
 
 
 def test_a_type_without_a_rule_is_named_with_what_to_do(tmp_path):
-    net = net_of(
-        'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }', (4, 2), (4,)
-    )
-    with pytest.raises(UnsupportedLayerError, match=r"'some' .Filter.: .* as ONNX.*Cut the layer"):
-        write_onnx(net, tmp_path / "x.onnx")
-    two = 'layer { name: "more" type: "Filter" bottom: "y" bottom: "b1" top: "z" }'
-    some = 'layer { name: "some" type: "Filter" bottom: "b0" bottom: "b1" top: "y" }'
-    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: Filter \(2\)"):
-        write_onnx(net_of(some + two, (4, 2), (4,)), tmp_path / "x.onnx")
+    with pytest.raises(
+        UnsupportedLayerError, match=r"'some0' .UniqueLabel.: .* as ONNX.*Cut the layer"
+    ):
+        write_onnx(without_rules(1), tmp_path / "x.onnx")
+    with pytest.raises(UnsupportedLayerError, match=r"All that cannot: UniqueLabel \(2\)"):
+        write_onnx(without_rules(2), tmp_path / "x.onnx")
 
 
 def test_a_mask_of_windows_wholly_outside_is_refused(tmp_path):
