@@ -148,11 +148,11 @@ class OnnxCode:
         outer, self.nodes = self.nodes, []
         outputs = write()
         nodes, self.nodes = self.nodes, outer
-        infos = [
+        ins, outs = (
             [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values]
             for values in (inputs, outputs)
-        ]
-        return helper.make_graph(nodes, name, *infos)
+        )
+        return helper.make_graph(nodes, name, ins, outs)
 
     def constant(self, values: object, dtype: type = np.float32, name: str = "") -> str:
         """Adds an initializer, named `<layer>.<name>` if it is computed from parameters."""
