@@ -9,6 +9,7 @@ purpose; each says where, what was found, what was expected and, where possible,
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections import Counter
@@ -267,3 +268,24 @@ class SideEffectWarning(_Shown, UserWarning):
 
 class DialectWarning(_Shown, UserWarning):
     """A net has another meaning in a fork's dialect than in the one it was read in."""
+
+
+_TO_DO = {
+    errno.EACCES: "check the permissions of it and of its folder",
+    errno.EPERM: "check the permissions of it and of its folder",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "make room there and run it again",
+    errno.EDQUOT: "make room there and run it again",
+    errno.EFBIG: "raise the limit of a file's size and run it again",
+    errno.ENOENT: "check its name",
+}
+
+
+def described(error: OSError) -> str:
+    """A system's error as one line: the file, the cause, and what to do where that is known."""
+    if error.errno is None or error.filename is None:
+        return str(error)
+    name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+    words = f"{name}: {error.strerror}"
+    to_do = _TO_DO.get(error.errno)
+    return words if to_do is None or ";" in words else f"{words}; {to_do}"

@@ -104,15 +104,6 @@ def explaining(file: AnyFile, own: bytes = b"") -> Iterator[None]:
         raise FormatError(error.message + hint, path=name_of(file), offset=error.offset) from error
 
 
-_TO_DO = {
-    errno.EACCES: "check the permissions of it and of its folder",
-    errno.EPERM: "check the permissions of it and of its folder",
-    errno.EROFS: "choose a place that can be written",
-    errno.ENOSPC: "make room there and run it again",
-    errno.EDQUOT: "make room there and run it again",
-    errno.EFBIG: "raise the limit of a file's size and run it again",
-    errno.ENOENT: "check its name",
-}
 _ESCAPES = {
     "\n": "a newline (\\n)", "\t": "a tab (\\t)", "\r": "a carriage return (\\r)",
     "\a": "a bell (\\a)", "\b": "a backspace (\\b)", "\f": "a form feed (\\f)",
@@ -197,6 +188,22 @@ class OpenFile:
 
 
 AnyFile: TypeAlias = str | os.PathLike[str] | OpenFile  # a name, or the open file
+
+
+def open_file(file: AnyFile) -> OpenFile:
+    """Opens a weight file, unless it is open already.
+
+    Raises:
+        FormatError: it is not a regular file.
+        OSError: it cannot be opened.
+    """
+    if isinstance(file, OpenFile):
+        return file
+    with Waiting(file):
+        is_regular = stat.S_ISREG(os.stat(file).st_mode)
+    if not is_regular:
+        raise FormatError("not a regular file", path=file)
+    return OpenFile(file)
 
 
 def name_of(file: AnyFile) -> str:
@@ -302,16 +309,6 @@ def expect_writable(path: str | os.PathLike[str]) -> None:
             os.unlink(name)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(final)) from error
-
-
-def described(error: OSError) -> str:
-    """A system's error as one line: the file, the cause, and what to do where that is known."""
-    if error.errno is None or error.filename is None:
-        return str(error)
-    name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
-    words = f"{name}: {error.strerror}"
-    to_do = _TO_DO.get(error.errno)
-    return words if to_do is None or ";" in words else f"{words}; {to_do}"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffe_port.errors import FormatError, UnknownFieldWarning
 from caffe_port.files import (
@@ -17,6 +17,7 @@ from caffe_port.files import (
     ZIP_SIGNATURE,
     OpenFile,
     is_text,
+    open_file,
     seems_to_be,
     write_text,
 )
@@ -25,13 +26,13 @@ from caffe_port.proto.printer import print_text
 from caffe_port.proto.renumber import is_v1_only
 from caffe_port.proto.unknown import UnknownWord
 from caffe_port.spec import NetSpec
-from caffe_port.spec.names import check_fields
-from caffe_port.weights import read_any_weights, read_mean
-from caffe_port.weights.blobproto import is_blob
-from caffe_port.weights.solver_state import is_solver_state, read_solver_state
-from caffe_port.weights.stored import StateDict, open_file
+from caffe_port.spec.rules import check_fields
 
-# Listings of what files hold, as tables of plain values. Needs no torch for Caffe's own files.
+if TYPE_CHECKING:
+    from caffe_port.weights.stored import StateDict
+
+# Listings of what files hold, as tables of plain values. Needs no torch for Caffe's own files, and
+# no numpy for a prototxt.
 
 Cell = str | int
 _STATE = {"phase": "TEST", "level": 0, "stages": ()}  # where an option is not given
@@ -75,9 +76,14 @@ def inspect_file(path: str | os.PathLike[str], **options: Any) -> Listing:
         CaffePortError: the net cannot be built.
     """
     file = open_file(path)
-    head = file.head
-    if is_text(head):
-        return _prototxt(file, options)
+    return _prototxt(file, options) if is_text(file.head) else _binary(file)
+
+
+def _binary(file: OpenFile) -> Listing:
+    from caffe_port.weights.blobproto import is_blob
+    from caffe_port.weights.solver_state import is_solver_state
+
+    path, head = file.path, file.head
     known = (HDF5_SIGNATURE, ZIP_SIGNATURE, TORCH_SIGNATURE)
     if not head.startswith(known) and (what := seems_to_be(head)):
         message = f"neither a prototxt nor weights: the file seems to be {what}"
@@ -167,6 +173,8 @@ def _solver(file: OpenFile, variables: Mapping[str, str] | None) -> Listing:
 
 
 def _mean(file: OpenFile) -> Listing:
+    from caffe_port.weights import read_mean
+
     mean = read_mean(file)
     values = [float(channel.mean()) for channel in mean]
     rows: list[tuple[Cell, ...]] = [(str(i), f"{value:.4f}") for i, value in enumerate(values)]
@@ -175,6 +183,8 @@ def _mean(file: OpenFile) -> Listing:
 
 
 def _state(file: OpenFile) -> Listing:
+    from caffe_port.weights.solver_state import read_solver_state
+
     state = read_solver_state(file)
     rows: list[tuple[Cell, ...]] = [
         (index, " x ".join(map(str, blob.shape)), str(blob.dtype), blob.size)
@@ -191,6 +201,9 @@ def _state(file: OpenFile) -> Listing:
 
 
 def _weights(file: OpenFile) -> Listing:
+    from caffe_port.weights import read_any_weights
+    from caffe_port.weights.stored import StateDict
+
     try:
         stored = read_any_weights(file)
     except FormatError as error:

@@ -9,18 +9,26 @@ from functools import cached_property
 from typing import Any
 
 from caffe_port.errors import CaffePortError, FormatError, UsageError, option
-from caffe_port.files import ZIP_SIGNATURE, AnyFile, OpenFile, is_safetensors, name_of, reading
+from caffe_port.files import (
+    ZIP_SIGNATURE,
+    AnyFile,
+    OpenFile,
+    is_safetensors,
+    name_of,
+    open_file,
+    reading,
+)
 from caffe_port.model_folder import PROTOTXT, ModelFolder
 from caffe_port.model_info import ModelInfo, read_info
 from caffe_port.net import Net
 from caffe_port.proto import parse_net, read_file
 from caffe_port.spec import NetSpec, plugins
-from caffe_port.spec.names import check_fields
+from caffe_port.spec.rules import check_fields
 from caffe_port.stalls import Waiting
 from caffe_port.weights import WeightFile, read_any_weights, read_weights
 from caffe_port.weights.named import Slot
 from caffe_port.weights.named_loading import match_state
-from caffe_port.weights.stored import StateDict, open_file
+from caffe_port.weights.stored import StateDict
 
 _Path = str | os.PathLike[str]
 

@@ -12,7 +12,7 @@ import caffe_port as cp
 import caffe_port.pycaffe as caffe
 from caffe_port.cli.caffe import main
 from caffe_port.errors import NetError, WeightMismatchError
-from caffe_port.spec.names import unique_names
+from caffe_port.spec.rules import unique_names
 from caffe_port.weights import read_weights
 from tests.solver.making import solver_file
 from tests.spec.making import INPUT, conv, layer, spec_of

@@ -81,8 +81,7 @@ class _Commands(click.Group):
             formatter.write_dl(sorted(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        from caffe_port.errors import CaffePortError, speaking
-        from caffe_port.files import described
+        from caffe_port.errors import CaffePortError, described, speaking
         from caffe_port.start import interrupt_reported
 
         try:

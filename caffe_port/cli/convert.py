@@ -129,7 +129,7 @@ def convert_command(
     built = model.net(spec, strict=not lenient, names=None if renamed else names)
     _warn(built, lenient)
     if known:
-        from caffe_port.hub.known import completed
+        from caffe_port.hub.saving import completed
 
         built.info = completed(built, known)
     if pretrained is not None:

@@ -127,9 +127,8 @@ def finetune_command(**arguments: Any) -> None:
 def _work(arguments: Arguments) -> list[Trial]:
     """All runs."""
     from caffe_port.cli.labels import dataset_of
-    from caffe_port.finetuning.experiment import make_trials
+    from caffe_port.finetuning.experiment import make_setting, make_trials
     from caffe_port.finetuning.inputs import Options, find_images
-    from caffe_port.finetuning.prepare import make_setting
     from caffe_port.finetuning.variants import find_variants
 
     recipe, data, init = arguments["recipe"], arguments["data"], arguments["init"]
@@ -157,7 +156,7 @@ def _run_finetune(work: list[Trial], jobs: int) -> None:
 
 
 def _write(work: list[Trial], arguments: Arguments) -> None:
-    from caffe_port.finetuning.prepare import class_names_of
+    from caffe_port.finetuning.experiment import class_names_of
     from caffe_port.finetuning.results import gather
 
     names = class_names_of(work[0].setting.images, arguments["names"])

@@ -198,8 +198,7 @@ def to_index_command(**arguments: Any) -> None:
     """
     from caffe_port.data.images import write_labels
     from caffe_port.datasets.converting import label_files, palette_named, to_index
-    from caffe_port.datasets.palettes import IGNORED, Palette
-    from caffe_port.datasets.rules import LabelRules
+    from caffe_port.datasets.rules import IGNORED, LabelRules, Palette
 
     data, rules = dataset_of(arguments), rules_of(arguments) or LabelRules()
     named = arguments["palette"] or arguments["dataset"]

@@ -33,8 +33,8 @@ def modernize_command(scripts: Sequence[Path], write: bool) -> None:
 
     Exit status: 0 done, 2 a file cannot be read, understood or written.
     """
-    from caffe_port.errors import CaffePortError
-    from caffe_port.files import described, write_text
+    from caffe_port.errors import CaffePortError, described
+    from caffe_port.files import write_text
 
     failed = False
     for path in _files(scripts):

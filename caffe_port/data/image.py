@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffe_port.data.decoding import resize_linear
 from caffe_port.data.images import Bytes, PathLike, read_bgr, read_grey
 from caffe_port.data.list_file import (
     ListDataset,
@@ -14,7 +15,6 @@ from caffe_port.data.list_file import (
     warn_of_missing_labels,
     whole_number,
 )
-from caffe_port.data.opencv import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from caffe_port.data.decoding import resize_linear, resize_nearest
 from caffe_port.data.image import read_image
 from caffe_port.data.images import Bytes, PathLike, read_labels, size_advice
 from caffe_port.data.list_file import ListDataset, list_words, named, warn_of_missing_labels
-from caffe_port.data.opencv import resize_linear, resize_nearest
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.errors import DataError, UsageError
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data import opencv
+from caffe_port.data import decoding
 from caffe_port.data.decoding import current, is_sideways, orientation, upright
 from caffe_port.data.label_values import Stored, label_values
 from caffe_port.errors import DataError, option
@@ -84,7 +84,7 @@ def decode_image(content: bytes, where: str, color: bool | None = None) -> Bytes
         DataError: as for ``read_rgb``.
     """
     image = _decoded(content, where, "L" if color is False else None)
-    if color is None and opencv.is_16_bit(image):
+    if color is None and decoding.is_16_bit(image):
         raise DataError(f"{where}: expected 8 bits a channel, found mode {image.mode}")
     if color is False or (color is None and image.mode in ("1", "L")):
         return _grey(where, image)[:, :, None]
@@ -379,7 +379,7 @@ def _rgb(where: PathLike, image: Image.Image) -> Bytes:
     """Red, green, blue, equal to OpenCV's. The image is closed."""
     turned = _applied(image)
     try:
-        found = opencv.to_rgb(image)
+        found = decoding.to_rgb(image)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if found is None:
@@ -393,8 +393,8 @@ def _grey(where: PathLike, image: Image.Image) -> Bytes:
     turned = _applied(image)
     if image.mode in ("1", "L"):
         found = _pixels(image, "L")
-    elif opencv.is_16_bit(image):
-        found = opencv.high_bytes(image)
+    elif decoding.is_16_bit(image):
+        found = decoding.high_bytes(image)
     else:
-        return opencv.grey_of(_rgb(where, image), image.format)
+        return decoding.grey_of(_rgb(where, image), image.format)
     return found if turned == 1 else upright(found, turned)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe_port.data import opencv
+from caffe_port.data import decoding
 from caffe_port.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def label_values(path: str, image: Image.Image, palettes: Sequence[Known] = ()) 
         DataError: an image of colours; a palette with known colours at other indices.
     """
     with image:
-        if opencv.is_16_bit(image):
+        if decoding.is_16_bit(image):
             return np.asarray(image).astype(np.uint16)
         if is_of_colours(image):
             raise _of_colours(path, image)
@@ -47,7 +47,7 @@ def label_values(path: str, image: Image.Image, palettes: Sequence[Known] = ()) 
 
 def is_of_colours(image: Image.Image) -> bool:
     """Whether an image has no indices: neither a palette nor grey values."""
-    return image.mode not in ("1", "L", "P") and not opencv.is_16_bit(image)
+    return image.mode not in ("1", "L", "P") and not decoding.is_16_bit(image)
 
 
 def stored_palette(image: Image.Image) -> Palette:

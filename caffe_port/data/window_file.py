@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data import list_file
+from caffe_port.data.decoding import resize_linear
 from caffe_port.data.images import PathLike, read_bgr
 from caffe_port.data.list_file import named, whole_number
-from caffe_port.data.opencv import resize_linear
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats
 from caffe_port.errors import DataError

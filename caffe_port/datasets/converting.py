@@ -19,8 +19,7 @@ from caffe_port.data.images import (
 from caffe_port.data.label_values import is_of_colours, label_values, stored_palette
 from caffe_port.data.voc import LABEL_SUFFIXES
 from caffe_port.datasets.description import Dataset, dataset
-from caffe_port.datasets.palettes import IGNORED, Palette
-from caffe_port.datasets.rules import LabelRules, read_stored
+from caffe_port.datasets.rules import IGNORED, LabelRules, Palette, read_stored
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import read_json
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from caffe_port.data.images import Bytes, PathLike, voc_palette
-from caffe_port.datasets.palettes import VOC_VOID
-from caffe_port.datasets.rules import MOST_STORED, LabelRules
+from caffe_port.datasets.rules import MOST_STORED, VOC_VOID, LabelRules
 from caffe_port.errors import DataError, UsageError, reason
 from caffe_port.files import read_json
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.data.images import Bytes, read_labels
-from caffe_port.datasets.palettes import IGNORED
-from caffe_port.datasets.rules import Truth
+from caffe_port.datasets.rules import IGNORED, Truth
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.figures import number
 from caffe_port.evaluation.pipeline import Result

@@ -12,7 +12,7 @@ import numpy as np
 
 from caffe_port.data.images import Bytes, read_labels, read_rgb
 from caffe_port.data.voc import VOCItem
-from caffe_port.datasets.palettes import IGNORED as IGNORED_LABEL
+from caffe_port.datasets.rules import IGNORED as IGNORED_LABEL
 from caffe_port.evaluation.figures import (
     Reference,
     as_json,

@@ -12,9 +12,8 @@ from caffe_port.datasets.description import dataset
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.example import find_example
 from caffe_port.files import write_text
-from caffe_port.finetuning.experiment import make_trials
+from caffe_port.finetuning.experiment import make_setting, make_trials
 from caffe_port.finetuning.inputs import Images, Options, find_images
-from caffe_port.finetuning.prepare import make_setting
 from caffe_port.finetuning.published import (
     BUNDLED,
     DATA,

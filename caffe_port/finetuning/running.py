@@ -20,7 +20,7 @@ from typing import Any
 
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.network import score_blob
-from caffe_port.files import never_through_link, reading
+from caffe_port.files import never_through_link, open_file, reading
 from caffe_port.finetuning.curve import Curve, CurveWatcher, Snapshots, read_json, write_json
 from caffe_port.finetuning.inputs import RenderedRecipe
 from caffe_port.finetuning.scoring import Control, StoppedError, Trial, score
@@ -30,7 +30,6 @@ from caffe_port.solver.progress import Requests, TrainingStep
 from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights
 from caffe_port.weights.matching import Match, match
-from caffe_port.weights.stored import open_file
 
 FINISHED = "result.json"
 

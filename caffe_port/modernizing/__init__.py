@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffe_port.errors import FormatError
-from caffe_port.modernizing.edits import rewrite
-from caffe_port.modernizing.libraries import RULES
+from caffe_port.modernizing.edits import RULES, rewrite
 from caffe_port.modernizing.python2 import PYTHON2_RULES, division_notes, is_python2, to_python3
 
 _CELL, _MAGIC = "#@caffe-port cell ", "pass  #@caffe-port "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from caffe_port.parity import ties
+from caffe_port.parity import values
 from caffe_port.parity.archives import Array
 from caffe_port.parity.bench import Bench, Net, copy_as
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
@@ -213,7 +213,7 @@ class RowMaker:
         if result.kind != "data" or not isinstance(result.key, str):
             return None
         maker = self.topology.writers[result.key][0]
-        return maker if ties.is_choice(maker, maker.tops.index(result.key)) else None
+        return maker if values.is_choice(maker, maker.tops.index(result.key)) else None
 
     def _compare_choice(
         self, layer: Layer, found: Floats | None, port_exact: Exact, caffe: Array, exact: Exact
@@ -225,7 +225,7 @@ class RowMaker:
         if scores in self.caffe.variance:
             error = 2 * PER_ELEMENT * float(self.caffe.variance[scores].max().sqrt())
             chosen_from = array(self.caffe.filled[scores])
-            tied = ties.choice_ties(layer, chosen_from, right.reshape(caffe.shape), caffe, error)
+            tied = values.choice_ties(layer, chosen_from, right.reshape(caffe.shape), caffe, error)
         result = compare_equal(right, caffe, tied=tied)
         own = compare_equal(found, port_exact.value.astype(np.float32))
         if result.verdict is Verdict.PASS and own.verdict is Verdict.FAIL:
@@ -258,7 +258,7 @@ class RowMaker:
     def _with_ties(self, blob: str, comparison: Comparison) -> Comparison:
         """Counts places where a layer takes another route in the port's run than in Caffe's."""
         assert self.port is not None
-        found = ties.routes_that_differ(
+        found = values.routes_that_differ(
             self.plain.bench, self.topology, blob, self.caffe, self.port.values
         )
         if not found:

@@ -136,8 +136,8 @@ def load_image(
     Raises:
         DataError: it cannot be read.
     """
+    from caffe_port.data.decoding import is_16_bit
     from caffe_port.data.images import open_image
-    from caffe_port.data.opencv import is_16_bit
 
     with open_image(filename) as image:
         known = image.mode[:1] in "1LIF" and image.mode != "LA"

@@ -21,11 +21,19 @@ from caffe_port.proto import UnknownField, caffe_pb2
 from caffe_port.proto.dialects import why_refused
 from caffe_port.proto.unknown import Plain
 from caffe_port.spec.coordinates import Alignment
-from caffe_port.spec.names import unique_names, unread
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.inputs import FedData
-from caffe_port.spec.rules import filter_layers, included, is_fed, left_out, places, refuse_unknown
+from caffe_port.spec.rules import (
+    filter_layers,
+    included,
+    is_fed,
+    left_out,
+    places,
+    refuse_unknown,
+    unique_names,
+    unread,
+)
 from caffe_port.spec.sharing import Sharing, insert_splits, mark_backward
 
 AUTOMATIC = "(automatic)"

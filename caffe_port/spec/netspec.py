@@ -236,7 +236,7 @@ class NetSpec:
     ) -> NetSpec:
         """Reads a prototxt; see ``build``, and ``caffe_port.load`` for ``strict_text``."""
         from caffe_port.proto import read_net_text
-        from caffe_port.spec.names import check_fields
+        from caffe_port.spec.rules import check_fields
 
         net = read_net_text(path, variables, dialect)
         check_fields(net, strict=strict_text, stacklevel=3)

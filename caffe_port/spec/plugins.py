@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -64,7 +63,9 @@ def import_all() -> None:
     if GROUP in _done:
         return
     _done.add(GROUP)
-    for entry in importlib.metadata.entry_points(group=GROUP):
+    from importlib import metadata  # 15 ms, for types that are not built in
+
+    for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()
         except Exception as error:

@@ -19,6 +19,7 @@ from caffe_port.files import (
     OpenFile,
     is_safetensors,
     name_of,
+    open_file,
 )
 from caffe_port.stalls import Waiting
 from caffe_port.weights.stored import (
@@ -27,7 +28,6 @@ from caffe_port.weights.stored import (
     StoredBlob,
     StoredLayer,
     WeightFile,
-    open_file,
 )
 
 if TYPE_CHECKING:

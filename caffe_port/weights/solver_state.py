@@ -17,6 +17,7 @@ from caffe_port.files import (
     create,
     explaining,
     name_of,
+    open_file,
     read_head,
 )
 from caffe_port.proto import wire
@@ -28,7 +29,6 @@ from caffe_port.weights.stored import (
     StoredBlob,
     StoredLayer,
     check_writable,
-    open_file,
 )
 
 MAX_NAME = 65536

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.spec.names import unique_names
+from caffe_port.spec.rules import unique_names
 from caffe_port.weights.stored import (
     Identity,
     StoredBlob,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_port.errors import FormatError, UsageError, escaped
-from caffe_port.files import AnyFile, OpenFile
+from caffe_port.files import AnyFile, open_file
 from caffe_port.proto import wire
 from caffe_port.stalls import Waiting
 
@@ -287,19 +286,3 @@ class MappedFile:
                 )
             done += got
         return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def open_file(file: AnyFile) -> OpenFile:
-    """Opens a weight file, unless it is open already.
-
-    Raises:
-        FormatError: it is not a regular file.
-        OSError: it cannot be opened.
-    """
-    if isinstance(file, OpenFile):
-        return file
-    with Waiting(file):
-        is_regular = stat.S_ISREG(os.stat(file).st_mode)
-    if not is_regular:
-        raise FormatError("not a regular file", path=file)
-    return OpenFile(file)

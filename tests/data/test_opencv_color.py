@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import caffe_port.pycaffe as caffe
+from caffe_port.data.decoding import grey_of
 from caffe_port.data.image import read_image
 from caffe_port.data.images import decode_image, read_bgr, read_grey
-from caffe_port.data.opencv import grey_of
 from caffe_port.errors import DataError
 from tests.goldens_dir import GOLDENS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffe_port.data.opencv import resize_linear, resize_nearest
+from caffe_port.data.decoding import resize_linear, resize_nearest
 
 
 def test_linear_by_hand():

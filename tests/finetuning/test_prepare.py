@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from caffe_port.errors import DataError
-from caffe_port.finetuning import prepare
+from caffe_port.finetuning import experiment
+from caffe_port.finetuning.experiment import class_names_of
 from caffe_port.finetuning.inputs import Images, Options
-from caffe_port.finetuning.prepare import class_names_of
 from tests.finetuning.making import make_setting
 
 
@@ -30,7 +30,7 @@ def test_class_names_that_cannot_be_read_are_named(tmp_path):
 def test_threads_are_the_cores_of_this_process_shared_by_the_jobs(tmp_path, monkeypatch):
     setting, variants = make_setting(tmp_path)
     asked = []
-    monkeypatch.setattr(prepare, "cores", lambda jobs: asked.append(jobs) or 3)
+    monkeypatch.setattr(experiment, "cores", lambda jobs: asked.append(jobs) or 3)
     options = Options(setting.options.variables, crf="none", jobs=4)
-    made = prepare.make_setting(variants[0], setting.images, setting.init, options)
+    made = experiment.make_setting(variants[0], setting.images, setting.init, options)
     assert (made.options.threads, asked) == (3, [4])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from caffe_port.parity.ties import choice_ties, is_choice
+from caffe_port.parity.values import choice_ties, is_choice
 from tests.parity.fake import FakeLayer
 
 

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from PIL import Image
 
 from caffe_port.errors import UsageError
-from caffe_port.pycaffe import TRAIN, caffe_pb2, draw, draw_plain
+from caffe_port.pycaffe import TRAIN, caffe_pb2, draw
 
 NET = """
 layer { name: "data" type: "Data" top: "data" data_param { batch_size: 7 }
@@ -73,7 +73,7 @@ def test_a_net_without_a_layer_of_the_phase() -> None:
 def test_directions_mirror_one_another(net: caffe_pb2.NetParameter) -> None:
     boxes, _ = draw._graph(net, True, TRAIN, False)
     sizes = dict.fromkeys(boxes, (50, 20))
-    places = {d: draw_plain._layout(boxes, sizes, d)[0] for d in ("LR", "RL", "TB", "BT")}
+    places = {d: draw._layout(boxes, sizes, d)[0] for d in ("LR", "RL", "TB", "BT")}
     first, last = "data_Data", "sum_blob"
     assert places["LR"][first].right < places["LR"][last].left
     assert places["RL"][last].right < places["RL"][first].left
@@ -88,7 +88,7 @@ def test_boxes_do_not_overlap_and_follow_the_data(net: caffe_pb2.NetParameter) -
     for source, target, _ in edges:
         if (target, source) not in {(a, b) for a, b, _ in edges}:  # in place goes to and fro
             assert depths[source] < depths[target], (source, target)
-    places, width, height = draw_plain._layout(boxes, dict.fromkeys(boxes, (50, 20)), "LR")
+    places, width, height = draw._layout(boxes, dict.fromkeys(boxes, (50, 20)), "LR")
     seen = list(places.values())
     for i, one in enumerate(seen):
         assert 0 <= one.left < one.right <= width
@@ -110,7 +110,7 @@ def test_a_file(net: caffe_pb2.NetParameter, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_plain")
 def test_an_image_too_large(net: caffe_pb2.NetParameter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw_plain, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(draw, "MAX_PIXELS", 1000)
     with pytest.raises(UsageError, match="the image would have"):
         draw.draw_net(net, "LR")
 

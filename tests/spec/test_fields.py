@@ -11,8 +11,8 @@ from caffe_port.errors import FormatError, LayerError, NetError, UnknownFieldWar
 from caffe_port.proto import caffe_pb2, dialects, parse_net
 from caffe_port.proto.unknown import field_names
 from caffe_port.spec import NetSpec
-from caffe_port.spec.names import check_fields
 from caffe_port.spec.ops import _base
+from caffe_port.spec.rules import check_fields
 from tests.spec.making import INPUT, LABEL, conv, layer
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe_port.parity.ties import is_choice
+from caffe_port.parity.values import is_choice
 from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.proto.printer import print_text
 from caffe_port.spec import LayerSpec, NetSpec

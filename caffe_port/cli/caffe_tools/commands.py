@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.cli.caffe_tools._net import (
+from caffe_port.cli.caffe_tools._program import (
     allow,
     build_net,
     gpu_ids,

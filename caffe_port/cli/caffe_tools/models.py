@@ -9,8 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from caffe_port.cli.caffe_tools._net import allow, use_device
-from caffe_port.cli.caffe_tools._program import GPU, NET_FLAGS, expect, run
+from caffe_port.cli.caffe_tools._program import GPU, NET_FLAGS, allow, expect, run, use_device
 from caffe_port.cli.gflags import Flag, Flags
 from caffe_port.errors import DataError, UsageError
 from caffe_port.solver.log import ERROR, WARNING, log
@@ -75,7 +74,7 @@ FLAGS = {
 def _draw(flags: Flags, others: list[str]) -> None:
     from caffe_port.proto import caffe_pb2, read_net_text
     from caffe_port.pycaffe.draw import draw_net_to_file
-    from caffe_port.spec.names import check_fields
+    from caffe_port.spec.rules import check_fields
 
     expect(others, 2, 2, _DRAW_USAGE)
     if flags.phase not in _PHASES:
@@ -249,7 +248,7 @@ def _labels(path: str, net: Net) -> list[str]:
 
 def _prepared(pixels: Bytes, channels: int, height: int, width: int) -> Floats:
     """An image as OpenCV reads it, (H, W, 1, 3 or 4), as the net's (C, H, W)."""
-    from caffe_port.data.opencv import resize_linear
+    from caffe_port.data.decoding import resize_linear
 
     colours = pixels[:, :, :3]
     if channels == 1 and colours.shape[2] == 3:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
@@ -372,7 +371,8 @@ class Dropout(Neuron):
     @property
     def scale(self) -> float:
         """What kept elements are multiplied by; in float32, as Caffe's member scale_ is."""
-        return float(np.float32(1.0 / (1.0 - self.ratio)))
+        (scale,) = struct.unpack("f", struct.pack("f", 1.0 / (1.0 - self.ratio)))
+        return float(scale)
 
     def keeps_values(self, phase: str) -> bool:
         """Whether the top equals the bottom in that phase."""
