@@ -282,7 +282,7 @@ def listed(counts: Mapping[int, int]) -> str:
         f"label {label} ({pixels:,} pixel{'s' if pixels > 1 else ''})"
         for label, pixels in sorted(counts.items())[:_LABELS_SHOWN]
     ]
-    more = f" and {len(counts) - _LABELS_SHOWN} more labels" if len(counts) > _SHOWN_rules else ""
+    more = f" and {len(counts) - _LABELS_SHOWN} more labels" if len(counts) > _LABELS_SHOWN else ""
     return ", ".join(shown) + more
 
 
