@@ -54,16 +54,18 @@ def checked(
     return label.masked_fill(~counted, 0), counted
 
 
-def divisor(normalization: str, counted: Tensor, like: Tensor) -> Tensor:
+def divisor(normalization: str | float, counted: Tensor, like: Tensor) -> Tensor:
     """The divisor of a sum over positions, at least 1.
 
     Args:
         normalization: 'VALID' counted positions, 'FULL' all positions, 'BATCH_SIZE' the size of
-            the first axis, 'NONE' 1.
+            the first axis, 'NONE' 1; or a number (R-FCN's PRE_FIXED).
         counted: (N, ...) bool; N is the product of the axes before the class axis.
         like: a tensor of the result's dtype and device.
     Source: BVLC/caffe softmax_loss_layer.cpp, get_normalizer.
     """
+    if not isinstance(normalization, str):
+        return like.new_tensor(max(normalization, 1))
     if normalization == "VALID":
         return counted.sum().to(like.dtype).clamp(min=1)
     sizes = {"FULL": counted.numel(), "BATCH_SIZE": counted.shape[0], "NONE": 1}

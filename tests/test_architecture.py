@@ -20,7 +20,7 @@ GENERATED = "caffe_pb2"
 WITHOUT_TORCH = {"no", "for `.pt`", "for tops", "to train through it", "in workers"}
 # budgets: raise one only with a reason
 LINES_PER_FILE = 400
-FILES, LINES = 320, 62_000
+FILES, LINES = 320, 62_600  # with the layers of further segmentation forks
 
 
 def table(head: str) -> list[list[str]]:

@@ -131,7 +131,7 @@ import_option = click.option(
 _TEXT_OPTIONS = (
     set_option,
     click.option(
-        "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2", "longjon"]),
+        "--dialect", type=click.Choice(["bvlc", "deeplab1", "deeplab2", "longjon", "hed", "rcf"]),
         help="The Caffe fork the file was written for, if its text does not show it.",
     ),
 )  # fmt: skip

@@ -112,7 +112,7 @@ def _filters(unary: Tensor, kernels: DenseCRF | Sequence[Tensor]) -> list[Filter
     size = (kernels.labels, kernels.height, kernels.width)
     if tuple(unary.shape) != size:
         raise UsageError(f"unary is {tuple(unary.shape)}; the CRF is {size}")
-    return [_lattice(kernels, k) for k in range(kernels.kernel_count)]
+    return [lattice_filter(kernels, k) for k in range(kernels.kernel_count)]
 
 
 def _mix(weight: Weight, symmetric: bool, unary: Tensor) -> Filter:
@@ -151,8 +151,9 @@ def _apply(values: Tensor, crf: DenseCRF, kernel: int, adjoint: bool) -> Tensor:
     return result
 
 
-def _lattice(crf: DenseCRF, kernel: int) -> Filter:
-    return lambda q: _apply(q, crf, kernel, False)
+def lattice_filter(crf: DenseCRF, kernel: int) -> Filter:
+    """One kernel of a CRF as a differentiable function of (labels, H, W): n (K values)."""
+    return lambda values: _apply(values, crf, kernel, False)
 
 
 def _dense(features: Tensor, unary: Tensor) -> Filter:

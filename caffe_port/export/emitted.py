@@ -78,6 +78,26 @@ class BN(nn.Module):
         return x * self.scale + self.shift
 
 
+class RunningBN(nn.Module):
+    """PSPNet's BN: normalized by stored statistics, then scale and shift."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("variance", torch.ones(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [-1] + [1] * (x.dim() - 2)
+        x = (x - self.mean.reshape(shape)) * (self.variance + self.eps).rsqrt().reshape(shape)
+        return x * self.scale.reshape(shape) + self.shift.reshape(shape)
+
+
 class Embed(nn.Module):
     """Rows of a table, looked up by index; may add a bias."""
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, Scale
+from caffe_port.spec.ops.normalization import (
+    BN,
+    MVN,
+    BatchNorm,
+    Normalize,
+    Overlaid,
+    RunningBN,
+    Scale,
+)
 from caffe_port.spec.ops.pooling import LRN
 
 
@@ -37,8 +45,12 @@ def check_one_top(node: Node) -> None:
 @MODULE_RULES.add("BN")
 def bn(node: Node, code: ModuleCode) -> str:
     check_one_top(node)
-    channels, learn = node.layer.bottom_shapes[0][1], node.layer.options(BN).learn
-    module = code.submodule(node, f"{code.helper('BN')}({channels}, {learn})")
+    channels, op = node.layer.bottom_shapes[0][1], node.layer.op
+    if isinstance(op, RunningBN):
+        value = f"{code.helper('RunningBN')}({channels}, eps={number(op.eps)})"
+    else:
+        value = f"{code.helper('BN')}({channels}, {node.layer.options(BN).learn})"
+    module = code.submodule(node, value)
     return f"{module}({code.x})"
 
 

@@ -10,7 +10,7 @@ from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_neurons import plus, times
 from caffe_port.export.onnx_pooling import ave_pool
 from caffe_port.export.onnx_sizes import reshape
-from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid
+from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, RunningBN
 from caffe_port.spec.ops.pooling import LRN, Pooling
 
 
@@ -34,7 +34,10 @@ def batch_norm(node: Node, code: OnnxCode) -> list[str]:
 @ONNX_RULES.add("BN")
 def bn(node: Node, code: OnnxCode) -> list[str]:
     check_one_top(node)
-    x = code.x
+    x, op = code.x, node.layer.op
+    if isinstance(op, RunningBN):
+        inputs = [code.constant(code.param_values(i).reshape(-1)) for i in range(4)]
+        return [code.op("BatchNormalization", x, *inputs, epsilon=op.eps)]
     if node.layer.options(BN).learn:
         axes = [0, 2, 3]
         deviation = code.op("Sub", x, code.reduce("Mean", x, axes))

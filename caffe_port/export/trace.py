@@ -34,6 +34,8 @@ def _why_left_out(layer: LayerSpec) -> str:
         return "it only reports or writes files"
     if layer.type == "DenseCRF":
         return "run caffe_port.crf.DenseCRF on the scores instead"
+    if layer.type == "MultiStageMeanfield":
+        return "its lattice has no counterpart there; run the net here for the refined scores"
     return ""
 
 

@@ -101,10 +101,15 @@ def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 
 @_affine("BN")
 def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(normalization.BN)
-    if op.learn:
-        return None
-    return Affine(layer.param("scale").double().flatten(), layer.param("shift").double().flatten())
+    op = layer.spec.op
+    scale, shift = (layer.param(name).double().flatten() for name in ("scale", "shift"))
+    if isinstance(op, normalization.RunningBN):
+        if layer.in_training and not op.stored:
+            return None
+        mean, variance = (layer.param(n).double().flatten() for n in ("mean", "variance"))
+        scale = scale / (variance + op.eps).sqrt()
+        return Affine(scale, shift - mean * scale)
+    return None if layer.spec.options(normalization.BN).learn else Affine(scale, shift)
 
 
 def _per_channel(spread: Sequence[int], shape: tuple[int, ...]) -> bool:

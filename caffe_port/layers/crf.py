@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_port.errors import LayerError, UsageError
+from caffe_port.files import read_text
 from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import crf as ops
+
+if TYPE_CHECKING:
+    from caffe_port import crf
 
 
 @register_layer("DenseCRF")
@@ -32,6 +38,88 @@ class DenseCRF(Layer):
         except UsageError as error:
             raise LayerError(self.spec.name, self.spec.type, str(error)) from error
         return (torch.from_numpy(q).to(bottoms[0]),)
+
+
+@register_layer("MultiStageMeanfield")
+class MultiStageMeanfield(Layer):
+    """Bottoms: scores U, start scores s_0, features. Repeated for t = 1 .. iterations:
+
+        q = softmax(s_(t-1));  s_t = U - compatibility (spatial n_s (K_s q) + bilateral n_b (K_b q))
+
+    K are Gaussian kernels on the permutohedral lattice, n = 1 / (K 1 + 1e-20) of each pixel. The
+    top is not normalised. The diff of K q goes through K with its blurs in reverse order.
+
+    Source: torrvision/caffe meanfield_iteration.cpp, modified_permutohedral.cpp; Zheng et al.,
+        Conditional Random Fields as Recurrent Neural Networks, 2015.
+    """
+
+    fills_itself = True
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        op, labels = spec.options(ops.MultiStageMeanfield), spec.bottom_shapes[0][1]
+        with torch.no_grad():
+            for i, name in enumerate(("spatial", "bilateral")):
+                found = _of_file(spec, f"{name}.par", labels) if op.in_files[i] else None
+                values = found or (op.spatial, op.bilateral)[i]
+                full = [*values, *values[-1:] * (labels - len(values))]
+                self.param(name).copy_(torch.diag(torch.tensor(full)))
+            self.param("compatibility").copy_(op.ones - torch.eye(labels))
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        scores, start, features = bottoms
+        items = zip(scores, start, features.detach(), strict=True)
+        with named(self.spec):
+            refined = [self._refined(*item) for item in items]
+        return (torch.stack(refined) if refined else scores.clone(),)
+
+    def _refined(self, unary: Tensor, scores: Tensor, features: Tensor) -> Tensor:
+        from caffe_port.crf.differentiable import lattice_filter
+
+        op, labels = self.spec.options(ops.MultiStageMeanfield), len(unary)
+        compatibility = self.param("compatibility").reshape(labels, labels)
+        weights = [self.param(n).reshape(labels, labels) for n in ("spatial", "bilateral")]
+        try:
+            kernels = _kernels(op, labels, features)
+            filters = [lattice_filter(kernels, k) for k in range(2)]
+            for _ in range(op.iterations):
+                q = scores.softmax(0)
+                passed = [
+                    torch.tensordot(weight, apply(q), 1)
+                    for weight, apply in zip(weights, filters, strict=True)
+                ]
+                scores = unary - torch.tensordot(compatibility, passed[0] + passed[1], 1)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return scores
+
+
+def _of_file(spec: LayerSpec, path: str, labels: int) -> tuple[float, ...] | None:
+    """The first numbers of a file in the working directory; None where there is none."""
+    try:
+        values = tuple(float(word) for word in read_text(path).split()[:labels])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LayerError(spec.name, spec.type, f"'{path}' in this folder: {error}") from error
+    if len(values) < labels:
+        message = f"'{path}' in this folder holds {len(values)} numbers; expected {labels}"
+        raise LayerError(spec.name, spec.type, message)
+    return values
+
+
+def _kernels(op: ops.MultiStageMeanfield, labels: int, features: Tensor) -> crf.DenseCRF:
+    """The spatial and the bilateral kernel of one item, in the original's order of sums."""
+    from caffe_port.crf import DenseCRF
+
+    channels, height, width = features.shape
+    image = features.float().cpu().numpy().transpose(1, 2, 0)
+    made = DenseCRF(height, width, labels, exact=True).add_gaussian(op.theta_gamma, weight=1)
+    if channels == 3:
+        return made.add_bilateral(op.theta_alpha, op.theta_beta, image, weight=1)
+    y, x = np.mgrid[:height, :width].astype(np.float32) / np.float32(op.theta_alpha)
+    colours = image / np.float32(op.theta_beta)
+    return made.add_features(np.dstack([x, y, colours]).astype(np.float32), weight=1)
 
 
 class _Weight(torch.autograd.Function):

@@ -101,12 +101,18 @@ class BN(Layer):
 
     Mean and variance (biased, before eps = 1e-9 is added) are per channel and get no diff.
 
-    Source: alexgkendall/caffe-segnet bn_layer.cpp; Ioffe and Szegedy, Batch Normalization, 2015.
+    PSPNet's layer of that name normalizes by the batch's statistics in TRAIN, which it then mixes
+    into the running ones; in TEST, and in both phases where it is frozen, by the running ones.
+
+    Source: alexgkendall/caffe-segnet bn_layer.cpp; hszhao/PSPNet bn_layer.cpp; Ioffe and Szegedy,
+        Batch Normalization, 2015.
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        op = self.spec.options(ops.BN)
         (x,) = bottoms
+        if isinstance(self.spec.op, ops.RunningBN):
+            return (self._running(x, self.spec.op),)
+        op = self.spec.options(ops.BN)
         if not op.learn:
             return (x * self.param("scale") + self.param("shift"),)
         mean = x.mean((0, 2, 3), keepdim=True)
@@ -115,6 +121,21 @@ class BN(Layer):
         normalized = deviation / (variance + _EPS).sqrt()
         top = normalized * self.param("scale") + self.param("shift")
         return (top, mean.detach(), variance.detach())[: len(self.spec.tops)]
+
+    def _running(self, x: Tensor, op: ops.RunningBN) -> Tensor:
+        mean, variance = self.param("mean").detach(), self.param("variance").detach()
+        if op.stored or not self.in_training:
+            deviation = centred(x, mean)
+        else:
+            running = mean, variance
+            mean = channel_mean(x)
+            deviation = centred(x, mean)
+            variance = channel_mean(deviation.square())
+            for kept, new in zip(running, (mean, variance), strict=True):
+                kept.mul_(op.momentum).add_(new.detach().view_as(kept), alpha=1 - op.momentum)
+        normalized = deviation * _over_channels((variance + op.eps).rsqrt(), x)
+        scale, shift = (_over_channels(self.param(name), x) for name in ("scale", "shift"))
+        return normalized * scale + shift
 
 
 def assigns_diff(layer: LayerSpec, bottom: Shape) -> bool:

@@ -48,7 +48,7 @@ def softmax_loss_torch(
     scores: Tensor,
     labels: Tensor,
     ignore_labels: Collection[int],
-    normalization: str,
+    normalization: str | float,
     class_weights: Tensor | None,
 ) -> Tensor:
     """``softmax_loss`` of checked shapes; labels are checked here."""
@@ -75,7 +75,7 @@ def softmax_loss(
     labels: Tensor,
     *,
     ignore_labels: Collection[int] = (),
-    normalization: str = "VALID",
+    normalization: str | float = "VALID",
     class_weights: Tensor | None = None,
     path: str = "auto",
 ) -> Tensor:
@@ -86,8 +86,8 @@ def softmax_loss(
         labels: (N, ...) or (N, 1, ...) of whole numbers, any dtype.
         ignore_labels: labels that do not count.
         normalization: the divisor of the sum: 'VALID' counted positions, 'FULL' all positions,
-            'BATCH_SIZE' N, 'NONE' 1, each at least 1; 'WEIGHTS' the sum of the class weights of
-            the counted positions (DeepLab v1), where no counted position gives 0.
+            'BATCH_SIZE' N, 'NONE' 1, or a number, each at least 1; 'WEIGHTS' the sum of the class
+            weights of the counted positions (DeepLab v1), where no counted position gives 0.
         class_weights: (C,) on the scores' device: factors of the positions by their labels.
         path: 'torch', 'triton', or 'auto': Triton for CUDA tensors where it is installed.
     Returns:
@@ -113,7 +113,7 @@ def softmax_loss(
 
 
 def _check(
-    scores: Tensor, labels: Tensor, normalization: str, class_weights: Tensor | None
+    scores: Tensor, labels: Tensor, normalization: str | float, class_weights: Tensor | None
 ) -> None:
     """Checks shapes, dtypes and devices before anything runs."""
     if scores.dim() < 2 or scores.shape[1] == 0 or scores.dtype not in _DTYPES:
@@ -124,7 +124,7 @@ def _check(
     grid = (scores.shape[0], *scores.shape[2:])
     if tuple(labels.shape) not in (grid, (grid[0], 1, *grid[1:])):
         raise ValueError(f"labels of shape {tuple(labels.shape)}; expected {grid}")
-    if normalization not in _NORMALIZATIONS:
+    if isinstance(normalization, str) and normalization not in _NORMALIZATIONS:
         raise ValueError(f"normalization {normalization!r}; expected one of {_NORMALIZATIONS}")
     blobs = [scores, labels]
     if class_weights is not None:

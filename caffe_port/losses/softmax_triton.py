@@ -109,7 +109,7 @@ def softmax_loss_triton(
     scores: Tensor,
     labels: Tensor,
     ignore_labels: Collection[int],
-    normalization: str,
+    normalization: str | float,
     class_weights: Tensor | None,
 ) -> Tensor:
     """``softmax_loss`` of checked shapes, by one pass over the scores each way.
@@ -123,8 +123,10 @@ def softmax_loss_triton(
     return _Softmax.apply(flat, label, normalization, class_weights)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _divisor(normalization: str, scores: Tensor, counts: Tensor) -> Tensor:
+def _divisor(normalization: str | float, scores: Tensor, counts: Tensor) -> Tensor:
     """The divisor of the sum; ``counts``: counted pixels, for 'WEIGHTS' their weights."""
+    if not isinstance(normalization, str):
+        return torch.full_like(counts, max(normalization, 1))
     if normalization == "WEIGHTS":
         return counts.masked_fill(counts == 0, 1)
     if normalization == "VALID":
@@ -139,7 +141,7 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, label: Tensor, normalization: str, weights: Tensor | None
+        ctx: Any, scores: Tensor, label: Tensor, normalization: str | float, weights: Tensor | None
     ) -> Tensor:
         items, classes, pixels = scores.shape
         sizes = block_sizes(classes)

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from caffe_port.errors import FormatError
 from caffe_port.files import AnyFile, OpenFile, name_of
 from caffe_port.proto import NetText, caffe_pb2, wire
-from caffe_port.proto.dialects import V2_TYPES, settle_dialect
+from caffe_port.proto.dialects import BVLC_NUMBERS, dialect_of_types, settle_dialect
 from caffe_port.proto.printer import print_text
 from caffe_port.proto.renumber import LayerMark, Renumbering, is_v1_only, text, wire_number
 from caffe_port.proto.upgrade import upgrade_net
@@ -116,7 +116,7 @@ def to_schema(encoded: bytes | memoryview, kind: Descriptor) -> bytes | memoryvi
         scan = _scan_v2 if kind.name == "LayerParameter" else _scan_v1
         layers = {0: scan(view, whole, wire.Budget())}
     dialect = settle_dialect(None, _detect(layers))
-    if dialect in ("bvlc", "longjon"):
+    if dialect in BVLC_NUMBERS:
         return encoded
     return b"".join(Renumbering(view, layers, dialect, whole=True).message(0, len(view), kind))
 
@@ -169,4 +169,4 @@ def _scan_v1(view: memoryview, layer: wire.Field, budget: wire.Budget) -> LayerM
 def _detect(layers: Mapping[int, LayerMark]) -> str:
     if any(layer.deeplab1 for layer in layers.values()):
         return "deeplab1"
-    return "deeplab2" if any(layer.type in V2_TYPES for layer in layers.values()) else "bvlc"
+    return dialect_of_types({layer.type for layer in layers.values()})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from caffe_port.errors import UsageError
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.unknown import UnknownField, UnknownWord
 
-# Four dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2',
-# and 'longjon' (longjon/caffe and its descendants: HED, DSS, CRF-RNN, U-Net), which is never
-# detected. A text that uses what only one fork has is that fork's; any other is BVLC's unless the
-# caller or the environment variable CAFFE_PORT_DIALECT says otherwise.
+# Six dialects: 'bvlc' (Caffe 1.0), 'deeplab1' (DeepLab v1, V1 layers with `hole`), 'deeplab2',
+# 'longjon' (longjon/caffe and its descendants: CRF-RNN, DeconvNet, U-Net), and two of these whose
+# losses weigh classes: 'hed' (HED, DSS) and 'rcf'. A text that uses what only one fork has is that
+# fork's; any other is BVLC's unless the caller or the environment variable CAFFE_PORT_DIALECT says
+# otherwise.
 
-DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon")
+DIALECTS = ("bvlc", "deeplab1", "deeplab2", "longjon", "hed", "rcf")
+DERIVING = ("longjon", "hed", "rcf")  # a Crop without options follows from the layers before
+BVLC_NUMBERS = ("bvlc", *DERIVING)  # fields of V2 layers have BVLC's numbers
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
 OTHER_FORKS = 20001  # from here on fields that no dialect has a number for
 FORK_NUMBERS = 10000  # fields of the forks have their number plus this, or more
@@ -23,6 +27,8 @@ V2_TYPES = {
     "AdaptiveBiasChannel", "BiasChannel", "DenseCRF", "DomainTransform", "ImageSegData", "Interp",
     "MatRead", "MatWrite", "SegAccuracy", "SpatialProduct", "UniqueLabel",
 }  # fmt: skip
+# RCF also has ImageLabelmapData; the first type that is there counts
+_SHOWN_BY = {"AutoCrop": "rcf", "ImageLabelmapData": "hed", "MultiStageMeanfield": "longjon"}
 
 
 def choose_dialect(message: caffe_pb2.NetParameter, dialect: str | None) -> str:
@@ -53,9 +59,24 @@ def detect_dialect(message: caffe_pb2.NetParameter) -> str:
     """The dialect that a net's own layers and fields show."""
     if any(_is_v1_fork(layer) for layer in message.layers):
         return "deeplab1"
-    if any(layer.type in V2_TYPES for layer in message.layer):
-        return "deeplab2"
-    return "bvlc"
+    if any(_is_longjons(layer.fork_layer) for layer in message.layers):
+        return "longjon"
+    return dialect_of_types({layer.type for layer in message.layer})
+
+
+def dialect_of_types(types: Collection[str]) -> str:
+    """The dialect that the types of V2 layers show."""
+    for type, dialect in _SHOWN_BY.items():
+        if type in types:
+            return dialect
+    return "bvlc" if V2_TYPES.isdisjoint(types) else "deeplab2"
+
+
+def _is_longjons(v1: caffe_pb2.LayerParameter) -> bool:
+    """Whether a V1 layer is of a type of longjon/caffe, whose Crop had no options."""
+    return v1.type == "MULTI_STAGE_MEANFIELD" or (
+        v1.type == "CROP" and not v1.HasField("crop_param")
+    )
 
 
 def _is_v1_fork(layer: caffe_pb2.V1LayerParameter) -> bool:
@@ -106,10 +127,6 @@ _CHANGING: dict[str, dict[str, object]] = {
         "bias_term": True, "disable_mean": False, "disable_variance": False, "relu": False,
         "scale_bias": False, "stats_batch_size": 0, "use_weight_bias": True,
     },
-    "BNParameter": {
-        "bias_filler": None, "engine": None, "eps": None, "frozen": None, "momentum": None,
-        "slope_filler": None,
-    },
     "ConvolutionParameter": {
         "dilation_h": 1, "dilation_w": 1, "fusion_type": None, "negative_slope": 0, "relu": False,
         "shape_offset": None,
@@ -128,7 +145,7 @@ _CHANGING: dict[str, dict[str, object]] = {
     },
     "InnerProductParameter": {"negative_slope": 0, "normalize": False, "relu": False},
     "LayerParameter": {"quantization_param": None},
-    "LossParameter": {"label_smoothing": 0, "pre_fixed_normalizer": None},
+    "LossParameter": {"label_smoothing": 0},
     "MemoryDataParameter": {"transpose": False},
     "NetParameter": {"bn_stats_batch_size": 0},
     "NormalizeParameter": {"bp_norm": False, "fix_gradient": False, "normalize_type": "L2"},
@@ -162,12 +179,7 @@ _CHANGING: dict[str, dict[str, object]] = {
 }  # fmt: skip
 _ADVICE = {
     ("BatchNormParameter", "scale_bias"): "write a Scale layer with bias_term after it",
-    ("LossParameter", "pre_fixed_normalizer"): "set normalization and the layer's loss_weight",
     ("PoolingParameter", "torch_pooling"): "set round_mode: FLOOR if that is meant",
-    **{
-        ("BNParameter", name): "this is PSPNet's BN, which has four blobs; BN here is SegNet's"
-        for name in ("bias_filler", "engine", "eps", "frozen", "momentum", "slope_filler")
-    },
 }
 
 

@@ -22,6 +22,8 @@ _OVERLAID = {
     "deeplab1": ("ConvolutionParameter", "LayerParameter", "LayerType", "V1LayerParameter"),
     "deeplab2": ("LayerParameter",),
     "longjon": (),
+    "hed": (),
+    "rcf": (),
 }
 _COPIES_OF_V2 = {153: 143}  # merges of DeepLab v2 into a later Caffe moved interp_param
 _BVLC_OWNERS = {"Clip", "Crop", "Input", "LSTM", "LSTMUnit", "Parameter", "RNN", "Swish"}

@@ -37,13 +37,6 @@ _BOOLS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 _V1_TYPES = V1LayerParameter.LayerType.keys()
 _GENERATIONS = {"layer": "layers", "layers": "layer"}
 _LISTS_IN_FORKS = {"device_id"}
-# forks' words that Caffe spells differently
-_OTHER_WORDS = {
-    ("normalization", "PRE_FIXED"): (
-        "is of other forks (R-FCN's, Intel's): the loss is divided by pre_fixed_normalizer, N. "
-        "Write 'normalization: NONE' and give the layer the loss_weight 1 / N"
-    ),
-}
 _TYPE_NAMES = {
     FieldDescriptor.TYPE_FLOAT: "a number",
     FieldDescriptor.TYPE_DOUBLE: "a number",
@@ -270,8 +263,6 @@ class _Filler:
             return int(values[scalar.text].number)
         number = _integer(scalar.text) if scalar.kind == "number" else None
         if number is None or number not in kind.values_by_number:
-            if meaning := _OTHER_WORDS.get((field.name, scalar.text)):
-                self.fail(f"'{field.name}: {scalar.text}' {meaning}", scalar)
             choices = ", ".join(values)
             self.fail(f"'{field.name}' takes one of {choices}; found {scalar.text[:40]!r}", scalar)
         return number

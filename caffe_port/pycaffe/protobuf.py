@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.binary import to_schema
-from caffe_port.proto.dialects import choose_dialect
+from caffe_port.proto.dialects import BVLC_NUMBERS, choose_dialect
 from caffe_port.proto.renumber import to_dialect
 
 # names of protobuf 2 and 3, with which scripts of that time traverse a message
@@ -87,7 +87,7 @@ def _make_writable(kind: Any) -> None:
     def write(self: Any, **options: Any) -> bytes:
         encoded = cast("bytes", plain(self, **options))
         dialect = choose_dialect(self, None)
-        if dialect in ("bvlc", "longjon"):
+        if dialect in BVLC_NUMBERS:
             return encoded
         return b"".join(to_dialect(memoryview(encoded), kind.DESCRIPTOR, dialect))
 

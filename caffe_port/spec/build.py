@@ -187,9 +187,9 @@ class _Connector:
             placed = list(zip(bottoms, bottom_shapes, strict=True))
             op = self.alignment.settled(message, kind.read(message, extra), placed)
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
-            params = self.sharing.params(
-                message, len(self.layers), _params(op, bottom_shapes), kind.frozen_params
-            )
+            shapes = _params(op, bottom_shapes)
+            frozen = [op.frozen(i) for i in range(len(shapes))]
+            params = self.sharing.params(message, len(self.layers), shapes, frozen)
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
         except ValueError as error:

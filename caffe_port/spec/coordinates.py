@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from caffe_port.proto import caffe_pb2
+from caffe_port.proto.dialects import DERIVING
 from caffe_port.spec.ops import Op, Shape
 from caffe_port.spec.ops._base import IDENTITY, AxisMap, expect
 from caffe_port.spec.ops.resampling import Crop
@@ -28,7 +29,7 @@ class Alignment:
     """
 
     def __init__(self, dialect: str) -> None:
-        self._derives = dialect == "longjon"
+        self._derives = dialect in DERIVING
         # top -> the first bottom of the layer that made it, and the map of each axis
         self._below: dict[str, tuple[str, tuple[AxisMap, ...]]] = {}
         self.doubtful: list[tuple[str, tuple[int, ...]]] = []
@@ -43,7 +44,7 @@ class Alignment:
             op: its options.
             bottoms: names and shapes.
         Raises:
-            ValueError: in the dialect 'longjon', a Crop whose offset cannot be derived.
+            ValueError: in the dialects of DERIVING, a Crop whose offset cannot be derived.
         """
         if not isinstance(op, Crop) or message.HasField("crop_param"):
             return op

@@ -321,8 +321,8 @@ class NetSpec:
             if not saved.loss_weight and any(layer.loss_weights):
                 saved.loss_weight.extend(layer.loss_weights)
             if layer.op.frozen_params:
-                for _ in layer.params[len(saved.param) :]:
-                    saved.param.add(lr_mult=0)
+                for i in range(len(saved.param), len(layer.params)):
+                    saved.param.add(**({"lr_mult": 0} if layer.op.frozen(i) else {}))
         return net
 
     def message(self) -> caffe_pb2.NetParameter:

@@ -223,7 +223,7 @@ class Sharing:
         layer: caffe_pb2.LayerParameter,
         place: int,
         shapes: Sequence[ParamShape],
-        frozen: bool = False,
+        frozen: Sequence[bool],
     ) -> tuple[ParamSpec, ...]:
         """The parameters of a layer with their factors and owners.
 
@@ -231,7 +231,7 @@ class Sharing:
             layer: the layer's message.
             place: the layer's index in the net.
             shapes: its parameter blobs.
-            frozen: whether they are never learned: lr_mult is 0.
+            frozen: whether each is never learned: lr_mult is 0.
         Raises:
             ValueError: more `param` than parameters, or sharing that does not fit.
         """
@@ -241,7 +241,7 @@ class Sharing:
         for i, shape in enumerate(shapes):
             spec = layer.param[i] if i < len(layer.param) else caffe_pb2.ParamSpec()
             owner = self._share((layer.name, place, i), spec, shape.shape) if spec.name else None
-            rate = 0.0 if frozen else spec.lr_mult
+            rate = 0.0 if frozen[i] else spec.lr_mult
             result.append(
                 ParamSpec(shape.name, shape.shape, rate, spec.decay_mult, shape.filler, owner)
             )
@@ -281,7 +281,10 @@ class Sharing:
 
         def settled(place: int, index: int, param: ParamSpec) -> ParamSpec:
             owner = self._uses.get((place, index))
-            return param if owner is None else _settled(layers[place], param, owner, layers)
+            if owner is None:
+                return param
+            frozen = layers[place].op.frozen(index)
+            return _settled(param, frozen, owner, layers)
 
         return [
             replace(layer, params=tuple(settled(place, i, p) for i, p in enumerate(layer.params)))
@@ -290,13 +293,13 @@ class Sharing:
 
 
 def _settled(
-    layer: LayerSpec, param: ParamSpec, owner: _Owner, layers: Sequence[LayerSpec]
+    param: ParamSpec, frozen: bool, owner: _Owner, layers: Sequence[LayerSpec]
 ) -> ParamSpec:
     rate = owner.given.get("lr_mult", param.lr_mult)
     return replace(
         param,
         owner=param.owner and (layers[owner.place].name, owner.index),
-        lr_mult=param.lr_mult if layer.op.frozen_params else rate,
+        lr_mult=param.lr_mult if frozen else rate,
         decay_mult=owner.given.get("decay_mult", param.decay_mult),
     )
 

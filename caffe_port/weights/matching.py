@@ -103,7 +103,9 @@ def match(spec: NetSpec, layers: Sequence[StoredLayer]) -> Match:
             )
             continue
         for i, blob in blobs:
-            if not fits(blob, params[i].shape, strict_dim):
+            # TSN's BN has (1, C) where PSPNet's has (1, C, 1, 1)
+            loose = layer.type == "BN" and math.prod(params[i].shape) == blob.data.size
+            if not loose and not fits(blob, params[i].shape, strict_dim):
                 result.misfits.append(
                     f"layer '{stored.name}', blob {i}: shape {tuple(blob.data.shape)} stored, "
                     f"{params[i].shape} expected" + _why_shape(blob, layer, i)
@@ -122,6 +124,12 @@ def _why_count(stored: StoredLayer, layer: LayerSpec) -> str:
         return (
             ": NVCaffe's BatchNorm with scale_bias: its last two blobs belong into a Scale layer "
             "with bias_term after a BatchNorm layer; write both layers, and put the blobs there"
+        )
+    if layer.type == "BN" and {found, wanted} == {2, 4}:
+        return (
+            ": PSPNet's BN has four, SegNet's two. The options of bn_param say which one it is; "
+            f"the stored ones are {'PSPNet' if found == 4 else 'SegNet'}'s, which is told by "
+            f"{'momentum' if found == 4 else 'bn_mode'}"
         )
     if layer.type in _WITH_BIAS and {found, wanted} == {1, 2}:
         return f": bias_term is {'false' if found == 1 else 'true'} for the stored ones"

@@ -22,7 +22,7 @@ from caffe_port.spec.ops import BUILTIN, op_class
 LEFT_OUT = {
     "AdaptiveBiasChannel", "Data", "DenseCRF", "DomainTransform", "Filter", "HDF5Data",
     "HDF5Output", "ImageData", "ImageSegData", "Input", "MatRead", "MatWrite", "MemoryData",
-    "Python", "WindowData",
+    "MultiStageMeanfield", "Python", "WindowData",
 }  # fmt: skip
 OF_OTHERS = {
     "Deconvolution": ["convolution_param"], "Im2col": ["convolution_param"],

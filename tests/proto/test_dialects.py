@@ -28,6 +28,13 @@ def no_environment(monkeypatch):
         ("layers { type: CONVOLUTION strict_dim: false }", "deeplab1"),
         ('layer { type: "Interp" }', "deeplab2"),
         ('layer { type: "ImageSegData" }', "deeplab2"),
+        ('layer { type: "MultiStageMeanfield" }', "longjon"),
+        ("layers { type: MULTI_STAGE_MEANFIELD }", "longjon"),
+        ("layers { type: CROP }", "longjon"),
+        ('layer { type: "Crop" }', "bvlc"),
+        ('layer { type: "ImageLabelmapData" }', "hed"),
+        ('layer { type: "AutoCrop" }', "rcf"),
+        ('layer { type: "ImageLabelmapData" } layer { type: "AutoCrop" }', "rcf"),
     ],
 )
 def test_what_the_text_shows(text, dialect):

@@ -275,9 +275,5 @@ def test_unknown_words_that_change_results_are_errors():
     for text, words in {
         "pooling_param { pool: MEDIAN }": "'pool' takes one of MAX, AVE, STOCHASTIC; found",
         "data_param { backend: IMAGES }": "'backend' takes one of LEVELDB, LMDB; found",
-        "loss_param { normalization: PRE_FIXED }":
-            "'normalization: PRE_FIXED' is of other forks (R-FCN's, Intel's): the loss is divided "
-            "by pre_fixed_normalizer, N. Write 'normalization: NONE' and give the layer the "
-            "loss_weight 1 / N",
     }.items():  # fmt: skip
         assert words in str(refused(f"layer {{ {text} }}"))

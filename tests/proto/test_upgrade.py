@@ -95,6 +95,7 @@ def test_v1_layers_of_forks_have_the_options_of_v2_layers():
     assert [str(field) for field in net.unknown] == ["line 1: layer 'c': unknown field 'mine'"]
     assert net.dialect == "deeplab1"
     assert parse_net("layers { type: CROP crop_param { axis: 1 } }").dialect == "bvlc"
+    assert parse_net("layers { type: CROP }").dialect == "longjon"
 
 
 @pytest.mark.parametrize(

@@ -107,10 +107,6 @@ def test_forks_fields_without_effect_are_accepted(text: str) -> None:
             "'convolution_param.relu' is a fork's option that is not implemented",
         ),
         (
-            layer("c", "BN", "x", more="bn_param { frozen: true }"),
-            "this is PSPNet's BN, which has four blobs",
-        ),
-        (
             layer("l", "SoftmaxWithLoss", "x y", more="loss_param { label_smoothing: 0.1 }"),
             "'loss_param.label_smoothing' is a fork's option",
         ),

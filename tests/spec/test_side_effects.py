@@ -122,8 +122,9 @@ def test_what_spoils_what(writes, reads, spoilt):
 # of other forks, of no use in front of a layer in place, or always run on blobs
 NOT_RECORDED = {
     "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss", "HingeLoss",
-    "InfogainLoss", "Interp", "MultinomialLogisticLoss", "Normalize", "Permute", "Python",
-    "ShuffleChannel", "SigmoidCrossEntropyLoss", "SoftmaxWithLoss", "SpatialProduct", "Upsample",
+    "InfogainLoss", "Interp", "MultiStageMeanfield", "MultinomialLogisticLoss", "Normalize",
+    "Permute", "Python", "ShuffleChannel", "SigmoidCrossEntropyLoss", "SoftmaxWithLoss",
+    "SpatialProduct", "Upsample",
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ FAMILIES = {
     "filters": ("Convolution", "Deconvolution", "Embed", "Im2col", "InnerProduct"),
     "pooling": ("LRN", "Pooling", "SPP"),
     "resampling": ("Crop", "Interp", "Upsample"),
-    "crf": ("DenseCRF", "DomainTransform"),
+    "crf": ("DenseCRF", "DomainTransform", "MultiStageMeanfield"),
     "normalization": ("BN", "BatchNorm", "Bias", "MVN", "Normalize", "Scale"),
     "segmentation_losses": ("AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss", "UniqueLabel"),
     "shapes": (

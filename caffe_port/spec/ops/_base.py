@@ -90,7 +90,7 @@ class Op:
         auto_top: a top is added when none is given (Caffe's AutoTopBlobs, of loss layers).
         fixed_bottoms: bottoms that never get a diff (labels, sizes), by index.
         remark: what is refused here, or differs from upstream; shown in docs/LAYERS.md.
-        frozen_params: the parameters are never learned: lr_mult is 0 whatever the prototxt says.
+        frozen_params: parameters hold statistics that the forward pass may change; see ``frozen``.
         in_place: whether Caffe's layer works when its top is its bottom.
         option_ranges: option -> (low, high), where `parse` accepts numbers with which the layer's
             formula has no value or overflows; random tests draw from this range.
@@ -181,6 +181,10 @@ class Op:
     def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
         """Parameter blobs, in Caffe's order."""
         return []
+
+    def frozen(self, index: int) -> bool:
+        """Whether parameter ``index`` is never learned: its lr_mult is 0 whatever is given."""
+        return self.frozen_params
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         """The valid values of bottom ``index``; by default 0 and 1 for one without a diff."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import (
     Op,
+    ParamShape,
     Reads,
     Shape,
     Values,
@@ -86,6 +87,104 @@ class DenseCRF(Op):
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         height, width = bottoms[0][2:]
         return Values(1, min(height, width), whole=True) if index == 1 else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class MultiStageMeanfield(Op):
+    """MultiStageMeanfield of CRF-RNN: mean field iterations with learned weights.
+
+    Bottoms: scores (N, C, H, W), the scores that the first iteration starts from, and the features
+    (N, F, H, W), the net's input.
+
+    Source: torrvision/caffe multi_stage_meanfield.cpp, LayerSetUp.
+
+    Attributes:
+        iterations: at least 2.
+        theta_alpha, theta_beta: widths of the bilateral kernel, in pixels and in colour.
+        theta_gamma: width of the spatial kernel in pixels.
+        spatial, bilateral: the diagonals that the kernel weights start with; a last number counts
+            for all further labels.
+        ones: what the compatibility matrix starts with outside of its diagonal; the diagonal starts
+            with 1 less.
+        in_files: whether spatial.par and bilateral.par in the working directory replace the two
+            diagonals, as in the first version of the fork.
+    """
+
+    type = "MultiStageMeanfield"
+    bottoms = (3, 3)
+    fixed_bottoms = frozenset({2})
+    itemwise = True
+    keeps_index = True
+    keeps_places = True
+    outside_torch = True
+    remark = (
+        "Kernel weights start with spatial_filter_weights_str, else with spatial.par in the "
+        "working directory, else with spatial_filter_weight; upstream's first version stops "
+        "without the file. The same holds for bilateral. Here several passes add up their diffs "
+        "(iter_size); upstream keeps those of the last one."
+    )
+
+    iterations: int
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    spatial: tuple[float, ...]
+    bilateral: tuple[float, ...]
+    ones: float
+    in_files: tuple[bool, bool]
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> MultiStageMeanfield:
+        o = layer.multi_stage_meanfield_param
+        expect(o.num_iterations > 1, f"num_iterations is {o.num_iterations}; expected 2 or more")
+        expect(o.num_iterations <= MOST_ITERATIONS, f"num_iterations is {o.num_iterations}")
+        for name in ("theta_alpha", "theta_beta", "theta_gamma"):
+            value = getattr(o, name)
+            expect(0 < value < math.inf, f"{name} is {value}; expected more than 0")
+        expect(0 <= o.eps <= MOST_EPS, f"eps is {o.eps:g}; expected at most {MOST_EPS:g}")
+        names = ("spatial_filter_weights_str", "bilateral_filter_weights_str")
+        return cls(
+            o.num_iterations, o.theta_alpha, o.theta_beta, o.theta_gamma,
+            _diagonal(o.spatial_filter_weights_str, names[0]) or (o.spatial_filter_weight,),
+            _diagonal(o.bilateral_filter_weights_str, names[1]) or (o.bilateral_filter_weight,),
+            float(o.compatibility_mode == caffe_pb2.MultiStageMeanfieldParameter.POTTS_ZERO),
+            (not o.HasField(names[0]), not o.HasField(names[1])),
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, start, features = bottoms
+        expect(len(scores) == 4, f"scores of shape {scores}; expected (N, C, H, W)")
+        expect(start == scores, f"start scores of shape {start}; expected {scores}")
+        wanted = (scores[0], *scores[2:])
+        found = (features[0], *features[2:]) if len(features) == 4 else features
+        expect(found == wanted, f"features of shape {features}; expected {scores[:1]} + (F,) + "
+               f"{scores[2:]}: the net's input, at the size of the scores")  # fmt: skip
+        for diagonal in (self.spatial, self.bilateral):
+            expect(len(diagonal) <= scores[1], f"{len(diagonal)} weights for {scores[1]} labels")
+        return [scores]
+
+    def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
+        labels = bottoms[0][1]
+        names = ("spatial", "bilateral", "compatibility")
+        return [ParamShape(name, (1, 1, labels, labels)) for name in names]
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return 3 * self.iterations * bottoms[0][1] * math.prod(bottoms[0])
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return self.iterations * math.prod(bottoms[0][1:])
+
+
+MOST_ITERATIONS = 1000
+MOST_EPS = 1e-10  # below it the normalisation is 1 / (K 1), whose least value is far above
+
+
+def _diagonal(text: str, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split())
+    except ValueError:
+        raise ValueError(f"{name} is '{text}'; expected numbers, separated by spaces") from None
 
 
 @register_op

@@ -19,8 +19,10 @@ from caffe_port.spec.ops._base import (
 )
 
 
-def normalization(loss: caffe_pb2.LossParameter, default: str) -> str:
-    """'FULL', 'VALID', 'BATCH_SIZE' or 'NONE'; the old flag counts only without the new field."""
+def normalization(loss: caffe_pb2.LossParameter, default: str) -> str | float:
+    """'FULL', 'VALID', 'BATCH_SIZE', 'NONE' or PRE_FIXED's number; `normalize` is the old flag."""
+    if loss.normalization == caffe_pb2.LossParameter.PRE_FIXED:
+        return loss.pre_fixed_normalizer
     if loss.HasField("normalization"):
         return caffe_pb2.LossParameter.NormalizationMode.Name(loss.normalization)
     if loss.HasField("normalize"):
@@ -115,8 +117,8 @@ class SoftmaxWithLoss(Op):
     Attributes:
         axis: the axis of the classes.
         ignore_labels: labels that do not count.
-        normalization: 'FULL', 'VALID', 'BATCH_SIZE' or 'NONE' (BVLC and DeepLab v2), or 'WEIGHTS',
-            DeepLab v1's division by the sum of the class weights of the counted pixels.
+        normalization: 'FULL', 'VALID', 'BATCH_SIZE' or 'NONE' (BVLC and DeepLab v2), a number
+            (R-FCN's PRE_FIXED), or 'WEIGHTS', DeepLab v1's: the class weights of counted pixels.
         weight_source: v1: a text file with one weight per class, or ''.
         class_weights: SegNet: one weight per class, or none. They weigh the sum, not its divisor.
 
@@ -137,7 +139,7 @@ class SoftmaxWithLoss(Op):
 
     axis: int
     ignore_labels: tuple[int, ...]
-    normalization: str
+    normalization: str | float
     weight_source: str
     class_weights: tuple[float, ...] = ()
 
@@ -150,10 +152,8 @@ class SoftmaxWithLoss(Op):
         loss = layer.loss_param
         ignored = (loss.ignore_label,) if loss.HasField("ignore_label") else ()
         weights = tuple(loss.class_weighting) if loss.weight_by_label_freqs else ()
-        expect(
-            not loss.weight_by_label_freqs or len(weights) > 0,
-            "weight_by_label_freqs without class_weighting; expected one for each class",
-        )
+        given = bool(weights) or not loss.weight_by_label_freqs
+        expect(given, "weight_by_label_freqs without class_weighting; expected one for each class")
         return cls(axis, ignored, normalization(loss, "VALID"), "", weights)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -192,7 +192,7 @@ class SigmoidCrossEntropyLoss(Op):
     fixed_bottoms = frozenset({1})
 
     ignore_label: int | None
-    normalization: str
+    normalization: str | float
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> SigmoidCrossEntropyLoss:
@@ -236,7 +236,7 @@ class InfogainLoss(Op):
 
     axis: int
     ignore_label: int | None
-    normalization: str
+    normalization: str | float
     source: str
 
     @classmethod

@@ -66,9 +66,19 @@ class Overlaid(Op):
         return [bottoms[0]]
 
 
+class OfChannels(Op):
+    """Ops that average each channel over all other axes."""
+
+    keeps_index = True
+    keeps_places = True
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return math.prod(bottoms[0]) // max(bottoms[0][1], 1)
+
+
 @register_op
 @dataclass(frozen=True)
-class BatchNorm(Op):
+class BatchNorm(OfChannels):
     """BatchNorm: normalization by the batch's or by stored statistics.
 
     Source: BVLC/caffe batch_norm_layer.cpp, LayerSetUp.
@@ -86,8 +96,6 @@ class BatchNorm(Op):
     type = "BatchNorm"
     backward_bottoms = Reads.NOTHING
     itemwise = True
-    keeps_index = True
-    keeps_places = True
     in_place = True
     option_ranges = {"eps": (1e-05, 0.1), "moving_average_fraction": (0, 1)}
     frozen_params = True
@@ -121,16 +129,20 @@ class BatchNorm(Op):
             ParamShape("factor", (1,), values=Values(0.5, 2, also=(0,))),
         ]  # fmt: skip
 
-    def sum_length(self, bottoms: Sequence[Shape]) -> int:
-        return math.prod(bottoms[0]) // max(bottoms[0][1], 1)
+
+_SEGNETS = ("scale_filler", "shift_filler", "bn_mode")
+_PSPNETS = ("slope_filler", "bias_filler", "momentum", "eps", "frozen", "engine")
 
 
 @register_op
 @dataclass(frozen=True)
-class BN(Op):
-    """BN of SegNet and ENet: batch normalization with scale and shift.
+class BN(OfChannels):
+    """BN of SegNet, ENet and DeconvNet: batch normalization with scale and shift, two parameters.
 
-    Source: alexgkendall/caffe-segnet bn_layer.cpp.
+    ``parse`` gives a ``RunningBN`` for the layer of that name in PSPNet, ICNet and TSN, with four
+    parameters. Options that only one of the two has tell them apart, else more than two `param`.
+
+    Source: alexgkendall/caffe-segnet and HyeonwooNoh/caffe bn_layer.cpp, which are the same.
 
     Attributes:
         learn: whether the batch's statistics normalize first, in either phase; False (INFERENCE)
@@ -138,16 +150,29 @@ class BN(Op):
     """
 
     type = "BN"
-    keeps_index = True
     tops = (1, 3)
+    remark = (
+        "Two layers of one name: SegNet's, ENet's and DeconvNet's has two parameters, PSPNet's, "
+        "ICNet's and TSN's four; their options tell them apart. PSPNet's keeps its CPU version's "
+        "biased variance; its cuDNN version stores the unbiased one."
+    )
 
     learn: bool
     scale_filler: caffe_pb2.FillerParameter
     shift_filler: caffe_pb2.FillerParameter
 
     @classmethod
-    def parse(cls, layer: caffe_pb2.LayerParameter) -> BN:
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Op:
         o = layer.bn_param
+        segnets = [name for name in _SEGNETS if o.HasField(name)]
+        pspnets = [name for name in _PSPNETS if o.HasField(name)]
+        expect(
+            not (segnets and pspnets),
+            f"bn_param with {segnets[0] if segnets else ''}, of SegNet's BN, and "
+            f"{pspnets[0] if pspnets else ''}, of PSPNet's; a layer is one or the other",
+        )
+        if pspnets or (not segnets and len(layer.param) > 2):
+            return RunningBN.parse(layer)
         learn = o.bn_mode == caffe_pb2.BNParameter.LEARN
         expect(learn or len(layer.top) == 1, "tops for mean and variance; INFERENCE computes none")
         return cls(learn, o.scale_filler, o.shift_filler)
@@ -164,11 +189,61 @@ class BN(Op):
             ParamShape("shift", shape, self.shift_filler),
         ]
 
-    def sum_length(self, bottoms: Sequence[Shape]) -> int:
-        return math.prod(bottoms[0]) // max(bottoms[0][1], 1)
-
     def reads_bottom(self, index: int, in_place: bool) -> Reads:
         return Reads.NOTHING if self.learn else Reads.EVERYTHING
+
+
+@dataclass(frozen=True)
+class RunningBN(OfChannels):
+    """BN of PSPNet, ICNet and TSN: with scale, shift, running mean and running variance.
+
+    Source: hszhao/PSPNet bn_layer.cpp, LayerSetUp; yjxiong/caffe bn_layer.cpp, whose blobs are
+        (1, C) and load too.
+
+    Attributes:
+        stored: whether the running statistics normalize in TRAIN too, and nothing is learned
+            (`frozen`).
+        momentum: what is kept of the running statistics at each update.
+        eps: added to the variance.
+    """
+
+    type = "BN"
+    backward_bottoms = Reads.NOTHING
+    frozen_params = True
+    option_ranges = {"eps": (1e-05, 0.1), "momentum": (0, 1)}
+
+    stored: bool
+    momentum: float
+    eps: float
+    slope_filler: caffe_pb2.FillerParameter
+    bias_filler: caffe_pb2.FillerParameter
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> RunningBN:
+        o = layer.bn_param
+        expect(len(layer.top) < 2, "tops for mean and variance, which PSPNet's BN does not have")
+        return cls(o.frozen, o.momentum, o.eps, o.slope_filler, o.bias_filler)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = bottoms[0]
+        expect(2 <= len(shape) <= 4, f"a bottom of shape {shape}; expected (N, C, H, W) or (N, C)")
+        return [shape]
+
+    def params(self, bottoms: Sequence[Shape]) -> list[ParamShape]:
+        shape = (1, bottoms[0][1], 1, 1)
+        start = caffe_pb2.FillerParameter(type="constant", value=float(self.stored))
+        return [
+            ParamShape("scale", shape, self.slope_filler),
+            ParamShape("shift", shape, self.bias_filler),
+            ParamShape("mean", shape),
+            ParamShape("variance", shape, start, values=Values(0.05, 4)),
+        ]
+
+    def frozen(self, index: int) -> bool:
+        return self.stored or index > 1
+
+    def is_itemwise(self, bottoms: Sequence[Shape]) -> bool:
+        return self.stored
 
 
 @register_op
