@@ -20,7 +20,7 @@ GENERATED = "caffe_pb2"
 WITHOUT_TORCH = {"no", "for `.pt`", "for tops", "to train through it", "in workers"}
 # budgets: raise one only with a reason
 LINES_PER_FILE = 400
-FILES, LINES = 320, 62_600  # with the layers of further segmentation forks
+FILES, LINES = 322, 65_500  # with the layers of detectors: priors, boxes, their losses
 
 
 def table(head: str) -> list[list[str]]:

@@ -26,6 +26,20 @@ _OVERLAID = {
     "rcf": (),
 }
 _COPIES_OF_V2 = {153: 143}  # merges of DeepLab v2 into a later Caffe moved interp_param
+# Layer type -> its options' number in SSD or Fast R-CNN, and in the schema. Other forks use these
+# numbers for other options, so that only the type says what they mean.
+_OF_TYPE = {
+    "AnnotatedData": (200, 20101),
+    "MultiBoxLoss": (201, 20102),
+    "Permute": (202, 20004),
+    "PriorBox": (203, 20103),
+    "DetectionOutput": (204, 20104),
+    "DetectionEvaluate": (205, 20105),
+    "Normalize": (206, 20003),
+    "SmoothL1Loss": (8266712, 20106),
+    "ROIPooling": (8266711, 20107),
+}
+_WIRE_NUMBERS = {number: wire_number for wire_number, number in _OF_TYPE.values()}
 _BVLC_OWNERS = {"Clip", "Crop", "Input", "LSTM", "LSTMUnit", "Parameter", "RNN", "Swish"}
 
 
@@ -48,6 +62,17 @@ def fields_by_wire_number(descriptor: Descriptor, dialect: str) -> Mapping[int, 
             for copy, number in _COPIES_OF_V2.items():
                 table[copy] = table[number]
     return table
+
+
+def fields_of_layer(
+    descriptor: Descriptor, dialect: str, type: str
+) -> Mapping[int, FieldDescriptor]:
+    """``fields_by_wire_number`` of a layer, with the number of its type's own options."""
+    table = fields_by_wire_number(descriptor, dialect)
+    if descriptor.name != "LayerParameter" or type not in _OF_TYPE:
+        return table
+    number, ours = _OF_TYPE[type]
+    return {**table, number: table[ours]}
 
 
 def is_v1_only(number: int) -> bool:
@@ -80,13 +105,16 @@ def fork_number(number: int, where: str, dialect: str) -> int:
         where: the message's name, or 'LayerType'.
         dialect: one of ``dialects.DIALECTS``.
     """
+    if where == "LayerParameter" and number in _WIRE_NUMBERS:
+        return _WIRE_NUMBERS[number]
     forks = where in _OVERLAID[dialect] and FORK_NUMBERS <= number < V1_ONLY
     return number - FORK_NUMBERS if forks else number
 
 
 def wire_number(number: int) -> int:
     """The number that an option of a V2 layer is written with: the schema's, or the fork's own."""
-    return number - FORK_NUMBERS if FORK_NUMBERS <= number < V1_ONLY else number
+    own = _WIRE_NUMBERS.get(number, number)
+    return own - FORK_NUMBERS if FORK_NUMBERS <= own < V1_ONLY else own
 
 
 # Far above any net's options; low enough that a file of empty fields cannot exhaust the memory.
@@ -144,11 +172,11 @@ class Renumbering:
         Raises:
             FormatError: broken encoding, or a field that does not fit the dialect; with offset.
         """
-        dialect = self.dialect
+        dialect, type = self.dialect, ""
         if descriptor.name in _LAYERS:
-            layer = self.layers[start].name
-            dialect = dialect_of_layer(self.layers[start].type, dialect)
-        table = fields_by_wire_number(descriptor, dialect)
+            layer, type = self.layers[start].name, self.layers[start].type
+            dialect = dialect_of_layer(type, dialect)
+        table = fields_of_layer(descriptor, dialect, type)
         pieces: Pieces = []
         for item in wire.fields(self.view, start, end, self._budget):
             target = table.get(item.number)

@@ -102,6 +102,9 @@ def test_a_saved_net_embeds_its_options_in_the_forks_numbers(tmp_path: Path) -> 
         ('type: "Convolution" convolution_param { num_output: 1 }', 106),
         ('type: "SoftmaxWithLoss" softmaxloss_param { ignore_label: 3 }', 11044),
         ('type: "BN" bn_param { bn_mode: INFERENCE }', 20001),
+        ('type: "Permute" permute_param { order: 0 }', 202),
+        ('type: "PriorBox" prior_box_param { min_size: 30 }', 203),
+        ('type: "Normalize" norm_param { eps: 0.5 }', 206),
     ],
 )
 def test_options_are_written_and_read_back(model, options: str, number: int) -> None:

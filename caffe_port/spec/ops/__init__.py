@@ -58,6 +58,7 @@ FAMILIES = {
     "files": ("HDF5Data", "HDF5Output", "MatRead", "MatWrite"),
     "inputs": ("DummyData", "Input", "MemoryData", "Parameter"),
     "python_layer": ("Python",),
+    "detection": ("DetectionOutput", "PriorBox"),
 }  # fmt: skip
 BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}
 
