@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-SKIPPED = {"__init__", "__main__", "measure", "nets"}
+SKIPPED = {"__init__", "__main__", "measure", "nets", "shapes"}
 
 
 def main() -> None:
