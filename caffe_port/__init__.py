@@ -20,6 +20,7 @@ _MODULES = {
     "NetSpec": "spec",
     "Op": "spec.ops",
     "Segmenter": "prediction.segmenter",
+    "explore": "exploring.notebook",
     "from_pretrained": "hub.repositories",
     "load": "loading",
     "read_weights": "weights",
@@ -48,6 +49,7 @@ __all__ = [
     "datasets",
     "errors",
     "evaluation",
+    "explore",
     "export",
     "from_pretrained",
     "hub",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
         weights,
     )
     from caffe_port.crf import DenseCRF
+    from caffe_port.exploring import explore
     from caffe_port.hub import from_pretrained
     from caffe_port.layers import Layer, register_layer
     from caffe_port.loading import load

@@ -18,6 +18,7 @@ _COMMANDS = {
     "crf_grid": "Search the best settings of the dense CRF.",
     "demo": "Convert, verify and evaluate the bundled model; compare with Caffe.",
     "evaluate": "Score a model on VOC images, before and after the dense CRF.",
+    "explore": "Look inside a model on a web page of this machine.",
     "finetune": "Train recipes with several seeds; compare them and published figures.",
     "inspect": "Show the content of a prototxt or a weight file.",
     "labels": "Convert and check label maps; list the known data sets.",

@@ -116,7 +116,8 @@ def _weights(path: Path) -> Path | None:
     return None
 
 
-def _segmenter(arguments: Arguments, net: Net) -> Segmenter:
+def segmenter_of(arguments: Arguments, net: Net) -> Segmenter:
+    """The segmenter of the options of ``predict`` and ``explore``."""
     from dataclasses import asdict
 
     from caffe_port.evaluation.preprocessing import preprocessing
@@ -144,7 +145,7 @@ def _predict(images: Inputs, arguments: Arguments) -> int:
     expect_weights(model, arguments["weights"])
     factory = net_factory(arguments)
     settings = factory.describe()  # also checks the files
-    segmenter = _segmenter(arguments, factory.load())
+    segmenter = segmenter_of(arguments, factory.load())
     settings |= {**segmenter.describe(), "exif": arguments["exif"]}
     wanted = Wanted(arguments["extras"], arguments["format"], arguments["dtype"])
     output = Output(out, settings, wanted)

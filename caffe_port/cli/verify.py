@@ -78,18 +78,11 @@ def verify_command(
 def _verify(
     net: Path, weights: Path | None, recording: Path, isolate: bool, options: dict[str, Any]
 ) -> VerifyResult:
-    from caffe_port.loading import load
-    from caffe_port.parity.recording import adopt_parameters, read_recording
-    from caffe_port.parity.verify import check_phase, verify
+    from caffe_port.parity.recording import load_recorded
+    from caffe_port.parity.verify import verify
 
-    case = read_recording(recording)
-    options["phase"] = options["phase"] or case.meta.phase
-    check_phase(options["phase"], case)
-    # data layers then need none of their files
-    shapes = {name: values.shape for name, values in case.inputs.items()}
-    options["input_shapes"] = {**shapes, **options["input_shapes"]}
-    port = load(net, weights, strict=False, **options)
-    return verify(port, case, isolate=isolate, adopted=adopt_parameters(port, case))
+    port, case, adopted = load_recorded(net, weights, recording, options)
+    return verify(port, case, isolate=isolate, adopted=adopted)
 
 
 def _show(result: VerifyResult) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from caffe_port.errors import FormatError, ParityError
+from caffe_port import loading
+from caffe_port.errors import FormatError, ParityError, option
 from caffe_port.net import Net
 from caffe_port.parity import archives
 from caffe_port.parity.archives import BLOB_PARTS, PARAM_PARTS, Array, Meta
@@ -127,6 +128,42 @@ def _param_key(key: str, name: str, path: Path) -> tuple[str, int]:
     if not (index.isascii() and index.isdigit() and len(index) < 4):
         raise FormatError(f"array '{key}': '{index}' is no parameter's number", path=path)
     return layer, int(index)
+
+
+def load_recorded(
+    net: str | Path, weights: str | Path | None, recording: str | Path, options: Mapping[str, Any]
+) -> tuple[Net, Recording, frozenset[tuple[str, int]]]:
+    """Loads the net of a recording: its phase, shapes of inputs, and parameters without weights.
+
+    Args:
+        net, weights: files, see ``caffe_port.load``.
+        recording: see ``read_recording``.
+        options: of ``load``; a shape that they give has precedence.
+    Returns:
+        The net, the recording, and what ``adopt_parameters`` set.
+    Raises:
+        ParityError: ``options`` name another phase.
+        CaffePortError: a file cannot be read or used.
+    """
+    case = read_recording(recording)
+    phase = options.get("phase") or case.meta.phase
+    check_phase(phase, case)
+    # data layers then need none of their files
+    shapes = {name: values.shape for name, values in case.inputs.items()}
+    shapes |= options.get("input_shapes") or {}
+    port = loading.load(
+        net, weights, strict=False, **{**options, "phase": phase, "input_shapes": shapes}
+    )
+    return port, case, adopt_parameters(port, case)
+
+
+def check_phase(phase: str, recording: Recording) -> None:
+    """Raises ParityError where a net of that phase is not the one that was recorded."""
+    if phase != recording.meta.phase:
+        raise ParityError(
+            f"the net was built for phase {phase}, {recording.path} was recorded in "
+            f"{recording.meta.phase}: give {option('phase', recording.meta.phase)}"
+        )
 
 
 def adopt_parameters(net: Net, recording: Recording) -> frozenset[tuple[str, int]]:

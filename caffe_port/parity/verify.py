@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from caffe_port.errors import ParityError, escaped, option
+from caffe_port.errors import ParityError, escaped
 from caffe_port.parity.bench import Net, exact_sums
 from caffe_port.parity.compare import Comparison, Verdict
 from caffe_port.parity.judge import Row, RowMaker
-from caffe_port.parity.recording import Recording
+from caffe_port.parity.recording import Recording, check_phase
 from caffe_port.parity.topology import study
 
 
@@ -79,15 +79,6 @@ def digest(net: Net) -> str:
                 found.update(f"{layer.name} {i} {tuple(values.shape)} {values.dtype}\n".encode())
                 found.update(values.view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def check_phase(phase: str, recording: Recording) -> None:
-    """Raises ParityError where a net of that phase is not the one that was recorded."""
-    if phase != recording.meta.phase:
-        raise ParityError(
-            f"the net was built for phase {phase}, {recording.path} was recorded in "
-            f"{recording.meta.phase}: give {option('phase', recording.meta.phase)}"
-        )
 
 
 def verify(

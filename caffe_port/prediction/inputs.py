@@ -246,20 +246,8 @@ class Inputs:
             self._add_file(path, PurePath(path.name))
 
     def _add_folder(self, folder: Path) -> None:
-        found = []
-        for here, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if self._is_searched(Path(here, name)))
-            found += [
-                Path(here, name) for name in files
-                if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-            ]  # fmt: skip
-        if not found:
-            raise DataError(f"{folder}: the folder and its subfolders hold no image")
-        for path in sorted(found):
+        for path in image_files(folder, self._without):
             self._add_file(path, path.relative_to(folder))
-
-    def _is_searched(self, folder: Path) -> bool:
-        return not folder.name.startswith(".") and folder.resolve() != self._without
 
     def _add_pattern(self, pattern: str) -> None:
         found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
@@ -314,6 +302,30 @@ def _listed(line: str, folder: Path) -> Path:
                 if os.path.isfile(path):
                     return path
     return folder / line
+
+
+def image_files(folder: Path, without: Path | None = None) -> list[Path]:
+    """The image files of a folder and its subfolders, sorted; hidden names are left out.
+
+    Args:
+        folder: the folder.
+        without: a resolved folder that is not searched.
+    Raises:
+        DataError: there are none.
+    """
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders
+            if not name.startswith(".") and Path(here, name).resolve() != without
+        )  # fmt: skip
+        found += [
+            Path(here, name) for name in files
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]  # fmt: skip
+    if not found:
+        raise DataError(f"{folder}: the folder and its subfolders hold no image")
+    return sorted(found)
 
 
 def is_input(word: str) -> bool:

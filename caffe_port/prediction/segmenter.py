@@ -130,7 +130,7 @@ class Segmenter:
         Yields:
             (C, h, w) float32.
         """
-        inputs = (self._input(image) for image in images_bgr)
+        inputs = (self.network_input(image) for image in images_bgr)
         with torch.inference_mode():
             for scores in merged_scores(inputs, self.scores, self.options):
                 yield scores.cpu().numpy()
@@ -155,7 +155,12 @@ class Segmenter:
         crf = self.crf.crf(scores, image_bgr, threads)
         return crf.infer(-scores, self.crf.parameters.iterations)
 
-    def _input(self, image_bgr: Bytes) -> torch.Tensor:
+    def network_input(self, image_bgr: Bytes) -> torch.Tensor:
+        """(3, h, w) float32: the image minus the mean, times the scale.
+
+        Args:
+            image_bgr: (h, w, 3) uint8, blue first.
+        """
         pixels = image_bgr.astype(np.float32) - np.array(self.mean, np.float32)
         if self.scale != 1:
             pixels *= np.float32(self.scale)

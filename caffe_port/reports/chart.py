@@ -106,7 +106,7 @@ class _Drawing:
     def __init__(self, chart: Chart) -> None:
         self._chart = chart
         self._curves = {
-            name: list(points) if name in chart.dots else _thinned(points)
+            name: list(points) if name in chart.dots else thinned(points)
             for name, points in chart.curves.items()
         }
         width, height = chart.size
@@ -207,9 +207,9 @@ def _is_finite(value: float) -> bool:
     return abs(value) < _HUGE  # false for NaN too
 
 
-def _thinned(points: Points) -> Points:
-    """At most _MAX_POINTS points: means of equally long runs."""
-    run = math.ceil(len(points) / _MAX_POINTS)
+def thinned(points: Points, most: int = _MAX_POINTS) -> Points:
+    """At most ``most`` points: means of equally long runs."""
+    run = math.ceil(len(points) / most)
     if run <= 1:
         return points
     parts = [points[i : i + run] for i in range(0, len(points), run)]

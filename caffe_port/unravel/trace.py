@@ -23,7 +23,7 @@ from caffe_port.unravel.rules import Passage, Shift, expect_rules, find_rule
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from caffe_port.blobs import Array, Blobs
+    from caffe_port.blobs import Array
     from caffe_port.net import Net
     from caffe_port.spec import LayerSpec
 
@@ -198,10 +198,45 @@ def trace(
     """
     _check_options(shift, k)
     fed = inputs if isinstance(inputs, Mapping) else {_only_source(net): inputs}
-    path = _path(net, fed, top)
-    used = dict.fromkeys(blob for layer in path for blob in (*layer.bottoms, *layer.tops))
     with torch.no_grad():
-        blobs = net(fed, keep=[top, *used])
+        blobs = net(fed, keep=traced_blobs(net, fed, top))
+        return trace_blobs(net, blobs, top, fed, labels, shift, k, label_map)
+
+
+def traced_blobs(net: Net, fed: Collection[str], top: str) -> list[str]:
+    """The blobs that ``trace_blobs`` needs.
+
+    Args:
+        net, top: see ``trace``.
+        fed: the blobs that are given to the net.
+    Raises:
+        UnsupportedLayerError: a layer to be traced whose type has no tracing rule.
+    """
+    used = (blob for layer in _path(net, fed, top) for blob in (*layer.bottoms, *layer.tops))
+    return list(dict.fromkeys([top, *used]))
+
+
+def trace_blobs(
+    net: Net,
+    blobs: Mapping[str, Tensor],
+    top: str,
+    fed: Collection[str],
+    labels: Iterable[int] | None = None,
+    shift: Shift = "full_shift",
+    k: int = 1,
+    label_map: npt.NDArray[Any] | None = None,
+) -> Traces:
+    """``trace`` through the blobs of a forward pass that was run before.
+
+    Args:
+        net, top, labels, shift, k, label_map: see ``trace``.
+        blobs: at least those of ``traced_blobs``.
+        fed: the blobs that were given to the net.
+    Returns, Raises: see ``trace``.
+    """
+    _check_options(shift, k)
+    path = _path(net, fed, top)
+    with torch.no_grad():
         traces = Traces(top, _label_map(blobs[top], top, label_map))
         traces.update({label: {} for label in _labels(traces.label_map, labels, blobs[top])})
         _descend(net, blobs, path, traces, (shift, k))
@@ -277,8 +312,9 @@ def _start(traces: Traces, device: torch.device) -> PointSet:
 
 
 def _descend(
-    net: Net, blobs: Blobs, path: list[LayerSpec], traces: Traces, how: tuple[Shift, int]
-) -> None:
+    net: Net, blobs: Mapping[str, Tensor], path: list[LayerSpec], traces: Traces,
+    how: tuple[Shift, int],
+) -> None:  # fmt: skip
     """Traces the points from the top through the layers of the path, and adds them to the traces.
 
     Layers are in reverse order, so every reader of a blob is traced before the layer that writes
