@@ -17,7 +17,9 @@ HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
 
+# Tests start hundreds of interpreters; without bytecode each compiles the package again.
 test: $(VENV)/installed-for-tests
+	$(BIN)/python -m compileall -q caffe_port tests tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed-for-lint

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffe_port.errors import CaffePortError, FormatError, UsageError, option
 from caffe_port.files import (
@@ -26,9 +26,10 @@ from caffe_port.spec import NetSpec, plugins
 from caffe_port.spec.rules import check_fields
 from caffe_port.stalls import Waiting
 from caffe_port.weights import WeightFile, read_any_weights, read_weights
-from caffe_port.weights.named import Slot
-from caffe_port.weights.named_loading import match_state
 from caffe_port.weights.stored import StateDict
+
+if TYPE_CHECKING:
+    from caffe_port.weights.named import Slot
 
 _Path = str | os.PathLike[str]
 
@@ -246,6 +247,8 @@ class Model:
         net = Net(spec, fill=stored is None or not strict)
         net.info = self.info
         if isinstance(stored, StateDict):
+            from caffe_port.weights.named_loading import match_state
+
             try:
                 net.load_match(
                     match_state(spec, stored, names, lambda: _emitted(net)), strict=strict
@@ -271,6 +274,8 @@ def _emitted(net: Net) -> list[Slot]:
         keys = module_keys(net)
     except CaffePortError:
         return []
+    from caffe_port.weights.named import Slot
+
     return [Slot(key, layer, index, None) for key, (layer, index) in keys.items()]
 
 

@@ -236,8 +236,7 @@ def expect_fit(
 
     Three signs are looked for: classes that are predicted where other labels are; one label
     beyond the classes and the others predicted as the class before, as in label maps that start
-    at 1; and a truth of one class
-    and ignored pixels alone, as in masks of 0 and 255.
+    at 1; and a truth of one class and ignored pixels alone, as in masks of 0 and 255.
 
     Args:
         matrix: over all images; None without truth.
@@ -281,6 +280,9 @@ def _iou(matrix: ConfusionMatrix) -> Floats:
 
 def _moved(iou: Floats) -> list[tuple[int, int, float]]:
     """Labels, the other class that is predicted there, and the IoU; [] where most classes fit."""
+    if np.count_nonzero(iou >= _MATCH) - np.count_nonzero(np.diag(iou) >= _MATCH) < _FEWEST:
+        return []  # too few pairs; SciPy's optimizer takes a third of a second to import
+
     from scipy.optimize import linear_sum_assignment
 
     labels, classes = linear_sum_assignment(-iou)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_port.data import rng
-from caffe_port.data.database import DatabaseReader
 from caffe_port.data.image import ImageReader
 from caffe_port.data.image_seg import ImageSegReader, LabelType, Transform
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import RandomStreams, Transformer
-from caffe_port.data.window_file import WindowReader
 from caffe_port.errors import LayerError
 from caffe_port.labels import WrongLabelError
 from caffe_port.layers._registry import Layer, register_layer
 from caffe_port.spec import LayerSpec, NetSpec
 from caffe_port.spec.ops import data as ops
+
+if TYPE_CHECKING:  # what few nets have is imported where it is opened
+    from caffe_port.data.database import DatabaseReader
+    from caffe_port.data.window_file import WindowReader
 
 Batch: TypeAlias = tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]
 _Read: TypeAlias = tuple[Batch, tuple[str, ...]]
@@ -138,6 +140,8 @@ class Data(SourceLayer):
         return self.spec.options(ops.Data).rand_skip > 0 and self.spec.dialect == "deeplab1"
 
     def open(self) -> DatabaseReader:
+        from caffe_port.data.database import DatabaseReader
+
         op = self.spec.options(ops.Data)
         skip = self.streams.skipped % op.rand_skip if self._skips else 0
         transformer = self.transformer(op.transform)
@@ -211,5 +215,7 @@ class WindowData(SourceLayer):
         return RandomStreams(thread, self.spec.dialect, transforms=transforms, orders=True)
 
     def open(self) -> WindowReader:
+        from caffe_port.data.window_file import WindowReader
+
         op = self.spec.options(ops.WindowData)
         return WindowReader(op, self.transformer(op.transform).mean, self.streams.order)
