@@ -15,8 +15,7 @@ from caffe_port.crf.params import REPEATED, CRFParameters, from_mapping
 from caffe_port.data.images import Bytes, decode_image, open_image, read_content
 from caffe_port.data.label_values import label_values
 from caffe_port.data.voc import LABEL_SUFFIXES, file_named
-from caffe_port.datasets.palettes import IGNORED
-from caffe_port.datasets.rules import LabelRules
+from caffe_port.datasets.rules import IGNORED, LabelRules
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import CRFFactory

@@ -17,12 +17,11 @@ from starlette.routing import Route
 
 import caffe_port
 from caffe_port.crf import PRESETS
-from caffe_port.errors import CaffePortError, UsageError, escaped
+from caffe_port.errors import CaffePortError, UsageError, described, escaped
 from caffe_port.exploring import blobs, fixations, labels
 from caffe_port.exploring.jobs import Answer, BusyError, DroppedError, Worker
 from caffe_port.exploring.security import Guard
 from caffe_port.exploring.sessions import Limits, NoSessionError, Sessions, Subject
-from caffe_port.files import described
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript",
           ".svg": "image/svg+xml"}  # fmt: skip
