@@ -7,7 +7,7 @@ from caffe_port.export.module_code import MODULE_RULES, ModuleCode, sizes
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct
 from caffe_port.spec.ops.pooling import SPP, Pooling
-from caffe_port.spec.ops.resampling import Crop, Interp, Upsample
+from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Unpooling, Upsample
 
 
 @MODULE_RULES.add("Convolution", "Deconvolution")
@@ -90,6 +90,10 @@ def spp(node: Node, code: ModuleCode) -> str:
 @MODULE_RULES.add("Upsample")
 def upsample(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Upsample)
+    if len(code.bottoms) == 1:
+        repeated = "".join(f".repeat_interleave({op.scale[i]}, {2 + i})" for i in (0, 1))
+        ends = ", ".join(f": -{less}" if less else ":" for less in op.less)
+        return f"{code.x}{repeated}" + (f"[:, :, {ends}]" if any(op.less) else "")
     sides = [str(side) for side in op.size or ()]
     for i, (scale, less) in enumerate(zip(op.scale, op.less, strict=True)):
         if op.size is None:
@@ -122,7 +126,27 @@ def interp(node: Node, code: ModuleCode) -> str:
     return f"{code.helper('interp')}({', '.join(arguments)})"
 
 
-@MODULE_RULES.add("Crop")
+@MODULE_RULES.add("Padding")
+def padding(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(Padding)
+    return f"F.pad({code.x}, {[op.before, op.after] * 2})"
+
+
+@MODULE_RULES.add("Unpooling")
+def unpooling(node: Node, code: ModuleCode) -> str:
+    op = check_unpooling(node)
+    return f"{code.helper('unpool')}({', '.join(code.bottoms)}, {op.size[0]}, {op.size[1]})"
+
+
+def check_unpooling(node: Node) -> Unpooling:
+    """The options of an Unpooling. Raises ValueError for one that has no mask."""
+    op = node.layer.options(Unpooling)
+    if op.method != "MAX" or len(node.bottoms) < 2:
+        raise ValueError(f"unpool: {op.method} without a mask; MAX with a mask can be written")
+    return op
+
+
+@MODULE_RULES.add("AutoCrop", "Crop")
 def crop(node: Node, code: ModuleCode) -> str:
     op, shapes = node.layer.options(Crop), node.layer.bottom_shapes
     x, reference = code.bottoms

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from caffe_port.export.graph import Node
+from caffe_port.export.module_filters import check_unpooling
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_sizes import Size, product, reshape, vector
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct, Window
-from caffe_port.spec.ops.resampling import Crop, Interp, Upsample
+from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Upsample
 
 _INT64 = 7  # onnx.TensorProto.INT64
 _END = 2**31 - 1  # of a Slice: to the end of the axis
@@ -95,15 +96,35 @@ def im2col(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("Upsample")
 def upsample(node: Node, code: OnnxCode) -> list[str]:
-    """Of several values for one place, the runtime chooses which stays."""
     op, sizes = node.layer.options(Upsample), code.sizes()
-    plane = product(sizes[2:])
-    values, mask = (reshape(code, bottom, [-1, plane]) for bottom in code.bottoms)
     scaled = zip(sizes[2:], op.scale, op.less, strict=True)
     if op.size:
         top = [sizes[0].always(side) for side in op.size]
     else:
         top = [size * scale - less for size, scale, less in scaled]
+    if len(code.bottoms) == 2:
+        return _placed(node, code, top)
+    repeated = code.op(
+        "Resize", code.x, "", code.constant([1.0, 1.0, *map(float, op.scale)]), mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    )  # fmt: skip
+    if not any(op.less):
+        return [repeated]
+    ends = [-less or _END for less in op.less]
+    return [code.op("Slice", repeated, *map(code.integers, ([0, 0], ends, [2, 3])))]
+
+
+@ONNX_RULES.add("Unpooling")
+def unpooling(node: Node, code: OnnxCode) -> list[str]:
+    op = check_unpooling(node)
+    return _placed(node, code, [code.sizes()[0].always(side) for side in op.size])
+
+
+def _placed(node: Node, code: OnnxCode, top: list[Size]) -> list[str]:
+    """Each value at its mask's place. Of several for one place, the runtime chooses which stays."""
+    sizes = code.sizes()
+    plane = product(sizes[2:])
+    values, mask = (reshape(code, bottom, [-1, plane]) for bottom in code.bottoms)
     cells = top[0] * top[1]
     rows = code.sizes_of(values, (sizes[0].value * sizes[1].value, 0), code.free[node.tops[0]])[0]
     zeros = code.op("ConstantOfShape", vector(code, [rows, cells]))
@@ -148,7 +169,17 @@ def _interp_size(op: Interp, size: Size, fixed: int | None) -> Size:
     return size if shrink == zoom == 1 else (size - 1) // shrink * zoom + 1
 
 
-@ONNX_RULES.add("Crop")
+@ONNX_RULES.add("Padding")
+def padding(node: Node, code: OnnxCode) -> list[str]:
+    op = node.layer.options(Padding)
+    if min(op.before, op.after) < 0:
+        ends = [op.after or _END] * 2
+        return [code.op("Slice", code.x, *map(code.integers, ([-op.before] * 2, ends, [2, 3])))]
+    pads = [0, 0, op.before, op.before, 0, 0, op.after, op.after]
+    return [code.op("Pad", code.x, code.integers(pads))]
+
+
+@ONNX_RULES.add("AutoCrop", "Crop")
 def crop(node: Node, code: OnnxCode) -> list[str]:
     op, shapes = node.layer.options(Crop), node.layer.bottom_shapes
     sizes, reference = code.sizes(), code.sizes(1)

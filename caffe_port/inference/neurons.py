@@ -156,8 +156,8 @@ def _concat(node: Node, planner: Planner) -> Step:
     return Step(node.layer, run, node.bottoms, node.tops, fresh=True)
 
 
-@rule("AbsVal", "BatchNorm", "Bias", "BN", "Clip", "Crop", "ELU", "Power", "PReLU", "Scale",
-      "Sigmoid", "Softmax", "Swish", "TanH", "Threshold")  # fmt: skip
+@rule("AbsVal", "AutoCrop", "BatchNorm", "Bias", "BN", "Clip", "Crop", "ELU", "Power", "PReLU",
+      "Scale", "Sigmoid", "Softmax", "Swish", "TanH", "Threshold")  # fmt: skip
 def _in_any_layout(node: Node, planner: Planner) -> Step:
     """Runs the layer's module, which is as fast in channels_last and keeps it."""
     name, net = node.layer.name, planner.net

@@ -100,18 +100,46 @@ def _cross_entropies(scores: Tensor, target: Tensor) -> Tensor:
     return with_diff(scores, each, scores.sigmoid() - target)
 
 
+_NEGATIVE_WEIGHTS = {"hed": 1.0, "rcf": 1.1}
+
+
+def _balanced(scores: Tensor, target: Tensor, dialect: str) -> Tensor:
+    """Sum of the losses of edges (1) and other pixels (0), each times the other class's share.
+
+    A target that is neither adds nothing; in HED, unlike RCF, its diff is sigmoid(score) - target.
+    An item without either gives 0, where upstream gives NaN.
+
+    Source: s9xie/hed and yun-liu/rcf sigmoid_cross_entropy_loss_layer.cpp; Xie and Tu,
+        Holistically-Nested Edge Detection, 2015, equation 2.
+    """
+    edge, other = target == 1, target == 0
+    edges, others = (by_item(m).sum(1).to(scores.dtype) for m in (edge, other))
+    total = (edges + others).clamp(min=1)
+    shape = (-1,) + (1,) * (scores.dim() - 1)
+    for_edge = (others / total).reshape(shape)
+    for_other = (_NEGATIVE_WEIGHTS[dialect] * edges / total).reshape(shape)
+    weight = edge * for_edge + other * for_other
+    each = _cross_entropies(scores.detach(), target) * weight
+    neither = (~(edge | other)).to(scores) if dialect == "hed" else 0
+    diff = (scores.detach().sigmoid() - target) * (weight + neither)
+    return with_diff(scores, each, diff).sum() / scores.shape[0]
+
+
 @register_layer("SigmoidCrossEntropyLoss")
 class SigmoidCrossEntropyLoss(Layer):
     """Sum of the losses of the targets that count, divided.
 
-    The DeepLab forks have neither ignore_label nor normalization: they divide by N.
+    The DeepLab forks have neither ignore_label nor normalization: they divide by N. So do HED and
+    RCF, which also weigh the two classes of each item; see ``_balanced``.
 
-    Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp.
+    Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp; s9xie/hed's and yun-liu/rcf's.
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.SigmoidCrossEntropyLoss)
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
+        if self.spec.dialect in _NEGATIVE_WEIGHTS:
+            return (_balanced(scores, target, self.spec.dialect),)
         each = _cross_entropies(scores, target)
         if self.spec.dialect != "bvlc":
             return (each.sum() / scores.shape[0],)

@@ -1,4 +1,4 @@
-"""Modules: Interp, Crop and Upsample."""
+"""Modules: blobs of another height and width."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def _weights(size: int, wanted: int) -> Tensor:
 
 
 @register_layer("Crop")
+@register_layer("AutoCrop")
 class Crop(Layer):
-    """Source: BVLC/caffe crop_layer.cpp."""
+    """Source: BVLC/caffe crop_layer.cpp; yun-liu/rcf auto_crop_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.Crop)
@@ -132,7 +133,75 @@ class Upsample(Layer):
             LayerError: the mask holds indices outside of the top.
         """
         op = self.spec.options(ops.Upsample)
+        if len(bottoms) == 1:
+            rows = bottoms[0].repeat_interleave(op.scale[0], 2)
+            top = rows.repeat_interleave(op.scale[1], 3)
+            return (top[:, :, : top.shape[2] - op.less[0], : top.shape[3] - op.less[1]],)
         x, mask = bottoms
         (shape,) = op.top_shapes([tuple(x.shape), tuple(mask.shape)])
         with named(self.spec):
             return (unpool(x, mask, shape[2], shape[3]),)
+
+
+@register_layer("Padding")
+class Padding(Layer):
+    """Source: DeepLab v1 padding_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.Padding)
+        op.top_shapes([tuple(bottoms[0].shape)])  # which checks the sizes
+        return (functional.pad(bottoms[0], (op.before, op.after) * 2),)
+
+
+def starts(x: Tensor, op: ops.Unpooling) -> Tensor:
+    """The index, in the top's plane, of the first place of each value's window: (1, 1, H, W)."""
+    rows, columns = (
+        (torch.arange(x.shape[2 + i], device=x.device) * op.stride[i]).clamp(max=op.size[i] - 1)
+        for i in (0, 1)
+    )
+    return (rows[:, None] * op.size[1] + columns)[None, None]
+
+
+def spread(x: Tensor, op: ops.Unpooling) -> Tensor:
+    """Each value added to its window, for AVE after division by the window's area in the top.
+
+    Args:
+        x: (N, C, H, W).
+        op: options of the method 'AVE' or 'TILE'.
+    Returns:
+        (N, C, *size).
+    Source: HyeonwooNoh/caffe unpooling_layer.cpp, Forward_cpu.
+    """
+    if op.method == "AVE":
+        areas = [
+            (op.size[i] - torch.arange(x.shape[2 + i], device=x.device) * op.stride[i]).clamp(
+                1, op.kernel[i]
+            )
+            for i in (0, 1)
+        ]
+        x = x / (areas[0][:, None] * areas[1]).to(x.dtype)
+    ones = x.new_ones(1, 1, *op.kernel)
+    tiled = functional.conv_transpose2d(x.flatten(0, 1)[:, None], ones, stride=op.stride)
+    fit = [op.size[i] - tiled.shape[2 + i] for i in (0, 1)]
+    fitted = functional.pad(tiled, (0, fit[1], 0, fit[0]))
+    return fitted.reshape(*x.shape[:2], *op.size)
+
+
+@register_layer("Unpooling")
+class Unpooling(Layer):
+    """Source: HyeonwooNoh/caffe unpooling_layer.cpp; Noh et al., Learning Deconvolution Network for
+    Semantic Segmentation, 2015.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        """Bottoms: data and, for MAX, perhaps a mask.
+
+        Raises:
+            LayerError: the mask holds indices outside of the top.
+        """
+        op, x = self.spec.options(ops.Unpooling), bottoms[0]
+        if op.method != "MAX":
+            return (spread(x, op),)
+        mask = bottoms[1] if len(bottoms) == 2 else starts(x, op).expand(x.shape)
+        with named(self.spec):
+            return (unpool(x, mask, *op.size),)

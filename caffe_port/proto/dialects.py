@@ -61,7 +61,10 @@ def detect_dialect(message: caffe_pb2.NetParameter) -> str:
         return "deeplab1"
     if any(_is_longjons(layer.fork_layer) for layer in message.layers):
         return "longjon"
-    return dialect_of_types({layer.type for layer in message.layer})
+    # normalize is of DSS's own Caffe, which has BVLC's Crop and loss
+    return dialect_of_types(
+        {layer.type for layer in message.layer if not layer.image_data_param.HasField("normalize")}
+    )
 
 
 def dialect_of_types(types: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.proto.dialects import DERIVING
 from caffe_port.spec.ops import Op, Shape
 from caffe_port.spec.ops._base import IDENTITY, AxisMap, expect
-from caffe_port.spec.ops.resampling import Crop
+from caffe_port.spec.ops.resampling import AutoCrop, Crop
 
 _SPATIAL = (0, 1)
 
@@ -46,15 +46,18 @@ class Alignment:
         Raises:
             ValueError: in the dialects of DERIVING, a Crop whose offset cannot be derived.
         """
-        if not isinstance(op, Crop) or message.HasField("crop_param"):
+        if not isinstance(op, Crop):
+            return op
+        derives = self._derives or isinstance(op, AutoCrop)
+        if message.HasField("crop_param") and not isinstance(op, AutoCrop):
             return op
         try:
             offset = self._offset(*bottoms)
         except ValueError:
-            if self._derives:
+            if derives:
                 raise
             return op  # not a net of those forks, which refuse it
-        if self._derives:
+        if derives:
             return replace(op, axis=2, offset=offset)
         if any(offset):
             self.doubtful.append((message.name, offset))

@@ -20,9 +20,10 @@ from caffe_port.spec.ops import BUILTIN, op_class
 
 #: types that read or write files, run code, or take long with odd numbers of iterations
 LEFT_OUT = {
-    "AdaptiveBiasChannel", "Data", "DenseCRF", "DetectionOutput", "DomainTransform", "Filter",
-    "HDF5Data", "HDF5Output", "ImageData", "ImageSegData", "Input", "MatRead", "MatWrite",
-    "MemoryData", "MultiStageMeanfield", "Python", "WindowData",
+    "AdaptiveBiasChannel", "Data", "DenseCRF", "DenseImageData", "DetectionOutput",
+    "DomainTransform", "Filter", "HDF5Data", "HDF5Output", "ImageData", "ImageLabelmapData",
+    "ImageSegData", "Input", "MatRead", "MatWrite", "MemoryData", "MultiStageMeanfield", "Python",
+    "WindowData",
 }  # fmt: skip
 OF_OTHERS = {
     "Deconvolution": ["convolution_param"], "Im2col": ["convolution_param"],

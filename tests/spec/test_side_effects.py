@@ -121,10 +121,10 @@ def test_what_spoils_what(writes, reads, spoilt):
 
 # of other forks, of no use in front of a layer in place, or always run on blobs
 NOT_RECORDED = {
-    "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss", "HingeLoss",
-    "InfogainLoss", "Interp", "MultiStageMeanfield", "MultinomialLogisticLoss", "Normalize",
-    "Permute", "Python", "ShuffleChannel", "SigmoidCrossEntropyLoss", "SoftmaxWithLoss",
-    "SpatialProduct", "Upsample",
+    "AutoCrop", "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss",
+    "HingeLoss", "InfogainLoss", "Interp", "MultiStageMeanfield", "MultinomialLogisticLoss",
+    "Normalize", "Padding", "Permute", "Python", "ShuffleChannel", "SigmoidCrossEntropyLoss",
+    "SoftmaxWithLoss", "SpatialProduct", "Unpooling", "Upsample",
 }  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def test_all_unknown_types_are_counted_in_one_message() -> None:
 )
 def test_a_misspelled_type_is_recognised(type: str, known: str) -> None:
     assert f"did you mean {known}?" in refused(INPUT + layer("a", type, "x"))
-    for other in ("Warp", "Unpooling"):
+    for other in ("Warp", "Unrolling"):
         assert "did you mean" not in refused(INPUT + layer("a", other, "x"))
 
 
@@ -75,22 +75,22 @@ def test_without_the_shapes_the_message_names_the_option(data: str) -> None:
 
 
 def test_a_v1_type_of_a_fork_goes_through_the_registry() -> None:
-    text = INPUT + 'layers { name: "u" type: UNPOOLING bottom: "x" top: "u" up_param { by: 2 } }'
-    assert "layer 'u' (Unpooling): this type is not known" in refused(text)
+    text = INPUT + 'layers { name: "u" type: UNROLLING bottom: "x" top: "u" up_param { by: 2 } }'
+    assert "layer 'u' (Unrolling): this type is not known" in refused(text)
 
-    class Unpooling(Op):
-        type = "Unpooling"
+    class Unrolling(Op):
+        type = "Unrolling"
 
         @classmethod
         def read(cls, layer: caffe_pb2.LayerParameter, extra: Mapping[str, object]) -> Op:
             assert extra == {"up_param": {"by": [2]}}
             return cls()
 
-    register_op(Unpooling)
+    register_op(Unrolling)
     try:
-        assert spec_of(text).layers[1].type == "Unpooling"
+        assert spec_of(text).layers[1].type == "Unrolling"
     finally:
-        del _base.registered_ops()["Unpooling"]
+        del _base.registered_ops()["Unrolling"]
 
 
 def test_a_v1_data_type_of_a_fork_needs_shapes_only() -> None:

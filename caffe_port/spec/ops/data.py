@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
@@ -170,6 +171,16 @@ class ImageData(Op):
 _Image = caffe_pb2.ImageDataParameter
 
 
+class Listed(Protocol):
+    """Options that name a list of images."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def root_folder(self) -> str: ...
+
+
 @register_op
 @dataclass(frozen=True)
 class ImageSegData(Op):
@@ -231,27 +242,27 @@ class ImageSegData(Op):
         )  # fmt: skip
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        height, width = self.crop if self.crop[0] else self._first_image_size()
+        given = (self.new_height, self.new_width) if self.new_height else None
+        height, width = self.crop if self.crop[0] else given or first_size(self, "set crop_size")
         n = self.batch_size
         channels = 3 if self.is_color else 1
         return [(n, channels, height, width), (n, 1, height, width), (n, 1, 1, 2)]
 
-    def _first_image_size(self) -> tuple[int, int]:
-        """Without a crop the shape is that of the first image, as in DeepLab."""
-        if self.new_height:
-            return (self.new_height, self.new_width)
-        from caffe_port.data.images import stored_size
-        from caffe_port.data.list_file import list_words, named
-        from caffe_port.errors import DataError
 
-        try:
-            number, (name, *_) = next(list_words(self.source))
-            with named(f"{self.source}: line {number}"):
-                # joined as text, as upstream does: names in the lists start with a slash
-                return stored_size(self.root_folder + name)
-        except DataError as error:
-            message = f"the shape follows from the first image: {error}; set crop_size"
-            raise ValueError(message) from error
+def first_size(op: Listed, advice: str) -> tuple[int, int]:
+    """Without a crop and a size the shape is that of the first image, as in Caffe."""
+    from caffe_port.data.images import stored_size
+    from caffe_port.data.list_file import list_words, named
+    from caffe_port.errors import DataError
+
+    try:
+        number, (name, *_) = next(list_words(op.source))
+        with named(f"{op.source}: line {number}"):
+            # joined as text, as upstream does: names in the lists start with a slash
+            return stored_size(op.root_folder + name)
+    except DataError as error:
+        message = f"the shape follows from the first image: {error}; {advice}"
+        raise ValueError(message) from error
 
 
 @register_op

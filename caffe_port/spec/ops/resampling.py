@@ -142,10 +142,131 @@ class Crop(Op):
 
 @register_op
 @dataclass(frozen=True)
+class AutoCrop(Crop):
+    """AutoCrop of RCF: a Crop whose offset follows from the layers before.
+
+    Source: yun-liu/rcf auto_crop_layer.cpp, LayerSetUp.
+    """
+
+    type = "AutoCrop"
+    remark = ""
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> AutoCrop:
+        return cls(2, ())
+
+
+@register_op
+@dataclass(frozen=True)
+class Padding(Op):
+    """Padding of DeepLab v1: zeros around each plane, or planes that are cut.
+
+    Source: DeepLab v1 padding_layer.cpp.
+
+    Attributes:
+        before, after: rows and columns added at the top and left, bottom and right; below 0 they
+            are cut.
+    """
+
+    type = "Padding"
+    backward_bottoms = Reads.NOTHING
+    itemwise = True
+
+    before: int
+    after: int
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Padding:
+        o = layer.padding_param
+        expect(
+            o.pad_beg * o.pad_end >= 0,
+            f"pad_beg is {o.pad_beg} and pad_end {o.pad_end}; expected both to add or both to cut",
+        )
+        return cls(o.pad_beg, o.pad_end)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = bottoms[0]
+        expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
+        sizes = [size + self.before + self.after for size in shape[2:]]
+        expect(min(sizes) > 0, f"cutting leaves {sizes} of a bottom of shape {shape}")
+        return [(*shape[:2], *sizes)]
+
+    def axis_map(self, bottom: Shape, i: int) -> AxisMap:
+        return Fraction(1), Fraction(-self.before)
+
+
+@register_op
+@dataclass(frozen=True)
+class Unpooling(Op):
+    """Unpooling of DeconvNet: the opposite of a pooling layer.
+
+    Source: HyeonwooNoh/caffe unpooling_layer.cpp, LayerSetUp and Reshape.
+
+    Attributes:
+        method: 'MAX' puts each value where a mask says, or without one at the start of its window;
+            'TILE' adds it to its whole window, 'AVE' after division by the window's area.
+        kernel, stride: (height, width) of the windows.
+        size: (height, width) of the top.
+    """
+
+    type = "Unpooling"
+    kept_bottoms = frozenset({0})
+    itemwise = True
+    bottoms = (1, 2)
+    fixed_bottoms = frozenset({1})
+    remark = "AVE and TILE start from 0; upstream adds to what the last pass has left in the top."
+
+    method: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Unpooling:
+        o = layer.unpooling_param
+        method = caffe_pb2.UnpoolingParameter.UnpoolMethod.Name(o.unpool)
+        expect(not (o.pad or o.pad_h or o.pad_w), "padding; expected 0, as upstream does")
+        kernel = _sides(o, "kernel_size", "kernel_h", "kernel_w")
+        size = _sides(o, "unpool_size", "unpool_h", "unpool_w")
+        stride = (1, 1)
+        if any(o.HasField(name) for name in ("stride", "stride_h", "stride_w")):
+            stride = _sides(o, "stride", "stride_h", "stride_w")
+        return cls(method, kernel, stride, size)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = bottoms[0]
+        expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
+        if len(bottoms) > 1 and self.method == "MAX":
+            expect(bottoms[1] == shape, f"a mask of shape {bottoms[1]} for a bottom {shape}")
+        return [(*shape[:2], *self.size)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, self.size[0] * self.size[1] - 1, whole=True) if index else Values()
+
+    def sum_length(self, bottoms: Sequence[Shape]) -> int:
+        return 1 if self.method == "MAX" else self.kernel[0] * self.kernel[1]
+
+
+def _sides(o: caffe_pb2.UnpoolingParameter, one: str, height: str, width: str) -> tuple[int, int]:
+    given = o.HasField(height), o.HasField(width)
+    expect(
+        all(given) != o.HasField(one) and any(given) == all(given),
+        f"expected either {one} or both {height} and {width}",
+    )
+    sides = (getattr(o, height), getattr(o, width)) if all(given) else (getattr(o, one),) * 2
+    expect(min(sides) > 0, f"{one} is {sides}; expected 1 or more")
+    return sides
+
+
+@register_op
+@dataclass(frozen=True)
 class Upsample(Op):
     """Upsample of SegNet and ENet: puts values back where MAX pooling found them.
 
-    Source: alexgkendall/caffe-segnet upsample_layer.cpp, LayerSetUp.
+    Without a second bottom (forks with YOLO) each value is repeated scale x scale times.
+
+    Source: alexgkendall/caffe-segnet upsample_layer.cpp, LayerSetUp; eric612/Caffe-YOLOv3-Windows
+        upsample_layer.cpp.
 
     Attributes:
         size: (height, width) of the top, or None where it follows from scale.
@@ -156,7 +277,7 @@ class Upsample(Op):
     type = "Upsample"
     kept_bottoms = frozenset({0})
     itemwise = True
-    bottoms = (2, 2)
+    bottoms = (1, 2)
     fixed_bottoms = frozenset({1})
 
     size: tuple[int, int] | None
@@ -169,6 +290,7 @@ class Upsample(Op):
         if o.HasField("upsample_h") and o.HasField("upsample_w"):
             size = (o.upsample_h, o.upsample_w)
             expect(min(size) > 1, f"upsample_h, upsample_w are {size}; expected 2 or more")
+            expect(len(layer.bottom) == 2, "upsample_h and upsample_w go with a mask")
             return cls(size, (1, 1), (0, 0))
         sides = o.HasField("scale_h"), o.HasField("scale_w")
         expect(
@@ -183,7 +305,7 @@ class Upsample(Op):
         return cls(None, scale, less)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        shape, mask = bottoms
+        shape, mask = bottoms[0], bottoms[-1]
         expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
         expect(mask == shape, f"a mask of shape {mask} for a bottom of shape {shape}")
         height, width = self.size or (

@@ -20,7 +20,7 @@ Shift = Literal["full_shift", "no_shift", "partial_shift"]
 _FILES = {
     "filters": ("Convolution", "Deconvolution", "InnerProduct"),
     "pooling": ("Pooling",),
-    "resampling": ("Crop", "Interp"),
+    "resampling": ("AutoCrop", "Crop", "Interp", "Padding", "Unpooling", "Upsample"),
     "shapes": ("Concat", "Eltwise", "Permute", "Slice"),
 }
 BUILTIN = {type: file for file, types in _FILES.items() for type in types}

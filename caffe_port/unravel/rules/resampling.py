@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from caffe_port.layers.resampling import starts
 from caffe_port.spec.ops import resampling as ops
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
@@ -39,7 +41,7 @@ def _by_factors(op: ops.Interp) -> bool:
     return one_factor or op.height is None or op.width is None
 
 
-@register_rule("Crop")
+@register_rule("AutoCrop", "Crop")
 def crop(passage: Passage, points: Tensor) -> list[Link]:
     """The same value in the cropped bottom, moved by the offset.
 
@@ -52,3 +54,54 @@ def crop(passage: Passage, points: Tensor) -> list[Link]:
     axes = coordinates(points, passage.tops[0].shape)
     moved = [axis + start for axis, start in zip(axes, starts, strict=True)]
     return [Link(0, every(points), flat(moved, shape))]
+
+
+@register_rule("Padding")
+def padding(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value in the bottom; points in the padding are dropped. Source: ours."""
+    op = passage.module.spec.op
+    assert isinstance(op, ops.Padding)
+    shape = passage.bottoms[0].shape
+    image, channel, *place = coordinates(points, passage.tops[0].shape)
+    moved = [at - op.before for at in place]
+    inside = torch.ones_like(points, dtype=torch.bool)
+    for at, size in zip(moved, shape[2:], strict=True):
+        inside &= (at >= 0) & (at < size)
+    target = flat([image, channel, *moved], shape)
+    return [Link(0, inside.nonzero()[:, 0], target[inside])]
+
+
+@register_rule("Upsample", "Unpooling")
+def unpooled(passage: Passage, points: Tensor) -> list[Link]:
+    """The value that was put at the place or repeated there; places without one are dropped.
+
+    Source: ours; Seg-Unravel has no such rule.
+    """
+    op, x, top = passage.module.spec.op, passage.bottoms[0], passage.tops[0]
+    if isinstance(op, ops.Unpooling) and op.method == "MAX" and len(passage.bottoms) == 1:
+        return _placed(points, starts(x, op).expand(x.shape), top.shape)
+    if len(passage.bottoms) == 2 and getattr(op, "method", "MAX") == "MAX":
+        return _placed(points, passage.bottoms[1], top.shape)
+    image, channel, *place = coordinates(points, top.shape)
+    repeats = op.scale if isinstance(op, ops.Upsample) else op.kernel  # type: ignore[attr-defined]
+    steps = op.scale if isinstance(op, ops.Upsample) else op.stride  # type: ignore[attr-defined]
+    found, inside = [], torch.ones_like(points, dtype=torch.bool)
+    for i, at in enumerate(place):
+        source = (at // steps[i]).clamp(max=x.shape[2 + i] - 1)
+        inside &= at - source * steps[i] < repeats[i]
+        found.append(source)
+    target = flat([image, channel, *found], x.shape)
+    return [Link(0, inside.nonzero()[:, 0], target[inside])]
+
+
+def _placed(points: Tensor, mask: Tensor, top: torch.Size) -> list[Link]:
+    """The last value whose mask names the point's place."""
+    plane = top[2] * top[3]
+    index = mask.long().flatten(0, 1).flatten(1)
+    position = torch.arange(index.shape[1], device=index.device).expand_as(index)
+    last = index.new_full((len(index), plane), -1)
+    last.scatter_reduce_(1, index, position, "amax")
+    row = points // plane
+    source = last[row, points % plane]
+    found = (source >= 0).nonzero()[:, 0]
+    return [Link(0, found, (row * index.shape[1] + source)[found])]

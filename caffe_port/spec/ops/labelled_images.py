@@ -1,0 +1,137 @@
+"""Options and shapes: images with a label image each, read from a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from caffe_port.proto import caffe_pb2
+from caffe_port.spec.ops._base import Op, Shape, expect, register_op
+from caffe_port.spec.ops.data import Transform, first_size
+
+
+@dataclass(frozen=True)
+class LabelledImages(Op):
+    """Images with a label image each, read from a list: the layers of SegNet, ENet and HED.
+
+    Attributes:
+        source, root_folder, batch_size, shuffle: the list of images, and how they are taken.
+        rand_skip: fewer items than this are skipped at the start; 0 for none.
+        size: height and width to which every image is resized, or None.
+        is_color: three channels or one.
+        crop: (height, width) of a random crop in both phases, or None.
+        mirror: flips half of the items.
+        transform: what is done to the image: scale and mean.
+
+    Class attributes:
+        moves_first: flipped, then cropped, then transformed; else in the opposite order.
+    """
+
+    bottoms = (0, 0)
+    tops = (2, 2)
+    kind = "source"
+    moves_first: ClassVar[bool] = False
+
+    source: str
+    root_folder: str
+    batch_size: int
+    shuffle: bool
+    rand_skip: int
+    size: tuple[int, int] | None
+    is_color: bool
+    crop: tuple[int, int] | None
+    mirror: bool
+    transform: Transform
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images of a batch; without options, those of the first image."""
+        return self.crop or self.size or first_size(self, "set new_height and new_width")
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        n, size = self.batch_size, self.image_size()
+        return [(n, 3 if self.is_color else 1, *size), (n, 1, *size)]
+
+
+def _size(
+    o: caffe_pb2.ImageDataParameter | caffe_pb2.DenseImageDataParameter,
+) -> tuple[int, int] | None:
+    expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
+    expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
+    return (o.new_height, o.new_width) if o.new_height else None
+
+
+@register_op
+@dataclass(frozen=True)
+class DenseImageData(LabelledImages):
+    """DenseImageData of SegNet and ENet: images and label maps.
+
+    Source: alexgkendall/caffe-segnet dense_image_data_layer.cpp; TimoSaemann/caffe-enet for
+        label_divide_factor.
+
+    Attributes:
+        divide: the label map's size is that of the resized image, divided by this.
+    """
+
+    type = "DenseImageData"
+    moves_first = True
+    remark = (
+        "Palette PNGs are read as class indices; upstream reads their grey levels. Crops and flips "
+        "have a generator of their own; upstream's thread shares the solver's, in no fixed order."
+    )
+
+    divide: int
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> DenseImageData:
+        o, size = layer.dense_image_data_param, _size(layer.dense_image_data_param)
+        expect((o.crop_height > 0) == (o.crop_width > 0), "crop_height and crop_width go together")
+        transform = Transform.parse(layer.transform_param)
+        expect(
+            not (transform.mirror or transform.crop_size),
+            "mirror or crop_size in transform_param, which would move images and not their labels; "
+            "write mirror, or crop_height and crop_width, in dense_image_data_param",
+        )
+        divide, crop = o.label_divide_factor, (o.crop_height, o.crop_width)
+        expect(divide > 0, "label_divide_factor is 0; expected 1 or more")
+        expect(divide == 1 or (size is not None and not any(crop)), "label_divide_factor needs "
+               "new_height and new_width, and no crop")  # fmt: skip
+        expect(size is None or min(size) >= divide, f"label_divide_factor {divide} of {size}")
+        return cls(
+            o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, size, o.is_color,
+            crop if any(crop) else None, o.mirror, transform, divide,
+        )  # fmt: skip
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        data, (n, _, height, width) = super().top_shapes(bottoms)
+        return [data, (n, 1, height // self.divide, width // self.divide)]
+
+
+@register_op
+@dataclass(frozen=True)
+class ImageLabelmapData(LabelledImages):
+    """ImageLabelmapData of HED, RCF and DSS: images and maps of edges or salient objects.
+
+    Source: s9xie/hed and yun-liu/rcf image_labelmap_data_layer.cpp; Andrew-Qibin/caffe_dss for
+        normalize.
+
+    Attributes:
+        normalize: None where it is not given (HED, RCF); False keeps labels of 0 to 255.
+    """
+
+    type = "ImageLabelmapData"
+    remark = (
+        "Labels are grey levels: of 128 and more 1, else 0; in the dialect rcf level / 255, and 1 "
+        "above a half."
+    )
+
+    normalize: bool | None
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> ImageLabelmapData:
+        o, t = layer.image_data_param, Transform.parse(layer.transform_param)
+        size, crop = _size(o), (t.crop_size, t.crop_size) if t.crop_size else None
+        return cls(
+            o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, size, o.is_color, crop,
+            t.mirror, t, o.normalize if o.HasField("normalize") else None,
+        )  # fmt: skip
