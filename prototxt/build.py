@@ -9,6 +9,7 @@ import fcn
 import feedback
 import msc
 import resnet101
+import ssd
 import vgg16
 from writing import Fields, Word, prototxt, solver, v1_prototxt
 
@@ -162,6 +163,8 @@ def files() -> dict[str, str]:
         "fcn_32s": fcn_files("32s", fcn_solver(1e-10, 0.99)),
         "fcn_16s": fcn_files("16s", fcn_solver(1e-12, 0.99)),
         "fcn_8s": fcn_files("8s", fcn_solver(1e-14, 0.99)),
+        "ssd300_vgg16": ssd.ssd300_vgg16(),
+        "mobilenet_ssd": ssd.mobilenet_ssd(),
     }
     return {f"{folder}/{name}": text for folder, made in folders.items()
             for name, text in made.items()}  # fmt: skip

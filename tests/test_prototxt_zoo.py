@@ -48,6 +48,8 @@ PARAMETERS = {
     "fcn_32s": VGG16 + CLASSIFIER,
     "fcn_16s": VGG16 + CLASSIFIER + 513 * 21,
     "fcn_8s": VGG16 + CLASSIFIER + 513 * 21 + 257 * 21,
+    "ssd300_vgg16": 26_285_486,  # as amdegroot/ssd.pytorch; published: a file of 105 MB
+    "mobilenet_ssd": 5_783_417,  # chuanqi305/MobileNet-SSD; a file of 23.1 MB
 }
 VGG = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1",
        "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3"]  # fmt: skip
@@ -147,6 +149,13 @@ def test_builds_with_the_published_number_of_parameters(name: str) -> None:
         ("fcn_32s/deploy.prototxt", {"fc7": (1, 4096, 16, 16), "score": (1, 21, 500, 500)}),
         ("fcn_16s/deploy.prototxt", {"score_pool4c": (1, 21, 34, 34), "score": (1, 21, 500, 500)}),
         ("fcn_8s/deploy.prototxt", {"score_pool3c": (1, 21, 70, 70), "score": (1, 21, 500, 500)}),
+        ("ssd300_vgg16/deploy.prototxt",
+         {"conv4_3_norm": (1, 512, 38, 38), "fc7": (1, 1024, 19, 19), "conv9_2": (1, 256, 1, 1),
+          "mbox_loc": (1, 8732 * 4), "mbox_conf": (1, 8732 * 21),
+          "mbox_priorbox": (1, 2, 8732 * 4)}),
+        ("mobilenet_ssd/deploy.prototxt",
+         {"conv11": (1, 512, 19, 19), "conv13": (1, 1024, 10, 10), "conv17_2": (1, 128, 1, 1),
+          "mbox_priorbox": (1, 2, 1917 * 4)}),
         ("fcn_8s/train.prototxt", {"data": (1, 3, 500, 500), "label": (1, 1, 500, 500)}),
     ],
 )  # fmt: skip
