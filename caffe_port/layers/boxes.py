@@ -35,12 +35,34 @@ def decode(loc: Tensor, priors: Tensor, variance: Tensor, code: str) -> Tensor:
     if not bool((size > 0).all()):
         raise ValueError(f"a prior box has no area, which code_type {code} divides by")
     if code == "CORNER_SIZE":
-        return priors + variance * loc * size.repeat(*[1] * (size.dim() - 1), 2)
+        return priors + variance * loc * torch.cat([size, size], -1)
     centre = variance[..., :2] * loc[..., :2] * size + (low + high) / 2
     # through double: torch's own float32 exp is a last digit off that of the C library
     grown = (variance[..., 2:] * loc[..., 2:]).double().exp().to(loc.dtype)
     half = grown * size / 2
     return torch.cat([centre - half, centre + half], -1)
+
+
+def encode(boxes: Tensor, priors: Tensor, variance: Tensor, code: str) -> Tensor:
+    """The locations that stand for boxes: the inverse of ``decode``, with its arguments.
+
+    Raises:
+        ValueError: a prior or a box without area, where sizes divide.
+    Source: weiliu89/caffe bbox_util.cpp, EncodeBBox.
+    """
+    if code == "CORNER":
+        return (boxes - priors) / variance
+    size = priors[..., 2:] - priors[..., :2]
+    if not bool((size > 0).all()):
+        raise ValueError(f"a matched prior box has no area, which code_type {code} divides by")
+    if code == "CORNER_SIZE":
+        return (boxes - priors) / torch.cat([size, size], -1) / variance
+    extent = boxes[..., 2:] - boxes[..., :2]
+    if not bool((extent > 0).all()):
+        raise ValueError("a true box has no area, whose logarithm code_type CENTER_SIZE needs")
+    centre = (priors[..., :2] + priors[..., 2:]) / 2
+    shift = ((boxes[..., :2] + boxes[..., 2:]) / 2 - centre) / size
+    return torch.cat([shift, (extent / size).log()], -1) / variance
 
 
 def areas(boxes: Array, pixels: bool = False) -> Array:

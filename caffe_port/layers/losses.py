@@ -88,7 +88,7 @@ class SoftmaxWithLoss(Layer):
         return (loss, torch.softmax(scores.detach(), op.axis))
 
 
-def _cross_entropies(scores: Tensor, target: Tensor) -> Tensor:
+def cross_entropies(scores: Tensor, target: Tensor) -> Tensor:
     """The loss of each element by Caffe's formula, whose 1 + exp is rounded before the logarithm.
 
     Its diff is sigmoid(score) - target, also where the loss itself has been rounded to 0.
@@ -119,7 +119,7 @@ def _balanced(scores: Tensor, target: Tensor, dialect: str) -> Tensor:
     for_edge = (others / total).reshape(shape)
     for_other = (_NEGATIVE_WEIGHTS[dialect] * edges / total).reshape(shape)
     weight = edge * for_edge + other * for_other
-    each = _cross_entropies(scores.detach(), target) * weight
+    each = cross_entropies(scores.detach(), target) * weight
     neither = (~(edge | other)).to(scores) if dialect == "hed" else 0
     diff = (scores.detach().sigmoid() - target) * (weight + neither)
     return with_diff(scores, each, diff).sum() / scores.shape[0]
@@ -140,7 +140,7 @@ class SigmoidCrossEntropyLoss(Layer):
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
         if self.spec.dialect in _NEGATIVE_WEIGHTS:
             return (_balanced(scores, target, self.spec.dialect),)
-        each = _cross_entropies(scores, target)
+        each = cross_entropies(scores, target)
         if self.spec.dialect != "bvlc":
             return (each.sum() / scores.shape[0],)
         counted = torch.ones_like(target, dtype=torch.bool)

@@ -28,7 +28,10 @@ REFUSED = [
     ("HingeLoss", "", (4, 3), (5,)),
     ("MultinomialLogisticLoss", "", (4, 3), (1, 4)),
     ("ContrastiveLoss", "", (2, 3), (4, 3), (2,)),
-]
+    ("SmoothL1Loss", "", (2, 6), (3, 4)),
+    ("MultiBoxLoss", "multibox_loss_param { num_classes: 2 }", (2, 4), (1, 2), (1, 2, 4),
+     (1, 1, 1, 8)),
+]  # fmt: skip
 TAKEN = [
     ("SoftmaxWithLoss", "softmax_param { axis: 0 }", 1.3489245176315308, (3, 3), (3,)),
     ("EuclideanLoss", "", 0.25499996542930603, (2, 6), (2, 2, 3)),

@@ -122,9 +122,10 @@ def test_what_spoils_what(writes, reads, spoilt):
 # of other forks, of no use in front of a layer in place, or always run on blobs
 NOT_RECORDED = {
     "AutoCrop", "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss",
-    "HingeLoss", "InfogainLoss", "Interp", "MultiStageMeanfield", "MultinomialLogisticLoss",
-    "Normalize", "Padding", "Permute", "Python", "ShuffleChannel", "SigmoidCrossEntropyLoss",
-    "SoftmaxWithLoss", "SpatialProduct", "Unpooling", "Upsample",
+    "HingeLoss", "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield",
+    "MultinomialLogisticLoss", "Normalize", "Padding", "Permute", "Python", "ShuffleChannel",
+    "SigmoidCrossEntropyLoss", "SmoothL1Loss", "SoftmaxWithLoss", "SpatialProduct", "Unpooling",
+    "Upsample",
 }  # fmt: skip
 
 

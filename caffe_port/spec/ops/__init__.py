@@ -60,6 +60,7 @@ FAMILIES = {
     "inputs": ("DummyData", "Input", "MemoryData", "Parameter"),
     "python_layer": ("Python",),
     "detection": ("DetectionOutput", "PriorBox"),
+    "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),
 }  # fmt: skip
 BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}
 
