@@ -90,16 +90,15 @@ def overlaps(box: Array, boxes: Array, pixels: bool = False) -> Array:
     none = apart.any(-1)
     size = high - low + np.float32(1 if pixels else 0)
     width, height = size[..., 0], size[..., 1]
-    if pixels:  # Caffe's empty intersection is the pixel at 0, 0
-        width, height = np.where(none, np.float32(1), width), np.where(none, np.float32(1), height)
-        none = np.zeros_like(none)
     shared = width * height
     with np.errstate(invalid="ignore", divide="ignore"):
         part = shared / (areas(box, pixels) + areas(boxes, pixels) - shared)
     return np.where(~none & (width > 0) & (height > 0), part, np.float32(0))
 
 
-def suppress(boxes: Array, order: Array, threshold: float, eta: float = 1) -> list[int]:
+def suppress(
+    boxes: Array, order: Array, threshold: float, eta: float = 1, pixels: bool = False
+) -> list[int]:
     """Non-maximum suppression: keeps a box that overlaps no kept one by more than the threshold.
 
     Args:
@@ -107,6 +106,7 @@ def suppress(boxes: Array, order: Array, threshold: float, eta: float = 1) -> li
         order: indices of boxes, the best first.
         threshold: intersection over union.
         eta: while the threshold is above 0.5, each kept box multiplies it by this.
+        pixels: as for ``overlaps``.
     Returns:
         The indices of the kept boxes, the best first.
     Source: weiliu89/caffe bbox_util.cpp, ApplyNMSFast.
@@ -118,7 +118,7 @@ def suppress(boxes: Array, order: Array, threshold: float, eta: float = 1) -> li
         if not worst[i] <= limit:
             continue
         kept.append(int(index))
-        np.maximum(worst[i + 1 :], overlaps(chosen[i], chosen[i + 1 :]), out=worst[i + 1 :])
+        np.maximum(worst[i + 1 :], overlaps(chosen[i], chosen[i + 1 :], pixels), out=worst[i + 1 :])
         if eta < 1 and limit > 0.5:
             limit *= factor
     return kept

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from caffe_port.errors import LayerError
+from caffe_port.files import read_text
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.boxes import Array, decode, descending, suppress
+from caffe_port.layers.boxes import Array, decode, descending, overlaps, suppress
+from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import detection as ops
 
 
@@ -94,3 +97,85 @@ class DetectionOutput(Layer):
         for i in descending(np.array([scores[i, label] for label, i in pairs]))[: op.keep_top_k]:
             best.setdefault(pairs[i][0], []).append(pairs[i][1])
         return best
+
+
+@register_layer("DetectionEvaluate")
+class DetectionEvaluate(Layer):
+    """First (-1, class, number of true boxes, -1, -1) for each class, then each detection.
+
+    A detection's row is (image, class, score, 1 if right, 1 if wrong); of two that find one true
+    box the better is right. A box that finds a difficult one that does not count is neither.
+
+    Source: weiliu89/caffe (branch ssd) detection_evaluate_layer.cpp, Forward_cpu.
+    """
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__(spec)
+        path = spec.options(ops.DetectionEvaluate).name_size_file
+        self._sizes = _image_sizes(spec, path) if path else []
+        self._next = 0  # the place in that list, which Caffe keeps from pass to pass
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.DetectionEvaluate)
+        found, true = (x.detach().float().cpu().numpy().reshape(x.shape[2:]) for x in bottoms)
+        ends = np.flatnonzero(true[:, 0].astype(int) == -1)
+        true = true[: ends[0]] if len(ends) else true
+        found = found[found[:, 0].astype(int) != -1]
+        for name, given in (("detection", found), ("true box", true)):
+            if (given[:, 1].astype(int) == op.background).any():
+                message = f"a {name} of the background's class, {op.background}"
+                raise LayerError(self.spec.name, self.spec.type, message)
+        counted = true if op.difficult else true[true[:, 7] == 0]
+        rows: list[tuple[float, ...]] = [
+            (-1, label, (counted[:, 1].astype(int) == label).sum(), -1, -1)
+            for label in range(op.classes)
+            if label != op.background
+        ]
+        for image in np.unique(found[:, 0].astype(int)):
+            rows += self._rows(image, found, true)
+            if self._sizes:
+                self._next = (self._next + 1) % len(self._sizes)
+        return (torch.tensor(rows, dtype=bottoms[0].dtype).view(1, 1, -1, 5).to(bottoms[0]),)
+
+    def _rows(self, image: int, found: Array, true: Array) -> list[tuple[float, ...]]:
+        op = self.spec.options(ops.DetectionEvaluate)
+        rows: list[tuple[float, ...]] = []
+        found, true = (x[x[:, 0].astype(int) == image] for x in (found, true))
+        for label in np.unique(found[:, 1].astype(int)):
+            own, wanted = (x[x[:, 1].astype(int) == label] for x in (found, true))
+            if label == -1:
+                continue
+            if not len(wanted):
+                rows += [(image, label, score, 0, 1) for score in own[:, 2]]
+                continue
+            boxes = self._scaled(wanted[:, 3:7])
+            taken: set[int] = set()
+            for row in own[descending(own[:, 2])]:
+                shared = overlaps(self._scaled(row[3:7]), boxes, bool(self._sizes))
+                best = int(shared.argmax())
+                hit = shared[best] >= np.float32(op.overlap)
+                right = hit and best not in taken
+                if hit and wanted[best, 7] != 0 and not op.difficult:
+                    rows.append((image, label, row[2], 0, 0))
+                    continue
+                if right:
+                    taken.add(best)
+                rows.append((image, label, row[2], float(right), float(not right)))
+        return rows
+
+    def _scaled(self, boxes: Array) -> Array:
+        """Boxes in pixels of their image where the sizes are known. Source: OutputBBox."""
+        if not self._sizes:
+            return boxes
+        height, width = self._sizes[self._next]
+        return boxes.clip(0, 1) * np.array([width, height] * 2, np.float32)
+
+
+def _image_sizes(spec: LayerSpec, path: str) -> list[tuple[int, int]]:
+    """(height, width) of each line `name height width`."""
+    try:
+        words = read_text(path).split()
+        return [(int(h), int(w)) for h, w in zip(words[1::3], words[2::3], strict=True)]
+    except (OSError, ValueError) as error:
+        message = f"name_size_file '{path}': {error}; expected lines 'name height width'"
+        raise LayerError(spec.name, spec.type, message) from error

@@ -20,10 +20,10 @@ from caffe_port.spec.ops import BUILTIN, op_class
 
 #: types that read or write files, run code, or take long with odd numbers of iterations
 LEFT_OUT = {
-    "AdaptiveBiasChannel", "Data", "DenseCRF", "DenseImageData", "DetectionOutput",
-    "DomainTransform", "Filter", "HDF5Data", "HDF5Output", "ImageData", "ImageLabelmapData",
-    "ImageSegData", "Input", "MatRead", "MatWrite", "MemoryData", "MultiStageMeanfield", "Python",
-    "WindowData",
+    "AdaptiveBiasChannel", "Data", "DenseCRF", "DenseImageData", "DetectionEvaluate",
+    "DetectionOutput", "DomainTransform", "Filter", "HDF5Data", "HDF5Output", "ImageData",
+    "ImageLabelmapData", "ImageSegData", "Input", "MatRead", "MatWrite", "MemoryData",
+    "MultiStageMeanfield", "Proposal", "Python", "WindowData",
 }  # fmt: skip
 OF_OTHERS = {
     "Deconvolution": ["convolution_param"], "Im2col": ["convolution_param"],

@@ -116,7 +116,7 @@ def test_a_prior_without_area_is_refused_by_name():
 def test_overlap_by_hand():
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6], [2, 2, 1, 1]], np.float32)
     np.testing.assert_allclose(overlaps(boxes[0], boxes), [1, 1 / 7, 0, 0], rtol=1e-6)
-    np.testing.assert_allclose(overlaps(boxes[0], boxes[:2], pixels=True), [1, 4 / 14], rtol=1e-6)
+    np.testing.assert_allclose(overlaps(boxes[0], boxes[:3], True), [1, 4 / 14, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, SMALL_RANGE, 17, 40, 500])

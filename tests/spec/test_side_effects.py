@@ -123,9 +123,9 @@ def test_what_spoils_what(writes, reads, spoilt):
 NOT_RECORDED = {
     "AutoCrop", "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss",
     "HingeLoss", "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield",
-    "MultinomialLogisticLoss", "Normalize", "Padding", "Permute", "Python", "ShuffleChannel",
-    "SigmoidCrossEntropyLoss", "SmoothL1Loss", "SoftmaxWithLoss", "SpatialProduct", "Unpooling",
-    "Upsample",
+    "MultinomialLogisticLoss", "Normalize", "PSROIPooling", "Padding", "Permute", "Python",
+    "ROIPooling", "ShuffleChannel", "SigmoidCrossEntropyLoss", "SmoothL1Loss", "SoftmaxWithLoss",
+    "SpatialProduct", "Unpooling", "Upsample",
 }  # fmt: skip
 
 

@@ -59,8 +59,9 @@ FAMILIES = {
     "files": ("HDF5Data", "HDF5Output", "MatRead", "MatWrite"),
     "inputs": ("DummyData", "Input", "MemoryData", "Parameter"),
     "python_layer": ("Python",),
-    "detection": ("DetectionOutput", "PriorBox"),
+    "detection": ("DetectionEvaluate", "DetectionOutput", "PriorBox"),
     "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),
+    "regions": ("PSROIPooling", "Proposal", "ROIPooling"),
 }  # fmt: skip
 BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}
 

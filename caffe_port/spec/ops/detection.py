@@ -244,3 +244,60 @@ class DetectionOutput(Op):
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return Values(0.05, 1) if index == 1 else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class DetectionEvaluate(Op):
+    """DetectionEvaluate of SSD: which detections are right, for the average precision.
+
+    Source: weiliu89/caffe (branch ssd) detection_evaluate_layer.cpp, LayerSetUp.
+
+    Attributes:
+        classes: how many, with the background.
+        background: the class that is no object.
+        overlap: a right box overlaps a true one by at least as much (intersection over union).
+        difficult: whether true boxes marked difficult count.
+        name_size_file: lines `name height width` of the images, in order; overlaps are then those
+            of pixels. '' keeps parts of the image.
+    """
+
+    type = "DetectionEvaluate"
+    bottoms = (2, 2)
+    kind = "sink"
+    fixed_bottoms = frozenset({0, 1})
+    discrete = True
+    outside_torch = True
+    remark = (
+        "Boxes of images that were resized with other modes than WARP are refused. Boxes that do "
+        "not touch overlap by 0; upstream takes one pixel where sizes are given."
+    )
+
+    classes: int
+    background: int
+    overlap: float
+    difficult: bool
+    name_size_file: str
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> DetectionEvaluate:
+        o = layer.detection_evaluate_param
+        expect(o.num_classes > 0, "num_classes is missing or 0")
+        least = o.overlap_threshold
+        expect(least > 0, f"overlap_threshold is {least:g}; expected more than 0")
+        mode = caffe_pb2.ResizeParameter.Resize_mode.Name(o.resize_param.resize_mode)
+        expect(mode == "WARP", f"resize_mode is {mode}; only WARP is implemented")
+        return cls(
+            o.num_classes, o.background_label_id, least, o.evaluate_difficult_gt, o.name_size_file
+        )
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Rows of the classes and of all detections; those without a label have none."""
+        for name, shape, width in zip(("detections", "truth"), bottoms, (7, 8), strict=True):
+            fits = len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == width
+            expect(fits, f"{name} of shape {shape}; expected (1, 1, n, {width})")
+        objects = self.classes - (self.background >= 0)
+        return [(1, 1, objects + bottoms[0][2], 5)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values()

@@ -1,0 +1,120 @@
+"""ROIPooling and Proposal against recordings; PSROIPooling against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from caffe_port.errors import LayerError
+from caffe_port.net import Net
+from caffe_port.parity import read_recording
+from caffe_port.spec import NetSpec
+from tests.goldens_dir import GOLDENS
+from tests.layers.helpers import check_gradients, layer
+
+RECORDED = {
+    "rcnn_roi_pooling": ["p0", "p1", "p2"],
+    "rcnn_proposal": ["r0", "c0", "r1", "c1", "r2", "c2"],
+    "rcnn_proposal_ties": ["r0", "c0", "r1", "c1", "r2", "c2"],
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_number_is_caffes(name):
+    folder = GOLDENS / "layers" / name
+    recording = read_recording(folder)
+    net = Net(NetSpec.read(folder / "net.prototxt"))
+    inputs = {name: torch.from_numpy(x) for name, x in recording.inputs.items()}
+    for top, blob in net(inputs, keep=RECORDED[name]).items():
+        np.testing.assert_array_equal(blob.numpy(), recording.data[top])
+
+
+def pooled(type, options, features, regions):
+    text = f'type: "{type}" bottom: "b0" bottom: "b1" top: "y" {options}'
+    return layer(text, tuple(features.shape), tuple(regions.shape))
+
+
+MAX = "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.5 }"
+MEAN = "psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.25 }"
+
+
+def test_the_diff_goes_to_the_first_maximum():
+    features = torch.ones(1, 1, 4, 4, requires_grad=True)
+    regions = torch.tensor([[0.0, 0, 0, 6, 6]])
+    pooled("ROIPooling", MAX, features, regions)(features, regions)[0].sum().backward()
+    wanted = torch.zeros(4, 4)
+    wanted[::2, ::2] = 1
+    torch.testing.assert_close(features.grad[0, 0], wanted)
+
+
+def mean_by_loops(features, regions, group, scale):
+    outputs = features.shape[1] // group**2
+    top = torch.zeros(len(regions), outputs, group, group)
+    for n, (image, *corners) in enumerate(regions.tolist()):
+        x1, y1, x2, y2 = (math.floor(abs(v) + 0.5) * (1 if v > 0 else -1) for v in corners)
+        x1, y1, x2, y2 = x1 * scale, y1 * scale, (x2 + 1) * scale, (y2 + 1) * scale
+        tall, wide = max(y2 - y1, 0.1) / group, max(x2 - x1, 0.1) / group
+        for c in range(outputs):
+            for i in range(group):
+                for j in range(group):
+                    rows = range(
+                        max(math.floor(i * tall + y1), 0),
+                        min(math.ceil((i + 1) * tall + y1), features.shape[2]),
+                    )
+                    columns = range(
+                        max(math.floor(j * wide + x1), 0),
+                        min(math.ceil((j + 1) * wide + x1), features.shape[3]),
+                    )
+                    own = features[int(image), (c * group + i) * group + j]
+                    cell = [own[y, x] for y in rows for x in columns]
+                    top[n, c, i, j] = sum(cell) / len(cell) if cell else 0
+    return top  # fmt: skip
+
+
+def test_a_cell_has_the_mean_of_its_own_channels():
+    features = torch.randn(2, 18, 7, 9, generator=torch.Generator().manual_seed(1))
+    regions = torch.tensor(
+        [[0.0, 0, 0, 35, 27], [1, 3.5, 2.5, 19.4, 20.6], [1, -9, -9, -5, -5], [0, 8, 8, 8, 8]]
+    )
+    (y,) = pooled("PSROIPooling", MEAN, features, regions)(features, regions)
+    torch.testing.assert_close(y, mean_by_loops(features, regions, 3, 0.25))
+    assert y[2].abs().max() == 0
+    check_gradients(pooled("PSROIPooling", MEAN, features, regions), features, regions)
+
+
+def test_no_region_gives_an_empty_top():
+    features, regions = torch.zeros(1, 1, 4, 4), torch.zeros(0, 5)
+    assert pooled("ROIPooling", MAX, features, regions)(features, regions)[0].shape == (0, 1, 2, 2)
+
+
+def test_a_region_of_no_image_is_refused():
+    features, regions = torch.zeros(1, 1, 4, 4), torch.tensor([[1.0, 0, 0, 1, 1]])
+    with pytest.raises(LayerError, match="a region of image 1 of 1"):
+        pooled("ROIPooling", MAX, features, regions)(features, regions)
+
+
+PROPOSAL = (
+    'type: "Proposal" bottom: "b0" bottom: "b1" bottom: "b2" top: "y" proposal_param {{ {} }}'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "message"),
+    [
+        (PROPOSAL.format("scale: 1"), [(1, 2, 3, 3), (1, 4, 3, 3), (1, 3)], "no ratio"),
+        (PROPOSAL.format("ratio: 0 scale: 1"), [(1, 2, 3, 3), (1, 4, 3, 3), (1, 3)], "ratio is 0"),
+        (PROPOSAL.format("ratio: 1 scale: 1"), [(1, 4, 3, 3), (1, 4, 3, 3), (1, 3)],
+         r"scores of shape \(1, 4, 3, 3\); expected \(N, 2, H, W\)"),
+        (PROPOSAL.format("ratio: 1 scale: 1"), [(1, 2, 3, 3), (1, 4, 3, 3), (1, 2)], "sizes of"),
+        ('type: "ROIPooling" bottom: "b0" bottom: "b1" top: "y"', [(1, 1, 4, 4), (1, 5)],
+         "pooled_h is 0"),
+        (f'type: "PSROIPooling" bottom: "b0" bottom: "b1" top: "y" {MEAN}',
+         [(1, 17, 4, 4), (1, 5)], "17 channels; expected 18"),
+        (f'type: "ROIPooling" bottom: "b0" bottom: "b1" top: "y" {MAX}', [(1, 1, 4, 4), (1, 4)],
+         r"regions of shape \(1, 4\); expected \(R, 5\)"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(text, shapes, message):
+    with pytest.raises(LayerError, match=message):
+        layer(text, *shapes)
