@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,11 @@ from caffe_port.cli.options import (
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
+    from caffe_port.finetuning.halving import SearchResults
     from caffe_port.finetuning.reproduce import Outcome, Plan, Resources
     from caffe_port.finetuning.results import Results
-    from caffe_port.finetuning.scoring import Trial
+    from caffe_port.finetuning.scoring import Setting, Trial
+    from caffe_port.finetuning.variants import Variant
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -50,7 +54,13 @@ def _process_options(function: Function) -> Function:
     help="Data set of --data: see 'labels datasets', or a .json file.  [default: VOC's layout]",
 )  # fmt: skip
 @click.option("--init", type=FILE, help="Weights that every run starts from.")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), help="How many.  [default: 3; 5 with --search]"
+)
+@click.option(
+    "--search", is_flag=False, flag_value="default", metavar="[FILE]",
+    help="Search a setting of the feedback losses: by the built-in grid, or a .json file.",
+)  # fmt: skip
 @click.option(
     "--variant", "variants", multiple=True, help="Recipe to run; repeat for more.  [default: all]"
 )
@@ -84,7 +94,9 @@ def _process_options(function: Function) -> Function:
     "--save-every", type=click.IntRange(min=1),
     help="Updates between snapshots.  [default: the solver's, at most 500]",
 )  # fmt: skip
-@click.option("--report", type=FILE, help="Only write the report of this results.json again.")
+@click.option(
+    "--report", type=FILE, help="Only write the report of this results.json or search.json."
+)
 @click.option("--into", "document", type=FILE, help="Also fill the marked tables of this document.")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("finetune"),
@@ -99,35 +111,113 @@ def finetune_command(**arguments: Any) -> None:
     before and after the dense CRF. Means, spreads, paired differences to the baseline and
     published figures go to OUT/report.html, results.json and tables.md.
 
+    With --search, settings of the feedback losses are compared on a part of the training images by
+    successive halving, and the best with the softmax loss alone on the validation images, over
+    several seeds: OUT/report.html, search.json, tables.md, chosen/feedback.prototxt.
+
     Finished runs are kept; an interrupted run resumes from its last snapshot, with the same
     result. Seeds and variants can be added later.
 
     Exit status: 0 done, 2 something cannot be read or used, 130 interrupted.
     """
     from caffe_port.files import expect_writable
-    from caffe_port.finetuning.results import Results
 
     if arguments["report"] is not None:
-        _report(Results.read(arguments["report"]), arguments)
+        _report_again(arguments)
         return
-    for name in ("report.html", "results.json", "tables.md"):
+    is_search = arguments["search"] is not None
+    for name in ("report.html", "search.json" if is_search else "results.json", "tables.md"):
         expect_writable(arguments["out"] / name)
-    work = _work(arguments)
-    try:
+    if is_search:
+        _search(arguments)
+        return
+    setting, variants = _experiment(arguments)
+    work = _work(setting, variants, arguments)
+    with _resumable(arguments, lambda: _write(work, arguments)):
         _run_finetune(work, arguments["jobs"])
+    _write(work, arguments)
+
+
+@contextmanager
+def _resumable(arguments: Arguments, write: Callable[[], None]) -> Iterator[None]:
+    """Writes the report of what is finished when the runs are interrupted."""
+    try:
+        yield
     except KeyboardInterrupt as error:
-        _write(work, arguments)
+        write()
         raise KeyboardInterrupt(
             f"interrupted: completed results are kept in {arguments['out']}; run the same command "
             "again to resume"
         ) from error
-    _write(work, arguments)
 
 
-def _work(arguments: Arguments) -> list[Trial]:
-    """All runs."""
+def _report_again(arguments: Arguments) -> None:
+    from caffe_port.finetuning.curve import read_json
+    from caffe_port.finetuning.halving import FORMAT, SearchResults
+    from caffe_port.finetuning.results import Results
+
+    path = arguments["report"]
+    if read_json(path).get("format") == FORMAT:
+        _report_search(SearchResults.read(path), arguments)
+    else:
+        _report(Results.read(path), arguments)
+
+
+def _search(arguments: Arguments) -> None:
+    """Runs a search and writes its report."""
+    from caffe_port.finetuning.experiment import class_names_of
+    from caffe_port.finetuning.halving import Halving
+    from caffe_port.finetuning.search import read_search
+    from caffe_port.finetuning.variants import single_variant
+    from caffe_port.reports.progress import shown_runs
+
+    if arguments["recipe"] is None and arguments["search"] != "default":
+        raise click.UsageError(
+            "RECIPE is missing: give it before --search, or write '--search default'"
+        )
+    search = read_search(arguments["search"])
+    setting, variants = _experiment(arguments)
+    halving = Halving(
+        setting, single_variant(variants, arguments["recipe"]), search, arguments["seeds"] or 5,
+        arguments["out"].resolve(), class_names_of(setting.images, arguments["names"]),
+    )  # fmt: skip
+
+    def write() -> None:
+        found = halving.results()
+        _report_search(found, arguments)
+        chosen = halving.write_chosen(found)
+        if chosen is not None:
+            echo(f"layers of the chosen setting: {chosen}")
+
+    with _resumable(arguments, write), shown_runs(halving.runs) as progress:
+        halving.run(progress, arguments["jobs"])
+    write()
+
+
+def _report_search(found: SearchResults, arguments: Arguments) -> None:
+    from caffe_port.errors import console
+    from caffe_port.finetuning.search_report import (
+        conclusion,
+        fill_search,
+        search_terminal,
+        write_search,
+    )
+
+    page = write_search(found, arguments["out"])
+    if arguments["document"] is not None:
+        fill_search(arguments["document"], found)
+    shown = console()
+    for table in search_terminal(found):
+        shown.print(table)
+    for remark in [conclusion(found), *found.remarks]:
+        shown.print(remark)
+    echo(f"report: {page}")
+
+
+def _experiment(arguments: Arguments) -> tuple[Setting, list[Variant]]:
+    """The setting of all runs, and the recipes."""
     from caffe_port.cli.labels import dataset_of
-    from caffe_port.finetuning.experiment import make_setting, make_trials
+    from caffe_port.finetuning.experiment import make_setting
     from caffe_port.finetuning.inputs import Options, find_images
     from caffe_port.finetuning.variants import find_variants
 
@@ -142,8 +232,14 @@ def _work(arguments: Arguments) -> list[Trial]:
         arguments["labels"],
         dataset_of(arguments),
     )
-    setting = make_setting(variants[0], images, init, chosen(Options, arguments))
-    seeds = range(1, arguments["seeds"] + 1)
+    return make_setting(variants[0], images, init, chosen(Options, arguments)), variants
+
+
+def _work(setting: Setting, variants: list[Variant], arguments: Arguments) -> list[Trial]:
+    """All runs."""
+    from caffe_port.finetuning.experiment import make_trials
+
+    seeds = range(1, (arguments["seeds"] or 3) + 1)
     return make_trials(setting, variants, seeds, arguments["out"].resolve())
 
 

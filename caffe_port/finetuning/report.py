@@ -181,19 +181,20 @@ def draw_matrices(results: Results) -> dict[str, str]:
 
 def terminal_tables(results: Results) -> list[RichTable]:
     """The tables of means and of single choices, for a terminal."""
+    found = tables.all_tables(results)
+    return [rich_table(found[name]) for name in ("variants", "contrasts") if name in found]
+
+
+def rich_table(found: Table) -> RichTable:
+    """A table for a terminal."""
     from rich.table import Table
 
-    made = []
-    for name, found in tables.all_tables(results).items():
-        if name not in ("variants", "contrasts"):
-            continue
-        table = Table(title=found.title, title_justify="left", caption=found.note)
-        for i, header in enumerate(found.headers):
-            table.add_column(header, justify="right" if i else "left", no_wrap=i == 0)
-        for row in found.rows:
-            table.add_row(*row)
-        made.append(table)
-    return made
+    table = Table(title=found.title, title_justify="left", caption=found.note)
+    for i, header in enumerate(found.headers):
+        table.add_column(header, justify="right" if i else "left", no_wrap=i == 0)
+    for row in found.rows:
+        table.add_row(*row)
+    return table
 
 
 def remarks(results: Results) -> list[str]:

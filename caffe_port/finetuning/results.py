@@ -124,17 +124,24 @@ class Results:
         if values.pop("format", None) != _FORMAT:
             raise FormatError(f"expected the format '{_FORMAT}'", path=path)
         try:
-            start, first = values.pop("start"), None
-            if start is not None:
-                first = Score(**start)
-            scores = {
-                str(variant): {int(seed): Score(**score) for seed, score in by_seed.items()}
-                for variant, by_seed in values.pop("scores").items()
-            }
-            found = cls(**values)
+            return cls.of(values)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise FormatError(f"not the results of an experiment: {error}", path=path) from error
-        found.start, found.scores = first, scores
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Results:
+        """The results whose ``asdict`` went through JSON.
+
+        Raises:
+            TypeError, ValueError, LookupError, AttributeError: they are something else.
+        """
+        start, by_variant = values.pop("start"), values.pop("scores")
+        found = cls(**values)
+        found.start = None if start is None else Score(**start)
+        found.scores = {
+            str(variant): {int(seed): Score(**score) for seed, score in by_seed.items()}
+            for variant, by_seed in by_variant.items()
+        }
         return found
 
 

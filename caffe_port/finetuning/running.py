@@ -6,6 +6,7 @@ RUN/train.log                     the log, as of ``caffe train``
 RUN/snapshots/                    the latest snapshot; at the end the weights and the curve
 RUN/evaluation/                   label maps of the validation images
 RUN/result.json                   the figures; written last
+RUN/result_N.json, evaluation_N/  the same of a run that paused after N updates
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from caffe_port.spec import NetSpec
 from caffe_port.weights import read_weights
 from caffe_port.weights.matching import Match, match
 
-FINISHED = "result.json"
-
 
 def finished(trial: Trial) -> dict[str, Any] | None:
     """A finished run's figures, or None.
@@ -41,11 +40,10 @@ def finished(trial: Trial) -> dict[str, Any] | None:
         UsageError: the folder belongs to another run.
         FormatError: its files are not those of a run.
     """
-    path = trial.folder / FINISHED
-    if not path.exists():
+    if not trial.result.exists():
         return None
     _check_settings(trial.folder, _settings(trial))
-    return read_json(path)
+    return read_json(trial.result)
 
 
 def run(trial: Trial, control: Control) -> dict[str, Any]:
@@ -74,8 +72,9 @@ def run(trial: Trial, control: Control) -> dict[str, Any]:
             "seconds": {"training": round(trained - started, 2),
                         "scoring": round(time.perf_counter() - trained, 2)},
         }  # fmt: skip
-        write_json(trial.folder / FINISHED, result)
-        Snapshots(trial.folder / "snapshots").drop_states()
+        write_json(trial.result, result)
+        if trial.updates is None:
+            Snapshots(trial.folder / "snapshots").drop_states()
         return result
 
 
@@ -91,12 +90,16 @@ def _trained(trial: Trial, control: Control) -> tuple[Path | None, dict[str, Any
         return None if unfit else trial.setting.init, {"unfit": unfit}
     snapshots = Snapshots(trial.folder / "snapshots")
     snapshots.folder.mkdir(exist_ok=True)
-    last, reached = composed.solver.max_iter, snapshots.latest()
+    end, reached = composed.solver.max_iter, snapshots.latest()
+    last = end if trial.updates is None else min(trial.updates, end)
+    if reached is not None and reached > last:
+        snapshots.keep_only(-1)  # the weights after fewer updates are gone
+        reached = None
     fillers = _match(trial, "train").missing
     if reached != last:
         file, opener = trial.folder / "train.log", never_through_link
         with open(file, "a", encoding="utf-8", opener=opener) as log, redirect_stderr(log):
-            _train(trial, solver, snapshots, control)
+            _train(trial, solver, snapshots, control, last)
     loss = Curve.read(snapshots.curve(last)).loss[-1][1]
     is_finite = math.isfinite(loss)
     return snapshots.weights(last) if is_finite else None, {
@@ -133,18 +136,19 @@ def _match(trial: Trial, net: str) -> Match:
     return found
 
 
-def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control) -> None:
-    """Trains to the end, from the latest snapshot."""
+def _train(trial: Trial, solver: Path, snapshots: Snapshots, control: Control, last: int) -> None:
+    """Makes updates up to ``last``, from the latest snapshot."""
     from caffe_port.solver.training import Training
 
     with _device(trial.setting.options.device):
         reached = snapshots.latest()
         curve = Curve() if reached is None else Curve.read(snapshots.curve(reached))
-        watchers = (CurveWatcher(curve, snapshots), _ProgressWatcher(control, trial.title))
-        training = Training(solver, requests=_Stop(control), watchers=watchers)
+        progress = _ProgressWatcher(control, trial.title, last)
+        watchers = (CurveWatcher(curve, snapshots), progress)
+        training = Training(solver, requests=_Stop(control, progress), watchers=watchers)
         training.finetune(trial.setting.init)
         training.solve(None if reached is None else snapshots.state(reached))
-        if training.stopped:
+        if training.stopped and not progress.pauses:
             raise StoppedError
 
 
@@ -183,25 +187,33 @@ def _device(name: str) -> Iterator[None]:
 
 
 class _Stop(Requests):
-    """Stops a training when the control says so."""
+    """Stops a training when the control says so, or where it pauses."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, progress: _ProgressWatcher) -> None:
         super().__init__("none", "none")
-        self._control = control
+        self._control, self._progress = control, progress
 
     def take(self) -> str:
-        return "stop" if self._control.stopped() else "none"
+        return "stop" if self._progress.pauses or self._control.stopped() else "none"
 
 
 class _ProgressWatcher:
-    """A watcher that shows the progress of the training."""
+    """A watcher that shows the progress of the training.
 
-    def __init__(self, control: Control, title: str) -> None:
-        self._control, self._what = control, title
+    Args:
+        last: the updates after which the run ends or pauses.
+    Attributes:
+        pauses: whether it has made them, and the solver would continue.
+    """
+
+    def __init__(self, control: Control, title: str, last: int) -> None:
+        self._control, self._what, self._last = control, title, last
+        self.pauses = False
 
     def step(self, step: TrainingStep) -> None:
         done = step.iteration + 1
-        self._control.update(f"{self._what}: step {done} of {step.last}", done / step.last)
+        self.pauses = self._last == done < step.last
+        self._control.update(f"{self._what}: step {done} of {self._last}", done / self._last)
 
     def outputs(self, what: str, iteration: int, values: Mapping[str, float]) -> None:
         """Does nothing: they are in the curve."""

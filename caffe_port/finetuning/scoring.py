@@ -60,12 +60,22 @@ class Trial:
         variant: the recipe.
         seed: of fillers, shuffles, crops, flips and dropout; None scores ``setting.init`` itself.
         folder: its files.
+        updates: None trains to the end; otherwise the run pauses after so many updates and is
+            scored as it is then, without similarities of templates. A longer trial of the same
+            folder continues it.
     """
 
     setting: Setting
     variant: Variant
     seed: int | None
     folder: Path
+    updates: int | None = None
+
+    @property
+    def result(self) -> Path:
+        """The file of its figures, written last."""
+        mark = "" if self.updates is None else f"_{self.updates}"
+        return self.folder / f"result{mark}.json"
 
     @property
     def title(self) -> str:
@@ -129,7 +139,7 @@ def score(
     result = evaluate(
         setting.images.val,
         factory,
-        trial.folder / "evaluation",
+        trial.folder / trial.result.stem.replace("result", "evaluation"),
         settings,
         make_refiner=None if setting.crf is None else CRFFactory(setting.crf, mean=settings.mean),
         progress=progress,
@@ -138,7 +148,7 @@ def score(
         "images": len(result.items),
         "before": _figures(result.before),
         "after": _figures(result.after),
-        "templates": _templates(trial, net, settings),
+        "templates": None if trial.updates else _templates(trial, net, settings),
     }
 
 

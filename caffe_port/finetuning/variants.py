@@ -109,6 +109,22 @@ def find_variants(recipe: str | os.PathLike[str], only: Sequence[str] = ()) -> l
     return [Variant(name, _net(known[name]), read_recipe(known[name])) for name in kept]
 
 
+def single_variant(variants: Sequence[Variant], recipe: str | os.PathLike[str]) -> Variant:
+    """The one recipe of a search: the baseline of those found, which all have its policy.
+
+    Raises:
+        UsageError: they have several policies.
+    """
+    policies = {one.name.partition("_")[0] for one in variants}
+    if len(policies) > 1:
+        names = [one.name for one in variants if one.name.endswith(BASELINE)]
+        raise UsageError(
+            f"{recipe} has recipes of several policies, and a search trains one: choose it by "
+            f"--variant, such as --variant {(names or sorted(one.name for one in variants))[0]}"
+        )
+    return variants[0]
+
+
 def baseline_of(name: str, names: Sequence[str]) -> str | None:
     """The baseline of a variant: the softmax loss alone with the same policy.
 

@@ -21,6 +21,9 @@ class FeedbackLoss(Layer):
     Attributes:
         options: those of the prototxt.
         path: 'auto', 'torch' or 'triton'; see caffe_port.losses.feedback_loss.
+        iteration: the update that a solver makes, set by it, from 0. Update i of a ``ramp_up`` of R
+            multiplies the loss by (i + 1) / R where that is below 1. None without a solver, and in
+            its test nets: all of the loss.
     """
 
     def __init__(self, spec: LayerSpec) -> None:
@@ -28,10 +31,11 @@ class FeedbackLoss(Layer):
 
         super().__init__(spec)
         self.path = "auto"
+        self.iteration: int | None = None
         with named(spec):
-            self.options = FeedbackOptions(
-                **dataclasses.asdict(spec.options(segmentation_losses.FeedbackLoss))
-            )
+            options = dataclasses.asdict(spec.options(segmentation_losses.FeedbackLoss))
+            self._ramp_up: int = options.pop("ramp_up")
+            self.options = FeedbackOptions(**options)
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         from caffe_port.losses import feedback_loss
@@ -42,6 +46,8 @@ class FeedbackLoss(Layer):
             loss = feedback_loss(
                 features, labels, scores[0] if scores else None, self.options, path=self.path
             )
+        if self.iteration is not None and self.iteration + 1 < self._ramp_up:
+            loss = loss * ((self.iteration + 1) / self._ramp_up)
         return (loss,)
 
 

@@ -2053,7 +2053,7 @@ class ShuffleChannelParameter(_message.Message):
     def __init__(self, group: _Optional[int] = ...) -> None: ...
 
 class FeedbackLossParameter(_message.Message):
-    __slots__ = ["similarity", "template", "k", "detach", "include_background", "correct_only", "pull_weight", "push_weight", "margin", "eps", "ignore_label"]
+    __slots__ = ["similarity", "template", "k", "detach", "include_background", "correct_only", "pull_weight", "push_weight", "margin", "eps", "ignore_label", "ramp_up"]
     class Similarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
         COSINE: _ClassVar[FeedbackLossParameter.Similarity]
@@ -2079,6 +2079,7 @@ class FeedbackLossParameter(_message.Message):
     MARGIN_FIELD_NUMBER: _ClassVar[int]
     EPS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    RAMP_UP_FIELD_NUMBER: _ClassVar[int]
     similarity: FeedbackLossParameter.Similarity
     template: FeedbackLossParameter.Template
     k: int
@@ -2090,7 +2091,8 @@ class FeedbackLossParameter(_message.Message):
     margin: float
     eps: float
     ignore_label: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, similarity: _Optional[_Union[FeedbackLossParameter.Similarity, str]] = ..., template: _Optional[_Union[FeedbackLossParameter.Template, str]] = ..., k: _Optional[int] = ..., detach: bool = ..., include_background: bool = ..., correct_only: bool = ..., pull_weight: _Optional[float] = ..., push_weight: _Optional[float] = ..., margin: _Optional[float] = ..., eps: _Optional[float] = ..., ignore_label: _Optional[_Iterable[int]] = ...) -> None: ...
+    ramp_up: int
+    def __init__(self, similarity: _Optional[_Union[FeedbackLossParameter.Similarity, str]] = ..., template: _Optional[_Union[FeedbackLossParameter.Template, str]] = ..., k: _Optional[int] = ..., detach: bool = ..., include_background: bool = ..., correct_only: bool = ..., pull_weight: _Optional[float] = ..., push_weight: _Optional[float] = ..., margin: _Optional[float] = ..., eps: _Optional[float] = ..., ignore_label: _Optional[_Iterable[int]] = ..., ramp_up: _Optional[int] = ...) -> None: ...
 
 class V1LayerParameter(_message.Message):
     __slots__ = ["layer", "bottom", "top", "name", "type", "blobs", "blobs_lr", "weight_decay", "concat_param", "convolution_param", "data_param", "dropout_param", "hdf5_data_param", "hdf5_output_param", "image_data_param", "infogain_loss_param", "inner_product_param", "lrn_param", "pooling_param", "window_data_param", "power_param", "memory_data_param", "argmax_param", "eltwise_param", "threshold_param", "dummy_data_param", "accuracy_param", "hinge_loss_param", "relu_param", "slice_param", "include", "exclude", "mvn_param", "loss_weight", "transform_param", "tanh_param", "sigmoid_param", "softmax_param", "contrastive_loss_param", "exp_param", "loss_param", "param", "blob_share_mode", "strict_dim", "seg_accuracy_param", "interp_param", "softmaxloss_param", "padding_param", "mat_write_param", "mat_read_param", "dense_crf_param", "dominant_channel_param", "bias_channel_param", "unique_label_param", "censor_label_param", "adaptive_bias_channel_param", "channel_aggregator_param", "ignore_overlay_param", "histogram_param", "euclidean_loss_param", "gain_channel_param", "onehot_param", "fork_layer"]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
+from caffe_port.layers.segmentation_losses import FeedbackLoss
 from caffe_port.live import methods, mode
 from caffe_port.live.net import Net
 from caffe_port.proto import caffe_pb2
@@ -80,6 +81,7 @@ class Solver:
         self._smoothed = 0.0
         self._restored_weights = ""  # the file named in the last solver state
         self._debug = self._debug_infos() if param.debug_info else []
+        self._feedback = [x for x in self.net._net.modules() if isinstance(x, FeedbackLoss)]
 
     def _seed(self) -> None:
         """Seeds the generator of the nets if there is a random_seed."""
@@ -140,6 +142,8 @@ class Solver:
         self._losses, self._smoothed = [], 0.0
         self._log.start_lap(start)
         while self.iter < start + iters:
+            for layer in self._feedback:
+                layer.iteration = self.iter
             self._clear_diffs()
             if self._tests_now() and (self.iter > 0 or param.test_initialization):
                 self._test_all()

@@ -31,6 +31,7 @@ class FeedbackLoss(Op):
         margin: similarity to another class's template that costs nothing.
         eps: added to squared norms.
         ignore_labels: labels that do not count: loss_param's, then feedback_loss_param's.
+        ramp_up: updates of a solver during which the loss is increased from near 0 to all of it.
 
     Source: ours, after the thesis behind caffe_port; docs/losses.md.
     """
@@ -53,6 +54,7 @@ class FeedbackLoss(Op):
     margin: float
     eps: float
     ignore_labels: tuple[int, ...]
+    ramp_up: int
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> FeedbackLoss:
@@ -70,7 +72,7 @@ class FeedbackLoss(Op):
             caffe_pb2.FeedbackLossParameter.Similarity.Name(o.similarity).lower(),
             caffe_pb2.FeedbackLossParameter.Template.Name(o.template).lower().replace("_", "-"),
             o.k, o.detach, o.include_background, o.correct_only, o.pull_weight, o.push_weight,
-            o.margin, o.eps, (*one, *o.ignore_label),
+            o.margin, o.eps, (*one, *o.ignore_label), o.ramp_up,
         )  # fmt: skip
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
