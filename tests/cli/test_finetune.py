@@ -77,6 +77,82 @@ def test_a_data_set_of_a_file(tmp_path, arguments):
     assert "has 6 classes, the data set shifted has 8" in said
 
 
+def search_arguments(tmp_path, arguments, **description):
+    """A short search."""
+    description = {"settings": {"weight": [0.5, 4]}, "selection": 2, "rungs": [0.5, 1],
+                   **description}  # fmt: skip
+    (tmp_path / "some.json").write_text(json.dumps(description))
+    plain = [str(a) for a in arguments]
+    at = plain.index("poly_pull_push_correlation") - 1
+    more = ["--search", tmp_path / "some.json", "--seeds", "2"]
+    return [*plain[:at], *plain[at + 2 :], *more]
+
+
+def test_a_search_is_made_and_its_report_again(tmp_path, arguments):
+    words = search_arguments(tmp_path, arguments)
+    status, said = call(*words)
+    assert status == 0, said
+    flat = " ".join(said.split())
+    assert "2 of 2 settings were tried." in flat
+    out = tmp_path / "out"
+    first = {name: (out / name).read_bytes() for name in ("report.html", "search.json")}
+    values = json.loads(first["search.json"])
+    assert (values["steps"], values["search_seeds"], values["seeds"]) == ([1, 2], [1], [2, 3])
+    assert values["images"] == {"training": 7, "selection": 2, "final": 2}
+    assert values["final"]["names"][5] == "ring"
+    chosen = (out / "chosen" / "feedback.prototxt").read_text()
+    assert f"loss_weight: {values['settings'][values['chosen']]['weight']:g}" in chosen
+    # nothing is left to do; the report may be written again, with the tables of a document
+    assert call(*words)[0] == 0
+    assert {name: (out / name).read_bytes() for name in first} == first
+    page = tmp_path / "page.md"
+    page.write_text("<!-- search out variants -->\n<!-- end -->\n")
+    status, _ = call(
+        "finetune", "--report", out / "search.json", "--into", page, "-o", tmp_path / "b"
+    )
+    assert status == 0
+    assert (tmp_path / "b" / "report.html").read_bytes() == first["report.html"]
+    assert "| poly_softmax | 2 |" in page.read_text()
+
+
+def test_an_interrupted_search_says_what_is_kept(tmp_path, arguments, monkeypatch):
+    def interrupted(work, progress, jobs):
+        run_all(work[:2], progress, jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("caffe_port.finetuning.halving.run_all", interrupted)
+    status, said = call(*search_arguments(tmp_path, arguments))
+    assert status == 130
+    assert "1 of 2 settings were tried. The search is not finished." in " ".join(said.split())
+    assert f"completed results are kept in {tmp_path / 'out'}" in " ".join(said.split())
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"selection": 9}, "the training list has 9 images, of which 9 are for the selection"),
+        ({"keeps": 3}, "unknown key 'keeps'; expected tries"),
+        ({"rungs": [0.2, 1]}, "give more --steps, or fewer rungs"),
+    ],
+)
+def test_a_search_that_cannot_be_made(tmp_path, arguments, description, message):
+    status, said = call(*search_arguments(tmp_path, arguments, **description))
+    assert status == 2
+    assert message in " ".join(said.split())
+
+
+def test_a_search_needs_one_policy_and_a_recipe(arguments):
+    plain = [str(a) for a in arguments]
+    at = plain.index("--variant")
+    status, said = call(*plain[:at], *plain[at + 4 :], "--search", "--crf", "none")
+    assert status == 2
+    assert "choose it by --variant, such as --variant poly_softmax" in " ".join(said.split())
+    status, said = call("finetune", "--search", RUN, "--data", SHAPES, "--init", INIT)
+    assert status == 2
+    assert "give it before --search, or write '--search default'" in " ".join(said.split())
+
+
 def test_interrupted_it_says_what_is_kept(tmp_path, arguments, monkeypatch):
     def interrupted(work, progress, jobs):
         run_all(work[:1], progress, jobs)

@@ -58,6 +58,40 @@ def test_gradients(options):
     assert module(X, LABELS, scores)[0].item() == wanted.item()
 
 
+@pytest.mark.parametrize(
+    ("iteration", "factor"), [(None, 1), (0, 0.25), (1, 0.5), (3, 1), (4, 1), (10**6, 1)]
+)
+def test_a_ramp_up_multiplies_the_loss_by_the_solvers_iteration(iteration, factor):
+    module = made("feedback_loss_param { ramp_up: 4 template: MEAN detach: false eps: 0.01 }")
+    module.iteration = iteration
+    whole = feedback_loss(X, LABELS, None, module.options)
+    assert module(X, LABELS)[0].item() == factor * whole.item()
+    options = "template: MEAN detach: false correct_only: false margin: -0.1 eps: 0.01"
+    differentiable = made(
+        f'bottom: "b2" feedback_loss_param {{ ramp_up: 4 {options} }}',
+        shapes=(X.shape, LABELS.shape, (2, 4, 2, 3)),
+    )
+    differentiable.iteration = iteration
+    check_gradients(differentiable, X, LABELS, torch.randn(2, 4, 2, 3))
+
+
+def test_the_kernel_ramps_up_too():
+    pytest.importorskip("triton", minversion="3.7", reason="runs in its interpreter")
+    module = made("feedback_loss_param { ramp_up: 8 }")
+    module.iteration = 1
+    found = []
+    for module.path in ("torch", "triton"):
+        leaf = X.clone().requires_grad_()
+        (loss,) = module(leaf, LABELS)
+        loss.backward()
+        found.append((loss, leaf.grad))
+    (loss, grad), (kernel, kernel_grad) = found
+    assert loss.item() == 0.25 * feedback_loss(X, LABELS, None, module.options).item()
+    assert kernel.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.allclose(kernel_grad, grad, atol=1e-6)
+    assert grad.abs().max() > 0
+
+
 def test_the_kernel_by_name():
     pytest.importorskip("triton", minversion="3.7", reason="runs in its interpreter")
     module = made("feedback_loss_param { similarity: CORRELATION template: MEAN detach: false }")

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from caffe_port.cli.caffe import main
+from caffe_port.layers.segmentation_losses import FeedbackLoss
 from caffe_port.losses import feedback_loss, softmax_loss
+from caffe_port.solver.solver import Solver
 from caffe_port.solver.training import Training
 from tests.goldens_dir import ROOT, SHAPES
 
@@ -82,3 +84,29 @@ def test_a_step_uses_the_function(work: Path) -> None:
     (diff,) = torch.autograd.grad(both, scores)
     found = torch.from_numpy(blobs["fc8_shapes"].diff.copy())
     assert torch.allclose(found, diff, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [Training, Solver])
+def test_a_ramp_up_follows_the_iterations(work: Path, kind: type[Solver]) -> None:
+    """Fused steps and those of pycaffe: (i + 1) / ramp_up, for a resumed run too."""
+    add_losses(work, "poly_pull_cosine")
+    text = (work / "train.prototxt").read_text()
+    assert text.count("push_weight: 0") == 1
+    (work / "train.prototxt").write_text(
+        text.replace("push_weight: 0", "push_weight: 0 ramp_up: 5")
+    )
+    solver, factors = kind("solver.prototxt"), []
+    (layer,) = (x for x in solver.net._net.modules() if isinstance(x, FeedbackLoss))
+    layer.register_forward_hook(
+        lambda module, bottoms, tops: factors.append(
+            tops[0].item() / feedback_loss(*bottoms, options=layer.options).item()
+        )
+    )
+    solver.net.copy_from(str(WEIGHTS))
+    solver.step(3)
+    assert factors == pytest.approx([0.2, 0.4, 0.6], rel=1e-5)
+    resumed = kind("solver.prototxt")
+    resumed.restore("snap_iter_2.solverstate")
+    (other,) = (x for x in resumed.net._net.modules() if isinstance(x, FeedbackLoss))
+    resumed.step(1)
+    assert other.iteration == 2

@@ -37,4 +37,5 @@ def test_the_table_has_every_field_and_option():
     fields = set(caffe_pb2.FeedbackLossParameter.DESCRIPTOR.fields_by_name)
     assert fields <= table
     options = {field.name for field in dataclasses.fields(FeedbackOptions)}
-    assert options == fields - {"ignore_label"} | {"ignore_labels"}
+    # ramp_up is the layer's: the function knows no iterations
+    assert options == fields - {"ignore_label", "ramp_up"} | {"ignore_labels"}
