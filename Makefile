@@ -1,6 +1,7 @@
 # make demo: builds, then converts, verifies and evaluates the bundled Caffe model
 # make test: builds and runs every test
 # make lint, make docs (the documentation, into site/), make bench (all benchmarks),
+# make browser (tests of the page of `explore` in Chromium),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make differential CAFFE="COMMAND" (random nets, compared with any Caffe; docs/differential.md),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
@@ -12,7 +13,8 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test lint docs bench attacks fuzz differential sanitize wheels matrix processors proto clean
+.PHONY: demo test browser lint docs bench attacks fuzz differential sanitize wheels matrix \
+	processors proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -21,6 +23,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m compileall -q caffe_port tests tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+browser: $(VENV)/installed-for-tests
+	$(BIN)/pip install --quiet --editable '.[test,browser]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/explore/test_browser.py
 
 lint: $(VENV)/installed-for-lint
 	$(BIN)/ruff check .

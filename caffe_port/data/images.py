@@ -83,7 +83,7 @@ def decode_image(content: bytes, where: str, color: bool | None = None) -> Bytes
     Raises:
         DataError: as for ``read_rgb``.
     """
-    image = _decoded(content, where, "L" if color is False else None)
+    image = decoded_image(content, where, "L" if color is False else None)
     if color is None and decoding.is_16_bit(image):
         raise DataError(f"{where}: expected 8 bits a channel, found mode {image.mode}")
     if color is False or (color is None and image.mode in ("1", "L")):
@@ -256,12 +256,11 @@ def open_image(path: PathLike | IO[bytes], *, draft: str | None = None) -> Image
         DataError: missing, broken or too large.
     """
     if isinstance(path, str | os.PathLike):
-        return _decoded(read_content(path), os.fspath(path), draft)
-    return _decoded(_rest(path), str(getattr(path, "name", type(path).__name__)), draft)
+        return decoded_image(read_content(path), os.fspath(path), draft)
+    return decoded_image(_rest(path), str(getattr(path, "name", type(path).__name__)), draft)
 
 
 def _rest(stream: IO[bytes]) -> bytes:
-    """The rest of an open file."""
     try:
         content = stream.read(MAX_FILE + 1)
     except (AttributeError, OSError, ValueError) as error:
@@ -283,7 +282,8 @@ def read_content(path: PathLike) -> bytes:
         return read_bytes(path, MAX_FILE)
 
 
-def _decoded(content: bytes, where: str, draft: str | None = None) -> Image.Image:
+def decoded_image(content: bytes, where: str, draft: str | None = None) -> Image.Image:
+    """``open_image`` of a file's bytes; ``where`` names them in errors."""
     image = _recognised(content, where)
     try:
         with _quietly():

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from caffe_port.crf import DenseCRF
 from caffe_port.crf.params import REPEATED, CRFParameters, from_mapping
-from caffe_port.data.images import Bytes, decode_image, open_image, read_content
+from caffe_port.data.images import Bytes, decode_image, decoded_image, open_image, read_content
 from caffe_port.data.label_values import label_values
 from caffe_port.data.voc import LABEL_SUFFIXES, file_named
 from caffe_port.datasets.rules import IGNORED, LabelRules
@@ -111,7 +111,7 @@ def read_truth(subject: Subject, photo: Photo, content: bytes, name: str) -> Byt
     Raises:
         CaffePortError: it is no label map, of another size, or of other classes.
     """
-    stored = label_values(name, open_image(io.BytesIO(content)))
+    stored = label_values(name, decoded_image(content, name))
     rules = subject.rules or LabelRules()
     return _fitted(rules.applied(stored, subject.classes, name).labels, photo, name)
 

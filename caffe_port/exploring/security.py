@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import re
 import secrets
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -84,14 +84,11 @@ class Guard:
         guarded = _Exchange(receive, send, self._headers, self._limits)
         reason = self._refusal(scope) or guarded.announced(scope)
         if reason is not None:
-            await guarded.refuse(*reason)
+            await refusal(*reason)(scope, receive, guarded.send)
             return
         path = scope["path"][1 + len(self._token) :] or "/"
         inside = {**scope, "path": path, "raw_path": path.encode()}
-        try:
-            await self._app(inside, guarded.receive, guarded.send)
-        except _RefusedError as refused:
-            await guarded.refuse(refused.status, refused.words)
+        await self._app(inside, guarded.receive, guarded.send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Status and reason, or None for a request that may pass."""
@@ -147,12 +144,22 @@ def _headers(framed: bool) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in found.items()]
 
 
-class _RefusedError(Exception):
-    """A body that is too large or too slow."""
+class RefusedError(Exception):
+    """A body that is too large or too slow; raised where the application reads it.
+
+    Attributes:
+        status: of the answer.
+    """
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
-        self.status, self.words = status, words
+        self.status = status
+
+
+def refusal(status: int, words: str) -> Response:
+    """An answer that closes the connection: the rest of the body is not read."""
+    values = {"error": words, "code": "refused"}
+    return JSONResponse(values, status, headers={"connection": "close"})
 
 
 class _Exchange:
@@ -163,7 +170,7 @@ class _Exchange:
     ) -> None:
         self._receive, self._send = receive, send
         self._headers, self._limits = headers, limits
-        self._bytes, self._whole, self._started = 0, False, False
+        self._bytes, self._whole = 0, False
         self._end = asyncio.get_running_loop().time() + limits.body_seconds
 
     def announced(self, scope: Scope) -> tuple[int, str] | None:
@@ -185,29 +192,18 @@ class _Exchange:
             message = await asyncio.wait_for(self._receive(), max(0.0, left))
         except asyncio.TimeoutError:
             words = f"the request did not arrive within {self._limits.body_seconds:g} s"
-            raise _RefusedError(408, words) from None
+            raise RefusedError(408, words) from None
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limits.upload:
-            raise _RefusedError(413, self._too_large())
+            raise RefusedError(413, self._too_large())
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         """Adds the headers."""
         if message["type"] == "http.response.start":
-            self._started = True
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
-
-    async def refuse(self, status: int, words: str) -> None:
-        """Answers with a reason, and closes the connection: its body is not read."""
-        if self._started:
-            return
-        body = json.dumps({"error": words, "code": "refused"}).encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close"),
-                   (b"content-length", str(len(body)).encode())]  # fmt: skip
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
 
 
 def bounded_protocol(limits: Limits) -> type[H11Protocol]:

@@ -20,7 +20,7 @@ from caffe_port.crf import PRESETS
 from caffe_port.errors import CaffePortError, UsageError, described, escaped
 from caffe_port.exploring import blobs, fixations, labels
 from caffe_port.exploring.jobs import Answer, BusyError, DroppedError, Worker
-from caffe_port.exploring.security import Guard
+from caffe_port.exploring.security import Guard, RefusedError, refusal
 from caffe_port.exploring.sessions import Limits, NoSessionError, Sessions, Subject
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript",
@@ -237,6 +237,8 @@ def _answering(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except RefusedError as error:
+            return refusal(error.status, str(error))
         except OSError as error:
             return _failed(400, escaped(described(error)), "wrong")
         except tuple(_FAILURES) as error:

@@ -206,14 +206,15 @@ class RunFolder:
         Args:
             number: of the run.
         Raises:
-            UsageError: there is no snapshot, or the net has none of its layers.
+            UsageError: there is no such run or no snapshot, or the net has none of its layers.
             CaffePortError: it cannot be read or does not fit the net.
         """
         with self._lock:
             files = list(self._files())
             logs = self._found(files)
-            folder = logs[number].path.parent if 0 <= number < len(logs) else self.folder
-            found = _latest(files, folder)
+            if not 0 <= number < len(logs):
+                raise UsageError(f"run {number}; there are {len(logs)}")
+            found = _latest(files, logs[number].path.parent)
         if found is None:
             raise UsageError(f"{self.folder}: holds no snapshot *_iter_N.caffemodel yet")
         iteration, path = found

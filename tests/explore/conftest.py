@@ -2,19 +2,16 @@
 
 import pytest
 
-pytest.importorskip("starlette", reason="the extra 'explore' is not installed")
-pytest.importorskip("uvicorn", reason="the extra 'explore' is not installed")
+import caffe_port as cp
+from tests.explore import client as clients
 
 
 @pytest.fixture(scope="module")
 def page():
     """A page of the example, with its images, label maps, recording and run."""
-    import caffe_port as cp
-    from tests.explore import client
-
     with cp.explore(
-        client.segmenter(), images=client.IMAGES, truth=client.TRUTH, run=client.RUN,
-        recording=client.RUN / "recording",
+        clients.segmenter(), images=clients.IMAGES, truth=clients.TRUTH, run=clients.RUN,
+        recording=clients.RUN / "recording",
     ) as found:  # fmt: skip
         yield found
 
@@ -22,9 +19,7 @@ def page():
 @pytest.fixture
 def client(page):
     """A connection to the page's server."""
-    from tests.explore.client import Client
-
-    one = Client(page.url)
+    one = clients.Client(page.url)
     yield one
     one.close()
 

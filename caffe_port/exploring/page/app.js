@@ -245,17 +245,32 @@ class App {
     const buttons = names.map((name, index) => {
       const image = element("img", {src: `api/samples/${index}`, alt: "", loading: "lazy", width: 96, height: 72});
       const button = element("button", {className: "sample", title: name, role: "option"}, image, element("span", {}, name));
+      button.tabIndex = index ? -1 : 0;
       button.addEventListener("click", () => {
-        for (const other of buttons) other.setAttribute("aria-selected", other === button);
+        for (const other of buttons) {
+          other.setAttribute("aria-selected", other === button);
+          other.tabIndex = other === button ? 0 : -1;
+        }
         this.open(`image?sample=${index}`);
       });
       return button;
     });
     $("strip").replaceChildren(...buttons);
     if (this.subject.all_samples > names.length) $("strip").append(element("span", {className: "soft"}, `${this.subject.all_samples - names.length} more`));
+    // one stop for Tab; the arrow keys move among the images
+    $("strip").addEventListener("keydown", (event) => {
+      const shown = buttons.filter((button) => !button.hidden);
+      const at = shown.indexOf(document.activeElement);
+      const to = {ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: shown.length - 1}[event.key];
+      if (to === undefined || !shown[to]) return;
+      event.preventDefault();
+      shown[to].focus();
+    });
     $("search").addEventListener("input", () => {
       const word = $("search").value.toLowerCase();
       for (const button of buttons) button.hidden = !button.title.toLowerCase().includes(word);
+      const first = buttons.find((button) => !button.hidden);
+      for (const button of buttons) button.tabIndex = button === first ? 0 : -1;
     });
   }
 }
