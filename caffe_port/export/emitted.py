@@ -277,6 +277,14 @@ def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tenso
     return x * (mean * alpha + 1).pow(-beta)
 
 
+def tapped(x: Tensor, axis: int, first: list[int], second: list[int], share: list[float]) -> Tensor:
+    """A mix of two places of an axis for each new place, by the share of the second."""
+    low = x.index_select(axis, torch.tensor(first, device=x.device))
+    high = x.index_select(axis, torch.tensor(second, device=x.device))
+    weight = torch.tensor(share, dtype=x.dtype, device=x.device)
+    return low + (high - low) * weight.reshape([-1] + [1] * (x.dim() - 1 - axis))
+
+
 def interp(
     x: Tensor,
     height: int = 0,

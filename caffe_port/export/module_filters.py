@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode, sizes
+from caffe_port.layers.resizing import taps
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct
+from caffe_port.spec.ops.filters import Convolution, Filtered, Im2col, InnerProduct
 from caffe_port.spec.ops.pooling import SPP, Pooling
 from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Unpooling, Upsample
+from caffe_port.spec.ops.resizing import Resized
 
 
-@MODULE_RULES.add("Convolution", "Deconvolution")
+@MODULE_RULES.add("Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution")
 def filtered(node: Node, code: ModuleCode) -> str:
     """nn.Conv1d to 3d and nn.ConvTranspose1d to 3d, each bottom through the same module."""
     op, shape = node.layer.options(Filtered), node.layer.bottom_shapes[0]
@@ -28,7 +30,7 @@ def filtered(node: Node, code: ModuleCode) -> str:
         arguments.append(f"groups={op.group}")
     if not op.bias:
         arguments.append("bias=False")
-    kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
+    kind = "Conv" if isinstance(op, Convolution) else "ConvTranspose"
     module = code.submodule(node, f"nn.{kind}{axes}d({', '.join(arguments)})")
     bottoms = code.bottoms
     over = any(window.overhang(size, i) for i, size in enumerate(shape[axis + 1 :]))
@@ -114,7 +116,16 @@ def im2col(node: Node, code: ModuleCode) -> str:
 def interp(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Interp)
     arguments = [code.x]
-    if (op.zoom_factor is None) == (op.shrink_factor is None) and None not in (op.height, op.width):
+    if op.nearest:
+        raise ValueError("type: NearestNeighbor, whose positions are OpenCV's")
+    if len(code.bottoms) == 2:
+        arguments += [
+            f"{name}={code.bottoms[1]}.shape[{i}]" for i, name in ((2, "height"), (3, "width"))
+        ]
+    elif (op.zoom_factor is None) == (op.shrink_factor is None) and None not in (
+        op.height,
+        op.width,
+    ):
         arguments += [f"height={op.height}", f"width={op.width}"]
     else:
         if op.shrink_factor is not None:
@@ -124,6 +135,16 @@ def interp(node: Node, code: ModuleCode) -> str:
     if op.pad_beg or op.pad_end:
         arguments.append(f"crop=({-op.pad_beg}, {-op.pad_end})")
     return f"{code.helper('interp')}({', '.join(arguments)})"
+
+
+@MODULE_RULES.add("ResizeBilinear", "ResizeNearestNeighbor")
+def resized(node: Node, code: ModuleCode) -> str:
+    op, top = node.layer.options(Resized), code.x
+    bottom, wanted = node.layer.bottom_shapes[0], node.layer.top_shapes[0]
+    for axis in (op.first + 1, op.first):
+        first, second, share = taps(op, bottom[axis], wanted[axis])
+        top = f"{code.helper('tapped')}({top}, {axis}, {first}, {second}, {share})"
+    return top
 
 
 @MODULE_RULES.add("Padding")

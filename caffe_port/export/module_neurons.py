@@ -7,6 +7,7 @@ import math
 from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number
 from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.channelwise import SpatialDropout
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
 
 
@@ -23,6 +24,20 @@ def prelu(node: Node, code: ModuleCode) -> str:
     slopes = math.prod(node.layer.params[0].shape)
     module = code.submodule(node, f"nn.PReLU({slopes})", {"weight": (slopes,)})
     return f"{module}({code.x})"
+
+
+@MODULE_RULES.add("Axpy")
+def axpy(node: Node, code: ModuleCode) -> str:
+    scale, x, y = code.bottoms
+    short = len(node.layer.bottom_shapes[1]) - len(node.layer.bottom_shapes[0])
+    return f"{scale}{'.unsqueeze(-1)' * short} * {x} + {y}"
+
+
+@MODULE_RULES.add("SpatialDropout")
+def spatial_dropout(node: Node, code: ModuleCode) -> str:
+    if node.layer.options(SpatialDropout).in_test:
+        raise ValueError("sample_weights_test drops channels at random while it predicts")
+    return code.x
 
 
 @MODULE_RULES.add("Dropout")
@@ -63,7 +78,7 @@ def swish(node: Node, code: ModuleCode) -> str:
     return f"{code.x} * torch.sigmoid({_times(code.x, op.beta)})"
 
 
-@MODULE_RULES.add("Clip")
+@MODULE_RULES.add("Clip", "ReLU6")
 def clip(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(Clip)
     return f"{code.x}.clamp(max={number(op.high)}).clamp(min={number(op.low)})"

@@ -11,22 +11,24 @@ from caffe_port.export.graph import Node
 from caffe_port.export.module_filters import check_unpooling
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_sizes import Size, product, reshape, vector
+from caffe_port.layers.resizing import taps
 from caffe_port.spec.ops._base import axis_index
-from caffe_port.spec.ops.filters import Filtered, Im2col, InnerProduct, Window
+from caffe_port.spec.ops.filters import Convolution, Filtered, Im2col, InnerProduct, Window
 from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Upsample
+from caffe_port.spec.ops.resizing import Resized
 
 _INT64 = 7  # onnx.TensorProto.INT64
 _END = 2**31 - 1  # of a Slice: to the end of the axis
 
 
-@ONNX_RULES.add("Convolution", "Deconvolution")
+@ONNX_RULES.add("Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution")
 def filtered(node: Node, code: OnnxCode) -> list[str]:
     """Axes before the channel axis become one batch axis."""
     op = node.layer.options(Filtered)
     window, axis = op.window(code.shape), op.channel_axis(code.shape)
     if not window.kernel:
         raise ValueError("no spatial axes; an InnerProduct computes the same")
-    kind = "Conv" if node.layer.type == "Convolution" else "ConvTranspose"
+    kind = "Conv" if isinstance(op, Convolution) else "ConvTranspose"
     params = [code.param(i) for i in range(len(node.layer.params))]
     results = []
     for i in range(len(code.bottoms)):
@@ -140,15 +142,23 @@ def interp(node: Node, code: OnnxCode) -> list[str]:
     It gets the sizes of all axes: OpenCV 5 reads no others.
     """
     op, sizes, x = node.layer.options(Interp), code.sizes(), code.x
+    if op.nearest:
+        raise ValueError("type: NearestNeighbor, whose positions are OpenCV's")
     cropped = [size + (op.pad_beg + op.pad_end) for size in sizes[2:]]
     if op.pad_beg or op.pad_end:
         ends = [op.pad_end or _END] * 2
         slots = (code.integers(part) for part in ([-op.pad_beg] * 2, ends, [2, 3]))
         x = code.op("Slice", x, *slots)
-    top = [
-        _interp_size(op, size, fixed)
-        for size, fixed in zip(cropped, (op.height, op.width), strict=True)
-    ]
+    top = (
+        []
+        if len(code.bottoms) == 2
+        else [
+            _interp_size(op, size, fixed)
+            for size, fixed in zip(cropped, (op.height, op.width), strict=True)
+        ]
+    )
+    if len(code.bottoms) == 2:
+        top = code.sizes(1)[2:]
     if all(old.equals(new) for old, new in zip(cropped, top, strict=True)):
         return [x]
     return [
@@ -167,6 +177,23 @@ def _interp_size(op: Interp, size: Size, fixed: int | None) -> Size:
         return size.always(fixed)
     shrink, zoom = (factor or 1 for factor in factors)
     return size if shrink == zoom == 1 else (size - 1) // shrink * zoom + 1
+
+
+@ONNX_RULES.add("ResizeBilinear", "ResizeNearestNeighbor")
+def resized(node: Node, code: OnnxCode) -> list[str]:
+    """Gathers the places of each axis, of which ONNX's Resize has others."""
+    op, x = node.layer.options(Resized), code.x
+    for axis in (op.first + 1, op.first):
+        size = code.sizes()[axis].fixed("the places that are mixed depend on its size")
+        first, second, share = taps(op, size, node.layer.top_shapes[0][axis])
+        low = code.op("Gather", x, code.integers(first), axis=axis)
+        if any(share):
+            high = code.op("Gather", x, code.integers(second), axis=axis)
+            weight = np.array(share, np.float32).reshape([-1] + [1] * (3 - axis))
+            mixed = code.op("Mul", code.op("Sub", high, low), code.constant(weight))
+            low = code.op("Add", low, mixed)
+        x = low
+    return [x]
 
 
 @ONNX_RULES.add("Padding")

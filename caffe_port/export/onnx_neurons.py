@@ -7,6 +7,7 @@ import math
 from caffe_port.export.graph import Node
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.channelwise import SpatialDropout
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -25,6 +26,22 @@ def prelu(node: Node, code: OnnxCode) -> list[str]:
     slopes = math.prod(node.layer.params[0].shape)
     shape = (slopes,) + (1,) * (len(code.shape) - 2)
     return [code.op("PRelu", code.x, code.param(0, shape))]
+
+
+@ONNX_RULES.add("Axpy")
+def axpy(node: Node, code: OnnxCode) -> list[str]:
+    scale, x, y = code.bottoms
+    dims, all_dims = (len(shape) for shape in node.layer.bottom_shapes[:2])
+    if dims < all_dims:
+        scale = code.op("Unsqueeze", scale, code.integers(range(dims, all_dims)))
+    return [code.op("Add", code.op("Mul", scale, x), y)]
+
+
+@ONNX_RULES.add("SpatialDropout")
+def spatial_dropout(node: Node, code: OnnxCode) -> list[str]:
+    if node.layer.options(SpatialDropout).in_test:
+        raise ValueError("sample_weights_test drops channels at random while it predicts")
+    return [code.x]
 
 
 @ONNX_RULES.add("Dropout")
@@ -59,7 +76,7 @@ def swish(node: Node, code: OnnxCode) -> list[str]:
     return [code.op("Mul", code.x, code.op("Sigmoid", times(code, code.x, op.beta)))]
 
 
-@ONNX_RULES.add("Clip")
+@ONNX_RULES.add("Clip", "ReLU6")
 def clip(node: Node, code: OnnxCode) -> list[str]:
     """Two steps, because low wins over high."""
     op = node.layer.options(Clip)

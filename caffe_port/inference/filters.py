@@ -47,7 +47,7 @@ class _Epilogue:
     top: int
 
 
-@rule("Convolution")
+@rule("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def _convolution(node: Node, planner: Planner) -> Step | None:
     layer = planner.net.module(node.layer.name)
     if not _is_planar(layer):

@@ -122,6 +122,56 @@ def _kernels(op: ops.MultiStageMeanfield, labels: int, features: Tensor) -> crf.
     return made.add_features(np.dstack([x, y, colours]).astype(np.float32), weight=1)
 
 
+class _Similarity(torch.autograd.Function):
+    """sum of s K s with upstream's diff, 2 K s: K is taken as symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, masked: Tensor, filtered: Tensor) -> Tensor:
+        ctx.save_for_backward(filtered)
+        return (masked * filtered).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        (filtered,) = ctx.saved_tensors
+        return 2 * diffs[0] * filtered, None
+
+
+@register_layer("DenseCRFLoss")
+class DenseCRFLoss(Layer):
+    """Bottoms: image (less the mean) and probabilities s. Minus the sum over classes of s K s, / N.
+
+    K is the bilateral kernel on the lattice, not normalised. Pixels whose three colours are all 0
+    after their fractions are cut off, as in padding, do not count.
+
+    Source: meng-tang/rloss densecrf_loss_layer.cpp; Tang et al., On Regularized Losses for
+        Weakly-supervised CNN Segmentation, 2018.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        images, probabilities = bottoms[0].detach(), bottoms[1]
+        with named(self.spec):
+            costs = [self._cost(*item) for item in zip(images, probabilities, strict=True)]
+        total = torch.stack(costs).sum() if costs else probabilities.sum()
+        return (total / max(len(images), 1),)
+
+    def _cost(self, image: Tensor, probabilities: Tensor) -> Tensor:
+        from caffe_port.crf import DenseCRF
+
+        op = self.spec.options(ops.DenseCRFLoss)
+        labels, height, width = probabilities.shape
+        masked = probabilities * (image.trunc() != 0).any(0)
+        colours = image.float().cpu().numpy().transpose(1, 2, 0)
+        try:
+            kernel = DenseCRF(height, width, labels, normalization="none", exact=True)
+            kernel.add_bilateral(op.bi_xy_std, op.bi_rgb_std, colours, weight=1)
+            filtered = kernel.filtered(masked.detach().float().cpu().numpy(), 0)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        similar = torch.from_numpy(filtered).to(probabilities)
+        cost: Tensor = _Similarity.apply(masked, similar)  # type: ignore[no-untyped-call]
+        return -cost
+
+
 class _Weight(torch.autograd.Function):
     """exp(a (1 + b gradient)) within [least, 1]; DeepLab's diff ignores the limits."""
 

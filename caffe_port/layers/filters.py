@@ -67,6 +67,8 @@ def convolve(
 
 
 @register_layer("Convolution")
+@register_layer("ConvolutionDepthwise")
+@register_layer("DepthwiseConvolution")
 class Convolution(FilterLayer):
     """Each bottom correlated with the same filters.
 

@@ -289,6 +289,18 @@ class Clip(Elementwise):
         return ((x >= op.low) & (x <= op.high)).to(x.dtype)
 
 
+@register_layer("ReLU6")
+class ReLU6(Clip):
+    """No diff at 0 and at 6, where Clip has one. Source: eric612/MobileNet-YOLO relu6_layer.cpp."""
+
+    def top(self, x: Tensor) -> Tensor:
+        return functional.relu6(x)
+
+    def factor(self, x: Tensor, y: Tensor) -> Tensor:
+        op = self.spec.options(ops.ReLU6)
+        return ((x > op.low) & (x < op.high)).to(x.dtype)
+
+
 @register_layer("Threshold")
 class Threshold(Layer):
     """1 where x exceeds the threshold, else 0; no diff. Source: BVLC/caffe threshold_layer.cpp."""

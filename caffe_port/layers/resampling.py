@@ -22,13 +22,19 @@ class Interp(Layer):
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.Interp)
-        (x,) = bottoms
-        size = op.top_shapes([tuple(x.shape)])[0][2:]
+        x = bottoms[0]
+        size = op.top_shapes([tuple(blob.shape) for blob in bottoms])[0][2:]
         begin, height, width = -op.pad_beg, x.shape[2] + op.pad_end, x.shape[3] + op.pad_end
         x = x[:, :, begin:height, begin:width]
         # an exported net takes any size, so it may not depend on this one
         if not is_exporting() and tuple(x.shape[2:]) == size:
             return (x.clone(),)
+        if op.nearest:
+            for i in (0, 1):
+                steps = torch.arange(size[i], device=x.device, dtype=torch.float64)
+                rows = (steps * (x.shape[2 + i] / size[i])).floor().long()
+                x = x.index_select(2 + i, rows.clamp(max=x.shape[2 + i] - 1))
+            return (x,)
         if x.dtype == torch.float64:
             return (_resized_exactly(x, size),)
         return (functional.interpolate(x, size, mode="bilinear", align_corners=True),)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from caffe_port.labels import checked
 from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.layers.losses import SoftmaxWithLoss, by_class
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import segmentation_losses
 
@@ -69,6 +70,27 @@ def unique_labels(labels: Tensor, op: segmentation_losses.UniqueLabel) -> Tensor
     if len(found) > op.max_labels:
         raise ValueError(f"{len(found)} different labels; max_labels is {op.max_labels}")
     return torch.cat([found, labels.new_full((op.max_labels - len(found),), -1)])
+
+
+@register_layer("SoftmaxWithLossOHEM")
+class SoftmaxWithLossOHEM(SoftmaxWithLoss):
+    """Tops: the loss; the probabilities; the loss of each position, without a diff.
+
+    Source: extendedcaffe/extended-caffe softmax_loss_ohem_layer.cpp; Shrivastava et al., Training
+        Region-based Object Detectors with Online Hard Example Mining, 2016.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        tops = super().forward(*bottoms)
+        if len(self.spec.tops) < 3:
+            return tops
+        op = self.spec.options(segmentation_losses.SoftmaxWithLossOHEM)
+        prob, labels = by_class(tops[1], op.axis), bottoms[1].detach()
+        label, counted = checked(
+            labels.reshape(prob.shape[0], prob.shape[2]), prob.shape[1], op.ignore_labels
+        )
+        own = prob.gather(1, label[:, None])[:, 0].clamp(min=torch.finfo(torch.float32).tiny)
+        return (*tops, (-own.log() * counted).reshape(labels.shape))
 
 
 @register_layer("UniqueLabel")

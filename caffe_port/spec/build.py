@@ -185,7 +185,9 @@ class _Connector:
             _check_counts(kind, len(bottoms), len(tops))
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
             placed = list(zip(bottoms, bottom_shapes, strict=True))
-            op = self.alignment.settled(message, kind.read(message, extra), placed)
+            op = self.alignment.settled(
+                message, kind.read(message, extra).fitted(bottom_shapes), placed
+            )
             top_shapes = self._top_shapes(op, tops, bottom_shapes)
             shapes = _params(op, bottom_shapes)
             frozen = [op.frozen(i) for i in range(len(shapes))]

@@ -16,7 +16,10 @@ from caffe_port.spec.ops import Shape
 from caffe_port.weights.stored import StoredBlob, StoredLayer
 
 _SHOWN = 12
-_WITH_BIAS = {"Convolution", "Deconvolution", "InnerProduct", "Scale"}
+_WITH_BIAS = {
+    "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution", "InnerProduct",
+    "Scale",
+}  # fmt: skip
 
 
 @dataclass

@@ -206,6 +206,38 @@ SNIPPETS = {
     ),
     "argmax_one_axis": ('"ArgMax"', (4,)),
     "im2col_axis0": ('"Im2col" convolution_param { kernel_size: 2 axis: 0 }', (3, 6, 5)),
+    "depthwise": (
+        '"DepthwiseConvolution" convolution_param { num_output: 6 group: 3 kernel_size: 3 pad: 1 '
+        'weight_filler { type: "gaussian" } }', (2, 3, 6, 5),
+    ),
+    "depthwise_by_channels": (
+        '"ConvolutionDepthwise" convolution_param { kernel_size: 3 stride: 2 '
+        'weight_filler { type: "gaussian" } }', (2, 3, 7, 5),
+    ),
+    "relu6": ('"ReLU6"', (2, 3, 4)),
+    "axpy": ('"Axpy"', (2, 3), (2, 3, 4, 5), (2, 3, 4, 5)),
+    "axpy_planes": ('"Axpy"', (2, 3, 1, 1), (2, 3, 4, 5), (2, 3, 4, 5)),
+    "spatial_dropout": ('"SpatialDropout"', (2, 3, 4, 5)),
+    "bn_running": (
+        '"BN" bn_param { eps: 0.1 slope_filler { value: 2 } bias_filler { value: 1 } }',
+        (2, 3, 4, 5),
+    ),
+    "padding": ('"Padding" padding_param { pad_beg: 1 pad_end: 2 }', (2, 3, 4, 5)),
+    "padding_cuts": ('"Padding" padding_param { pad_beg: -1 }', (2, 3, 4, 5)),
+    "upsample_repeats": ('"Upsample" upsample_param { scale_h: 2 scale_w: 3 }', (2, 3, 4, 5)),
+    "interp_like": ('"Interp"', (1, 2, 4, 5), (1, 1, 9, 7)),
+    "resize_bilinear": (
+        '"ResizeBilinear" resize_bilinear_param { output_height: 7 output_width: 9 '
+        'data_format: "NCHW" }', (2, 3, 4, 5),
+    ),
+    "resize_bilinear_last": (
+        '"ResizeBilinear" resize_bilinear_param { output_height: 7 output_width: 3 '
+        'align_corners: true }', (2, 4, 5, 3),
+    ),
+    "resize_nearest": (
+        '"ResizeNearestNeighbor" resize_nearest_neighbor_param { output_height: 7 '
+        'output_width: 9 half_pixel_onnx: true data_format: "NCHW" }', (2, 3, 4, 5),
+    ),
     "lrn_odd": ('"LRN" lrn_param { local_size: 3 alpha: 0.7 beta: 0.6 k: 1.3 }', (1, 5, 3, 3)),
 }  # fmt: skip
 

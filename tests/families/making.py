@@ -24,7 +24,8 @@ def randomized(net, seed=1, scale=0.3):
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             drawn = torch.randn(parameter.shape, generator=generator) * scale
-            parameter.copy_(drawn.abs() + 0.2 if "variance" in name else drawn)
+            positive = name.endswith((".variance", ".factor"))
+            parameter.copy_(drawn.abs() + 0.2 if positive else drawn)
     return net
 
 

@@ -31,6 +31,7 @@ REFUSED = [
     ("SmoothL1Loss", "", (2, 6), (3, 4)),
     ("MultiBoxLoss", "multibox_loss_param { num_classes: 2 }", (2, 4), (1, 2), (1, 2, 4),
      (1, 1, 1, 8)),
+    ("DenseCRFLoss", "", (2, 3, 4, 5), (1, 2, 4, 5)),
 ]  # fmt: skip
 TAKEN = [
     ("SoftmaxWithLoss", "softmax_param { axis: 0 }", 1.3489245176315308, (3, 3), (3,)),

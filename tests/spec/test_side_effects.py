@@ -121,10 +121,12 @@ def test_what_spoils_what(writes, reads, spoilt):
 
 # of other forks, of no use in front of a layer in place, or always run on blobs
 NOT_RECORDED = {
-    "AutoCrop", "BN", "BiasChannel", "ContrastiveLoss", "DomainTransform", "FeedbackLoss",
-    "HingeLoss", "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield",
-    "MultinomialLogisticLoss", "Normalize", "PSROIPooling", "Padding", "Permute", "Python",
-    "ROIPooling", "ShuffleChannel", "SigmoidCrossEntropyLoss", "SmoothL1Loss", "SoftmaxWithLoss",
+    "AutoCrop", "Axpy", "BN", "BiasChannel", "ContrastiveLoss", "ConvolutionDepthwise",
+    "DenseCRFLoss", "DepthwiseConvolution", "DomainTransform", "FeedbackLoss", "HingeLoss",
+    "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield", "MultinomialLogisticLoss",
+    "Normalize", "PSROIPooling", "Padding", "Permute", "Python", "ROIPooling", "ReLU6",
+    "ResizeBilinear", "ResizeNearestNeighbor", "ShuffleChannel", "SigmoidCrossEntropyLoss",
+    "SmoothL1Loss", "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "SpatialDropout",
     "SpatialProduct", "Unpooling", "Upsample",
 }  # fmt: skip
 

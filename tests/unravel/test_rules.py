@@ -254,6 +254,47 @@ class TestEltwise:
         assert "a" in follow(net, {"a": [[[[1, 0]]]], "b": [[[[2, 0]]]]}, (0, 0, 0))
 
 
+class TestForks:
+    def test_upsample_and_unpooling_go_where_the_mask_came_from(self):
+        for type, block in (("Upsample", "upsample_param { upsample_h: 2 upsample_w: 3 }"),
+                            ("Unpooling", "unpooling_param { kernel_size: 2 unpool_h: 2 "
+                             "unpool_w: 3 }")):  # fmt: skip
+            text = data(1, 1, 1, 3) + data(1, 1, 1, 3, name="mask")
+            net = make(text + layer(type, block, "data mask"))
+            inputs = {"data": np.ones((1, 1, 1, 3)), "mask": np.array([[[[4, 0, 4]]]])}
+            assert follow(net, inputs, (0, 1, 1)) == {"out": [(0, 1, 1)], "data": [(0, 0, 2)]}
+            assert follow(net, inputs, (0, 0, 0))["data"] == [(0, 0, 1)]
+            assert "data" not in follow(net, inputs, (0, 1, 2))
+
+    def test_repeated_values(self):
+        x = np.ones((1, 2, 3, 4))
+        net = make(data(1, 2, 3, 4) + layer("Upsample", "upsample_param { scale: 2 }"))
+        assert follow(net, x, (1, 5, 2))["data"] == [(1, 2, 1)]
+        tile = "unpooling_param { unpool: TILE kernel_size: 1 stride: 2 unpool_size: 8 }"
+        net = make(data(1, 2, 3, 4) + layer("Unpooling", tile))
+        assert follow(net, x, (1, 4, 2))["data"] == [(1, 2, 1)]
+        assert "data" not in follow(net, x, (1, 4, 3))
+
+    def test_padding(self):
+        x = np.ones((1, 2, 3, 4))
+        net = make(data(1, 2, 3, 4) + layer("Padding", "padding_param { pad_beg: 1 pad_end: 1 }"))
+        assert follow(net, x, (1, 1, 2))["data"] == [(1, 0, 1)]
+        assert "data" not in follow(net, x, (1, 0, 2))
+
+    def test_resizes(self):
+        options = 'data_format: "NCHW" output_height: 6 output_width: 2'
+        net = make(data(1, 2, 3, 4)
+                   + layer("ResizeBilinear", f"resize_bilinear_param {{ {options} }}"))  # fmt: skip
+        assert follow(net, np.ones((1, 2, 3, 4)), (1, 3, 1))["data"] == [(1, 1, 2)]
+
+    def test_axpy_goes_to_the_larger_term(self):
+        text = data(1, 2, name="a") + data(1, 2, 1, 2, name="x") + data(1, 2, 1, 2, name="y")
+        net = make(text + layer("Axpy", bottom="a x y"))
+        inputs = {"a": [[2, 0.5]], "x": np.ones((1, 2, 1, 2)), "y": np.ones((1, 2, 1, 2))}
+        assert follow(net, inputs, (0, 0, 1)) == {"out": [(0, 0, 1)], "x": [(0, 0, 1)]}
+        assert follow(net, inputs, (1, 0, 1)) == {"out": [(1, 0, 1)], "y": [(1, 0, 1)]}
+
+
 class TestInterp:
     def moved(self, options, shape, start):
         net = make(data(1, 1, *shape) + layer("Interp", f"interp_param {{ {options} }}"))
@@ -327,5 +368,5 @@ def test_every_builtin_rule_is_where_the_table_says():
     assert set(BUILTIN) <= set(TYPES)
     assert {"Convolution", "Deconvolution", "Crop", "InnerProduct"} <= set(BUILTIN)
     assert {"Softmax", "ReLU", "Reshape"} <= set(STAYING)
-    assert len(STAYING) == 28
+    assert len(STAYING) == 30
     assert not set(STAYING) & set(BUILTIN)

@@ -34,15 +34,22 @@ __all__ = [
 # family -> its types; a family is one file here, in caffe_port.layers, and so on
 FAMILIES = {
     "neurons": (
-        "AbsVal", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "PReLU", "Power", "ReLU",
+        "AbsVal", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "PReLU", "Power", "ReLU", "ReLU6",
         "Sigmoid", "Swish", "TanH", "Threshold",
     ),
-    "filters": ("Convolution", "Deconvolution", "Embed", "Im2col", "InnerProduct"),
+    "filters": (
+        "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution", "Embed",
+        "Im2col", "InnerProduct",
+    ),
+    "channelwise": ("Axpy", "SpatialDropout"),
     "pooling": ("LRN", "Pooling", "SPP"),
     "resampling": ("AutoCrop", "Crop", "Interp", "Padding", "Unpooling", "Upsample"),
-    "crf": ("DenseCRF", "DomainTransform", "MultiStageMeanfield"),
+    "resizing": ("ResizeBilinear", "ResizeNearestNeighbor"),
+    "crf": ("DenseCRF", "DenseCRFLoss", "DomainTransform", "MultiStageMeanfield"),
     "normalization": ("BN", "BatchNorm", "Bias", "MVN", "Normalize", "Scale"),
-    "segmentation_losses": ("AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss", "UniqueLabel"),
+    "segmentation_losses": (
+        "AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss", "SoftmaxWithLossOHEM", "UniqueLabel",
+    ),
     "shapes": (
         "BatchReindex", "Concat", "Filter", "Flatten", "Permute", "Reshape", "ShuffleChannel",
         "Slice", "Split", "Tile",

@@ -182,6 +182,10 @@ class Op:
         """Parameter blobs, in Caffe's order."""
         return []
 
+    def fitted(self, bottoms: Sequence[Shape]) -> Op:
+        """The options for these bottoms, where some follow from their shapes."""
+        return self
+
     def frozen(self, index: int) -> bool:
         """Whether parameter ``index`` is never learned: its lr_mult is 0 whatever is given."""
         return self.frozen_params

@@ -16,6 +16,7 @@ from caffe_port.spec.ops._base import (
     expect,
     register_op,
 )
+from caffe_port.spec.ops.losses import same_batch
 
 
 @register_op
@@ -185,6 +186,49 @@ def _diagonal(text: str, name: str) -> tuple[float, ...]:
         return tuple(float(word) for word in text.split())
     except ValueError:
         raise ValueError(f"{name} is '{text}'; expected numbers, separated by spaces") from None
+
+
+@register_op
+@dataclass(frozen=True)
+class DenseCRFLoss(Op):
+    """DenseCRFLoss of rloss: similar pixels in different classes cost.
+
+    Source: meng-tang/rloss densecrf_loss_layer.cpp.
+
+    Attributes:
+        bi_xy_std, bi_rgb_std: widths of the bilateral kernel in pixels and in colour.
+    """
+
+    type = "DenseCRFLoss"
+    bottoms = (2, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({0})
+    itemwise = True
+    outside_torch = True
+    option_ranges = {"bi_xy_std": (1, 20), "bi_rgb_std": (1, 20)}
+    remark = "The diff is -2 K s, as upstream's, which takes the lattice K as symmetric."
+
+    bi_xy_std: float
+    bi_rgb_std: float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> DenseCRFLoss:
+        o = layer.densecrf_loss_param
+        for name in ("bi_xy_std", "bi_rgb_std"):
+            value = getattr(o, name)
+            expect(0 < value < math.inf, f"{name} is {value}; expected more than 0")
+        return cls(o.bi_xy_std, o.bi_rgb_std)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        image, probabilities = bottoms
+        same_batch([image, probabilities])
+        expect(len(probabilities) == 4, f"bottom 1 has shape {probabilities}; expected 4 axes")
+        wanted = (probabilities[0], 3, *probabilities[2:])
+        expect(image == wanted, f"an image of shape {image}; expected {wanted}")
+        return [()]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values()
 
 
 @register_op

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from caffe_port.proto import caffe_pb2
@@ -215,6 +215,46 @@ class Convolution(Filtered):
         channels = bottoms[0][self.channel_axis(bottoms[0])]
         each = channels // self.group * math.prod(self.window(bottoms[0]).kernel)
         return sum(math.prod(top) for top in tops) * each
+
+
+@register_op
+@dataclass(frozen=True)
+class DepthwiseConvolution(Convolution):
+    """DepthwiseConvolution: a Convolution of one group per channel, which the text says.
+
+    Source: yonghenglh6/DepthwiseConvolution depthwise_conv_layer.cpp.
+    """
+
+    type = "DepthwiseConvolution"
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        channels = bottoms[0][self.channel_axis(bottoms[0])]
+        expect(self.group == channels, f"group is {self.group}, for {channels} channels; expected "
+               "one group per channel")  # fmt: skip
+        return super().top_shapes(bottoms)
+
+
+@register_op
+@dataclass(frozen=True)
+class ConvolutionDepthwise(Convolution):
+    """ConvolutionDepthwise: one filter per channel, whatever num_output and group say.
+
+    Source: farmingyard/caffe-mobilenet conv_dw_layer.cpp, LayerSetUp.
+    """
+
+    type = "ConvolutionDepthwise"
+
+    @classmethod
+    def parse(cls, layer: LayerParameter) -> Filtered:
+        plain = LayerParameter()
+        plain.CopyFrom(layer)
+        plain.convolution_param.num_output = plain.convolution_param.group = 1
+        return super().parse(plain)
+
+    def fitted(self, bottoms: Sequence[Shape]) -> Op:
+        shape = bottoms[0]
+        expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
+        return replace(self, num_output=shape[1], group=shape[1])
 
 
 @register_op

@@ -314,6 +314,18 @@ class Clip(Neuron):
 
 @register_op
 @dataclass(frozen=True)
+class ReLU6(Clip):
+    """ReLU6: values limited to 0 .. 6. Source: eric612/MobileNet-YOLO relu6_layer.cpp."""
+
+    type = "ReLU6"
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> ReLU6:
+        return cls(0, 6)
+
+
+@register_op
+@dataclass(frozen=True)
 class Threshold(Neuron):
     """Threshold: 1 above a value, else 0. Source: BVLC/caffe threshold_layer.cpp.
 

@@ -25,15 +25,20 @@ from caffe_port.spec.ops._base import (
 class Interp(Op):
     """Interp: DeepLab's align-corners bilinear resize.
 
+    A second bottom gives the size (several forks); no factor and no size may then be given.
+
     Source: DeepLab v2 interp_layer.cpp, Reshape.
 
     Attributes:
         height, width, zoom_factor, shrink_factor: as given; None where absent. Their order of
             precedence: shrink alone, zoom alone, height and width, shrink then zoom.
         pad_beg, pad_end: 0 or below: how much is cut at the top and left, bottom and right.
+        nearest: takes the nearest value above or left, as OpenCV's INTER_NEAREST.
     """
 
     type = "Interp"
+    bottoms = (1, 2)
+    fixed_bottoms = frozenset({1})
     backward_bottoms = Reads.NOTHING
     itemwise = True
 
@@ -43,6 +48,7 @@ class Interp(Op):
     shrink_factor: int | None
     pad_beg: int
     pad_end: int
+    nearest: bool = False
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Interp:
@@ -54,11 +60,14 @@ class Interp(Op):
         for name, pad in (("pad_beg", options.pad_beg), ("pad_end", options.pad_end)):
             expect(pad <= 0, f"{name} is {pad}; Interp can only crop, expected 0 or below")
         sized = given["height"] is not None and given["width"] is not None
+        two = len(layer.bottom) == 2
+        expect(not two or not any(given.values()), "a second bottom and a factor or size")
         expect(
-            sized or given["zoom_factor"] is not None or given["shrink_factor"] is not None,
+            two or sized or given["zoom_factor"] is not None or given["shrink_factor"] is not None,
             "no size is given; expected zoom_factor, shrink_factor, or height and width",
         )
-        return cls(**given, pad_beg=options.pad_beg, pad_end=options.pad_end)
+        nearest = options.type == caffe_pb2.InterpParameter.NearestNeighbor
+        return cls(**given, pad_beg=options.pad_beg, pad_end=options.pad_end, nearest=nearest)
 
     def output_size(self, size: int, fixed: int | None) -> int:
         """The new length of an axis of ``size`` (after cropping) elements."""
@@ -74,11 +83,18 @@ class Interp(Op):
         assert self.zoom_factor is not None
         return shrunk + (shrunk - 1) * (self.zoom_factor - 1)
 
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values()
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
         expect(len(shape) == 4, f"a bottom of shape {shape}; expected (N, C, H, W)")
         cropped = [size + self.pad_beg + self.pad_end for size in shape[2:]]
         expect(min(cropped) > 0, f"cropping leaves {cropped} of a bottom of shape {shape}")
+        if len(bottoms) == 2:
+            expect(len(bottoms[1]) == 4, f"bottom 1 has shape {bottoms[1]}; expected 4 axes")
+            expect(min(bottoms[1][2:]) > 0, f"bottom 1 has shape {bottoms[1]}: no size")
+            return [(*shape[:2], *bottoms[1][2:])]
         height = self.output_size(cropped[0], self.height)
         width = self.output_size(cropped[1], self.width)
         return [(shape[0], shape[1], height, width)]

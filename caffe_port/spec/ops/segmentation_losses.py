@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 from caffe_port.spec.ops.losses import (
+    SoftmaxWithLoss,
     class_indices,
     label_map,
     labels_of_items,
@@ -93,6 +94,22 @@ class FeedbackLoss(Op):
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return class_indices(bottoms[0][1], self.ignore_labels) if index == 1 else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class SoftmaxWithLossOHEM(SoftmaxWithLoss):
+    """SoftmaxWithLossOHEM: SoftmaxWithLoss that also gives the loss of each position.
+
+    Source: extendedcaffe/extended-caffe softmax_loss_ohem_layer.cpp, of R-FCN's.
+    """
+
+    type = "SoftmaxWithLossOHEM"
+    tops = (1, 3)
+    remark = "The third top is 0 at ignored labels; upstream leaves what was there."
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        return [*super().top_shapes(bottoms)[:1], bottoms[0], bottoms[1]]
 
 
 @register_op

@@ -18,10 +18,25 @@ Shift = Literal["full_shift", "no_shift", "partial_shift"]
 
 # file of this folder -> the types with rules in it
 _FILES = {
-    "filters": ("Convolution", "Deconvolution", "InnerProduct"),
+    "filters": (
+        "Convolution",
+        "ConvolutionDepthwise",
+        "Deconvolution",
+        "DepthwiseConvolution",
+        "InnerProduct",
+    ),
     "pooling": ("Pooling",),
-    "resampling": ("AutoCrop", "Crop", "Interp", "Padding", "Unpooling", "Upsample"),
-    "shapes": ("Concat", "Eltwise", "Permute", "Slice"),
+    "resampling": (
+        "AutoCrop",
+        "Crop",
+        "Interp",
+        "Padding",
+        "ResizeBilinear",
+        "ResizeNearestNeighbor",
+        "Unpooling",
+        "Upsample",
+    ),
+    "shapes": ("Axpy", "Concat", "Eltwise", "Permute", "Slice"),
 }
 BUILTIN = {type: file for file, types in _FILES.items() for type in types}
 

@@ -57,7 +57,7 @@ def shifts(window: ops.Window, shift: Shift) -> bool:
     return shift == "full_shift" or (shift == "partial_shift" and not dilated)
 
 
-@register_rule("Convolution")
+@register_rule("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def convolution(passage: Passage, points: Tensor) -> list[Link]:
     """The k channels of the window that add most to a point, and one place in each.
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from caffe_port.layers.resampling import starts
+from caffe_port.layers.resizing import taps
 from caffe_port.spec.ops import resampling as ops
+from caffe_port.spec.ops.resizing import Resized
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
 
@@ -22,13 +24,15 @@ def interp(passage: Passage, points: Tensor) -> list[Link]:
     """
     op = passage.module.spec.op
     assert isinstance(op, ops.Interp)
-    (bottom,) = passage.bottoms
+    bottom = passage.bottoms[0]
     image, channel, *place = coordinates(points, passage.tops[0].shape)
     found = []
     for axis, at in enumerate(place, 2):
         size, top = bottom.shape[axis], passage.tops[0].shape[axis]
         begin, cropped = -op.pad_beg, size + op.pad_beg + op.pad_end
-        if _by_factors(op):
+        if op.nearest:
+            source = at * cropped // top
+        elif _by_factors(op) and len(passage.bottoms) == 1:
             source = at // (op.zoom_factor or 1) * (op.shrink_factor or 1)
         else:
             source = at * (cropped - 1) // max(1, top - 1)
@@ -54,6 +58,18 @@ def crop(passage: Passage, points: Tensor) -> list[Link]:
     axes = coordinates(points, passage.tops[0].shape)
     moved = [axis + start for axis, start in zip(axes, starts, strict=True)]
     return [Link(0, every(points), flat(moved, shape))]
+
+
+@register_rule("ResizeBilinear", "ResizeNearestNeighbor")
+def resized(passage: Passage, points: Tensor) -> list[Link]:
+    """The value above or left of a place, in the same channel. Source: ours."""
+    op, shape = passage.module.spec.op, passage.bottoms[0].shape
+    assert isinstance(op, Resized)
+    axes = list(coordinates(points, passage.tops[0].shape))
+    for axis in (op.first, op.first + 1):
+        first, _, _ = taps(op, shape[axis], passage.tops[0].shape[axis])
+        axes[axis] = torch.tensor(first, device=points.device)[axes[axis]]
+    return [Link(0, every(points), flat(axes, shape))]
 
 
 @register_rule("Padding")

@@ -74,6 +74,19 @@ def permute(passage: Passage, points: Tensor) -> list[Link]:
     return [Link(0, every(points), flat([back[i] for i in range(bottom.dim())], bottom.shape))]
 
 
+@register_rule("Axpy")
+def axpy(passage: Passage, points: Tensor) -> list[Link]:
+    """As Eltwise's rule for a sum: the scaled blob or the added one, whichever is larger.
+
+    Source: ours.
+    """
+    scale, x, y = passage.bottoms
+    scaled = scale.reshape(*x.shape[:2], *[1] * (x.dim() - 2)) * x
+    first = scaled.flatten()[points] >= y.flatten()[points]
+    sources = [(first == wanted).nonzero()[:, 0] for wanted in (True, False)]
+    return [Link(1 + i, source, points[source]) for i, source in enumerate(sources)]
+
+
 @register_rule("Eltwise")
 def eltwise(passage: Passage, points: Tensor) -> list[Link]:
     """The bottom with the largest value at the point; the first one among equals.
