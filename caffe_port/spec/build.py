@@ -303,7 +303,8 @@ def _check_size(what: str, shape: Shape) -> None:
     count = 1
     for size in shape:
         count *= size
-    if min(shape, default=0) < 0 or count > MAX_ELEMENTS:
+    # one axis alone may be too long too, in a blob that another one makes empty
+    if min(shape, default=0) < 0 or max(count, *shape, 0) > MAX_ELEMENTS:
         raise ValueError(
             f"{what} would have shape {shape}, {count} elements; Caffe allows {MAX_ELEMENTS}"
         )

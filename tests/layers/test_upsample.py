@@ -82,6 +82,11 @@ def test_wrong_options_are_refused(options, message):
         layer(TEXT.format(options), (1, 2, 3, 4), (1, 2, 3, 4))
 
 
+def test_an_axis_beyond_caffes_limit_is_refused_also_in_an_empty_blob():
+    with pytest.raises(LayerError, match="Caffe allows 2147483647"):
+        layer(TEXT.format("scale: 4294967295"), (0, 1, 2, 2), (0, 1, 2, 2))
+
+
 @pytest.mark.parametrize("index", [-1, 16])
 def test_a_mask_for_another_size_is_refused(index):
     module = layer(TEXT.format(""), (1, 1, 2, 2), (1, 1, 2, 2))
