@@ -194,7 +194,7 @@ def _trimap(result: Result) -> tuple[list[Html], dict[str, object]]:
 
 def _options(arguments: Arguments, network: NetFactory) -> Options:
     from caffe_port.evaluation.network import Options, image_size
-    from caffe_port.evaluation.preprocessing import preprocessing_of
+    from caffe_port.evaluation.score_net import preprocessing_of
     from caffe_port.evaluation.test_time import InferenceOptions
 
     info = network.info

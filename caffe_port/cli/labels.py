@@ -197,7 +197,7 @@ def to_index_command(**arguments: Any) -> None:
     Exit status: 0 done, 1 some could not be converted (they are named), 2 none could.
     """
     from caffe_port.data.images import write_labels
-    from caffe_port.datasets.converting import label_files, palette_named, to_index
+    from caffe_port.datasets.finding import label_files, palette_named, to_index
     from caffe_port.datasets.rules import IGNORED, LabelRules, Palette
 
     data, rules = dataset_of(arguments), rules_of(arguments) or LabelRules()
@@ -228,7 +228,7 @@ def to_server_command(results: Path, dataset: str, out: Path) -> None:
     Exit status: 0 done, 1 some could not be converted (they are named), 2 none could.
     """
     from caffe_port.datasets import dataset as described
-    from caffe_port.datasets.converting import label_files, to_server
+    from caffe_port.datasets.finding import label_files, to_server
 
     data = described(dataset)
     _for_each(

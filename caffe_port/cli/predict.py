@@ -120,7 +120,7 @@ def segmenter_of(arguments: Arguments, net: Net) -> Segmenter:
     """The segmenter of the options of ``predict`` and ``explore``."""
     from dataclasses import asdict
 
-    from caffe_port.evaluation.preprocessing import preprocessing
+    from caffe_port.evaluation.score_net import preprocessing
     from caffe_port.evaluation.test_time import InferenceOptions
     from caffe_port.prediction.segmenter import Segmenter
 

@@ -101,7 +101,7 @@ def unravel_command(
 
     expect_writable(out / "index.html")
     from caffe_port.evaluation.network import Settings, image_size, score_blob
-    from caffe_port.evaluation.preprocessing import preprocessing
+    from caffe_port.evaluation.score_net import preprocessing
     from caffe_port.unravel.analysis import AnalysisOptions, analyse
     from caffe_port.unravel.report import write_report
 

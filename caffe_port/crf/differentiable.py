@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.errors import UsageError
 

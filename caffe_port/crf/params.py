@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 from caffe_port.errors import UsageError
 
 REPEATED = ("pos_w", "pos_xy_std", "bi_w", "bi_xy_std", "bi_rgb_std")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 from caffe_port.crf.dense_crf import DenseCRF
 from caffe_port.crf.params import CRFParameters
 from caffe_port.errors import UsageError

@@ -19,9 +19,9 @@ from caffe_port.evaluation.network import (
     full_scores,
     small_scores,
 )
-from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import Prediction, Refiner, label_maps
 from caffe_port.evaluation.scheduler import FINISH, NETWORK, Step
+from caffe_port.evaluation.score_net import network_input
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, count_changes
 from caffe_port.evaluation.store import ScoreCache, Store
 

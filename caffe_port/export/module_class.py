@@ -9,8 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from caffe_port.errors import LayerError
 from caffe_port.export.graph import Graph
 from caffe_port.export.module_code import identifiers, plain, statement, string, tuple_of
-from caffe_port.export.module_function import Scope, comment, docstring, signature
-from caffe_port.export.module_program import Blocks, Body, Call, Kind, Line, Program
+from caffe_port.export.module_program import (
+    Blocks,
+    Body,
+    Call,
+    Kind,
+    Line,
+    Program,
+    Scope,
+    comment,
+    docstring,
+    signature,
+)
 from caffe_port.spec.ops import Shape
 
 #: state dict key -> (layer, index of the parameter) and the shape it has in the module

@@ -213,5 +213,5 @@ ONNX_RULES: Rules[OnnxCode, list[str]] = Rules(
     "ONNX",
     "Cut the layer out of the prototxt, write a PyTorch module (--emit-module, emit_module) where "
     "that can be done, or write a rule for it (caffe_port.export.register_onnx_rule).",
-    [f"caffe_port.export.onnx_{family}" for family in (*FAMILIES, "pooling")],
+    [f"caffe_port.export.onnx_{family}" for family in (*FAMILIES, "recurrent")],
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from caffe_port.export.graph import Node
-from caffe_port.export.module_recurrent import scales_of
+from caffe_port.export.module_filters import scales_of
 from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_neurons import times
 from caffe_port.export.onnx_sizes import reshape, vector

@@ -22,8 +22,8 @@ from caffe_port.evaluation.network import (
 )
 from caffe_port.evaluation.network import Options as EvaluationOptions
 from caffe_port.evaluation.pipeline import evaluate
-from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import CRFFactory
+from caffe_port.evaluation.score_net import network_input
 from caffe_port.evaluation.scoring import ConfusionMatrix
 from caffe_port.evaluation.steps import Progress
 from caffe_port.finetuning.inputs import Images, Options

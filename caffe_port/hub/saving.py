@@ -13,7 +13,7 @@ from caffe_port.datasets import known_datasets
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import read_class_names
 from caffe_port.evaluation.network import score_blob
-from caffe_port.evaluation.preprocessing import data_preprocessing
+from caffe_port.evaluation.score_net import data_preprocessing
 from caffe_port.files import write_text
 from caffe_port.hub.card import card_text, read_parity
 from caffe_port.hub.repositories import REPOSITORY, hub_errors, library

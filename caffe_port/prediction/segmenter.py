@@ -17,9 +17,8 @@ from caffe_port.datasets import dataset as find_dataset
 from caffe_port.errors import UsageError
 from caffe_port.evaluation.figures import class_names
 from caffe_port.evaluation.network import Floats
-from caffe_port.evaluation.preprocessing import Mean, preprocessing
 from caffe_port.evaluation.refinement import CRFFactory
-from caffe_port.evaluation.score_net import ScoreNet, Size
+from caffe_port.evaluation.score_net import Mean, ScoreNet, Size, preprocessing
 from caffe_port.evaluation.test_time import InferenceOptions, merged_scores
 from caffe_port.prediction.segmentation import Segmentation
 

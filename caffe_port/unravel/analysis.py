@@ -14,7 +14,7 @@ import torch
 from caffe_port.data.images import read_labels, read_rgb
 from caffe_port.errors import DataError, UsageError
 from caffe_port.evaluation.network import Settings
-from caffe_port.evaluation.preprocessing import network_input
+from caffe_port.evaluation.score_net import network_input
 from caffe_port.unravel.drawing import Bytes, Floats, Size, heat_map
 from caffe_port.unravel.measures import Curves, Evidence, curves, evidence
 from caffe_port.unravel.points import placements

@@ -12,7 +12,7 @@ from PIL import Image
 from caffe_port.cli import main
 from caffe_port.data.images import read_labels, voc_palette
 from caffe_port.datasets import dataset
-from caffe_port.datasets.converting import palette_named
+from caffe_port.datasets.finding import palette_named
 from caffe_port.errors import DataError
 from tests.datasets.folders import REAL, grey, make, palette, predict
 

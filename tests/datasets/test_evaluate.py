@@ -12,7 +12,7 @@ from PIL import Image
 from caffe_port.cli import main
 from caffe_port.data.images import read_labels, read_note, write_labels
 from caffe_port.datasets import dataset, known_datasets
-from caffe_port.datasets.converting import to_server
+from caffe_port.datasets.finding import to_server
 from tests.goldens_dir import ROOT
 
 SHAPES = ROOT / "examples" / "shapes_voc"

@@ -12,8 +12,8 @@ from caffe_port.evaluation.network import (
     full_scores,
     small_scores,
 )
-from caffe_port.evaluation.preprocessing import network_input
 from caffe_port.evaluation.refinement import best_labels, label_maps
+from caffe_port.evaluation.score_net import network_input
 
 SETTINGS = Settings(crop=(9, 17), mean=(1.0, 2.0, 3.0))
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -13,7 +13,7 @@ from caffe_port.data.images import voc_palette
 from caffe_port.datasets import dataset
 from caffe_port.errors import FormatError, ReadError, UsageError
 from caffe_port.evaluation import NetFactory
-from caffe_port.evaluation.preprocessing import preprocessing_of
+from caffe_port.evaluation.score_net import preprocessing_of
 from tests.goldens_dir import GOLDENS
 from tests.hub.models import KNOWN, NAMES, PALETTE, folder_of
 from tests.layers.helpers import net_of

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 from caffe_port.crf._kernels import Normalization
 from caffe_port.crf.dense_crf import DenseCRF as Engine
 from caffe_port.crf.pydensecrf import eigen, is_strict

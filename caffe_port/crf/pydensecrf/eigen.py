@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 
 MatrixXf = VectorXf = np.ndarray
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caffe_port.crf import _checks as checks
+from caffe_port.crf import _kernels as checks
 from caffe_port.crf.pydensecrf import is_strict
 from caffe_port.errors import UsageError
 
