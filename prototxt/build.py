@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import crfrnn
+import deconvnet
+import dilation
+import enet
 import fcn
 import feedback
+import hed
 import msc
+import pspnet
 import resnet101
 import ssd
+import segnet
 import vgg16
 from writing import Fields, Word, prototxt, solver, v1_prototxt
 
@@ -143,6 +150,99 @@ def fcn_files(kind: str, solver_text: str) -> dict[str, str]:
     }
 
 
+def dilatednet_files(with_context: bool) -> dict[str, str]:
+    used = [dilation.image(), *dilation.front_end()]
+    if with_context:
+        used += dilation.context()
+    scores = "ct_final" if with_context else "fc-final"
+    name = f"dilatednet_{'context' if with_context else 'frontend'}"
+    return {"deploy.prototxt": prototxt([*used, dilation.probabilities(scores)], name=name)}
+
+
+def hed_files() -> dict[str, str]:
+    return {
+        "train.prototxt": prototxt([hed.data(), *hed.network(True)], name="HED"),
+        "deploy.prototxt": prototxt([hed.image(), *hed.network(False)], name="HED"),
+        "solver.prototxt": solver(
+            train_net="train.prototxt", base_lr=1e-6, lr_policy="step", gamma=0.1, iter_size=10,
+            stepsize=10000, display=20, max_iter=30001, momentum=0.9, weight_decay=0.0002,
+            snapshot=1000, snapshot_prefix="hed",
+        ),
+    }  # fmt: skip
+
+
+def segnet_files(bayesian: bool, batch_size: int, max_iter: int) -> dict[str, str]:
+    name = "bayesian_segnet" if bayesian else "segnet"
+    train = [segnet.data(), *segnet.network(True, bayesian), *segnet.loss()]
+    used = [segnet.image(batch_size), *segnet.network(False, bayesian), segnet.probabilities()]
+    return {
+        "train.prototxt": prototxt(train, name=name),
+        "deploy.prototxt": prototxt(used, name=name),
+        "solver.prototxt": solver(
+            train_net="train.prototxt", base_lr=0.001, lr_policy="step", gamma=1,
+            stepsize=10000000, display=20, **_DECAY, max_iter=max_iter, snapshot=1000,
+            snapshot_prefix=name, solver_mode=GPU,
+        ),
+    }  # fmt: skip
+
+
+def enet_files() -> dict[str, str]:
+    def enet_solver(net: str) -> str:
+        return solver(
+            train_net=f"{net}.prototxt", base_lr=0.005, lr_policy="multistep", gamma=0.1,
+            stepvalue=[18750, 37500, 56250], display=20, momentum=0.9, momentum2=0.999,
+            max_iter=75000, weight_decay=0.0002, snapshot=10000, snapshot_prefix=f"enet_{net}",
+            solver_mode=GPU, type="Adam",
+        )  # fmt: skip
+
+    return {
+        "train_encoder.prototxt": prototxt(enet.encoder(), name="ENet"),
+        "train.prototxt": prototxt(enet.network(True), name="ENet"),
+        "deploy.prototxt": prototxt(enet.network(False), name="ENet"),
+        "solver_encoder.prototxt": enet_solver("train_encoder"),
+        "solver.prototxt": enet_solver("train"),
+    }
+
+
+def deconvnet_files() -> dict[str, str]:
+    train = [deconvnet.data(), *deconvnet.network(True), deconvnet.loss()]
+    used = [deconvnet.image(), *deconvnet.network(False)]
+    return {
+        "train.prototxt": prototxt(train, name="deconvnet_stage_1"),
+        "deploy.prototxt": prototxt(used, name="deconvnet"),
+        "solver.prototxt": solver(
+            train_net="train.prototxt", base_lr=0.01, lr_policy="step", stepsize=9000, gamma=0.1,
+            iter_size=8, display=1, max_iter=20000, **_DECAY, snapshot=500,
+            snapshot_prefix="stage_1", solver_mode=GPU,
+        ),
+    }  # fmt: skip
+
+
+def relatives() -> dict[str, dict[str, str]]:
+    """The nets of others than DeepLab's and FCN's authors."""
+    deploys = {
+        "crfrnn": [crfrnn.image(), *crfrnn.network()],
+        "pspnet50_ade20k": pspnet.pspnet(50, 150, 473),
+        "pspnet101_voc2012": pspnet.pspnet(101, 21, 473),
+        "pspnet101_cityscapes": pspnet.pspnet(101, 19, 713),
+    }
+    return {
+        **{name: {"deploy.prototxt": prototxt(layers, name=name)}
+           for name, layers in deploys.items()},
+        "icnet": {
+            "deploy.prototxt": prototxt(pspnet.icnet(merged=True), name="icnet"),
+            "deploy_bn.prototxt": prototxt(pspnet.icnet(merged=False), name="icnet"),
+        },
+        "dilatednet_frontend": dilatednet_files(with_context=False),
+        "dilatednet_context": dilatednet_files(with_context=True),
+        "hed": hed_files(),
+        "segnet": segnet_files(bayesian=False, batch_size=1, max_iter=40000),
+        "bayesian_segnet": segnet_files(bayesian=True, batch_size=10, max_iter=60000),
+        "enet": enet_files(),
+        "deconvnet": deconvnet_files(),
+    }  # fmt: skip
+
+
 def files() -> dict[str, str]:
     """Every file's text by its path in this folder."""
     folders = {
@@ -165,6 +265,7 @@ def files() -> dict[str, str]:
         "fcn_8s": fcn_files("8s", fcn_solver(1e-14, 0.99)),
         "ssd300_vgg16": ssd.ssd300_vgg16(),
         "mobilenet_ssd": ssd.mobilenet_ssd(),
+        **relatives(),
     }
     return {f"{folder}/{name}": text for folder, made in folders.items()
             for name, text in made.items()}  # fmt: skip

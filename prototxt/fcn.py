@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgg16 import dropout, relu
+from vgg16 import BLOCKS, dropout, relu
 from writing import TRAIN, Fields, Word, layer, rates
 
 _LABELS = 21
@@ -67,7 +67,7 @@ def classifier(kernel: int, rated: bool) -> list[Fields]:
 
 def vgg16() -> list[Fields]:
     layers, bottom = [], "data"
-    for block, (count, width) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1):
+    for block, (count, width) in enumerate(BLOCKS, 1):
         for i in range(1, count + 1):
             name = f"conv{block}_{i}"
             pad = 100 if bottom == "data" else 1

@@ -10,6 +10,7 @@ LABELS = Word("${NUM_LABELS}")
 SCORES = "fc8_${EXP}"
 ASPP_S, ASPP_L = (2, 4, 8, 12), (6, 12, 18, 24)  # dilations of fc6, small and large
 SCORED = {"": (SCORES, "label_shrink")}
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and channels
 MEAN = [104.008, 116.669, 122.675]
 _FRESH = {
     "weight_filler": {"type": "gaussian", "std": 0.01},
@@ -76,7 +77,7 @@ def pooling(name: str, bottom: str, stride: int, method: str = "MAX") -> Fields:
 def trunk(learned: bool) -> list[Fields]:
     """conv1_1 to pool5: pooling over 3 x 3, the last two without stride, conv5 dilated by 2."""
     layers, bottom = [], "data"
-    for block, (count, width) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1):
+    for block, (count, width) in enumerate(BLOCKS, 1):
         dilation = 2 if block == 5 else 1
         for i in range(1, count + 1):
             name = f"conv{block}_{i}"
