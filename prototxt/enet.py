@@ -37,10 +37,12 @@ class _Net:
 
     Attributes:
         learned: with statistics of the batch, and with dropout of whole channels.
+        decoded: a decoder follows, which needs the indices of the poolings.
         activation: of the encoder, then of the decoder.
     """
 
     learned: bool
+    decoded: bool = True
     activation: str = "PReLU"
     layers: list[Fields] = field(default_factory=list)
 
@@ -106,7 +108,8 @@ class _Net:
         )
 
     def bottleneck(
-        self, name: str, bottom: str, width: int, dilation: int = 1, kind: str = "", ratio: float = 0.1
+        self, name: str, bottom: str, width: int, dilation: int = 1, kind: str = "",
+        ratio: float = 0.1,
     ) -> str:  # fmt: skip
         """A block with ``width`` output channels; ``kind``: '', 'down' or 'up'."""
         inner = width // 4
@@ -128,7 +131,8 @@ class _Net:
         if not kind:
             return bottom
         if kind == "down":
-            bottom = self.pooled(f"pool{name}_4", bottom, f"pool{name}_4_mask")
+            masks = [f"pool{name}_4_mask"] if self.decoded else []
+            bottom = self.pooled(f"pool{name}_4", bottom, *masks)
         other = self.bn(f"{name}_4", self.convolution(f"conv{name}_4", bottom, width))
         if kind == "down":
             return other
@@ -175,7 +179,7 @@ def loss(scores: str) -> list[Fields]:
 
 def encoder() -> list[Fields]:
     """The first part of the training: scores at an eighth of the image's size."""
-    net = _Net(True)
+    net = _Net(True, decoded=False)
     scores = net.deconvolution("deconv_encoder6_0_0", net.encoder(), _LABELS, 1)
     return [data(8, 4), *net.layers, *loss(scores)]
 

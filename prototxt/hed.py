@@ -33,9 +33,7 @@ def _convolution(
     name: str, bottom: str, outputs: int, kernel: int, rate: float, *tops: str, **more: object
 ) -> Fields:
     options = {"num_output": outputs, "kernel_size": kernel, **more, "engine": Word("CAFFE")}
-    return layer(
-        name, "Convolution", [bottom], *tops, param=rates(rate), convolution_param=options
-    )
+    return layer(name, "Convolution", [bottom], *tops, param=rates(rate), convolution_param=options)
 
 
 def trunk() -> list[Fields]:

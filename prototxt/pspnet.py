@@ -8,6 +8,7 @@ from writing import Fields, Word, layer
 
 _STAGES = {2: (1, 1), 3: (2, 1), 4: (1, 2), 5: (1, 4)}  # stride of the first block, dilation
 _BINS = (1, 2, 3, 6)  # of the pyramid, along each side
+_STEPS = {1: (33, 65), 2: (16, 32), 3: (10, 20), 6: (5, 10)}  # of ICNet's windows
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class _Network:
         width: channels of the first convolution.
         blocks: in stages 2 to 5.
         merged: BN is part of the convolutions, which have biases then.
+        late: the stride of a stage is that of its first 3 x 3, not of the 1 x 1 before.
     """
 
     width: int
     blocks: tuple[int, int, int, int]
     merged: bool = False
+    late: bool = False
 
     def convolution(
         self, name: str, bottom: str, outputs: int, kernel: int = 1, stride: int = 1,
@@ -59,8 +62,10 @@ class _Network:
         stride = stride if first else 1
         reduced, increased = f"{name}_1x1_reduce", f"{name}_1x1_increase"
         layers = [
-            *self.convolution(reduced, bottom, inner, stride=stride),
-            *self.convolution(f"{name}_3x3", reduced, inner, 3, dilation=dilation),
+            *self.convolution(reduced, bottom, inner, stride=1 if self.late else stride),
+            *self.convolution(
+                f"{name}_3x3", reduced, inner, 3, stride if self.late else 1, dilation
+            ),
             *self.convolution(increased, f"{name}_3x3", 4 * inner, relu=False),
         ]
         kept = bottom
@@ -119,7 +124,7 @@ def _scores(name: str, bottom: str, labels: int, rate: int) -> Fields:
 
 def pspnet(depth: int, labels: int, size: int) -> list[Fields]:
     """PSPNet-50 or -101, from an image of size x size, mean subtracted, to `conv6_interp`."""
-    net = _Network(64, (3, 4, 23 if depth == 101 else 6, 3))
+    net = _Network(64, (3, 4, 23 if depth == 101 else 6, 3), late=depth == 101)
     layers = [_image(size, size), *net.stem("data")]
     bottom = "pool1_3x3_s2"
     for stage in (2, 3, 4, 5):
@@ -199,17 +204,14 @@ def _added(name: str, fine: str, coarse: str) -> list[Fields]:
 
 
 def _icnet_pyramid(height: int, width: int) -> list[Fields]:
-    """Pooled features, enlarged and added; windows of neighbouring bins may overlap."""
+    """Pooled features, enlarged and added; the windows of neighbouring bins overlap."""
     layers = []
-    for bins in _BINS:
+    for bins, (down, right) in _STEPS.items():
         name = f"conv5_3_pool{bins}"
-        steps = (height // bins, width // bins)
-        sizes = tuple(
-            side - (bins - 1) * step for side, step in zip((height, width), steps, strict=True)
-        )
         options = {
-            "pool": Word("AVE"), "kernel_h": sizes[0], "kernel_w": sizes[1], "stride_h": steps[0],
-            "stride_w": steps[1],
+            "pool": Word("AVE"),
+            "kernel_h": height - (bins - 1) * down, "kernel_w": width - (bins - 1) * right,
+            "stride_h": down, "stride_w": right,
         }  # fmt: skip
         layers += [
             layer(name, "Pooling", ["conv5_3"], pooling_param=options),

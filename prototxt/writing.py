@@ -21,8 +21,8 @@ TRAIN, TEST = Word("TRAIN"), Word("TEST")
 
 def layer(name: str, type: str, bottoms: Sequence[str], *tops: str, **fields: object) -> Fields:
     """One layer; its only top is called as itself unless ``tops`` or ``top=[]`` says otherwise."""
-    named: Fields = {"name": name, "type": type, "bottom": list(bottoms), "top": tops or [name]}
-    return named | fields
+    named: Fields = {"name": name} if name else {}
+    return named | {"type": type, "bottom": list(bottoms), "top": tops or [name]} | fields
 
 
 def rates(weight: float = 1, decay: tuple[float, float] = (1, 0)) -> list[Fields]:

@@ -21,7 +21,12 @@ from caffe_port.weights.matching import match
 from tests.goldens_dir import ROOT
 
 ZOO = ROOT / "prototxt"
-FILES = sorted(str(path.relative_to(ZOO)) for path in ZOO.glob("*/*.prototxt"))
+# the nets of others: tests/test_prototxt_relatives.py
+FILES = sorted(
+    str(path.relative_to(ZOO))
+    for folder in ("deeplab_*", "fcn_*", "*ssd*")
+    for path in ZOO.glob(f"{folder}/*.prototxt")
+)
 NETS = [name for name in FILES if "solver" not in name]
 # The convolutions of VGG16, a branch of DeepLab (fc6, fc7, fc8), the classifier of FCN.
 VGG16 = 14_714_688

@@ -1,6 +1,7 @@
 """Published figures, and the data, weights and recipes that reproduce them.
 
-Sources: Chen and others, ICLR 2015, arXiv 1412.7062; DeepLab v2, TPAMI 2017, arXiv 1606.00915.
+Sources: Chen and others, ICLR 2015, arXiv 1412.7062; DeepLab v2, TPAMI 2017, arXiv 1606.00915. Nets
+of others: the papers in prototxt/README.md, the READMEs of hszhao/PSPNet, hszhao/ICNet, s9xie/hed.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VOC, CONTEXT, PERSON, CITY = "VOC 2012", "PASCAL-Context", "PASCAL-Person-Part", "Cityscapes"
+ADE, CAMVID, BSDS = "ADE20K", "CamVid", "BSDS500"
 DATA = {
     VOC: "10,582 images of train_aug to train on, 1,449 of val to evaluate on",
     CONTEXT: "4,998 images to train on, 5,105 to evaluate on (--dataset pascal_context60)",
     PERSON: "1,716 images to train on, 1,817 to evaluate on (--dataset pascal_person_part)",
     CITY: "2,975 images to train on, 500 of val to evaluate on (--dataset cityscapes)",
+    ADE: "20,210 images to train on, 2,000 to evaluate on (--dataset ade20k)",
+    CAMVID: "367 images to train on, 233 to evaluate on",
+    BSDS: "300 images to train on, 200 to evaluate on; edges, not segments",
 }
 NAMES = {  # of the data sets, for --dataset; VOC 2012 is read as DeepLab's VOC folder
     CONTEXT: "pascal_context60",
@@ -79,6 +84,7 @@ INITS = {
     "arXiv 1512.03385)",
     "largefov": "train_iter_6000.caffemodel (of the row largefov-step, whose layers stay as they "
     "are)",
+    "authors": "the authors' weights of the row itself (prototxt/README.md says where)",
 }
 _ICLR, _TPAMI, _THESIS = "ICLR 2015", "TPAMI 2017", "the thesis's author"
 _V1, _V2 = "deeplab_v1_largefov/step_softmax", "deeplab_v2_vgg16_largefov/poly_softmax"
@@ -236,6 +242,60 @@ OTHER_ROWS = (
 )  # fmt: skip
 
 
+def _other(
+    net: str, key: str, what: str, source: str, before: float | None, after: float | None = None,
+    data: str = VOC, digits: int = 1, note: str = "no solver was published",
+) -> Published:  # fmt: skip
+    """A row of a net of others, whose text is prototxt/``net``."""
+    note += f"; 'evaluate' takes the authors' weights with prototxt/{net}"
+    return Published(
+        f"{net}{key}", what, source, before, after, init="authors", note=note, data=data,
+        digits=digits,
+    )  # fmt: skip
+
+
+_CRFRNN, _SEGNET = "Zheng and others, ICCV 2015", "Badrinarayanan and others, TPAMI 2017"
+_PSPNET, _ICNET = "Zhao and others, CVPR 2017", "Zhao and others, ECCV 2018"
+_DILATED, _DECONV = "Yu and Koltun, ICLR 2016", "Noh and others, ICCV 2015"
+_TEST_SET = "scored by the data set's server"
+_NOT_LISTED = "the recipe reads lists of its own data, which 'finetune' does not make"
+_PART = "346 images of val"
+OTHER_NETS = (
+    _other("crfrnn", "-val", f"CRF-RNN, with COCO, {_PART}", _CRFRNN, None, 72.9),
+    _other("crfrnn", "-test", "CRF-RNN, with COCO, test", _CRFRNN, None, 74.7, note=_TEST_SET),
+    _other("segnet", "", "SegNet, 3,433 training images", _SEGNET, 60.10, data=CAMVID, digits=2,
+           note="3,433 training images, most of them of other data sets; no list was published"),
+    _other("bayesian_segnet", "", "Bayesian SegNet", "Kendall and others, BMVC 2017", 63.1,
+           data=CAMVID, note=_NOT_LISTED),
+    _other("enet", "", "ENet, test", "Paszke and others, arXiv 1606.02147", 58.3, data=CITY,
+           note=_TEST_SET),
+    _other("pspnet50_ade20k", "", "PSPNet-50", _PSPNET, 41.68, data=ADE, digits=2),
+    _other("pspnet50_ade20k", "-ms", "PSPNet-50, several scales", _PSPNET, 42.78, data=ADE,
+           digits=2),
+    _other("pspnet101_voc2012", "", "PSPNet-101, several scales, test", _PSPNET, 85.41, digits=2,
+           note=_TEST_SET),
+    _other("pspnet101_cityscapes", "", "PSPNet-101", _PSPNET, 79.70, data=CITY, digits=2),
+    _other("pspnet101_cityscapes", "-ms", "PSPNet-101, several scales", _PSPNET, 80.91, data=CITY,
+           digits=2),
+    _other("icnet", "", "ICNet, train_30k", _ICNET, 67.7, data=CITY),
+    _other("icnet", "-test", "ICNet, trainval_90k, test", _ICNET, 69.5, data=CITY,
+           note=_TEST_SET),
+    _other("dilatednet_frontend", "-val", f"DilatedNet, front end, {_PART}", _DILATED, 69.8),
+    _other("dilatednet_frontend", "-test", "DilatedNet, front end, test", _DILATED, 71.3,
+           note=_TEST_SET),
+    _other("dilatednet_context", "-val", f"DilatedNet, large context, {_PART}", _DILATED, 72.1,
+           73.3),
+    _other("dilatednet_context", "-test", "DilatedNet, context, test", _DILATED, 73.5,
+           note=_TEST_SET),
+    _other("hed", "", "HED: not mean IoU, but the F-measure of edges (ODS)",
+           "Xie and Tu, ICCV 2015", 79.0, data=BSDS,
+           note="edges are scored by thinning and matching, which is not part of this program"),
+    _other("deconvnet", "", "DeconvNet, 50 proposals per image, test", _DECONV, 69.6, 70.5,
+           note=_TEST_SET),
+)  # fmt: skip
+ROWS = (*PUBLISHED, *OTHER_ROWS, *OTHER_NETS)
+
+
 def find_published(key: str) -> Published | None:
-    """The row of a key in PUBLISHED or OTHER_ROWS; None if there is none."""
-    return next((row for row in (*PUBLISHED, *OTHER_ROWS) if row.key == key), None)
+    """The row of a key in ROWS; None if there is none."""
+    return next((row for row in ROWS if row.key == key), None)

@@ -19,8 +19,7 @@ from caffe_port.finetuning.published import (
     DATA,
     INITS,
     NAMES,
-    OTHER_ROWS,
-    PUBLISHED,
+    ROWS,
     Published,
     find_published,
 )
@@ -65,7 +64,7 @@ class Resources:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        keys = [row.key for row in (*PUBLISHED, *OTHER_ROWS)]
+        keys = [row.key for row in ROWS]
         for what, names, known in (
             ("row", self.rows, keys), ("--weights", self.weights, keys),
             ("--init", self.inits, list(INITS)), ("--data", self.data, ["", *NAMES.values()]),
@@ -102,7 +101,7 @@ class Outcome:
 
 def plans(resources: Resources) -> list[Plan]:
     """The plans of the requested rows."""
-    wanted = resources.rows or tuple(row.key for row in (*PUBLISHED, *OTHER_ROWS))
+    wanted = resources.rows or tuple(row.key for row in ROWS)
     return [_plan(row, resources) for key in wanted if (row := find_published(key)) is not None]
 
 
