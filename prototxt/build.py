@@ -15,8 +15,8 @@ import hed
 import msc
 import pspnet
 import resnet101
-import ssd
 import segnet
+import ssd
 import vgg16
 from writing import Fields, Word, prototxt, solver, v1_prototxt
 

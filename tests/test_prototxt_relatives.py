@@ -38,6 +38,7 @@ PARAMETERS = {
     "crfrnn": VGG16 + 119_545_856 + 4097 * 21 + 513 * 21 + 257 * 21 + 3 * 441
     + (16 * 441 + 21) + 16 * 441 + 256 * 441,
     "enet": 372_551,
+    "deconvnet": 251_805_653,
     "pspnet50_ade20k": 46_841_174,
     "pspnet101_voc2012": 65_819_349,
     "pspnet101_cityscapes": 65_818_323,
@@ -47,6 +48,7 @@ PARAMETERS = {
     # side outputs, fusion, enlarging by 2, 4, 8 and 16 (one bias each)
     "hed": VGG16 + (64 + 128 + 256 + 512 + 512 + 5) + 6 + (16 + 64 + 256 + 1024 + 4),
 }  # fmt: skip
+ENET_ENCODER = 350_207  # with its own classifier, before the decoder is added
 # what ENet's train nets name, as far as building them needs it
 SPATIAL_DROPOUT = """
 import caffe
@@ -93,6 +95,8 @@ def test_builds_with_the_published_number_of_parameters(name: str) -> None:
     if name == "icnet/deploy_bn.prototxt":
         # BN's four blobs in place of a bias for each channel
         wanted += 3 * sum(x.params[0].shape[1] for x in spec.layers if x.type == "BN")
+    if name == "enet/train_encoder.prototxt":
+        wanted = ENET_ENCODER
     assert size(spec) == wanted
 
 
@@ -155,6 +159,17 @@ def test_numbers_of_layers_with_weights(
           "conv6_interp": (1, 19, 1025, 2049)}),
         ("dilatednet_context/deploy.prototxt",
          {"fc-final": (1, 21, 66, 66), "ct_conv5_1": (1, 672, 68, 68), "prob": (1, 21, 66, 66)}),
+        ("deconvnet/deploy.prototxt",
+         {"fc7": (1, 4096, 1, 1), "fc6-deconv": (1, 512, 7, 7), "unpool5": (1, 512, 14, 14),
+          "seg-score": (1, 21, 224, 224)}),
+        ("deconvnet/train.prototxt", {"data": (8, 3, 224, 224), "seg-label": (8, 1, 224, 224)}),
+        ("hed/train.prototxt", {"data": (1, 3, 360, 480), "label": (1, 1, 360, 480)}),
+        ("segnet/train.prototxt", {"data": (4, 3, 360, 480), "label": (4, 1, 360, 480)}),
+        ("enet/train_encoder.prototxt",
+         {"data": (4, 3, 512, 1024), "label": (4, 1, 64, 128),
+          "deconv_encoder6_0_0": (4, 19, 64, 128)}),
+        ("enet/train.prototxt",
+         {"label": (3, 1, 512, 1024), "deconv6_0_0": (3, 19, 512, 1024)}),
         ("hed/deploy.prototxt", {"score-dsn5": (1, 1, 36, 36), "sigmoid-fuse": (1, 1, 500, 500)}),
     ],
 )  # fmt: skip
