@@ -320,6 +320,32 @@ def top_k(x: Tensor, k: int, axis: int) -> tuple[Tensor, Tensor]:
     return values.narrow(axis, 0, k), index.to(x.dtype)
 
 
+def prior_boxes(
+    features: Tensor, image: Tensor, sides: list[list[float]], variance: list[float],
+    given: list[list[float]], offset: float, clip: bool,
+) -> Tensor:  # fmt: skip
+    """SSD's boxes around each cell of a feature map, and their variances: (1, 2, 4 K)."""
+    sizes = given[0] if given[0][0] > 0 else [float(image.shape[2]), float(image.shape[3])]
+    centres: list[Tensor] = []
+    for i in range(2):  # centres are float32, what follows double
+        cells = features.shape[2 + i]
+        step = torch.tensor(sizes[i], dtype=torch.float32) / cells
+        if given[1][0] > 0:
+            step = torch.tensor(given[1][i], dtype=torch.float32)
+        centres.append(((torch.arange(cells, dtype=torch.float32) + offset) * step).double())
+    y, x = centres[0][:, None, None], centres[1][None, :, None]
+    half = torch.tensor(sides, dtype=torch.float64) / 2
+    grid = [features.shape[2], features.shape[3], len(sides)]
+    ends = [(x - half[:, 0]).expand(grid), (y - half[:, 1]).expand(grid)]
+    ends = ends + [(x + half[:, 0]).expand(grid), (y + half[:, 1]).expand(grid)]
+    scales = [sizes[1], sizes[0], sizes[1], sizes[0]]
+    boxes = torch.stack([ends[i] / scales[i] for i in range(4)], -1).float().reshape(-1, 4)
+    if clip:
+        boxes = boxes.clamp(0, 1)
+    row = torch.tensor(variance, dtype=torch.float32).expand(boxes.shape)
+    return torch.stack([boxes.reshape(-1), row.reshape(-1)])[None].to(features)
+
+
 def chosen(x: Tensor, selector: Tensor) -> Tensor:
     """The items whose selector is not 0."""
     return x.index_select(0, selector.flatten().nonzero().flatten())

@@ -39,6 +39,8 @@ def _why_left_out(layer: LayerSpec) -> str:
         return "it only reports or writes files"
     if layer.type == "DenseCRF":
         return "run caffe_port.crf.DenseCRF on the scores instead"
+    if layer.type == "DetectionOutput":
+        return "decode its bottoms with caffe_port.layers.boxes, or run the net here for the boxes"
     if layer.type == "MultiStageMeanfield":
         return "its lattice has no counterpart there; run the net here for the refined scores"
     return ""
@@ -101,7 +103,7 @@ class Trace:
         for i, blob in enumerate(layer.bottoms):
             if blob in self._numbers.current:
                 # of a layer such as SegAccuracy both bottoms get no diff; the first is the score
-                label = i > 0 and i in layer.op.fixed_bottoms
+                label = i > 0 and i in layer.op.fixed_bottoms and layer.type != "DetectionOutput"
                 (self._labels if label else self._results).add(self._numbers.current[blob])
         for blob in layer.tops:
             self._numbers.current.pop(blob, None)

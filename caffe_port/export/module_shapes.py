@@ -6,6 +6,7 @@ from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.arithmetic import Reduction
+from caffe_port.spec.ops.detection import PriorBox
 from caffe_port.spec.ops.filters import Embed
 from caffe_port.spec.ops.losses import Softmax
 from caffe_port.spec.ops.metrics import ArgMax
@@ -77,6 +78,15 @@ def filter_(node: Node, code: ModuleCode) -> str:
     *data, selector = code.bottoms
     name = code.helper("chosen")
     return ", ".join(f"{name}({x}, {selector})" for x in data)
+
+
+@MODULE_RULES.add("PriorBox")
+def prior_box(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(PriorBox)
+    given = [[float(a) for a in pair] for pair in (op.image, op.step)]
+    sides = [list(pair) for pair in op.sides]
+    more = f"{sides}, {list(op.variance)}, {given}, {op.offset!r}, {op.clip}"
+    return f"{code.helper('prior_boxes')}({', '.join(code.bottoms)}, {more})"
 
 
 @MODULE_RULES.add("BiasChannel")

@@ -10,6 +10,7 @@ from caffe_port.export.onnx_neurons import times
 from caffe_port.export.onnx_sizes import Size, product, reshape, vector
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.arithmetic import Reduction
+from caffe_port.spec.ops.detection import PriorBox
 from caffe_port.spec.ops.filters import Embed
 from caffe_port.spec.ops.losses import Softmax
 from caffe_port.spec.ops.metrics import ArgMax
@@ -72,6 +73,14 @@ def tile(node: Node, code: OnnxCode) -> list[str]:
     times = [1] * len(code.shape)
     times[op.axis] = op.tiles
     return [code.op("Tile", code.x, code.integers(times))]
+
+
+@ONNX_RULES.add("PriorBox")
+def prior_box(node: Node, code: OnnxCode) -> list[str]:
+    """A constant: it follows from the bottoms' sizes."""
+    sizes = [code.sizes(i)[axis] for i in (0, 1) for axis in (2, 3)]
+    a, b, c, d = (size.fixed("its boxes depend on the bottoms' sizes") for size in sizes)
+    return [code.constant(node.layer.options(PriorBox).boxes((a, b), (c, d)))]
 
 
 @ONNX_RULES.add("BatchReindex")

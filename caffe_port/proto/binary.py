@@ -21,7 +21,14 @@ from caffe_port.files import AnyFile, OpenFile, name_of
 from caffe_port.proto import NetText, caffe_pb2, wire
 from caffe_port.proto.dialects import BVLC_NUMBERS, dialect_of_types, settle_dialect
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.renumber import LayerMark, Renumbering, is_v1_only, text, wire_number
+from caffe_port.proto.renumber import (
+    LayerMark,
+    Renumbering,
+    has_own_numbers,
+    is_v1_only,
+    text,
+    wire_number,
+)
 from caffe_port.proto.upgrade import upgrade_net
 
 MAX_LAYERS = 65536
@@ -116,7 +123,8 @@ def to_schema(encoded: bytes | memoryview, kind: Descriptor) -> bytes | memoryvi
         scan = _scan_v2 if kind.name == "LayerParameter" else _scan_v1
         layers = {0: scan(view, whole, wire.Budget())}
     dialect = settle_dialect(None, _detect(layers))
-    if dialect in BVLC_NUMBERS:
+    own = has_own_numbers(layer.type for layer in layers.values())
+    if dialect in BVLC_NUMBERS and not own:
         return encoded
     return b"".join(Renumbering(view, layers, dialect, whole=True).message(0, len(view), kind))
 

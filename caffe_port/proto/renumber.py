@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -62,6 +62,11 @@ def fields_by_wire_number(descriptor: Descriptor, dialect: str) -> Mapping[int, 
             for copy, number in _COPIES_OF_V2.items():
                 table[copy] = table[number]
     return table
+
+
+def has_own_numbers(types: Iterable[str]) -> bool:
+    """Whether options of one of these layer types have other numbers than in the schema."""
+    return any(type in _OF_TYPE for type in types)
 
 
 def fields_of_layer(

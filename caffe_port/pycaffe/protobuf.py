@@ -20,7 +20,7 @@ from caffe_port.errors import FormatError
 from caffe_port.proto import caffe_pb2
 from caffe_port.proto.binary import to_schema
 from caffe_port.proto.dialects import BVLC_NUMBERS, choose_dialect
-from caffe_port.proto.renumber import to_dialect
+from caffe_port.proto.renumber import has_own_numbers, to_dialect
 
 # names of protobuf 2 and 3, with which scripts of that time traverse a message
 RepeatedScalarContainer = type(caffe_pb2.BlobShape().dim)
@@ -87,7 +87,7 @@ def _make_writable(kind: Any) -> None:
     def write(self: Any, **options: Any) -> bytes:
         encoded = cast("bytes", plain(self, **options))
         dialect = choose_dialect(self, None)
-        if dialect in BVLC_NUMBERS:
+        if dialect in BVLC_NUMBERS and not has_own_numbers(layer.type for layer in self.layer):
             return encoded
         return b"".join(to_dialect(memoryview(encoded), kind.DESCRIPTOR, dialect))
 
