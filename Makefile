@@ -4,6 +4,7 @@
 # make browser (tests of the page of `explore` in Chromium),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make differential CAFFE="COMMAND" (random nets, compared with any Caffe; docs/differential.md),
+# make package (sdist and wheel as a release has them, checked and installed, into dist/),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
 # make matrix (all tests under old and new Pythons and libraries),
 # make processors (tests that compare numbers, under several instruction sets)
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test browser lint docs bench attacks fuzz differential sanitize wheels matrix \
+.PHONY: demo test browser lint docs bench attacks fuzz differential sanitize package wheels matrix \
 	processors proto clean
 
 demo: $(VENV)/installed
@@ -32,6 +33,8 @@ lint: $(VENV)/installed-for-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 docs: $(VENV)/installed-for-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -79,9 +82,16 @@ $(VENV)/installed-for-lint: $(VENV)/installed-for-tests
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
 	touch $@
 
+$(VENV)/installed-for-package: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[package]'
+	touch $@
+
 $(VENV)/installed-for-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
+
+package: $(VENV)/installed-for-package
+	$(BIN)/python -m tools.package -o dist
 
 wheels:
 	$(PYTHON) -m tools.matrix.wheels

@@ -5,6 +5,7 @@ also with AddressSanitizer and UndefinedBehaviorSanitizer (ext/README.md says ho
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy
@@ -12,12 +13,17 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
+# The address of the published repository: whoever publishes the package writes it here, only here.
+REPOSITORY = "https://example.org/caffe-port"
+
 LEVEL = os.environ.get("CAFFE_PORT_DEBUG", "0")
 DEBUG = LEVEL not in ("", "0")
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover"] if LEVEL == "2" else []
 
 # No -ffast-math and no fused multiply-add: both would move lattice vertices.
 FLAGS = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wno-psabi"]
+# the same module from every folder, and without the debug symbols that Python's own flags ask for
+FLAGS += [] if DEBUG else ["-g0", f"-ffile-prefix-map={Path.cwd()}=."]
 FLAGS += ["-O1", "-g", "-UNDEBUG", "-D_GLIBCXX_ASSERTIONS"] if DEBUG else ["-O3"]
 
 DIRECTIVES = {
@@ -54,7 +60,23 @@ class WithRecipes(build_py):
             self.copy_file(str(file), str(target))
 
 
+def readme():
+    """README.md for a package index, which knows no files of the repository: absolute links."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    shown = re.sub(r"^<!-- .*?^-->\n", "", text, flags=re.DOTALL | re.MULTILINE)
+    images = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\1{REPOSITORY}/raw/main/", shown)
+    return re.sub(r"(\]\()(?!https?:|#)", rf"\1{REPOSITORY}/blob/main/", images)
+
+
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    project_urls={
+        "Homepage": REPOSITORY,
+        "Documentation": f"{REPOSITORY}/blob/main/docs/tutorial.md",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    },
     ext_modules=cythonize([LATTICE], compiler_directives=DIRECTIVES, force=DEBUG),
     cmdclass={"build_py": WithRecipes},
 )

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the file in the checkout, and its page
 PAGES = {
     "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "license.md",
     "ext/README.md": "lattice.md",

@@ -23,7 +23,7 @@ TRACKED = (
     "caffe_port/__init__.py", "caffe_port/cli.py", "caffe_port/py.typed",
     "prototxt/net/train.prototxt", "prototxt/build.py", "tests/test_net.py", "docs/a.md",
 )  # fmt: skip
-INFO = "caffe_port-0.1.0.dist-info"
+INFO = "caffe_port-1.0.0rc1.dist-info"
 FILES = {
     "caffe_port/__init__.py": "", "caffe_port/cli.py": "", "caffe_port/py.typed": "",
     "caffe_port/prototxt/net/train.prototxt": "",
@@ -35,7 +35,7 @@ FILES = {
 
 
 def wheel(folder, **changes):
-    path = folder / "caffe_port-0.1.0-cp312-cp312-manylinux_2_28_aarch64.whl"
+    path = folder / "caffe_port-1.0.0rc1-cp312-cp312-manylinux_2_28_aarch64.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in {**FILES, **changes}.items():
             if text is not None:
@@ -44,10 +44,10 @@ def wheel(folder, **changes):
 
 
 def sdist(folder, names):
-    path = folder / "caffe_port-0.1.0.tar.gz"
+    path = folder / "caffe_port-1.0.0rc1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name in names:
-            archive.addfile(tarfile.TarInfo(f"caffe_port-0.1.0/{name}"), io.BytesIO())
+            archive.addfile(tarfile.TarInfo(f"caffe_port-1.0.0rc1/{name}"), io.BytesIO())
     return path
 
 

@@ -184,7 +184,7 @@ def _plyvel(path: PathLike) -> Any:
     except ImportError as error:
         raise UsageError(
             f"{os.fspath(path)}: LevelDB needs the package plyvel: pip install "
-            "'caffe_port[leveldb]'. Or convert the images again with convert_imageset, which "
+            "'caffe-port[leveldb]'. Or convert the images again with convert_imageset, which "
             "makes an LMDB, and set backend: LMDB"
         ) from error
     return plyvel

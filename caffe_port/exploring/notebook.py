@@ -90,7 +90,7 @@ def expect_installed() -> None:
     except ImportError as error:
         raise UsageError(
             f"the page needs the packages of the extra 'explore' ({error}): "
-            "pip install 'caffe_port[explore]'"
+            "pip install 'caffe-port[explore]'"
         ) from None
 
 

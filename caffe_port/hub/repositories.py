@@ -87,7 +87,7 @@ def library() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise UsageError(
-            "repositories need the package huggingface_hub: pip install 'caffe_port[hub]'; "
+            "repositories need the package huggingface_hub: pip install 'caffe-port[hub]'; "
             "a folder on disk does not"
         ) from error
     return huggingface_hub

@@ -119,7 +119,7 @@ def chosen_path(path: str, like: Tensor) -> str:
         if not has_triton():
             raise UsageError(
                 "path is 'triton' but no Triton from 3.6 on is installed: "
-                "pip install 'caffe_port[triton]'"
+                "pip install 'caffe-port[triton]'"
             )
         if not like.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
             raise UsageError(

@@ -115,7 +115,7 @@ def _pyav(where: str) -> Any:
     except ImportError:
         raise UsageError(
             f"{where}: videos are read through PyAV, which is not installed; install the extra "
-            "'video': pip install 'caffe_port[video]'"
+            "'video': pip install 'caffe-port[video]'"
         ) from None
     return av
 

@@ -8,7 +8,10 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-TOP_FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
+TOP_FILES = (
+    "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "README.md", "constraints.txt",
+    "pyproject.toml", "setup.py",
+)  # fmt: skip
 ADDED = ("PKG-INFO", "setup.cfg")  # by setuptools to an sdist, with the egg-info
 INFO = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
 
