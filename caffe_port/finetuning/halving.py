@@ -70,7 +70,7 @@ class SearchResults:
     def write(self, path: Path) -> None:
         """Writes everything as JSON, without durations: the same search gives the same bytes."""
         values = {"format": FORMAT, **asdict(self)}
-        write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+        write_text(path, json.dumps(values, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> SearchResults:

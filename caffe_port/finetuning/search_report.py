@@ -128,7 +128,9 @@ def search_chart(found: SearchResults) -> str:
     size = (860, max(320, 50 + 18 * len(lines)))
     return str(
         draw_chart(
-            Chart(lines, Axis("steps", span, ticks), Axis(), title, size, dots=dots, limit=0.0)
+            Chart(
+                lines, Axis("steps", span, ticks), Axis("points"), title, size, dots=dots, limit=0.0
+            )
         )
     )
 

@@ -13,7 +13,7 @@ from caffe_port.errors import FormatError, UsageError
 from caffe_port.finetuning import running
 from caffe_port.finetuning.curve import Curve, Snapshots
 from caffe_port.finetuning.halving import Halving, SearchResults
-from caffe_port.finetuning.inputs import RenderedRecipe
+from caffe_port.finetuning.inputs import Options, RenderedRecipe
 from caffe_port.finetuning.scoring import Control, Trial
 from caffe_port.finetuning.search import GRID, FeedbackSetting, Search, SettingLayers, split
 from caffe_port.finetuning.search_report import (
@@ -24,6 +24,7 @@ from caffe_port.finetuning.search_report import (
     search_tables,
     write_search,
 )
+from caffe_port.finetuning.variants import find_variants
 from caffe_port.proto import parse_net
 from caffe_port.weights import read_weights
 from tests.finetuning.making import made_results, make_images, make_setting
@@ -148,6 +149,28 @@ def test_the_layers_of_a_setting(tmp_path, parts):
     assert (o.pull_weight, o.push_weight, list(o.ignore_label)) == (0, 1, [255])
     rendered = RenderedRecipe(layers.variant(one), setting.images, setting.options)
     assert [x.type for x in rendered.train.layer].count("FeedbackLoss") == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bottoms", "features"),
+    [
+        ("deeplab_v1_largefov/step_softmax", ["fc8_voc12"], ["fc7"]),
+        ("deeplab_v2_vgg16_largefov/poly_pull_cosine", ["fc8_voc12"], ["fc7"]),
+        (
+            "deeplab_v2_resnet101_msc_aspp/poly_softmax",
+            ["fc_fusion", "fc1_voc12", "fc1_voc12_res075_interp", "fc1_voc12_res05"],
+            [],  # sums of several convolutions
+        ),
+    ],
+)
+def test_published_nets(tmp_path, recipe, bottoms, features):
+    variant = find_variants(recipe)[0]
+    layers = SettingLayers(variant, make_images(tmp_path), Options(), tmp_path / "recipe")
+    assert layers.features == features
+    found = parse_net(layers.text(FeedbackSetting())).message.layer
+    assert [layer.bottom[0] for layer in found] == bottoms
+    assert len({layer.name for layer in found}) == len(bottoms)
+    assert all(list(layer.feedback_loss_param.ignore_label) == [255] for layer in found)
 
 
 def test_a_recipes_own_feedback_is_not_in_the_baseline(tmp_path):
