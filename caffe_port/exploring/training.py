@@ -59,23 +59,39 @@ class LogCurves:
         self.last: int | None = None
         self._net = ""  # the test net whose outputs follow
         self._at = {"Train": 0, "Test": 0}
+        self._elements: dict[str, int] = {}  # of each output since the last iteration
+        self._several: set[str] = set()  # outputs with several elements
 
     def add(self, line: str) -> None:
         """Takes one line of the log."""
         if found := _LOSS.search(line):
+            self._elements.clear()
             self._at["Train"] = int(found[1])
             self._put("Loss", "train, smoothed", int(found[1]), found[2])
         elif found := _RATE.search(line):
             self._put("Learning rate", "learning rate", int(found[1]), found[2])
         elif found := _TESTING.search(line):
+            self._elements.clear()
             self._at["Test"], self._net = int(found[1]), found[2]
         elif found := _OUTPUT.search(line):
             net = "" if self._net == "0" else f" {self._net}"
             what = "train" if found[1] == "Train" else f"test{net}"
             group = "Loss" if "loss" in found[2].lower() else "Outputs"
-            self._put(group, f"{what} {found[2]}", self._at[found[1]], found[3])
+            name = self._element(group, f"{what} {found[2]}")
+            self._put(group, name, self._at[found[1]], found[3])
         elif found := _LAST.match(line):
             self.last = int(found[1])
+
+    def _element(self, group: str, name: str) -> str:
+        """The name of an output's next element: `name[0]` and so on where it has several."""
+        number = self._elements.get(name, 0)
+        self._elements[name] = number + 1
+        if number and name not in self._several:
+            self._several.add(name)
+            curves = self.curves.get(group, {})
+            if name in curves:
+                curves[f"{name}[0]"] = curves.pop(name)
+        return f"{name}[{number}]" if name in self._several else name
 
     def _put(self, group: str, name: str, iteration: int, text: str) -> None:
         try:
@@ -86,8 +102,7 @@ class LogCurves:
         if name not in curves and sum(map(len, self.curves.values())) >= _MOST_CURVES:
             return
         points = curves.setdefault(name, [])
-        # a resumed training repeats what came after its snapshot; an output that has several
-        # elements is logged several times, of which the last is kept
+        # a resumed training repeats what came after its snapshot
         while points and points[-1][0] >= iteration:
             points.pop()
         points.append((iteration, value))

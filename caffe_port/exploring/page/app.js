@@ -98,6 +98,7 @@ class App {
 
   select(name) {
     this.tab = name;
+    document.body.dataset.tab = name;
     for (const other of TABS) {
       const tab = $(`tab-${other}`);
       tab.setAttribute("aria-selected", other === name);

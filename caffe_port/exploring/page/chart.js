@@ -45,7 +45,7 @@ export function chart(title, curves) {
     card.append(element("p", {className: "soft"}, "no finite value yet"));
     return card;
   }
-  const width = window.innerWidth < 640 ? 360 : 640;
+  const width = window.innerWidth < 640 ? 360 : 440;
   const px = (x) => LEFT + ((x - xs[0]) / (xs[1] - xs[0])) * (width - LEFT - RIGHT);
   const py = (y) => HEIGHT - BOTTOM - ((y - ys[0]) / (ys[1] - ys[0])) * (HEIGHT - BOTTOM - TOP);
   const drawing = svg("svg", {viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": title});

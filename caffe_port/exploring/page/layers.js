@@ -199,13 +199,19 @@ export class LayersView {
       element("div", {className: "scroll"}, element("table", {className: "wide"},
         element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", {scope: "col"}, text)))),
         element("tbody", {}, ...rows))));
-    const first = head.rows[head.first_bad] || head.rows.find((row) => row.image && row.kind === "data");
+    // the first that fails, else the one that is farthest from Caffe's
+    const shown = head.rows.filter((row) => row.image).sort((a, b) => b.distance / b.peak - a.distance / a.peak || 0);
+    const first = head.rows[head.first_bad] || shown[0];
     if (first && first.image) await this.openDifference(first);
   }
 
   parityRow(row, isFirst) {
     const name = row.image ? element("button", {className: "link"}, row.name) : row.name;
-    if (row.image) name.addEventListener("click", () => this.openDifference(row));
+    if (row.image)
+      name.addEventListener("click", async () => {
+        await this.openDifference(row);
+        $("layers-blobs").scrollIntoView({block: "nearest"});
+      });
     const texts = [row.kind, row.layers.join(", "), name, row.verdict, number(row.port), number(row.caffe), number(row.distance), row.reason];
     return element("tr", {className: `${row.verdict === "fail" ? "fail" : ""} ${isFirst ? "first" : ""}`}, ...texts.map((text) => element("td", {}, text)));
   }

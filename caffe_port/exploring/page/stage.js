@@ -25,8 +25,9 @@ export function drawValues(canvas, values, height, width, [low, high], signed = 
   const context = canvas.getContext("2d");
   const data = context.createImageData(width, height);
   const scale = high > low ? 255 / (high - low) : 0;
+  const base = signed && !scale ? 127.5 : 0;
   for (let i = 0; i < values.length; i++) {
-    const colour = table[Math.min(255, Math.max(0, Math.round((values[i] - low) * scale)))] || table[0];
+    const colour = table[Math.min(255, Math.max(0, Math.round(base + (values[i] - low) * scale)))] || table[0];
     data.data.set([colour[0], colour[1], colour[2], 255], 4 * i);
   }
   context.putImageData(data, 0, 0);
