@@ -159,12 +159,15 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--arg", action="append", default=[], help="a build argument")
     parser.add_argument("--bind", action="append", default=[], help="a path of this machine")
-    parser.add_argument("words", nargs="*")
-    options = parser.parse_args()
+    before, after = sys.argv[1:], []
+    if "--" in before:
+        place = before.index("--")
+        before, after = before[:place], before[place + 1 :]
+    options = parser.parse_args(before)
     arguments = dict(word.split("=", 1) for word in options.arg)
     try:
         stage = built(options.dockerfile, options.root.resolve(), arguments, options.bind)
-        stage.run([*stage.entry, *(options.words or stage.command)], options.bind)
+        stage.run([*stage.entry, *(after or stage.command)], options.bind)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:
