@@ -20,7 +20,9 @@ HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
 
-# Tests start hundreds of interpreters; without bytecode each compiles the package again.
+# Tests start hundreds of interpreters; without bytecode each compiles the package again, and each
+# worker rewrites the assertions of all tests.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m compileall -q caffe_port tests tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile

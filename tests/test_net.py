@@ -249,6 +249,7 @@ def test_layers_of_any_name(name, tmp_path):
 def test_double_and_deepcopy_are_nets_of_their_own():
     net = net_of(TWO, X)
     twin = copy.deepcopy(net)
+    assert twin.spec is net.spec
     exact = copy.deepcopy(net).double()
     assert exact(x().double())["s"].dtype == torch.float64
     assert torch.allclose(exact(x().double())["s"].float(), net(x())["s"], atol=1e-6)

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import caffe_port
-from caffe_port import errors
+from caffe_port import errors, pycaffe
+from caffe_port.live import net as live
 
 
 @pytest.mark.parametrize("name", caffe_port.__all__)
@@ -30,6 +31,15 @@ def test_lists_of_a_subpackage_agree(name):
     assert all(getattr(package, public).__name__ == public for public in package.__all__)
 
 
+def test_pycaffe_has_its_names_before_torch_is_imported_too():
+    assert set(pycaffe.__all__) <= set(dir(pycaffe))
+    assert all(getattr(pycaffe, name) is not None for name in pycaffe.__all__)
+    assert pycaffe.Net is live.Net
+    assert pycaffe.classifier.Classifier is pycaffe.Classifier
+    with pytest.raises(AttributeError, match=r"module 'caffe_port.pycaffe' has no attribute 'Nt'"):
+        pycaffe.Nt  # noqa: B018
+
+
 def test_every_subpackage_with_public_names_is_reachable_after_one_import():
     script = (
         "import caffe_port as cp\n"
@@ -48,6 +58,8 @@ def test_importing_the_package_imports_nothing_heavy():
     script = (
         "import sys, caffe_port, caffe_port.cli, caffe_port.spec, caffe_port.proto\n"
         "import caffe_port.weights, caffe_port.inspection, caffe_port.plan, caffe_port.errors\n"
+        "import caffe_port.pycaffe as caffe, caffe_port.pycaffe.io\n"
+        "caffe.NetSpec().to_proto(), caffe.layers.ReLU(), caffe.proto.caffe_pb2.NetParameter()\n"
         "heavy = {'torch', 'h5py', 'scipy', 'matplotlib', 'PIL', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

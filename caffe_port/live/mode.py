@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from caffe_port.data import rng
 from caffe_port.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -40,6 +42,8 @@ def set_mode_gpu() -> None:
     Blobs stay numpy arrays in main memory: each layer's bottoms and parameters are copied to the
     GPU, and its tops back. For speed use ``caffe_port.load(...).to("cuda")``.
     """
+    import torch
+
     _process.gpu = torch.cuda.is_available()
     if not _process.gpu and not _process.warned:
         _process.warned = True
@@ -53,6 +57,8 @@ def set_device(device_id: int) -> None:
     Raises:
         UsageError: there are GPUs, but not this one.
     """
+    import torch
+
     count = torch.cuda.device_count()
     if count and not 0 <= device_id < count:
         raise UsageError(f"set_device({device_id}): there are {count} GPUs, numbered from 0")
@@ -61,6 +67,8 @@ def set_device(device_id: int) -> None:
 
 def device() -> torch.device:
     """Where layers compute."""
+    import torch
+
     return torch.device("cuda", _process.device) if _process.gpu else torch.device("cpu")
 
 

@@ -136,16 +136,15 @@ class Bench:
         fixed = getattr(layer.op, "frozen_params", False)
         state = [param for param in own if fixed or not param.requires_grad]
         kept = [(tensor, tensor.detach().clone()) for tensor in state]
-        originals = [param.data for param in own]
+        originals = [] if params is None else [param.data for param in own]
         if params is not None:
             for param, replacement in zip(own, params, strict=True):
                 param.data = replacement.clone() if fixed else replacement
         try:
             yield
         finally:
-            if params is not None:
-                for param, original in zip(own, originals, strict=True):
-                    param.data = original
+            for param, original in zip(own, originals, strict=False):
+                param.data = original
             with torch.no_grad():
                 for tensor, value in kept:
                     tensor.copy_(value)

@@ -123,14 +123,15 @@ class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._start = start
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing here is compiled, and skipping imports torch's compiler first."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = func(*args, **(kwargs or {}))
-        if func.overloadpacket.__name__ in EXACT:
-            return results
         made = results if isinstance(results, (list, tuple)) else (results,)
-        for value, returned in zip(made, func._schema.returns, strict=False):
-            # a view of another tensor is nothing new
-            new = returned.alias_info is None or returned.alias_info.is_write
+        for value, new in zip(made, _new_results(func), strict=False):
             if new and isinstance(value, Tensor) and value.dtype == torch.float64:
                 self._start += 1
                 if not is_whole(value):
@@ -139,9 +140,18 @@ class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return results
 
 
+@cache
+def _new_results(func: Any) -> tuple[bool, ...]:
+    """Which results of an operation of torch it has rounded: none of EXACT, no view of a tensor."""
+    if func.overloadpacket.__name__ in EXACT:
+        return ()
+    aliases = [returned.alias_info for returned in func._schema.returns]
+    return tuple(alias is None or alias.is_write for alias in aliases)
+
+
 def is_whole(values: Tensor) -> bool:
     """Whole numbers are labels, counts and indices: float32 holds them exactly."""
-    return bool((values == values.round()).all())
+    return torch.equal(values, values.round())
 
 
 def signs(values: Tensor, start: int) -> Tensor:
@@ -149,8 +159,8 @@ def signs(values: Tensor, start: int) -> Tensor:
     count = values.numel()
     start %= PATTERN
     pattern = _pattern()
-    if start + count > len(pattern):
-        pattern = pattern.repeat(-(-(start + count) // len(pattern)))
+    if start + count > 2 * PATTERN:
+        pattern = pattern.repeat(-(-(start + count) // (2 * PATTERN)))
     return pattern[start : start + count].reshape(values.shape).to(values.dtype)
 
 

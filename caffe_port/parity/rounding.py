@@ -39,6 +39,19 @@ class Term:
         return self.variance.sqrt().expand(self.value.shape)
 
 
+def total_of(terms: Sequence[Term]) -> Term | None:
+    """The sum of terms, in the first one's shape; None of no terms."""
+    if len(terms) < 2:
+        return terms[0] if terms else None
+    value, variance = terms[0].value, terms[0].variance
+    for term in terms[1:]:
+        value = value + term.value.reshape(value.shape)
+        if term.variance is not None:
+            added = term.sigma.reshape(value.shape) ** 2
+            variance = added if variance is None else variance + added
+    return Term(value, variance)
+
+
 def forward(bench: Bench, layer: Layer, bottoms: Sequence[Term]) -> list[Term]:
     """All tops of a layer with their errors: its own rounding, and what its bottoms bring.
 

@@ -63,6 +63,9 @@ FILLED = 2.0**0.5
 #: A value within this part of the blob's peak of 0 may have either sign in float32.
 TIE_OF_PEAK = 1e-5
 
+#: Elements of a blob up to which the errors between its writers are kept for the backward pass.
+REMEMBERED = 2**18
+
 #: Values beyond this are no results but signs (-FLT_MAX of an empty max window, infinities): they
 #: must be equal, and take no part in errors and peaks.
 EXTREME = 1e37

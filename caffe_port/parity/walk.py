@@ -16,8 +16,8 @@ from torch import Tensor
 
 from caffe_port.parity.bench import Bench, Net
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
-from caffe_port.parity.rounding import Term
-from caffe_port.parity.tolerance import FILLED, TIE_OF_PEAK
+from caffe_port.parity.rounding import Term, total_of
+from caffe_port.parity.tolerance import FILLED, REMEMBERED, TIE_OF_PEAK
 from caffe_port.parity.topology import Layer, Topology, fact, is_random, study
 from caffe_port.parity.values import Floats, Values, tensor
 
@@ -74,6 +74,7 @@ class Walk:
     without_diff: frozenset[str]
     _sums: dict[str, list[Term]] = field(default_factory=dict)
     _between: dict[str, list[Term]] = field(default_factory=dict)
+    _errors: dict[str, list[Tensor | None]] = field(default_factory=dict)
     _users: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
     _gradients: dict[int, tuple[int, Term | None, str]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
@@ -106,6 +107,8 @@ class Walk:
                 changing.update((layer.name, str(error)) for layer in changed)
                 continue
             self._check_size(blob, terms[-1].value)
+            if terms[-1].value.numel() <= REMEMBERED:
+                self._errors[blob] = [term.variance for term in terms]
             yield Result("data", blob, terms[-1])
             for layer in changed:
                 if self._shares(layer):
@@ -267,7 +270,7 @@ class Walk:
             return
         if blob in self.seeds and not chain:
             terms.append(Term(self._tensor(self.seeds[blob])))
-        total = None if blob in self.without_diff else _sum(terms)
+        total = None if blob in self.without_diff else total_of(terms)
         yield Result("diff", blob, total)
         if blob not in self.values.diffs and total is not None:
             self.values.filled_diffs[blob] = total.value.float()
@@ -282,7 +285,7 @@ class Walk:
         place = [other.name for other in chain].index(layer.name)
         if blob in self.seeds and layer.name == chain[-1].name:
             terms.append(Term(self._tensor(self.seeds[blob])))
-        total = _sum(terms)
+        total = total_of(terms)
         if total is None or blob in self.without_diff:
             return
         if layer.name == chain[-1].name:
@@ -303,11 +306,15 @@ class Walk:
 
     def _before(self, blob: str, chain: tuple[Layer, ...]) -> list[Term]:
         """The blob before each layer of the chain."""
-        calculator = self.calculator
-        if all(fact(layer, "kink_at_zero") or layer.type == "Dropout" for layer in chain):
-            # what passes a diff on or not, by its own sign, needs no errors
-            calculator = PlainCalculator(calculator.bench)
-        return self._written(blob, calculator)[0][-len(chain) - 1 : -1]
+        # what passes a diff on or not, by its own sign, needs no errors
+        exact = all(fact(layer, "kink_at_zero") or layer.type == "Dropout" for layer in chain)
+        known = None if exact else self._errors.get(blob)
+        plain = exact or known is not None
+        calculator = PlainCalculator(self.calculator.bench) if plain else self.calculator
+        terms, _ = self._written(blob, calculator)
+        if known is not None:
+            terms = [replace(term, variance=v) for term, v in zip(terms, known, strict=True)]
+        return terms[-len(chain) - 1 : -1]
 
     def _chain(self, blob: str) -> tuple[Layer, ...]:
         writers = self.topology.writers[blob]
@@ -339,7 +346,7 @@ class Walk:
         own = self._own(layer)
         for param, term in zip(own, gradients, strict=True):
             left, known, missing = self._gradients[id(param)]
-            total = _sum([t for t in (known, term) if t is not None])
+            total = total_of([t for t in (known, term) if t is not None])
             self._gradients[id(param)] = (left, total, missing)
 
     def _unknown(self, layer: Layer, reason: str) -> None:
@@ -357,18 +364,6 @@ class Walk:
             if left == 1:
                 for key in self._users[id(param)]:
                     yield Result("pdiff", key, None if missing else total, missing)
-
-
-def _sum(terms: list[Term]) -> Term | None:
-    if len(terms) < 2:
-        return terms[0] if terms else None
-    value, variance = terms[0].value, terms[0].variance
-    for term in terms[1:]:
-        value = value + term.value.reshape(value.shape)
-        if term.variance is not None:
-            added = term.sigma.reshape(value.shape) ** 2
-            variance = added if variance is None else variance + added
-    return Term(value, variance)
 
 
 def _on_side_of(value: Tensor, seen: Tensor) -> Tensor:

@@ -87,6 +87,9 @@ class LayerSpec:
     extra: Mapping[str, Plain | list[Plain]]
     message: caffe_pb2.LayerParameter = field(repr=False)
 
+    def __deepcopy__(self, _memo: object) -> LayerSpec:
+        return self  # nothing changes it; a net has hundreds, and is copied often
+
     def options(self, kind: OpClass[OpT]) -> OpT:
         """``op`` as an instance of the class that the layer's type has."""
         assert isinstance(self.op, kind)
@@ -183,6 +186,9 @@ class NetSpec:
     input_shapes: Mapping[str, Shape]
     unknown: tuple[UnknownField, ...]
     text: str
+
+    def __deepcopy__(self, _memo: object) -> NetSpec:
+        return self  # nothing changes it
 
     def __repr__(self) -> str:
         return f"<NetSpec {self.summary}>"

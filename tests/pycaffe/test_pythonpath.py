@@ -12,6 +12,7 @@ import pytest
 
 from caffe_port import pythonpath
 from caffe_port.cli import main
+from tests import preloaded
 from tests.goldens_dir import ROOT
 
 PRINTS = "import caffe, caffe.io; from caffe.proto import caffe_pb2; print(caffe.__name__)"
@@ -161,10 +162,10 @@ def test_an_environment_that_allows_python_layers(python_layer: Path, command: l
     program = [sys.executable, "-c", f"import sys, {module} as m; sys.exit(m.main({arguments!r}))"]
     env = environment(False, python_layer)
     for value in ("", "0"):
-        refused = run(*program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: value})
+        refused = preloaded.run(program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: value})
         assert refused.returncode != 0
         assert f"{pythonpath.ENVIRONMENT}=1 in the environment" in refused.stderr
-    done = run(*program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: "1"})
+    done = preloaded.run(program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: "1"})
     assert done.returncode == 0, done.stderr
     words = "layer 'p' runs the code of class 'Twice' in module 'twice', because the environment"
     assert done.stderr.count(words) == 1
