@@ -162,7 +162,8 @@ def test_an_environment_that_allows_python_layers(python_layer: Path, command: l
     program = [sys.executable, "-c", f"import sys, {module} as m; sys.exit(m.main({arguments!r}))"]
     env = environment(False, python_layer)
     for value in ("", "0"):
-        refused = preloaded.run(program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: value})
+        given = {**env, pythonpath.ENVIRONMENT: value}
+        refused = preloaded.run(program, cwd=python_layer, env=given)
         assert refused.returncode != 0
         assert f"{pythonpath.ENVIRONMENT}=1 in the environment" in refused.stderr
     done = preloaded.run(program, cwd=python_layer, env={**env, pythonpath.ENVIRONMENT: "1"})
