@@ -32,7 +32,7 @@ ROWS = (
     # the oldest that pyproject.toml allows
     Row("oldest", "3.10", ("numpy==1.26.4", "protobuf==4.21.12", "torch==2.4.1", "scipy==1.11.4",
                            "h5py==3.10.0", "pillow==10.1.0", "safetensors==0.4.3", "click==8.2.0",
-                           "rich==13.0.0")),
+                           "rich==13.0.0", "starlette==0.41.3", "uvicorn==0.30.0")),
     Row("numpy1", "3.11", ("numpy==1.26.4", "protobuf==4.25.8", "torch==2.13.0")),
     Row("protobuf5", "3.11", ("protobuf==5.29.5", "torch==2.13.0")),
     Row("protobuf6", "3.12", ("protobuf==6.33.0", "torch==2.13.0")),
