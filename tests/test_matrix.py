@@ -116,6 +116,8 @@ def test_rows_cover_what_is_promised():
     assert {row.python for row in ROWS} == set(PYTHONS)
     assert set(re.findall(r"Python :: (\d\.\d+)", text)) == set(PYTHONS)
     needs = re.findall(r'^    "([a-z0-9]+)>=([\d.]+)[",]', text.partition("[project.opt")[0], re.M)
+    (explore,) = re.findall(r"^explore = (.*)$", text, re.M)
+    needs += re.findall(r'"([a-z]+)>=([\d.]+)"', explore)
     oldest = dict(pin.split("==") for pin in ROWS[0].pins)
     assert {name for name, _ in needs} == set(oldest)
     for name, version in needs:
