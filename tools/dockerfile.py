@@ -1,11 +1,13 @@
 """Carries out a Dockerfile in a chroot, to test it where there is no Docker.
 
-usage: python -m tools.dockerfile DOCKERFILE ROOT [--arg NAME=VALUE] [--bind PATH] [-- WORD ...]
+usage: python -m tools.dockerfile DOCKERFILE ROOT [--arg NAME=VALUE] [--bind PATH]
+                                   [--writable PATH] [-- WORD ...]
 
 Each stage becomes a folder: the last one ROOT, a named one ROOT-NAME. FROM debian:RELEASE is made
 by debootstrap, unless the folder exists; RUN, COPY, ARG, ENV and WORKDIR do what Docker does. Then
-the entry point runs with the WORDs (default: CMD). --bind shows a path of this machine inside, such
-as the name server (/etc/resolv.conf) or a folder with images. Needs root and debootstrap.
+the entry point runs with the WORDs (default: CMD). --bind shows a path of this machine inside,
+read-only, such as the name server (/etc/resolv.conf) or a folder with images; --writable shows one
+that the image's program (not RUN) may write to. Needs root and debootstrap.
 """
 
 from __future__ import annotations
@@ -25,15 +27,23 @@ from tools.matrix.environments import ROOT, tracked
 
 INSTRUCTIONS = {"FROM", "RUN", "COPY", "ARG", "ENV", "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# within a mount namespace of its own, so that nothing stays mounted
+# In a mount namespace of its own, so that nothing stays mounted. The chroot has root's rights and
+# must not change this machine: shown paths are read-only, and /dev has only what Docker has.
 ENTER = """set -e
 root=$1; shift
-mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev"
-while [ "$1" != -- ]; do
+show() {
     if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root${1%/*}"; touch "$root$1"; fi
-    mount --bind "$1" "$root$1"; shift
+    mount --bind "$1" "$root$1"
+}
+mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/dev"
+for device in null zero full random urandom tty; do show "/dev/$device"; done
+mkdir "$root/dev/shm"; mount -t tmpfs tmpfs "$root/dev/shm"; ln -s /proc/self/fd "$root/dev/fd"
+while [ "$1" != -- ]; do
+    show "$1"; mount -o remount,bind,ro "$root$1"; shift
 done
+shift
+while [ "$1" != -- ]; do show "$1"; shift; done
 shift
 exec chroot "$root" "$@"
 """
@@ -49,8 +59,8 @@ class Stage:
     entry: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
-    def run(self, words: Sequence[str], bind: Sequence[str]) -> None:
-        """Runs a command inside.
+    def run(self, words: Sequence[str], bind: Sequence[str], writable: Sequence[str] = ()) -> None:
+        """Runs a command inside, which sees the paths ``bind`` and may write to ``writable``.
 
         Raises:
             CalledProcessError: it failed.
@@ -58,7 +68,7 @@ class Stage:
         environ = [f"{name}={value}" for name, value in self.environ.items()]
         inside = ["env", "-i", *environ, "sh", "-c", 'cd "$0" && exec "$@"', self.folder, *words]
         enter = ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self.root)]
-        subprocess.run([*enter, *bind, "--", *inside], check=True)
+        subprocess.run([*enter, *bind, "--", *writable, "--", *inside], check=True)
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
@@ -158,7 +168,8 @@ def main() -> None:
     parser.add_argument("dockerfile", type=Path)
     parser.add_argument("root", type=Path)
     parser.add_argument("--arg", action="append", default=[], help="a build argument")
-    parser.add_argument("--bind", action="append", default=[], help="a path of this machine")
+    parser.add_argument("--bind", action="append", default=[], help="a path to read")
+    parser.add_argument("--writable", action="append", default=[], help="a path to write to")
     before, after = sys.argv[1:], []
     if "--" in before:
         place = before.index("--")
@@ -167,7 +178,7 @@ def main() -> None:
     arguments = dict(word.split("=", 1) for word in options.arg)
     try:
         stage = built(options.dockerfile, options.root.resolve(), arguments, options.bind)
-        stage.run([*stage.entry, *(after or stage.command)], options.bind)
+        stage.run([*stage.entry, *(after or stage.command)], options.bind, options.writable)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except subprocess.CalledProcessError as error:

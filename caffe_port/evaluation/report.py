@@ -40,16 +40,20 @@ OVERALL = ("mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted Io
 
 
 def chosen(result: Result, number: int) -> dict[str, list[Outcome]]:
-    """The worst, the best and the first images, ``number`` of each at most."""
+    """Typical, worst and best images, ``number`` of each at most; without truth the first ones.
+
+    Typical images are those around the median of the images' mean IoU.
+    """
     good = [outcome for outcome in result.outcomes if not outcome.error]
     scored = [outcome for outcome in good if not np.isnan(_final_iou(outcome))]
     if not scored:
         return {"First images": good[:number]}
     ranked = sorted(scored, key=_final_iou)
+    start = max(0, (len(ranked) - number) // 2)
     return {
+        "Typical images": ranked[start : start + number],
         "Worst images": ranked[:number],
         "Best images": ranked[::-1][:number],
-        "First images": good[:number],
     }
 
 
@@ -133,21 +137,23 @@ def write_report(
         names: of the classes.
         title, subtitle: the page's heading.
         reference: figures to compare with.
-        images: how many worst, best and first ones to show.
+        images: how many typical, worst and best ones to show.
         more: further entries of report.json.
-        sections: further sections, before the table of classes.
+        sections: further sections, between the first images and the table of classes.
     Returns:
         The paths of report.html and report.json.
     """
     values = {**as_json(result, names), **(more or {})}
     confusions = {name: confusion_image(m, names) for name, m in _matrices(result).items()}
-    body = [_summary(result), *sections, _iou_section(result, names, reference, confusions)]
+    legend = _legend(names, result.store.colours)
+    shown = [
+        html.section(heading, legend, gallery(result, outcomes))
+        for heading, outcomes in (chosen(result, images).items() if images else ())
+    ]
+    tables = [*sections, _iou_section(result, names, reference, confusions)]
     if result.changes is not None:
-        body.append(changes_section(result.changes, names))
-    for heading, outcomes in chosen(result, images).items() if images else ():
-        rows = gallery(result, outcomes)
-        body.append(html.section(heading, _legend(names, result.store.colours), rows))
-    body.append(_run_section(result))
+        tables.append(changes_section(result.changes, names))
+    body = [_summary(result), *shown[:1], *tables, *shown[1:], _run_section(result)]
     paths = (result.store.root / "report.html", result.store.root / "report.json")
     write_text(paths[0], html.page(title, body, subtitle=subtitle))
     write_text(result.store.root / "per_image.csv", image_table(evaluated_rows(result), names))

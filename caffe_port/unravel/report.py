@@ -135,12 +135,15 @@ def write_report(
         f"{_many(options.k, 'channel')} per window"
     )
     kept = [each for each in analysed if each.traces]
+    shown = [image_section(each, spec, options, names, out) for each in kept]
+    # what one came to see first, then the figures over all images, then the other images
     sections = [
+        *shown[:1],
         _headline(analysed, shift),
         _pointing(analysed, options, names, against),
         _context(analysed, options, names, against),
         *_curves(analysed),
-        *(image_section(each, spec, options, names, out) for each in kept),
+        *shown[1:],
         PLAYER_SCRIPT,
     ]
     path = out / "index.html"
@@ -170,7 +173,7 @@ def _headline(analysed: Sequence[AnalysedImage], shift: str) -> html.Html:
         chance = percent(mean["random"].areas[i])
         words = f"area under {kind} (random order: {chance})"
         figures[words] = percent(mean["traced points"].areas[i])
-    return html.cards(figures)
+    return html.section("All images", html.cards(figures))
 
 
 def _cases(analysed: Sequence[AnalysedImage], shift: str) -> list[Evidence]:

@@ -55,6 +55,8 @@ def test_what_the_page_says(report):
         assert words in page
     assert "<h2>shape_val_0000</h2>" in page
     assert "<h2>shape_val_0001</h2>" not in page
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[:3] == ["shape_val_0000", "All images", "Are the points in the object?"]
     assert page.count('class="player"') == len(re.findall("<h3>", page))
 
 

@@ -15,6 +15,7 @@ from caffe_port.data.voc import VOCItem
 from caffe_port.evaluation.figures import Reference
 from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.report import chosen, gallery, iou_table, percent, remarks, write_report
+from caffe_port.evaluation.scoring import image_iou
 from caffe_port.reports import html
 from tests.evaluation.standins import CROP, Brightest, Gives, Swaps, evaluate
 
@@ -61,6 +62,9 @@ def test_the_whole_report(voc, tmp_path):
     assert "62.500" in text
     assert percent(result.after.mean_iou()) in text
     assert "<h2>Extra</h2>" in text
+    headings = re.findall("<h2>(.*?)</h2>", text)
+    assert headings == ["Typical images", "Extra", "IoU by class, %", "What the CRF changed",
+                        "Worst images", "Best images", "What was run"]  # fmt: skip
     assert tags.seen.count("figure") == 3 * 2 * 6 + 2  # images and matrices
     assert values["seconds"] == 3
     assert values["before"]["mean_iou"] == result.before.mean_iou()
@@ -68,12 +72,15 @@ def test_the_whole_report(voc, tmp_path):
     assert values["crf_changes"]["changed"]["by_class"] == result.changes[:, 1].tolist()
 
 
-def test_worst_and_best_are_by_the_final_labels(voc, tmp_path):
+def test_typical_worst_and_best_are_by_the_final_labels(voc, tmp_path):
     items, truths = voc
     result = evaluate(items, Brightest(), tmp_path / "out", CROP)
     error = [1 / (t != 255).sum() for t in truths]
     shown = chosen(result, 1)
-    assert shown["First images"][0].id == "im0"
+    assert list(shown) == ["Typical images", "Worst images", "Best images"]
+    ranked = sorted(result.outcomes, key=lambda outcome: image_iou(outcome.before))
+    assert shown["Typical images"] == ranked[(len(ranked) - 1) // 2 :][:1]
+    assert shown["Typical images"][0] not in (ranked[0], ranked[-1])
     assert shown["Worst images"][0].id == f"im{int(np.argmax(error))}"
     assert shown["Best images"][0].id != shown["Worst images"][0].id
 
@@ -99,6 +106,7 @@ def test_without_truth_it_says_so_and_shows_predictions(voc, tmp_path):
     assert values["crf_changes"] is None
     assert "What the CRF changed" not in text
     assert tags.seen.count("figure") == 3 * 2
+    assert re.findall("<h2>(.*?)</h2>", text)[0] == "First images"
 
 
 def test_absent_and_unknown_classes_and_skipped_images_are_reported(voc, tmp_path):
