@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
+    "CITATION.cff": "citing.md",
+    "CODE_OF_CONDUCT.md": "conduct.md",
+    "SECURITY.md": "reporting.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "license.md",
     "ext/README.md": "lattice.md",
@@ -40,6 +43,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         text = notebook_markdown(text) if source.endswith(".ipynb") else text
+        text = f"# Citing\n\n```yaml\n{text}```\n" if source.endswith(".cff") else text
         folder = Path(source).parent
 
         def moved(match: re.Match[str], folder: Path = folder) -> str:

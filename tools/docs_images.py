@@ -1,4 +1,4 @@
-"""Draws the documentation's figures from the bundled files: docs/images/*.png except report.png.
+"""Draws the documentation's figures from the bundled files: docs/images/*.png.
 
 usage: python tools/docs_images.py
 """
@@ -20,6 +20,7 @@ EXAMPLE = ROOT / "examples" / "shapes_voc"
 RUN = EXAMPLE / "caffe_run"
 REFINED = "shape_val_0033"  # has thin parts, which the network alone blurs
 TRACED = "shape_val_0007"  # a disc and a box, used in the tutorial
+SHOWN = {"shape_val_0027": 4, "shape_val_0033": 5, "shape_val_0007": 2}  # and the traced label
 MEAN = (104.008, 116.669, 122.675)
 
 Floats = npt.NDArray[np.float32]
@@ -33,6 +34,7 @@ def main() -> None:
     draw_iterations(photo, scores)
     draw_widths(photo, scores)
     draw_unravel()
+    draw_overview()
 
 
 def shares() -> Iterator[tuple[str, float, float]]:
@@ -143,27 +145,60 @@ def draw_unravel() -> None:
     draw_panels(panels, "unravel.png")
 
 
+def draw_overview() -> None:
+    """Draws the README's image: photos, labels here and in Caffe, the points that caused one."""
+    from matplotlib import pyplot as plt
+
+    from caffe_port.unravel import trace
+    from caffe_port.unravel.drawing import with_points
+
+    caffe = np.load(RUN / "result_val.npz")
+    names = (EXAMPLE / "class_names.txt").read_text(encoding="utf-8").split()
+    figure, axes = plt.subplots(len(SHOWN), 5, figsize=(9.6, 1.55 * len(SHOWN)), dpi=100)
+    for row, (name, label) in zip(axes, SHOWN.items(), strict=True):
+        photo, x, net = prepared(name)
+        scores = scored(name)[1]
+        points = trace(net, {"data": x}, "fc8_interp", labels=[label])[label]["data"]
+        dots = with_points(photo, points[:, 1:].astype(float), radius=9)
+        panels = {
+            "image": photo,
+            "network": coloured(scores.argmax(0)),
+            "after the dense CRF": coloured(inferred(photo, scores, 10)),
+            "Caffe": coloured(caffe[f"crf/{name}"]),
+            f"what caused '{names[label]}'": np.asarray(dots),
+        }
+        for place, (title, image) in zip(row, panels.items(), strict=True):
+            place.imshow(image, interpolation="nearest")
+            place.set_title(title, fontsize=9)
+            place.axis("off")
+    save(figure, "overview.png", colours=128)
+
+
+def coloured(labels: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    """A label map in VOC's colours."""
+    from caffe_port.data.images import voc_palette
+
+    return np.asarray(voc_palette(), np.uint8).reshape(-1, 3)[labels]
+
+
 def draw_panels(panels: Mapping[str, npt.NDArray[Any]], name: str) -> None:
     """Draws images and label maps, in rows of three."""
     from matplotlib import pyplot as plt
 
-    from caffe_port.data.images import voc_palette
-
-    palette = np.asarray(voc_palette()).reshape(-1, 3)
     figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.6), dpi=80)
     for place, (title, image) in zip(axes.flat, panels.items(), strict=True):
-        place.imshow(image if image.ndim == 3 else palette[image], interpolation="nearest")
+        place.imshow(image if image.ndim == 3 else coloured(image), interpolation="nearest")
         place.set_title(title, fontsize=9)
         place.axis("off")
     save(figure, name)
 
 
-def save(figure: Any, name: str) -> None:
+def save(figure: Any, name: str, colours: int = 48) -> None:
     """Writes a figure with few colours, which makes a small file."""
     figure.tight_layout()
     figure.canvas.draw()
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    image.quantize(48, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+    image.quantize(colours, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,28 @@ _BLOCK = re.compile(
 _TITLE = re.compile(r'title="([^"]+)"')
 LANGUAGES = {"sh", "python", "prototxt", "text"}
 _SHELL = r"""
-import os, pathlib, subprocess
+import os, pathlib, re, subprocess
 left = pathlib.Path(".left").absolute()
+variables = {}
+printed = ""
 
 def shell(text):
-    subprocess.run(["bash", "-euc", f"{text}\npwd > '{left}'"], check=True)
+    global printed
+    given = "".join(f"{name}={value}\n" for name, value in variables.items())
+    run = subprocess.run(["bash", "-euc", f"{given}{text}\npwd > '{left}'"], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+    printed = run.stdout
+    print(printed)
+    run.check_returncode()
+    variables.update(re.findall(r"^(\w+)=(\S+)$", text, re.M))
     os.chdir(left.read_text().strip())
+
+def plain(text):
+    return [" ".join(re.sub("[\u2500-\u257f]", " ", line).split()) for line in text.splitlines()]
+
+def compare(text, where):
+    for line in plain(text):
+        assert line in plain(printed), f"{where}: {line!r} was not printed"
 """
 
 
@@ -73,19 +89,22 @@ def blocks(page: Path) -> list[Block]:
 def script(page: Path) -> str:
     """Python code that runs a page's blocks in order, as a reader who copies them does.
 
-    Python blocks share a namespace, sh blocks the current folder; errors stop the script. A
-    prototxt block with a title is written to the file of that name.
+    Python blocks share a namespace, sh blocks the current folder and simple variables; errors stop
+    the script. A prototxt block with a title is written to the file of that name. The lines of a
+    text block with the title "output" must have been printed by the sh block before it.
     """
     lines = [_SHELL]
     for block in blocks(page):
         if block.language == "prototxt" and block.title:
             lines.append(f"pathlib.Path({block.title!r}).write_text({block.text!r})")
+        where = f"{page.name}:{block.line}"
+        if block.language == "text" and block.title == "output":
+            lines.append(f"compare({block.text!r}, {where!r})")
         if not block.runs:
             continue
         if block.language == "sh":
             lines.append(f"shell({block.text!r})")
         else:
-            where = f"{page.name}:{block.line}"
             # compiled under the page's name, so that a failure says where
             lines.append(f"exec(compile({block.text!r}, {where!r}, 'exec'))")
             if block.title:
