@@ -36,9 +36,13 @@ from tests.any_net.old_text import as_v1
 MANY = int(os.environ.get("CAFFE_PORT_NETS", "0"))
 # their tops may jump where rounding differs
 JUMPS = {"ArgMax", "Threshold", "Accuracy", "SegAccuracy", "Filter", "UniqueLabel", "DenseCRF",
-         "AdaptiveBiasChannel", "Upsample", "FeedbackLoss"}  # fmt: skip
-NEED_FILES = {"Data", "HDF5Data", "HDF5Output", "ImageData", "ImageSegData", "MatRead", "MatWrite",
-              "MemoryData", "Python", "WindowData"}  # fmt: skip
+         "AdaptiveBiasChannel", "Upsample", "FeedbackLoss", "DetectionOutput", "DetectionEvaluate",
+         "Proposal", "MultiBoxLoss", "Unpooling"}  # fmt: skip
+NEED_FILES = {"Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData", "ImageLabelmapData",
+              "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
+              "WindowData"}  # fmt: skip
+# the number of their items, and of what is computed of them, is only known when a net is run
+COUNTED_WHEN_RUN = {"Filter", "DetectionOutput", "DetectionEvaluate", "Proposal"}
 Values = Mapping[str, torch.Tensor]
 
 
@@ -78,16 +82,20 @@ def survives(message: caffe_pb2.NetParameter, values: Values, *, conversion: boo
         wanted = net(inputs, keep="all")
         for blob, data in wanted.items():
             same_shape = tuple(data.shape) == tuple(net.spec.shapes[blob])
-            assert same_shape or _filtered(net.spec, blob), blob
+            assert same_shape or blob in _counted_when_run(net.spec), blob
             assert data.isfinite().all(), blob
         _agrees(wide({n: data.double() for n, data in inputs.items()}, keep="all"), wanted, net)
         if conversion:
             _survives_conversion(net, text, folder, inputs, wanted)
 
 
-def _filtered(spec: NetSpec, blob: str) -> bool:
-    """Whether the number of its items is only known when it is run."""
-    return any(layer.type == "Filter" and blob in layer.tops for layer in spec.layers)
+def _counted_when_run(spec: NetSpec) -> set[str]:
+    """Blobs whose number of items is only known when the net is run."""
+    found: set[str] = set()
+    for x in spec.layers:
+        if x.type in COUNTED_WHEN_RUN or found & set(x.bottoms):
+            found.update(x.tops)
+    return found
 
 
 def _survives_conversion(net: Net, text: str, folder: Path, inputs: Values, wanted: Values) -> None:

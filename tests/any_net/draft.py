@@ -112,7 +112,8 @@ def has_axes(least: int, most: int = 6) -> Callable[[Shape], bool]:
 
 def kinds() -> list[str]:
     """Every kind of layers, as the blocks name them."""
-    from tests.any_net import ends, images, shapes  # noqa: F401  (they register their blocks)
+    # they register their blocks
+    from tests.any_net import detectors, ends, images, shapes  # noqa: F401
 
     return [kind for _, kind, _ in _BLOCKS]
 

@@ -13,6 +13,7 @@ from tests.any_net.draft import FILLED, Draft, Shape, block, has_axes
 @block(
     lambda shape: 2 <= len(shape) <= 4 and shape[1] > 1,
     "SoftmaxWithLoss",
+    "SoftmaxWithLossOHEM",
     "Accuracy",
     "SegAccuracy",
     "FeedbackLoss",
@@ -21,11 +22,12 @@ def loss(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     """By labels of classes."""
     labels = draft.labels(shape[0], *([1, *shape[2:]] if shape[2:] else []), below=shape[1])
     options: dict[str, Any] = {"loss_weight": draft.one(1.0, 0.5)} if "Loss" in kind else {}
-    if kind == "SoftmaxWithLoss":
+    if "Softmax" in kind:
         ignored = {"ignore_label": 1} if draft.flag() else {}
         options["loss_param"] = {**ignored, "normalization": draft.upto(3)}
-        options["loss_weight"] = [options["loss_weight"], 0.0]
-        draft.add(*L.SoftmaxWithLoss(top, labels, ntop=2, **options), open=False)
+        count = 3 if kind == "SoftmaxWithLossOHEM" else 2
+        options["loss_weight"] = [options["loss_weight"], *[0.0] * (count - 1)]
+        draft.add(*getattr(L, kind)(top, labels, ntop=count, **options), open=False)
     elif kind == "SegAccuracy" and len(shape) == 4:
         draft.add(L.SegAccuracy(top, labels), open=False)
     elif kind == "FeedbackLoss":
@@ -34,8 +36,13 @@ def loss(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         draft.add(L.Accuracy(top, labels, top_k=draft.upto(2, 1)), open=False)
 
 
-@block(has_axes(2), "EuclideanLoss", "SigmoidCrossEntropyLoss")
+@block(has_axes(2), "EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss")
 def loss_of_values(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    if kind == "SmoothL1Loss":
+        weights = [draft.input(*shape) for _ in range(draft.upto(2))]
+        made = L.SmoothL1Loss(top, L.TanH(top), *weights, smooth_l1_loss_param={"sigma": 1.5})
+        draft.add(made, open=False)
+        return
     if kind == "EuclideanLoss":
         draft.add(L.EuclideanLoss(top, L.TanH(top), loss_weight=2.0), open=False)
     else:

@@ -22,6 +22,15 @@ def convolution(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     draft.add(L.Convolution(top, **options))
 
 
+@block(has_axes(4, 4), "ConvolutionDepthwise", "DepthwiseConvolution")
+def depthwise(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """One filter per channel, as MobileNet's forks write it."""
+    options: dict[str, Any] = {"kernel_size": 3, "pad": 1, "stride": draft.upto(2, 1), **FILLED}
+    if kind == "DepthwiseConvolution":
+        options |= {"group": shape[1], "num_output": shape[1] * draft.upto(2, 1)}
+    draft.add(getattr(L, kind)(top, convolution_param=options))
+
+
 @block(has_axes(4, 4), "shared_convolutions")
 def shared_convolutions(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     """Two that share their parameters, as a multi-scale net's branches do."""
@@ -39,6 +48,18 @@ def deconvolution(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     learned = {"num_output": draft.upto(3, 1), "kernel_size": 2, "stride": 2, **FILLED}
     up = L.Deconvolution(top, convolution_param=draft.one(bilinear, learned))
     draft.add(L.Crop(up, top, axis=2, offset=draft.upto(1)) if kind == "Crop" else up)
+
+
+@block(has_axes(4, 4), "AutoCrop")
+def auto_crop(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """Padded, or halved and doubled as a side output of RCF, and cut to where it came from."""
+    if draft.flag():
+        larger = L.Padding(top, padding_param={"pad_beg": draft.upto(2), "pad_end": draft.upto(2)})
+    else:
+        half = L.Pooling(top, pool=0, kernel_size=2, stride=2)
+        options = {"num_output": draft.upto(3, 1), "kernel_size": 2, "stride": 2, **FILLED}
+        larger = L.Deconvolution(half, convolution_param=options)
+    draft.add(L.AutoCrop(larger, top))
 
 
 @block(has_axes(4, 4), "padded", "halved", "global", "mask", "SPP")
@@ -79,6 +100,62 @@ def of_pixels(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     else:
         weights = L.Sigmoid(L.Convolution(top, num_output=1, kernel_size=1, **FILLED))
         draft.add(L.SpatialProduct(top, weights))
+
+
+@block(has_axes(4, 4), "Padding", "ResizeBilinear", "ResizeNearestNeighbor")
+def resized(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """As DeepLab v1 pads, and as TensorFlow resizes."""
+    if kind == "Padding":
+        least = 0 if min(shape[2:]) < 3 else -1
+        sides = (draft.upto(2), draft.upto(2)) if draft.flag() else (least, least)
+        draft.add(
+            L.Padding(top, padding_param=dict(zip(("pad_beg", "pad_end"), sides, strict=True)))
+        )
+        return
+    names = ("output_height", "output_width") if draft.flag() else ("scale_height", "scale_width")
+    values = draft.upto(7, 1), draft.upto(3, 1)
+    options: dict[str, Any] = {**dict(zip(names, values, strict=True)), "data_format": "NCHW"}
+    if draft.flag():
+        options["align_corners"] = True
+    elif kind == "ResizeNearestNeighbor" and draft.flag():
+        options[draft.one("half_pixel_centers", "half_pixel_onnx")] = True
+    block_name = f"resize_{'bilinear' if 'Bilinear' in kind else 'nearest_neighbor'}_param"
+    draft.add(getattr(L, kind)(top, **{block_name: options}))
+
+
+@block(has_axes(4, 4), "Unpooling")
+def unpooling(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """With the mask of a pooling layer, or spread over windows."""
+    method = draft.upto(2)
+    options: dict[str, Any] = {"unpool": method, "kernel_size": 2, "stride": 2}
+    if method == 0 and draft.flag():
+        pooled, mask = L.Pooling(top, pool=0, kernel_size=2, stride=2, ntop=2)
+        options |= {"unpool_h": shape[2], "unpool_w": shape[3]}
+        draft.add(L.Unpooling(pooled, mask, unpooling_param=options))
+        draft.add(pooled, mask)
+        return
+    options |= {"unpool_h": 2 * shape[2], "unpool_w": 2 * shape[3] - draft.upto(1)}
+    draft.add(L.Unpooling(top, unpooling_param=options))
+
+
+@block(has_axes(4, 4), "DenseCRFLoss", "MultiStageMeanfield")
+def by_image(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """The CRFs with a backward pass, by an image of the scores' size."""
+    image = draft.input(shape[0], 3, *shape[2:])
+    if kind == "DenseCRFLoss":
+        options = {"bi_xy_std": 3.0, "bi_rgb_std": 2.0}
+        draft.add(L.DenseCRFLoss(image, L.Softmax(top), densecrf_loss_param=options), open=False)
+        return
+    options = {
+        "num_iterations": draft.upto(3, 2), "theta_alpha": 5.0, "theta_beta": 2.0,
+        "theta_gamma": 3.0, "spatial_filter_weight": 1.5, "bilateral_filter_weight": 2.0,
+        "compatibility_mode": draft.upto(1),
+    }  # fmt: skip
+    scores = L.TanH(top)
+    made = L.MultiStageMeanfield(
+        scores, L.AbsVal(scores), image, multi_stage_meanfield_param=options
+    )
+    draft.add(made)
 
 
 @block(has_axes(4, 4), "DomainTransform", "DenseCRF")

@@ -8,12 +8,12 @@ from caffe_port.pycaffe.net_spec import layers as L  # noqa: N812
 from tests.any_net.draft import FILLED, Draft, Shape, block, has_axes
 
 NEURONS: dict[str, dict[str, Any]] = {
-    "ReLU": {}, "Sigmoid": {}, "TanH": {}, "AbsVal": {}, "BNLL": {}, "Swish": {},
+    "ReLU": {}, "ReLU6": {}, "Sigmoid": {}, "TanH": {}, "AbsVal": {}, "BNLL": {}, "Swish": {},
     "ELU": {"alpha": 0.5}, "Exp": {"scale": 0.1}, "Clip": {"min": -1.0, "max": 1.5},
     "Power": {"power": 2.0, "scale": 0.5, "shift": 0.1}, "Dropout": {"dropout_ratio": 0.3},
     "Threshold": {"threshold": 0.1},
 }  # fmt: skip
-IN_PLACE = ("ReLU", "Sigmoid", "TanH", "ELU", "Dropout", "Clip")
+IN_PLACE = ("ReLU", "ReLU6", "Sigmoid", "TanH", "ELU", "Dropout", "Clip")
 
 
 @block(has_axes(0), *NEURONS)
@@ -118,6 +118,18 @@ def affine(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     else:
         axes = {"axis": draft.upto(len(shape) - 1), "num_axes": 1}
         draft.add(getattr(L, kind)(top, filler=filler, **axes))
+
+
+@block(has_axes(2), "SpatialDropout", "Axpy")
+def of_channels(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """Each channel of an item dropped, or scaled as in SENet."""
+    if kind == "SpatialDropout":
+        block_name = draft.one("dropout_param", "spatial_dropout_param")
+        draft.add(L.SpatialDropout(top, **{block_name: {"dropout_ratio": 0.3}}))
+        return
+    axes = draft.one(2, len(shape))
+    gates = draft.input(*shape[:2], *[1] * (axes - 2))
+    draft.add(L.Axpy(L.Sigmoid(gates), top, L.TanH(top)))
 
 
 @block(has_axes(1), "BatchReindex", "Filter")
