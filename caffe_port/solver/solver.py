@@ -39,6 +39,13 @@ _Path = str | os.PathLike[str]
 _Callback = Callable[[], Any]
 
 
+def snapshot_names(param: caffe_pb2.SolverParameter, iteration: int) -> tuple[str, str]:
+    """The names of a snapshot's weights and solver state: `<prefix>_iter_<iteration>.*`."""
+    suffix = ".h5" if param.snapshot_format == caffe_pb2.SolverParameter.HDF5 else ""
+    stem = f"{param.snapshot_prefix}_iter_{iteration}"
+    return f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+
+
 class Solver:
     """Trains a net; ``get_solver`` or a subclass makes one.
 
@@ -269,12 +276,11 @@ class Solver:
 
     def snapshot(self) -> None:
         """Writes the weights and the solver's state as `<prefix>_iter_<iter>.*`."""
-        hdf5 = self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5
-        suffix = ".h5" if hdf5 else ""
-        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
-        model, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+        model, state = snapshot_names(self.param, self.iter)
+        hdf5 = model.endswith(".h5")
         self._log.snapshot(model, hdf5)
-        methods.write(self.net, model, f"caffemodel{suffix}", diffs=self.param.snapshot_diff)
+        suffix = "caffemodel.h5" if hdf5 else "caffemodel"
+        methods.write(self.net, model, suffix, diffs=self.param.snapshot_diff)
         history = tuple(
             values.cpu().numpy().reshape(shape)
             for values, shape in zip(self._history, self._history_shapes, strict=True)

@@ -28,7 +28,7 @@ from caffe_port.solver.log import WARNING, Place, log
 from caffe_port.solver.modes import LossScale, Modes
 from caffe_port.solver.net_log import LoadLog
 from caffe_port.solver.progress import EFFECTS, Requests, TrainingStep, Watcher, named
-from caffe_port.solver.solver import Solver
+from caffe_port.solver.solver import Solver, snapshot_names
 from caffe_port.solver.step import DeviceCopy, FusedStep, why_not_fused
 from caffe_port.weights.hdf5 import check_names
 from caffe_port.weights.solver_state import SolverState
@@ -182,7 +182,7 @@ class Training(Solver):
         if not saves or (self._ranks is not None and not self._ranks.is_root):
             return contextlib.nullcontext()
         prefix = self.param.snapshot_prefix
-        expect_writable(f"{prefix}_iter_{self.param.max_iter}.solverstate")
+        expect_writable(snapshot_names(self.param, self.param.max_iter)[1])
         if self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
             check_names([layer.prototxt_name for layer in self.net._net.spec.layers])
         folder, name = os.path.split(prefix)
