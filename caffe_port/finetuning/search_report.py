@@ -116,32 +116,34 @@ def search_tables(found: SearchResults) -> dict[str, Table]:
 
 
 def search_chart(found: SearchResults) -> str:
-    """The difference to the softmax loss alone by steps, a line for each setting."""
-    lines = {}
+    """The difference to the softmax loss alone by steps.
+
+    A line for each setting that was kept after the first rung, and one for all others.
+    """
+    first = found.steps[0]
+    kept = found.kept.get(first, list(found.scores))
+    lines: dict[str, list[tuple[float, float]]] = {}
+    dots: dict[str, list[str]] = {}
     for name in found.scores:
-        points = [(float(steps), found.gain(name, steps)) for steps in found.steps]
-        lines[name] = [(x, y) for x, y in points if y is not None]
+        title = name if name in kept else f"dropped after step {first}"
+        for steps in found.steps:
+            gain = found.gain(name, steps)
+            if gain is not None:
+                lines.setdefault(title, []).append((float(steps), gain))
+                dots.setdefault(title, []).append(name)
     title = "Difference to the softmax loss alone on the selection images, in points"
-    ticks = [float(steps) for steps in found.steps]
-    span = (0.0, ticks[-1])
-    dots = {name: [name] * len(points) for name, points in lines.items()}
-    size = (860, max(320, 50 + 18 * len(lines)))
-    return str(
-        draw_chart(
-            Chart(
-                lines, Axis("steps", span, ticks), Axis("points"), title, size, dots=dots, limit=0.0
-            )
-        )
-    )
+    x = Axis("steps", (0.0, float(found.steps[-1])), [float(steps) for steps in found.steps])
+    size = (1000, max(320, 50 + 18 * len(lines)))
+    return str(draw_chart(Chart(lines, x, Axis("points"), title, size, dots=dots, limit=0.0)))
 
 
-def fill_search(path: Path, found: SearchResults) -> None:
+def filled_search(text: str, found: SearchResults) -> str:
     """Fills the places ``<!-- search NAME TABLE -->`` ... ``<!-- end -->`` of this search.
 
     TABLE is one of ``search_tables``, or 'conclusion'. Places of other searches are not changed.
 
     Raises:
-        UsageError: the file has no place of this search, or one that names an unknown table.
+        UsageError: the text has no place of this search, or one that names an unknown table.
     """
     parts = {name: table.markdown() for name, table in search_tables(found).items()}
     parts["conclusion"] = f"{conclusion(found)}\n"
@@ -152,17 +154,25 @@ def fill_search(path: Path, found: SearchResults) -> None:
         if match[2] != found.name:
             return match[0]
         if match[3] not in parts:
-            raise UsageError(f"{path}: no table '{match[3]}'; there are {', '.join(parts)}")
+            raise UsageError(f"no table '{match[3]}'; there are {', '.join(parts)}")
         count += 1
         return f"{match[1]}{parts[match[3]]}{match[4]}"
 
-    text = _PLACE.sub(fill, read_text(path))
+    changed = _PLACE.sub(fill, text)
     if not count:
         raise UsageError(
-            f"{path}: no place for a table: expected <!-- search {found.name} settings --> and "
-            "<!-- end -->"
+            f"no place for a table: expected <!-- search {found.name} settings --> and <!-- end -->"
         )
-    write_text(path, text)
+    return changed
+
+
+def fill_search(path: Path, found: SearchResults) -> None:
+    """Fills the places of a file. Raises as ``filled_search``, with the file's name."""
+    try:
+        changed = filled_search(read_text(path), found)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    write_text(path, changed)
 
 
 def write_search(found: SearchResults, out: Path) -> Path:

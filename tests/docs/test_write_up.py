@@ -2,8 +2,10 @@
 
 import pytest
 
+from caffe_port.finetuning.halving import SearchResults
 from caffe_port.finetuning.report import filled, write_report
 from caffe_port.finetuning.results import Results
+from caffe_port.finetuning.search_report import filled_search, search_chart
 from caffe_port.finetuning.tables import all_tables
 from tests.goldens_dir import ROOT
 
@@ -35,3 +37,21 @@ def test_it_is_the_experiment_that_the_page_describes(results):
     assert len(results.scores) == 10
     assert all(sorted(by_seed) == [1, 2, 3] for by_seed in results.scores.values())
     assert (results.steps, results.init) == (600, "train_iter_1200.caffemodel")
+
+
+SEARCHES = sorted((FOLDER / "search").glob("*.json"))
+
+
+def test_the_second_part_has_its_searches():
+    assert [path.stem for path in SEARCHES] == ["weak50"]
+    assert sum(path.stat().st_size for path in (FOLDER / "search").iterdir()) < 150_000
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_the_tables_and_the_chart_of_a_search_are_those_of_its_figures(path):
+    found = SearchResults.read(path)
+    assert found.name == path.stem
+    text = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    assert filled_search(text, found) == text
+    assert f"experiment/search/{path.stem}.svg" in text
+    assert path.with_suffix(".svg").read_text(encoding="utf-8") == search_chart(found)
