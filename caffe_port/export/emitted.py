@@ -285,6 +285,16 @@ def tapped(x: Tensor, axis: int, first: list[int], second: list[int], share: lis
     return low + (high - low) * weight.reshape([-1] + [1] * (x.dim() - 1 - axis))
 
 
+def reorg(x: Tensor, stride: int, reverse: bool = False) -> Tensor:
+    """YOLO v2's exchange of pixels for channels, in darknet's order."""
+    (n, c, h, w), fewer = x.shape, x.shape[1] // (stride * stride)
+    if reverse:
+        x = x.reshape(n, stride, stride, fewer, h, w).permute(0, 3, 4, 1, 5, 2)
+        return x.reshape(n, fewer, h * stride, w * stride)
+    x = x.reshape(n, fewer, h, stride, w, stride).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, c * stride * stride, h // stride, w // stride)
+
+
 def interp(
     x: Tensor,
     height: int = 0,

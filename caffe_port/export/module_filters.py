@@ -13,7 +13,7 @@ from caffe_port.spec.ops.crf import DomainTransform
 from caffe_port.spec.ops.filters import Convolution, Filtered, Im2col, InnerProduct
 from caffe_port.spec.ops.pooling import SPP, Pooling
 from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Unpooling, Upsample
-from caffe_port.spec.ops.resizing import Resized
+from caffe_port.spec.ops.resizing import Reorg, Resized
 
 
 @MODULE_RULES.add("Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution")
@@ -149,6 +149,12 @@ def resized(node: Node, code: ModuleCode) -> str:
         first, second, share = taps(op, bottom[axis], wanted[axis])
         top = f"{code.helper('tapped')}({top}, {axis}, {first}, {second}, {share})"
     return top
+
+
+@MODULE_RULES.add("Reorg")
+def reorg(node: Node, code: ModuleCode) -> str:
+    op = node.layer.options(Reorg)
+    return f"{code.helper('reorg')}({code.x}, {op.stride}{', reverse=True' if op.reverse else ''})"
 
 
 @MODULE_RULES.add("Padding")

@@ -17,7 +17,7 @@ from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.filters import Convolution, Filtered, Im2col, InnerProduct, Window
 from caffe_port.spec.ops.pooling import SPP, Pooling
 from caffe_port.spec.ops.resampling import Crop, Interp, Padding, Upsample
-from caffe_port.spec.ops.resizing import Resized
+from caffe_port.spec.ops.resizing import Reorg, Resized
 
 _INT64 = 7  # onnx.TensorProto.INT64
 _END = 2**31 - 1  # of a Slice: to the end of the axis
@@ -196,6 +196,18 @@ def resized(node: Node, code: OnnxCode) -> list[str]:
             low = code.op("Add", low, mixed)
         x = low
     return [x]
+
+
+@ONNX_RULES.add("Reorg")
+def reorg(node: Node, code: OnnxCode) -> list[str]:
+    """Not ONNX's SpaceToDepth, whose order differs."""
+    op, (n, c, h, w) = node.layer.options(Reorg), code.sizes()
+    s, fewer = op.stride, c // op.stride**2
+    _, order = op.moves(node.layer.bottom_shapes[0])
+    axes: list[Size | int] = [n, s, s, fewer, h, w] if op.reverse else [n, fewer, h, s, w, s]
+    top = [n, fewer, h * s, w * s] if op.reverse else [n, c * s**2, h // s, w // s]
+    moved = code.op("Transpose", reshape(code, code.x, axes, [n]), perm=order)
+    return [reshape(code, moved, top, [n])]
 
 
 @ONNX_RULES.add("Padding")

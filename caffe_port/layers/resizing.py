@@ -1,4 +1,4 @@
-"""Modules: TensorFlow's resizes."""
+"""Modules: TensorFlow's resizes, and YOLO's exchange of pixels for channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_port.layers._registry import Layer, register_layer
+from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.spec.ops import resizing as ops
 
 
@@ -50,3 +50,18 @@ class Resized(Layer):
                 low = low + (high - low) * weight
             x = low
         return (x,)
+
+
+@register_layer("Reorg")
+class Reorg(Layer):
+    """Moves values between pixels and channels; the diffs return to where the values were.
+
+    Source: pjreddie/darknet blas.c, reorg_cpu, and reorg_layer.c.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op, (x,) = self.spec.options(ops.Reorg), bottoms
+        with named(self.spec):
+            (shape,) = op.top_shapes([tuple(x.shape)])
+        axes, order = op.moves(tuple(x.shape))
+        return (x.reshape(axes).permute(order).reshape(shape),)

@@ -2039,12 +2039,22 @@ class ProposalParameter(_message.Message):
     def __init__(self, feat_stride: _Optional[int] = ..., base_size: _Optional[int] = ..., min_size: _Optional[int] = ..., ratio: _Optional[_Iterable[float]] = ..., scale: _Optional[_Iterable[float]] = ..., pre_nms_topn: _Optional[int] = ..., post_nms_topn: _Optional[int] = ..., nms_thresh: _Optional[float] = ...) -> None: ...
 
 class ReorgParameter(_message.Message):
-    __slots__ = ["stride", "reverse"]
+    __slots__ = ["stride", "reverse", "up_down", "flatten"]
+    class SampleType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+        DOWN: _ClassVar[ReorgParameter.SampleType]
+        UP: _ClassVar[ReorgParameter.SampleType]
+    DOWN: ReorgParameter.SampleType
+    UP: ReorgParameter.SampleType
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     REVERSE_FIELD_NUMBER: _ClassVar[int]
+    UP_DOWN_FIELD_NUMBER: _ClassVar[int]
+    FLATTEN_FIELD_NUMBER: _ClassVar[int]
     stride: int
     reverse: bool
-    def __init__(self, stride: _Optional[int] = ..., reverse: bool = ...) -> None: ...
+    up_down: ReorgParameter.SampleType
+    flatten: bool
+    def __init__(self, stride: _Optional[int] = ..., reverse: bool = ..., up_down: _Optional[_Union[ReorgParameter.SampleType, str]] = ..., flatten: bool = ...) -> None: ...
 
 class ShuffleChannelParameter(_message.Message):
     __slots__ = ["group"]

@@ -82,7 +82,12 @@ def pooling(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         draft.add(pooled, mask)
 
 
-@block(has_axes(4, 4), "Interp", "LRN", "MVN", "Im2col", "BN", "ShuffleChannel", "SpatialProduct")
+OF_PIXELS = (
+    "Interp", "LRN", "MVN", "Im2col", "BN", "Reorg", "ShuffleChannel", "SpatialProduct",
+)  # fmt: skip
+
+
+@block(has_axes(4, 4), *OF_PIXELS)
 def of_pixels(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     if kind == "Interp":
         draft.add(L.Interp(top, height=draft.upto(7, 1), width=draft.upto(7, 1)))
@@ -95,6 +100,11 @@ def of_pixels(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         draft.add(L.Im2col(top, convolution_param={"kernel_size": 3, "pad": 1}))
     elif kind == "BN":
         draft.add(L.BN(top, bn_mode=1))
+    elif kind == "Reorg":
+        stride, reverse = draft.upto(2, 1), draft.flag()
+        for axis, tiles in ((1, stride**2), *([] if reverse else [(2, stride), (3, stride)])):
+            top = L.Tile(top, axis=axis, tiles=tiles)  # multiples, as Reorg needs
+        draft.add(L.Reorg(top, stride=stride, reverse=reverse))
     elif kind == "ShuffleChannel":
         draft.add(L.ShuffleChannel(top, group=draft.one(1, shape[1])))
     else:

@@ -103,6 +103,8 @@ SNIPPETS = {
     ),
     "permute": ('"Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', (2, 3, 4, 5)),
     "permute_batch": ('"Permute" permute_param { order: 1 }', (2, 3, 4)),
+    "reorg": ('"Reorg" reorg_param { stride: 2 }', (2, 8, 4, 6)),
+    "reorg_reversed": ('"Reorg" reorg_param { stride: 2 reverse: true }', (2, 8, 3, 5)),
     "shuffle": ('"ShuffleChannel" shuffle_channel_param { group: 2 }', (2, 6, 3, 3)),
     "scale_bias_second": (
         '"Scale" scale_param { axis: 0 bias_term: true bias_filler { value: 2 } }', (2, 3, 4), (2,),

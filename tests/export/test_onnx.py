@@ -100,7 +100,8 @@ def test_options_that_no_recording_has(name, tmp_path):
     net = snippet_net(name)
     write(net, tmp_path / "op.onnx")
     assert_close(net, tmp_path / "op.onnx")
-    assert_close_at_other_sizes(net, tmp_path / "op.onnx")
+    more = (1, 32, 34) if name == "reorg" else (1, 32, 33)  # Reorg needs multiples of its stride
+    assert_close_at_other_sizes(net, tmp_path / "op.onnx", more)
 
 
 @pytest.mark.parametrize(

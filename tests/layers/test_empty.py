@@ -17,6 +17,7 @@ LAYERS = {
     "Permute": "permute_param { order: 0 order: 2 }",
     "Pooling": "pooling_param { kernel_size: 2 stride: 2 }", "Power": "power_param { power: 2 }",
     "PReLU": "", "Reduction": "reduction_param { axis: 1 operation: MEAN }", "ReLU": "",
+    "Reorg": "reorg_param { stride: 2 }",
     "Reshape": "reshape_param { shape { dim: 0 dim: 2 dim: 72 } }", "Scale": "",
     "ShuffleChannel": "shuffle_channel_param { group: 2 }", "Sigmoid": "", "Softmax": "",
     "SPP": "spp_param { pyramid_height: 2 }", "Swish": "", "TanH": "", "Threshold": "",

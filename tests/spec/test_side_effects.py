@@ -125,7 +125,7 @@ NOT_RECORDED = {
     "DenseCRFLoss", "DepthwiseConvolution", "DomainTransform", "FeedbackLoss", "HingeLoss",
     "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield", "MultinomialLogisticLoss",
     "Normalize", "PSROIPooling", "Padding", "Permute", "Python", "ROIPooling", "ReLU6",
-    "ResizeBilinear", "ResizeNearestNeighbor", "ShuffleChannel", "SigmoidCrossEntropyLoss",
+    "Reorg", "ResizeBilinear", "ResizeNearestNeighbor", "ShuffleChannel", "SigmoidCrossEntropyLoss",
     "SmoothL1Loss", "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "SpatialDropout",
     "SpatialProduct", "Unpooling", "Upsample",
 }  # fmt: skip

@@ -343,6 +343,20 @@ class TestAxes:
         )
         assert follow(make(text), np.zeros((1, 2, 3, 4)), (3, 1, 2))["data"] == [(1, 2, 3)]
 
+    @pytest.mark.parametrize(
+        ("reverse", "top", "bottom"),
+        [(False, (13, 1, 0), (1, 3, 1)), (True, (0, 5, 7), (3, 2, 3))],
+    )
+    def test_reorg(self, reverse, top, bottom):
+        """By hand.
+
+        (13, 1, 0) of 16 x 2 x 2 is value 54 of 4 x 4 x 4, (3, 1, 2): the offset of channel 3 is
+        (1, 1), so it comes from (0, 3, 5) of 1 x 8 x 8, value 29 of 4 x 4 x 4, (1, 3, 1).
+        """
+        options = f"reorg_param {{ stride: 2 reverse: {str(reverse).lower()} }}"
+        net = make(data(1, 4, 4, 4) + layer("Reorg", options))
+        assert follow(net, np.zeros((1, 4, 4, 4)), top)["data"] == [bottom]
+
     def test_flatten_and_reshape(self):
         shape = "reshape_param { shape { dim: 1 dim: 6 dim: 2 dim: 1 } }"
         text = data(1, 2, 2, 3) + layer("Flatten", top="row", name="flatten")

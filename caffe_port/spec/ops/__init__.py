@@ -44,7 +44,7 @@ FAMILIES = {
     "channelwise": ("Axpy", "SpatialDropout"),
     "pooling": ("LRN", "Pooling", "SPP"),
     "resampling": ("AutoCrop", "Crop", "Interp", "Padding", "Unpooling", "Upsample"),
-    "resizing": ("ResizeBilinear", "ResizeNearestNeighbor"),
+    "resizing": ("Reorg", "ResizeBilinear", "ResizeNearestNeighbor"),
     "crf": ("DenseCRF", "DenseCRFLoss", "DomainTransform", "MultiStageMeanfield"),
     "normalization": ("BN", "BatchNorm", "Bias", "MVN", "Normalize", "Scale"),
     "segmentation_losses": (

@@ -1,4 +1,4 @@
-"""Options and shapes: TensorFlow's resizes."""
+"""Options and shapes: TensorFlow's resizes, and YOLO's exchange of pixels for channels."""
 
 from __future__ import annotations
 
@@ -92,3 +92,60 @@ class ResizeNearestNeighbor(Resized):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> Resized:
         return cls.of(layer.resize_nearest_neighbor_param, True)
+
+
+@register_op
+@dataclass(frozen=True)
+class Reorg(Op):
+    """Reorg of YOLO v2: fewer pixels and more channels, or the reverse.
+
+    Most forks compute what darknet does: without ``reverse`` the bottom's memory is read as
+    (N, C / stride^2, H stride, W stride), whose pixels at each offset within stride become
+    channels.
+
+    Source: pjreddie/darknet blas.c, reorg_cpu; gklz1982/caffe-yolov2 and BirdeeChen/caffe_yolo_v2
+        reorg_layer.cpp.
+
+    Attributes:
+        stride: the factor between heights, and between widths.
+        reverse: whether the top has more pixels.
+    """
+
+    type = "Reorg"
+    backward_bottoms = Reads.NOTHING
+    itemwise = True
+    remark = (
+        "The order of darknet and most forks (gklz1982, BirdeeChen, eric612, MSRCCS, Cambricon); "
+        "syshensyshen/pva-mobilenet-v2 and MichalBusta/Ristretto-caffe mean another by the same "
+        "text; the options `up_down` and `flatten` of others are refused. Backward is darknet's "
+        "and BirdeeChen's, the inverse; in gklz1982, eric612 and Cambricon it gives no diffs."
+    )
+
+    stride: int
+    reverse: bool
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Reorg:
+        o = layer.reorg_param
+        expect(o.HasField("stride"), "no reorg_param { stride: ... }; forks differ in its default")
+        refused = [name for name in ("up_down", "flatten") if o.HasField(name)]
+        expect(not refused, f"{' and '.join(refused)}: another order of values, of another fork")
+        expect(0 < o.stride < 2**15, f"stride is {o.stride}; expected 1 or more")
+        return cls(o.stride, o.reverse)
+
+    def moves(self, bottom: Shape) -> tuple[Shape, tuple[int, ...]]:
+        """The bottom's shape with axes of their own for offsets, and their order in the top."""
+        n, c, h, w = bottom
+        s, fewer = self.stride, c // self.stride**2
+        if self.reverse:
+            return (n, s, s, fewer, h, w), (0, 3, 4, 1, 5, 2)
+        return (n, fewer, h, s, w, s), (0, 3, 5, 1, 2, 4)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        expect(len(bottoms[0]) == 4, f"a bottom of shape {bottoms[0]}; expected 4 axes")
+        (n, c, h, w), s = bottoms[0], self.stride
+        expect(c % s**2 == 0, f"{c} channels; expected a multiple of {s**2}, stride squared")
+        if self.reverse:
+            return [(n, c // s**2, h * s, w * s)]
+        expect(h % s == 0 == w % s, f"{h} x {w} pixels; expected multiples of stride {s}")
+        return [(n, c * s**2, h // s, w // s)]

@@ -31,6 +31,7 @@ _FILES = {
         "Crop",
         "Interp",
         "Padding",
+        "Reorg",
         "ResizeBilinear",
         "ResizeNearestNeighbor",
         "Unpooling",

@@ -8,7 +8,7 @@ from torch import Tensor
 from caffe_port.layers.resampling import starts
 from caffe_port.layers.resizing import taps
 from caffe_port.spec.ops import resampling as ops
-from caffe_port.spec.ops.resizing import Resized
+from caffe_port.spec.ops.resizing import Reorg, Resized
 from caffe_port.unravel.rules._registry import Link, Passage, register_rule
 from caffe_port.unravel.rules.shapes import coordinates, every, flat
 
@@ -70,6 +70,17 @@ def resized(passage: Passage, points: Tensor) -> list[Link]:
         first, _, _ = taps(op, shape[axis], passage.tops[0].shape[axis])
         axes[axis] = torch.tensor(first, device=points.device)[axes[axis]]
     return [Link(0, every(points), flat(axes, shape))]
+
+
+@register_rule("Reorg")
+def reorg(passage: Passage, points: Tensor) -> list[Link]:
+    """The same value, at its place in the bottom. Source: ours."""
+    op, bottom = passage.module.spec.op, passage.bottoms[0]
+    assert isinstance(op, Reorg)
+    axes, order = op.moves(tuple(bottom.shape))
+    places = coordinates(points, [axes[i] for i in order])
+    back = dict(zip(order, places, strict=True))
+    return [Link(0, every(points), flat([back[i] for i in range(len(axes))], axes))]
 
 
 @register_rule("Padding")
