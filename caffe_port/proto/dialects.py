@@ -21,6 +21,7 @@ BVLC_NUMBERS = ("bvlc", *DERIVING)  # fields of V2 layers have BVLC's numbers
 ENVIRONMENT = "CAFFE_PORT_DIALECT"
 OTHER_FORKS = 20001  # from here on fields that no dialect has a number for
 FORK_NUMBERS = 10000  # fields of the forks have their number plus this, or more
+V1_ONLY = FORK_NUMBERS + 1000  # from here on: options that only DeepLab v1's layers had
 LAST_BVLC_V1_TYPE = 39  # DECONVOLUTION
 
 V2_TYPES = {
@@ -57,7 +58,8 @@ def settle_dialect(dialect: str | None, detected: str) -> str:
 
 def detect_dialect(message: caffe_pb2.NetParameter) -> str:
     """The dialect that a net's own layers and fields show."""
-    if any(_is_v1_fork(layer) for layer in message.layers):
+    upgraded = (field.number for layer in message.layer for field, _ in layer.ListFields())
+    if any(map(_is_v1_fork, message.layers)) or any(map(is_v1_only, upgraded)):
         return "deeplab1"
     if any(_is_longjons(layer.fork_layer) for layer in message.layers):
         return "longjon"
@@ -73,6 +75,11 @@ def dialect_of_types(types: Collection[str]) -> str:
         if type in types:
             return dialect
     return "bvlc" if V2_TYPES.isdisjoint(types) else "deeplab2"
+
+
+def is_v1_only(number: int) -> bool:
+    """Whether a field of our V2 layers is one that only DeepLab v1's layers had."""
+    return V1_ONLY <= number < V1_ONLY + 1000
 
 
 def _is_longjons(v1: caffe_pb2.LayerParameter) -> bool:

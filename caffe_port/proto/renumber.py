@@ -11,12 +11,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from caffe_port.errors import FormatError, option
 from caffe_port.proto import caffe_pb2, wire
-from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE
+from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE, V1_ONLY
 from caffe_port.proto.text import is_repeated
 from caffe_port.proto.unknown import WITHOUT_EFFECT, UnknownField, UnknownWord
 
-V1_ONLY = FORK_NUMBERS + 1000  # from here on: what no V2 layer of any fork had
-# Where the fork's numbers hold. DeepLab v1 has no V2 layers; we write its nets with v2's numbers.
+# Where the fork's numbers hold. DeepLab v1 has no V2 layers: see ``dialect_of_layer``.
 _OVERLAID = {
     "bvlc": (),
     "deeplab1": ("ConvolutionParameter", "LayerParameter", "LayerType", "V1LayerParameter"),
@@ -44,8 +43,14 @@ _BVLC_OWNERS = {"Clip", "Crop", "Input", "LSTM", "LSTMUnit", "Parameter", "RNN",
 
 
 def dialect_of_layer(type: str, dialect: str) -> str:
-    """The dialect whose numbers a V2 layer's options have: a type of BVLC's alone has BVLC's."""
-    return "bvlc" if type in _BVLC_OWNERS else dialect
+    """The dialect whose numbers a V2 layer has, and all that is in it.
+
+    A type of BVLC's alone has BVLC's numbers. DeepLab v1 had no V2 layers: its upgraded nets are
+    written with v2's, in which number 18 of a convolution is `dilation`; in v1 it was `hole_h`.
+    """
+    if type in _BVLC_OWNERS:
+        return "bvlc"
+    return "deeplab2" if dialect == "deeplab1" else dialect
 
 
 @functools.cache
@@ -78,11 +83,6 @@ def fields_of_layer(
         return table
     number, ours = _OF_TYPE[type]
     return {**table, number: table[ours]}
-
-
-def is_v1_only(number: int) -> bool:
-    """Whether a field of our V2 layers is one that only DeepLab v1's layers had."""
-    return V1_ONLY <= number < V1_ONLY + 1000
 
 
 def v1_type(number: int, dialect: str) -> int:
@@ -171,15 +171,23 @@ class Renumbering:
     def __post_init__(self) -> None:
         self._size, self._budget = 0, wire.Budget(MAX_OPTIONS)
 
-    def message(self, start: int, end: int, descriptor: Descriptor, layer: str = "") -> Pieces:
+    def message(
+        self, start: int, end: int, descriptor: Descriptor, layer: str = "", dialect: str = ""
+    ) -> Pieces:
         """The fields from ``start`` to ``end``, which are those of a message of that kind.
 
+        Args:
+            start, end: in ``view``.
+            descriptor: the kind.
+            layer: the name of the layer that has the message.
+            dialect: whose numbers that layer has; '' for the net's.
         Raises:
             FormatError: broken encoding, or a field that does not fit the dialect; with offset.
         """
-        dialect, type = self.dialect, ""
+        dialect, type = dialect or self.dialect, ""
         if descriptor.name in _LAYERS:
             layer, type = self.layers[start].name, self.layers[start].type
+        if descriptor.name == "LayerParameter":
             dialect = dialect_of_layer(type, dialect)
         table = fields_of_layer(descriptor, dialect, type)
         pieces: Pieces = []
@@ -193,17 +201,17 @@ class Renumbering:
                 elif target is None:
                     self._note(item, descriptor.name, layer)
             else:
-                pieces += self._field(item, target, layer)
+                pieces += self._field(item, target, layer, dialect)
         return pieces
 
-    def _field(self, item: wire.Field, target: FieldDescriptor, layer: str) -> Pieces:
+    def _field(self, item: wire.Field, target: FieldDescriptor, layer: str, dialect: str) -> Pieces:
         self._size += 2 + (0 if target.message_type is not None else item.end - item.start)
         if self._size > MAX_OPTION_BYTES:
             message = f"over {MAX_OPTION_BYTES} bytes of options besides the blobs"
             raise FormatError(message, offset=item.offset)
         _expect(item, target, layer)
         if target.message_type is not None:
-            inner = self.message(item.start, item.end, target.message_type, layer)
+            inner = self.message(item.start, item.end, target.message_type, layer, dialect)
             return [wire.encode_header(target.number, sum(map(len, inner))), *inner]
         if target.type == FieldDescriptor.TYPE_STRING and not self.whole:
             return [wire.encode_bytes(target.number, text(self.view, item).encode())]
@@ -260,6 +268,8 @@ def to_dialect(view: memoryview, descriptor: Descriptor, dialect: str) -> Pieces
         dialect: one of ``dialects.DIALECTS``.
     """
     known = fields_by_wire_number(descriptor, "bvlc")  # our own numbers
+    if descriptor.name == "LayerParameter":
+        dialect = dialect_of_layer("", dialect)
     pieces: Pieces = []
     for item in wire.fields(view):
         target = known.get(item.number)

@@ -245,7 +245,7 @@ def upgrade_net(
     Args:
         message: the net.
         path: named in errors.
-        dialect: 'deeplab1' also spells out what that fork did by default.
+        dialect: 'deeplab1' also spells out what that fork did by default; it had no V2 layers.
     Returns:
         The generation it was: 'V0', 'V1' or 'V2'.
     Raises:
@@ -268,7 +268,7 @@ def upgrade_net(
     del message.layers[:]
     for layer in message.layer:
         _hole_to_dilation(layer, path)
-        if dialect == "deeplab1":
+        if dialect == "deeplab1" and generation != "V2":
             _spell_out_v1(layer)
     _upgrade_inputs(message, path)
     _upgrade_batch_norm(message)

@@ -10,7 +10,7 @@ import pytest
 import caffe_port
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.proto import binary, caffe_pb2, parse_net, read_net_text, renumber, wire
-from caffe_port.proto.binary import encode_layer, read_net_binary
+from caffe_port.proto.binary import encode_layer, read_net_binary, to_schema
 from caffe_port.spec import NetSpec
 from tests.goldens_dir import FULL_GOLDENS, GOLDENS
 
@@ -114,6 +114,22 @@ def test_options_are_written_and_read_back(model, options: str, number: int) -> 
     back = read_net_binary(model(wire.encode_bytes(100, encoded)))
     assert list(back.message.layer) == [layer]
     assert back.unknown == ()
+
+
+@pytest.mark.parametrize("options", ['"SoftmaxWithLoss" softmaxloss_param { }',
+                                     '"Padding" padding_param { pad_beg: 1 }'])  # fmt: skip
+def test_a_v2_net_with_options_of_deeplab_v1_has_dilation_not_holes(model, options: str) -> None:
+    text = (
+        'layer { name: "c" type: "Convolution" convolution_param { dilation: 2 } } '
+        f'layer {{ name: "x" type: {options} }} layer {{ name: "a" type: "ArgMax" }}'
+    )
+    parsed = parse_net(text)
+    file = model(*(wire.encode_bytes(100, encode_layer(x)) for x in parsed.message.layer))
+    for dialect in (None, "deeplab1"):
+        embedded = read_net_binary(file, dialect)
+        assert embedded.dialect == parsed.dialect == "deeplab1"
+        assert embedded.message == parsed.message
+    assert to_schema(file.read_bytes(), caffe_pb2.NetParameter.DESCRIPTOR) == file.read_bytes()
 
 
 def test_the_dialect_decides_what_a_v1_number_means(model) -> None:

@@ -27,6 +27,8 @@ def no_environment(monkeypatch):
         ("layers { type: SOFTMAX_LOSS softmaxloss_param { } }", "deeplab1"),
         ("layers { type: CONVOLUTION strict_dim: false }", "deeplab1"),
         ('layer { type: "Interp" }', "deeplab2"),
+        ('layer { type: "Padding" padding_param { } }', "deeplab1"),
+        ('layer { type: "Interp" } layer { type: "A" softmaxloss_param { } }', "deeplab1"),
         ('layer { type: "ImageSegData" }', "deeplab2"),
         ('layer { type: "MultiStageMeanfield" }', "longjon"),
         ("layers { type: MULTI_STAGE_MEANFIELD }", "longjon"),

@@ -194,6 +194,8 @@ def test_deeplab_v1_defaults_are_spelled_out():
     loss, search = upgraded(text, "deeplab1").layer
     assert loss.HasField("softmaxloss_param")
     assert search.argmax_param.axis == 1
-    loss, search = upgraded(text, "bvlc").layer
-    assert not loss.HasField("softmaxloss_param")
-    assert not search.argmax_param.HasField("axis")
+    v2 = 'layer { type: "SoftmaxWithLoss" } layer { type: "ArgMax" }'  # which it did not have
+    for plain, dialect in ((text, "bvlc"), (v2, "deeplab1")):
+        loss, search = upgraded(plain, dialect).layer
+        assert not loss.HasField("softmaxloss_param")
+        assert not search.argmax_param.HasField("axis")
