@@ -8,7 +8,7 @@ from google.protobuf import any_pb2, text_format
 from caffe_port.proto import caffe_pb2, parse_net
 from caffe_port.pycaffe import protobuf
 
-FORK = 'name: "n"\nlayer {\n  name: "d" type: "AnnotatedData"\n  annotated_data_param { }\n}'
+FORK = 'name: "n"\nlayer {\n  name: "d" type: "CTCLoss"\n  ctc_loss_param { }\n}'
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +26,14 @@ def test_an_unknown_field_is_named_with_its_line_and_a_way_round(name: str) -> N
         getattr(text_format, name)(text, caffe_pb2.NetParameter())
     said = str(caught.value)
     assert said.startswith('4:3 : Message type "caffe_port.LayerParameter" has no field named')
-    assert '"annotated_data_param"' in said
+    assert '"ctc_loss_param"' in said
     assert said.count("allow_unknown_field=True") == 1
 
 
 def test_the_ways_round() -> None:
     message = text_format.Merge(FORK, caffe_pb2.NetParameter(), allow_unknown_field=True)
-    assert message.layer[0].type == "AnnotatedData"
-    assert [field.field for field in parse_net(FORK).unknown] == ["annotated_data_param"]
+    assert message.layer[0].type == "CTCLoss"
+    assert [field.field for field in parse_net(FORK).unknown] == ["ctc_loss_param"]
 
 
 def test_an_unknown_word_of_an_enum() -> None:
