@@ -76,6 +76,7 @@ PRESETS: Mapping[str, CRFParameters] = {
     "v2_resnet101": CRFParameters((3,), (1,), (4,), (67,), (3,)),
     "v2_resnet101_prototxt": CRFParameters((4,), (1,), (5,), (21,), (3,)),
 }
+"""The settings published with DeepLab's models, by name."""
 
 
 def parse(text: str) -> CRFParameters:

@@ -133,6 +133,7 @@ def _thinned(frames: list[tuple[str | None, ...]], longest: int) -> list[tuple[s
 
 
 SHIFTS: tuple[Shift, ...] = get_args(Shift)
+"""All values of ``Shift``."""
 _NONE = np.empty((0, 3), np.int32)
 
 

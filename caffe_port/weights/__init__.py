@@ -61,6 +61,7 @@ SUFFIXES = {
     ".pt": "pt",
     ".safetensors": "safetensors",
 }
+"""The suffixes of weight files that can be written, and their formats."""
 STATE_SUFFIXES = (".pth", ".pt", ".safetensors")  # of plain state dicts
 _MODULES = {
     "NameMap": "naming",

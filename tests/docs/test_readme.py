@@ -32,7 +32,7 @@ def tables(subject: str) -> dict[str, dict[str, dict[str, float]]]:
 def cell(text: str, row: str, column: int) -> str:
     """A cell of the table row that begins with these words."""
     (line,) = (line for line in text.splitlines() if line.startswith(f"| {row}"))
-    return line.strip("| ").split(" | ")[column].strip("* ")
+    return line.strip().strip("|").split("|")[column].strip("* ")
 
 
 def shows(text: str, value: float) -> bool:
@@ -102,3 +102,20 @@ def test_the_table_of_forward_passes(threads):
         ):
             shown = cell(text, row, column).split(", ")
             assert all(map(shows, shown, values)), (net, row, shown, values)
+
+
+def test_the_figures_of_the_comparison():
+    """docs/compared.md repeats figures of the benchmarks."""
+    text = (ROOT / "docs" / "compared.md").read_text(encoding="utf-8")
+    crf = tables("crf")["compared with pydensecrf, 10 iterations"]["500 x 375, 21 labels"]
+    loading = tables("loading")["82 MB caffemodel; ratio to one copy"]
+    forward, reading = re.findall(r"([\d.]+) \(", cell(text, "OpenCV 4.14", 4))
+    opencv = loading["OpenCV readNetFromCaffe"]["ratio"]
+    assert shows(forward, speed()["`forward`"])
+    assert shows(reading, opencv / loading["caffe_port, aligned arrays"]["ratio"])
+    one, two = re.findall(r"\d+\.\d+", cell(text, "pydensecrf2", 4))
+    assert shows(one, crf["times, one"])
+    assert shows(two, crf["times, two"])
+    ports = tables("ports")["kazuto1011"]["three scales: align_corners=False alone"]
+    (share,) = re.findall(r"([\d.]+) %", cell(text, "kazuto1011", 3))
+    assert shows(share, ports["labels changed, %"])

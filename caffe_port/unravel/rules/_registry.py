@@ -15,6 +15,7 @@ from caffe_port.layers import Layer
 from caffe_port.spec import LayerSpec
 
 Shift = Literal["full_shift", "no_shift", "partial_shift"]
+"""Where a point goes in a convolution's window: moved to the chosen input, kept, or in part."""
 
 # file of this folder -> the types with rules in it
 _FILES = {
