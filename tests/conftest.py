@@ -57,6 +57,13 @@ def pytest_runtest_setup():
         sys.modules["torch"].manual_seed(0)
 
 
+def _checked_only(file):
+    """In place of os.fsync: no test cuts the power, and waiting for the disk takes seconds."""
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+os.fsync = _checked_only
+
 # Tests are thousands of objects that all stay: searching them for garbage takes seconds.
 gc.disable()
 

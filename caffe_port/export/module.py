@@ -10,6 +10,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,19 +194,28 @@ def _header(graph: Graph, name: str, state: str, body: str) -> str:
 
 def _helpers(wanted: set[str]) -> str:
     """Source of what is needed of ``emitted``, and of what that needs, in the order there."""
+    parts = _helper_parts()
+    needed, open_ = set(wanted), list(wanted)
+    while open_:
+        new = (parts[open_.pop()][1] & parts.keys()) - needed
+        needed |= new
+        open_ += new
+    return "\n\n\n".join(text for name, (text, _) in parts.items() if name in needed)
+
+
+@cache
+def _helper_parts() -> dict[str, tuple[str, frozenset[str]]]:
+    """Functions and classes of ``emitted``: name -> source, and the names in it."""
     found = {}
     for file in _HELPERS:
         source = resources.files("caffe_port.export").joinpath(f"{file}.py").read_text("utf-8")
+        lines = source.splitlines()
         for part in ast.parse(source).body:
             if isinstance(part, (ast.FunctionDef, ast.ClassDef)):
-                found[part.name] = part, ast.get_source_segment(source, part)
-    needed, open_ = set(wanted), list(wanted)
-    while open_:
-        names = {n.id for n in ast.walk(found[open_.pop()][0]) if isinstance(n, ast.Name)}
-        new = (names & found.keys()) - needed
-        needed |= new
-        open_ += new
-    return "\n\n\n".join(text for name, (_, text) in found.items() if name in needed and text)
+                text = "\n".join(lines[part.lineno - 1 : part.end_lineno])
+                names = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)}
+                found[part.name] = text, frozenset(names)
+    return found
 
 
 def _helper_names() -> set[str]:

@@ -150,7 +150,10 @@ def _named(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
                 )
             owners.add(layer.name)
     names = unique_names([la.name for la in layers], [bool(la.params) for la in layers])
-    return [replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]
+    return [
+        layer if layer.name == name else replace(layer, name=name)
+        for layer, name in zip(layers, names, strict=True)
+    ]
 
 
 class _Connector:

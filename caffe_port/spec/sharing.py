@@ -144,13 +144,16 @@ def _towards_loss(layers: Sequence[LayerSpec]) -> list[LayerSpec]:
     for layer in reversed(layers):
         lossy = any(layer.loss_weights) or not under_loss.isdisjoint(layer.tops)
         skip = all(top in skipped for top in layer.tops)
-        bottoms, walks = layer.bottom_needs_backward, layer.needs_backward
-        if (walks and skip) or not lossy:
-            bottoms, walks = (False,) * len(bottoms), False
+        bottoms = layer.bottom_needs_backward
+        ends = (layer.needs_backward and skip) or not lossy
+        if ends:
+            bottoms = (False,) * len(bottoms)
         if lossy:
             under_loss.update(layer.bottoms)
         skipped.update(b for b, needed in zip(layer.bottoms, bottoms, strict=True) if not needed)
-        result.append(replace(layer, bottom_needs_backward=bottoms, needs_backward=walks))
+        result.append(
+            replace(layer, bottom_needs_backward=bottoms, needs_backward=False) if ends else layer
+        )
     return result[::-1]
 
 
@@ -286,10 +289,11 @@ class Sharing:
             frozen = layers[place].op.frozen(index)
             return _settled(param, frozen, owner, layers)
 
-        return [
-            replace(layer, params=tuple(settled(place, i, p) for i, p in enumerate(layer.params)))
-            for place, layer in enumerate(layers)
-        ]
+        result = list(layers)
+        for place in {place for place, _ in self._uses}:
+            params = tuple(settled(place, i, p) for i, p in enumerate(layers[place].params))
+            result[place] = replace(layers[place], params=params)
+        return result
 
 
 def _settled(

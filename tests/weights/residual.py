@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import torch
 
@@ -104,9 +105,14 @@ layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}"
     return text
 
 
+@cache
+def _spec(text):
+    return NetSpec.build(parse_net(text).message, text=text)
+
+
 def random_net(text, seed=0, factor=999.98):
     """A net whose activations stay of one size; BatchNorm's sums have that factor."""
-    net = Net(NetSpec.build(parse_net(text).message, text=text), fill=False)
+    net = Net(_spec(text), fill=False)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in net.spec.layers:
