@@ -54,6 +54,20 @@ def test_every_link_leads_somewhere(path):
     assert wrong == []
 
 
+_PATH = re.compile(
+    r"`((?:tests|tools|docs|examples|benchmarks|caffe_port|prototxt|ext)/[\w./-]*[\w/])(?:::\w+)?`"
+)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
+def test_every_named_file_exists(path):
+    if path.name in {"CHANGELOG.md", "LAYERS.md"}:  # names of the past, and of upstream
+        return
+    named = set(_PATH.findall(_FENCE.sub("", path.read_text(encoding="utf-8"))))
+    named -= {"tools/extra/parse_log.py", "examples/hed/"}  # of Caffe and its forks
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
 @pytest.mark.parametrize("page", sorted(API.glob("*.md")), ids=lambda page: page.name)
 def test_the_table_of_an_api_page_is_current(page):
     text = page.read_text(encoding="utf-8")

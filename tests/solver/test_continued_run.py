@@ -43,11 +43,8 @@ def rates_of_caffe() -> dict[int, float]:
     return {int(iteration): float(rate) for iteration, rate in found}
 
 
-@pytest.mark.skipif(FULL_SHAPES is None, reason="Caffe's solver state is not bundled")
-def test_the_continued_run_is_as_good_as_caffes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert FULL_SHAPES is not None
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Losses) -> Training:
+    """Caffe's training in a folder of its own, from its seed."""
     monkeypatch.setattr(mode._process, "random", None)
     run = SHAPES / "caffe_run"
     text = (run / "train.prototxt").read_text().replace("${ROOT}", str(SHAPES))
@@ -55,8 +52,28 @@ def test_the_continued_run_is_as_good_as_caffes(
     shutil.copy(run / "solver.prototxt", tmp_path)
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
+    return Training("solver.prototxt", watchers=[watcher])
+
+
+def test_from_scratch_the_first_loss_is_caffes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It depends on all fillers, the shuffle, crops and flips of the batch, and dropout."""
+    log = (SHAPES / "caffe_run" / "train.log").read_text()
+    (caffes,) = re.findall(r"Iteration 0, loss = (\S+)", log)
     watcher = Losses()
-    training = Training("solver.prototxt", watchers=[watcher])
+    started(tmp_path, monkeypatch, watcher).step(1)
+    assert caffes == "4.51928"
+    assert watcher.steps[0].loss == pytest.approx(float(caffes), rel=2e-6)
+
+
+@pytest.mark.skipif(FULL_SHAPES is None, reason="Caffe's solver state is not bundled")
+def test_the_continued_run_is_as_good_as_caffes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert FULL_SHAPES is not None
+    watcher = Losses()
+    training = started(tmp_path, monkeypatch, watcher)
     training.restore(FULL_SHAPES / "caffe_run" / "model" / "train_iter_1200.solverstate")
     assert "dropout restart, as in Caffe" in capsys.readouterr().err
     before = training.net.params["fc6"][0].data.copy()

@@ -1,0 +1,166 @@
+"""Tables of speed and accuracy in the documents are what the named benchmarks measured."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.docs.figures import cell, shows, tables
+from tests.goldens_dir import ROOT
+
+
+def page(name: str) -> str:
+    """The text of a document."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+PERFORMANCE = page("performance")
+NETS = ("LargeFOV 513 x 513", "FCN-AlexNet 500 x 500", "ResNet-101 MSc 513 x 513")
+THREADS = {"two": "2 threads, wall seconds", "one": "1 thread, CPU seconds"}
+FORWARD = {
+    "matrix products": "matrix products",
+    "OpenCV": "OpenCV",
+    "layer by layer": "torch, layer by layer",
+    "**optimized**": "optimized",
+    "optimized, `winograd=True`": "optimized, Winograd",
+    "optimized, bfloat16": "optimized, bfloat16",
+}
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_the_table_of_forward_passes(threads):
+    """Seconds, and times faster than OpenCV and slower than the matrix products."""
+    text = PERFORMANCE[PERFORMANCE.index(f"| {threads} thread") :].partition("\n\n")[0]
+    for column, net in enumerate(NETS, 1):
+        found = tables("forward")[f"{net}, {THREADS[threads]}"]
+        for row, name in FORWARD.items():
+            rows = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
+            if rows or name != "optimized, bfloat16":
+                # the second "layer by layer" is a row of memory
+                assert shows(cell(rows[0], row, column), found[name]["seconds"]), (net, name)
+        both = [found[name] for name in ("optimized", "optimized, Winograd")]
+        for row, values in (
+            ("times faster than OpenCV", [1 / each["ratio"] for each in both]),
+            ("times the matrix products", [each["to matrix products"] for each in both]),
+        ):
+            shown = cell(text, row, column).split(", ")
+            assert all(map(shows, shown, values)), (net, row, shown, values)
+
+
+def test_the_table_of_evaluation():
+    found = tables("evaluate")["network and CRF, overlapped"]
+    columns = ("network alone", "CRF alone", "ms/image", "to the slower", "to both in turn",
+               "cores busy")  # fmt: skip
+    for row, name in (
+        ("LargeFOV, 513 x 513, photographs", "LargeFOV, 513 x 513"),
+        ("thin LargeFOV, 161 x 161", "thin LargeFOV, 161 x 161"),
+    ):
+        for column, key in enumerate(columns, 1):
+            assert shows(cell(PERFORMANCE, row, column), found[name][key]), (row, key)
+
+
+def test_the_goals_that_were_reached():
+    loading = tables("loading")["82 MB caffemodel; ratio to one copy"]
+    memory = tables("loading")["peak memory above the start"]["caffe_port"]["times the file"]
+    wanted = [
+        loading["caffe_port, aligned arrays"]["ratio"], memory,
+        loading["caffe_port, listing only"]["ratio"],
+        loading["OpenCV readNetFromCaffe"]["ratio"], loading["protobuf and numpy"]["ratio"],
+    ]  # fmt: skip
+    shown = re.findall(r"\d+\.\d+", cell(PERFORMANCE, "an 82 MB caffemodel into tensors", 2))
+    assert all(map(shows, shown, wanted)), (shown, wanted)
+    traced = tables("unravel")
+    wanted = [
+        traced[name]["trace, its own forward pass included"]["ratio"]
+        for name in ("LargeFOV (at most 2 forward passes)",
+                     "ResNet-101 MSc (at most 4 forward passes)")
+    ]  # fmt: skip
+    shown = re.findall(r"\d+\.\d+", cell(PERFORMANCE, "unravel all labels of an image", 2))
+    assert all(map(shows, shown, wanted)), (shown, wanted)
+    train = tables("train")
+    wanted = [
+        train[f"LargeFOV, {name}, 113 x 113"]["caffe train"]["ratio"]
+        for name in ("thin, batch 8", "published widths, batch 2")
+    ]
+    shown = re.findall(r"\d+\.\d+", cell(PERFORMANCE, "training in Caffe's order", 2))
+    assert all(map(shows, shown, wanted)), (shown, wanted)
+
+
+CRF = {
+    "500 x 375, 21 labels, widths 121/5": ("500 x 375, 21 labels", "the same, another image"),
+    "the same size, v2's widths 67/3": ("v2 widths 67/3 and 1",),
+    "2 / 5 / 60 labels": ("2 labels", "5 labels", "60 labels"),
+    "1024 x 768, 21 labels": ("1024 x 768, 21 labels",),
+}
+
+
+@pytest.mark.parametrize("row", CRF)
+def test_the_table_of_the_crf(row):
+    found = tables("crf")["compared with pydensecrf, 10 iterations"]
+    for column, key in enumerate(("times, one", "times, two", "times, exact"), 1):
+        shown = re.findall(r"\d+\.\d+", cell(page("crf"), row, column))
+        wanted = [found[name][key] for name in CRF[row]]
+        assert len(shown) == len(wanted)
+        assert all(map(shows, shown, wanted)), (shown, wanted)
+    assert all(each["labels that differ"] == 0 for each in found.values())
+
+
+def test_the_steps_of_the_crf():
+    text = " ".join(page("crf").split())
+    steps = tables("crf")["steps of one inference"]
+    shown = re.search(
+        r"takes 0\.14 s: (\d+) % of it filters the bilateral kernel, (\d+) % that of position, "
+        r"(\d+) % are softmaxes, (\d+) % building",
+        text,
+    )
+    assert shown is not None
+    names = ("10 filterings, bilateral", "10 filterings, position",
+             "10 softmaxes and passes over the scores", "build the bilateral lattice")  # fmt: skip
+    for figure, name in zip(shown.groups(), names, strict=True):
+        assert shows(figure, 100 * steps[name]["share"]), name
+    memory = tables("crf")["peak memory of one inference"]
+    ours, theirs = re.findall(r"Peak memory is (\d+) MB, pydensecrf2's (\d+) MB", text)[0]
+    assert shows(ours, memory["ours"]["MB"])
+    assert shows(theirs, memory["theirs"]["MB"])
+    assert shows(cell(page("crf"), "8 photographs in a batch", 2),
+                 tables("crf")["a batch on two threads"]["8 images"]["times"])  # fmt: skip
+
+
+def test_the_tables_of_the_continued_run():
+    text = page("continued_run")
+    path = ROOT / "benchmarks" / "results" / "continued.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    (scores,) = results["tables"].values()
+    for row, name in (
+        ("Caffe, uninterrupted", "Caffe, unbroken"),
+        ("**caffe_port, resumed", "continued here from Caffe's step 1,200"),
+        ("caffe_port, from scratch, two", "here, from scratch"),
+    ):
+        for column, when in enumerate(("before", "after"), 1):
+            assert shows(cell(text, row, column), scores[name][when]), row
+    for line in re.findall(r"^\| [\d,]+ \|.*$", text, re.M):
+        step, *shown = (part.strip() for part in line.strip("|").split("|"))
+        for figure, curve in zip(shown, results["curves"].values(), strict=True):
+            if figure:
+                assert shows(figure, dict(curve)[int(step.replace(",", ""))]), line
+
+
+def test_the_figures_of_the_comparison():
+    """docs/compared.md repeats figures of the benchmarks."""
+    text = page("compared")
+    crf = tables("crf")["compared with pydensecrf, 10 iterations"]["500 x 375, 21 labels"]
+    loading = tables("loading")["82 MB caffemodel; ratio to one copy"]
+    forward, reading = re.findall(r"([\d.]+) \(", cell(text, "OpenCV 4.14", 4))
+    opencv = loading["OpenCV readNetFromCaffe"]["ratio"]
+    assert shows(
+        forward, 1 / tables("forward")[f"{NETS[0]}, {THREADS['two']}"]["optimized"]["ratio"]
+    )
+    assert shows(reading, opencv / loading["caffe_port, aligned arrays"]["ratio"])
+    one, two = re.findall(r"\d+\.\d+", cell(text, "pydensecrf2", 4))
+    assert shows(one, crf["times, one"])
+    assert shows(two, crf["times, two"])
+    ports = tables("ports")["kazuto1011"]["three scales: align_corners=False alone"]
+    (share,) = re.findall(r"([\d.]+) %", cell(text, "kazuto1011", 3))
+    assert shows(share, ports["labels changed, %"])
