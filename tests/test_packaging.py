@@ -71,8 +71,8 @@ def test_a_dockerfile_copies_what_exists_and_starts_a_program(name, tmp_path, mo
     assert all(
         str(word).startswith(("debian:", "apt-get", "if ", "python3 -m venv")) for word in made
     )
-    assert stage.folder == "/work"
-    assert (stage.root / "work").is_dir()
+    assert stage.folder == "/data"
+    assert (stage.root / "data").is_dir()
     if name.endswith("record"):
         program, script = stage.entry
         copied = stage.root / script.lstrip("/")
