@@ -1,17 +1,18 @@
-"""A forward pass compared with OpenCV's DNN, plain torch and bare matrix products.
-
-One thread is compared in CPU seconds, which other work on the machine leaves alone; two threads in
-wall seconds: run that on an idle machine.
+"""A forward pass compared with ONNX Runtime and OpenVINO, which run the ONNX file of the same net.
 
 The networks have their published channels and random weights. The limit is the time of the same
-multiply-adds in products of 2048 x 2048 matrices. Peak memory is what loading the net from its
-caffemodel and one forward pass add to a process of its own. Run it with
+multiply-adds in products of 2048 x 2048 matrices. All ways are measured in turn, in seconds of the
+processor and of the clock: other work on the machine changes the second much more. Peak memory is
+what loading the net and one forward pass add to a process of its own.
+
 `python -m benchmarks forward`; the environment variable FORWARD names one table alone, such as
-`LargeFOV 513 x 513, 1 thread`, whose figures are put among the others'.
+`LargeFOV 513 x 513, 1 thread`, whose figures are put among the others'. ONEDNN_MAX_CPU_ISA and
+ATEN_CPU_CAPABILITY limit the instructions of torch and OpenVINO; ONNX Runtime has no such limit.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,70 +30,68 @@ import numpy as np
 import torch
 
 import caffe_port
-from benchmarks.measure import RESULTS, interleave, report, summary, versions
+from benchmarks.measure import RESULTS, report, versions
 from benchmarks.nets import with_random_weights
+from caffe_port.inference.choice import processor
 from caffe_port.inference.planner import has_type
-from caffe_port.net import Net
 
-CHART = Path(__file__).parent.parent / "docs" / "images" / "forward.svg"
 SIDE = 2048  # of the matrices
+PEERS = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network's folder, its input's side, its scores, and how often each way is measured."""
+    """A network's folder, its input's batch and side, its scores, and how many rounds there are."""
 
     folder: str
+    batch: int
     size: int
     blob: str
     repeats: int
 
+    def image(self) -> np.ndarray:
+        """An input of the size and range of a real one."""
+        shape = (self.batch, 3, self.size, self.size)
+        return np.random.default_rng(0).normal(0, 60, shape).astype(np.float32)
+
 
 CASES = {
-    "LargeFOV 513 x 513": Case("deeplab_v2_vgg16_largefov", 513, "fc8_interp", 5),
-    "FCN-AlexNet 500 x 500": Case("fcn_alexnet", 500, "score", 7),
-    "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp", 2),
+    "LargeFOV 513 x 513": Case("deeplab_v2_vgg16_largefov", 1, 513, "fc8_interp", 3),
+    "FCN-AlexNet 500 x 500": Case("fcn_alexnet", 1, 500, "score", 7),
+    "ResNet-101 MSc 513 x 513": Case("deeplab_v2_resnet101_msc_aspp", 1, 513, "fc1_interp", 2),
+    "LargeFOV 321 x 321, batch 4": Case("deeplab_v2_vgg16_largefov", 4, 321, "fc8_interp", 2),
 }
 
-
-def write_for_opencv(net: Net, folder: Path) -> tuple[str, str]:
-    """The net's files. OpenCV knows no shrink_factor: each Interp gets its height and width."""
-    from google.protobuf import text_format
-
-    message = net.spec.message()
-    for layer in message.layer:
-        if layer.type == "Interp":
-            height, width = net.spec.shapes[layer.top[0]][2:]
-            layer.ClearField("interp_param")
-            layer.interp_param.height, layer.interp_param.width = height, width
-    text, weights = folder / "net.prototxt", folder / "net.caffemodel"
-    text.write_text(text_format.MessageToString(message))
-    net.save(weights)
-    return str(text), str(weights)
+Way = Callable[[], Any]
 
 
-def image_for(case: Case) -> np.ndarray:
-    """An input of the size and range of a real one."""
-    return np.random.default_rng(0).normal(0, 60, (1, 3, case.size, case.size)).astype(np.float32)
+def with_onnxruntime(case: Case, folder: Path) -> Way:
+    """The ONNX file in ONNX Runtime, by its own interface."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    path, x = str(folder / "net.onnx"), case.image()
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run([case.blob], {"data": x})[0]
 
 
-def with_opencv(case: Case, text: str, weights: str) -> Callable[[], Any]:
-    """OpenCV's forward pass."""
-    import cv2
+def with_openvino(case: Case, folder: Path) -> Way:
+    """The ONNX file in OpenVINO, by its own interface, for this size and in float32."""
+    import openvino as ov
 
-    cv2.setNumThreads(torch.get_num_threads())
-    net, x = cv2.dnn.readNetFromCaffe(text, weights), image_for(case)
+    core, x = ov.Core(), case.image()
+    model = core.read_model(str(folder / "net.onnx"))
+    model.reshape({"data": list(x.shape)})
+    threads = torch.get_num_threads()
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    compiled = core.compile_model(model, "CPU", {**options, "PERFORMANCE_HINT": "LATENCY"})
+    return lambda: compiled({"data": x})[case.blob]
 
-    def forward() -> Any:
-        net.setInput(x)
-        return net.forward()
 
-    return forward
-
-
-def with_torch(case: Case, text: str, weights: str) -> Callable[[], Any]:
-    """The net, layer by layer."""
-    net, x = caffe_port.load(text, weights), torch.from_numpy(image_for(case))
+def layer_by_layer(case: Case, folder: Path) -> Way:
+    """The net itself."""
+    net, x = caffe_port.load(folder / "net.pt"), torch.from_numpy(case.image())
 
     def forward() -> Any:
         with torch.no_grad():
@@ -100,77 +100,77 @@ def with_torch(case: Case, text: str, weights: str) -> Callable[[], Any]:
     return forward
 
 
-def with_plan(case: Case, text: str, weights: str) -> Callable[[], Any]:
+def optimized(**options: Any) -> Callable[[Case, Path], Way]:
     """The optimized net."""
-    net = caffe_port.load(text, weights).optimized()
-    x = torch.from_numpy(image_for(case))
-    return lambda: net(x, keep=[case.blob])[case.blob]
+
+    def make(case: Case, folder: Path) -> Way:
+        fast = caffe_port.load(folder / "net.pt").optimized(**options)
+        x = torch.from_numpy(case.image())
+        return lambda: fast(x, keep=[case.blob])[case.blob]
+
+    return make
 
 
-def with_winograd(case: Case, text: str, weights: str) -> Callable[[], Any]:
-    """The optimized net with Winograd's form of 3 x 3 filters, which pays where cores are free."""
-    net = caffe_port.load(text, weights).optimized(winograd=True)
-    x = torch.from_numpy(image_for(case))
-    return lambda: net(x, keep=[case.blob])[case.blob]
-
-
-def with_plan_labels(case: Case, text: str, weights: str) -> Callable[[], Any]:
-    """The optimized net where only labels are wanted."""
-    net = caffe_port.load(text, weights).optimized()
-    x = torch.from_numpy(image_for(case))
-    return lambda: net.labels(x, case.blob)
-
-
-def with_bfloat16(case: Case, text: str, weights: str) -> Callable[[], Any]:
-    """The optimized net with convolutions in bfloat16, which is outside of the parity rule."""
-    net = caffe_port.load(text, weights).optimized(precision="bfloat16")
-    x = torch.from_numpy(image_for(case))
-    return lambda: net(x, keep=[case.blob])[case.blob]
-
-
-WAYS = {
-    "OpenCV": with_opencv,
-    "torch, layer by layer": with_torch,
-    "optimized": with_plan,
-    "optimized, Winograd": with_winograd,
-    "optimized, labels": with_plan_labels,
+WAYS: dict[str, Callable[[Case, Path], Way]] = {
+    "onnxruntime": with_onnxruntime,
+    "openvino": with_openvino,
+    "layer by layer": layer_by_layer,
+    "optimized, torch": optimized(engine="torch"),
+    "optimized": optimized(),
 }
 if has_type(torch.device("cpu"), torch.bfloat16):
-    WAYS["optimized, bfloat16"] = with_bfloat16
+    WAYS["optimized, bfloat16"] = optimized(precision="bfloat16")
 
 
 def compare(case: Case, folder: Path) -> dict[str, Any]:
     """One network: times, distances between the results, and memory."""
     net = with_random_weights(case.folder)
     adds = sum(layer.multiply_adds for layer in net.spec.layers if layer.params)
-    files = write_for_opencv(net, folder)
+    adds = round(adds * case.batch * (case.size / net.spec.shapes["data"][2]) ** 2)
+    net.save(folder / "net.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", caffe_port.export.ExportWarning)
+        caffe_port.export.write_onnx(net, folder / "net.onnx")
     del net
     limit, share = matrix_products(adds)
-    ways = {"matrix products": limit, **{n: make(case, *files) for n, make in WAYS.items()}}
+    ways = {"matrix products": limit, **{n: make(case, folder) for n, make in WAYS.items()}}
     results = {name: way() for name, way in ways.items()}  # which also warms them up
-    exact = results["torch, layer by layer"]
-    distances = {
-        name: _distance(torch.as_tensor(results[name]), exact)
-        for name in WAYS
-        if name != "optimized, labels"
-    }
+    exact = torch.as_tensor(results["layer by layer"])
+    distances = {n: _distance(torch.as_tensor(results[n]), exact) for n in WAYS}
     del results, exact
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds = interleave(ways, case.repeats, warmup=0, clock=clock)
-    seconds["matrix products"] = [t * share for t in seconds["matrix products"]]
-    table: dict[str, dict[str, Any]] = summary(seconds, "OpenCV")
-    for name, row in table.items():
-        row["to matrix products"] = _median_ratio(seconds[name], seconds["matrix products"])
-    del ways
-    for name in WAYS:
-        table[name]["peak MB"] = peak_memory(name, case, files)
-    for name, distance in distances.items():
-        table[name]["from layer by layer"] = distance
+    table = _timed(ways, case.repeats, share)
     table["matrix products"]["billion multiply-adds"] = round(adds / 1e9, 1)
+    del ways, limit
+    for name in WAYS:
+        table[name]["peak MB"] = peak_memory(name, case, folder)
+        table[name]["from layer by layer"] = distances[name]
     return table
 
 
-def matrix_products(adds: int) -> tuple[Callable[[], None], float]:
+def _timed(ways: Mapping[str, Way], repeats: int, share: float) -> dict[str, dict[str, Any]]:
+    """Median seconds of each way, and the median of the ratios to the faster peer's median."""
+    clocks = {"CPU s": time.process_time, "wall s": time.perf_counter}
+    found = {name: {clock: [] for clock in clocks} for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            gc.collect()
+            before = {key: clock() for key, clock in clocks.items()}
+            way()
+            for key, clock in clocks.items():
+                factor = share if name == "matrix products" else 1
+                found[name][key].append(factor * (clock() - before[key]))
+    medians = {n: {k: statistics.median(v) for k, v in row.items()} for n, row in found.items()}
+    best = {key: min(medians[peer][key] for peer in PEERS) for key in clocks}
+    return {
+        name: {
+            **{key: round(value, 3) for key, value in row.items()},
+            **{f"to the faster, {k[:4].strip()}": round(row[k] / best[k], 2) for k in clocks},
+        }
+        for name, row in medians.items()
+    }
+
+
+def matrix_products(adds: int) -> tuple[Way, float]:
     """Some products of large matrices, and how many times their work ``adds`` is."""
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
     out = torch.empty(SIDE, SIDE)
@@ -183,54 +183,26 @@ def matrix_products(adds: int) -> tuple[Callable[[], None], float]:
     return multiply, adds / (count * SIDE**3)
 
 
-def _median_ratio(seconds: list[float], base: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(seconds, base, strict=True)), 3)
-
-
 def _distance(x: torch.Tensor, exact: torch.Tensor) -> str:
     return f"{float((x - exact).abs().max() / exact.abs().max()):.1e}"
 
 
-def peak_memory(way: str, case: Case, files: tuple[str, str]) -> int:
+def peak_memory(way: str, case: Case, folder: Path) -> int:
     """Megabytes that loading and one forward pass add."""
     code = (
-        "import sys, torch, benchmarks.forward as f\n"
+        "import sys, torch, pathlib, benchmarks.forward as f\n"
         "from benchmarks.measure import peak\n"
-        "name, way, threads, *files = sys.argv[1:]\n"
+        "name, way, threads, folder = sys.argv[1:]\n"
         "torch.set_num_threads(int(threads))\n"
-        "if way == 'OpenCV': import cv2\n"
-        "import caffe_port.inference.program, caffe_port.loading\n"
+        "import onnx, onnxruntime, openvino, caffe_port.inference, caffe_port.loading\n"
         "before = peak()\n"
-        "f.WAYS[way](f.CASES[name], *files)()\n"
+        "f.WAYS[way](f.CASES[name], pathlib.Path(folder))()\n"
         "print(peak() - before)\n"
     )
     (name,) = (known for known, each in CASES.items() if each == case)
-    run = [sys.executable, "-c", code, name, way, str(torch.get_num_threads()), *files]
+    run = [sys.executable, "-c", code, name, way, str(torch.get_num_threads()), str(folder)]
     found = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     return int(found.split()[-1]) // 2**20
-
-
-def draw(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """docs/images/forward.svg: seconds of each way as a part of OpenCV's."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    colours = ("#bbbbbb", "#d08770", "#8fa1b3", "#2e6f9e", "#5fa8d3", "#9fd3c7")
-    names, rows = ["matrix products", *WAYS], list(enumerate(tables.values()))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "forward", "font.size": 9}):
-        figure = Figure(figsize=(7.2, 1 + 0.8 * len(tables)), layout="constrained")
-        axes = figure.subplots()
-        for number, (name, colour) in enumerate(zip(names, colours, strict=False)):
-            shown = [(i + 0.13 * number, t[name]["ratio"]) for i, t in rows if name in t]
-            places, ratios = [place for place, _ in shown], [ratio for _, ratio in shown]
-            axes.barh(places, ratios, 0.12, color=colour, label=name)
-        titles = [", ".join(title.split(", ")[:2]) for title in tables]
-        axes.set_yticks([group + 0.3 for group in range(len(tables))], titles)
-        axes.invert_yaxis()
-        axes.set_xlabel("seconds of a forward pass, OpenCV's = 1")
-        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(CHART, metadata={"Date": None})
 
 
 def main() -> None:
@@ -240,16 +212,18 @@ def main() -> None:
     if only and known.is_file():
         tables = json.loads(known.read_text())["tables"]
     for name, case in CASES.items():
-        for threads, clock in ((1, "1 thread, CPU seconds"), (2, "2 threads, wall seconds")):
-            title = f"{name}, {clock}"
+        for threads, count in ((1, "1 thread"), (2, "2 threads")):
+            title = f"{name}, {count}"
             if not title.startswith(only):
                 continue
             torch.set_num_threads(threads)
             with tempfile.TemporaryDirectory() as folder:
+                # what is remembered of other times says nothing of this one
+                os.environ["CAFFE_PORT_CACHE"] = folder
                 tables[title] = compare(case, Path(folder))
-    draw(tables)
-    packages = versions("torch", "numpy", "opencv-python-headless")
-    report("forward", {"versions": packages, "tables": dict(sorted(tables.items()))})
+            packages = versions("torch", "numpy", "onnx", "onnxruntime", "openvino")
+            found = {"processor": processor(), **packages}
+            report("forward", {"versions": found, "tables": dict(sorted(tables.items()))})
 
 
 if __name__ == "__main__":

@@ -266,6 +266,10 @@ class SideEffectWarning(_Shown, UserWarning):
     """Caffe's memory makes a net's data or diffs differ from those of its layers' formulas."""
 
 
+class EngineWarning(_Shown, UserWarning):
+    """An engine of an optimized net cannot be used, so that torch computes in its place."""
+
+
 class DialectWarning(_Shown, UserWarning):
     """A net has another meaning in a fork's dialect than in the one it was read in."""
 

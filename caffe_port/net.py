@@ -33,6 +33,7 @@ from caffe_port.spec.side_effects import warn_of_side_effects
 
 if TYPE_CHECKING:
     from caffe_port.inference import Optimized
+    from caffe_port.inference.engines import Engine
     from caffe_port.inference.planner import Precision
     from caffe_port.weights import StoredLayer
     from caffe_port.weights.matching import Match
@@ -274,9 +275,9 @@ class Net(Publishable, nn.Module):
         self,
         *,
         fold: bool = True,
-        winograd: bool = False,
         precision: Precision = "float32",
         compile: str | None = None,
+        engine: Engine = "auto",
     ) -> Optimized:
         """A faster wrapper of this net, for inference only: see ``inference.Optimized``.
 
@@ -288,15 +289,17 @@ class Net(Publishable, nn.Module):
 
         Args:
             fold: make BatchNorm, Scale and Bias part of the convolution before them.
-            winograd: compute wide 3 x 3 convolutions with fewer multiplications; for one thread.
             precision: 'bfloat16' or 'float16' convolutions, which leave the parity rule.
             compile: a backend of ``torch.compile``, such as 'inductor'.
+            engine: what computes: 'torch', 'onnxruntime', 'openvino', or 'auto' for the fastest of
+                those that are installed, which the first call measures.
         Raises:
-            UsageError: an unknown precision, or (at the first call) one that the device lacks.
+            UsageError: an unknown precision or engine, an engine that is not installed, or (at the
+                first call) a precision that the device lacks.
         """
         from caffe_port.inference import Optimized, Options
 
-        return Optimized(self, Options(fold, winograd, precision, compile))
+        return Optimized(self, Options(fold, precision, compile, engine))
 
     def load_stored(self, layers: Sequence[StoredLayer], *, strict: bool = True) -> Match:
         """Copies stored weights into the parameters, by layer name.

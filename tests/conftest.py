@@ -1,10 +1,13 @@
 """Settings of all tests."""
 
+import atexit
 import gc
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,10 @@ settings.load_profile("repeatable")
 
 # Triton's kernels run in its interpreter, on the CPU; it reads this when it is first imported.
 os.environ["TRITON_INTERPRET"] = "1"
+
+# What the tests measure of engines is not the user's.
+os.environ["CAFFE_PORT_CACHE"] = tempfile.mkdtemp(prefix="caffe_port-tests-")
+atexit.register(shutil.rmtree, os.environ["CAFFE_PORT_CACHE"], ignore_errors=True)
 
 # Begun in the background of a shell, this process ignores Ctrl-C, and so would those it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -367,7 +367,7 @@ FLATTEN_RELU = (
 @pytest.mark.parametrize("fast", [False, True])
 def test_it_warns_once_where_numbers_are_not_caffes(text, phase, grad, expected, fast):
     net = net_of(text, X, phase=phase)
-    run = net.optimized() if fast else net
+    run = net.optimized(engine="torch") if fast else net
     with torch.set_grad_enabled(grad), warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         for _ in range(2):

@@ -25,6 +25,7 @@ from caffe_port.cli.options import (
     crf_factory,
     crf_options,
     crop_option,
+    engine_options,
     inference_options,
     mean_option,
     net_factory,
@@ -60,7 +61,7 @@ SOME_FAILED = 1  # exit status of score
 @mean_option
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
+@engine_options
 @click.option(
     "-j",
     "--jobs",

@@ -14,13 +14,14 @@ from caffe_port.cli.options import (
     Arguments,
     crf_options,
     crop_option,
+    engine_options,
     inference_options,
     mean_option,
     net_factory,
     net_options,
     of_net,
 )
-from caffe_port.cli.predict import segmenter_of
+from caffe_port.cli.predict import choose_engine, segmenter_of
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @image_options
 @click.option("--blob", help="Score blob.  [default: found in the net]")
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
+@engine_options
 @net_options
 def explore_command(**arguments: Any) -> None:
     """Look inside a model on a web page of this machine.
@@ -103,7 +104,8 @@ def _subject(arguments: Arguments) -> Subject:
     from caffe_port.prediction.segmenter import expect_weights
 
     expect_weights(arguments["net"], arguments["weights"])
-    segmenter = segmenter_of(arguments, net_factory(arguments).load())
+    factory = choose_engine(arguments, net_factory(arguments), images=None)
+    segmenter = segmenter_of(arguments, factory.load())
     rules = rules_of(arguments)
     if rules is not None:
         rules.expect_classes(segmenter.scores.classes)

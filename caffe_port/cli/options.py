@@ -280,8 +280,29 @@ def crf_factory(
     return CRFFactory(*info.chosen_crf(text, colours), mean)
 
 
+_ENGINE_OPTIONS = (
+    click.option(
+        "--optimized/--no-optimized", default=True,
+        help="Run the network as a whole, faster, or layer by layer as Caffe.  "
+        "[default: optimized]",
+    ),
+    click.option(
+        "--engine", type=click.Choice(["auto", "torch", "onnxruntime", "openvino"]),
+        default="auto", show_default=True,
+        help="What computes an optimized network; auto: the fastest that is installed, measured "
+        "once for a network, a size and a machine.",
+    ),
+)  # fmt: skip
+
+
+def engine_options(function: Function) -> Function:
+    """Adds the options of ``Net.optimized``; ``net_factory`` reads them."""
+    return with_options(_ENGINE_OPTIONS, function)
+
+
 def net_factory(arguments: Arguments) -> NetFactory:
-    """The network of the arguments net, weights, blob, device, optimized and ``net_options``."""
+    """The network of the arguments net, weights, blob, device, optimized, engine and
+    ``net_options``."""
     from caffe_port.evaluation.network import NetFactory
 
     weights, net = arguments["weights"], of_net(arguments)
@@ -293,4 +314,5 @@ def net_factory(arguments: Arguments) -> NetFactory:
         arguments["device"],
         arguments["optimized"],
         net,
+        arguments["engine"],
     )

@@ -15,6 +15,7 @@ from caffe_port.cli.options import (
     crf_factory,
     crf_options,
     crop_option,
+    engine_options,
     inference_options,
     mean_option,
     net_factory,
@@ -23,6 +24,7 @@ from caffe_port.cli.options import (
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
+    from caffe_port.evaluation.network import NetFactory
     from caffe_port.net import Net
     from caffe_port.prediction.gallery import Gallery
     from caffe_port.prediction.inputs import Inputs
@@ -77,7 +79,7 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
 @image_options
 @click.option("--blob", help="Score blob.  [default: found in the net]")
 @click.option("--device", default="cpu", show_default=True, help="As torch names it.")
-@click.option("--optimized", is_flag=True, help="Run the network by an inference plan: faster.")
+@engine_options
 @click.option("--frames", type=click.IntRange(min=1), help="At most so many frames of a video.")
 @net_options
 def predict_command(**arguments: Any) -> None:
@@ -131,8 +133,25 @@ def segmenter_of(arguments: Arguments, net: Net) -> Segmenter:
     if factory is not None:
         crf = {"crf": factory.parameters, "crf_colours": factory.colours}
     rest: Arguments = {name: given.get(name) for name in _OF_SEGMENTER}
-    rest |= {"optimized": arguments["optimized"], **asdict(chosen(InferenceOptions, given))}
+    rest |= {"optimized": arguments["optimized"], "engine": arguments["engine"]}
+    rest |= asdict(chosen(InferenceOptions, given))
     return Segmenter(net, mean=mean, **rest, **crf)
+
+
+def choose_engine(arguments: Arguments, factory: NetFactory, images: int | None) -> NetFactory:
+    """The network with the fastest engine, whose name the arguments get; see ``with_engine``."""
+    from caffe_port.evaluation.network import image_size
+    from caffe_port.evaluation.score_net import with_engine
+    from caffe_port.evaluation.test_time import InferenceOptions
+
+    if not arguments["optimized"]:
+        return factory
+    given = {name: value for name, value in arguments.items() if value is not None}
+    crop = arguments["crop"] or image_size(factory.spec)
+    inference = chosen(InferenceOptions, given)
+    factory = with_engine(factory, crop, images=images, inference=inference)
+    arguments["engine"] = factory.engine
+    return factory
 
 
 def _predict(images: Inputs, arguments: Arguments) -> int:
@@ -143,7 +162,7 @@ def _predict(images: Inputs, arguments: Arguments) -> int:
 
     model, out = arguments["net"], arguments["out"]
     expect_weights(model, arguments["weights"])
-    factory = net_factory(arguments)
+    factory = choose_engine(arguments, net_factory(arguments), len(images))
     settings = factory.describe()  # also checks the files
     segmenter = segmenter_of(arguments, factory.load())
     settings |= {**segmenter.describe(), "exif": arguments["exif"]}

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from caffe_port.errors import UsageError, option
 
 if TYPE_CHECKING:
     from caffe_port.evaluation.test_time import InferenceOptions
+    from caffe_port.inference.engines import Engine
     from caffe_port.loading import Model
     from caffe_port.model_info import ModelInfo
     from caffe_port.net import Net
@@ -146,8 +147,8 @@ class NetFactory:
             ``score_blob`` finds it.
         variables: values of the prototxt's ``${NAME}``s.
         device: where it runs, as torch names it.
-        optimized: run it by an inference plan, see ``Net.optimized``: faster, equal within the
-            parity rule.
+        optimized: run it as ``Net.optimized`` does: faster, equal within the parity rule.
+        engine: what computes then, see ``Net.optimized``.
         options: what else ``load`` takes to choose the net: phase ('TEST' where it is not given),
             level, stages, dialect, input_shapes and allow_python_layers.
     Examples:
@@ -163,6 +164,7 @@ class NetFactory:
     device: str = "cpu"
     optimized: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    engine: Engine = "auto"
     _opened: list[Model] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -223,7 +225,7 @@ class NetFactory:
         resizes = resizing(net.spec, blob)
         small = resizes[0].bottoms[0] if resizes else blob
 
-        run = net.optimized() if self.optimized else net
+        run = net.optimized(engine=self.engine) if self.optimized else net
         planning = threading.Lock()
         planned: list[bool] = []
 
@@ -243,11 +245,17 @@ class NetFactory:
                 whole: Floats = x.numpy()
                 return whole
 
-        merged = merging(net, stated, optimized=self.optimized)
+        merged = merging(net, stated, optimized=self.optimized, engine=self.engine)
         return Network(classify, enlarge if resizes else None, merged)
 
+    def using(self, engine: Engine) -> NetFactory:
+        """The same with this engine."""
+        chosen = replace(self, engine=engine)
+        chosen._opened[:] = self._opened
+        return chosen
+
     def describe(self) -> dict[str, object]:
-        """Digests of the files, the options and the blob; the device changes no label.
+        """Digests of the files, the options, the blob and the engine; the device changes no label.
 
         Raises:
             CaffePortError: a file is broken. The evaluation calls this before it creates its
@@ -255,7 +263,11 @@ class NetFactory:
         """
         model = self._model()
         _ = model.text, model.weights  # checks both, without copying arrays
-        plan = {"optimized": True} if self.optimized else {}
+        plan = {}
+        if self.optimized:
+            from caffe_port.inference.engines import version_of
+
+            plan = {"engine": version_of(self.engine)}
         options = {**self.options, "variables": dict(self.variables)}
         return {**model.digests(), "blob": self.blob or "found", **options, **plan}
 

@@ -12,7 +12,7 @@ from caffe_port.data.images import PathLike
 from caffe_port.data.voc import VOCItem
 from caffe_port.datasets.rules import LabelRules
 from caffe_port.errors import CaffePortError, DataError, UsageError
-from caffe_port.evaluation.network import NetworkFactory, Options, Settings
+from caffe_port.evaluation.network import NetFactory, NetworkFactory, Options, Settings
 from caffe_port.evaluation.refinement import RefinerFactory
 from caffe_port.evaluation.scheduler import (
     Step,
@@ -24,7 +24,7 @@ from caffe_port.evaluation.scheduler import (
 )
 from caffe_port.evaluation.scoring import ConfusionMatrix, Counts, expect_fit
 from caffe_port.evaluation.steps import ImageSteps, Job, Outcome, Progress
-from caffe_port.evaluation.store import ScoreCache, Store, locked
+from caffe_port.evaluation.store import ScoreCache, Store, earlier_network, locked
 from caffe_port.ranks import ImageRanks, SingleRank
 
 
@@ -113,6 +113,7 @@ def evaluate(
         refiner_threads=options.refiner_threads,
         on_cpu=make_network.on_cpu,
     )
+    make_network = _with_engine(make_network, output, options, len(items), threads, ranks)
     scoring = _scoring(options, make_network)
     store = Store(
         output,
@@ -132,6 +133,31 @@ def evaluate(
         outcomes = _share(steps, items, ranks, threads, progress, options.skip_bad)
         found = {number: outcome for part in ranks.gather(outcomes) for number, outcome in part}
     return _summed(Result(store.settings, list(items), [], store), found, options)
+
+
+def _with_engine(
+    network: NetworkFactory,
+    output: PathLike,
+    options: Options,
+    images: int,
+    threads: Threads,
+    ranks: ImageRanks,
+) -> NetworkFactory:
+    """The network with one engine for all ranks and, when resumed, for the earlier label maps."""
+    if not isinstance(network, NetFactory):
+        return network
+    from caffe_port.evaluation.score_net import with_engine
+
+    if ranks.number == 0:
+        network = with_engine(
+            network,
+            options.crop,
+            images=images,
+            threads=threads.each,
+            inference=options.inference,
+            earlier=None if options.fresh else earlier_network(output),
+        )
+    return network.using(ranks.gather(network.engine)[0])
 
 
 def _scoring(options: Options, network: NetworkFactory) -> dict[str, object]:

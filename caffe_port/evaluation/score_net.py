@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.data.images import Bytes
-from caffe_port.errors import DataError, UsageError, option
+from caffe_port.errors import CaffePortError, DataError, UsageError, echo, option
 from caffe_port.evaluation.network import (
     VOC_MEAN,
     Floats,
@@ -27,6 +27,9 @@ from caffe_port.evaluation.network import (
 from caffe_port.plan import make_plan
 
 if TYPE_CHECKING:
+    from caffe_port.evaluation.network import NetFactory
+    from caffe_port.evaluation.test_time import InferenceOptions
+    from caffe_port.inference.engines import Engine
     from caffe_port.model_info import ModelInfo
     from caffe_port.net import Net
     from caffe_port.proto import caffe_pb2
@@ -112,6 +115,8 @@ def network_input(image_bgr: Bytes, settings: Settings) -> Floats:
 Size = tuple[int, int]  # height, width
 
 _SEARCHED = 256  # sizes that are tried above an image's own
+#: Fewest images for which a measurement of the engines pays.
+_MEASURED = 30
 
 
 class ScoreNet:
@@ -122,7 +127,7 @@ class ScoreNet:
         blob: the score blob; found by ``score_blob`` when absent. In place of what a Softmax or
             ArgMax layer makes, its bottom is read.
         crop: height and width of a window; what the prototxt says when absent.
-        optimized: run it by an inference plan, see ``Net.optimized``.
+        optimized, engine: run it as ``Net.optimized`` does.
     Raises:
         UsageError: there is no such blob, or the net cannot take inputs of the crop's size.
     """
@@ -134,13 +139,14 @@ class ScoreNet:
         *,
         crop: Size | None = None,
         optimized: bool = False,
+        engine: Engine = "auto",
     ) -> None:
         self.net, self.data = net, data_blob(net.spec)
         self.blob = before_softmax(net.spec, blob or score_blob(net.spec))
         self.crop = crop or image_size(net.spec)
         self._resizes = resizing(net.spec, self.blob)
         self._small = self._resizes[0].bottoms[0] if self._resizes else self.blob
-        self._run = net.optimized() if optimized else net
+        self._run = net.optimized(engine=engine) if optimized else net
         self._planning, self._planned = threading.Lock(), False
         self._sides: dict[int, int] = {}
         self._found: dict[Size, tuple[Size, Size] | None] = {}
@@ -261,6 +267,82 @@ class ScoreNet:
         """Whether the net's own Interp layers give scores of the input's size."""
         found = self._score_sizes(size)
         return found is not None and found[1] == size
+
+
+def with_engine(
+    factory: NetFactory,
+    crop: Size,
+    *,
+    images: int | None,
+    threads: int | None = None,
+    inference: InferenceOptions | None = None,
+    earlier: object = None,
+) -> NetFactory:
+    """A network with the engine that is the fastest for images of that size.
+
+    It is chosen before the first image, so that one engine computes all results of a run.
+
+    Args:
+        factory: of the network; one that is not optimized stays as it is.
+        crop: height and width of the network's inputs.
+        images: how many there are, None if unknown; where no measurement is remembered and there
+            are few, torch computes, as a measurement would take longer than it saves.
+        threads: that compute one pass; torch's number by default.
+        inference: scales, flips and the rest.
+        earlier: what ``describe`` gave for the results that are to be continued; their engine is
+            used where it is installed.
+    Raises:
+        UsageError: the engine is not installed, or does not compute on the device.
+    """
+    if not factory.optimized:
+        return factory
+    from caffe_port.inference.engines import expect_installed, installed, version_of
+
+    expect_installed(factory.engine)
+    if factory.engine not in ("auto", "torch") and not factory.on_cpu:
+        raise UsageError(f"the engine {factory.engine} is for the CPU, not for {factory.device}")
+    if factory.engine != "auto":
+        return factory
+    stated = earlier.get("engine") if isinstance(earlier, dict) else None
+    for engine in installed():
+        if version_of(engine) == stated:
+            return factory.using(engine)
+    return factory.using(_fastest(factory, crop, images, threads, inference))
+
+
+def _fastest(
+    factory: NetFactory,
+    crop: Size,
+    images: int | None,
+    threads: int | None,
+    inference: InferenceOptions | None,
+) -> Engine:
+    """The fastest engine, see ``with_engine``."""
+    from caffe_port.inference import fastest_engine
+
+    if not factory.on_cpu:
+        return "torch"
+    try:
+        spec = factory.spec
+        blob = factory.blob or factory.info.blob or score_blob(spec)
+        if inference is not None:
+            blob = before_softmax(spec, blob)
+        resizes = resizing(spec, blob)
+        shapes = {data_blob(spec): (1 if inference is None else inference.batch, 3, *crop)}
+        return fastest_engine(
+            spec,
+            factory.load,
+            shapes,
+            [resizes[0].bottoms[0] if resizes else blob],
+            threads=threads or torch.get_num_threads(),
+            measuring=_announce if images is None or images >= _MEASURED else None,
+        )
+    except CaffePortError:
+        return "torch"  # the run itself says what is wrong
+
+
+def _announce() -> None:
+    echo("measuring which engine is the fastest; the answer is remembered", err=True)
 
 
 def before_softmax(spec: NetSpec, blob: str) -> str:

@@ -265,6 +265,15 @@ class Store:
                     file.unlink()
 
 
+def earlier_network(output: PathLike) -> object:
+    """What the settings of the label maps in a folder say of the network, None without any."""
+    try:
+        settings = read_json(Path(output) / "settings.json")
+    except (FormatError, DataError):
+        return None
+    return settings.get("network") if isinstance(settings, dict) else None
+
+
 def _has_colours(stored: Bytes, labels: Bytes, colours: Bytes) -> bool:
     """Whether the palette of a label map has these colours for the labels that it holds."""
     used = np.unique(labels)

@@ -22,6 +22,7 @@ from caffe_port.evaluation.score_net import ScoreNet, Size, interp
 
 if TYPE_CHECKING:
     from caffe_port.evaluation.network import Floats, Settings
+    from caffe_port.inference.engines import Engine
     from caffe_port.net import Net
 
 _LARGEST_SCALE = 16.0
@@ -138,13 +139,13 @@ def merged_scores(
 
 
 def merging(
-    net: Net, blob: str | None, *, optimized: bool = False
+    net: Net, blob: str | None, *, optimized: bool = False, engine: Engine = "auto"
 ) -> Callable[[Floats, Settings], Floats]:
     """``merged_scores`` for one image at a time, from several threads: see ``Network.merged``.
 
     Args:
         net: the net, on its device.
-        blob, optimized: see ``ScoreNet``.
+        blob, optimized, engine: see ``ScoreNet``.
     """
     building = threading.Lock()
     built: list[ScoreNet] = []
@@ -153,7 +154,8 @@ def merging(
         assert settings.inference is not None
         with building:
             if not built:
-                built.append(ScoreNet(net, blob, crop=settings.crop, optimized=optimized))
+                made = ScoreNet(net, blob, crop=settings.crop, optimized=optimized, engine=engine)
+                built.append(made)
         with torch.inference_mode():
             (scores,) = merged_scores([torch.from_numpy(image)], built[0], settings.inference)
             found: Floats = scores.cpu().numpy()

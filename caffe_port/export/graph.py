@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -91,6 +91,17 @@ class Trace:
             if value not in inner and blob not in self._copies
         }
 
+    def latest(self, blobs: Collection[str]) -> dict[str, int]:
+        """The last value of each of these blobs.
+
+        Raises:
+            UsageError: a layer that is left out makes one of them.
+        """
+        for blob in sorted(blobs):
+            if blob not in self._numbers.current:
+                raise UsageError(f"'{blob}' is not a blob of the layers that can be exported")
+        return {blob: self._numbers.current[blob] for blob in sorted(blobs)}
+
     def _source(self, layer: LayerSpec) -> None:
         self.given.update(self._connect(layer).tops)
         if layer.type != "Input":
@@ -167,15 +178,20 @@ class Graph:
     left_out: tuple[str, ...]
 
 
-def make_graph(spec: NetSpec) -> Graph:
+def make_graph(spec: NetSpec, keep: Collection[str] | None = None) -> Graph:
     """The part of a net that is exported.
 
     Left out are layers that only read files, train, score or write: data layers (their tops become
     inputs), losses, metrics, MatWrite, DenseCRF, and layers that read their results. Their bottoms
     become outputs, except labels and what is computed for labels only.
 
+    Args:
+        spec: the net.
+        keep: the blobs that become outputs, and what they need is all that is exported; None for
+            those that no exported layer reads.
     Raises:
-        UsageError: the net is of phase TRAIN, or nothing is left of it.
+        UsageError: the net is of phase TRAIN, nothing is left of it, or a blob in ``keep`` is
+            made by a layer that is left out.
     """
     if spec.phase != "TEST":
         raise UsageError(
@@ -183,7 +199,7 @@ def make_graph(spec: NetSpec) -> Graph:
             f"drawn at random: load it with {option('phase', 'TEST')}"
         )
     trace = follow(spec)
-    outputs = trace.outputs()
+    outputs = trace.outputs() if keep is None else trace.latest(keep)
     if not outputs:
         raise UsageError("nothing of the net can be exported: no layer that is kept has an output")
     nodes = needed(trace.nodes, outputs.values())

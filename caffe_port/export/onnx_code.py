@@ -183,10 +183,10 @@ class OnnxCode:
         return self._params[key]
 
     def param_values(self, index: int) -> Array:
-        """A parameter as float32."""
+        """A parameter as float32; a view of it where it has that type."""
         layer = self.node.layer
         blob = self._net.layer_params(layer.name)[index].detach().cpu().contiguous()
-        values: Array = blob.view(layer.params[index].shape).numpy().astype(np.float32)
+        values: Array = blob.view(layer.params[index].shape).numpy().astype(np.float32, copy=False)
         return values
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from caffe_port.errors import LayerError, UsageError, option
@@ -14,7 +14,7 @@ from caffe_port.export.onnx_sizes import KINDS, FixedSizeError, FreeAxes, free_a
 from caffe_port.files import write_bytes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto, ValueInfoProto
 
     from caffe_port.net import Net
 
@@ -69,7 +69,7 @@ def onnx_model(
 ) -> tuple[ModelProto, list[str]]:
     """The model of a graph, checked, and remarks for the user. Raises: see ``write_onnx``."""
     try:
-        from onnx import checker, defs, helper, numpy_helper
+        from onnx import checker, defs, numpy_helper
     except ImportError as error:
         raise UsageError("ONNX files need the package onnx: pip install onnx") from error
     from caffe_port import __version__
@@ -79,26 +79,46 @@ def onnx_model(
         raise UsageError(
             f"{option('opset', opset)}: expected {OPSETS[0]} to {last} with the installed onnx"
         )
-    code, remarks = _write_nodes(graph, net, dynamic, opset)
+    code, remarks = write_nodes(graph, net, dynamic, opset)
     total = sum(array.nbytes for array in code.initializers.values())
     if total > _LARGEST:
         raise UsageError(f"parameters of {total:,} bytes; an ONNX file holds less than 2 GiB")
-    imports = [helper.make_opsetid("", opset)]
-    model = helper.make_model(
+    arrays = [numpy_helper.from_array(array, name) for name, array in code.initializers.items()]
+    model = model_of(graph, code, arrays)
+    model.producer_name, model.producer_version = "caffe_port", __version__
+    checker.check_model(model)
+    return model, remarks
+
+
+def model_of(
+    graph: Graph, code: OnnxCode, arrays: Sequence[TensorProto], inputs: Sequence[str] = ()
+) -> ModelProto:
+    """The model of nodes that are written.
+
+    Args:
+        graph: what was written.
+        code: the nodes.
+        arrays: the initializers.
+        inputs: names of initializers that are inputs instead.
+    """
+    from onnx import TensorProto, helper
+
+    imports = [helper.make_opsetid("", code.opset)]
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, code.initializers[name].shape)
+        for name in inputs
+    ]
+    return helper.make_model(
         helper.make_graph(
             code.nodes,
             graph.name or "net",
-            _values(graph, ((blob, blob) for blob in graph.inputs), code),
+            [*_values(graph, ((blob, blob) for blob in graph.inputs), code), *given],
             _values(graph, graph.outputs.items(), code),
-            [numpy_helper.from_array(array, name) for name, array in code.initializers.items()],
+            arrays,
         ),
         opset_imports=imports,
         ir_version=helper.find_min_ir_version_for(imports),
-        producer_name="caffe_port",
-        producer_version=__version__,
     )
-    checker.check_model(model)
-    return model, remarks
 
 
 def onnx_types() -> list[str]:
@@ -106,8 +126,11 @@ def onnx_types() -> list[str]:
     return ONNX_RULES.types()
 
 
-def _write_nodes(graph: Graph, net: Net, dynamic: bool, opset: int) -> tuple[OnnxCode, list[str]]:
-    """All nodes; with fewer free sizes where a layer needs known ones."""
+def write_nodes(
+    graph: Graph, net: Net, dynamic: bool = True, opset: int = OPSET
+) -> tuple[OnnxCode, list[str]]:
+    """All nodes; with fewer free sizes where a layer needs known ones. The second result is remarks
+    for the user."""
     ONNX_RULES.check(graph)
     possible = _kinds(graph, free_axes(graph))
     reason = ""

@@ -115,6 +115,20 @@ def _shapes_with(
         if axis >= len(shape):
             return {}
         shapes[blob] = (*shape[:axis], shape[axis] + step, *shape[axis + 1 :])
+    found = shapes_for(graph, shapes, selected)
+    same = all(len(shape) == len(graph.shapes[value]) for value, shape in found.items())
+    return found if same else {}
+
+
+def shapes_for(graph: Graph, inputs: Mapping[str, Shape], selected: int = 0) -> dict[str, Shape]:
+    """Every value's shape for these inputs; {} where the net does not take them.
+
+    Args:
+        graph: the net.
+        inputs: the shape of each input.
+        selected: how many more items each Filter selects.
+    """
+    shapes = dict(inputs)
     for node in graph.nodes:
         op, bottoms = node.layer.op, [shapes[value] for value in node.bottoms]
         try:
@@ -122,10 +136,7 @@ def _shapes_with(
             params = [param.shape for param in op.params(bottoms)]
         except ValueError:
             return {}
-        before = [graph.shapes[value] for value in node.tops]
         if params != [param.shape for param in node.layer.params]:
-            return {}
-        if [len(shape) for shape in tops] != [len(shape) for shape in before]:
             return {}
         if node.layer.type == "Filter":
             tops = [(shape[0] + selected, *shape[1:]) for shape in tops]

@@ -1,6 +1,7 @@
-"""Fast inference: a net's forward pass planned once, with layers fused, folded and packed."""
+"""Fast inference: a net's forward pass in the fastest engine, or planned once for torch."""
 
-from caffe_port.inference.optimized import Optimized
+from caffe_port.inference.engines import ENGINES, Engine
+from caffe_port.inference.optimized import Optimized, fastest_engine
 from caffe_port.inference.planner import Options
 
-__all__ = ["Optimized", "Options"]
+__all__ = ["ENGINES", "Engine", "Optimized", "Options", "fastest_engine"]

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from caffe_port.inference.neurons import Affine, affine_of, fold
 from caffe_port.inference.planner import Planner, Step, can_pack, rule
-from caffe_port.inference.winograd import Winograd, transform_filters
 from caffe_port.layers import Layer
 from caffe_port.layers.filters import convolve, deconvolve
 from caffe_port.plan import Node
@@ -21,11 +20,6 @@ from caffe_port.spec.ops.filters import Filtered, Window
 
 # (bottom, blob to add or None) -> top
 Runner: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
-
-#: Fewest channels for Winograd, measured on two cores: with fewer, copies cost more than products.
-MIN_CHANNELS = 256
-#: Largest dilation for Winograd: above it the phases of a feature map have too few blocks.
-MAX_DILATION = 2
 
 
 @dataclass
@@ -117,8 +111,6 @@ class _Convolution:
         overhangs = any(window.overhang(size, i) for i, size in enumerate(x.shape[2:]))
         if options.compile is not None or not can_pack(x) or 0 in expected or overhangs:
             return self._plain(x, window, op.group)
-        if options.winograd and self._suits_winograd(x, window, op):
-            return self._winograd(window)
         return self._packed(x, window, op.group)
 
     def _folded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -126,27 +118,6 @@ class _Convolution:
         bias = None if bias is None else bias.detach()
         weight, bias = fold(weight, bias, self._epilogue.affines)
         return weight.to(dtype), None if bias is None else bias.to(dtype)
-
-    def _suits_winograd(self, x: Tensor, window: Window, op: Filtered) -> bool:
-        dilation = window.dilation[0]
-        return (
-            (window.kernel, window.stride) == ((3, 3), (1, 1))
-            and window.pad == window.dilation == (dilation, dilation)
-            and dilation <= MAX_DILATION
-            and op.group == 1
-            and min(x.shape[1], op.num_output) >= MIN_CHANNELS
-            and self._epilogue.addend is None
-            and x.dtype == torch.float32
-        )
-
-    def _winograd(self, window: Window) -> Runner:
-        def make() -> tuple[Tensor, Tensor | None]:
-            weight, bias = self._folded(torch.float64)
-            return transform_filters(weight).float(), None if bias is None else bias.float()
-
-        filters, bias = self._store.once(("winograd", self._key), make)
-        run = Winograd(filters, bias, window.dilation[0], self._epilogue.slope)
-        return lambda x, addend: run(x)
 
     def _packed(self, x: Tensor, window: Window, group: int) -> Runner:
         weight, bias = self._folded(x.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
+from caffe_port.inference.engines import Engine, expect_installed
 from caffe_port.net import Net
 from caffe_port.plan import Node, Numbering, Plan
 from caffe_port.spec import LayerSpec
@@ -25,14 +26,14 @@ class Options:
 
     Attributes:
         fold: whether BatchNorm, Scale and Bias after a convolution become part of its filters.
-        winograd: whether 3 x 3 convolutions of many channels are computed by Winograd's
-            F(2 x 2, 3 x 3), with 2.25 times fewer multiplications and no larger errors than the
-            direct sum's. Slow where threads share cores: its many short products wait for them.
         precision: of convolutions. 'bfloat16' and 'float16' do not satisfy the parity rule.
-        compile: a backend of ``torch.compile``, such as 'inductor', or None. Compiled plans use
-            neither Winograd nor oneDNN's packed filters; the first run of each shape compiles.
+        compile: a backend of ``torch.compile``, such as 'inductor', or None. Compiled plans do not
+            use oneDNN's packed filters; the first run of each shape compiles.
+        engine: 'torch', 'onnxruntime', 'openvino', or 'auto': the fastest of those installed,
+            measured once for a net, a size, a number of threads and a machine.
     Raises:
-        UsageError: an unknown precision.
+        UsageError: an unknown precision or engine, an engine that is not installed, or one that
+            does not have the other options.
     Examples:
         >>> from caffe_port.inference import Options
         >>> Options(precision="bfloat16").reduced is None
@@ -40,14 +41,24 @@ class Options:
     """
 
     fold: bool = True
-    winograd: bool = False
     precision: Precision = "float32"
     compile: str | None = None
+    engine: Engine = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in _DTYPES:
             known = ", ".join(_DTYPES)
             raise UsageError(f"precision is {self.precision!r}; expected one of {known}")
+        expect_installed(self.engine)
+        if self.engine not in ("auto", "torch") and not self.are_default:
+            raise UsageError(
+                f"fold, precision and compile are options of the engine torch, not {self.engine}"
+            )
+
+    @property
+    def are_default(self) -> bool:
+        """Whether any engine may compute."""
+        return self.fold and self.precision == "float32" and self.compile is None
 
     @property
     def reduced(self) -> torch.dtype | None:

@@ -66,6 +66,10 @@ TIE_OF_PEAK = 1e-5
 #: Elements of a blob up to which the errors between its writers are kept for the backward pass.
 REMEMBERED = 2**18
 
+#: Float32 rounding through a whole net, as a part of the blob's peak. The recorded nets stay far
+#: below it; convolutions in bfloat16 or TF32 are far above it.
+WHOLE_NET_OF_PEAK = 1e-4
+
 #: Values beyond this are no results but signs (-FLT_MAX of an empty max window, infinities): they
 #: must be equal, and take no part in errors and peaks.
 EXTREME = 1e37

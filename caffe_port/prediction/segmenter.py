@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from caffe_port.inference.engines import Engine
     from caffe_port.model_info import CRFColours, ModelInfo
     from caffe_port.net import Net
 
@@ -56,7 +57,7 @@ class Segmenter:
         crf_colours: "layer" (blue green red minus the mean, as Caffe's DenseCRF layer) or "rgb";
             when absent the model's with ``crf="model"``, else "layer".
         device: where the net runs, as torch names it; where it is, when absent.
-        optimized: run it by an inference plan, see ``Net.optimized``.
+        optimized, engine: run it as ``Net.optimized`` does.
         load_options: what else ``caffe_port.load`` takes, such as ``variables``.
         options: fields of ``InferenceOptions``: scales, flip, merge, whole_image, overlap, batch.
     Raises:
@@ -93,6 +94,7 @@ class Segmenter:
         crf_colours: CRFColours | None = None,
         device: str | None = None,
         optimized: bool = False,
+        engine: Engine = "auto",
         load_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -102,7 +104,9 @@ class Segmenter:
             net = net.to(device)
         info = net.info
         self.mean, self.scale = preprocessing(net, mean)
-        self.scores = ScoreNet(net.eval(), blob or info.blob, crop=crop, optimized=optimized)
+        self.scores = ScoreNet(
+            net.eval(), blob or info.blob, crop=crop, optimized=optimized, engine=engine
+        )
         classes = self.scores.classes
         self.names, self.colours = _names_and_colours(names, dataset, info, classes)
         if isinstance(crf, str):

@@ -86,7 +86,9 @@ def test_convert_run_export_and_trace(tmp_path, text, top):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     scores = net({"data": x})[top]
     assert scores.shape[2:] == shape[2:]
-    torch.testing.assert_close(net.optimized()({"data": x})[top], scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        net.optimized(engine="torch")({"data": x})[top], scores, rtol=1e-4, atol=1e-4
+    )
     traced(net, top)
     check_exports(tmp_path, net)
 

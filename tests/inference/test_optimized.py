@@ -107,7 +107,7 @@ def _same(found, net, x, tolerance=1e-5, **options):
 @pytest.mark.parametrize(("text", "runs"), FUSED.values(), ids=FUSED.keys())
 def test_the_same_with_fewer_steps(text, runs, options):
     net, exact = _net(text), _net(text).double()
-    fast = net.optimized(**options)
+    fast = net.optimized(engine="torch", **options)
     _same(fast(_x()), net, _x())
     _same(fast(_x(seed=1)), net, _x(seed=1))
     if not options:
@@ -116,14 +116,14 @@ def test_the_same_with_fewer_steps(text, runs, options):
 
 
 def test_unfolded_layers_run_alone():
-    fast = _net(CHAIN).optimized(fold=False)
+    fast = _net(CHAIN).optimized(fold=False, engine="torch")
     fast(_x())
     assert _runs(fast) == ["c", "n", "k", "r"]
 
 
 def test_blobs_that_are_kept_are_made():
     net = _net(BLOCK)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     for keep in (["c"], ["s", "c"], ["d"], ["b0"], [], "all", "outputs"):
         _same(fast(_x(), keep=keep), net, _x(), keep=keep)
 
@@ -131,36 +131,21 @@ def test_blobs_that_are_kept_are_made():
 def test_a_fed_blob_stays_as_it_was():
     net = _net(layer("r", "ReLU", "b0", "b0") + layer("q", "ReLU", "b0", "b0"))
     x = _x()
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     assert fast(x)["b0"].min() == 0
     assert torch.equal(x, _x())
 
 
 def test_shapes_and_batches_may_change():
     net = _net(BLOCK)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     for shape in (X, (1, 3, 5, 5), (4, 3, 12, 8), X, (1, 3, 1, 1)):
         _same(fast(_x(shape)), net, _x(shape))
 
 
-@pytest.mark.parametrize("dilation", [1, 2])
-def test_wide_filters_use_winograd(dilation):
-    options = (
-        f"num_output: 256 kernel_size: 3 pad: {dilation} dilation: {dilation} "
-        'weight_filler { type: "msra" }'
-    )
-    shape = (1, 256, 9, 10)
-    net = _net(conv("c", "b0", options=options) + layer("r", "ReLU", "c", "c"), shape)
-    exact, found = net.optimized(), net.optimized(winograd=True)
-    one, two = exact(_x(shape))["c"], found(_x(shape))["c"]
-    assert torch.equal(one, two) is not can_pack(one)
-    assert (one - two).abs().max() < 3e-6 * one.abs().max()
-    assert torch.equal(two, found(_x(shape))["c"])
-
-
 def test_threads_share_a_plan():
     net = _net(BLOCK)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda seed: fast(_x(seed=seed)), range(8)))
     for seed, blobs in enumerate(found):
@@ -194,7 +179,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_changed_parameters_are_followed(change):
     net = _net(BLOCK)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     fast(_x())
     change(net)
     _same(fast(_x()), net, _x())
@@ -202,7 +187,7 @@ def test_changed_parameters_are_followed(change):
 
 def test_refresh_after_changes_that_torch_does_not_see():
     net = _net(BLOCK)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     fast(_x())
     net.layer_params("c")[0].detach().numpy()[...] *= 2
     fast.refresh()
@@ -212,7 +197,7 @@ def test_refresh_after_changes_that_torch_does_not_see():
 def test_training_continues_unchanged():
     one, two = _net(BLOCK), _net(BLOCK)
     two.load_state_dict(one.state_dict())
-    fast = two.optimized()
+    fast = two.optimized(engine="torch")
     for _ in range(2):
         fast(_x())
         _train(one)
@@ -223,7 +208,7 @@ def test_training_continues_unchanged():
 
 def test_hooks_get_the_same_tensors():
     net = _net(CHAIN)
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     fast(_x())
     seen = []
     handle = net.module("n").register_forward_hook(lambda m, args, out: seen.append(out[0].clone()))
@@ -254,7 +239,7 @@ SHARED = "".join(
 
 def test_shared_filters_are_packed_once():
     net = _net(SHARED, X, (1, 3, 30, 20))
-    fast = net.optimized()
+    fast = net.optimized(engine="torch")
     fed = {"b0": _x(), "b1": _x((1, 3, 30, 20))}
     _same(fast(fed), net, fed)
     copies = [layout for found in fast._store._packed.values() for layout, _ in found]
@@ -277,7 +262,7 @@ def test_blobs_are_freed_after_their_last_reader(monkeypatch):
 
     monkeypatch.setattr(program, "_run", watched)
     text = "".join(conv(f"c{i}", "b0" if i == 0 else f"c{i - 1}", options=WIDE) for i in range(6))
-    _net(text).optimized()(_x())
+    _net(text).optimized(engine="torch")(_x())
     assert len(seen) == 6
     assert most[0] <= 2
 
@@ -343,7 +328,7 @@ def test_a_bottom_of_a_deconvolution_that_does_not_fit():
 
 
 def test_inputs_are_checked_as_by_the_net():
-    fast = _net(CHAIN).optimized()
+    fast = _net(CHAIN).optimized(engine="torch")
     with pytest.raises(UsageError, match="'q' is not an input"):
         fast({"q": _x()})
     with pytest.raises(UsageError, match="keep names 'q'"):
@@ -362,7 +347,7 @@ def test_statistics_of_a_train_net_move_as_without():
     text = conv("c", "b0", options=WIDE) + layer("n", "BatchNorm", "c", "c")
     one, two = (net_of(text, X, phase="TRAIN") for _ in range(2))
     two.load_state_dict(one.state_dict())
-    fast = two.optimized()
+    fast = two.optimized(engine="torch")
     for seed in range(2):
         with torch.no_grad():
             want = one(_x(seed=seed))["c"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from caffe_port.inference.engines import installed
 from caffe_port.parity import read_recording
 from tests.goldens_dir import cases
 from tests.verifying import assert_whole_run_is_right, recorded_net
 
-MODES = ({}, {"fold": False}, {"winograd": True})
+MODES = ({"engine": "torch"}, {"fold": False}, *({"engine": name} for name in installed()[1:]))
+# where an engine has no form of a layer, torch computes
+pytestmark = pytest.mark.filterwarnings("ignore::caffe_port.errors.EngineWarning")
 
 
 def _judge(folder):

@@ -78,5 +78,5 @@ def test_faster_rcnn_scales_in_testing():
 @pytest.mark.parametrize("text", [SAMPLED, UNSCALED])
 def test_the_fast_net_keeps_the_options(text):
     net = net_of(f'layer {{ name: "op" {text.format(0.5)} }}', (20, 20))
-    found = net.optimized()({"b0": torch.ones(20, 20)})["y"]
+    found = net.optimized(engine="torch")({"b0": torch.ones(20, 20)})["y"]
     assert sorted(found.unique().tolist()) == ([0.0, 2.0] if text is SAMPLED else [0.5])
