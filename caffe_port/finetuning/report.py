@@ -228,10 +228,10 @@ def _page(
     heat: dict[str, str],
 ) -> str:
     head = [html.paragraph(text) for text in remarks(results)]
-    sections = [html.section("What this is", _cards(results), *head)]
-    for name in ("variants", "contrasts", "published"):
-        if name in found:
-            sections.append(_table(found[name]))
+    about = html.section("What this is", _cards(results), *head)
+    # the result first, then what qualifies it
+    sections = [_table(found["variants"]), about] if "variants" in found else [about]
+    sections += [_table(found[name]) for name in ("contrasts", "published") if name in found]
     for title, svg in charts.items():
         chart = html.Html(svg)
         is_loss = "accuracy" not in title

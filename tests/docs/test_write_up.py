@@ -1,5 +1,7 @@
 """docs/experiment.md says what its figures say."""
 
+import re
+
 import pytest
 
 from caffe_port.finetuning.halving import SearchResults
@@ -55,3 +57,10 @@ def test_the_tables_and_the_chart_of_a_search_are_those_of_its_figures(path):
     assert filled_search(text, found) == text
     assert f"experiment/search/{path.stem}.svg" in text
     assert path.with_suffix(".svg").read_text(encoding="utf-8") == search_chart(found)
+
+
+def test_the_page_begins_with_the_result(tmp_path, results):
+    write_report(results, tmp_path)
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "report.html").read_text())
+    assert headings[:2] == [all_tables(results)["variants"].title, "What this is"]
+    assert headings[-1] == "Versions"
