@@ -164,3 +164,54 @@ def test_the_figures_of_the_comparison():
     ports = tables("ports")["kazuto1011"]["three scales: align_corners=False alone"]
     (share,) = re.findall(r"([\d.]+) %", cell(text, "kazuto1011", 3))
     assert shows(share, ports["labels changed, %"])
+
+
+LOSSES = {
+    "naive, best, cosine": "naive best, cosine",
+    "best, cosine": "best, cosine",
+    "best, correlation": "best, correlation",
+    "mean, learned templates": "mean, learned",
+    "top-k, correlation, learned templates": "top-k, correlation, learned",
+}
+BLOBS = {"fc8": "at fc8 (21 channels)", "fc7": "at fc7 (1024 channels)"}
+
+
+def test_the_costs_of_the_feedback_losses():
+    cost, found = page("losses").partition("## Cost")[2], tables("feedback")
+    step = found["321 x 321, batch 10; ratio to the step"]
+    for column, (blob, place) in enumerate(BLOBS.items(), 1):
+        for row, name in LOSSES.items():
+            shown = cell(cost, f"{row} |", column).removesuffix(" %")
+            assert shows(shown, 100 * step[f"{place}: {name}"]["ratio"]), (row, blob)
+        kept = found[f"kept for the backward, {blob}"]
+        for row, name in (("naive", "naive"), ("torch", "torch"), ("kernels", "triton")):
+            shown = cell(cost, f"{row} |", column)
+            assert shows(shown, kept[name]["times the features"]), (row, blob)
+
+
+def test_the_registers_of_the_kernels():
+    cost = page("losses").partition("## Cost")[2]
+    kernels = tables("feedback")["kernels: per thread and block"]
+    architectures = ("sm_80", "sm_90", "sm_100")
+    names = {name.rpartition(" ")[2] for name in kernels}
+    for name in names:
+        for column, architecture in enumerate(architectures, 1):
+            shown = cell(cost, f"{name} |", column)
+            assert int(shown) == kernels[f"{architecture} float32 {name}"]["registers"], name
+    assert all(each["local"] == each["stack"] == 0 for each in kernels.values())
+
+
+def test_the_memory_of_a_training():
+    text = " ".join(page("train").split())
+    found = tables("train")
+    resident = [each["MB"] for each in found["resident memory, thin, batch 8"].values()]
+    low, high = re.findall(r"first hundred \((\d+) to (\d+) MB\)", text)[0]
+    assert shows(low, min(resident))
+    assert shows(high, max(resident))
+    (blobs,) = (table for name, table in found.items() if name.startswith("ResNet-101 MSc"))
+    after, whole = re.findall(r"keeps (\d+) MB of blobs in place of (\d+) MB", text)[0]
+    most, all_most = re.findall(r"needs (\d+) MB in place of (\d+) MB at most", text)[0]
+    assert shows(after, blobs["-checkpoint"]["MB after forward"])
+    assert shows(whole, blobs["all blobs"]["MB after forward"])
+    assert shows(most, blobs["-checkpoint"]["MB at most"])
+    assert shows(all_most, blobs["all blobs"]["MB at most"])
