@@ -178,12 +178,12 @@ class _Connector:
     def add(self, message: caffe_pb2.LayerParameter) -> None:
         if not message.HasField("phase"):
             message.phase = caffe_pb2.TRAIN if self.setting.phase == "TRAIN" else caffe_pb2.TEST
-        kind = self._kind(message)
-        bottoms, tops = tuple(message.bottom), self._tops(message, kind)
         fields = self._fields(message.name)
+        kind = self._kind(message, fields)
+        bottoms, tops = tuple(message.bottom), self._tops(message, kind)
         extra = _plain(fields)
         try:
-            if message.type in BUILTIN:
+            if message.type in BUILTIN and kind is not FedData:
                 _refuse_fork_fields(fields)
             _check_counts(kind, len(bottoms), len(tops))
             bottom_shapes = tuple(self.shapes[blob] for blob in bottoms)
@@ -222,8 +222,9 @@ class _Connector:
             )
         )
 
-    def _kind(self, message: caffe_pb2.LayerParameter) -> type[Op]:
-        return FedData if is_fed(message, self.input_shapes) else op_class(message.type)
+    def _kind(self, message: caffe_pb2.LayerParameter, fields: Sequence[UnknownField]) -> type[Op]:
+        own = any(why_refused(field) is not None for field in fields)
+        return FedData if is_fed(message, self.input_shapes, own) else op_class(message.type)
 
     def _tops(self, message: caffe_pb2.LayerParameter, kind: type[Op]) -> list[str]:
         """The layer's tops, with those that Caffe adds to a loss."""

@@ -121,14 +121,17 @@ def makes_data(layer: caffe_pb2.LayerParameter) -> bool:
     return bool(layer.top) and not layer.bottom
 
 
-def is_fed(layer: caffe_pb2.LayerParameter, shapes: Collection[str]) -> bool:
+def is_fed(
+    layer: caffe_pb2.LayerParameter, shapes: Collection[str], own_options: bool = False
+) -> bool:
     """Whether a data layer's tops have given shapes, and its own code cannot be run here.
 
     Args:
         layer: the layer.
         shapes: the blobs that have given shapes.
+        own_options: it has options of a fork that are not implemented here.
     """
-    can_run = is_known(layer.type) and (layer.type != "Python" or is_allowed())
+    can_run = is_known(layer.type) and (layer.type != "Python" or is_allowed()) and not own_options
     return makes_data(layer) and not can_run and all(top in shapes for top in layer.top)
 
 

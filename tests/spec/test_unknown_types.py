@@ -62,6 +62,19 @@ def test_a_data_layer_of_a_fork_needs_shapes_only(data: str) -> None:
     assert spec.layers[0].type in ("AnnotatedData", "Python")
 
 
+def test_a_data_layer_with_a_forks_options_needs_shapes_only() -> None:
+    """Intel's Caffe shuffles databases; here the order would differ, so the caller feeds it."""
+    options = "data_param { batch_size: 2 shuffle: true }"
+    text = f'layer {{ name: "d" type: "Data" top: "data" top: "label" {options} }}' + REST
+    assert "'data_param.shuffle' is a fork's option that is not implemented" in refused(text)
+    assert "'data_param.shuffle'" in refused(text, input_shapes={"data": SHAPES["data"]})
+    spec = spec_of(text, input_shapes=SHAPES)
+    assert isinstance(spec.layers[0].op, FedData)
+    assert spec.shapes["p"] == (2, 3, 5, 5)
+    plain = spec_of(text.replace("shuffle: true", 'source: "x"'), input_shapes=SHAPES)
+    assert not isinstance(plain.layers[0].op, FedData)
+
+
 @pytest.mark.parametrize("data", [FOREIGN, PYTHON])
 def test_without_the_shapes_the_message_names_the_option(data: str) -> None:
     assert "input_shapes={'data': (N, C, H, W), 'label': (N, C, H, W)}" in refused(data + REST)
