@@ -121,6 +121,16 @@ def _clone(folder: Path, bare: bool) -> str:
     return commit.stdout.strip()
 
 
+def test_a_word_in_place_of_a_number_is_a_template(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "a.prototxt").write_text(
+        CONVOLUTION.replace("num_output: 2", "num_output: cls6x")
+    )
+    listed = trees.Repository("owner/name", "0" * 40, "models")
+    (row,) = coverage.Survey(tmp_path, [listed], None, run=False).rows()
+    assert (row["kind"], row["stage"]) == (TEMPLATE, "")
+
+
 @pytest.mark.parametrize("how", ["bare", "clone", "folder"])
 def test_survey_of_a_repository(
     tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ import torch
 
 from tools.coverage import page, trees
 from tools.coverage.building import Outcome, try_net
-from tools.coverage.kinds import NET, TEMPLATE, Schema, kind, values
+from tools.coverage.kinds import NET, TEMPLATE, Schema, google_reads, kind, values
 
 LIST = Path(__file__).with_name("list.txt")
 
@@ -102,11 +102,15 @@ class Survey:
         if digest not in self._tried:
             given = values(text) if what == TEMPLATE else None
             self._tried[digest] = try_net(text, self.run, given)
+        outcome = self._tried[digest]
+        if what == NET and not outcome.stage and not google_reads(text):
+            # a word in place of a number: protobuf refuses it in any Caffe
+            row["kind"] = what = TEMPLATE
         if what == TEMPLATE:
-            return row | {"refused": "", **asdict(self._tried[digest])}
+            return row | {"refused": "", **asdict(outcome)}
         refusals = [schema.refusal(text) for schema in self._own(repository)]
         refused = min(refusals, key=len) if refusals else ""
-        return row | {"refused": refused, **asdict(self._tried[digest])}
+        return row | {"refused": refused, **asdict(outcome)}
 
     def _own(self, repository: trees.Repository) -> list[Schema]:
         """Every caffe.proto of the repository that its nets are for."""

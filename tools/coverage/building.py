@@ -250,7 +250,7 @@ def _run(spec: NetSpec, outcome: Outcome) -> None:
     try:
         net = Net(spec)
         fed = {
-            top: torch.zeros(spec.shapes[top]) if i else torch.rand(spec.shapes[top])
+            top: _values(spec.shapes[top], i)
             for layer in spec.layers if not layer.bottoms and layer.type not in _MADE_HERE
             for i, top in enumerate(layer.tops)
         }  # fmt: skip
@@ -260,6 +260,17 @@ def _run(spec: NetSpec, outcome: Outcome) -> None:
         outcome.reason = short(error)
     else:
         outcome.stage = "run"
+
+
+def _values(shape: tuple[int, ...], index: int) -> torch.Tensor:
+    """Random images, labels of 0, and boxes of class 1 that have an area."""
+    if index == 0:
+        return torch.rand(shape)
+    values = torch.zeros(shape)
+    if len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == 8:
+        values[..., 1] = 1
+        values[..., 5:7] = 0.5
+    return values
 
 
 def short(error: Exception) -> str:

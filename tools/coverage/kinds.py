@@ -36,7 +36,7 @@ def kind(text: str) -> str:
         try:
             names, template = _outermost(text, values(text)), True
         except FormatError:
-            if _google_reads(text):
+            if google_reads(text):
                 return NET  # a fault of this package's reader, and counted so
             return TEMPLATE if _PLACEHOLDER.search(_without_comments(text)) else BROKEN
     if names & _NET_FIELDS:
@@ -57,7 +57,7 @@ def _without_comments(text: str) -> str:
     return re.sub(r"#[^\n]*", "", text)
 
 
-def _google_reads(text: str) -> bool:
+def google_reads(text: str) -> bool:
     """Whether Google's reader takes the text; names that the schema lacks are no fault."""
     message = caffe_pb2.NetParameter()
     try:
