@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
 
+from caffe_port.export import emit_module
+from caffe_port.net import Net
+from caffe_port.spec import NetSpec
 from tests.docs.figures import cell, shows, tables
 from tests.goldens_dir import ROOT
 
@@ -215,3 +219,18 @@ def test_the_memory_of_a_training():
     assert shows(whole, blobs["all blobs"]["MB after forward"])
     assert shows(most, blobs["-checkpoint"]["MB at most"])
     assert shows(all_most, blobs["all blobs"]["MB at most"])
+
+
+def test_the_memory_of_a_traced_resnet(tmp_path):
+    """docs/unravel.md, and the size of its module in docs/export.md."""
+    net = ROOT / "prototxt" / "deeplab_v2_resnet101_msc_aspp" / "deploy.prototxt"
+    spec = NetSpec.read(net, variables={"EXP": "voc12", "NET_ID": "n", "NUM_LABELS": "21"})
+    kept = sum(4 * math.prod(shape) for shape in spec.shapes.values())
+    (shown,) = re.findall(r"([\d.]+) GB for the multi-scale", " ".join(page("unravel").split()))
+    assert shows(shown, kept / 1e9)
+    lines, size = re.findall(
+        r"ResNet-101 is (\d+) lines .*? state dict (\d+) MB", " ".join(page("export").split())
+    )[0]
+    emit_module(Net(spec), tmp_path / "net.py")
+    assert int(lines) == len((tmp_path / "net.py").read_text().splitlines())
+    assert shows(size, (tmp_path / "net.state.pt").stat().st_size / 1e6)
