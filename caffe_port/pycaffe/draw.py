@@ -26,7 +26,7 @@ MAX_BOXES = 4000  # layers and blobs; DeepLab's ResNet-101 on three scales has s
 
 
 @dataclass(frozen=True)
-class Box:
+class _Box:
     """A layer or a blob.
 
     Attributes:
@@ -63,8 +63,8 @@ class _Place:
         return x + dx * reach, y + dy * reach
 
 
-def render(
-    boxes: Mapping[str, Box], edges: Sequence[tuple[str, str, str]], rankdir: str, ext: str
+def _render(
+    boxes: Mapping[str, _Box], edges: Sequence[tuple[str, str, str]], rankdir: str, ext: str
 ) -> bytes:
     """Draws boxes and the edges between them.
 
@@ -105,13 +105,13 @@ def render(
     return stream.getvalue()
 
 
-def _size(box: Box, font: Any) -> tuple[int, int]:
+def _size(box: _Box, font: Any) -> tuple[int, int]:
     widest = max(font.getlength(line) for line in box.lines)
     return int(widest) + 2 * _MARGIN, (_FONT + 3) * len(box.lines) + 2 * _MARGIN
 
 
 def _layout(
-    boxes: Mapping[str, Box], sizes: Mapping[str, tuple[int, int]], rankdir: str
+    boxes: Mapping[str, _Box], sizes: Mapping[str, tuple[int, int]], rankdir: str
 ) -> tuple[dict[str, _Place], int, int]:
     """Positions of the boxes: centred columns by depth (for TB and BT rows)."""
     along = 0 if rankdir in ("LR", "RL") else 1
@@ -152,7 +152,7 @@ def _arrow(draw: ImageDraw.ImageDraw, source: _Place, target: _Place, text: str,
         draw.text(middle, text, fill="black", font=font, anchor="ma")
 
 
-def _box(draw: ImageDraw.ImageDraw, at: _Place, box: Box, font: Any) -> None:
+def _box(draw: ImageDraw.ImageDraw, at: _Place, box: _Box, font: Any) -> None:
     cut = _MARGIN if box.blob else 0
     corners = [
         (at.left + cut, at.top), (at.right - cut, at.top), (at.right, at.top + cut),
@@ -264,9 +264,9 @@ def _included(layer: caffe_pb2.LayerParameter, phase: int | None) -> bool:
 
 def _graph(
     net: caffe_pb2.NetParameter, label_edges: bool, phase: int | None, display_lrm: bool
-) -> tuple[dict[str, Box], list[tuple[str, str, str]]]:
+) -> tuple[dict[str, _Box], list[tuple[str, str, str]]]:
     """The boxes by name, and the edges (from, to, label)."""
-    boxes: dict[str, Box] = {}
+    boxes: dict[str, _Box] = {}
     edges = []
     deepest: dict[str, int] = {}  # of a blob: the depth of itself or its last writer in place
     for layer in net.layer:
@@ -276,11 +276,11 @@ def _graph(
         depth = 1 + max((deepest.get(blob, 0) for blob in layer.bottom), default=-1)
         in_place = len(layer.bottom) == len(layer.top) == 1 and layer.bottom[0] == layer.top[0]
         fill = _IN_PLACE if in_place else choose_color_by_layertype(layer.type)
-        boxes[name] = Box(tuple(_lines(layer, display_lrm)), fill, depth, blob=False)
+        boxes[name] = _Box(tuple(_lines(layer, display_lrm)), fill, depth, blob=False)
         for blob in (*layer.bottom, *layer.top):
             new = depth + 1 if blob in layer.top else 0
             if f"{blob}_blob" not in boxes:
-                boxes[f"{blob}_blob"] = Box((blob,), _BLOB, new, blob=True)
+                boxes[f"{blob}_blob"] = _Box((blob,), _BLOB, new, blob=True)
             if blob in layer.top:
                 deepest[blob] = depth if blob in layer.bottom else new
         edges += [(f"{blob}_blob", name, "") for blob in layer.bottom]
@@ -352,7 +352,7 @@ def draw_net(
         content: bytes = graph.create(format=ext)
         return content
     boxes, edges = _graph(caffe_net, True, phase, display_lrm)
-    return render(boxes, edges, rankdir, ext)
+    return _render(boxes, edges, rankdir, ext)
 
 
 def draw_net_to_file(
