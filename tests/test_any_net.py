@@ -38,8 +38,8 @@ MANY = int(os.environ.get("CAFFE_PORT_NETS", "0"))
 JUMPS = {"ArgMax", "Threshold", "Accuracy", "SegAccuracy", "Filter", "UniqueLabel", "DenseCRF",
          "AdaptiveBiasChannel", "Upsample", "FeedbackLoss", "DetectionOutput", "DetectionEvaluate",
          "Proposal", "MultiBoxLoss", "Unpooling"}  # fmt: skip
-NEED_FILES = {"Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData", "ImageLabelmapData",
-              "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
+NEED_FILES = {"AnnotatedData", "Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData",
+              "ImageLabelmapData", "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
               "WindowData"}  # fmt: skip
 # the number of their items, and of what is computed of them, is only known when a net is run
 COUNTED_WHEN_RUN = {"Filter", "DetectionOutput", "DetectionEvaluate", "Proposal"}

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from caffe_port.data.lmdb import LmdbFile, write_lmdb
 from caffe_port.data.transformer import Floats, Transformer
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import HEAD, open_regular, reading, seems_to_be
+
+if TYPE_CHECKING:
+    from caffe_port.proto import caffe_pb2
 
 # The IDX files in which MNIST is distributed: images and their labels.
 #
@@ -110,6 +114,11 @@ def read_datum(record: bytes, where: str, color: bool | None = None) -> Datum:
         message = caffe_pb2.Datum.FromString(record)
     except DecodeError as error:
         raise DataError(f"{where}: not a Datum message: {error}") from error
+    return datum_of(message, where, color)
+
+
+def datum_of(message: caffe_pb2.Datum, where: str, color: bool | None = None) -> Datum:
+    """The values and the label of a parsed message; arguments and errors as ``read_datum``."""
     if message.encoded:
         image = decode_image(message.data, where, color)
         return Datum(image.transpose(2, 0, 1), message.label)

@@ -277,8 +277,9 @@ def score_blob(spec: NetSpec) -> str:
     DeepLab's test nets, a MatWrite layer; else the net's only output.
 
     Raises:
-        UsageError: several blobs could be it.
+        UsageError: several blobs could be it; the net finds boxes.
     """
+    refuse_detector(spec)
     copied = {top: x.bottoms[0] for x in spec.layers if x.type == "Split" for top in x.tops}
     for reader in ("DenseCRF", "SegAccuracy", "SoftmaxWithLoss", "MatWrite"):
         for layer in spec.layers:
@@ -293,6 +294,16 @@ def score_blob(spec: NetSpec) -> str:
         f"which blob holds the scores? The net's outputs are {', '.join(made) or 'none'}; "
         f"name one: {option('blob', 'NAME')}"
     )
+
+
+def refuse_detector(spec: NetSpec) -> None:
+    """Raises UsageError for a net that finds boxes."""
+    for layer in spec.layers:
+        if layer.type == "DetectionOutput":
+            raise UsageError(
+                f"the net finds boxes (layer '{layer.name}', DetectionOutput) and gives no classes "
+                "of pixels; docs/detection.md has a script that writes its boxes and draws them"
+            )
 
 
 def resizing(spec: NetSpec, blob: str) -> list[LayerSpec]:

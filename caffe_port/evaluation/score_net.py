@@ -21,6 +21,7 @@ from caffe_port.evaluation.network import (
     Settings,
     data_blob,
     image_size,
+    refuse_detector,
     resizing,
     score_blob,
 )
@@ -155,6 +156,7 @@ class ScoreNet:
     def _check(self) -> None:
         shape = self.net.spec.shapes.get(self.blob)
         if shape is None or len(shape) != 4 or not 2 <= shape[1] <= 255:
+            refuse_detector(self.net.spec)
             found = "is not a blob of the net" if shape is None else f"has shape {shape}"
             raise UsageError(
                 f"the score blob '{self.blob}' {found}; expected (1, classes, height, width) of 2 "

@@ -1,4 +1,4 @@
-"""Modules: images with a label image each, read from a list."""
+"""Modules: images with a label image each, or with boxes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from caffe_port.data.annotated import AnnotatedReader
 from caffe_port.data.decoding import resize_linear, resize_nearest
 from caffe_port.data.images import read_grey, read_labels
 from caffe_port.data.labelled_images import LabelledReader
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, RandomStreams
-from caffe_port.layers._registry import register_layer
+from caffe_port.layers._registry import named, register_layer
 from caffe_port.layers.data import SourceLayer
 from caffe_port.spec.ops import labelled_images as ops
 
@@ -71,3 +72,20 @@ class ImageLabelmapData(_LabelledImages):
             share = level.astype(np.float32) / np.float32(255)
             return np.where(share > 0.5, np.float32(1), share)
         return (level > 127).astype(np.float32)  # OpenCV rounds level / 255
+
+
+@register_layer("AnnotatedData")
+class AnnotatedData(SourceLayer):
+    """Tops: data (N, C, H, W) and label (1, 1, boxes, 8), or (N, 1, 1, 1) where there are no boxes.
+
+    Source: weiliu89/caffe (branch ssd) annotated_data_layer.cpp.
+    """
+
+    def seeds(self, thread: CaffeRandom | None) -> RandomStreams:
+        return RandomStreams(thread, "deeplab2", transforms=False, reads_apart=True)  # of its age
+
+    def open(self) -> AnnotatedReader:
+        op = self.spec.options(ops.AnnotatedData)
+        with named(self.spec):
+            op.check()
+        return AnnotatedReader(op, self.transformer(op.transform))

@@ -16,7 +16,7 @@ from caffe_port.evaluation.network import NetFactory, data_blob, resizing, score
 from caffe_port.evaluation.refinement import CRFFactory, read_crf_config
 from caffe_port.loading import load
 from caffe_port.spec import NetSpec
-from tests.goldens_dir import SHAPES
+from tests.goldens_dir import ROOT, SHAPES
 
 RUN = SHAPES / "caffe_run"
 INPUT = 'name: "n" input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 } '
@@ -122,6 +122,12 @@ def test_other_crf_configs_are_refused(tmp_path, text, message):
 def test_the_score_blob_is_what_the_crf_reads_not_its_split():
     spec = NetSpec.read(RUN / "test.prototxt", variables={"ROOT": str(SHAPES)})
     assert (score_blob(spec), data_blob(spec)) == ("fc8_interp", "data")
+
+
+def test_a_detector_is_named_with_the_page_about_it():
+    spec = NetSpec.read(ROOT / "prototxt" / "mobilenet_ssd" / "deploy.prototxt")
+    with pytest.raises(UsageError, match=r"'detection_out', DetectionOutput.*docs/detection\.md"):
+        score_blob(spec)
 
 
 def test_the_only_output_is_the_score_blob(tmp_path):

@@ -112,8 +112,8 @@ def test_forks_fields_without_effect_are_accepted(text: str) -> None:
         ),
         (
             layer("d", "DummyData", "", "d", "dummy_data_param { shape { dim: 1 } } "
-                  "transform_param { resize_param { prob: 1 height: 300 width: 300 } }"),
-            "'transform_param.resize_param' is a fork's option",
+                  "transform_param { random_resize_param { min_size: 300 max_size: 600 } }"),
+            "'transform_param.random_resize_param' is a fork's option",
         ),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from caffe_port.spec.ops import Op, _base, register_op
 from caffe_port.spec.ops.inputs import FedData
 from tests.spec.making import INPUT, layer, spec_of
 
-FOREIGN = layer("d", "AnnotatedData", "", "data label", "data_param { batch_size: 4 }")
+FOREIGN = layer("d", "VideoData", "", "data label", "data_param { batch_size: 4 }")
 PYTHON = layer(
     "d", "Python", "", "data label", 'python_param { module: "voc" layer: "VOCData" }'
 )  # fmt: skip
@@ -59,7 +59,7 @@ def test_a_data_layer_of_a_fork_needs_shapes_only(data: str) -> None:
     assert spec.sources == ("data", "label")
     assert spec.shapes["p"] == (2, 3, 5, 5)
     assert isinstance(spec.layers[0].op, FedData)
-    assert spec.layers[0].type in ("AnnotatedData", "Python")
+    assert spec.layers[0].type in ("VideoData", "Python")
 
 
 def test_a_data_layer_with_a_forks_options_needs_shapes_only() -> None:

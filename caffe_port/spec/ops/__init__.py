@@ -62,7 +62,7 @@ FAMILIES = {
     "metrics": ("Accuracy", "ArgMax", "SegAccuracy", "Silence"),
     "recurrent": ("LSTM", "LSTMUnit", "RNN"),
     "data": ("Data", "ImageData", "ImageSegData", "WindowData"),
-    "labelled_images": ("DenseImageData", "ImageLabelmapData"),
+    "labelled_images": ("AnnotatedData", "DenseImageData", "ImageLabelmapData"),
     "files": ("HDF5Data", "HDF5Output", "MatRead", "MatWrite"),
     "inputs": ("DummyData", "Input", "MemoryData", "Parameter"),
     "python_layer": ("Python",),

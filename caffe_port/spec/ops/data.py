@@ -9,6 +9,12 @@ from typing import Protocol
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 
+# SSD's additions to transform_param
+OF_ANNOTATED = (
+    "resize_param", "noise_param", "emit_constraint", "crop_h", "crop_w", "distort_param",
+    "expand_param",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -43,6 +49,8 @@ class Transform:
             not (o.scale_factors or o.crop_height or o.crop_width),
             "scale_factors, crop_height and crop_width are of ImageSegData only",
         )
+        others = [name for name in OF_ANNOTATED if o.HasField(name)]
+        expect(not others, f"{' and '.join(others)}: built in for AnnotatedData only")
         color = True if o.force_color else False if o.force_gray else None
         return cls(o.scale, o.mirror, o.crop_size, o.mean_file, tuple(o.mean_value), color)
 

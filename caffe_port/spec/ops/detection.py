@@ -196,7 +196,9 @@ class DetectionOutput(Op):
     outside_torch = True
     remark = (
         "The CPU's order of equal scores, also where Caffe's std::sort is not stable. "
-        "`save_output_param` and `visualize` write no files: the rows are the result."
+        "`save_output_param` and `visualize` write no files: the rows are the result. "
+        "`background_label_id: -1` with shared locations, where upstream aborts, is computed: no "
+        "class is left out."
     )
 
     classes: int

@@ -163,7 +163,7 @@ class Parameter(Op):
 class FedData(Op):
     """A layer without bottoms whose code is not here; the caller gives the shapes of its tops.
 
-    Such as another fork's AnnotatedData, or a Python layer that is not allowed to run. It is not
+    Such as another fork's VideoData, or a Python layer that is not allowed to run. It is not
     registered: it has no type of its own.
     """
 
