@@ -55,7 +55,7 @@ def expect_installed(engine: str) -> None:
     if engine != "auto" and engine not in installed():
         raise UsageError(
             f"the engine {engine} needs the packages onnx and {engine}: "
-            "pip install 'caffe_port[engines]'"
+            "pip install 'caffe-port[engines]'"
         )
 
 
