@@ -15,8 +15,8 @@ from caffe_port.parity.bench import Bench, Net, copy_as
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
 from caffe_port.parity.compare import Comparison, Exact, Verdict, compare, compare_equal
 from caffe_port.parity.recording import Recording
-from caffe_port.parity.tolerance import EXTREME, PER_ELEMENT
-from caffe_port.parity.topology import Layer, Topology
+from caffe_port.parity.tolerance import EXTREME, PER_ELEMENT, TIE_OF_PEAK
+from caffe_port.parity.topology import Layer, Topology, fact
 from caffe_port.parity.values import (
     Floats,
     PortRun,
@@ -183,7 +183,9 @@ class RowMaker:
             result = self._compare_choice(choice, found, port_exact, recorded, exact)
         else:
             result = compare(found, port_exact, recorded, exact)
-        return self._with_distance(caffe, result, found, recorded)
+        return self._with_rows(
+            caffe, self._with_distance(caffe, result, found, recorded), found, recorded
+        )
 
     def _found(self, result: Result, recorded: Array) -> Floats | None:
         """What the port has."""
@@ -254,6 +256,31 @@ class RowMaker:
         if result.kind == "diff" and self.port is not None:
             return self._with_ties(str(result.key), comparison)
         return comparison
+
+    def _with_rows(
+        self, result: Result, comparison: Comparison, found: Floats | None, recorded: Array
+    ) -> Comparison:
+        """Says of rows that a layer chose, such as boxes, which values decide them."""
+        if result.kind != "data" or not isinstance(result.key, str):
+            return comparison
+        maker = self.topology.writers[result.key][0]
+        if found is None or not fact(maker, "chooses_rows") or not recorded.size:
+            return comparison
+        filled = [blob for blob in maker.bottoms if blob in self.caffe.variance]
+        if comparison.verdict is Verdict.FAIL and filled:
+            names = ", ".join(f"'{blob}'" for blob in filled)
+            words = (
+                f"{names} not recorded, and rows change where its values are equal within "
+                "rounding: record it to compare them"
+            )
+            return replace(comparison, reason=f"{comparison.reason}; {words}")
+        if comparison.verdict is not Verdict.PASS or found.size != recorded.size:
+            return comparison
+        width = recorded.shape[-1]
+        gaps = np.abs(found.astype(np.float64) - recorded.reshape(found.shape)).reshape(-1, width)
+        count = int((gaps.max(1) > TIE_OF_PEAK * np.abs(recorded).max()).sum())
+        words = f"{count} rows differ, as values equal within rounding choose them"
+        return replace(comparison, reason=words, ties=count) if count else comparison
 
     def _with_ties(self, blob: str, comparison: Comparison) -> Comparison:
         """Counts places where a layer takes another route in the port's run than in Caffe's."""

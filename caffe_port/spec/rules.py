@@ -149,6 +149,8 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
         return
     first, types = unknown[0], [layer.type for layer in unknown]
     message = "this type is not known" + _similar(first.type)
+    if first.type in YOLO_OUTPUTS:
+        message += ": " + YOLO_DIFFERS
     if len(types) > 1:
         message += f". Types of this net that are not known: {counted(types)}"
     message += (
@@ -159,6 +161,17 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
     if lacking and (needed := shapes_option(lacking)):
         message += f". A layer without bottoms makes data, and needs shapes only: {needed}"
     raise UnsupportedLayerError(first.name, first.type, message)
+
+
+# Output and loss layers of YOLO's forks.
+YOLO_OUTPUTS = frozenset({
+    "DetectionLoss", "EvalDetection", "RegionLoss", "RegionOutput", "YoloDetectionOutput", "Yolov3",
+    "Yolov3DetectionOutput",
+})  # fmt: skip
+YOLO_DIFFERS = (
+    "YOLO's forks compute other results from the same text in layers of this name "
+    "(docs/detection.md). Leave it out: its bottoms are then the net's outputs"
+)
 
 
 def _similar(type: str) -> str:

@@ -169,3 +169,10 @@ def test_a_missing_first_file_is_named_with_its_line(
         f"from the first {'file' if type == 'HDF5Data' else 'image'}: {path}: line 3: " in message
     )
     assert "missing.png: cannot be read" in message
+
+
+@pytest.mark.parametrize("type", ["RegionLoss", "YoloDetectionOutput", "Yolov3DetectionOutput"])
+def test_yolos_outputs_are_refused_with_the_reason(type: str) -> None:
+    message = refused(INPUT + layer("o", type, "x"))
+    assert f"layer 'o' ({type}): this type is not known: YOLO's forks compute other" in message
+    assert "docs/detection.md" in message

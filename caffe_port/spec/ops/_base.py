@@ -97,6 +97,8 @@ class Op:
         sums_products: each top element is a sum of products of one bottom's and one parameter's
             elements (plus a bias); the verification bounds its rounding by these products.
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
+        chooses_rows: a comparison of the bottoms' values decides which rows the tops have, in what
+            order; values that are equal within rounding may give other rows.
         kink_at_zero: elementwise, keeps the sign, and its derivative changes at 0.
         chooses: a comparison of the bottoms' values decides which elements get the diffs.
         itemwise: each item of a batch is computed alone, and nothing is drawn at random, so
@@ -141,6 +143,7 @@ class Op:
     sums_products: ClassVar[bool] = False
     discrete: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
+    chooses_rows: ClassVar[bool] = False
     kink_at_zero: ClassVar[bool] = False
     itemwise: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False

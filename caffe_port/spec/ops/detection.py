@@ -193,6 +193,7 @@ class DetectionOutput(Op):
     type = "DetectionOutput"
     bottoms = (3, 4)
     fixed_bottoms = frozenset({0, 1, 2, 3})
+    chooses_rows = True
     outside_torch = True
     remark = (
         "The CPU's order of equal scores, also where Caffe's std::sort is not stable. "

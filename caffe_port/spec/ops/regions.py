@@ -124,6 +124,7 @@ class Proposal(Op):
     bottoms = (3, 3)
     tops = (1, 2)
     fixed_bottoms = frozenset({0, 1, 2})
+    chooses_rows = True
     outside_torch = True
     remark = (
         "The sizes' third and fourth number are the scales; where there are three, one is both."
