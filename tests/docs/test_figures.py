@@ -28,29 +28,46 @@ FORWARD = {
     "OpenCV": "OpenCV",
     "layer by layer": "torch, layer by layer",
     "**optimized**": "optimized",
-    "optimized, `winograd=True`": "optimized, Winograd",
     "optimized, bfloat16": "optimized, bfloat16",
+}
+ENGINES = {
+    "ONNX Runtime": "onnxruntime",
+    "OpenVINO": "openvino",
+    "layer by layer": "layer by layer",
+    '`engine="torch"`': "optimized, torch",
+    "**optimized**": "optimized",
 }
 
 
 @pytest.mark.parametrize("threads", THREADS)
-def test_the_table_of_forward_passes(threads):
+def test_the_tables_of_torch_s_plan(threads):
     """Seconds, and times faster than OpenCV and slower than the matrix products."""
     text = PERFORMANCE[PERFORMANCE.index(f"| {threads} thread") :].partition("\n\n")[0]
     for column, net in enumerate(NETS, 1):
-        found = tables("forward")[f"{net}, {THREADS[threads]}"]
+        found = tables("forward_opencv")[f"{net}, {THREADS[threads]}"]
         for row, name in FORWARD.items():
             rows = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
             if rows or name != "optimized, bfloat16":
                 # the second "layer by layer" is a row of memory
                 assert shows(cell(rows[0], row, column), found[name]["seconds"]), (net, name)
-        both = [found[name] for name in ("optimized", "optimized, Winograd")]
-        for row, values in (
-            ("times faster than OpenCV", [1 / each["ratio"] for each in both]),
-            ("times the matrix products", [each["to matrix products"] for each in both]),
-        ):
-            shown = cell(text, row, column).split(", ")
-            assert all(map(shows, shown, values)), (net, row, shown, values)
+        plan = found["optimized"]
+        assert shows(cell(text, "times faster than OpenCV", column), 1 / plan["ratio"]), net
+        products = cell(text, "times the matrix products", column)
+        assert shows(products, plan["to matrix products"]), net
+
+
+def test_the_table_of_engines():
+    """CPU seconds on one thread, megabytes, and the ratio to the faster of the other programs."""
+    text = PERFORMANCE[PERFORMANCE.index("| CPU seconds on one thread; MB |") :].partition("\n\n")[0]
+    nets = [net.strip() for net in text.partition("\n")[0].strip("|").split("|")[1:]]
+    for column, net in enumerate(nets, 1):
+        found = tables("forward")[f"{net}, 1 thread"]
+        for row, name in ENGINES.items():
+            seconds, megabytes = cell(text, row, column).split("; ")
+            assert shows(seconds, found[name]["CPU s"]), (net, row)
+            assert int(megabytes) == found[name]["peak MB"], (net, row)
+        ratio = cell(text, "optimized, to the faster of the first two", column)
+        assert shows(ratio, found["optimized"]["to the faster, CPU"]), net
 
 
 def test_the_table_of_evaluation():
@@ -159,7 +176,7 @@ def test_the_figures_of_the_comparison():
     forward, reading = re.findall(r"([\d.]+) \(", cell(text, "OpenCV 4.14", 4))
     opencv = loading["OpenCV readNetFromCaffe"]["ratio"]
     assert shows(
-        forward, 1 / tables("forward")[f"{NETS[0]}, {THREADS['two']}"]["optimized"]["ratio"]
+        forward, 1 / tables("forward_opencv")[f"{NETS[0]}, {THREADS['two']}"]["optimized"]["ratio"]
     )
     assert shows(reading, opencv / loading["caffe_port, aligned arrays"]["ratio"])
     one, two = re.findall(r"\d+\.\d+", cell(text, "pydensecrf2", 4))

@@ -39,7 +39,7 @@ def test_the_numbers_of_recordings(row, folder):
 
 def speed() -> dict[str, float]:
     """Rows of the README's table of speed, and the measured ratios."""
-    forward = tables("forward")["LargeFOV 513 x 513, 2 threads, wall seconds"]
+    forward = tables("forward_opencv")["LargeFOV 513 x 513, 2 threads, wall seconds"]
     crf = tables("crf")["compared with pydensecrf, 10 iterations"]["500 x 375, 21 labels"]
     loading = tables("loading")["82 MB caffemodel; ratio to one copy"]
     return {
