@@ -58,7 +58,8 @@ def test_the_tables_of_torch_s_plan(threads):
 
 def test_the_table_of_engines():
     """CPU seconds on one thread, megabytes, and the ratio to the faster of the other programs."""
-    text = PERFORMANCE[PERFORMANCE.index("| CPU seconds on one thread; MB |") :].partition("\n\n")[0]
+    start = PERFORMANCE.index("| CPU seconds on one thread; MB |")
+    text = PERFORMANCE[start:].partition("\n\n")[0]
     nets = [net.strip() for net in text.partition("\n")[0].strip("|").split("|")[1:]]
     for column, net in enumerate(nets, 1):
         found = tables("forward")[f"{net}, 1 thread"]
