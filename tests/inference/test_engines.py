@@ -159,7 +159,7 @@ def test_wrong_engines(monkeypatch):
     with pytest.raises(UsageError, match="engine is 'opencv'; expected one of auto, torch"):
         net.optimized(engine="opencv")
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"openvino needs .* pip install 'caffe_port\[engines\]'"):
+    with pytest.raises(UsageError, match=r"openvino needs .* pip install 'caffe-port\[engines\]'"):
         net.optimized(engine="openvino")
     fast = net.optimized()
     _same(fast(_x()), net, _x())
