@@ -374,7 +374,7 @@ def run_guarded(
         return run(*bottoms)
     except torch.cuda.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, OverflowError) as error:
         shapes = ", ".join(str(tuple(b.shape)) for b in bottoms) or "none"
         message = f"cannot run on bottoms of shape {shapes}: {error}"
         raise LayerError(layer.name, layer.type, message) from error

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Array = np.ndarray
+FARTHEST = 2.0**24  # up to here float32 has every whole number
 SMALL_RANGE = 16  # std::sort leaves ranges of this length to an insertion sort
 
 
@@ -97,7 +98,12 @@ def overlaps(box: Array, boxes: Array, pixels: bool = False) -> Array:
 
 
 def suppress(
-    boxes: Array, order: Array, threshold: float, eta: float = 1, pixels: bool = False
+    boxes: Array,
+    order: Array,
+    threshold: float,
+    eta: float = 1,
+    pixels: bool = False,
+    most: int | None = None,
 ) -> list[int]:
     """Non-maximum suppression: keeps a box that overlaps no kept one by more than the threshold.
 
@@ -107,6 +113,7 @@ def suppress(
         threshold: intersection over union.
         eta: while the threshold is above 0.5, each kept box multiplies it by this.
         pixels: as for ``overlaps``.
+        most: how many boxes are kept at most.
     Returns:
         The indices of the kept boxes, the best first.
     Source: weiliu89/caffe bbox_util.cpp, ApplyNMSFast.
@@ -115,6 +122,8 @@ def suppress(
     worst = np.zeros(len(order), np.float32)
     kept = []
     for i, index in enumerate(order):
+        if len(kept) == most:
+            break
         if not worst[i] <= limit:
             continue
         kept.append(int(index))

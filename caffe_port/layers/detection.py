@@ -9,7 +9,7 @@ from torch import Tensor
 from caffe_port.errors import LayerError
 from caffe_port.files import read_text
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.boxes import Array, decode, descending, overlaps, suppress
+from caffe_port.layers.boxes import FARTHEST, Array, decode, descending, overlaps, suppress
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import detection as ops
 
@@ -45,7 +45,7 @@ class DetectionOutput(Layer):
             plain = boxes
             if boxes.dtype != torch.float32:  # decisions are those of float32
                 plain = self._decode(loc.float(), priors.float())
-        scores = conf.reshape(items, -1, self._op.classes)
+        scores = conf.reshape(items, boxes.shape[1], self._op.classes)
         known, sure = plain.cpu().numpy(), scores.float().cpu().numpy()
         found = [
             (i, label, index)
@@ -72,7 +72,7 @@ class DetectionOutput(Layer):
         boxes, variance = priors.reshape(2, -1, 1, 4).to(loc)
         if self._op.variance_in_target:
             variance = torch.ones_like(variance)
-        loc = loc.reshape(loc.shape[0], -1, self._op.boxes_per_prior, 4)
+        loc = loc.reshape(len(loc), len(boxes), self._op.boxes_per_prior, 4)
         return decode(loc, boxes, variance, self._op.code)
 
     def _choose(self, boxes: Array, scores: Array) -> dict[int, list[int]]:
@@ -118,6 +118,10 @@ class DetectionEvaluate(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.DetectionEvaluate)
         found, true = (x.detach().float().cpu().numpy().reshape(x.shape[2:]) for x in bottoms)
+        for name, given in (("detection", found[:, :2]), ("true box", true)):
+            if not (np.abs(given) < FARTHEST).all():
+                message = f"a {name} with a number that is not finite, or beyond 2^24"
+                raise LayerError(self.spec.name, self.spec.type, message)
         ends = np.flatnonzero(true[:, 0].astype(int) == -1)
         true = true[: ends[0]] if len(ends) else true
         found = found[found[:, 0].astype(int) != -1]

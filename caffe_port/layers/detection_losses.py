@@ -10,6 +10,7 @@ from torch import Tensor
 
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.boxes import (
+    FARTHEST,
     Array,
     areas,
     decode,
@@ -133,7 +134,7 @@ class MultiBoxLoss(Layer):
         op = self._op
         loc, conf, priors, rows = bottoms
         items, each = loc.shape[0], 1 if op.share_location else op.classes
-        loc = loc.reshape(items, -1, each, 4)
+        loc = loc.reshape(items, loc.shape[1] // (4 * each), each, 4)
         conf = conf.reshape(items, loc.shape[1], op.classes)
         prior, variance = priors.detach().reshape(2, -1, 4)
         with named(self.spec):
@@ -166,6 +167,8 @@ class MultiBoxLoss(Layer):
     def _truths(self, rows: Array, items: int) -> list[Truth]:
         """The true boxes by image. Source: bbox_util.cpp, GetGroundTruth."""
         op, rows = self._op, rows.reshape(-1, 8)
+        if not (np.abs(rows) < FARTHEST).all():
+            raise ValueError("a true box with a number that is not finite, or beyond 2^24")
         rows = rows[rows[:, 0].astype(int) != -1]
         labels = rows[:, 1].astype(int)
         wrong = (labels < 0) | (labels >= op.classes) | (labels == op.background)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.boxes import Array, suppress
+from caffe_port.layers.boxes import FARTHEST, Array, suppress
 from caffe_port.spec.ops import regions as ops
 
 
@@ -36,6 +36,8 @@ class _Pooled(Layer):
         features, regions = bottoms
         with named(self.spec):
             for region in regions.detach().float().cpu().numpy().reshape(-1, 5):
+                if not (np.abs(region) < FARTHEST).all():
+                    raise ValueError(f"a region {region.tolist()}; expected numbers below 2^24")
                 image = int(region[0])
                 if not 0 <= image < features.shape[0]:
                     raise ValueError(f"a region of image {image} of {features.shape[0]}")
@@ -113,11 +115,11 @@ class Proposal(Layer):
         op = self.spec.options(ops.Proposal)
         scores, moves, sizes = (x.detach().float().cpu().numpy() for x in bottoms)
         info = sizes.reshape(-1)
-        found, points = [], []
+        found, points = [np.zeros((0, 5))], [np.zeros(0, np.float32)]
         for item in range(len(scores)):
             boxes, score = self._boxes(scores[item, op.anchors :], moves[item], info)
             order = _quick_sorted(score, op.before)[: op.before]
-            kept = suppress(boxes, order, op.nms, pixels=True)[: op.after]
+            kept = suppress(boxes, order, op.nms, pixels=True, most=op.after)
             found.append(np.concatenate([np.full((len(kept), 1), item), boxes[kept]], 1))
             points.append(score[kept])
         regions = torch.from_numpy(np.concatenate(found).astype(np.float32)).to(bottoms[0])
@@ -170,28 +172,28 @@ def _quick_sorted(scores: Array, wanted: int) -> Array:
     """
     if len(np.unique(scores)) == len(scores):
         return np.argsort(-scores)
-    order, values = list(range(len(scores))), scores.tolist()
+    order, values = np.arange(len(scores)), scores.copy()
     ranges = [(0, len(order) - 1)]
     while ranges:
         start, end = ranges.pop()
-        pivot, left, right = values[start], start + 1, end
-        while left <= right:
-            while left <= end and values[left] >= pivot:
-                left += 1
-            while right > start and values[right] <= pivot:
-                right -= 1
-            if left <= right:
-                _swap(order, values, left, right)
-                left, right = left + 1, right - 1
-        if right > start:
-            _swap(order, values, start, right)
-        if start < right - 1:
-            ranges.append((start, right - 1))
-        if right + 1 < wanted and right + 1 < end:
-            ranges.append((right + 1, end))
-    return np.array(order)
-
-
-def _swap(order: list[int], values: list[float], a: int, b: int) -> None:
-    order[a], order[b] = order[b], order[a]
-    values[a], values[b] = values[b], values[a]
+        rest = values[start + 1 : end + 1]
+        lower = np.flatnonzero(rest < values[start]) + start + 1
+        higher = np.flatnonzero(rest > values[start])[::-1] + start + 1
+        if not len(higher):  # the first, and those that equal it, remain where they are
+            if len(lower) and lower[0] < min(end, wanted):
+                ranges.append((int(lower[0]), end))
+            continue
+        pairs = min(len(lower), len(higher))
+        swaps = int((lower[:pairs] < higher[:pairs]).sum())
+        for array in (order, values):
+            left, right = lower[:swaps], higher[:swaps]
+            array[left], array[right] = array[right], array[left]
+        beyond = [*lower[swaps - 1 : swaps], *higher[swaps : swaps + 1]]
+        middle = int(max(beyond))
+        for array in (order, values):
+            array[[start, middle]] = array[[middle, start]]
+        if start < middle - 1:
+            ranges.append((start, middle - 1))
+        if middle + 1 < wanted and middle + 1 < end:
+            ranges.append((middle + 1, end))
+    return order

@@ -197,7 +197,7 @@ class _Connector:
             params = self.sharing.params(message, len(self.layers), shapes, frozen)
             weights = _loss_weights(message, kind, len(tops))
             propagate = _propagate_down(message)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise LayerError(message.name, message.type, str(error)) from error
         self.alignment.add(op, placed, tops)
         self._connect(message, bottoms, tops, top_shapes)

@@ -6,6 +6,7 @@ from tests.attacks import (
     archives,
     bombs,
     databases,
+    detectors,
     hdf5,
     images,
     names,
@@ -16,7 +17,9 @@ from tests.attacks import (
 )
 from tests.attacks.attack import Attack, Family
 
-_MODULES = (prototxts, weights, hdf5, archives, images, databases, names, outputs, others, bombs)
+_MODULES = (
+    prototxts, detectors, weights, hdf5, archives, images, databases, names, outputs, others, bombs
+)  # fmt: skip
 _FAMILIES = {
     family.name: family
     for module in _MODULES

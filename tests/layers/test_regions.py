@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from caffe_port.errors import LayerError
+from caffe_port.layers.regions import _quick_sorted
 from caffe_port.net import Net
 from caffe_port.parity import read_recording
 from caffe_port.spec import NetSpec
@@ -118,3 +119,50 @@ PROPOSAL = (
 def test_what_does_not_fit_is_refused(text, shapes, message):
     with pytest.raises(LayerError, match=message):
         layer(text, *shapes)
+
+
+def swapped_one_by_one(scores: list[float], wanted: int) -> list[int]:
+    """The order of upstream's sort_box, a pair at a time."""
+    order, ranges = list(range(len(scores))), [(0, len(scores) - 1)]
+    while ranges:
+        start, end = ranges.pop()
+        pivot, left, right = scores[order[start]], start + 1, end
+        while left <= right:
+            while left <= end and scores[order[left]] >= pivot:
+                left += 1
+            while right > start and scores[order[right]] <= pivot:
+                right -= 1
+            if left <= right:
+                order[left], order[right] = order[right], order[left]
+                left, right = left + 1, right - 1
+        order[start], order[right] = order[right], order[start]
+        ranges += [(start, right - 1)] if start < right - 1 else []
+        ranges += [(right + 1, end)] if right + 1 < min(wanted, end) else []
+    return order
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_equal_scores_are_in_the_order_of_upstreams_sort(seed):
+    random = np.random.RandomState(seed)
+    scores = random.randint(0, random.randint(2, 30), random.randint(40, 80)).astype(np.float32)
+    wanted = int(random.randint(1, 90))
+    assert _quick_sorted(scores, wanted).tolist() == swapped_one_by_one(scores.tolist(), wanted)
+
+
+def test_a_set_of_many_equal_scores_is_sorted_at_once():
+    assert _quick_sorted(np.zeros(300_000, np.float32), 6000).tolist() == list(range(300_000))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.0**24])
+@pytest.mark.parametrize("place", range(5))
+def test_a_region_of_numbers_that_are_no_places(value, place):
+    region = torch.ones(1, 5)
+    region[0, place] = value
+    with pytest.raises(LayerError, match="expected numbers below 2"):
+        pooled("ROIPooling", MAX, torch.zeros(2, 1, 4, 4), region)(torch.zeros(2, 1, 4, 4), region)
+
+
+def test_no_items_have_no_proposals():
+    shapes = [(0, 2, 4, 4), (0, 4, 4, 4), (1, 4)]
+    module = layer(PROPOSAL.format("ratio: 1 scale: 1"), *shapes)
+    assert module(*map(torch.zeros, shapes))[0].shape == (0, 5)

@@ -14,7 +14,12 @@ from tools.differential.drafts import Draft, DraftLayer
 from tools.differential.layers import Drawn, LayerDrawer
 from tools.differential.options import Option, Schema, layer_of, options_of, unknown_options
 
-_LEFT_OUT = {"Input": "every net has it", "Python": "it runs code of the user's"}
+_BOXES = "it needs boxes that fit one another, not any numbers; it has recordings of its own"
+_LEFT_OUT = {
+    "AutoCrop": "its offset follows from the layers before",
+    "DetectionEvaluate": _BOXES, "DetectionOutput": _BOXES, "MultiBoxLoss": _BOXES,
+    "Proposal": _BOXES, "Input": "every net has it", "Python": "it runs code of the user's",
+}  # fmt: skip
 _RECENT = 4  # number of the last blobs, which are read most often
 
 

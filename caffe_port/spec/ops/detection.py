@@ -11,6 +11,7 @@ import numpy as np
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 
+MOST_CLASSES = 2**16
 SAME_RATIO = 1e-6  # aspect ratios closer than this are one
 
 
@@ -27,8 +28,8 @@ def code_name(code: int) -> str:
 def prior_count(priors: Shape) -> int:
     """How many prior boxes a blob (1, 2, 4 K) holds."""
     fits = len(priors) >= 3 and priors[1] == 2 and priors[2] % 4 == 0
-    fits = fits and math.prod(priors[3:]) == 1
-    expect(fits, f"priors of shape {priors}; expected (1, 2, 4 K), as PriorBox makes them")
+    fits = fits and priors[2] > 0 and math.prod(priors[3:]) == 1
+    expect(fits, f"priors of shape {priors}; expected (1, 2, 4 K), K > 0, as PriorBox makes them")
     return priors[2] // 4
 
 
@@ -66,7 +67,7 @@ def _ratios(options: caffe_pb2.PriorBoxParameter) -> list[np.float32]:
     found = [np.float32(1)]
     for ratio in map(np.float32, options.aspect_ratio):
         expect(bool(ratio > 0), f"aspect_ratio is {ratio:g}; expected more than 0")
-        if all(abs(ratio - other) >= SAME_RATIO for other in found):
+        if (np.abs(np.array(found) - ratio) >= SAME_RATIO).all():
             found.append(ratio)
             if options.flip:
                 found.append(np.float32(1 / float(ratio)))
@@ -285,7 +286,8 @@ class DetectionEvaluate(Op):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> DetectionEvaluate:
         o = layer.detection_evaluate_param
-        expect(o.num_classes > 0, "num_classes is missing or 0")
+        known = 0 < o.num_classes <= MOST_CLASSES
+        expect(known, f"num_classes is {o.num_classes}; expected 1 to {MOST_CLASSES}")
         least = o.overlap_threshold
         expect(least > 0, f"overlap_threshold is {least:g}; expected more than 0")
         mode = caffe_pb2.ResizeParameter.Resize_mode.Name(o.resize_param.resize_mode)

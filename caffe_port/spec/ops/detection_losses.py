@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,6 +131,16 @@ def _check(o: caffe_pb2.MultiBoxLossParameter, mining: str) -> None:
     label = f"background_label_id is {o.background_label_id}"
     expect(inside, f"{label}; expected less than the {o.num_classes} classes")
     expect(o.sample_size > 0 or mining != "HARD_EXAMPLE", "sample_size is 0; expected 1 or more")
+    expect(
+        0 <= o.neg_pos_ratio < math.inf,
+        f"neg_pos_ratio is {o.neg_pos_ratio:g}; expected 0 or more, and finite",
+    )
+    numbers = {
+        "overlap_threshold": o.overlap_threshold, "neg_overlap": o.neg_overlap,
+        "loc_weight": o.loc_weight, "nms_threshold": o.nms_param.nms_threshold,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        expect(math.isfinite(value), f"{name} is {value:g}; expected a finite number")
     two = o.num_classes == 2 and o.background_label_id == 0
     expect(
         two or not o.map_object_to_agnostic,

@@ -9,6 +9,8 @@ from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 from caffe_port.spec.ops.detection import axis_size
 
+MOST_CELLS = 2**14  # of a region; nets have 49 to 784
+
 
 def _features_and_regions(bottoms: Sequence[Shape]) -> int:
     """Refuses bottoms other than (N, C, H, W) and (R, 5); returns R."""
@@ -51,6 +53,8 @@ class ROIPooling(Op):
         o = layer.roi_pooling_param
         for name, size in (("pooled_h", o.pooled_h), ("pooled_w", o.pooled_w)):
             expect(size > 0, f"{name} is {size}; expected 1 or more")
+        cells = o.pooled_h * o.pooled_w
+        expect(cells <= MOST_CELLS, f"{cells} cells per region; expected at most {MOST_CELLS}")
         return cls(o.pooled_h, o.pooled_w, _scale(o.spatial_scale))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
@@ -148,6 +152,7 @@ class Proposal(Op):
                 expect(0 < value < 2**20, f"{name} is {value:g}; expected more than 0")
         for name in ("base_size", "pre_nms_topn", "post_nms_topn"):
             expect(getattr(o, name) > 0, f"{name} is 0; expected 1 or more")
+        expect(o.nms_thresh >= 0, f"nms_thresh is {o.nms_thresh:g}; expected 0 or more")
         return cls(
             o.feat_stride, o.base_size, o.min_size, tuple(o.ratio), tuple(o.scale),
             o.pre_nms_topn, o.post_nms_topn, o.nms_thresh,

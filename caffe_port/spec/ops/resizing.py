@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ class Resized(Op):
         expect(all(given), "no size; expected output_height and output_width, or scales")
         shift = (0.5 if any(flags[1:]) else 0.0, 0.5 if flags[2] else 0.0)
         factors = (o.scale_height, o.scale_width)
+        finite = all(map(math.isfinite, factors))
+        expect(finite, f"scale_height, scale_width are {factors}; expected finite numbers")
         return cls((sizes[0], sizes[1]), factors, flags[0], shift, o.data_format == "NHWC")
 
     @property
