@@ -27,7 +27,9 @@ from caffe_port.plan import Plan
 from caffe_port.spec.ops import Shape
 
 Engine: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
+"""The name of what computes an optimized net; ``auto`` is the fastest that is installed."""
 ENGINES: tuple[Engine, ...] = ("auto", "torch", "onnxruntime", "openvino")
+"""All values of ``Engine``."""
 #: Parameters with fewer numbers are part of the graph: OpenVINO reads sizes and axes there.
 _SMALL = 256
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]

@@ -297,6 +297,17 @@ def fastest_engine(
         threads: that compute one pass.
         measuring: called before a measurement, on inputs of random numbers; None for no
             measurement, and torch where none is remembered.
+    Examples:
+        >>> from caffe_port import Net, NetSpec
+        >>> from caffe_port.inference import ENGINES, fastest_engine
+        >>> spec = NetSpec.read("examples/shapes_voc/caffe_run/recording/net.prototxt")
+        >>> shapes = {"data": (1, 3, 161, 161)}
+        >>> scores = ["fc8_interp"]
+        >>> engine = fastest_engine(
+        ...     spec, lambda: Net(spec), shapes, scores, threads=1, measuring=None
+        ... )
+        >>> engine in ENGINES
+        True
     """
     if len(installed()) == 1:
         return "torch"
