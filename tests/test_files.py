@@ -7,8 +7,8 @@ import stat
 
 import pytest
 
-from caffe_port.errors import FormatError, LayerError
-from caffe_port.files import OpenFile, atomic_path, described, open_regular
+from caffe_port.errors import FormatError, LayerError, described
+from caffe_port.files import OpenFile, atomic_path, open_regular
 from caffe_port.proto import parse_net
 from caffe_port.spec import NetSpec
 

@@ -120,7 +120,7 @@ def suppress(
     """
     chosen, limit, factor = boxes[order], np.float32(threshold), np.float32(eta)
     worst = np.zeros(len(order), np.float32)
-    kept = []
+    kept: list[int] = []
     for i, index in enumerate(order):
         if len(kept) == most:
             break

@@ -182,4 +182,6 @@ class LRN(Layer):
             return (x * running_scale(x, op).pow(-op.beta),)
         width = op.width(x.shape[1])
         alpha = op.alpha * width / op.local_size
-        return (functional.local_response_norm(x, width, alpha, op.beta, op.k),)
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # torch has no other
+        top = functional.local_response_norm(wide, width, alpha, op.beta, op.k)
+        return (top.to(x.dtype),)

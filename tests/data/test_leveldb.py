@@ -133,7 +133,7 @@ def test_a_database_of_the_other_kind(tmp_path: Path, folder: str, backend: str)
 def test_without_plyvel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caffes: Path) -> None:
     monkeypatch.setitem(sys.modules, "plyvel", None)
     for call in (lambda: LevelDbFile(caffes), lambda: write_leveldb(tmp_path / "db", RECORDS)):
-        with pytest.raises(UsageError, match=r"caffe_port\[leveldb\].*set backend: LMDB"):
+        with pytest.raises(UsageError, match=r"caffe-port\[leveldb\].*set backend: LMDB"):
             call()
 
 

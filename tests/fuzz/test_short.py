@@ -53,7 +53,7 @@ def test_atheris_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     row = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]
     assert row[1:4] == ["wire", "atheris", "500"]
-    assert int(row[4]) > 50, "it counts no edges"
+    assert int(row[4]) > 20, "it counts no edges"
     assert row[6] == "0"
 
 

@@ -50,7 +50,9 @@ def test_a_folder_needs_neither_network_nor_the_package(tmp_path, monkeypatch, a
     again = cp.from_pretrained(folder)
     assert again.spec == net.spec
     assert asked == []
-    with pytest.raises(UsageError, match=r"need the package huggingface_hub: pip install 'caffe_"):
+    with pytest.raises(
+        UsageError, match=r"need the package huggingface_hub: pip install 'caffe-port"
+    ):
         cp.from_pretrained("me/halving")
     with pytest.raises(UsageError, match=r"need the package huggingface_hub"):
         net.push_to_hub("me/halving")

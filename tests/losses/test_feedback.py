@@ -338,5 +338,5 @@ def test_triton_by_name_needs_a_gpu_or_its_interpreter(monkeypatch):
 
 def test_triton_by_name_where_it_is_not_installed(monkeypatch):
     monkeypatch.setattr("caffe_port.losses.feedback.has_triton", lambda: False)
-    with pytest.raises(UsageError, match=r"pip install 'caffe_port\[triton\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'caffe-port\[triton\]'"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")

@@ -88,7 +88,7 @@ def test_without_pyav_the_error_names_the_extra(tmp_path, monkeypatch):
         return own(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match=r"caffe_port\[video\]"):
+    with pytest.raises(UsageError, match=r"caffe-port\[video\]"):
         Inputs([str(tmp_path / "film.mp4")])
 
 

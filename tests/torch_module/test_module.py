@@ -22,7 +22,7 @@ from tests.torch_module.nets import image, losing, of_kind, run, same, segmentin
 SHAPES = ROOT / "examples/shapes_voc"
 HALVES = [torch.float16, torch.bfloat16]
 # losses are sums over many pixels
-LOSSES = {"SoftmaxWithLoss", "FeedbackLoss"}
+LOSSES = {"SoftmaxWithLoss", "SoftmaxWithLossOHEM", "FeedbackLoss"}
 
 
 @pytest.mark.parametrize("dtype", HALVES)

@@ -17,6 +17,7 @@ from tools.differential.options import Option, Schema, layer_of, options_of, unk
 _BOXES = "it needs boxes that fit one another, not any numbers; it has recordings of its own"
 _LEFT_OUT = {
     "AutoCrop": "its offset follows from the layers before",
+    "ConvolutionDepthwise": "its channels follow from its bottom",
     "DetectionEvaluate": _BOXES, "DetectionOutput": _BOXES, "MultiBoxLoss": _BOXES,
     "Proposal": _BOXES, "Input": "every net has it", "Python": "it runs code of the user's",
 }  # fmt: skip
