@@ -11,17 +11,20 @@ SIMILARITIES = ("cosine", "correlation")
 
 
 def losses(scored: Mapping[str, tuple[str, str]], terms: str, similarity: str) -> list[Fields]:
-    """A feedback loss for each softmax loss.
+    """A feedback loss for each softmax loss, with the values that docs/experiment.md chose.
 
     Args:
         scored: suffix of the names -> the blobs of scores and labels.
         terms: one of TERMS.
         similarity: one of SIMILARITIES.
     """
-    options = {"similarity": Word(similarity.upper()), "push_weight": TERMS[terms]}
+    options = {
+        "similarity": Word(similarity.upper()), "template": Word("MEAN"),
+        "include_background": Word("false"), "push_weight": TERMS[terms],
+    }  # fmt: skip
     return [
         layer(f"feedback{suffix}", "FeedbackLoss", bottoms, include={"phase": TRAIN},
-              loss_weight=1, loss_param={"ignore_label": 255}, feedback_loss_param=options)
+              loss_weight=0.05, loss_param={"ignore_label": 255}, feedback_loss_param=options)
         for suffix, bottoms in scored.items()
     ]  # fmt: skip
 
