@@ -33,6 +33,7 @@ import caffe_port
 from benchmarks.measure import RESULTS, report, versions
 from benchmarks.nets import with_random_weights
 from caffe_port.inference.choice import processor
+from caffe_port.inference.engines import openvino_core
 from caffe_port.inference.planner import has_type
 
 SIDE = 2048  # of the matrices
@@ -78,9 +79,7 @@ def with_onnxruntime(case: Case, folder: Path) -> Way:
 
 def with_openvino(case: Case, folder: Path) -> Way:
     """The ONNX file in OpenVINO, by its own interface, for this size and in float32."""
-    import openvino as ov
-
-    core, x = ov.Core(), case.image()
+    core, x = openvino_core(), case.image()
     model = core.read_model(str(folder / "net.onnx"))
     model.reshape({"data": list(x.shape)})
     threads = torch.get_num_threads()

@@ -6,6 +6,7 @@ read where the net has them.
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
@@ -186,6 +187,19 @@ class _OnnxRuntime:
         return found
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's Core, the only one of this process, which is never destroyed.
+
+    A Core gives its thread another stack for signals, and when it is destroyed the one before.
+    Where several are destroyed in another order than the reverse, that is the freed stack of one of
+    them, and the next signal, such as Ctrl-C, ends the process without a message.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class _OpenVINO:
     """Compiled models of OpenVINO, one for each thread that calls at the same time.
 
@@ -195,12 +209,12 @@ class _OpenVINO:
     def __init__(self, graph: Graph, code: OnnxCode, threads: int) -> None:
         import openvino as ov
 
+        core = openvino_core()
         large, small = _divided(code.initializers)
         from onnx import numpy_helper
 
         protos = [numpy_helper.from_array(array, name) for name, array in small.items()]
         content = model_of(graph, code, protos, list(large)).SerializeToString()
-        core = ov.Core()
         self._model = core.read_model(content)
         for parameter in list(self._model.get_parameters()):
             name = parameter.get_friendly_name()

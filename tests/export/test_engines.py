@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from caffe_port.inference.engines import openvino_core
 from tests.export.making import NETS, case_net
 from tests.export.test_onnx import enlarged, run, write
 from tests.verifying import assert_whole_run_is_right
@@ -14,9 +15,7 @@ MORE = (1, 32, 64)  # the batch, height and width are larger than the net's own
 
 
 def openvino(path, inputs):
-    import openvino as engine
-
-    core = engine.Core()
+    core = openvino_core()
     options = {"INFERENCE_PRECISION_HINT": "f32"}  # half precision on some processors otherwise
     model = core.compile_model(core.read_model(str(path)), "CPU", options)
     found = model(inputs)

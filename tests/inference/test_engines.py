@@ -1,5 +1,7 @@
 """Engines of an optimized net: results, fallbacks, and what is remembered of measurements."""
 
+import ctypes
+import gc
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,32 @@ def test_the_same_at_every_size_with_one_session(engine):
         _same(fast(_x(shape)), net, _x(shape))
     assert _sessions(fast) == [engine]
     assert not fast._programs
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of sigaltstack."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    @classmethod
+    def of_this_thread(cls):
+        found = cls()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+        return found.start, found.size
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino is not installed")
+def test_signals_have_a_stack_when_engines_are_gone():
+    """Another stack would be freed memory: Ctrl-C would end the process without a message."""
+    engines.openvino_core().available_devices  # noqa: B018  (its plugin is loaded)
+    before = SignalStack.of_this_thread()
+    running = [_net(BLOCK).optimized(engine="openvino") for _ in range(3)]
+    for fast in running:
+        fast(_x())
+    while running:
+        del running[0]
+        gc.collect()
+        assert SignalStack.of_this_thread() == before
 
 
 @each_engine
