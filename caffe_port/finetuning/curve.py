@@ -34,6 +34,24 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     files.write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
+def write_results(path: Path, form: str, values: dict[str, Any]) -> None:
+    """Writes a JSON object with its format, without line breaks."""
+    write_text(path, json.dumps({"format": form, **values}, allow_nan=False) + "\n")
+
+
+def read_results(path: Path, form: str) -> dict[str, Any]:
+    """Reads a file of ``write_results``, without its format.
+
+    Raises:
+        ReadError: the file cannot be read.
+        FormatError: it is not a JSON object of that format.
+    """
+    values = read_json(path)
+    if values.pop("format", None) != form:
+        raise FormatError(f"expected the format '{form}'", path=path)
+    return values
+
+
 Points = list[tuple[int, float]]
 
 _PARTS = ("caffemodel", "solverstate", "runstate", "curve.json")

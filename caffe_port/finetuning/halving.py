@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.files import write_text
-from caffe_port.finetuning.curve import read_json
+from caffe_port.finetuning.curve import read_results, write_results
 from caffe_port.finetuning.experiment import Progress, make_trials, run_all
 from caffe_port.finetuning.inputs import Images
 from caffe_port.finetuning.results import Results, gather
@@ -69,8 +68,7 @@ class SearchResults:
 
     def write(self, path: Path) -> None:
         """Writes everything as JSON, without durations: the same search gives the same bytes."""
-        values = {"format": FORMAT, **asdict(self)}
-        write_text(path, json.dumps(values, allow_nan=False) + "\n")
+        write_results(path, FORMAT, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> SearchResults:
@@ -79,9 +77,7 @@ class SearchResults:
         Raises:
             FormatError: it is another file.
         """
-        values = read_json(path)
-        if values.pop("format", None) != FORMAT:
-            raise FormatError(f"expected the format '{FORMAT}'", path=path)
+        values = read_results(path, FORMAT)
         try:
             final = values.pop("final")
             found = cls(**values)

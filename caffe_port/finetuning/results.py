@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,8 +10,7 @@ from typing import Any
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.evaluation.figures import class_names, versions
-from caffe_port.files import write_text
-from caffe_port.finetuning.curve import Curve, Snapshots, read_json
+from caffe_port.finetuning.curve import Curve, Snapshots, read_results, write_results
 from caffe_port.finetuning.inputs import RenderedRecipe
 from caffe_port.finetuning.running import finished
 from caffe_port.finetuning.scoring import Trial
@@ -110,8 +108,7 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Writes everything as JSON."""
-        values = {"format": _FORMAT, **asdict(self)}
-        write_text(path, json.dumps(values, allow_nan=False) + "\n")
+        write_results(path, _FORMAT, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> Results:
@@ -120,9 +117,7 @@ class Results:
         Raises:
             FormatError: it is another file.
         """
-        values = read_json(path)
-        if values.pop("format", None) != _FORMAT:
-            raise FormatError(f"expected the format '{_FORMAT}'", path=path)
+        values = read_results(path, _FORMAT)
         try:
             return cls.of(values)
         except (TypeError, ValueError, LookupError, AttributeError) as error:

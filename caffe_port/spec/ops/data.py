@@ -112,6 +112,15 @@ class Data(Op):
         return [(n, channels, *self.transform.size(height, width)), (n,)]
 
 
+def new_size(
+    o: caffe_pb2.ImageDataParameter | caffe_pb2.DenseImageDataParameter,
+) -> tuple[int, int] | None:
+    """The size to which every image of a list is resized, or None; checks the batch's size too."""
+    expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
+    expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
+    return (o.new_height, o.new_width) if o.new_height else None
+
+
 @register_op
 @dataclass(frozen=True)
 class ImageData(Op):
@@ -144,10 +153,8 @@ class ImageData(Op):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> ImageData:
         o = layer.image_data_param
-        expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
-        expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
+        size = new_size(o)
         expect(o.max_labels == 1, f"max_labels is {o.max_labels}; one label per image is read here")
-        size = (o.new_height, o.new_width) if o.new_height else None
         transform = Transform.parse(layer.transform_param)
         return cls(
             o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, size, o.is_color,
@@ -234,8 +241,7 @@ class ImageSegData(Op):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> ImageSegData:
         o, t = layer.image_data_param, layer.transform_param
-        expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
-        expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
+        new_size(o)
         expect((t.crop_height > 0) == (t.crop_width > 0), "crop_height and crop_width go together")
         expect(not (t.crop_size and t.crop_height), "crop_size and crop_height exclude one another")
         expect(

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
-from caffe_port.spec.ops.data import OF_ANNOTATED, Transform, first_size
+from caffe_port.spec.ops.data import OF_ANNOTATED, Transform, first_size, new_size
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,6 @@ class LabelledImages(Op):
         return [(n, 3 if self.is_color else 1, *size), (n, 1, *size)]
 
 
-def _size(
-    o: caffe_pb2.ImageDataParameter | caffe_pb2.DenseImageDataParameter,
-) -> tuple[int, int] | None:
-    expect(o.batch_size > 0, "batch_size is 0; expected 1 or more")
-    expect((o.new_height > 0) == (o.new_width > 0), "new_height and new_width go together")
-    return (o.new_height, o.new_width) if o.new_height else None
-
-
 @register_op
 @dataclass(frozen=True)
 class DenseImageData(LabelledImages):
@@ -84,7 +76,7 @@ class DenseImageData(LabelledImages):
 
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> DenseImageData:
-        o, size = layer.dense_image_data_param, _size(layer.dense_image_data_param)
+        o, size = layer.dense_image_data_param, new_size(layer.dense_image_data_param)
         expect((o.crop_height > 0) == (o.crop_width > 0), "crop_height and crop_width go together")
         transform = Transform.parse(layer.transform_param)
         expect(
@@ -130,7 +122,7 @@ class ImageLabelmapData(LabelledImages):
     @classmethod
     def parse(cls, layer: caffe_pb2.LayerParameter) -> ImageLabelmapData:
         o, t = layer.image_data_param, Transform.parse(layer.transform_param)
-        size, crop = _size(o), (t.crop_size, t.crop_size) if t.crop_size else None
+        size, crop = new_size(o), (t.crop_size, t.crop_size) if t.crop_size else None
         return cls(
             o.source, o.root_folder, o.batch_size, o.shuffle, o.rand_skip, size, o.is_color, crop,
             t.mirror, t, o.normalize if o.HasField("normalize") else None,

@@ -26,9 +26,19 @@ def _scale(scale: float) -> float:
     return scale
 
 
+class _Pooled(Op):
+    """Bottoms: features (N, C, H, W), and regions (R, 5) in their images' coordinates."""
+
+    bottoms = (2, 2)
+    fixed_bottoms = frozenset({1})
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, bottoms[0][0] - 1, whole=True) if index else Values()
+
+
 @register_op
 @dataclass(frozen=True)
-class ROIPooling(Op):
+class ROIPooling(_Pooled):
     """ROIPooling of Fast R-CNN: the largest value in each cell of a region's grid.
 
     Source: rbgirshick/caffe-fast-rcnn roi_pooling_layer.cpp, LayerSetUp.
@@ -39,8 +49,6 @@ class ROIPooling(Op):
     """
 
     type = "ROIPooling"
-    bottoms = (2, 2)
-    fixed_bottoms = frozenset({1})
     chooses = True
     remark = "Backward as upstream's CUDA code, to the first maximum; its CPU code has none."
 
@@ -60,13 +68,10 @@ class ROIPooling(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [(_features_and_regions(bottoms), bottoms[0][1], self.height, self.width)]
 
-    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
-        return Values(0, bottoms[0][0] - 1, whole=True) if index else Values()
-
 
 @register_op
 @dataclass(frozen=True)
-class PSROIPooling(Op):
+class PSROIPooling(_Pooled):
     """PSROIPooling of R-FCN: the mean in each cell of a region, of that cell's own channels.
 
     Source: daijifeng001/caffe-rfcn psroi_pooling_layer.cpp, LayerSetUp.
@@ -78,8 +83,6 @@ class PSROIPooling(Op):
     """
 
     type = "PSROIPooling"
-    bottoms = (2, 2)
-    fixed_bottoms = frozenset({1})
     remark = "No recording: upstream has CUDA code only; checked by hand calculation."
 
     outputs: int
@@ -98,9 +101,6 @@ class PSROIPooling(Op):
         wanted = self.outputs * self.group**2
         expect(bottoms[0][1] == wanted, f"{bottoms[0][1]} channels; expected {wanted}")
         return [(regions, self.outputs, self.group, self.group)]
-
-    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
-        return Values(0, bottoms[0][0] - 1, whole=True) if index else Values()
 
     def sum_length(self, bottoms: Sequence[Shape]) -> int:
         return bottoms[0][2] * bottoms[0][3]
