@@ -340,3 +340,48 @@ def test_triton_by_name_where_it_is_not_installed(monkeypatch):
     monkeypatch.setattr("caffe_port.losses.feedback.has_triton", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'caffe-port\[triton\]'"):
         feedback_loss(torch.zeros(1, 2), torch.zeros(1), path="triton")
+
+
+def algorithm_3(features, labels, scores, similarity):
+    """The loss of algorithm 3 of the thesis (arXiv 1712.02861) for one image, by its loops.
+
+    Args:
+        features: (D, P); labels: (P,); scores: (C, P).
+        similarity: equation 3.1, divided by the number of channels, or 3.2.
+    """
+
+    def sim(x, template):
+        if similarity == "correlation":
+            both = (template * x).mean() - x.mean() * template.mean()
+            return both / (x.std(correction=0) * template.std(correction=0))
+        return template @ x / (template.norm() * x.norm())
+
+    present = labels.unique().tolist()
+    loss = torch.zeros((), dtype=features.dtype)
+    for label in present:
+        own = [pixel for pixel, its in enumerate(labels.tolist()) if its == label]
+        best = max(own, key=lambda pixel: scores[label, pixel].item())
+        for pixel, its in enumerate(labels.tolist()):
+            value = sim(features[:, pixel], features[:, best].detach())
+            loss = loss - value if its == label else loss + value
+    return loss / len(present)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_algorithm_3_of_the_thesis(similarity, classes):
+    """Where classes have equal numbers of pixels, options give it, up to a constant."""
+    make, pixels = torch.Generator().manual_seed(7), 4
+    features = torch.randn(1, 5, classes * pixels, generator=make).double().requires_grad_()
+    scores = torch.randn(1, classes, classes * pixels, generator=make).double()
+    labels = torch.arange(classes).repeat(pixels)
+    options = FeedbackOptions(
+        similarity=similarity, correct_only=False, margin=-1, pull_weight=pixels,
+        push_weight=pixels * (classes - 1), eps=1e-30,
+    )  # fmt: skip
+    ours = feedback_loss(features, labels[None], scores, options)
+    theirs = algorithm_3(features[0], labels, scores[0], similarity)
+    assert ours.item() == pytest.approx(theirs.item() + pixels * classes, abs=1e-12)
+    (wanted,) = torch.autograd.grad(theirs, features)
+    (found,) = torch.autograd.grad(ours, features)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
