@@ -178,6 +178,19 @@ def test_torch_hub(tmp_path, lattice):
     assert cp.load(tmp_path / "net.pt").spec == cp.load(folder).spec
 
 
+def test_a_checkout_without_the_compiled_lattice_says_what_to_do():
+    code = (
+        "import sys\nsys.modules['caffe_port.crf._lattice'] = None\n"
+        "import caffe_port as cp\nfrom caffe_port.errors import UsageError\n"
+        "try:\n    cp.DenseCRF(4, 4, labels=2)\n"
+        "except UsageError as error:\n    print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    folder = ROOT / "caffe_port" / "crf"
+    assert ran.stdout.startswith(f"the dense CRF's compiled module is not in {folder}: ")
+    assert "pip install --editable ." in ran.stdout
+
+
 def test_the_entry_points_of_torch_hub(tmp_path):
     folder, _ = folder_of(tmp_path, **KNOWN)
     got = torch.hub.load(str(ROOT), "segmenter", str(folder), crf="model", source="local")
