@@ -37,12 +37,14 @@ MANY = int(os.environ.get("CAFFE_PORT_NETS", "0"))
 # their tops may jump where rounding differs
 JUMPS = {"ArgMax", "Threshold", "Accuracy", "SegAccuracy", "Filter", "UniqueLabel", "DenseCRF",
          "AdaptiveBiasChannel", "Upsample", "FeedbackLoss", "DetectionOutput", "DetectionEvaluate",
-         "Proposal", "MultiBoxLoss", "Unpooling"}  # fmt: skip
+         "Proposal", "MultiBoxLoss", "Unpooling", "RPNProposal", "RPNAnchorTarget",
+         "RPNProposalTarget"}  # fmt: skip
 NEED_FILES = {"AnnotatedData", "Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData",
               "ImageLabelmapData", "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
               "WindowData"}  # fmt: skip
 # the number of their items, and of what is computed of them, is only known when a net is run
-COUNTED_WHEN_RUN = {"Filter", "DetectionOutput", "DetectionEvaluate", "Proposal"}
+COUNTED_WHEN_RUN = {"Filter", "DetectionOutput", "DetectionEvaluate", "Proposal", "RPNProposal",
+                    "RPNProposalTarget"}  # fmt: skip
 Values = Mapping[str, torch.Tensor]
 
 

@@ -20,7 +20,9 @@ GENERATED = "caffe_pb2"
 WITHOUT_TORCH = {"no", "for `.pt`", "for tops", "to train through it", "in workers"}
 # budgets: raise one only with a reason
 LINES_PER_FILE = 400
-FILES, LINES = 330, 68_200  # with detectors and their databases, and the page of `explore`
+# with detectors and their databases, the page of `explore`, and the layers of forks by which
+# docs/coverage.md builds 95 % of public nets
+FILES, LINES = 330, 70_500
 
 
 def table(head: str) -> list[list[str]]:

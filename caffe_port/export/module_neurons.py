@@ -46,9 +46,10 @@ def axpy(node: Node, code: ModuleCode) -> str:
 
 @MODULE_RULES.add("SpatialDropout")
 def spatial_dropout(node: Node, code: ModuleCode) -> str:
-    if node.layer.options(SpatialDropout).in_test:
-        raise ValueError("sample_weights_test drops channels at random while it predicts")
-    return code.x
+    op = node.layer.options(SpatialDropout)
+    if op.drops("TEST"):
+        raise ValueError("its options drop channels at random while it predicts")
+    return f"{code.x} * {number(op.scale)}" if op.always_scales else code.x
 
 
 @MODULE_RULES.add("Dropout")

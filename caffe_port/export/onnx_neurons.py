@@ -46,9 +46,10 @@ def axpy(node: Node, code: OnnxCode) -> list[str]:
 
 @ONNX_RULES.add("SpatialDropout")
 def spatial_dropout(node: Node, code: OnnxCode) -> list[str]:
-    if node.layer.options(SpatialDropout).in_test:
-        raise ValueError("sample_weights_test drops channels at random while it predicts")
-    return [code.x]
+    op = node.layer.options(SpatialDropout)
+    if op.drops("TEST"):
+        raise ValueError("its options drop channels at random while it predicts")
+    return [times(code, code.x, op.scale) if op.always_scales else code.x]
 
 
 @ONNX_RULES.add("Dropout")

@@ -80,15 +80,20 @@ def areas(boxes: Array, pixels: bool = False) -> Array:
     return np.where((width < 0) | (height < 0), np.float32(0), size)
 
 
-def overlaps(box: Array, boxes: Array, pixels: bool = False) -> Array:
+def overlaps(box: Array, boxes: Array, pixels: bool = False, gaps: bool = False) -> Array:
     """Intersection over union of one box, or of (n, 1, 4), with each of ``boxes``.
 
-    Source: weiliu89/caffe bbox_util.cpp, JaccardOverlap.
+    Args:
+        box, boxes: their ends.
+        pixels: as for ``areas``.
+        gaps: boxes of pixels that are less than one pixel apart share the rest of it.
+    Source: weiliu89/caffe bbox_util.cpp, JaccardOverlap; for gaps rbgirshick/py-faster-rcnn
+        lib/nms/nms_kernel.cu and lib/utils/bbox.pyx.
     """
     low = np.maximum(box[..., :2], boxes[..., :2])
     high = np.minimum(box[..., 2:], boxes[..., 2:])
     apart = (boxes[..., :2] > box[..., 2:]) | (boxes[..., 2:] < box[..., :2])
-    none = apart.any(-1)
+    none = np.False_ if gaps else apart.any(-1)
     size = high - low + np.float32(1 if pixels else 0)
     width, height = size[..., 0], size[..., 1]
     shared = width * height
@@ -104,6 +109,7 @@ def suppress(
     eta: float = 1,
     pixels: bool = False,
     most: int | None = None,
+    gaps: bool = False,
 ) -> list[int]:
     """Non-maximum suppression: keeps a box that overlaps no kept one by more than the threshold.
 
@@ -112,7 +118,7 @@ def suppress(
         order: indices of boxes, the best first.
         threshold: intersection over union.
         eta: while the threshold is above 0.5, each kept box multiplies it by this.
-        pixels: as for ``overlaps``.
+        pixels, gaps: as for ``overlaps``.
         most: how many boxes are kept at most.
     Returns:
         The indices of the kept boxes, the best first.
@@ -127,7 +133,8 @@ def suppress(
         if not worst[i] <= limit:
             continue
         kept.append(int(index))
-        np.maximum(worst[i + 1 :], overlaps(chosen[i], chosen[i + 1 :], pixels), out=worst[i + 1 :])
+        found = overlaps(chosen[i], chosen[i + 1 :], pixels, gaps)
+        np.maximum(worst[i + 1 :], found, out=worst[i + 1 :])
         if eta < 1 and limit > 0.5:
             limit *= factor
     return kept

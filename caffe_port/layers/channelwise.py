@@ -26,6 +26,12 @@ class Axpy(Layer):
 class SpatialDropout(Dropout):
     """Source: Tompson et al., 2015."""
 
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.SpatialDropout)
+        if op.always_scales and not op.drops(self.spec.phase):
+            return (bottoms[0] * op.scale,)
+        return super().forward(*bottoms)
+
     def _mask(self, x: Tensor, keep: float) -> Tensor:
         each = super()._mask(x.new_empty(x.shape[:2]), keep)
         return each.reshape(*each.shape, *[1] * (x.dim() - 2))

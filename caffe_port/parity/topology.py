@@ -109,7 +109,8 @@ def fact(layer: Layer, name: str) -> bool:
 def is_random(layer: Layer, phase: str) -> bool:
     """The layer draws numbers, so that no two runs of it agree."""
     # with ratio 0 every element is kept, whatever is drawn
-    return isinstance(layer.op, Dropout) and layer.op.drops(phase) and layer.op.ratio != 0
+    drops = isinstance(layer.op, Dropout) and layer.op.drops(phase) and layer.op.ratio != 0
+    return drops or fact(layer, "draws")
 
 
 def _random_data(phase: str, layers: tuple[Layer, ...], fed: frozenset[str]) -> frozenset[str]:

@@ -24,6 +24,7 @@ from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
 from caffe_port.spec.ops.inputs import FedData
+from caffe_port.spec.ops.python_layer import published, warn_of_published
 from caffe_port.spec.rules import (
     filter_layers,
     included,
@@ -82,6 +83,8 @@ def build(
         _refuse_fork_fields([field for field in unknown if not field.layer])
     except ValueError as error:
         raise NetError(str(error)) from error
+    connected = [published(layer) for layer in connected]
+    warn_of_published(connected)
     refuse_unknown(connected, setting.input_shapes)
     connector = _Connector(setting, unknown, places(message, state))
     for layer in connected:

@@ -138,3 +138,32 @@ def regions(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
     maps = L.Convolution(top, num_output=outputs * group**2, kernel_size=1, **FILLED)
     options = {"output_dim": outputs, "group_size": group, "spatial_scale": 0.25}
     draft.add(L.PSROIPooling(maps, given, psroi_pooling_param=options))
+
+
+def _is_one_map(shape: Shape) -> bool:
+    """A small map of one image."""
+    return _is_small_map(shape) and shape[0] == 1 and shape[2] * shape[3] > 3
+
+
+@block(_is_one_map, "RPNProposal", "RPNAnchorTarget", "RPNProposalTarget")
+def rpn(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """Of py-faster-rcnn, whose settings are a text."""
+    scales, ratios = draft.one([1], [0.5, 1]), draft.one([1], [0.5, 2])
+    anchors = len(scales) * len(ratios)
+    own = f"'feat_stride': 8, 'scales': {scales}, 'ratios': {ratios}"
+    scores = L.Sigmoid(L.Convolution(top, num_output=2 * anchors, kernel_size=1, **FILLED))
+    info = draft.input(1, 3, values=torch.tensor([[8.0 * shape[2], 8.0 * shape[3], 1.0]]))
+    truth = draft.input(1, 5, values=torch.tensor([[1.0, 2, 12, 14, draft.upto(2, 1)]]))
+    if kind == "RPNAnchorTarget":
+        text = f"{{{own}, 'allowed_border': 99}}"
+        made = L.RPNAnchorTarget(scores, truth, info, ntop=4, python_param={"param_str": text})
+        draft.add(*made, open=False)
+        return
+    moves = L.TanH(L.Convolution(top, num_output=4 * anchors, kernel_size=1, **FILLED))
+    text = f"{{{own}, 'RPN_MIN_SIZE': 2, 'RPN_POST_NMS_TOP_N': {draft.upto(6, 1)}}}"
+    found = L.RPNProposal(scores, moves, info, ntop=2, python_param={"param_str": text})
+    draft.add(*found, open=False)
+    if kind == "RPNProposalTarget":
+        text = f"{{'num_classes': {draft.one(2, 3)}}}"
+        made = L.RPNProposalTarget(found[0], truth, ntop=5, python_param={"param_str": text})
+        draft.add(*made, open=False)

@@ -23,7 +23,8 @@ LEFT_OUT = {
     "AdaptiveBiasChannel", "Data", "DenseCRF", "DenseImageData", "DetectionEvaluate",
     "DetectionOutput", "DomainTransform", "Filter", "HDF5Data", "HDF5Output", "ImageData",
     "ImageLabelmapData", "ImageSegData", "Input", "MatRead", "MatWrite", "MemoryData",
-    "MultiStageMeanfield", "Proposal", "Python", "WindowData",
+    "MultiStageMeanfield", "Proposal", "Python", "RPNAnchorTarget", "RPNProposal",
+    "RPNProposalTarget", "WindowData",
 }  # fmt: skip
 OF_OTHERS = {
     "Deconvolution": ["convolution_param"], "Im2col": ["convolution_param"],

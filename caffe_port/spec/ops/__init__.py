@@ -69,6 +69,7 @@ FAMILIES = {
     "detection": ("DetectionEvaluate", "DetectionOutput", "PriorBox"),
     "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),
     "regions": ("PSROIPooling", "Proposal", "ROIPooling"),
+    "rpn": ("RPNAnchorTarget", "RPNProposal", "RPNProposalTarget"),
 }  # fmt: skip
 BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}
 

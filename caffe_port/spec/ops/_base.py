@@ -99,6 +99,7 @@ class Op:
         discrete: the tops are labels, counts or ratios of counts, which no rounding moves.
         chooses_rows: a comparison of the bottoms' values decides which rows the tops have, in what
             order; values that are equal within rounding may give other rows.
+        draws: the tops are a random sample, in any phase.
         kink_at_zero: elementwise, keeps the sign, and its derivative changes at 0.
         chooses: a comparison of the bottoms' values decides which elements get the diffs.
         itemwise: each item of a batch is computed alone, and nothing is drawn at random, so
@@ -144,6 +145,7 @@ class Op:
     discrete: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
     chooses_rows: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
     kink_at_zero: ClassVar[bool] = False
     itemwise: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from caffe_port.errors import CaffePortError, in_command, option, shapes_option
+from caffe_port.errors import CaffePortError, DialectWarning, in_command, option, shapes_option
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, ParamShape, Shape, expect, register_op
 from caffe_port.spec.plugins import describe_error
@@ -23,6 +23,14 @@ from caffe_port.spec.plugins import describe_error
 if TYPE_CHECKING:
     from caffe_port.live.blob import Blob
 
+# module and class of a published layer -> the built-in type that computes the same
+PUBLISHED = {
+    ("pyloss", "EuclideanLossLayer"): "EuclideanLoss",
+    ("rpn.anchor_target_layer", "AnchorTargetLayer"): "RPNAnchorTarget",
+    ("rpn.proposal_layer", "ProposalLayer"): "RPNProposal",
+    ("rpn.proposal_target_layer", "ProposalTargetLayer"): "RPNProposalTarget",
+    ("spatial_dropout", "SpatialDropoutLayer"): "SpatialDropout",
+}
 ENVIRONMENT = "CAFFE_PORT_ALLOW_PYTHON_LAYERS"
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 _blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs of the net")
@@ -46,6 +54,48 @@ def is_allowed() -> bool:
     are not to be edited.
     """
     return _allowed.get() or os.environ.get(ENVIRONMENT, "") not in ("", "0")
+
+
+def published(layer: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
+    """The layer as a built-in type, if its class is a well-known one and no code may run.
+
+    Args:
+        layer: any layer.
+    Returns:
+        The layer itself, or a copy of another type, which reads ``python_param`` too.
+    """
+    options = layer.python_param
+    type = PUBLISHED.get((options.module, options.layer))
+    if layer.type != "Python" or type is None or is_allowed():
+        return layer
+    if type == "EuclideanLoss" and any(weight not in (0, 1) for weight in layer.loss_weight):
+        return layer  # its backward pass does not read the weight
+    found = caffe_pb2.LayerParameter()
+    found.CopyFrom(layer)
+    found.type = type
+    if type.endswith("Loss") and not layer.loss_weight:
+        found.loss_weight.append(0)  # a Python layer is no loss of itself
+    return found
+
+
+def warn_of_published(layers: Sequence[caffe_pb2.LayerParameter]) -> None:
+    """Says which Python layers are computed without their code.
+
+    Args:
+        layers: as ``published`` returned them.
+    """
+    classes = {
+        f"'{layer.name}' ({layer.python_param.module}.{layer.python_param.layer})": layer.type
+        for layer in layers if layer.type != "Python" and layer.python_param.module
+    }  # fmt: skip
+    if classes:
+        message = (
+            "Python layers computed by the rules of the published class, without running code: "
+            f"{', '.join(f'{what} as {type}' for what, type in classes.items())}. A changed copy "
+            "of the class, and configuration outside of the text, are not read (docs/LAYERS.md). "
+            f"{option('allow_python_layers', True)} runs your own code instead"
+        )
+        warnings.warn(message, DialectWarning, stacklevel=5)
 
 
 @contextlib.contextmanager
