@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
@@ -326,7 +327,9 @@ class Net(Publishable, nn.Module):
             for layer, index, blob in last.values():
                 param = self._param(layer, index)
                 param.copy_(torch.from_numpy(blob.aligned()).view(param.shape))
-        self.loaded = found
+        # not the values: they would keep a mapped file, or a second copy of the parameters
+        pairs = [(layer, index, blob.without_values()) for layer, index, blob in found.pairs]
+        self.loaded = replace(found, pairs=pairs)
         return found
 
     def stored_layers(self) -> list[StoredLayer]:

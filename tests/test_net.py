@@ -296,8 +296,20 @@ def test_strict_loading_names_everything_and_copies_nothing():
     assert net.layer_params("a")[1].abs().max() == 0
     found = net.load_stored([stored("a", *WEIGHTS), stored("old", *WEIGHTS)], strict=False)
     assert net.layer_params("a")[1].min() == 7
-    assert net.loaded is found
+    assert net.loaded.missing == found.missing
     assert len(found.missing) == 2
+
+
+def test_a_net_does_not_keep_the_values_of_its_weight_file():
+    """They would be a second copy of all parameters, or a mapped file."""
+    net, blob = net_of(conv("a", "b0"), X), stored("a", *WEIGHTS)
+    values = [weakref.ref(each.data) for each in blob.blobs]
+    net.load_stored([blob])
+    del blob
+    assert all(value() is None for value in values)
+    assert [(layer, i, each.data.shape) for layer, i, each in net.loaded.pairs] == [
+        ("a", i, shape) for i, shape in enumerate(WEIGHTS)
+    ]
 
 
 def test_wrong_shapes_are_errors_in_either_way():

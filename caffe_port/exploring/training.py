@@ -251,7 +251,6 @@ class RunFolder:
             self._loaded = None
             if not net.load_stored(read_weights(path).layers, strict=False).pairs:
                 raise UsageError(f"{path}: the model has none of this snapshot's layers")
-            net.loaded = None  # it holds the file's arrays
             other = copy.copy(subject.segmenter)
             other.scores = ScoreNet(net, own.blob, crop=own.crop)
             self._loaded = key, other

@@ -6,8 +6,12 @@ read where the net has them.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import os
 import queue
+import sys
 from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from importlib.util import find_spec
@@ -156,12 +160,34 @@ def _graph_of(net: Net, plan: Plan, fed: Collection[str]) -> Graph:
     return graph
 
 
+@functools.cache
+def onnxruntime_module() -> Any:
+    """ONNX Runtime without its telemetry, with an arena of memory that its sessions share.
+
+    Since 1.29 it sends events to its maker and writes a database into the user's cache folder; the
+    variable must be set before the import. The default arena grows by powers of two and keeps what
+    is left over; this one grows by what is asked for.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()  # where another part of the program imported it before
+    where = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})
+    with contextlib.suppress(Exception):  # the program has registered its own
+        ort.create_and_register_allocator(where, as_requested)
+    return ort
+
+
 class _OnnxRuntime:
     """A session of ONNX Runtime."""
 
     def __init__(self, graph: Graph, code: OnnxCode, threads: int) -> None:
-        import onnxruntime as ort
         from onnx import TensorProto, numpy_helper
+
+        ort = onnxruntime_module()
 
         large, small = _divided(code.initializers)
         protos = [numpy_helper.from_array(array, name) for name, array in small.items()]
@@ -175,16 +201,50 @@ class _OnnxRuntime:
         options.log_severity_level = 4  # errors are exceptions
         # a thread that spins takes the time of others, such as those of the CRF
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # a plan of all blobs for each size would be a second copy of them
+        options.enable_mem_pattern = False
         self._large = large  # the values below refer to this memory
         values = [ort.OrtValue.ortvalue_from_numpy(array) for array in large.values()]
         options.add_external_initializers(list(large), values)
         content = model_of(graph, code, protos).SerializeToString()
         self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return_freed_memory()  # optimizing the graph copied the filters twice
         self._outputs = list(graph.outputs)
+        self._shrinking = ort.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._shapes: list[Shape] = []
 
     def __call__(self, inputs: Arrays) -> list[npt.NDArray[Any]]:
-        found: list[npt.NDArray[Any]] = self._session.run(self._outputs, dict(inputs))
+        # the arena would keep the blobs of every size
+        shapes = [array.shape for array in inputs.values()]
+        options = self._shrinking if shapes != self._shapes else None
+        self._shapes = shapes
+        found: list[npt.NDArray[Any]] = self._session.run(self._outputs, dict(inputs), options)
         return found
+
+
+def return_freed_memory() -> None:
+    """Gives the system what this process has freed, where the C library keeps it."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@functools.cache
+def openvino_module() -> Any:
+    """OpenVINO without its telemetry.
+
+    Its import sends an event to its maker and writes an identifier into the user's home, unless
+    the package ``openvino_telemetry`` is absent.
+    """
+    absent = {} if "openvino_telemetry" in sys.modules else {"openvino_telemetry": None}
+    sys.modules.update(absent)  # type: ignore[arg-type]
+    try:
+        import openvino
+    finally:
+        for name in absent:
+            del sys.modules[name]
+    return openvino
 
 
 @functools.cache
@@ -195,9 +255,7 @@ def openvino_core() -> Any:
     Where several are destroyed in another order than the reverse, that is the freed stack of one of
     them, and the next signal, such as Ctrl-C, ends the process without a message.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return openvino_module().Core()
 
 
 class _OpenVINO:
@@ -207,22 +265,21 @@ class _OpenVINO:
     """
 
     def __init__(self, graph: Graph, code: OnnxCode, threads: int) -> None:
-        import openvino as ov
-
-        core = openvino_core()
-        large, small = _divided(code.initializers)
         from onnx import numpy_helper
+
+        ov, core = openvino_module(), openvino_core()
+        large, small = _divided(code.initializers)
 
         protos = [numpy_helper.from_array(array, name) for name, array in small.items()]
         content = model_of(graph, code, protos, list(large)).SerializeToString()
-        self._model = core.read_model(content)
-        for parameter in list(self._model.get_parameters()):
+        model = core.read_model(content)
+        for parameter in list(model.get_parameters()):
             name = parameter.get_friendly_name()
             if name in large:
                 constant = ov.op.Constant(large[name], shared_memory=True)
                 parameter.output(0).replace(constant.output(0))
-                self._model.remove_parameter(parameter)
-        self._model.validate_nodes_and_infer_types()
+                model.remove_parameter(parameter)
+        model.validate_nodes_and_infer_types()
         self._large = large  # the constants refer to this memory
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some processors it is bfloat16 otherwise
@@ -230,10 +287,14 @@ class _OpenVINO:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two models would be bound to the same core
         }
-        self._compile: Callable[[], Any] = lambda: core.compile_model(self._model, "CPU", options)
+        # not a lambda: it would refer to this object, which would then outlive its last user
+        self._compile: Callable[[], Any] = functools.partial(
+            core.compile_model, model, "CPU", options
+        )
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._idle.put(self._compile().create_infer_request())
         self._count = len(graph.outputs)
+        return_freed_memory()
 
     def __call__(self, inputs: Arrays) -> list[npt.NDArray[Any]]:
         try:

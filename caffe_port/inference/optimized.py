@@ -13,7 +13,13 @@ from torch import Tensor
 from caffe_port.blobs import Array, Blobs
 from caffe_port.errors import EngineWarning, UsageError
 from caffe_port.inference.choice import Question, measure, remember, remembered
-from caffe_port.inference.engines import Engine, Session, UnsuitableError, installed
+from caffe_port.inference.engines import (
+    Engine,
+    Session,
+    UnsuitableError,
+    installed,
+    return_freed_memory,
+)
 from caffe_port.inference.planner import Options, Store, has_hooks
 from caffe_port.inference.program import Program, label_map, scores_before
 from caffe_port.net import Keep, Net
@@ -212,6 +218,7 @@ class Optimized:
         for engine in installed():
             if engine != fastest:
                 self._sessions.pop((made, engine), None)
+        return_freed_memory()
         return fastest
 
     def _prepared(

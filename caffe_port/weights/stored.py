@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,6 +53,11 @@ class StoredBlob:
 
     def __repr__(self) -> str:
         return f"<StoredBlob {self.data.dtype} {self.data.shape}>"
+
+    def without_values(self) -> StoredBlob:
+        """The same blob with NaN for every value, which keeps neither an array nor a file."""
+        nan = np.broadcast_to(np.float32(np.nan), self.data.shape)
+        return replace(self, data=nan, diff=None, load=None)
 
     def aligned(self) -> Array:
         """A copy of ``data``: aligned, writable, contiguous, of native byte order.

@@ -3,8 +3,14 @@
 import ctypes
 import gc
 import json
+import os
+import re
+import subprocess
+import sys
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +20,7 @@ from caffe_port.errors import EngineWarning, LayerError, UsageError
 from caffe_port.inference import choice, engines, optimized
 from caffe_port.inference.choice import Question
 from tests.inference.test_optimized import BLOCK, _net, _same, _x
+from tests.goldens_dir import ROOT
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
 
@@ -305,3 +312,60 @@ def test_wrong_and_failing_ways_are_refused():
 
 def test_the_processor_is_named():
     assert "cores" in choice.processor()
+
+
+IMPORTS = """
+import pathlib, warnings, torch, caffe_port
+from tests.inference.test_optimized import BLOCK, _net, _x
+for engine in {0!r}:
+    _net(BLOCK).optimized(engine=engine)(_x())
+print([str(path) for path in pathlib.Path.home().rglob("*") if path.is_file()])
+"""
+
+
+@with_engine
+def test_engines_write_no_telemetry(tmp_path):
+    """Both write identifiers and databases into the user's home when they are imported as usual."""
+    kept = {key: value for key, value in os.environ.items()
+            if not key.startswith(("ORT_", "XDG_", "CI"))}  # fmt: skip
+    run = [sys.executable, "-c", IMPORTS.format(OTHERS)]
+    found = subprocess.run(
+        run, env=kept | {"HOME": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["[]"]
+
+
+@each_engine
+def test_a_session_ends_with_its_last_reference(engine):
+    """One in a cycle would keep its copy of the parameters until the next collection."""
+    fast = _net(BLOCK).optimized(engine=engine)
+    fast(_x())
+    (session,) = fast._sessions.values()
+    gone = weakref.ref(session._run)
+    del session
+    gc.disable()
+    try:
+        fast.refresh()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif("onnxruntime" not in OTHERS, reason="onnxruntime is not installed")
+def test_memory_does_not_grow_with_the_sizes():
+    """An arena that keeps the blobs of each size would hold the sum of all of them."""
+    net = _net("".join(conv(f"c{i}", f"c{i - 1}" if i else "b0") for i in range(3)))
+    fast = net.optimized(engine="onnxruntime")
+    sides = range(600, 1100, 25)
+    fast(_x((1, 3, 20, 20)))
+    before = _resident()
+    for side in sides:
+        fast(_x((1, 3, side, side)))
+    largest = 3 * 4 * sides[-1] ** 2  # bytes of a blob
+    # two blobs, of 3 channels in blocks of 8 or 16; the sum of all sizes is some 70
+    assert _resident() - before < 20 * largest
+
+
+def _resident():
+    """Bytes of this process that are in memory and belong to no file."""
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])
