@@ -19,8 +19,8 @@ import torch
 from caffe_port.errors import EngineWarning, LayerError, UsageError
 from caffe_port.inference import choice, engines, optimized
 from caffe_port.inference.choice import Question
-from tests.inference.test_optimized import BLOCK, _net, _same, _x
 from tests.goldens_dir import ROOT
+from tests.inference.test_optimized import BLOCK, _net, _same, _x
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
 
@@ -329,9 +329,8 @@ def test_engines_write_no_telemetry(tmp_path):
     kept = {key: value for key, value in os.environ.items()
             if not key.startswith(("ORT_", "XDG_", "CI"))}  # fmt: skip
     run = [sys.executable, "-c", IMPORTS.format(OTHERS)]
-    found = subprocess.run(
-        run, env=kept | {"HOME": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    env = kept | {"HOME": str(tmp_path)}
+    found = subprocess.run(run, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["[]"]
 
 
