@@ -1,4 +1,4 @@
-"""This checkout beside another one: what a change of the package costs in its main jobs.
+"""This checkout compared with another one: what a change of the package costs in its main jobs.
 
 CAFFE_PORT_BASE=FOLDER python -m benchmarks revisions. The folder is a checkout of the other
 revision with its compiled lattice. Each job is a process of its own, started in turn in both, on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,10 +31,10 @@ class Sample(NamedTuple):
     truth: Labels
 
 
-def samples() -> list[Sample]:
-    """The validation images."""
+def samples(names: Sequence[str] = ()) -> list[Sample]:
+    """Some images, by default those of validation."""
     found = []
-    for name in (SHAPES / "val_id.txt").read_text().split():
+    for name in names or (SHAPES / "val_id.txt").read_text().split():
         with Image.open(SHAPES / "JPEGImages" / f"{name}.jpg") as file:
             pixels = np.array(file.convert("RGB"))[..., ::-1].copy()
         with Image.open(SHAPES / "SegmentationClass" / f"{name}.png") as file:

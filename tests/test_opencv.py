@@ -13,10 +13,10 @@ from tests.goldens_dir import ROOT, cases
 
 # Where OpenCV departs from Caffe's own recording, which ours equals.
 DEPARTS = {
-    "inner_product_transpose": "the transpose option is passed over",
-    "lrn_across_k2_big_alpha": "k is passed over",
+    "inner_product_transpose": "the transpose option is ignored",
+    "lrn_across_k2_big_alpha": "k is ignored",
     "mvn_across": "eps is added to the variance",
-    "neuron_swish": "beta is passed over",
+    "neuron_swish": "beta is ignored",
     "pool_max_mask": "the mask holds other indices",
 }
 LIMIT = 1e-5  # of the peak; OpenCV sums in another order

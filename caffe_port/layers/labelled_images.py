@@ -59,7 +59,7 @@ class DenseImageData(_LabelledImages):
 
 @register_layer("ImageLabelmapData")
 class ImageLabelmapData(_LabelledImages):
-    """Source: s9xie/hed and yun-liu/rcf image_labelmap_data_layer.cpp, data_transformer.cpp."""
+    """Source: s9xie/hed and yun-liu/RCF image_labelmap_data_layer.cpp, data_transformer.cpp."""
 
     def read_label(self, path: str) -> Floats:
         op = self.spec.options(ops.ImageLabelmapData)

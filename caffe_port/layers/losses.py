@@ -109,7 +109,7 @@ def _balanced(scores: Tensor, target: Tensor, dialect: str) -> Tensor:
     A target that is neither adds nothing; in HED, unlike RCF, its diff is sigmoid(score) - target.
     An item without either gives 0, where upstream gives NaN.
 
-    Source: s9xie/hed and yun-liu/rcf sigmoid_cross_entropy_loss_layer.cpp; Xie and Tu,
+    Source: s9xie/hed and yun-liu/RCF sigmoid_cross_entropy_loss_layer.cpp; Xie and Tu,
         Holistically-Nested Edge Detection, 2015, equation 2.
     """
     edge, other = target == 1, target == 0
@@ -132,7 +132,7 @@ class SigmoidCrossEntropyLoss(Layer):
     The DeepLab forks have neither ignore_label nor normalization: they divide by N. So do HED and
     RCF, which also weigh the two classes of each item; see ``_balanced``.
 
-    Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp; s9xie/hed's and yun-liu/rcf's.
+    Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp; s9xie/hed's and yun-liu/RCF's.
     """
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

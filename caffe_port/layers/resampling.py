@@ -65,7 +65,7 @@ def _weights(size: int, wanted: int) -> Tensor:
 @register_layer("Crop")
 @register_layer("AutoCrop")
 class Crop(Layer):
-    """Source: BVLC/caffe crop_layer.cpp; yun-liu/rcf auto_crop_layer.cpp."""
+    """Source: BVLC/caffe crop_layer.cpp; yun-liu/RCF auto_crop_layer.cpp."""
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         op = self.spec.options(ops.Crop)

@@ -75,8 +75,10 @@ class Recording:
 
 
 def read_recording(path: str | Path) -> Recording:
-    """Opens a recording: a golden folder, or an HDF5 file of ``tools/record_caffe.py``.
+    """Opens a recording: a folder as in tests/goldens, or an HDF5 file of ``tools/record_caffe.py``.
 
+    Args:
+        path: the folder or the file; arrays are read when they are used.
     Raises:
         FormatError: it is neither, or one of its parts is malformed. Arrays are checked for shape,
             type and length here; their content (checksums) when it is read.

@@ -90,6 +90,7 @@ def read_net_text(
 ) -> NetText:
     """Reads the prototxt of a net, with its unknown fields, generation and dialect.
 
+    Args, Raises: as for ``read_net``.
     Examples:
         >>> from caffe_port.proto import read_net_text
         >>> read_net_text("examples/shapes_voc/caffe_run/recording/net.prototxt").dialect
@@ -105,6 +106,12 @@ def read_net(
 ) -> caffe_pb2.NetParameter:
     """Reads the prototxt of a net, upgraded as Caffe's ``upgrade_net_proto_text`` does.
 
+    Args:
+        path: the text.
+        variables: values for ``${NAME}``.
+        dialect: whose Caffe it was written for; None looks at the text.
+    Returns:
+        The message, with V2 layers.
     Raises:
         FormatError: with path, line and column.
     Examples:
@@ -121,6 +128,9 @@ def read_solver(
 ) -> caffe_pb2.SolverParameter:
     """Reads the prototxt of a solver, upgraded as ``upgrade_solver_proto_text`` does.
 
+    Args:
+        file: the text.
+        variables: values for ``${NAME}``.
     Raises:
         FormatError: with path, line and column; also for fields that no dialect has.
     Examples:

@@ -252,3 +252,82 @@ def test_the_memory_of_a_traced_resnet(tmp_path):
     emit_module(Net(spec), tmp_path / "net.py")
     assert int(lines) == len((tmp_path / "net.py").read_text().splitlines())
     assert shows(size, (tmp_path / "net.state.pt").stat().st_size / 1e6)
+
+
+def test_the_distances_of_onnx_files():
+    text, found = page("export"), tables("export")["distance of the peak"]
+    for name, row in found.items():
+        for column, engine in enumerate(("onnxruntime", "OpenVINO", "OpenCV"), 1):
+            assert float(cell(text, f"{name} |", column)) == row[engine], (name, engine)
+        assert row["labels that differ"] == 0
+
+
+ROUNDED = {
+    "conv5_1, 4,608": ("conv5_1: 512 channels, 3 x 3", "top"),
+    "fc6 of 7 x 7, 25,088": ("fc6: 512 channels, 7 x 7", "top"),
+    "the same with dilation 4": ("fc6: 512 channels, 7 x 7, dilation 4", "top"),
+    "fc7 of 1 x 1, 1,024": ("fc7: 1024 channels, 1 x 1", "top"),
+    "conv3_2, 2,304, 16 images": ("conv3_2: 256 channels, 3 x 3, 16 images", "top"),
+    "its bias's diff, 6,400": ("conv3_2: 256 channels, 3 x 3, 16 images", "bias diff"),
+}
+
+
+@pytest.mark.parametrize("row", ROUNDED)
+def test_the_errors_of_torch_s_kernels(row):
+    """docs/verify.md; the first column is the larger of two instruction sets."""
+    title, of = ROUNDED[row]
+    found = {
+        way: figures[of] for way, figures in tables("rounding")[title].items() if of in figures
+    }
+    wanted = (
+        max(found["oneDNN, AVX2"], found["oneDNN, SSE4.1"]), found["oneDNN, best"],
+        found["oneDNN off"], found["exact_sums"],
+    )  # fmt: skip
+    shown = [float(cell(page("verify"), f"{row} |", column)) for column in (1, 2, 3, 4)]
+    assert shown == list(wanted)
+
+
+SMALLEST = {
+    "conv5, 3 x 3, 512 channels, forward and backward": ("conv5_openblas", "conv5_refblas"),
+    "deconvolution, forward and backward": ("deconv_openblas", "deconv_refblas"),
+    "fc6, 25,088 products in a sum, forward only": ("fc6_refblas",),
+}
+
+
+@pytest.mark.parametrize("row", SMALLEST)
+def test_the_smallest_changes_that_verify_finds(row):
+    lines = page("verify").splitlines()
+    (start,) = (n for n, line in enumerate(lines) if line.startswith(f"| {row}"))
+    for line, rule in zip(lines[start : start + 2], ("now", "first version"), strict=True):
+        shown = [part.strip() for part in line.strip("|").split("|")]
+        assert shown[2] == rule
+        recorded = [
+            figures[rule] for title, figures in tables("parity").items()
+            if title.startswith(SMALLEST[row])
+        ]  # fmt: skip
+        names = ("all weights, relative", "one filter, relative", "one bias, of the spread")
+        for figure, name in zip(shown[3:], names, strict=True):
+            wanted = {float(each[name]) for each in recorded}
+            assert {float(part) for part in figure.split(",")} == wanted, (rule, name)
+
+
+def test_the_speed_of_training():
+    text = page("train")
+    for row, name in (
+        ("the thin net of examples/shapes_voc", "LargeFOV, thin, batch 8, 113 x 113"),
+        ("the published widths, batch 2", "LargeFOV, published widths, batch 2, 113 x 113"),
+    ):
+        found = tables("train")[name]["caffe train"]
+        assert shows(cell(text, row, 1), found["ratio"])
+        assert shows(cell(text, row, 2).removesuffix(" %"), 100 * found["share waiting for data"])
+
+
+def test_the_tutorial_s_fine_tuning_is_a_run_of_the_experiment():
+    path = ROOT / "docs" / "experiment" / "results.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for row, scores in (
+        ("start: Caffe's step 1,200", found["start"]),
+        ("600 steps later", found["scores"]["poly_softmax"]["1"]),
+    ):
+        for column, when in enumerate(("before", "after"), 1):
+            assert shows(cell(page("tutorial"), row, column), 100 * scores[when])

@@ -1,7 +1,7 @@
 """DenseImageData and ImageLabelmapData: what a batch holds, crops and flips, and refusals.
 
 By hand after alexgkendall/caffe-segnet and TimoSaemann/caffe-enet dense_image_data_layer.cpp,
-s9xie/hed and yun-liu/rcf image_labelmap_data_layer.cpp; no recording exists.
+s9xie/hed and yun-liu/RCF image_labelmap_data_layer.cpp; no recording exists.
 """
 
 import numpy as np

@@ -104,7 +104,7 @@ class DenseImageData(LabelledImages):
 class ImageLabelmapData(LabelledImages):
     """ImageLabelmapData of HED, RCF and DSS: images and maps of edges or salient objects.
 
-    Source: s9xie/hed and yun-liu/rcf image_labelmap_data_layer.cpp; Andrew-Qibin/caffe_dss for
+    Source: s9xie/hed and yun-liu/RCF image_labelmap_data_layer.cpp; Andrew-Qibin/caffe_dss for
         normalize.
 
     Attributes:

@@ -161,7 +161,7 @@ class Crop(Op):
 class AutoCrop(Crop):
     """AutoCrop of RCF: a Crop whose offset follows from the layers before.
 
-    Source: yun-liu/rcf auto_crop_layer.cpp, LayerSetUp.
+    Source: yun-liu/RCF auto_crop_layer.cpp, LayerSetUp.
     """
 
     type = "AutoCrop"
