@@ -75,7 +75,7 @@ class Recording:
 
 
 def read_recording(path: str | Path) -> Recording:
-    """Opens a recording: a folder as in tests/goldens, or an HDF5 file of ``tools/record_caffe.py``.
+    """Opens a recording: a folder as in tests/goldens, or HDF5 of ``tools/record_caffe.py``.
 
     Args:
         path: the folder or the file; arrays are read when they are used.
