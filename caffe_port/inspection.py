@@ -22,9 +22,8 @@ from caffe_port.files import (
     write_text,
 )
 from caffe_port.proto import caffe_pb2, read_net_text, read_solver, read_solver_text
-from caffe_port.proto.dialects import is_v1_only
+from caffe_port.proto.dialects import UnknownWord, is_v1_only
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.unknown import UnknownWord
 from caffe_port.spec import NetSpec
 from caffe_port.spec.rules import check_fields
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_port.errors import UsageError
-from caffe_port.inference import filters, neurons, pooling  # noqa: F401 - they register their rules
+from caffe_port.inference import filters, neurons  # noqa: F401 - they register their rules
 from caffe_port.inference.planner import Options, Planner, Step, Store, has_hooks, make_graph
 from caffe_port.net import Net, run_guarded
 from caffe_port.plan import Plan, freed_after, run_steps

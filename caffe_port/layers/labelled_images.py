@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from caffe_port.data.annotated import AnnotatedReader
 from caffe_port.data.decoding import resize_linear, resize_nearest
 from caffe_port.data.images import read_grey, read_labels
-from caffe_port.data.labelled_images import LabelledReader
+from caffe_port.data.labelled_images import AnnotatedReader, LabelledReader
 from caffe_port.data.rng import CaffeRandom
 from caffe_port.data.transformer import Floats, RandomStreams
 from caffe_port.layers._registry import named, register_layer

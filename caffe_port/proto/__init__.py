@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from caffe_port.files import AnyFile, name_of
 from caffe_port.proto import _decimal_point, caffe_pb2  # noqa: F401  (the first makes the second)
-from caffe_port.proto.dialects import choose_dialect
+from caffe_port.proto.dialects import UnknownField, choose_dialect
 from caffe_port.proto.text import parse_text, read_file
-from caffe_port.proto.unknown import UnknownField
 from caffe_port.proto.upgrade import upgrade_net, upgrade_solver
 
 __all__ = [

@@ -19,12 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from caffe_port.errors import FormatError
 from caffe_port.files import AnyFile, OpenFile, name_of
 from caffe_port.proto import NetText, caffe_pb2, wire
-from caffe_port.proto.dialects import (
-    BVLC_NUMBERS,
-    dialect_of_types,
-    is_v1_only,
-    settle_dialect,
-)
+from caffe_port.proto.dialects import BVLC_NUMBERS, dialect_of_types, is_v1_only, settle_dialect
 from caffe_port.proto.printer import print_text
 from caffe_port.proto.renumber import (
     LayerMark,

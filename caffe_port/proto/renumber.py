@@ -11,9 +11,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from caffe_port.errors import FormatError, option
 from caffe_port.proto import caffe_pb2, wire
-from caffe_port.proto.dialects import FORK_NUMBERS, LAST_BVLC_V1_TYPE, V1_ONLY
+from caffe_port.proto.dialects import (
+    FORK_NUMBERS,
+    LAST_BVLC_V1_TYPE,
+    V1_ONLY,
+    WITHOUT_EFFECT,
+    UnknownField,
+    UnknownWord,
+)
 from caffe_port.proto.text import is_repeated
-from caffe_port.proto.unknown import WITHOUT_EFFECT, UnknownField, UnknownWord
 
 # Where the fork's numbers hold. DeepLab v1 has no V2 layers: see ``dialect_of_layer``.
 _OVERLAID = {

@@ -19,8 +19,14 @@ from google.protobuf.message import Message
 from caffe_port.errors import FormatError
 from caffe_port.files import HEAD, TEXT, AnyFile, OpenFile, name_of, reading, seems_to_be
 from caffe_port.proto.caffe_pb2 import LayerParameter, V1LayerParameter
+from caffe_port.proto.dialects import (
+    WITHOUT_EFFECT,
+    Plain,
+    RepeatedField,
+    UnknownField,
+    UnknownWord,
+)
 from caffe_port.proto.tokens import Entry, Scalar, parse_tree, substitute
-from caffe_port.proto.unknown import WITHOUT_EFFECT, Plain, RepeatedField, UnknownField, UnknownWord
 
 MAX_BYTES = 16 * 2**20  # the largest published prototxt is below 1 MB
 

@@ -25,7 +25,7 @@ from caffe_port.data.rng import CaffeRandom, CLibraryRandom
 from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import OpenFile, read_json, write_text
 from caffe_port.layers.data import SourceLayer
-from caffe_port.layers.files import HDF5Data, MatWrite
+from caffe_port.layers.inputs import HDF5Data, MatWrite
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale
 

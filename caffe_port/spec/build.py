@@ -18,8 +18,7 @@ from caffe_port.errors import (
     shapes_option,
 )
 from caffe_port.proto import UnknownField, caffe_pb2
-from caffe_port.proto.dialects import why_refused
-from caffe_port.proto.unknown import Plain
+from caffe_port.proto.dialects import Plain, why_refused
 from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class

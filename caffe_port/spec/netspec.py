@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from caffe_port.errors import NetError, escaped
 from caffe_port.proto import UnknownField, caffe_pb2
-from caffe_port.proto.unknown import Plain
+from caffe_port.proto.dialects import Plain
 from caffe_port.spec.ops import Op, Shape
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from caffe_port.errors import (
     shapes_option,
 )
 from caffe_port.proto import NetText, UnknownField, caffe_pb2
-from caffe_port.proto.dialects import is_harmless
+from caffe_port.proto.dialects import field_names, is_harmless
 from caffe_port.proto.printer import print_text
-from caffe_port.proto.unknown import field_names
 from caffe_port.spec.ops import BUILTIN, is_known, known_types, op_class
 from caffe_port.spec.ops.python_layer import is_allowed
 

@@ -106,7 +106,7 @@ def _reader(file: OpenFile) -> Callable[[OpenFile], WeightFile]:
 
         return read_torch
     if is_safetensors(file.head, file.size):
-        from caffe_port.weights.safetensors_file import read_safetensors
+        from caffe_port.weights.state_dict import read_safetensors
 
         return read_safetensors
     from caffe_port.weights.caffemodel import read_caffemodel
@@ -130,7 +130,7 @@ def read_any_weights(file: AnyFile) -> WeightFile | StateDict:
 
             return read_torch_state(opened)
         if is_safetensors(opened.head, opened.size):
-            from caffe_port.weights.safetensors_file import read_safetensors_state
+            from caffe_port.weights.state_dict import read_safetensors_state
 
             return read_safetensors_state(opened)
         return read_weights(opened)
@@ -150,7 +150,7 @@ def write_state_dict(path: str | os.PathLike[str], state: StateDict) -> None:
     if suffix not in STATE_SUFFIXES:
         raise UsageError(f"{path}: a state dict is written as {', '.join(STATE_SUFFIXES)}")
     if suffix == ".safetensors":
-        from caffe_port.weights.safetensors_file import write_safetensors_state
+        from caffe_port.weights.state_dict import write_safetensors_state
 
         write_safetensors_state(path, state)
     else:
@@ -211,7 +211,7 @@ def _state_dict_writer(format: str) -> Callable[..., None]:
         from caffe_port.weights.torch_file import write_torch
 
         return write_torch
-    from caffe_port.weights.safetensors_file import write_safetensors
+    from caffe_port.weights.state_dict import write_safetensors
 
     return write_safetensors
 

@@ -9,7 +9,7 @@ import pytest
 import caffe_port as cp
 from caffe_port.errors import FormatError, LayerError, NetError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2, dialects, parse_net
-from caffe_port.proto.unknown import field_names
+from caffe_port.proto.dialects import field_names
 from caffe_port.spec import NetSpec
 from caffe_port.spec.ops import _base
 from caffe_port.spec.rules import check_fields

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from caffe_port.errors import FormatError
 from caffe_port.weights import read_weights
-from caffe_port.weights.safetensors_file import read_safetensors, write_safetensors
+from caffe_port.weights.state_dict import read_safetensors, write_safetensors
 from tests.weights.making import array, assert_same_layers, layer, same_bits
 
 

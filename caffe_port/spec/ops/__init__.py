@@ -63,8 +63,10 @@ FAMILIES = {
     "recurrent": ("LSTM", "LSTMUnit", "RNN"),
     "data": ("Data", "ImageData", "ImageSegData", "WindowData"),
     "labelled_images": ("AnnotatedData", "DenseImageData", "ImageLabelmapData"),
-    "files": ("HDF5Data", "HDF5Output", "MatRead", "MatWrite"),
-    "inputs": ("DummyData", "Input", "MemoryData", "Parameter"),
+    "inputs": (
+        "DummyData", "HDF5Data", "HDF5Output", "Input", "MatRead", "MatWrite", "MemoryData",
+        "Parameter",
+    ),
     "python_layer": ("Python",),
     "detection": ("DetectionEvaluate", "DetectionOutput", "PriorBox"),
     "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),

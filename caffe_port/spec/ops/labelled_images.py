@@ -199,7 +199,7 @@ class AnnotatedData(Op):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """The label has a row per box of the first image; the actual number depends on the data."""
-        from caffe_port.data.annotated import first_annotated
+        from caffe_port.data.labelled_images import first_annotated
         from caffe_port.errors import DataError, UsageError
 
         self.check()

@@ -20,26 +20,14 @@ Shift = Literal["full_shift", "no_shift", "partial_shift"]
 # file of this folder -> the types with rules in it
 _FILES = {
     "filters": (
-        "Convolution",
-        "ConvolutionDepthwise",
-        "Deconvolution",
-        "DepthwiseConvolution",
-        "InnerProduct",
+        "Convolution", "ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution",
+        "InnerProduct", "Pooling",
     ),
-    "pooling": ("Pooling",),
-    "resampling": (
-        "AutoCrop",
-        "Crop",
-        "Interp",
-        "Padding",
-        "Reorg",
-        "ResizeBilinear",
-        "ResizeNearestNeighbor",
-        "Unpooling",
-        "Upsample",
+    "shapes": (
+        "AutoCrop", "Axpy", "Concat", "Crop", "Eltwise", "Interp", "Padding", "Permute", "Reorg",
+        "ResizeBilinear", "ResizeNearestNeighbor", "Slice", "Unpooling", "Upsample",
     ),
-    "shapes": ("Axpy", "Concat", "Eltwise", "Permute", "Slice"),
-}
+}  # fmt: skip
 BUILTIN = {type: file for file, types in _FILES.items() for type in types}
 
 
