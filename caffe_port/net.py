@@ -166,9 +166,15 @@ class Net(Publishable, nn.Module):
         module = self.module(layer)
         return module.get_parameter(module.spec.params[index].name)
 
-    def run_layer(self, layer: str, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def run_layer(
+        self, layer: str, bottoms: Sequence[Tensor], params: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """Runs one layer on given bottoms.
 
+        Args:
+            layer: its name.
+            bottoms: what it reads.
+            params: by name, in place of the layer's own for this run.
         Raises:
             LayerError: the bottoms do not fit the layer.
         """
@@ -176,8 +182,15 @@ class Net(Publishable, nn.Module):
         if len(bottoms) != (expected := len(module.spec.bottoms)):
             message = f"{len(bottoms)} bottoms given; expected {expected}"
             raise LayerError(module.spec.name, module.spec.type, message)
+        run: Callable[..., tuple[Tensor, ...]] = module
+        if params:
+
+            def run(*given: Tensor) -> tuple[Tensor, ...]:
+                found: tuple[Tensor, ...] = torch.func.functional_call(module, dict(params), given)
+                return found
+
         try:
-            return run_guarded(module, module.spec, bottoms)
+            return run_guarded(run, module.spec, bottoms)
         except LayerError as error:
             if not isinstance(error.__cause__, WrongLabelError):
                 raise

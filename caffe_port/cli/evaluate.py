@@ -25,6 +25,7 @@ from caffe_port.cli.options import (
     crf_factory,
     crf_options,
     crop_option,
+    device_option,
     engine_options,
     inference_options,
     mean_option,
@@ -60,7 +61,7 @@ SOME_FAILED = 1  # exit status of score
 @crop_option
 @mean_option
 @click.option("--blob", help="Score blob at full resolution.  [default: found in the net]")
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@device_option
 @engine_options
 @click.option(
     "-j",

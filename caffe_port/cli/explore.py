@@ -14,6 +14,7 @@ from caffe_port.cli.options import (
     Arguments,
     crf_options,
     crop_option,
+    device_option,
     engine_options,
     inference_options,
     mean_option,
@@ -63,7 +64,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @label_options
 @image_options
 @click.option("--blob", help="Score blob.  [default: found in the net]")
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@device_option
 @engine_options
 @net_options
 def explore_command(**arguments: Any) -> None:

@@ -123,6 +123,18 @@ def _imports(ctx: click.Context, param: click.Parameter, names: tuple[str, ...])
         import_own(names)
 
 
+def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    if name != "cpu":
+        from caffe_port.live.mode import expect_device
+
+        expect_device(name)
+    return name
+
+
+device_option = click.option(
+    "--device", default="cpu", show_default=True, callback=_device,
+    help="Where the network runs: cpu, cuda or cuda:1.",
+)  # fmt: skip
 import_option = click.option(
     "--import", "imports", multiple=True, metavar="FILE_OR_MODULE", callback=_imports,
     expose_value=False, is_eager=True,

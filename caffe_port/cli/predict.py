@@ -15,6 +15,7 @@ from caffe_port.cli.options import (
     crf_factory,
     crf_options,
     crop_option,
+    device_option,
     engine_options,
     inference_options,
     mean_option,
@@ -78,7 +79,7 @@ def _extras(ctx: click.Context, param: click.Parameter, text: str) -> Any:
 )
 @image_options
 @click.option("--blob", help="Score blob.  [default: found in the net]")
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@device_option
 @engine_options
 @click.option("--frames", type=click.IntRange(min=1), help="At most so many frames of a video.")
 @net_options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe_port.cli.labels import dataset_of, dataset_option, names_of
-from caffe_port.cli.options import MODEL, crop_option, mean_option, net_options
+from caffe_port.cli.options import MODEL, crop_option, device_option, mean_option, net_options
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _integers(
     show_default=True,
     help="Images shown in the report.",
 )
-@click.option("--device", default="cpu", show_default=True, help="As torch names it.")
+@device_option
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe_port.cli.options import net_options
+from caffe_port.cli.options import device_option, net_options
 from caffe_port.errors import echo
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ def _two_or_three(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
     help="File for the result as JSON only.",
 )  # fmt: skip
+@device_option
 @net_options
 def verify_command(
     paths: tuple[Path, Path | None, Path],
     isolate: bool,
+    device: str,
     out: Path | None,
     json_file: Path | None,
     **options: Any,
@@ -65,7 +67,7 @@ def verify_command(
         expect_writable(path)
     from caffe_port.parity.report import write_json, write_report
 
-    result = _verify(*paths, isolate, options)
+    result = _verify(*paths, isolate, device, options)
     _show(result)
     if out is not None:
         page, _ = write_report(result, out)
@@ -76,13 +78,18 @@ def verify_command(
 
 
 def _verify(
-    net: Path, weights: Path | None, recording: Path, isolate: bool, options: dict[str, Any]
+    net: Path,
+    weights: Path | None,
+    recording: Path,
+    isolate: bool,
+    device: str,
+    options: dict[str, Any],
 ) -> VerifyResult:
     from caffe_port.parity.recording import load_recorded
     from caffe_port.parity.verify import verify
 
     port, case, adopted = load_recorded(net, weights, recording, options)
-    return verify(port, case, isolate=isolate, adopted=adopted)
+    return verify(port, case, isolate=isolate, adopted=adopted, device=device)
 
 
 def _show(result: VerifyResult) -> None:

@@ -25,6 +25,7 @@ from caffe_port.finetuning.inputs import Images, Options, RenderedRecipe
 from caffe_port.finetuning.published import PUBLISHED
 from caffe_port.finetuning.scoring import Control, Setting, StoppedError, Trial
 from caffe_port.finetuning.variants import Variant
+from caffe_port.live import mode
 from caffe_port.proto import caffe_pb2
 
 NO_CRF = "none"
@@ -80,11 +81,7 @@ def _check_device(device: str) -> None:
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
         raise UsageError(f"the device is '{device}'; expected cpu, cuda or cuda:1")
-    if kind == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UsageError(f"the device is '{device}', but torch finds no GPU here")
+    mode.expect_device(device)
 
 
 _Answer = tuple[str, Any]  # "done" and the result, "stopped" and None, "failed" and the message

@@ -72,6 +72,30 @@ def device() -> torch.device:
     return torch.device("cuda", _process.device) if _process.gpu else torch.device("cpu")
 
 
+def expect_device(name: str) -> None:
+    """Refuses a device that does not compute here.
+
+    Args:
+        name: as torch names it: cpu, cuda, cuda:1.
+    Raises:
+        UsageError: torch knows no such device, or there is none.
+    """
+    import torch
+
+    if name == "cpu":
+        return
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        is_cuda = name.partition(":")[0] == "cuda"
+        if is_cuda and not torch.cuda.is_available():
+            raise UsageError(f"the device is '{name}', but torch finds no GPU here") from error
+        raise UsageError(
+            f"the device is '{name}'; expected cpu, or a GPU of this machine such as cuda or "
+            f"cuda:1: {str(error).splitlines()[0]}"
+        ) from error
+
+
 def set_random_seed(seed: int) -> None:
     """Seeds Caffe's generator, from which nets made later draw the same numbers as Caffe.
 

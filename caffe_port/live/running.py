@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from caffe_port.errors import LayerError
@@ -120,6 +120,7 @@ class Runner:
         """Runs a layer's module on the present data of its bottoms, or on given values."""
         values = given or [torch.from_numpy(self._blobs[name].data) for name in layer.bottoms]
         device = mode.device()
+        move_buffers(self._net.module(layer.name), device)
         # copies, because a layer in place may write over what backward needs
         bottoms = [x.detach().to(device, copy=layer.needs_backward) for x in values]
         always = rereading.transformed_bottoms(layer)
@@ -145,8 +146,7 @@ class Runner:
             name: Parameter(param.detach().to(device, copy=True), param.requires_grad)
             for name, param in params.items()
         }
-        module = self._net.module(layer.name)
-        tops = torch.func.functional_call(module, moved, tuple(bottoms))
+        tops = self._net.run_layer(layer.name, bottoms, moved)
         if layer.op.frozen_params:  # BatchNorm's statistics, which forward computes
             for name, param in params.items():
                 param.detach().copy_(moved[name].detach())
@@ -216,6 +216,13 @@ class Runner:
 
     def _data(self, name: str, like: Tensor) -> Tensor:
         return torch.from_numpy(self._blobs[name].data).to(like.device)
+
+
+def move_buffers(module: nn.Module, device: torch.device) -> None:
+    """Moves a layer's state beyond its parameters to where it computes; it stays there."""
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = buffer.to(device)
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

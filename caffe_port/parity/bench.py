@@ -33,12 +33,15 @@ class Net(Protocol):
     def run_layer(self, name: str, bottoms: list[Tensor], /) -> tuple[Tensor, ...]: ...
     def layer_params(self, name: str, /) -> Sequence[Tensor]: ...
     def module(self, name: str, /) -> torch.nn.Module: ...
-    def to(self, dtype: torch.dtype, /) -> Any: ...
+    def to(self, device: torch.device, dtype: torch.dtype, /) -> Any: ...
 
 
-def copy_as(net: Net, dtype: torch.dtype) -> Net:
+HOST = torch.device("cpu")
+
+
+def copy_as(net: Net, dtype: torch.dtype, device: torch.device = HOST) -> Net:
     """A copy of the net with parameters of that type; a run of it leaves the net as it was."""
-    duplicate: Net = copy.deepcopy(net).to(dtype)
+    duplicate: Net = copy.deepcopy(net).to(device, dtype)
     return duplicate
 
 
@@ -48,30 +51,34 @@ class Bench:
     Args:
         net: it is copied.
         dtype: float32 or float64, of all that is computed.
+        device: where layers compute; what they are given and give is in main memory.
     """
 
-    def __init__(self, net: Net, dtype: torch.dtype) -> None:
-        self.net = copy_as(net, dtype)
-        self.dtype = dtype
+    def __init__(self, net: Net, dtype: torch.dtype, device: torch.device = HOST) -> None:
+        self.net = copy_as(net, dtype, device)
+        self.dtype, self.device = dtype, device
 
     def params(self, layer: Layer) -> list[Tensor]:
         """The layer's parameters, detached."""
-        return [param.detach() for param in self.net.layer_params(layer.name)]
+        return [param.detach().to(HOST) for param in self.net.layer_params(layer.name)]
+
+    def _run(self, layer: Layer, bottoms: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.net.run_layer(layer.name, [x.detach().to(self.device) for x in bottoms])
 
     def forward(
         self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
         """All tops, without gradients. ``params`` replace the layer's own for this run."""
         with torch.no_grad(), self.unchanged(layer, params):
-            return self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
+            return tuple(top.to(HOST) for top in self._run(layer, bottoms))
 
     def state(
         self, layer: Layer, bottoms: Sequence[Tensor], params: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """Copies of the parameters as a forward pass leaves them (BatchNorm's statistics)."""
         with torch.no_grad(), self.unchanged(layer, params):
-            self.net.run_layer(layer.name, [bottom.detach() for bottom in bottoms])
-            return [param.detach().clone() for param in self.net.layer_params(layer.name)]
+            self._run(layer, bottoms)
+            return [p.detach().clone().to(HOST) for p in self.net.layer_params(layer.name)]
 
     def backward(
         self,
@@ -93,14 +100,14 @@ class Bench:
             None for what has no diff.
         """
         leaves = [
-            bottom.detach().requires_grad_(want)
+            bottom.detach().to(self.device).requires_grad_(want)
             for bottom, want in zip(bottoms, wanted, strict=True)
         ]
         with torch.enable_grad(), self.unchanged(layer, params):
             tops = self.net.run_layer(layer.name, list(leaves))
             own = list(self.net.layer_params(layer.name))
             pairs = [
-                (top, diff.reshape(top.shape).to(top.dtype))
+                (top, diff.reshape(top.shape).to(top))
                 for top, diff in zip(tops, diffs, strict=True)
                 if diff is not None and top.requires_grad
             ]
@@ -110,7 +117,10 @@ class Bench:
             found = torch.autograd.grad(
                 [top for top, _ in pairs], sources, [diff for _, diff in pairs], allow_unused=True
             )
-        by_id = {id(source): gradient for source, gradient in zip(sources, found, strict=True)}
+        by_id = {
+            id(source): None if diff is None else diff.to(HOST)
+            for source, diff in zip(sources, found, strict=True)
+        }
         return [by_id.get(id(leaf)) for leaf in leaves], [by_id.get(id(param)) for param in own]
 
     @contextlib.contextmanager
@@ -139,7 +149,8 @@ class Bench:
         originals = [] if params is None else [param.data for param in own]
         if params is not None:
             for param, replacement in zip(own, params, strict=True):
-                param.data = replacement.clone() if fixed else replacement
+                moved = replacement.to(param.device)
+                param.data = moved.clone() if fixed and moved is replacement else moved
         try:
             yield
         finally:
@@ -165,18 +176,21 @@ class Bench:
 def exact_sums() -> Iterator[None]:
     """Convolutions inside are computed as Caffe does: im2col, then a matrix product per image.
 
-    Covers forward and backward, transposed convolutions too, if both run inside. The switches are
-    those of the whole process and are restored at the end. A float64 run is computed so anyway.
+    Covers forward and backward, transposed convolutions too, if both run inside. On a GPU cuDNN is
+    off, and products of matrices are not rounded to TensorFloat-32. The switches are those of the
+    whole process and are restored at the end. A float64 run is computed so anyway.
 
     Example:
         with exact_sums():
             scores = net({"data": x})["score"]
     """
-    backend = torch.backends.mkldnn
-    enabled = backend.enabled
+    mkldnn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
+    enabled, precision = (mkldnn.enabled, cudnn.enabled), torch.get_float32_matmul_precision()
     with torch.backends.nnpack.flags(enabled=False):
         try:
-            backend.enabled = False  # type: ignore[assignment]
+            mkldnn.enabled, cudnn.enabled = False, False  # type: ignore[assignment]
+            torch.set_float32_matmul_precision("highest")
             yield
         finally:
-            backend.enabled = enabled
+            mkldnn.enabled, cudnn.enabled = enabled
+            torch.set_float32_matmul_precision(precision)

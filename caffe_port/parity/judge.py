@@ -11,7 +11,7 @@ import torch
 
 from caffe_port.parity import values
 from caffe_port.parity.archives import Array
-from caffe_port.parity.bench import Bench, Net, copy_as
+from caffe_port.parity.bench import HOST, Bench, Net, copy_as
 from caffe_port.parity.calculators import Calculator, ExactCalculator, PlainCalculator
 from caffe_port.parity.compare import Comparison, Exact, Verdict, compare, compare_equal
 from caffe_port.parity.recording import Recording
@@ -59,15 +59,23 @@ class RowMaker:
         recording: Caffe's run.
         topology: of the net.
         isolate: the port's run is one of single layers on Caffe's bottoms, not of the whole net.
+        device: where the port runs; exact results are computed on the CPU.
     """
 
-    def __init__(self, net: Net, recording: Recording, topology: Topology, isolate: bool) -> None:
+    def __init__(
+        self,
+        net: Net,
+        recording: Recording,
+        topology: Topology,
+        isolate: bool,
+        device: torch.device = HOST,
+    ) -> None:
         check_inputs(net, recording)
         self.net, self.recording = net, recording
-        self.topology, self.isolate = topology, isolate
+        self.topology, self.isolate, self.device = topology, isolate, device
         self.backward = has_backward(recording)
         self.exact = Bench(net, torch.float64)
-        self.plain = PlainCalculator(Bench(net, torch.float32))
+        self.plain = PlainCalculator(Bench(net, torch.float32, device))
         self.caffe = recorded_values(recording)
         self.port: PortRun | None = None
         diffs = recording.diffs if self.backward else {}
@@ -77,7 +85,8 @@ class RowMaker:
     def rows(self) -> Iterator[Row]:
         yield from self.param_rows()
         if not self.isolate:
-            self.port = run_port(copy_as(self.net, torch.float32), self.recording, self.topology)
+            copied = copy_as(self.net, torch.float32, self.device)
+            self.port = run_port(copied, self.recording, self.topology, self.device)
         caffe = self.walk(ExactCalculator(self.exact), self.caffe, self.plain)
         if self.port is not None:
             port = self.walk(ExactCalculator(self.exact), self.port.values, None)

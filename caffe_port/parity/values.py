@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caffe_port.errors import ParityError
-from caffe_port.parity.bench import Bench, Blobs, Net
+from caffe_port.parity.bench import HOST, Bench, Blobs, Net
 from caffe_port.parity.recording import Recording
 from caffe_port.parity.topology import Layer, Topology, fact
 
@@ -81,17 +81,22 @@ class PortRun:
     after: Mapping[tuple[str, int], Floats]
 
 
-def run_port(net: Net, recording: Recording, topology: Topology) -> PortRun:
+def run_port(
+    net: Net, recording: Recording, topology: Topology, device: torch.device = HOST
+) -> PortRun:
     """Runs the net on the recording's inputs, forward, and backward where diffs were recorded.
 
     Args:
         net: float32; changed by the run (gradients, running statistics): pass a copy.
         recording: what to feed.
         topology: of this net.
+        device: where the net is.
     Raises:
         ParityError: the recording sets a diff that does not fit.
     """
-    inputs = {name: tensor(values, torch.float32) for name, values in recording.inputs.items()}
+    inputs = {
+        name: tensor(values, torch.float32).to(device) for name, values in recording.inputs.items()
+    }
     backward = has_backward(recording)
     with torch.set_grad_enabled(backward):
         blobs = net(inputs, keep="all")
@@ -159,7 +164,9 @@ def _run_backward(blobs: Blobs, recording: Recording, topology: Topology) -> Non
             )
         if blobs[name].requires_grad:
             starts.append(blobs[name])
-            gradients.append(tensor(values, torch.float32).reshape(blobs[name].shape))
+            gradients.append(
+                tensor(values, torch.float32).reshape(blobs[name].shape).to(blobs[name])
+            )
     if starts:
         torch.autograd.backward(starts, gradients)
 

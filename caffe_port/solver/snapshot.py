@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from caffe_port.data import rng
 from caffe_port.data.database import DatabaseReader
 from caffe_port.data.hdf5 import Hdf5Reader
 from caffe_port.data.image import ImageReader
@@ -26,6 +27,7 @@ from caffe_port.errors import FormatError, UsageError, option
 from caffe_port.files import OpenFile, read_json, write_text
 from caffe_port.layers.data import SourceLayer
 from caffe_port.layers.inputs import HDF5Data, MatWrite
+from caffe_port.live import mode
 from caffe_port.solver.log import WARNING, log
 from caffe_port.solver.modes import LossScale
 
@@ -190,6 +192,7 @@ class RunState:
             "weights_sha256": OpenFile(weights_file).digest(),
             "thread": None if thread is None else encoded(thread.state()),
             "torch": bytes(torch.get_rng_state().numpy()).hex(),
+            "gpu": _gpu_state(),
             "smoothing": asdict(smoothing),
             "loss_scale": None if self._scale is None else self._scale.state(),
             "nets": [self._net_json(number) for number in range(len(self._nets))],
@@ -239,6 +242,9 @@ class RunState:
             set_encoded(thread, content["thread"])
         state = np.frombuffer(bytes.fromhex(content["torch"]), np.uint8)
         torch.set_rng_state(torch.from_numpy(state.copy()))
+        if content.get("gpu") is not None and _gpu_state() is not None:
+            state = np.frombuffer(bytes.fromhex(content["gpu"]), np.uint8)
+            torch.cuda.set_rng_state(torch.from_numpy(state.copy()), mode.device())
         if self._scale is not None and content.get("loss_scale") is not None:
             self._scale.set_state(content["loss_scale"])
         found = content["smoothing"]
@@ -269,8 +275,10 @@ class RunState:
             )
         for name, state in states.items():
             module = self._nets[number].module(name)
-            for key, tensor in module.named_buffers(recurse=False):
-                tensor.copy_(torch.tensor(state[key], dtype=tensor.dtype).view(tensor.shape))
+            for key, tensor in list(module.named_buffers(recurse=False)):
+                stored = torch.tensor(state[key], dtype=tensor.dtype)
+                # that of a recurrent layer is empty before the first pass
+                setattr(module, key, stored.view(tensor.shape) if tensor.numel() else stored)
             if isinstance(module, MatWrite):
                 module.passes = int(state["passes"])
             if name in self._sources[number]:
@@ -284,10 +292,15 @@ def _parsed(path: _Path) -> dict[str, Any]:
     return content
 
 
+def _gpu_state() -> str | None:
+    """The state of the generator from which masks of -torch_dropout come on a GPU; else None."""
+    device = mode.device()
+    if device.type != "cuda":
+        return None
+    return bytes(torch.cuda.get_rng_state(device).numpy()).hex()
+
+
 def _thread() -> CaffeRandom | None:
     """The generator of the solver's thread."""
-    from caffe_port.data import rng
-    from caffe_port.live import mode
-
     with mode.building():
         return rng.current()

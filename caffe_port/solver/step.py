@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 
 from caffe_port.layers.normalization import assigns_diff
 from caffe_port.layers.python_layer import Python
 from caffe_port.live.blob import Blob
 from caffe_port.live.net import Net as LiveNet
+from caffe_port.live.running import move_buffers
 from caffe_port.net import Net
 from caffe_port.plan import freed_after, run_steps
 from caffe_port.solver.modes import LayerRow, LossScale, Modes, checkpointed, compiled
@@ -85,12 +86,7 @@ class LayerStep:
 
     def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         """Runs the layer's module."""
-        if not self.params:
-            return self.net.run_layer(self.layer.name, bottoms)
-        found: Sequence[Tensor] = torch.func.functional_call(
-            self.module, dict(self.params), tuple(bottoms)
-        )
-        return found
+        return self.net.run_layer(self.layer.name, bottoms, self.params)
 
 
 def _exact(x: Tensor) -> Tensor:
@@ -302,7 +298,7 @@ class DeviceCopy:
     Between calls of ``step`` they are in the memory of the blobs, which scripts read.
 
     Args:
-        net: the net, whose parameters and buffers are moved.
+        net: the net, whose parameters and state are moved.
         learned, history: of its solver; the list of histories is changed in place.
         device: the GPU.
     """
@@ -312,14 +308,14 @@ class DeviceCopy:
     ) -> None:
         self._net, self._learned, self._history = net, learned, history
         self.device = device
-        self._host: list[tuple[Tensor, Tensor]] = []  # tensor, its values in main memory
+        self._host: list[tuple[Tensor, Tensor]] = []  # parameter, its values in main memory
 
     def to_device(self) -> None:
         """Moves everything to the GPU."""
-        module: nn.Module = self._net._net
-        for tensor in (*module.parameters(), *module.buffers()):
-            self._host.append((tensor, tensor.data))
-            tensor.data = tensor.data.to(self.device, copy=True)
+        for param in self._net._net.parameters():
+            self._host.append((param, param.data))
+            param.data = param.data.to(self.device, copy=True)
+        self._move_buffers(self.device)
         params = {
             id(blob): param
             for layer, blobs in self._net._own_params.items()
@@ -329,18 +325,25 @@ class DeviceCopy:
             item.on_device = params[id(item.blob)]
         self._history[:] = [values.to(self.device, copy=True) for values in self._history]
 
+    def _move_buffers(self, device: torch.device) -> None:
+        # a layer may have put another tensor in a buffer's place, so each is looked up again
+        for module in self._net._net.modules():
+            move_buffers(module, device)
+
     def sync(self) -> None:
-        """Copies the values to main memory, for snapshots and tests."""
-        for tensor, host in self._host:
-            host.copy_(tensor.data)
+        """Copies the values and diffs to main memory, for snapshots and tests."""
+        for param, host in self._host:
+            host.copy_(param.data)
+        for item in self._learned if self._host else ():
+            item.blob.take_diff(item.diff.cpu())
 
     def to_host(self) -> None:
         """Moves everything back to main memory."""
         self.sync()
         for item in self._learned:
-            item.blob.take_diff(item.diff.cpu())
             item.on_device = None
-        for tensor, host in self._host:
-            tensor.grad, tensor.data = None, host
+        for param, host in self._host:
+            param.grad, param.data = None, host
         self._host.clear()
+        self._move_buffers(torch.device("cpu"))
         self._history[:] = [values.cpu() for values in self._history]

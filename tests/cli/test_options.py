@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
 from caffe_port.cli import main
 from caffe_port.cli.options import NetOptions, crop_option, mean_option, net_options, of_net
 from caffe_port.loading import load
 from tests.evaluation.standins import make_voc
+from tests.goldens_dir import SHAPES
 
 
 @click.command()
@@ -131,3 +133,37 @@ def test_evaluate_takes_the_net_of_a_stage(tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["network"]["stages"] == ["deploy"]
     assert settings["network"]["level"] == 1
+
+
+MODEL = [f"{SHAPES}/caffe_run/recording/net.prototxt",
+         f"{SHAPES}/caffe_run/model/train_iter_2400.caffemodel"]  # fmt: skip
+IMAGE = f"{SHAPES}/JPEGImages/shape_val_0001.jpg"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["predict", *MODEL, IMAGE], ["unravel", *MODEL, IMAGE], ["explore", *MODEL],
+     ["evaluate", *MODEL],
+     ["verify", *MODEL, f"{SHAPES}/caffe_run/recording"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("cuda", "the device is 'cuda', but torch finds no GPU here"),
+     ("cuda:x", "the device is 'cuda:x'; expected cpu, or a GPU"),
+     ("gpu", "the device is 'gpu'; expected cpu, or a GPU of this machine such as cuda or cuda:1"),
+     ("meta", "the device is 'meta'; expected cpu")],
+)  # fmt: skip
+def test_a_device_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], device: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device != "cuda")
+    if device == "cuda":  # also on a machine that has one
+        monkeypatch.setattr(torch, "empty", refuse)
+    result = CliRunner().invoke(main, [*command, "--device", device])
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
+
+
+def refuse(*args: Any, **named: Any) -> torch.Tensor:
+    raise AssertionError("Torch not compiled with CUDA enabled")

@@ -103,16 +103,27 @@ def test_verify_uses_them():
 
 def test_the_switches_are_restored():
     def switches():
-        return torch.backends.mkldnn.enabled, torch._C._get_nnpack_enabled()
+        cudnn = torch.backends.cudnn.enabled
+        return torch.backends.mkldnn.enabled, torch._C._get_nnpack_enabled(), cudnn
 
     def fail():
         with exact_sums():
             with exact_sums():
-                assert switches() == (False, False)
-            assert switches() == (False, False)
+                assert switches() == (False, False, False)
+            assert switches() == (False, False, False)
             raise KeyError
 
     before = switches()
     with pytest.raises(KeyError):
         fail()
     assert switches() == before
+
+
+def test_matrix_products_are_not_rounded_on_a_gpu():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with exact_sums():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

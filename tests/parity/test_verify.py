@@ -12,8 +12,10 @@ from caffe_port.parity.compare import Verdict
 from caffe_port.parity.recording import read_recording
 from caffe_port.parity.verify import verify
 from caffe_port.spec.ops.neurons import Dropout
-from tests.goldens_dir import SHAPES
+from tests.goldens_dir import GOLDENS, SHAPES
 from tests.parity.fake import LAYERS, FakeLayer, FakeNet, record, recorded_arrays, write_folder
+from tests.second_device import DeviceTensor, second_device
+from tests.verifying import recorded_net
 
 MADE_BY = {  # layer: (blob it makes, layers that share the blob's array)
     "conv1": ("conv1", ("conv1", "relu1")),
@@ -291,3 +293,21 @@ def test_copies_for_readers_that_the_recorded_net_had_not_do_not_count():
     assert {row.comparison.verdict for row in result.rows if "_split_" in row.name} == {
         Verdict.NOT_RECORDED
     }
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_the_port_on_another_device(isolate):
+    """It runs there, in float32, and what is compared comes back; exact results stay here."""
+    net, recorded = recorded_net(GOLDENS / "layers" / "bvlc_conv_3x3_pad1")
+    seen = []
+    net.module("op").register_forward_hook(
+        lambda layer, given, top: seen.append((type(given[0]), given[0].dtype))
+    )
+    with second_device() as device:
+        result = verify(net, recorded, isolate=isolate, device=device)
+    assert result.passed
+    assert set(seen) == {(torch.Tensor, torch.float64), (DeviceTensor, torch.float32)}
+    assert {row.comparison.verdict for row in result.rows} == {Verdict.PASS}
+    with second_device() as device, torch.no_grad():
+        net.layer_params("op")[0].mul_(1 + 1e-4)
+        assert verify(net, recorded, isolate=isolate, device=device).first_bad.kind == "param"

@@ -160,3 +160,23 @@ def test_names_of_side_files() -> None:
     assert snapshot.path_of("a/b_iter_5.solverstate") == "a/b_iter_5.runstate"
     assert snapshot.path_of("b_iter_5.solverstate.h5") == "b_iter_5.runstate"
     assert snapshot.path_of("odd") == "odd.runstate"
+
+
+RECURRENT = """
+layer { name: "in" type: "DummyData" top: "x" top: "c" top: "t" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 4 } shape { dim: 2 dim: 3 } shape { dim: 2 dim: 3 dim: 2 }
+  data_filler { type: "gaussian" } data_filler { value: 1 } data_filler { value: 1 } } }
+layer { name: "l" type: "LSTM" bottom: "x" bottom: "c" top: "y" recurrent_param { num_output: 2
+  weight_filler { type: "gaussian" std: 0.5 } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+"""
+
+
+def test_the_state_of_a_recurrent_layer_is_kept(tmp_path: Path) -> None:
+    whole = training(tmp_path, "snapshot: 3 ", RECURRENT)
+    whole.solve()
+    again = training(tmp_path, "snapshot: 3 ", RECURRENT)
+    again.restore(tmp_path / "snap_iter_3.solverstate")
+    again.solve()
+    for one, other in zip(whole.net.params["l"], again.net.params["l"], strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
