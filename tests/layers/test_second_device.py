@@ -81,6 +81,8 @@ def test_recorded_layers(name):
 X, IMAGES = (2, 4, 6, 6), (2, 3, 6, 6)
 REGIONS = torch.tensor([[0.0, 0, 0, 20, 20], [1, 3, 2, 15, 20]])
 MASK = torch.arange(9.0).mul(4).reshape(1, 1, 3, 3).repeat(2, 4, 1, 1)  # places in 6 x 6
+BOX = torch.tensor([[1.0, 2, 12, 14, 1]])
+ANCHORS = "'feat_stride': 8, 'scales': [1], 'ratios': [1]"
 CRF = "max_iter: 2 pos_w: 2 pos_xy_std: 1.5 bi_w: 3 bi_xy_std: 10 bi_rgb_std: 6"
 # type -> its options and bottoms; for other types there are recordings
 OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
@@ -110,6 +112,19 @@ OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
         (drawn(*X), REGIONS),
     ),
     "Padding": ("padding_param { pad_l: 1 pad_r: 2 pad_t: 1 }", (drawn(*X),)),
+    "RPNAnchorTarget": (
+        'top: "t" top: "i" top: "o" python_param { param_str: '
+        f"\"{{{ANCHORS}, 'allowed_border': 99}}\" }}",
+        (drawn(1, 2, 6, 6).sigmoid(), BOX, torch.tensor([[48.0, 48, 1]])),
+    ),
+    "RPNProposal": (
+        f"python_param {{ param_str: \"{{{ANCHORS}, 'RPN_POST_NMS_TOP_N': 5}}\" }}",
+        (drawn(1, 2, 6, 6).sigmoid(), drawn(1, 4, 6, 6), torch.tensor([[48.0, 48, 1]])),
+    ),
+    "RPNProposalTarget": (
+        'top: "l" top: "t" top: "i" top: "o" python_param { param_str: "{\'num_classes\': 3}" }',
+        (REGIONS[:1], BOX),
+    ),
     "ReLU6": ("", (drawn(*X) * 5,)),
     "Reorg": ("reorg_param { stride: 2 }", (drawn(*X),)),
     "ResizeBilinear": (
