@@ -312,7 +312,7 @@ def expect_writable(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary name next to ``path``; renames it to ``path`` when the block succeeds.
 
     The file is synced to disk before the rename, so after a crash ``path`` has either its old
@@ -320,6 +320,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the final name; its folder is created if it is missing.
+        durable: False leaves the sync out, for files that are checked when they are read.
     Raises:
         OSError: it cannot be written, or exists and is read-only.
     """
@@ -333,10 +334,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         with Waiting(final):
             temporary.chmod(0o666 & ~umask)
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            if durable:
+                with temporary.open("rb+") as stream:
+                    os.fsync(stream.fileno())
             os.replace(temporary, final)
-            _sync_folder(final.parent)
+            if durable:
+                sync_folder(final.parent)
     except OSError as error:
         # a full disk names no file, and the temporary name would not help the user
         if error.errno is not None and error.filename in (None, name):
@@ -387,7 +390,7 @@ def _expect_replaceable(final: Path) -> None:
             os.close(os.open(final, os.O_WRONLY))  # fails with the system's reason
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes the rename durable; some file systems refuse to sync a folder."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -196,13 +196,9 @@ def voc_palette() -> Bytes:
 
 
 def write_labels(
-    path: PathLike,
-    labels: Bytes,
-    *,
-    note: str = "",
-    palette: bool = True,
-    colours: Bytes | None = None,
-) -> None:
+    path: PathLike, labels: Bytes, *, note: str = "", palette: bool = True,
+    colours: Bytes | None = None, durable: bool = True,
+) -> None:  # fmt: skip
     """Writes a label map as a palette PNG in the VOC colours, whole or not at all.
 
     Args:
@@ -211,6 +207,7 @@ def write_labels(
         note: stored in the PNG's "Comment", see ``read_note``.
         palette: False writes a grey PNG of the indices, as Caffe reads them.
         colours: (256, 3) uint8 red, green, blue, in place of VOC's.
+        durable: as for ``atomic_path``.
     """
     from PIL import Image, PngImagePlugin
 
@@ -222,8 +219,9 @@ def write_labels(
     information = PngImagePlugin.PngInfo()
     if note:
         information.add_text("Comment", note)
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", optimize=True, pnginfo=information)
+    with atomic_path(path, durable=durable) as temporary:
+        # of runs of equal labels alone: a twentieth of the time, and files a quarter larger
+        image.save(temporary, format="PNG", compress_type=zlib.Z_RLE, pnginfo=information)
 
 
 def read_note(path: PathLike) -> str | None:

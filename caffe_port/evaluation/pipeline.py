@@ -130,7 +130,10 @@ def evaluate(
         _agree(ranks, store, items)
         refiner = None if make_refiner is None else make_refiner(threads.refining)
         steps = ImageSteps(Job(make_network, refiner, options, store, cache))
-        outcomes = _share(steps, items, ranks, threads, progress, options.skip_bad)
+        try:
+            outcomes = _share(steps, items, ranks, threads, progress, options.skip_bad)
+        finally:
+            store.sync()
         found = {number: outcome for part in ranks.gather(outcomes) for number, outcome in part}
     return _summed(Result(store.settings, list(items), [], store), found, options)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +28,14 @@ from caffe_port.data.label_values import label_values, stored_palette
 from caffe_port.errors import DataError, FormatError, UsageError, option
 from caffe_port.evaluation.network import Floats
 from caffe_port.evaluation.refinement import Prediction
-from caffe_port.files import open_regular, read_json, reading, write_bytes, write_text
+from caffe_port.files import (
+    atomic_path,
+    open_regular,
+    read_json,
+    reading,
+    sync_folder,
+    write_text,
+)
 
 NAME = ".evaluation.lock"
 
@@ -102,7 +112,8 @@ class ScoreCache:
         digest = hashlib.sha256(data).hexdigest()
         header = json.dumps({"kind": _KIND, "shape": scores.shape, "sha256": digest})
         try:
-            write_bytes(path, header.encode() + b"\n" + data)
+            with atomic_path(path, durable=False) as temporary:
+                temporary.write_bytes(header.encode() + b"\n" + data)
         except OSError as error:
             raise UsageError(
                 f"{self.folder}: scores cannot be written: {error.strerror or error}"
@@ -146,6 +157,7 @@ class Store:
         self.colours = voc_palette() if colours is None else colours
         self.settings: dict[str, object] = json.loads(json.dumps(settings))
         text = json.dumps(self.settings, sort_keys=True)
+        self._unsynced: list[Path] = []
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def open(self, *, fresh: bool = False) -> None:
@@ -218,15 +230,32 @@ class Store:
     def save(self, id: str, image: str, prediction: Prediction) -> None:
         """Writes a prediction; each file appears whole or not at all."""
         note = f"{self._note(image)}{prediction.classes}"
-        write_labels(self.before(id), prediction.before, note=note, colours=self.colours)
+        self._write(self.before(id), prediction.before, note=note, colours=self.colours)
         if prediction.after is not None:
-            write_labels(self.after(id), prediction.after, note=note, colours=self.colours)
+            self._write(self.after(id), prediction.after, note=note, colours=self.colours)
 
     def save_comp6(self, id: str, prediction: Prediction) -> None:
         """Writes the final label map for the VOC server, if asked for."""
         if self.comp6:
             final = prediction.before if prediction.after is None else prediction.after
-            write_labels(self.root / COMP6 / f"{id}.png", final)
+            self._write(self.root / COMP6 / f"{id}.png", final)
+
+    def _write(self, path: Path, labels: Bytes, **options: Any) -> None:
+        write_labels(path, labels, durable=False, **options)
+        self._unsynced.append(path)
+
+    def sync(self) -> None:
+        """Waits until the disk has all label maps.
+
+        Not after each: waiting would take longer than the network. Where the machine itself stops
+        before, ``load`` refuses what is incomplete, and a later run computes it again.
+        """
+        written, self._unsynced = self._unsynced, []
+        for path in written:
+            with contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        for folder in {path.parent for path in written}:
+            sync_folder(folder)
 
     def _note(self, image: str) -> str:
         return f"{_MARK} settings {self._digest} image {image[:16]} classes "

@@ -16,7 +16,7 @@ from caffe_port.errors import CaffePortError, DataError, UsageError
 from caffe_port.evaluation.network import Options
 from caffe_port.evaluation.refinement import CRFFactory
 from caffe_port.evaluation.scoring import ConfusionMatrix
-from caffe_port.evaluation.store import COMP6
+from caffe_port.evaluation.store import COMP6, Store
 from tests.evaluation.standins import CLASSES, CROP, Brightest, Gives, Refuses, Swaps, evaluate
 
 
@@ -172,3 +172,12 @@ def test_nothing_to_do_is_refused(voc, tmp_path):
         run([], tmp_path)
     with pytest.raises(UsageError, match="at least one job"):
         run(voc[0], tmp_path, jobs=0)
+
+
+def test_an_evaluation_that_fails_syncs_its_label_maps(voc, tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(Store, "sync", lambda store: counts.append(len(store._unsynced)))
+    absent = VOCItem("absent", tmp_path / "absent.jpg", None, "here")
+    with pytest.raises(DataError, match="absent"):
+        run([voc[0][0], absent], tmp_path / "out", jobs=1)
+    assert counts == [2]  # before and after the refinement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -127,3 +128,19 @@ def test_foreign_settings_and_unwritable_folders_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         opened(tmp_path / "file" / "out", {})
+
+
+def test_label_maps_are_synced_together(tmp_path, monkeypatch):
+    """One by one, the disk takes longer than the network; at the end all are on it."""
+    store, synced = opened(tmp_path / "out", {"crop": 5}, comp6=True), []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+    )
+    store.save("a", IMAGE, MAPS)
+    store.save_comp6("a", MAPS)
+    assert not synced
+    files = [store.before("a"), store.after("a"), store.root / COMP6 / "a.png"]
+    store.sync()
+    assert sorted(synced) == sorted(str(path) for f in files for path in (f, f.parent))
+    store.sync()
+    assert len(synced) == 6
