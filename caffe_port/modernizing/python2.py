@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
+from typing import Any
 
 from caffe_port.errors import FormatError, UsageError
 from caffe_port.modernizing.edits import Edit, Rule, Script
@@ -72,21 +74,17 @@ def to_python3(text: str, name: str) -> str:
         UsageError: fissix is not installed.
         FormatError: the text is not Python 2.
     """
-    try:
-        refactor = import_module("fissix.refactor")
-    except ModuleNotFoundError as error:
-        message = f"{name} is Python 2; rewriting it needs the package fissix: pip install fissix"
-        raise UsageError(message) from error
-    fixers = refactor.get_fixers_from_package("fissix.fixes")
-    chosen = [fixer for fixer in fixers if fixer.rpartition("fix_")[2] not in _LEFT_OUT]
     tree = _parsed(text)
     # in text that parses as Python 3, print is a function
     function = tree is not None and not any(map(_prints_into, ast.walk(tree)))
-    options = {"print_function": function}
     newline = "" if text.endswith("\n") else "\n"
     try:
-        made = refactor.RefactoringTool(chosen, options).refactor_string(text + newline, name)
+        made = _tool(function, imports=False).refactor_string(text + newline, name)
+    except ModuleNotFoundError as error:
+        message = f"{name} is Python 2; rewriting it needs the package fissix: pip install fissix"
+        raise UsageError(message) from error
     except Exception as error:  # the errors of its parser have no common base
+        _tool.cache_clear()
         where = getattr(error, "context", error.args)  # (words, (line, column))
         line = where[1][0] if len(where) > 1 else None
         message = f"neither Python 2 nor 3: {error.args[0]}"
@@ -95,9 +93,24 @@ def to_python3(text: str, name: str) -> str:
     if _parsed(new) is None:
         new = _TABS.sub(lambda m: m[0].expandtabs(8), new)
     if _parsed(new) is not None:
-        tool = refactor.RefactoringTool(["fissix.fixes.fix_import"], {"print_function": True})
-        new = _with_local_imports(new, str(tool.refactor_string(new, name)))
+        relative = _tool(True, imports=True).refactor_string(new, name)
+        new = _with_local_imports(new, str(relative))
     return new.removesuffix(newline) if newline else new
+
+
+@cache
+def _tool(print_function: bool, *, imports: bool) -> Any:
+    """fissix's tool with its fixer of imports, or with all others; building it takes long.
+
+    Raises:
+        ModuleNotFoundError: fissix is not installed.
+    """
+    refactor = import_module("fissix.refactor")
+    fixers = refactor.get_fixers_from_package("fissix.fixes")
+    chosen = [fixer for fixer in fixers if fixer.rpartition("fix_")[2] not in _LEFT_OUT]
+    if imports:
+        chosen = ["fissix.fixes.fix_import"]
+    return refactor.RefactoringTool(chosen, {"print_function": print_function})
 
 
 _RUN = re.compile(r"\A#!|^if\s+\(?\s*__name__\s*==", re.M)  # a file that is run

@@ -143,13 +143,23 @@ def _errors(found: Floats, exact: Exact, extreme: NDArray[np.bool_]) -> _Errors:
     result = _in_sigmas(errors, sigma)
     if 1 < result.share < np.inf and exact.refine is not None:
         worst = np.argsort(-(errors / np.maximum(sigma, np.finfo(float).tiny)).reshape(-1))
-        chosen = worst[:LOOKED_AT]
-        better = np.maximum(exact.refine(chosen), sigma.reshape(-1)[chosen])
+        chosen = worst[:1]
+        better = _refined(exact.refine, sigma, chosen)
+        if errors.reshape(-1)[chosen[0]] <= PER_ELEMENT * better[0]:
+            # each element takes a backward pass: where the worst fails, the others change nothing
+            chosen = worst[:LOOKED_AT]
+            better = np.append(better, _refined(exact.refine, sigma, chosen[1:]))
         # those that were not looked at are off by less; they gain as much as the least of these
         sigma = sigma * float((better / sigma.reshape(-1)[chosen]).min())
         sigma.reshape(-1)[chosen] = better
         result = _in_sigmas(errors, sigma)
     return result
+
+
+def _refined(refine: Refine, sigma: Floats, chosen: NDArray[np.intp]) -> Floats:
+    if not len(chosen):
+        return np.empty(0)
+    return np.maximum(refine(chosen), sigma.reshape(-1)[chosen])
 
 
 def _in_sigmas(errors: Floats, sigma: Floats) -> _Errors:

@@ -91,7 +91,7 @@ class RowMaker:
         if self.port is not None:
             port = self.walk(ExactCalculator(self.exact), self.port.values, None)
         else:
-            port = self.walk(self.plain, recorded_values(self.recording), None)
+            port = self.walk(self.plain, Values(self.caffe.data, self.caffe.diffs), None)
         yield from self._of_walks(zip(caffe.forward(), port.forward(), strict=True))
         yield from self.unknown_data_rows()
         if self.backward:
@@ -155,7 +155,14 @@ class RowMaker:
             "data": self.recording.data, "diff": self.recording.diffs,
             "after": self.recording.after, "pdiff": self.recording.param_diffs,
         }  # fmt: skip
-        return sources[result.kind].get(result.key)
+        source = sources[result.kind]
+        if result.key not in source:
+            return None
+        # blobs and their diffs were just read by the walks, which keep them
+        kept: Mapping[Any, Array] = {"data": self.caffe.data, "diff": self.caffe.diffs}.get(
+            result.kind, source
+        )
+        return kept[result.key]
 
     def _layers(self, result: Result) -> tuple[str, ...]:
         if not isinstance(result.key, str):

@@ -32,6 +32,9 @@ FEW_ELEMENTS, SAMPLES, FEWER_SAMPLES = 4096, 4, 2
 #: Length of the pattern of random signs, a prime: axes of blobs are not multiples of it.
 PATTERN = 65_537
 
+#: Up to this many patterns in a row are kept (17 MB); larger blobs repeat the pattern each time.
+KEPT_PATTERNS = 32
+
 #: Operations of torch that round nothing: they copy and select numbers, or change signs.
 EXACT = frozenset({
     "_to_copy", "abs", "amax", "amin", "cat", "clamp", "clamp_max", "clamp_min", "clone",
@@ -99,9 +102,9 @@ def _moves(run: Callable[[int], Tensors], base: Tensors) -> list[Tensor | None]:
         for index, (result, reference) in enumerate(zip(run(sample), base, strict=True)):
             if result is None or reference is None or result.shape != reference.shape:
                 continue  # a layer that chose another number of rows: no response to rounding
-            move = (result - reference).abs().nan_to_num(0.0, posinf=0.0)
+            move = (result - reference).abs_().nan_to_num_(0.0, posinf=0.0)
             known = moves[index]
-            moves[index] = move if known is None else torch.maximum(known, move)
+            moves[index] = move if known is None else torch.maximum(known, move, out=known)
     return moves
 
 
@@ -151,6 +154,9 @@ def _new_results(func: Any) -> tuple[bool, ...]:
 
 def is_whole(values: Tensor) -> bool:
     """Whole numbers are labels, counts and indices: float32 holds them exactly."""
+    head = values[(slice(1),) * (values.dim() - 1)]  # one row decides most blobs
+    if not torch.equal(head, head.round()):
+        return False
     return torch.equal(values, values.round())
 
 
@@ -158,18 +164,20 @@ def signs(values: Tensor, start: int) -> Tensor:
     """Random signs in the shape of the values: one fixed pattern, from its place ``start`` on."""
     count = values.numel()
     start %= PATTERN
-    pattern = _pattern()
-    if start + count > 2 * PATTERN:
-        pattern = pattern.repeat(-(-(start + count) // (2 * PATTERN)))
+    times = -(-(start + count) // PATTERN)
+    if times <= KEPT_PATTERNS:
+        pattern = _pattern(2 if times <= 2 else KEPT_PATTERNS)
+    else:
+        pattern = _pattern(1).repeat(times)
     return pattern[start : start + count].reshape(values.shape).to(values.dtype)
 
 
 @cache
-def _pattern() -> Tensor:
+def _pattern(times: int) -> Tensor:
+    """The pattern, so often one after the other that most blobs need no copy of it."""
     generator = torch.Generator().manual_seed(1)
     drawn = torch.randint(0, 2, (PATTERN,), generator=generator, dtype=torch.int8)
-    # twice, so that most blobs need no copy of it
-    return drawn.to(torch.float64).mul_(2).sub_(1).repeat(2)
+    return drawn.to(torch.float64).mul_(2).sub_(1).repeat(times)
 
 
 # Standard errors of single elements from the partial sums themselves.

@@ -284,13 +284,22 @@ def _own_variance(
     value: Tensor, read: Tensor | None, computed: Tensor | None, length: float
 ) -> Tensor:
     """sigma^2 of a result, from its responses to changes of what is read and what is computed."""
-    finite = value[value.abs() < EXTREME]
-    peak = finite.abs().max() if finite.numel() else value.new_zeros(())
+    peak = _finite_peak(value)
     sigma = (UNIT * peak).clamp(min=SMALLEST)
     if read is not None:
         sigma = torch.maximum(sigma, read)
     variance = sigma**2 * (OPERATIONS + length / 9)
     return variance if computed is None else torch.maximum(variance, computed**2)
+
+
+def _finite_peak(value: Tensor) -> Tensor:
+    """The largest magnitude below EXTREME; 0 where there is none."""
+    magnitudes = value.abs()
+    peak = magnitudes.max() if value.numel() else value.new_zeros(())
+    if peak < EXTREME:
+        return peak
+    finite = magnitudes[magnitudes < EXTREME]
+    return finite.max() if finite.numel() else value.new_zeros(())
 
 
 def _rounding_responses(

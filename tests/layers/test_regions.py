@@ -81,7 +81,9 @@ def test_a_cell_has_the_mean_of_its_own_channels():
     (y,) = pooled("PSROIPooling", MEAN, features, regions)(features, regions)
     torch.testing.assert_close(y, mean_by_loops(features, regions, 3, 0.25))
     assert y[2].abs().max() == 0
-    check_gradients(pooled("PSROIPooling", MEAN, features, regions), features, regions)
+    # each of its numbers takes two passes
+    small = features[:, :, :6, :7].contiguous()
+    check_gradients(pooled("PSROIPooling", MEAN, small, regions), small, regions)
 
 
 def test_no_region_gives_an_empty_top():

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from caffe_port.cli import main
 from caffe_port.errors import FormatError, UsageError
-from caffe_port.modernizing import modernize, modernize_notebook
+from caffe_port.modernizing import modernize, modernize_notebook, python2
 
 pytest.importorskip("fissix")
 
@@ -189,6 +189,7 @@ def test_files_that_are_not_python() -> None:
 
 def test_without_fissix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fissix.refactor", None)
+    python2._tool.cache_clear()
     assert modernize("import yaml\nyaml.load(f)\n", "a.py").text.endswith("safe_load(f)\n")
     with pytest.raises(UsageError, match="pip install fissix"):
         modernize("print 1\n", "a.py")
