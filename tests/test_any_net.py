@@ -38,7 +38,8 @@ MANY = int(os.environ.get("CAFFE_PORT_NETS", "0"))
 JUMPS = {"ArgMax", "Threshold", "Accuracy", "SegAccuracy", "Filter", "UniqueLabel", "DenseCRF",
          "AdaptiveBiasChannel", "Upsample", "FeedbackLoss", "DetectionOutput", "DetectionEvaluate",
          "Proposal", "MultiBoxLoss", "Unpooling", "RPNProposal", "RPNAnchorTarget",
-         "RPNProposalTarget"}  # fmt: skip
+         "RPNProposalTarget", "EltwiseAccuracy", "Quantize", "Rescale",
+         "BoxAnnotatorOHEM"}  # fmt: skip
 NEED_FILES = {"AnnotatedData", "Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData",
               "ImageLabelmapData", "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
               "WindowData"}  # fmt: skip

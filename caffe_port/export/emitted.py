@@ -1,8 +1,7 @@
 """Parts of emitted modules where torch alone differs from Caffe.
 
-The source text of these functions and classes is copied into the modules that use them, so each
-needs only torch and others of this file. All of it is TorchScript too, which has no tuples of any
-length and no optional integers in conditions: lists of integers instead.
+Their source text is copied into modules, so each needs only torch and others of this file. All of
+it is TorchScript too, which has lists of integers, not tuples of any length.
 """
 
 # ruff: noqa: RUF005 - TorchScript cannot unpack into a list
@@ -79,18 +78,19 @@ class BN(nn.Module):
 
 
 class RunningBN(nn.Module):
-    """PSPNet's BN: normalized by stored statistics, then scale and shift."""
+    """PSPNet's BN, and NVCaffe's with a factor: running statistics, then scale and shift."""
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, channels: int, eps: float) -> None:
+    def __init__(self, channels: int, eps: float, factor: bool = False) -> None:
         super().__init__()
         self.eps = eps
-        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
-        self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("variance", torch.ones(1, channels, 1, 1))
+        one = torch.ones([channels] if factor else [1, channels, 1, 1])
+        self.scale, self.shift = nn.Parameter(one), nn.Parameter(0 * one)
+        buffers = {"mean": 0 * one, "variance": one.clone()}
+        for name in [*buffers, "factor"] if factor else buffers:
+            self.register_buffer(name, buffers.get(name, torch.ones(1)))  # factor is not read
 
     def forward(self, x: Tensor) -> Tensor:
         shape = [-1] + [1] * (x.dim() - 2)

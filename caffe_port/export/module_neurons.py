@@ -8,17 +8,10 @@ from caffe_port.export.graph import Node
 from caffe_port.export.module_code import MODULE_RULES, ModuleCode, decimal, exact, number, tuple_of
 from caffe_port.spec.ops._base import axis_index
 from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.batch_norm import BN, BatchNorm, RunningBN, ScaledBatchNorm
 from caffe_port.spec.ops.channelwise import SpatialDropout
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
-from caffe_port.spec.ops.normalization import (
-    BN,
-    MVN,
-    BatchNorm,
-    Normalize,
-    Overlaid,
-    RunningBN,
-    Scale,
-)
+from caffe_port.spec.ops.normalization import MVN, Normalize, Overlaid, Scale
 from caffe_port.spec.ops.pooling import LRN
 
 
@@ -72,7 +65,7 @@ def without_options(node: Node, code: ModuleCode) -> str:
     return calls[node.layer.type].format(code.x)
 
 
-@MODULE_RULES.add("SpatialProduct")
+@MODULE_RULES.add("MaskPooling", "SpatialProduct")
 def spatial_product(node: Node, code: ModuleCode) -> str:
     return " * ".join(code.bottoms)
 
@@ -169,8 +162,10 @@ def batch_norm(node: Node, code: ModuleCode) -> str:
     op = node.layer.options(BatchNorm)
     check_stored_statistics(op)
     channels = node.layer.bottom_shapes[0][1]
-    name = code.helper("BatchNorm")
-    module = code.submodule(node, f"{name}({channels}, eps={number(op.eps)})")
+    scaled = isinstance(op, ScaledBatchNorm)
+    name = code.helper("RunningBN" if scaled else "BatchNorm")
+    more = ", factor=True" if scaled else ""
+    module = code.submodule(node, f"{name}({channels}, eps={number(op.eps)}{more})")
     return f"{module}({code.x})"
 
 

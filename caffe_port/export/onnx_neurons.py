@@ -12,9 +12,10 @@ from caffe_port.export.onnx_code import ONNX_RULES, OnnxCode
 from caffe_port.export.onnx_filters import ave_pool
 from caffe_port.export.onnx_sizes import reshape
 from caffe_port.spec.ops.arithmetic import Eltwise
+from caffe_port.spec.ops.batch_norm import BN, BatchNorm, RunningBN, ScaledBatchNorm
 from caffe_port.spec.ops.channelwise import SpatialDropout
 from caffe_port.spec.ops.neurons import ELU, Clip, Dropout, Exp, Log, Power, ReLU, Swish, Threshold
-from caffe_port.spec.ops.normalization import BN, MVN, BatchNorm, Normalize, Overlaid, RunningBN
+from caffe_port.spec.ops.normalization import MVN, Normalize, Overlaid
 from caffe_port.spec.ops.pooling import LRN, Pooling
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -67,7 +68,7 @@ def without_options(node: Node, code: OnnxCode) -> list[str]:
     return [code.op(names[node.layer.type], code.x)]
 
 
-@ONNX_RULES.add("SpatialProduct")
+@ONNX_RULES.add("MaskPooling", "SpatialProduct")
 def spatial_product(node: Node, code: OnnxCode) -> list[str]:
     return [code.op("Mul", *code.bottoms)]
 
@@ -149,6 +150,9 @@ def batch_norm(node: Node, code: OnnxCode) -> list[str]:
     """The stored statistics, divided by their factor, in ONNX's BatchNormalization."""
     op = node.layer.options(BatchNorm)
     check_stored_statistics(op)
+    if isinstance(op, ScaledBatchNorm):
+        inputs = [code.constant(code.param_values(i)) for i in (3, 4, 0, 1)]
+        return [code.op("BatchNormalization", code.x, *inputs, epsilon=op.eps)]
     mean, variance, factor = (code.param_values(i) for i in range(3))
     scale = np.float32(0) if factor[0] == 0 else np.float32(1) / factor[0]
     inputs = [

@@ -12,7 +12,7 @@ from torch.nn import functional
 from caffe_port.inference.planner import Planner, Step, rule
 from caffe_port.layers import Layer
 from caffe_port.plan import Node
-from caffe_port.spec.ops import arithmetic, neurons, normalization
+from caffe_port.spec.ops import arithmetic, batch_norm, neurons
 from caffe_port.spec.ops.normalization import Bias, Scale
 
 
@@ -68,7 +68,9 @@ def fold(
 
 @_affine("BatchNorm")
 def _batch_norm(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
-    op = layer.spec.options(normalization.BatchNorm)
+    op = layer.spec.options(batch_norm.BatchNorm)
+    if isinstance(op, batch_norm.ScaledBatchNorm):
+        return None if layer.in_training else _running(layer, op.eps)
     stored = not layer.in_training if op.use_global_stats is None else op.use_global_stats
     if not stored or (op.update_global_stats and layer.in_training):
         return None
@@ -102,14 +104,18 @@ def _bias(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
 @_affine("BN")
 def _bn(layer: Layer, shape: tuple[int, ...]) -> Affine | None:
     op = layer.spec.op
+    if isinstance(op, batch_norm.RunningBN):
+        return None if layer.in_training and not op.stored else _running(layer, op.eps)
     scale, shift = (layer.param(name).double().flatten() for name in ("scale", "shift"))
-    if isinstance(op, normalization.RunningBN):
-        if layer.in_training and not op.stored:
-            return None
-        mean, variance = (layer.param(n).double().flatten() for n in ("mean", "variance"))
-        scale = scale / (variance + op.eps).sqrt()
-        return Affine(scale, shift - mean * scale)
-    return None if layer.spec.options(normalization.BN).learn else Affine(scale, shift)
+    return None if layer.spec.options(batch_norm.BN).learn else Affine(scale, shift)
+
+
+def _running(layer: Layer, eps: float) -> Affine:
+    """Running statistics, then a scale and a shift."""
+    names = ("mean", "variance", "scale", "shift")
+    mean, variance, scale, shift = (layer.param(name).double().flatten() for name in names)
+    scale = scale / (variance + eps).sqrt()
+    return Affine(scale, shift - mean * scale)
 
 
 def _per_channel(spread: Sequence[int], shape: tuple[int, ...]) -> bool:

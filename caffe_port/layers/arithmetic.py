@@ -112,3 +112,8 @@ class SpatialProduct(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         x, scale = bottoms
         return (x * scale,)
+
+
+@register_layer("MaskPooling")
+class MaskPooling(SpatialProduct):
+    """Source: daijifeng001/caffe-mnc mask_pooling_layer.cu."""

@@ -103,7 +103,7 @@ def cross_entropies(scores: Tensor, target: Tensor) -> Tensor:
 _NEGATIVE_WEIGHTS = {"hed": 1.0, "rcf": 1.1}
 
 
-def _balanced(scores: Tensor, target: Tensor, dialect: str) -> Tensor:
+def balanced(scores: Tensor, target: Tensor, dialect: str) -> Tensor:
     """Sum of the losses of edges (1) and other pixels (0), each times the other class's share.
 
     A target that is neither adds nothing; in HED, unlike RCF, its diff is sigmoid(score) - target.
@@ -130,7 +130,7 @@ class SigmoidCrossEntropyLoss(Layer):
     """Sum of the losses of the targets that count, divided.
 
     The DeepLab forks have neither ignore_label nor normalization: they divide by N. So do HED and
-    RCF, which also weigh the two classes of each item; see ``_balanced``.
+    RCF, which also weigh the two classes of each item; see ``balanced``.
 
     Source: BVLC/caffe sigmoid_cross_entropy_loss_layer.cpp; s9xie/hed's and yun-liu/RCF's.
     """
@@ -139,7 +139,7 @@ class SigmoidCrossEntropyLoss(Layer):
         op = self.spec.options(ops.SigmoidCrossEntropyLoss)
         scores, target = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
         if self.spec.dialect in _NEGATIVE_WEIGHTS:
-            return (_balanced(scores, target, self.spec.dialect),)
+            return (balanced(scores, target, self.spec.dialect),)
         each = cross_entropies(scores, target)
         if self.spec.dialect != "bvlc":
             return (each.sum() / scores.shape[0],)

@@ -112,6 +112,25 @@ class Accuracy(Layer):
         )
 
 
+@register_layer("EltwiseAccuracy")
+class EltwiseAccuracy(Layer):
+    """Of equal scores the highest class is better; a label that is no class is wrong.
+
+    Source: HyeonwooNoh/caffe eltwise_accuracy_layer.cpp.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.EltwiseAccuracy)
+        scores = bottoms[0].detach().movedim(1, -1)
+        label = bottoms[1].detach().flatten().long()
+        counted = torch.ones_like(label, dtype=torch.bool)
+        if op.ignore_label is not None:
+            counted = label != op.ignore_label
+        rows = scores.reshape(-1, scores.shape[-1])[counted]
+        right = among_best(rows, label[counted], op.top_k, ties_lose=False)
+        return ((right.sum() / counted.sum().clamp(min=1)).to(scores.dtype),)
+
+
 def confusion(scores: Tensor, labels: Tensor, ignore_labels: Collection[int]) -> Tensor:
     """Counts of (truth, prediction); of equal scores the highest class is predicted.
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.boxes import FARTHEST, Array, suppress
+from caffe_port.layers.boxes import FARTHEST, Array, descending, suppress
+from caffe_port.layers.detection_losses import smooth_l1
 from caffe_port.spec.ops import regions as ops
 
 
@@ -197,3 +198,51 @@ def _quick_sorted(scores: Array, wanted: int) -> Array:
         if middle + 1 < wanted and middle + 1 < end:
             ranges.append((middle + 1, end))
     return order
+
+
+@register_layer("SmoothL1LossOHEM")
+class SmoothL1LossOHEM(Layer):
+    """Tops: the sum over all elements, divided; and the sum of each region, without a diff.
+
+    Source: intel/caffe smooth_L1_loss_ohem_layer.cpp; Shrivastava et al., Training Region-based
+        Object Detectors with Online Hard Example Mining, 2016.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        by = self.spec.options(ops.SmoothL1LossOHEM).normalization
+        x, target, *weights = bottoms
+        difference = x - target
+        if weights:  # the diff is that of an unweighted difference
+            weighted = difference * weights[0].detach()
+            difference = difference + (weighted - difference).detach()
+        each = smooth_l1(difference)
+        places = x.shape[0] * math.prod(x.shape[2:])
+        named_divisors = {"FULL": places, "VALID": places, "BATCH_SIZE": x.shape[0], "NONE": 1}
+        divisor = named_divisors[by] if isinstance(by, str) else by
+        tops = (each.sum() / max(divisor, 1), each.detach().sum(1, keepdim=True))
+        shape = self.spec.op.top_shapes([tuple(x.shape)])[1]
+        return (tops[0], tops[1].reshape(shape))[: len(self.spec.tops)]
+
+
+@register_layer("BoxAnnotatorOHEM")
+class BoxAnnotatorOHEM(Layer):
+    """Of equal losses std::sort decides, as in Caffe.
+
+    Source: intel/caffe box_annotator_ohem_layer.cpp, Forward_cpu.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        op = self.spec.options(ops.BoxAnnotatorOHEM)
+        regions, losses, labels, weights = (x.detach() for x in bottoms)
+        images = regions.reshape(-1, 5)[:, 0].long().cpu().numpy()
+        left: dict[int, int] = {}
+        kept = np.zeros(len(images), bool)
+        for index in descending(losses.reshape(-1).float().cpu().numpy()):
+            image = int(images[index])
+            left[image] = left.get(image, op.kept) - 1
+            kept[index] = left[image] >= 0
+        chosen = torch.from_numpy(kept).to(labels.device)
+        own = labels.reshape(-1)
+        found = torch.where(chosen, own, own.new_full((), op.ignore_label))
+        scaled = weights.reshape(len(images), -1) * chosen[:, None]
+        return found.reshape(-1, 1, 1, 1), scaled[:, :, None, None]

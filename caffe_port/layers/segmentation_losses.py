@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caffe_port.labels import checked
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.losses import SoftmaxWithLoss, by_class
+from caffe_port.layers.losses import SoftmaxWithLoss, balanced, by_class, cross_entropies
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import segmentation_losses
 
@@ -91,6 +91,91 @@ class SoftmaxWithLossOHEM(SoftmaxWithLoss):
         )
         own = prob.gather(1, label[:, None])[:, 0].clamp(min=torch.finfo(torch.float32).tiny)
         return (*tops, (-own.log() * counted).reshape(labels.shape))
+
+
+@register_layer("SigmoidCrossEntropyBalanceLoss")
+class SigmoidCrossEntropyBalanceLoss(Layer):
+    """Source: kmaninis/OSVOS-caffe sigmoid_cross_entropy_balance_loss_layer.cpp."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        scores = bottoms[0]
+        return (balanced(scores, bottoms[1].detach().reshape(scores.shape), "hed"),)
+
+
+def class_bits(labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the bits of SEAL's labels say.
+
+    Args:
+        labels: (N, L, H, W).
+        classes: K.
+    Returns:
+        Whether each class is there (N, K, H, W); whether the pixel counts (N, 1, H, W); whether
+        it has any class (N, 1, H, W).
+    """
+    bits = labels.detach().float().contiguous().view(torch.int32)
+    counted = bits[:, -1:] >= 0  # bit 31 is the sign
+    present = [(bits[:, k // 32] >> k % 32) & 1 for k in range(classes)]
+    used = bits[:, : classes // 32 + 1]
+    return torch.stack(present, 1).bool(), counted, (used != 0).any(1, keepdim=True)
+
+
+@register_layer("MultiChannelSigmoidCrossEntropyLoss")
+class MultiChannelSigmoidCrossEntropyLoss(Layer):
+    """The sum of the losses of all pixels that count and all classes, divided by N.
+
+    Source: Chrisding/seal multichannel_sigmoid_cross_entropy_loss_layer.cpp; Yu et al.,
+        Simultaneous Edge Alignment and Learning, 2018.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        scores = bottoms[0]
+        present, counted, edge = class_bits(bottoms[1], scores.shape[1])
+        each = cross_entropies(scores, present.to(scores))
+        weighted = each * self.weight(present, counted, edge).to(scores)
+        return (torch.where(counted, weighted, weighted.new_zeros(())).sum() / scores.shape[0],)
+
+    def weight(self, present: Tensor, counted: Tensor, edge: Tensor) -> Tensor:
+        """The weight of each element's loss."""
+        return counted
+
+
+@register_layer("MultiChannelReweightedSigmoidCrossEntropyLoss")
+class MultiChannelReweightedSigmoidCrossEntropyLoss(MultiChannelSigmoidCrossEntropyLoss):
+    """A class that is there weighs the share of pixels without any class; others the rest.
+
+    Source: Chrisding/seal multichannel_reweighted_sigmoid_cross_entropy_loss_layer.cpp.
+    """
+
+    def weight(self, present: Tensor, counted: Tensor, edge: Tensor) -> Tensor:
+        total = counted.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        edges = (counted & edge).sum((1, 2, 3), keepdim=True) / total
+        others = (counted & ~edge).sum((1, 2, 3), keepdim=True) / total
+        return torch.where(present, others, edges)
+
+
+@register_layer("Quantize")
+class Quantize(Layer):
+    """Source: zeakey/DeepSkeleton quantize_layer.cpp; Shen et al., 2016."""
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        x = bottoms[0].detach()
+        limits = torch.tensor([1.0, 12, 36, 80, 200], dtype=x.dtype, device=x.device)
+        found = torch.bucketize(x, limits, right=True)
+        return ((found % len(limits)).to(x),)  # 200 and more is 0, as below 1
+
+
+@register_layer("Rescale")
+class Rescale(Layer):
+    """Tops: 2 x / field - 1 where x is above 0.0001 in size and below the field, else 0; and where.
+
+    Source: zeakey/DeepSkeleton rescale_layer.cpp; Shen et al., 2016.
+    """
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        field, x = self.spec.options(segmentation_losses.Rescale).field, bottoms[0].detach()
+        there = (x < field) & (x.abs() > 1e-4)
+        top = torch.where(there, 2 * x / field - 1, x.new_zeros(()))
+        return (top, there.to(x))[: len(self.spec.tops)]
 
 
 @register_layer("UniqueLabel")

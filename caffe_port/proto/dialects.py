@@ -177,9 +177,10 @@ def _is_v1_fork(layer: caffe_pb2.V1LayerParameter) -> bool:
 # which sets one would run as another net. Source: the caffe.proto of NVIDIA/caffe, intel/caffe,
 # weiliu89/caffe (SSD), hszhao/PSPNet, yjxiong/caffe, happynear/caffe-windows and Chrisding/seal.
 
+INT8 = "quantization_param"  # how Intel's MKL-DNN engine rounds to int8; others compute in float
 # message -> fields that change no result
 _HARMLESS = {
-    "BatchNormParameter": ("engine", "scale_filler", "bias_filler", "filler"),
+    "BatchNormParameter": ("engine", "filler"),
     "ConcatParameter": ("engine",),
     "ConvolutionParameter": (
         "conv_algorithm", "conv_algos_override", "cudnn_convolution_algo_seeker",
@@ -191,7 +192,7 @@ _HARMLESS = {
     "InnerProductParameter": ("engine",),
     "LayerParameter": (
         "backward_math", "backward_type", "cudnn_math_override", "debug", "engine", "forward_math",
-        "forward_type", "mn_activation_param", "multinode",
+        "forward_type", "mn_activation_param", "multinode", INT8,
     ),
     "NetParameter": (
         "compile_net_state", "default_backward_math", "default_backward_type",
@@ -207,7 +208,7 @@ _CHANGING: dict[str, dict[str, object]] = {
     "AccuracyParameter": {"min_is_better": False},
     "BatchNormParameter": {
         "bias_term": True, "disable_mean": False, "disable_variance": False, "relu": False,
-        "scale_bias": False, "stats_batch_size": 0, "use_weight_bias": True,
+        "use_weight_bias": True,
     },
     "ConvolutionParameter": {
         "dilation_h": 1, "dilation_w": 1, "fusion_type": None, "negative_slope": 0, "relu": False,
@@ -226,10 +227,8 @@ _CHANGING: dict[str, dict[str, object]] = {
         "num_label_chn": 1, "short_side": 0,
     },
     "InnerProductParameter": {"negative_slope": 0, "normalize": False, "relu": False},
-    "LayerParameter": {"quantization_param": None},
     "LossParameter": {"label_smoothing": 0},
     "MemoryDataParameter": {"transpose": False},
-    "NetParameter": {"bn_stats_batch_size": 0},
     "NormalizeParameter": {"bp_norm": False, "fix_gradient": False, "normalize_type": "L2"},
     "ParameterParameter": {"blob_filler": None},
     "PoolingParameter": {
@@ -260,7 +259,6 @@ _CHANGING: dict[str, dict[str, object]] = {
     },
 }  # fmt: skip
 _ADVICE = {
-    ("BatchNormParameter", "scale_bias"): "write a Scale layer with bias_term after it",
     ("PoolingParameter", "torch_pooling"): "set round_mode: FLOOR if that is meant",
 }
 

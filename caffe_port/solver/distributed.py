@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from caffe_port.errors import UsageError
+from caffe_port.layers.batch_norm import BatchNorm, channel_mean
 from caffe_port.layers.neurons import Dropout
-from caffe_port.layers.normalization import BatchNorm, channel_mean
 from caffe_port.net import Net
 from caffe_port.ranks import BatchRanks
 from caffe_port.solver.step import LayerStep
 from caffe_port.spec import LayerSpec
+from caffe_port.spec.ops.batch_norm import BatchNorm as BatchNormOptions
 from caffe_port.spec.ops.losses import SoftmaxWithLoss
-from caffe_port.spec.ops.normalization import BatchNorm as BatchNormOptions
 
 
 class _Gather(torch.autograd.Function):

@@ -18,7 +18,7 @@ from caffe_port.errors import (
     shapes_option,
 )
 from caffe_port.proto import UnknownField, caffe_pb2
-from caffe_port.proto.dialects import Plain, why_refused
+from caffe_port.proto.dialects import INT8, Plain, why_refused
 from caffe_port.spec.coordinates import Alignment
 from caffe_port.spec.netspec import LayerSpec, NetSpec
 from caffe_port.spec.ops import BUILTIN, Op, ParamShape, Shape, op_class
@@ -78,11 +78,10 @@ def build(
     connected = insert_splits(
         filter_layers(message, state), lambda blob: _made_elsewhere(message, state, blob)
     )
-    try:
-        _refuse_fork_fields([field for field in unknown if not field.layer])
-    except ValueError as error:
-        raise NetError(str(error)) from error
     connected = [published(layer) for layer in connected]
+    for layer in connected:
+        if layer.type == "BatchNorm" and message.bn_stats_batch_size:
+            layer.batch_norm_param.stats_batch_size = message.bn_stats_batch_size
     warn_of_published(connected)
     refuse_unknown(connected, setting.input_shapes)
     connector = _Connector(setting, unknown, places(message, state))
@@ -92,6 +91,7 @@ def build(
         names = ", ".join(sorted(connector.unused_shapes))
         raise UsageError(f"a shape is given for {names}, which no Input or data layer makes")
     _warn_of_crops(connector.alignment.doubtful)
+    _warn_of_int8(unknown, connector.layers)
     shared = connector.sharing.settled(_named(connector.layers))
     layers = mark_backward(shared, message.force_backward)
     sources = [layer for layer in layers if layer.op.kind == "source"]
@@ -123,6 +123,17 @@ def _made_elsewhere(message: caffe_pb2.NetParameter, state: caffe_pb2.NetState, 
     stages = "".join(f", stage '{stage}'" for stage in state.stage)
     where = f" in phase {caffe_pb2.Phase.Name(state.phase)}{stages}" if makers else ""
     return where + "".join(f"; {maker}" for maker in makers[:_SHOWN])
+
+
+def _warn_of_int8(unknown: Sequence[UnknownField], layers: Sequence[LayerSpec]) -> None:
+    names = {field.layer for field in unknown if field.field == INT8}
+    found = [layer.name for layer in layers if layer.name in names]
+    if found:
+        message = (
+            f"{len(found)} layers with {INT8}, such as '{found[0]}', are computed in float, as by "
+            "the CAFFE engine of Intel's fork. Its MKL-DNN engine rounds them to int8"
+        )
+        warnings.warn(message, DialectWarning, stacklevel=4)
 
 
 def _warn_of_crops(doubtful: Sequence[tuple[str, Sequence[int]]]) -> None:

@@ -125,8 +125,8 @@ def _why_count(stored: StoredLayer, layer: LayerSpec) -> str:
     found, wanted = len(stored.blobs), len(layer.params)
     if (layer.type, found, wanted) == ("BatchNorm", 5, 3):
         return (
-            ": NVCaffe's BatchNorm with scale_bias: its last two blobs belong into a Scale layer "
-            "with bias_term after a BatchNorm layer; write both layers, and put the blobs there"
+            ": NVCaffe's BatchNorm with scale_bias: write batch_norm_param { scale_bias: true } "
+            "and its eps"
         )
     if layer.type == "BN" and {found, wanted} == {2, 4}:
         return (

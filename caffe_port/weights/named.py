@@ -85,6 +85,10 @@ def slots_of(spec: NetSpec, names: NameMap) -> tuple[list[Slot], list[str]]:
             for index, name in enumerate(STATISTICS):
                 shape = layer.params[index].shape
                 slots.append(Slot(f"{path}.{name}", layer.name, index, shape, module))
+            for index, name in zip((3, 4), ("weight", "bias"), strict=True):
+                if index < len(layer.params):  # NVCaffe's scale_bias
+                    shape = layer.params[index].shape
+                    slots.append(Slot(f"{path}.{name}", layer.name, index, shape))
             continue
         for index, param in enumerate(layer.params):
             key = f"{path}.{rule.parameters.get(param.name, param.name)}"

@@ -25,7 +25,7 @@ Identity: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...], str]
 
 _LETTERS = 60  # of a name that is shown
 _NAMES = ("weight", "bias")
-_NAMES_BY_TYPE = {"BatchNorm": ("mean", "variance", "factor")}
+_NAMES_BY_TYPE = {"BatchNorm": ("mean", "variance", "factor", "scale", "shift")}
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,3 +104,45 @@ def ruled(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         {"include": [{"stage": ["deploy"]}, {"phase": 1, "not_stage": ["fast"]}]},
     )  # fmt: skip
     draft.net[f"ruled{len(draft.net.tops)}"] = L.TanH(top, **rules)
+
+
+@block(
+    lambda shape: len(shape) == 4 and shape[1] < 23,
+    "SigmoidCrossEntropyBalanceLoss",
+    "MultiChannelSigmoidCrossEntropyLoss",
+    "MultiChannelReweightedSigmoidCrossEntropyLoss",
+    "EltwiseAccuracy",
+    "Quantize",
+    "Rescale",
+)
+def edges_and_skeletons(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """Of OSVOS, SEAL, DeconvNet and DeepSkeleton."""
+    if kind == "SigmoidCrossEntropyBalanceLoss":
+        draft.add(L.SigmoidCrossEntropyBalanceLoss(top, draft.labels(*shape, below=2)), open=False)
+    elif kind == "Quantize":
+        draft.add(L.Quantize(top), open=False)
+    elif kind == "Rescale":
+        draft.add(*L.Rescale(top, ntop=2, rescale_param={"rf": draft.upto(5, 1)}), open=False)
+    elif kind == "EltwiseAccuracy":
+        labels = draft.labels(shape[0], 1, *shape[2:], below=shape[1])
+        draft.add(L.EltwiseAccuracy(top, labels), open=False)
+    else:
+        words = torch.randint(2 ** shape[1], (shape[0], 1, *shape[2:]), dtype=torch.int32)
+        words = draft.input(*words.shape, values=words.view(torch.float32))
+        draft.add(getattr(L, kind)(top, words), open=False)
+
+
+@block(has_axes(2, 2), "SmoothL1LossOHEM", "BoxAnnotatorOHEM")
+def hard_examples(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """Of R-FCN."""
+    targets = draft.input(*shape)
+    made = L.SmoothL1LossOHEM(top, targets, ntop=2, loss_weight=[1.0, 0.0])
+    draft.add(*made, open=False)
+    if kind == "BoxAnnotatorOHEM":
+        regions = draft.input(shape[0], 5, values=torch.zeros(shape[0], 5))
+        options = {"roi_per_img": draft.upto(2, 1)}
+        labels = draft.labels(shape[0], 1, below=2)
+        found = L.BoxAnnotatorOHEM(
+            regions, made[1], labels, L.TanH(targets), ntop=2, box_annotator_ohem_param=options
+        )
+        draft.add(*found, open=False)

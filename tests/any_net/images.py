@@ -84,6 +84,7 @@ def pooling(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
 
 OF_PIXELS = (
     "Interp", "LRN", "MVN", "Im2col", "BN", "Reorg", "ShuffleChannel", "SpatialProduct",
+    "MaskPooling",
 )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def of_pixels(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         draft.add(L.ShuffleChannel(top, group=draft.one(1, shape[1])))
     else:
         weights = L.Sigmoid(L.Convolution(top, num_output=1, kernel_size=1, **FILLED))
-        draft.add(L.SpatialProduct(top, weights))
+        draft.add(getattr(L, kind)(top, weights))
 
 
 @block(has_axes(4, 4), "Padding", "ResizeBilinear", "ResizeNearestNeighbor")

@@ -131,6 +131,10 @@ SNIPPETS = {
         '"Deconvolution" convolution_param { num_output: 4 kernel_size: 4 stride: 3 pad: 1 '
         'dilation: 2 group: 2 weight_filler { type: "gaussian" } }', (2, 6, 7),
     ),
+    "nvcaffes_batch_norm": (
+        '"BatchNorm" batch_norm_param { scale_bias: true eps: 0.1 bias_filler { value: 2 } }',
+        (2, 3, 4, 5),
+    ),
     "bn_untrained": ('"BatchNorm" batch_norm_param { eps: 0.1 }', (2, 3, 4)),
     "flatten_none": ('"Flatten" flatten_param { axis: 2 end_axis: 1 }', (2, 3, 4)),
     "reshape_inner": (

@@ -12,6 +12,9 @@ FOLDED = {
     "Scale": 'type: "Scale" bottom: "b0" top: "y" scale_param { bias_term: true }',
     "Scale, no bias": 'type: "Scale" bottom: "b0" top: "y"',
     "Bias": 'type: "Bias" bottom: "b0" top: "y"',
+    "NVCaffe's BatchNorm": (
+        'type: "BatchNorm" bottom: "b0" top: "y" batch_norm_param { scale_bias: true }'
+    ),
     "BN": 'type: "BN" bottom: "b0" top: "y" bn_param { bn_mode: INFERENCE }',
 }
 KEPT = {

@@ -125,3 +125,84 @@ def test_three_params_with_a_rate_are_an_old_files():
 def test_a_bottom_without_channels_is_refused():
     with pytest.raises(LayerError, match=r"expected \(N, C"):
         layer(TEXT.format(""), (3,))
+
+
+SCALED = 'type: "BatchNorm" bottom: "b0" top: "y" batch_norm_param { %s }'
+OWN = "scale_bias: true eps: 0.25 scale_filler { value: 2 } bias_filler { value: 1 }"
+
+
+def scaled_net(options=OWN, phase="TRAIN"):
+    return layer(SCALED % options, (2, 1, 1, 2), phase=phase)
+
+
+def test_nvcaffes_statistics_are_the_last_passes_then_mixed():
+    """Hand calculation after NVIDIA/caffe batch_norm_layer.cpp, Forward_cpu."""
+    module = scaled_net(OWN + " moving_average_fraction: 0.75")
+    x = torch.tensor([[[[1.0, 2]]], [[[3, 6]]]])  # mean 3, variance 3.5
+    (y,) = module(x)
+    torch.testing.assert_close(y, (x - 3) / 3.75**0.5 * 2 + 1)
+    assert module.param("mean").tolist() == [3]
+    assert module.param("variance").tolist() == [3.75]  # eps is in it
+    module(2 * x)  # mean 6, variance 14: replaces them too
+    assert module.param("mean").tolist() == [6]
+    assert module.param("variance").tolist() == [14.25]
+    module(x)
+    assert module.param("mean").tolist() == [0.75 * 6 + 0.25 * 3]
+    assert module.param("variance").tolist() == [0.75 * 14.25 + 0.25 * 3.75]
+    assert module.param("factor").tolist() == [1]
+
+
+def test_nvcaffes_running_statistics_normalize_in_test():
+    module = scaled_net(phase="TEST")
+    with torch.no_grad():
+        for name, value in (("mean", 3.0), ("variance", 3.75), ("factor", 7.0)):
+            module.param(name).fill_(value)
+    x = torch.tensor([[[[1.0, 2]]], [[[3, 6]]]])
+    torch.testing.assert_close(module(x)[0], x - 3 + 1)  # 2 / sqrt(3.75 + 0.25) = 1
+
+
+def test_fillers_alone_mean_scale_and_bias_and_start_at_1_and_0():
+    module = scaled_net("bias_filler { value: 3 }")
+    assert [p.name for p in module.spec.params] == ["mean", "variance", "factor", "scale", "shift"]
+    assert [p.lr_mult for p in module.spec.params] == [0, 0, 0, 1, 1]
+    starts = [module.param(name).tolist() for name in ("factor", "scale", "shift")]
+    assert starts == [[1], [1], [3]]
+
+
+@pytest.mark.parametrize("options", ["", " scale_bias: true"])
+def test_gradients_of_scaled_and_grouped_batches(options):
+    module = layer(SCALED % f"stats_batch_size: 2{options}" if not options else SCALED % options,
+                   (4, 2, 3), phase="TRAIN")  # fmt: skip
+    check_gradients(module, sample(4, 2, 3))
+
+
+@pytest.mark.parametrize("more", ["use_global_stats: true", "stats_batch_size: 2"])
+def test_what_nvcaffes_layer_does_not_read_is_refused(more):
+    with pytest.raises(LayerError, match="NVCaffe's layer reads none of these"):
+        scaled_net(f"scale_bias: true {more}")
+
+
+def test_nvcaffe_sets_the_rates_of_scale_and_bias():
+    text = SCALED.replace("batch_norm_param", "param { lr_mult: 0 } " * 4 + "batch_norm_param")
+    with pytest.raises(LayerError, match="other rates than 1 for scale and bias"):
+        layer(text % "scale_bias: true", (2, 1))
+
+
+def test_groups_of_a_batch_have_statistics_of_their_own():
+    """As two passes of Intel's layer, which is BVLC's for each group."""
+    x = sample(4, 3, 2, 2)
+    grouped = layer(SCALED % "stats_batch_size: 2", (4, 3, 2, 2), phase="TRAIN")
+    plain = layer(SCALED % "", (2, 3, 2, 2), phase="TRAIN")
+    wanted = torch.cat([plain(x[:2])[0], plain(x[2:])[0]])
+    assert torch.equal(grouped(x)[0], wanted)
+    for name in ("mean", "variance", "factor"):
+        assert torch.equal(grouped.param(name), plain.param(name))
+    test = layer(SCALED % "stats_batch_size: 3", (4, 3, 2, 2))  # no batch statistics in TEST
+    assert test(x)[0].shape == x.shape
+    with pytest.raises(LayerError, match="a batch of 4 for stats_batch_size 3; expected a multi"):
+        layer(SCALED % "stats_batch_size: 3", (4, 3, 2, 2), phase="TRAIN")(x)
+
+
+def test_a_nets_bn_stats_batch_size_is_that_of_all_its_batch_norms():
+    text = 'bn_stats_batch_size: 2 layer { name: "n" %s }' % (SCALED % "stats_batch_size: 4")
+    assert net_of(text, (4, 3), phase="TRAIN").spec.layer("n").op.group == 2

@@ -31,6 +31,9 @@ REFUSED = [
     ("SmoothL1Loss", "", (2, 6), (3, 4)),
     ("MultiBoxLoss", "multibox_loss_param { num_classes: 2 }", (2, 4), (1, 2), (1, 2, 4),
      (1, 1, 1, 8)),
+    ("SigmoidCrossEntropyBalanceLoss", "", (2, 6), (3, 4)),
+    ("MultiChannelSigmoidCrossEntropyLoss", "", (2, 3, 4, 5), (1, 1, 4, 5)),
+    ("MultiChannelReweightedSigmoidCrossEntropyLoss", "", (2, 3, 4, 5), (1, 1, 4, 5)),
     ("DenseCRFLoss", "", (2, 3, 4, 5), (1, 2, 4, 5)),
 ]  # fmt: skip
 TAKEN = [

@@ -168,3 +168,52 @@ def test_no_items_have_no_proposals():
     shapes = [(0, 2, 4, 4), (0, 4, 4, 4), (1, 4)]
     module = layer(PROPOSAL.format("ratio: 1 scale: 1"), *shapes)
     assert module(*map(torch.zeros, shapes))[0].shape == (0, 5)
+
+
+OHEM = (
+    'type: "SmoothL1LossOHEM" bottom: "b0" bottom: "b1" bottom: "b2" top: "l" top: "each" '
+    "loss_weight: 1 loss_weight: 0 loss_param { %s }"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "divisor"),
+    [("", 3), ("normalization: BATCH_SIZE", 3), ("normalization: NONE", 1),
+     ("normalization: PRE_FIXED pre_fixed_normalizer: 128", 128)],
+)  # fmt: skip
+def test_the_loss_of_each_region(options, divisor):
+    """Hand calculation after intel/caffe smooth_L1_loss_ohem_layer.cpp."""
+    x = torch.tensor([[0.5, 3.0], [-2.0, 0.0], [9.0, 9.0]], requires_grad=True)
+    weights = torch.tensor([[1.0, 1], [1, 1], [0, 0]])
+    made = layer(OHEM % options, x.shape, x.shape, weights.shape)
+    loss, each = made(x, torch.zeros(3, 2), weights)
+    assert each.flatten().tolist() == [0.125 + 2.5, 1.5, 0]
+    assert each.shape == (3, 1, 1, 1)
+    assert loss.item() == pytest.approx((2.625 + 1.5) / divisor)
+    loss.backward()
+    wanted = torch.tensor([[0.5, 1], [-1, 0], [0, 0]]) / divisor
+    torch.testing.assert_close(x.grad, wanted)
+
+
+def test_a_loss_weight_has_no_default():
+    text = OHEM.replace("loss_weight: 1 loss_weight: 0", "") % ""
+    with pytest.raises(LayerError, match="no loss_weight for each top"):
+        layer(text, (3, 2), (3, 2), (3, 2))
+
+
+def test_hard_examples_keep_their_labels():
+    text = (
+        'type: "BoxAnnotatorOHEM" bottom: "b0" bottom: "b1" bottom: "b2" bottom: "b3" top: "y" '
+        'top: "w" box_annotator_ohem_param { roi_per_img: 2 ignore_label: -1 }'
+    )
+    images = torch.tensor([0.0, 0, 0, 1, 1])
+    regions = torch.cat([images[:, None], torch.zeros(5, 4)], 1)
+    losses = torch.tensor([[1.0], [3], [2], [0.5], [0.1]])
+    labels = torch.tensor([[4.0], [5], [6], [7], [8]])
+    made = layer(text, (5, 5), (5, 1), (5, 1), (5, 8))
+    y, w = made(regions, losses, labels, torch.ones(5, 8))
+    assert y.flatten().tolist() == [-1, 5, 6, 7, 8]
+    assert y.shape == (5, 1, 1, 1)
+    assert w[:, :, 0, 0].sum(1).tolist() == [0, 8, 8, 8, 8]
+    with pytest.raises(LayerError, match="roi_per_img is 0"):
+        layer(text.replace("roi_per_img: 2", ""), (5, 5), (5, 1), (5, 1), (5, 8))

@@ -6,7 +6,7 @@ import torch
 
 from caffe_port.errors import LayerError
 from tests.crf import reference
-from tests.layers.helpers import layer
+from tests.layers.helpers import check_gradients, layer
 
 LABELS, HEIGHT, WIDTH = 3, 5, 7
 IMAGE, SCORES = (2, 3, HEIGHT, WIDTH), (2, LABELS, HEIGHT, WIDTH)
@@ -84,3 +84,101 @@ def test_the_loss_of_each_position(normalization, divisor):
     (grad,) = torch.autograd.grad(loss, scores, retain_graph=True)
     (reference_grad,) = torch.autograd.grad(wanted.sum() / divisor, scores)
     torch.testing.assert_close(grad, reference_grad)
+
+
+def test_osvos_loss_is_heds():
+    text = 'type: "%s" bottom: "b0" bottom: "b1" top: "l"'
+    x = torch.randn(2, 1, 4, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    y = (x.detach() > 0.5).float()
+    y[0, 0, 0, 0] = 2  # neither
+    made = layer(text % "SigmoidCrossEntropyBalanceLoss", x.shape, y.shape)
+    (loss,) = made(x, y)
+    (diff,) = torch.autograd.grad(loss, x)
+    heds = layer(text % "SigmoidCrossEntropyLoss", x.shape, y.shape, dialect="hed")
+    assert torch.equal(loss, heds(x, y)[0])
+    assert torch.equal(diff, torch.autograd.grad(heds(x, y)[0], x)[0])
+    weight = torch.zeros_like(y)
+    for n in range(2):  # the formula of the paper's equation 2
+        edges, others = (y[n] == 1).sum(), (y[n] == 0).sum()
+        weight[n] = torch.where(y[n] == 1, others, edges) / (edges + others) * (y[n] != 2)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(x, y.clamp(max=1), reduction="none")
+    torch.testing.assert_close(loss, (each * weight).sum() / 2)
+
+
+def sealed(classes, ignored):
+    """SEAL's labels: yes or no (N, K, H, W) and pixels that do not count, as bits of floats."""
+    channels = classes.shape[1] // 32 + 1
+    words = np.zeros((classes.shape[0], channels, *classes.shape[2:]), np.uint32)
+    for k in range(classes.shape[1]):
+        words[:, k // 32] |= classes[:, k].numpy().astype(np.uint32) << np.uint32(k % 32)
+    words[:, -1] |= ignored[:, 0].numpy().astype(np.uint32) << np.uint32(31)
+    return torch.from_numpy(words.view(np.float32))
+
+
+@pytest.mark.parametrize(("type", "count"), [("", 19), ("", 31), ("Reweighted", 19),
+                                             ("Reweighted", 40)])  # fmt: skip
+def test_seals_losses(type, count):
+    draw = torch.Generator().manual_seed(2)
+    shape = (2, count, 3, 4)
+    scores = torch.randn(shape, generator=draw, requires_grad=True)
+    classes = torch.rand(shape, generator=draw) < 0.03
+    ignored = torch.rand(2, 1, 3, 4, generator=draw) < 0.3
+    labels = sealed(classes, ignored)
+    name = f"MultiChannel{type}SigmoidCrossEntropyLoss"
+    made = layer(f'type: "{name}" bottom: "b0" bottom: "b1" top: "l"', shape, labels.shape)
+    (loss,) = made(scores, labels)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        scores, classes.float(), reduction="none"
+    )
+    weight = (~ignored).float().expand(shape).clone()
+    for n in range(2) if type else ():
+        edges = (classes[n].any(0) & ~ignored[n, 0]).sum()
+        others = (~classes[n].any(0) & ~ignored[n, 0]).sum()
+        weight[n] *= torch.where(classes[n], others, edges) / (edges + others)
+    wanted = (each * weight).sum() / 2
+    torch.testing.assert_close(loss, wanted)
+    (diff,) = torch.autograd.grad(loss, scores, retain_graph=True)
+    torch.testing.assert_close(diff, torch.autograd.grad(wanted, scores)[0])
+    check_gradients(made, scores.detach(), labels)
+
+
+@pytest.mark.parametrize(("type", "classes", "words"), [("", 32, 1), ("", 3, 2),
+                                                        ("Reweighted", 32, 1)])  # fmt: skip
+def test_classes_without_a_bit_are_refused(type, classes, words):
+    name = f"MultiChannel{type}SigmoidCrossEntropyLoss"
+    with pytest.raises(LayerError, match=f"{classes} classes in {words} channels"):
+        layer(f'type: "{name}" bottom: "b0" bottom: "b1" top: "l"', (1, classes, 2, 2),
+              (1, words, 2, 2))  # fmt: skip
+
+
+def test_the_scales_of_skeletons():
+    x = torch.tensor([-3.0, 0, 0.5, 1, 11.5, 12, 35.9, 36, 79, 80, 199.5, 200, 900])
+    (y,) = layer('type: "Quantize" bottom: "b0" top: "y"', x.shape)(x)
+    assert y.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 0, 0]
+    text = 'type: "Rescale" bottom: "b0" top: "y" top: "w" rescale_param { rf: 40 }'
+    y, w = layer(text, x.shape)(x)
+    assert w.tolist() == [1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    torch.testing.assert_close(y, torch.where(w > 0, x / 20 - 1, 0.0))
+
+
+def test_eltwise_accuracy():
+    """Of equal scores the highest class is better; labels that are no class are wrong."""
+    text = (
+        'type: "EltwiseAccuracy" bottom: "b0" bottom: "b1" top: "a" eltwise_accuracy_param { %s }'
+    )
+    scores = torch.tensor([[[[3.0, 1, 2, 2]], [[3, 2, 1, 0]], [[0, 0, 0, 0]]]])
+    labels = torch.tensor([[[[0.0, 1, 9, 255]]]])
+    found = {}
+    for options in ("", "ignore_label: 255", "ignore_label: 255 top_k: 2"):
+        found[options] = layer(text % options, scores.shape, labels.shape)(scores, labels)[0].item()
+    assert list(found.values()) == pytest.approx([1 / 4, 1 / 3, 2 / 3])
+    only = layer(text % "ignore_label: 7", scores.shape, labels.shape)
+    assert only(scores, torch.full_like(labels, 7))[0] == 0
+
+
+def test_mask_pooling_is_a_product():
+    text = 'type: "MaskPooling" bottom: "b0" bottom: "b1" top: "y"'
+    x, mask = torch.randn(2, 3, 2, 2), torch.rand(2, 1, 2, 2)
+    module = layer(text, x.shape, mask.shape)
+    assert torch.equal(module(x, mask)[0], x * mask)
+    check_gradients(module, x, mask, wrt=(0, 1))

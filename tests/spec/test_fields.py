@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import caffe_port as cp
-from caffe_port.errors import FormatError, LayerError, NetError, UnknownFieldWarning
+from caffe_port.errors import FormatError, LayerError, UnknownFieldWarning
 from caffe_port.proto import caffe_pb2, dialects, parse_net
 from caffe_port.proto.dialects import field_names
 from caffe_port.spec import NetSpec
@@ -85,7 +85,7 @@ def test_a_solver_is_not_a_net(named: str) -> None:
         conv("c", "x", options='num_output: 2 kernel_size: 1 conv_algos_override: "1,1,1"'),
         layer("r", "ReLU", "x", more="relu_param { engine: MKL2017 }"),
         # what changes results, with the value that changes none
-        layer("b", "BatchNorm", "x", more="batch_norm_param { scale_bias: false relu: false }"),
+        layer("b", "BatchNorm", "x", more="batch_norm_param { relu: false }"),
         layer("e", "ELU", "x", more="elu_param { lambda: 1.0 }"),
     ],
 )
@@ -98,9 +98,8 @@ def test_forks_fields_without_effect_are_accepted(text: str) -> None:
     ("text", "words"),
     [
         (
-            layer("b", "BatchNorm", "x", more="batch_norm_param { scale_bias: true }"),
-            "'batch_norm_param.scale_bias' is a fork's option that is not implemented: write a "
-            "Scale layer with bias_term after it",
+            layer("b", "BatchNorm", "x", more="batch_norm_param { disable_mean: true }"),
+            "'batch_norm_param.disable_mean' is a fork's option that is not implemented: remove",
         ),
         (
             conv("c", "x", options="num_output: 2 kernel_size: 1 relu: true"),
@@ -123,11 +122,6 @@ def test_forks_fields_with_an_effect_are_never_only_warned_of(text: str, words: 
         with pytest.raises(LayerError, match=r"line 3: ") as caught:
             checked(INPUT + LABEL + text, strict=False)
     assert words in str(caught.value)
-
-
-def test_a_forks_field_of_the_net() -> None:
-    with pytest.warns(UnknownFieldWarning), pytest.raises(NetError, match="bn_stats_batch_size"):
-        checked(INPUT + "bn_stats_batch_size: 4", strict=False)
 
 
 def test_fields_of_a_custom_type_are_its_own() -> None:

@@ -123,10 +123,13 @@ def test_what_spoils_what(writes, reads, spoilt):
 NOT_RECORDED = {
     "AutoCrop", "Axpy", "BN", "BiasChannel", "ContrastiveLoss", "ConvolutionDepthwise",
     "DenseCRFLoss", "DepthwiseConvolution", "DomainTransform", "FeedbackLoss", "HingeLoss",
-    "InfogainLoss", "Interp", "MultiBoxLoss", "MultiStageMeanfield", "MultinomialLogisticLoss",
+    "InfogainLoss", "Interp", "MaskPooling", "MultiBoxLoss",
+    "MultiChannelReweightedSigmoidCrossEntropyLoss", "MultiChannelSigmoidCrossEntropyLoss",
+    "MultiStageMeanfield", "MultinomialLogisticLoss",
     "Normalize", "PSROIPooling", "Padding", "Permute", "Python", "ROIPooling", "ReLU6",
-    "Reorg", "ResizeBilinear", "ResizeNearestNeighbor", "ShuffleChannel", "SigmoidCrossEntropyLoss",
-    "SmoothL1Loss", "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "SpatialDropout",
+    "Reorg", "ResizeBilinear", "ResizeNearestNeighbor", "ShuffleChannel",
+    "SigmoidCrossEntropyBalanceLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss", "SmoothL1LossOHEM",
+    "SoftmaxWithLoss", "SoftmaxWithLossOHEM", "SpatialDropout",
     "SpatialProduct", "Unpooling", "Upsample",
 }  # fmt: skip
 

@@ -125,8 +125,8 @@ BATCH_NORM = layer("n", "BatchNorm", "x")
         (conv("c", "x", options="num_output: 3 kernel_size: 6"), stored("c", (3, 108), (3,)),
          "(3, 3, 6, 6) expected: the same number of values, of an InnerProduct layer; strict_di"),
         (BATCH_NORM, stored("n", (3,), (3,), (1,), (3,), (3,)),
-         "layer 'n': 5 blobs stored, 3 expected: NVCaffe's BatchNorm with scale_bias: its last two "
-         "blobs belong into a Scale layer"),
+         "layer 'n': 5 blobs stored, 3 expected: NVCaffe's BatchNorm with scale_bias: write "
+         "batch_norm_param { scale_bias: true }"),
         (BARE, stored("c", (3, 3, 1, 1), (3,)),
          "layer 'c': 2 blobs stored, 1 expected: bias_term is true for the stored ones"),
         (NARROW, stored("c", (5, 3, 1, 1)),

@@ -46,20 +46,24 @@ FAMILIES = {
     "resampling": ("AutoCrop", "Crop", "Interp", "Padding", "Unpooling", "Upsample"),
     "resizing": ("Reorg", "ResizeBilinear", "ResizeNearestNeighbor"),
     "crf": ("DenseCRF", "DenseCRFLoss", "DomainTransform", "MultiStageMeanfield"),
-    "normalization": ("BN", "BatchNorm", "Bias", "MVN", "Normalize", "Scale"),
+    "batch_norm": ("BN", "BatchNorm"),
+    "normalization": ("Bias", "MVN", "Normalize", "Scale"),
     "segmentation_losses": (
-        "AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss", "SoftmaxWithLossOHEM", "UniqueLabel",
+        "AdaptiveBiasChannel", "BiasChannel", "FeedbackLoss",
+        "MultiChannelReweightedSigmoidCrossEntropyLoss", "MultiChannelSigmoidCrossEntropyLoss",
+        "Quantize", "Rescale", "SigmoidCrossEntropyBalanceLoss", "SoftmaxWithLossOHEM",
+        "UniqueLabel",
     ),
     "shapes": (
         "BatchReindex", "Concat", "Filter", "Flatten", "Permute", "Reshape", "ShuffleChannel",
         "Slice", "Split", "Tile",
     ),
-    "arithmetic": ("Eltwise", "Reduction", "SpatialProduct"),
+    "arithmetic": ("Eltwise", "MaskPooling", "Reduction", "SpatialProduct"),
     "losses": (
         "ContrastiveLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss",
         "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss", "Softmax", "SoftmaxWithLoss",
     ),
-    "metrics": ("Accuracy", "ArgMax", "SegAccuracy", "Silence"),
+    "metrics": ("Accuracy", "ArgMax", "EltwiseAccuracy", "SegAccuracy", "Silence"),
     "recurrent": ("LSTM", "LSTMUnit", "RNN"),
     "data": ("Data", "ImageData", "ImageSegData", "WindowData"),
     "labelled_images": ("AnnotatedData", "DenseImageData", "ImageLabelmapData"),
@@ -70,7 +74,7 @@ FAMILIES = {
     "python_layer": ("Python",),
     "detection": ("DetectionEvaluate", "DetectionOutput", "PriorBox"),
     "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),
-    "regions": ("PSROIPooling", "Proposal", "ROIPooling"),
+    "regions": ("BoxAnnotatorOHEM", "PSROIPooling", "Proposal", "ROIPooling", "SmoothL1LossOHEM"),
     "rpn": ("RPNAnchorTarget", "RPNProposal", "RPNProposalTarget"),
 }  # fmt: skip
 BUILTIN = {type: family for family, types in FAMILIES.items() for type in types}

@@ -119,3 +119,15 @@ class SpatialProduct(Op):
         wanted = (x[0], 1, *x[2:])
         expect(scale == wanted, f"a map of shape {scale}; expected {wanted}")
         return [x]
+
+
+@register_op
+@dataclass(frozen=True)
+class MaskPooling(SpatialProduct):
+    """MaskPooling of MNC: features times a mask of one channel; both get diffs.
+
+    Source: daijifeng001/caffe-mnc mask_pooling_layer.cu.
+    """
+
+    type = "MaskPooling"
+    remark = "No recording: upstream has CUDA code only; it equals SpatialProduct."

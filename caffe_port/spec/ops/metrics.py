@@ -67,6 +67,26 @@ class Accuracy(Op):
 
 @register_op
 @dataclass(frozen=True)
+class EltwiseAccuracy(Accuracy):
+    """EltwiseAccuracy of DeconvNet: the share of pixels whose true class is among the k best.
+
+    Source: HyeonwooNoh/caffe eltwise_accuracy_layer.cpp.
+    """
+
+    type = "EltwiseAccuracy"
+    tops = (1, 1)
+    remark = "0 where no label counts; upstream gives NaN."
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> EltwiseAccuracy:
+        options = layer.eltwise_accuracy_param
+        expect(options.top_k >= 1, f"top_k is {options.top_k}; expected 1 or more")
+        ignored = options.ignore_label if options.HasField("ignore_label") else None
+        return cls(options.top_k, 1, ignored)
+
+
+@register_op
+@dataclass(frozen=True)
 class ArgMax(Op):
     """ArgMax: the k largest values' indices, or the values. Source: BVLC/caffe argmax_layer.cpp.
 

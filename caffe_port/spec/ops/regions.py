@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
-from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
+from caffe_port.spec.ops._base import Op, Reads, Shape, Values, expect, register_op
 from caffe_port.spec.ops.detection import axis_size
+from caffe_port.spec.ops.losses import normalization
 
 MOST_CELLS = 2**14  # of a region; nets have 49 to 784
 
@@ -176,3 +177,84 @@ class Proposal(Op):
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return Values(50, 200) if index == 2 else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class SmoothL1LossOHEM(Op):
+    """SmoothL1LossOHEM of R-FCN: the loss, and the loss of each region.
+
+    Source: intel/caffe smooth_L1_loss_ohem_layer.cpp, of daijifeng001/caffe-rfcn's CUDA code.
+
+    Attributes:
+        normalization: 'FULL', 'VALID' (which is FULL here), 'BATCH_SIZE', 'NONE', or a divisor.
+    """
+
+    type = "SmoothL1LossOHEM"
+    bottoms = (2, 3)
+    tops = (1, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({2})
+    backward_bottoms = Reads.NOTHING
+    remark = "The diff leaves out the weight of the third bottom, as upstream's."
+
+    normalization: str | float
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> SmoothL1LossOHEM:
+        given = len(layer.loss_weight) == len(layer.top)
+        expect(given, "no loss_weight for each top; this type has no default for it")
+        return cls(normalization(layer.loss_param, "VALID"))
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        first = bottoms[0]
+        expect(len(first) in (2, 4), f"a bottom of shape {first}; expected (R, C) or (R, C, H, W)")
+        for i, shape in enumerate(bottoms):
+            expect(shape == first, f"bottom {i} has shape {shape}; expected {first}")
+        return [(), (first[0], 1, *(first[2:] or (1, 1)))]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class BoxAnnotatorOHEM(Op):
+    """BoxAnnotatorOHEM of R-FCN: labels and weights of the regions with the largest losses.
+
+    Bottoms: regions (R, 5), losses (R, 1), labels (R, 1), weights (R, C), each also (.., 1, 1).
+
+    Source: intel/caffe box_annotator_ohem_layer.cpp, of daijifeng001/caffe-rfcn's.
+
+    Attributes:
+        kept: regions of each image that keep their labels and weights.
+        ignore_label: the label of the others, whose weights are 0.
+    """
+
+    type = "BoxAnnotatorOHEM"
+    bottoms = (4, 4)
+    tops = (2, 2)
+    fixed_bottoms = frozenset({0, 1, 2, 3})
+    chooses_rows = True
+    outside_torch = True
+
+    kept: int
+    ignore_label: int
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> BoxAnnotatorOHEM:
+        o = layer.box_annotator_ohem_param
+        expect(o.roi_per_img > 0, f"roi_per_img is {o.roi_per_img}; expected 1 or more")
+        return cls(o.roi_per_img, o.ignore_label)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        regions = bottoms[0]
+        columns = [shape[1] if len(shape) > 1 else 1 for shape in bottoms]
+        fits = columns[:3] == [5, 1, 1] and all(set(shape[2:]) <= {1} for shape in bottoms)
+        expect(fits, f"bottoms {bottoms}; expected (R, 5), (R, 1), (R, 1), (R, C)")
+        for shape in bottoms:
+            expect(shape[0] == regions[0], f"a bottom of shape {shape} for {regions[0]} regions")
+        return [(regions[0], 1, 1, 1), (regions[0], columns[3], 1, 1)]
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, 0, whole=True) if index == 0 else Values()

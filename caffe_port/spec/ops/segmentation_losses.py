@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 from caffe_port.spec.ops.losses import (
+    SigmoidCrossEntropyLoss,
     SoftmaxWithLoss,
     class_indices,
     label_map,
     labels_of_items,
     one_label_per_position,
+    same_batch,
 )
 
 
@@ -110,6 +112,119 @@ class SoftmaxWithLossOHEM(SoftmaxWithLoss):
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [*super().top_shapes(bottoms)[:1], bottoms[0], bottoms[1]]
+
+
+@register_op
+@dataclass(frozen=True)
+class SigmoidCrossEntropyBalanceLoss(SigmoidCrossEntropyLoss):
+    """SigmoidCrossEntropyBalanceLoss of OSVOS: HED's loss, in which the classes weigh the same.
+
+    Source: kmaninis/OSVOS-caffe sigmoid_cross_entropy_balance_loss_layer.cpp.
+    """
+
+    type = "SigmoidCrossEntropyBalanceLoss"
+    remark = "0 for an item without edges and other pixels; upstream gives NaN."
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> SigmoidCrossEntropyLoss:
+        return cls(None, "BATCH_SIZE")
+
+
+@register_op
+@dataclass(frozen=True)
+class MultiChannelSigmoidCrossEntropyLoss(Op):
+    """MultiChannelSigmoidCrossEntropyLoss of SEAL: a yes or no per class, in the bits of a label.
+
+    Bottoms: scores (N, K, H, W), and labels (N, L, H, W), of whose 32-bit floats bit k of the first
+    channel is class k, and so on; bit 31 of the last channel means that the pixel does not count.
+
+    Source: Chrisding/seal multichannel_sigmoid_cross_entropy_loss_layer.cpp.
+    """
+
+    type = "MultiChannelSigmoidCrossEntropyLoss"
+    bottoms = (2, 2)
+    auto_top = True
+    fixed_bottoms = frozenset({1})
+    kept_bottoms = frozenset({0})
+    remark = "The labels are bits, which only float32 keeps."
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        same_batch(list(bottoms))
+        scores, labels = bottoms
+        fits = len(scores) == len(labels) == 4 and scores[2:] == labels[2:]
+        expect(fits, f"labels of shape {labels} for scores of shape {scores}")
+        self.check_channels(scores[1], labels[1])
+        return [()]
+
+    def check_channels(self, classes: int, labels: int) -> None:
+        expect(
+            classes <= 31 and labels == 1,
+            f"{classes} classes in {labels} channels of labels; expected at most 31 in one",
+        )
+
+    def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
+        return Values(0, 0, whole=True) if index else Values()
+
+
+@register_op
+@dataclass(frozen=True)
+class MultiChannelReweightedSigmoidCrossEntropyLoss(MultiChannelSigmoidCrossEntropyLoss):
+    """MultiChannelReweightedSigmoidCrossEntropyLoss of SEAL: also balanced by the share of edges.
+
+    Source: Chrisding/seal multichannel_reweighted_sigmoid_cross_entropy_loss_layer.cpp.
+    """
+
+    type = "MultiChannelReweightedSigmoidCrossEntropyLoss"
+
+    def check_channels(self, classes: int, labels: int) -> None:
+        expect(
+            classes < 32 * labels,
+            f"{classes} classes in {labels} channels of labels; expected fewer than {32 * labels}",
+        )
+
+
+@register_op
+@dataclass(frozen=True)
+class Quantize(Op):
+    """Quantize of DeepSkeleton: the class 0 to 4 of a skeleton's scale, by fixed limits.
+
+    Source: zeakey/DeepSkeleton quantize_layer.cpp.
+    """
+
+    type = "Quantize"
+    discrete = True
+    itemwise = True
+    keeps_places = True
+    fixed_bottoms = frozenset({0})
+
+
+@register_op
+@dataclass(frozen=True)
+class Rescale(Op):
+    """Rescale of DeepSkeleton: scales below a receptive field, from -1 to 1, and where there are.
+
+    Source: zeakey/DeepSkeleton rescale_layer.cpp.
+
+    Attributes:
+        field: the receptive field.
+    """
+
+    type = "Rescale"
+    itemwise = True
+    keeps_places = True
+    tops = (1, 2)
+    fixed_bottoms = frozenset({0})
+
+    field: int
+
+    @classmethod
+    def parse(cls, layer: caffe_pb2.LayerParameter) -> Rescale:
+        field = layer.rescale_param.rf
+        expect(field > 0, "rf is 0; expected 1 or more")
+        return cls(field)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        return [bottoms[0], bottoms[0]]
 
 
 @register_op
