@@ -83,6 +83,7 @@ REGIONS = torch.tensor([[0.0, 0, 0, 20, 20], [1, 3, 2, 15, 20]])
 MASK = torch.arange(9.0).mul(4).reshape(1, 1, 3, 3).repeat(2, 4, 1, 1)  # places in 6 x 6
 BOX = torch.tensor([[1.0, 2, 12, 14, 1]])
 ANCHORS = "'feat_stride': 8, 'scales': [1], 'ratios': [1]"
+BITS = torch.arange(72, dtype=torch.int32).reshape(2, 1, 6, 6).view(torch.float32)
 CRF = "max_iter: 2 pos_w: 2 pos_xy_std: 1.5 bi_w: 3 bi_xy_std: 10 bi_rgb_std: 6"
 # type -> its options and bottoms; for other types there are recordings
 OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
@@ -110,6 +111,20 @@ OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
     "PSROIPooling": (
         "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 0.25 }",
         (drawn(*X), REGIONS),
+    ),
+    "BoxAnnotatorOHEM": (
+        'top: "w" box_annotator_ohem_param { roi_per_img: 1 }',
+        (REGIONS, drawn(2, 1), torch.ones(2, 1), drawn(2, 8)),
+    ),
+    "EltwiseAccuracy": ("", (drawn(*X), torch.ones(2, 1, 6, 6))),
+    "MaskPooling": ("", (drawn(*X), drawn(2, 1, 6, 6))),
+    "MultiChannelReweightedSigmoidCrossEntropyLoss": ("", (drawn(*X), BITS)),
+    "MultiChannelSigmoidCrossEntropyLoss": ("", (drawn(*X), BITS)),
+    "Quantize": ("", (drawn(*X) * 100,)),
+    "Rescale": ('top: "w" rescale_param { rf: 2 }', (drawn(*X) * 3,)),
+    "SigmoidCrossEntropyBalanceLoss": ("", (drawn(*X), (drawn(*X) > 0.5).float())),
+    "SmoothL1LossOHEM": (
+        'top: "e" loss_weight: 1 loss_weight: 0', (drawn(2, 8), drawn(2, 8) * 2),
     ),
     "Padding": ("padding_param { pad_l: 1 pad_r: 2 pad_t: 1 }", (drawn(*X),)),
     "RPNAnchorTarget": (
