@@ -254,6 +254,41 @@ def test_the_memory_of_a_traced_resnet(tmp_path):
     assert shows(size, (tmp_path / "net.state.pt").stat().st_size / 1e6)
 
 
+def test_the_labels_that_another_crf_changes():
+    """docs/crf.md and docs/pydensecrf.md."""
+    found = {name: row["labels changed"] for name, row in tables("quality")["dense CRF"].items()}
+    text = " ".join(page("crf").split())
+    symmetric, none = re.findall(r'"symmetric"` changes ([\d.]+) %.*?"none"` ([\d.]+) %', text)[0]
+    assert shows(symmetric, found["normalization symmetric"])
+    assert shows(none, found["normalization none"])
+    (colours,) = re.findall(r"changes ([\d.]+) % of the labels \(`evaluate --crf-colours`", text)
+    assert shows(colours, found["colours of the programs"])
+    (other,) = re.findall(r"some ([\d.]+) % of the labels differ", page("pydensecrf"))
+    assert shows(other, found["normalization symmetric"])
+
+
+def test_half_precision_and_quantization():
+    """docs/pytorch.md, on 1,119,840 pixels."""
+    text, found = page("pytorch"), tables("quality")["half precision and quantization"]
+    shown = re.findall(r"float16 changes ([\d.]+) % of the labels, bfloat16 ([\d.]+) %", text)[0]
+    for figure, name in zip(shown, ("torch.float16", "torch.bfloat16"), strict=True):
+        assert shows(figure, found[name]["labels changed, %"])
+    for row, name in (
+        ("torch.ao, engine x86", "torch.ao, x86"),
+        ("torch.ao, engine onednn", "torch.ao, onednn"),
+        ("onnxruntime, all operators", "onnxruntime, all"),
+        ("onnxruntime, convolutions only", "onnxruntime, Conv"),
+    ):
+        changed, iou = (cell(text, row, column).removesuffix(" %") for column in (1, 2))
+        assert shows(changed, found[name]["labels changed, %"]), row
+        assert shows(iou, found[name]["mean IoU there"]), row
+        sizes = re.findall(r"[\d,]+", cell(text, row, 3))
+        keys = ("bytes", "bytes of float32")
+        assert [int(size.replace(",", "")) for size in sizes] == [
+            found[name][key] for key in keys[: len(sizes)]
+        ]
+
+
 def test_the_distances_of_onnx_files():
     text, found = page("export"), tables("export")["distance of the peak"]
     for name, row in found.items():
