@@ -2,12 +2,14 @@
 
 Kernels are rebuilt each time; ours keeps those over positions, which depend on the size only.
 One thread is compared in CPU seconds, two in wall seconds: run it on an idle machine with
-`python -m benchmarks crf`. Images come from a folder CRF_PICTURES, else enlarged from the bundled
-example.
+`python -m benchmarks crf`; the environment variable CRF names the tables that begin with it, and
+CRF_AS another result than crf, for a second machine. Images come from a folder CRF_PICTURES, else
+enlarged from the bundled example.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -15,13 +17,15 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import report, versions
+from benchmarks.measure import RESULTS, report, versions
+from caffe_port.inference.choice import processor
 
 SHAPES = Path(__file__).parent.parent / "examples" / "shapes_voc" / "JPEGImages"
 Clock = Callable[[], float]
@@ -183,28 +187,74 @@ def _bandwidth_limit(crf: Any, case: Case) -> float:
     return 1e3 * 10 * (pixels * row + corners + passes) * seconds / (2 * source.nbytes)
 
 
-def peak_memory(run: str) -> int:
-    """Megabytes one inference adds to a process of its own."""
+def cost(run: str, case: Case) -> tuple[float, float]:
+    """CPU seconds and megabytes that one inference takes in a process of its own."""
     code = (
-        "import sys\n"
+        "import ast, sys, time\n"
         "from benchmarks import crf\n"
         "from benchmarks.measure import peak\n"
-        "case = crf.Case()\n"
+        "case = crf.Case(**ast.literal_eval(sys.argv[2]))\n"
         "data = crf.problem(case)\n"
         "small = crf.Case(8, 8)\n"
         "way = getattr(crf, sys.argv[1])\n"
         "way(small, *crf.problem(small))\n"
         "open('/proc/self/clear_refs', 'w').write('5')\n"
-        "before = peak()\n"
+        "before, started = peak(), time.process_time()\n"
         "q = way(case, *data)\n"
-        "print(peak() - before)\n"
+        "print(time.process_time() - started, peak() - before)\n"
     )
-    command = [sys.executable, "-c", code, run]
+    command = [sys.executable, "-c", code, run, repr(asdict(case))]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return int(found.split()[-1]) // 2**20
+    seconds, size = found.split()[-2:]
+    return float(seconds), int(size) / 2**20
 
 
-def main(repeats: int = 7) -> None:
+def by_size(cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
+    """Time and memory of images of several sizes, also for a million pixels, on one thread."""
+    rows = {}
+    for name, case in cases.items():
+        (slow, more), (fast, less) = cost("theirs", case), cost("ours", case)
+        pixels = case.height * case.width / 1e6
+        rows[name] = {
+            "pydensecrf s": round(slow, 2),
+            "ours s": round(fast, 2),
+            "times": round(slow / fast, 2),
+            "pydensecrf MB": round(more),
+            "ours MB": round(less),
+            "pydensecrf s/Mpixel": round(slow / pixels, 2),
+            "ours s/Mpixel": round(fast / pixels, 2),
+            "ours MB/Mpixel": round(less / pixels),
+        }
+    return rows
+
+
+def shared(repeats: int) -> dict[str, dict[str, Any]]:
+    """Wall seconds on one and on two threads while other processes use one core, or both."""
+    case = Case()
+    data, rows = problem(case), {}
+    for name, busy in {"no core": (), "one core": (1,), "both cores": (0, 1)}.items():
+        others = [
+            subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", "while True: pass"])
+            for core in busy
+        ]
+        try:
+            times: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(repeats):
+                for threads, found in times.items():
+                    found.append(
+                        timed(time.perf_counter, partial(ours, case, *data, threads=threads))
+                    )
+        finally:
+            for other in others:
+                other.kill()
+        one, two = (statistics.median(found) for found in times.values())
+        rows[f"another process on {name}"] = {
+            "one thread s": round(one, 3), "two s": round(two, 3), "times": round(one / two, 2),
+        }  # fmt: skip
+    return rows
+
+
+def main(repeats: int = 5) -> None:
     """Measures and reports."""
     v2 = {"position": 1, "bilateral": (67, 3)}
     cases = {
@@ -216,15 +266,43 @@ def main(repeats: int = 7) -> None:
         "60 labels": Case(labels=60),
         "1024 x 768, 21 labels": Case(768, 1024),
     }
-    tables = {
-        "compared with pydensecrf, 10 iterations": {
+    sizes = {
+        "500 x 375, 21 labels": Case(),
+        "2048 x 1024, 19 labels": Case(1024, 2048, 19),
+        "4000 x 3000, 21 labels": Case(3000, 4000),
+    }
+    subjects: dict[str, Callable[[], dict[str, Any]]] = {
+        "compared with pydensecrf, 10 iterations": lambda: {
             n: compare(c, repeats) for n, c in cases.items()
         },
-        "a batch on two threads": {"8 images": batch(max(1, repeats // 2))},
-        "steps of one inference": steps(repeats),
-        "peak memory of one inference": {n: {"MB": peak_memory(n)} for n in ("theirs", "ours")},
+        "a batch on two threads": lambda: {"8 images": batch(max(1, repeats // 2))},
+        "steps of one inference": lambda: steps(repeats),
+        "steps of one inference, without AVX2": lambda: portable(partial(steps, repeats)),
+        "by size, one thread": lambda: by_size(sizes),
+        "cores that are shared": lambda: shared(repeats),
+        "peak memory of one inference": lambda: {
+            n: {"MB": round(cost(n, Case())[1])} for n in ("theirs", "ours")
+        },
     }
-    report("crf", {"versions": versions("numpy", "pydensecrf2"), "tables": tables})
+    name, only = os.environ.get("CRF_AS", "crf"), os.environ.get("CRF", "")
+    known = RESULTS / f"{name}.json"
+    tables = json.loads(known.read_text())["tables"] if only and known.is_file() else {}
+    found = {"processor": processor(), **versions("numpy", "pydensecrf2")}
+    for title, measure in subjects.items():
+        if title.startswith(only):
+            tables[title] = measure()
+            report(name, {"versions": found, "tables": tables})
+
+
+def portable(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured where the processor has no AVX2."""
+    from caffe_port.crf._lattice import instructions
+
+    instructions("portable")
+    try:
+        return measure()
+    finally:
+        instructions("best")
 
 
 if __name__ == "__main__":

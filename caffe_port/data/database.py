@@ -16,7 +16,7 @@ import numpy.typing as npt
 from caffe_port.data.images import PathLike, decode_image
 from caffe_port.data.leveldb import LevelDbFile, write_leveldb
 from caffe_port.data.lmdb import LmdbFile, write_lmdb
-from caffe_port.data.transformer import Floats, Transformer
+from caffe_port.data.transformer import Floats, Transformer, is_own, stacked
 from caffe_port.errors import DataError, UsageError
 from caffe_port.files import HEAD, open_regular, reading, seems_to_be
 
@@ -209,6 +209,9 @@ class DatabaseReader:
         batch_size: items per batch.
         transformer: applied to every item.
         skip: records skipped at the start.
+    Attributes:
+        own: the items of each batch that are decoded, the others being zeros; None is all. Without
+            a crop all are decoded.
     Raises:
         DataError: the database is missing, damaged or empty.
     Source: BVLC/caffe data_layer.cpp.
@@ -224,6 +227,7 @@ class DatabaseReader:
         skip: int = 0,
     ) -> None:
         self.batch_size, self.transformer = batch_size, transformer
+        self.own: range | None = None
         self._database = open_database(source, backend)
         self._records = self._endless()
         for _ in range(skip):
@@ -238,24 +242,29 @@ class DatabaseReader:
         Raises:
             DataError: a damaged record, or one of another size than the first.
         """
-        items: list[Floats] = []
+        items: list[Floats | None] = []
         self.places: list[str] = []
-        labels = np.zeros(self.batch_size, np.float32)
+        labels, first = np.zeros(self.batch_size, np.float32), None
         for i, (key, record) in enumerate(itertools.islice(self._records, self.batch_size)):
             where = f"{self._database.path}: record {key[:80]!r}"
             self.places.append(where)
+            if self.transformer.options.crop_size and not is_own(i, self.own):
+                self.transformer.skip()
+                items.append(None)
+                continue
             datum = read_datum(record, where, self.transformer.options.color)
             item = self.transformer(datum.values, where)
-            if items and item.shape != items[0].shape:
+            first = item if first is None else first
+            if item.shape != first.shape:
                 raise DataError(
-                    f"{where}: {item.shape}, the first one of its batch is {items[0].shape}; "
+                    f"{where}: {item.shape}, the first one of its batch is {first.shape}; "
                     "set crop_size"
                 )
             items.append(item)
             labels[i] = datum.label
         if len(items) < self.batch_size:
             raise DataError(f"{self._database.path}: cannot be read any further after an error")
-        return np.stack(items), labels
+        return stacked(items), labels
 
     def skip_batches(self, batches: int) -> None:
         """Skips some batches without reading them."""

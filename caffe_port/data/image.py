@@ -16,7 +16,7 @@ from caffe_port.data.list_file import (
     whole_number,
 )
 from caffe_port.data.rng import CaffeRandom
-from caffe_port.data.transformer import Floats, Transformer
+from caffe_port.data.transformer import Floats, Transformer, is_own, stacked
 from caffe_port.errors import DataError
 
 
@@ -50,6 +50,8 @@ class ImageReader:
         skip: items skipped at the start.
     Attributes:
         lines: the list, with the place in it.
+        own: the items of each batch that are read, the others being zeros; None is all. Where no
+            option sets the size, all are read.
     Raises:
         DataError: the list is missing or malformed.
         UsageError: ``skip`` skips the whole list.
@@ -71,6 +73,7 @@ class ImageReader:
         self.root_folder, self.batch_size, self.transformer = root_folder, batch_size, transformer
         self.size, self.is_color = size, is_color
         self.lines = ListDataset(source, read_labelled(source), order, skip)
+        self.own: range | None = None
 
     def next_batch(self) -> tuple[Floats, Floats]:
         """The next batch; the list starts again at its end, also within a batch.
@@ -81,22 +84,33 @@ class ImageReader:
         Raises:
             DataError: an image is missing or malformed, or of another size than the first.
         """
-        items: list[Floats] = []
+        items: list[Floats | None] = []
         self.places: list[str] = []
-        labels = np.zeros(self.batch_size, np.float32)
+        labels, first = np.zeros(self.batch_size, np.float32), None
         for i in range(self.batch_size):
-            line, image = self.lines.read(self._image)
-            self.places.append(f"{line.where}: {line.image}")
-            item = self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}")
-            if items and item.shape != items[0].shape:
+            item, line = self._item(i)
+            first = item if first is None else first
+            if item is not None and first is not None and item.shape != first.shape:
                 raise DataError(
                     f"{line.where}: {line.image} is {item.shape}, the first one of its batch is "
-                    f"{items[0].shape}; set crop_size, or new_height and new_width"
+                    f"{first.shape}; set crop_size, or new_height and new_width"
                 )
+            self.places.append(f"{line.where}: {line.image}")
             items.append(item)
             labels[i] = line.label
             self.lines.advance()
-        return np.stack(items), labels
+        return stacked(items), labels
+
+    def _item(self, i: int) -> tuple[Floats | None, Line]:
+        """The next item, None where it is another process's, and its line."""
+        known = (
+            self.size or self.transformer.options.crop_size
+        ) and not self.lines.skips_bad_images
+        if known and not is_own(i, self.own):
+            self.transformer.skip()
+            return None, self.lines.current
+        line, image = self.lines.read(self._image)
+        return self.transformer(image.transpose(2, 0, 1), f"{line.where}: {line.image}"), line
 
     def _image(self, line: Line) -> Bytes:
         with named(line.where):

@@ -14,6 +14,7 @@ from caffe_port.data.image import read_image
 from caffe_port.data.images import Bytes, PathLike, read_labels, size_advice
 from caffe_port.data.list_file import ListDataset, list_words, named, warn_of_missing_labels
 from caffe_port.data.rng import CaffeRandom
+from caffe_port.data.transformer import is_own
 from caffe_port.errors import DataError, UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -91,6 +92,7 @@ class ImageSegReader:
         skip: items skipped at the start.
     Attributes:
         lines: the list, with the place in it.
+        own: the items of each batch that are read, the others being zeros; None is all.
     Raises:
         UsageError: options that do not go together.
         DataError: the list or an image is missing or malformed.
@@ -127,6 +129,7 @@ class ImageSegReader:
         self.transform = transform or Transform()
         self._new_size = (new_height, new_width) if new_height else None
         self._rng, order = rng or CaffeRandom(), shuffle_rng or CaffeRandom()
+        self.own: range | None = None
         lines = _read_lines(list_path, label_type, has_label)
         self.lines = ListDataset(list_path, lines, order if shuffle else None, skip)
         first = self.transform.crop or self.lines.read(self._read)[1][0].shape[:2]
@@ -150,12 +153,23 @@ class ImageSegReader:
         data, label, dim = (np.zeros(shape, np.float32) for shape in self.shapes())
         self.places = []
         for item in range(self.batch_size):
-            line, (image, truth) = self.lines.read(self._read)
+            if is_own(item, self.own) or self.lines.skips_bad_images:
+                line, (image, truth) = self.lines.read(self._read)
+                dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
+                data[item], label[item, 0] = self._transformed(line, image, truth)
+            else:
+                line = self.lines.current
+                self._skip_draws()
             self.places.append(f"{line.where}: {line.label or line.image}")
-            dim[item, 0, 0] = np.minimum(self._size, image.shape[:2])
-            data[item], label[item, 0] = self._transformed(line, image, truth)
             self.lines.advance()
         return data, label, dim
+
+    def _skip_draws(self) -> None:
+        """Takes the draws of an item, whose number does not depend on its size."""
+        options = self.transform
+        crops = options.crop is not None and self.phase == "TRAIN"
+        for _ in range(options.mirror + bool(options.scale_factors) + 2 * crops):
+            self._rng.draw()
 
     def _read(self, line: _Line) -> tuple[Bytes, Bytes]:
         image = self._image(line)

@@ -180,6 +180,11 @@ class ListDataset(Generic[L]):
         """The next line."""
         return self._lines[self._numbers[self._place]]
 
+    @property
+    def skips_bad_images(self) -> bool:
+        """Whether the next line depends on which images can be read."""
+        return self._skipped is not None
+
     def advance(self) -> None:
         """Moves to the line after; after the last one, to the first of a new round."""
         self._place += 1

@@ -130,6 +130,12 @@ class Transformer:
         values = values * np.float32(options.scale)
         return values[:, :, ::-1] if mirrored else values
 
+    def skip(self) -> None:
+        """Takes the draws of an item that another process needs."""
+        crops = self.options.crop_size and self.phase == "TRAIN"
+        for _ in range(bool(self.options.mirror) + 2 * bool(crops)):
+            self.random.draw()
+
     def _mean(self, shape: tuple[int, ...], where: str) -> Floats | None:
         if self.mean is not None:
             if self.mean.shape != shape:
@@ -144,3 +150,14 @@ class Transformer:
         if len(given) not in (1, shape[0]):
             raise DataError(f"{where}: {len(given)} mean_value for {shape[0]} channels")
         return np.array(given, np.float32)[:, None, None]
+
+
+def is_own(item: int, own: range | None) -> bool:
+    """Whether an item of a batch is to be read; None is all of them."""
+    return own is None or item in own
+
+
+def stacked(items: list[Floats | None]) -> Floats:
+    """A batch of items of one shape; None, what another process reads, is zeros."""
+    blank = np.zeros_like(next(item for item in items if item is not None))
+    return np.stack([blank if item is None else item for item in items])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,14 @@ class Reader(Protocol):
         """One array per top."""
 
 
+@runtime_checkable
+class PartReader(Protocol):
+    """A reader that can leave items of its batches out."""
+
+    batch_size: int
+    own: range | None
+
+
 class SourceLayer(Layer):
     """Returns the next batch at every forward pass.
 
@@ -47,7 +55,11 @@ class SourceLayer(Layer):
     Attributes:
         places: where each item of the last batch comes from, such as a line of a list; empty where
             the reader does not record it.
+        part: (i, n) where only the i-th n-th of the items of each batch are needed. Readers that
+            can leave the others out make them zeros.
     """
+
+    part: tuple[int, int] = (0, 1)
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
@@ -78,8 +90,11 @@ class SourceLayer(Layer):
         """The layer's transformer, on the layer's generator."""
         return Transformer(transform, self.spec.phase, self.streams.transformer)
 
-    @staticmethod
-    def _read(reader: Reader) -> _Read:
+    def _read(self, reader: Reader) -> _Read:
+        number, count = self.part
+        if count > 1 and isinstance(reader, PartReader):
+            size = reader.batch_size // count
+            reader.own = range(number * size, (number + 1) * size)
         return reader.next_batch(), tuple(getattr(reader, "places", ()))
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

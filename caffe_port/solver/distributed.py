@@ -14,6 +14,7 @@ from torch import Tensor
 
 from caffe_port.errors import UsageError
 from caffe_port.layers.batch_norm import BatchNorm, channel_mean
+from caffe_port.layers.data import SourceLayer
 from caffe_port.layers.neurons import Dropout
 from caffe_port.net import Net
 from caffe_port.ranks import BatchRanks
@@ -75,7 +76,15 @@ class _RankStep(LayerStep):
 
 
 class SourceStep(_RankStep):
-    """Reads whole batches, as a single process does, and keeps this process's items."""
+    """Takes the draws of whole batches, as a single process does, and keeps this process's items.
+
+    The others are not decoded where the layer's reader can leave them out.
+    """
+
+    def __init__(self, net: Net, layer: LayerSpec, ranks: BatchRanks) -> None:
+        super().__init__(net, layer, ranks)
+        if isinstance(self.module, SourceLayer):
+            self.module.part = (ranks.rank, ranks.count)
 
     def run(self, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         return [self.ranks.part(top) for top in super().run(bottoms)]

@@ -250,11 +250,15 @@ class Solver:
         if param.snapshot_after_train and not self._saves_now():
             self.snapshot()
         if self._displays():
-            self._smooth(self.net._forward(0, len(self.net.layers) - 1), start)
+            self._smooth(self._final_loss(), start)
             self._log.line(Place.FINAL_LOSS, f"Iteration {self.iter}, loss = {self._smoothed:g}")
         if self._tests_now():
             self._test_all()
         self._log.line(Place.OPTIMIZATION_DONE, "Optimization Done.")
+
+    def _final_loss(self) -> float:
+        """The loss of a forward pass after the last update."""
+        return self.net._forward(0, len(self.net.layers) - 1)
 
     def _test_all(self) -> None:
         for index, net in enumerate(self.test_nets):

@@ -190,6 +190,10 @@ class FusedStep:
         self._share_diffs()
         return total
 
+    def forward(self) -> float:
+        """Runs the net forward, fills its output blobs and returns the weighted loss."""
+        return self._forward()[1]
+
     def _forward(self) -> tuple[list[Tensor], float]:
         tensors: Tensors = {}
         losses: list[Tensor] = []

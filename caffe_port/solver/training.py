@@ -242,6 +242,13 @@ class Training(Solver):
             return super()._forward_backward()
         return self._fused.forward_backward()
 
+    def _final_loss(self) -> float:
+        """That of all processes, each of which has read its part of the batch only."""
+        if self._ranks is None or self._fused is None:
+            return super()._final_loss()
+        with self._on_device():
+            return self._fused.forward()
+
     def _smooth(self, loss: float, start: int) -> None:
         if self._resumed is not None:
             self._losses, self._smoothed = list(self._resumed.losses), self._resumed.smoothed

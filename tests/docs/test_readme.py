@@ -39,11 +39,11 @@ def test_the_numbers_of_recordings(row, folder):
 
 def speed() -> dict[str, float]:
     """Rows of the README's table of speed, and the measured ratios."""
-    forward = tables("forward_opencv")["LargeFOV 513 x 513, 2 threads, wall seconds"]
+    forward = tables("forward")["LargeFOV 513 x 513, 1 thread"]
     crf = tables("crf")["compared with pydensecrf, 10 iterations"]["500 x 375, 21 labels"]
     loading = tables("loading")["82 MB caffemodel; ratio to one copy"]
     return {
-        "`forward`": forward["OpenCV"]["seconds"] / forward["optimized"]["seconds"],
+        "`forward`": forward["layer by layer"]["CPU s"] / forward["optimized"]["CPU s"],
         "`crf`": crf["times, one"],
         "`loading`": loading["protobuf and numpy"]["ratio"]
         / loading["caffe_port, aligned arrays"]["ratio"],
