@@ -4,6 +4,7 @@
 # make browser (tests of the page of `explore` in Chromium),
 # make attacks (hostile files; docs/security.md), make fuzz (SECONDS or RUNS each target),
 # make differential CAFFE="COMMAND" (random nets, compared with any Caffe; docs/differential.md),
+# make gpu (all that one CUDA GPU can check, in eight minutes; docs/gpu.md),
 # make package (sdist and wheel as a release has them, checked and installed, into dist/),
 # make sanitize (the lattice under sanitizers), make wheels (into dist/),
 # make matrix (all tests under old and new Pythons and libraries),
@@ -14,8 +15,8 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard ext/*.h ext/*.cpp ext/*.pyx)
 HAND_WRITTEN := $(filter-out ext/_lattice.cpp,$(SOURCES))
 
-.PHONY: demo test browser lint docs bench attacks fuzz differential sanitize package wheels matrix \
-	processors proto clean
+.PHONY: demo test browser lint docs bench attacks fuzz differential gpu sanitize package wheels \
+	matrix processors proto clean
 
 demo: $(VENV)/installed
 	$(BIN)/caffe-port demo -o demo
@@ -57,6 +58,10 @@ fuzz: $(VENV)/installed-for-fuzz
 CASES ?= 500
 differential: $(VENV)/installed-for-tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.differential --caffe "$(CAFFE)" --cases $(CASES)
+
+# only some PARTS, with commas; AGAIN=1 repeats parts that have passed
+gpu: $(VENV)/installed-for-tests
+	$(BIN)/python -m tools.gpu $(if $(PARTS),--parts $(PARTS)) $(if $(AGAIN),--again)
 
 # the lattice under AddressSanitizer and UndefinedBehaviorSanitizer; the usual build comes back after
 SANITIZERS = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)

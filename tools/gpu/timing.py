@@ -1,0 +1,200 @@
+"""Times on the device, beside plain torch: warmed up, taken in turn, medians.
+
+Plain torch is the net as `convert` writes it for torch alone, and the feedback losses written
+naively, every pixel with every template. Weights are random.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import caffe_port
+from benchmarks.feedback import BATCH, GRID, labels_of, naive_loss
+from benchmarks.nets import with_random_weights
+from caffe_port.export import ExportWarning, emit_module
+from caffe_port.losses import FeedbackOptions, feedback_loss
+from caffe_port.net import Net
+from tools.gpu.outcome import Row, Setting
+from tools.gpu.parts import ROOT
+
+Way = Callable[[], object]
+CASES = {
+    "LargeFOV 321 x 321": ("deeplab_v2_vgg16_largefov", 321, "fc8_interp"),
+    "LargeFOV 513 x 513": ("deeplab_v2_vgg16_largefov", 513, "fc8_interp"),
+    "ResNet-101 MSc 513 x 513": ("deeplab_v2_resnet101_msc_aspp", 513, "fc1_interp"),
+}
+SMALL = {"FCN-AlexNet 65 x 65": ("fcn_alexnet", 65, "score")}
+TRAIN = ROOT / "prototxt" / "deeplab_v2_vgg16_largefov" / "train.prototxt"
+VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": "vgg", "DATA_ROOT": "", "TRAIN_SET": "t"}
+WARM_UP, REPEATS = 3, 15
+
+
+def run(setting: Setting) -> Iterator[Row]:
+    """The losses, the forward passes, a training step."""
+    for channels, words in ((21, "fc8"), (1024, "fc7")):
+        if setting.wants(f"feedback losses at {words}"):
+            group = f"times: feedback losses at {words}, N = {BATCH}, {GRID} x {GRID}"
+            yield from timed(group, losses(channels, setting), setting)
+    for name, (folder, side, blob) in (SMALL if setting.small else CASES).items():
+        if setting.wants(name):
+            yield from timed(f"times: {name}", forward(folder, side, blob, setting), setting)
+    if setting.wants("training step") and not setting.small:
+        words = f"times: training step of LargeFOV, N = {BATCH}, 321 x 321"
+        yield from timed(words, steps(setting), setting)
+
+
+def timed(group: str, ways: Mapping[str, Way], setting: Setting) -> Iterator[Row]:
+    """Median milliseconds of each way, their ratio to the first, and the most memory."""
+    clock = on_gpu if setting.on_gpu else on_cpu
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    memory = {}
+    warm, repeats = (1, 1) if setting.small else (WARM_UP, REPEATS)
+    for turn in range(-warm, repeats):
+        for name, way in ways.items():
+            if setting.on_gpu:
+                torch.cuda.reset_peak_memory_stats(setting.device)
+            milliseconds = clock(way)
+            if turn >= 0:
+                found[name].append(milliseconds)
+            if setting.on_gpu:
+                memory[name] = torch.cuda.max_memory_allocated(setting.device) >> 20
+    base = found[next(iter(ways))]
+    for name, values in found.items():
+        ms = statistics.median(values)
+        ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
+        words = f"{ms:.2f} ms, {ratio:.2f} of the first"
+        words += f", peak {memory[name]} MiB" if name in memory else ""
+        figures = {"ms": round(ms, 4), "ratio": round(ratio, 3)}
+        yield Row(group, name, None, words, figures=figures)
+    del ways
+    gc.collect()
+
+
+def on_gpu(way: Way) -> float:
+    """Milliseconds between two events on the stream."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    way()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def on_cpu(way: Way) -> float:
+    """Milliseconds of the clock."""
+    started = time.perf_counter()
+    way()
+    return 1000 * (time.perf_counter() - started)
+
+
+def forward(folder: str, side: int, blob: str, setting: Setting) -> dict[str, Way]:
+    """A forward pass of one image, by several ways."""
+    net = with_random_weights(folder)
+    x = (torch.randn(1, 3, side, side) * 60).to(setting.device)
+    plain, net = plain_torch(net).to(setting.device), net.to(setting.device)
+    fast = net.optimized(engine="torch")
+    ways: dict[str, Callable[[], Any]] = {
+        "plain torch": lambda: plain(x),
+        "layer by layer": lambda: net(x, keep=[blob])[blob],
+        "optimized": lambda: fast(x, keep=[blob])[blob],
+    }
+    if setting.on_gpu:
+        half = net.optimized(engine="torch", precision="bfloat16")
+        made = torch.compile(lambda y: net(y, keep=[blob])[blob], fullgraph=True)
+        ways["optimized, bfloat16"] = lambda: half(x, keep=[blob])[blob]
+        ways["torch.compile"] = lambda: made(x)
+    return {name: without_gradients(way) for name, way in ways.items()}
+
+
+def without_gradients(way: Callable[[], Any]) -> Way:
+    """The way under no_grad."""
+
+    def call() -> None:
+        with torch.no_grad():
+            way()
+
+    return call
+
+
+def plain_torch(net: Net) -> torch.nn.Module:
+    """The net as a module that needs torch only."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExportWarning)
+        name = "plain_net"
+        path = Path(folder) / f"{name}.py"
+        state = emit_module(net, path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == name]
+        made: torch.nn.Module = own[-1]()  # the net comes after the layers that it needs
+        made.load_state_dict(torch.load(state, weights_only=True))
+    return made.eval()
+
+
+def steps(setting: Setting) -> dict[str, Way]:
+    """Forward and backward of LargeFOV; without and with the feedback loss at fc8."""
+    shapes = {"data": (BATCH, 3, 321, 321), "label": (BATCH, 1, 321, 321)}
+    net = caffe_port.load(
+        TRAIN, phase="TRAIN", variables=VARIABLES, dialect="deeplab2", input_shapes=shapes
+    ).to(setting.device)
+    blobs = {"data": torch.randn(*shapes["data"]) * 50}
+    blobs["label"] = labels_of(BATCH, 321)[:, None].float()
+    blobs = {name: blob.to(setting.device) for name, blob in blobs.items()}
+    labels = labels_of(BATCH, GRID).to(setting.device)
+    options = FeedbackOptions(ignore_labels=(255,))
+
+    def step(path: str = "") -> None:
+        net.zero_grad()
+        found = net(blobs, keep=[*net.spec.outputs, *(["fc8"] if path else [])])
+        loss: Any = sum(found[name].sum() for name in net.spec.outputs
+                        if found[name].requires_grad)  # fmt: skip
+        if path:
+            loss = loss + feedback_loss(found["fc8"], labels, options=options, path=path)
+        loss.backward()
+
+    return {
+        "softmax loss": step,
+        "with the feedback loss, torch": lambda: step("torch"),
+        "with the feedback loss, Triton": lambda: step("triton"),
+    }
+
+
+def losses(channels: int, setting: Setting) -> dict[str, Way]:
+    """A loss's forward and backward at fc8, whose features are the scores, or at fc7."""
+    grid, items = (9, 1) if setting.small else (GRID, BATCH)
+    channels = min(channels, 32) if setting.small else channels
+    features = torch.randn(items, channels, grid, grid).to(setting.device).requires_grad_()
+    own = channels == 21
+    scores = None if own else torch.randn(items, 21, grid, grid).to(setting.device)
+    labels = labels_of(items, grid).to(setting.device)
+    options = FeedbackOptions(ignore_labels=(255,))
+
+    def way(loss: Callable[[], Tensor]) -> Way:
+        def step() -> None:
+            features.grad = None
+            torch.autograd.backward(loss())
+
+        return step
+
+    rated = features.detach() if scores is None else scores
+    ways = {"naive torch": way(lambda: naive_loss(features, labels, rated))}
+    for path in ("torch", "triton"):
+        ways[path] = way(
+            lambda path=path: feedback_loss(features, labels, scores, options, path=path)  # type: ignore[misc]
+        )
+    return ways
