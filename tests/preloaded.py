@@ -1,8 +1,8 @@
 """Python programs as processes of their own that need not import torch again.
 
-Most of a short command's time is ``import torch``. A server imports it once; each program is a
-process that the server forks, with arguments, folder, environment and files of its own. The server
-has imported nothing of this project.
+Most of a short command's time is ``import torch``. A server imports it and other libraries once;
+each program is a process that the server forks, with arguments, folder, environment and files of
+its own. The server has imported nothing of this project.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -28,6 +29,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+#: What programs import, most of the time first.
+PRELOADED = (
+    "torch", "numpy", "scipy.ndimage", "scipy.spatial", "onnx", "PIL.Image", "click",
+    "google.protobuf.text_format", "google.protobuf.internal.builder", "rich.table",
+    "rich.progress",
+)  # fmt: skip
 
 _NUMBER = struct.Struct("!i")
 _WRAPPER = """#!{python} -IS
@@ -239,13 +247,17 @@ def _jobs(listening: socket.socket) -> Iterator[dict[str, Any]]:
 
 def _serve(path: str) -> dict[str, Any]:
     """The server; returns in the processes that it forks."""
+    gc.disable()  # nothing that is imported is garbage
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):  # an extra that is not installed
+            importlib.import_module(name)
     import numpy as np
-    import torch  # noqa: F401 - it is what takes long
 
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(64)
     gc.freeze()  # what is shared stays shared when a program collects its garbage
+    gc.enable()
     os.write(1, b"\n")
     job = next(_jobs(listening))
     os.setsid()
