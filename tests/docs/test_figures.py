@@ -302,6 +302,22 @@ def test_the_memory_of_a_traced_resnet(tmp_path):
     assert shows(size, (tmp_path / "net.state.pt").stat().st_size / 1e6)
 
 
+def test_the_ways_to_predict():
+    """docs/predict.md; "the same" is the row of options before it."""
+    found, options = tables("quality")["evaluate"], ""
+    rows = re.findall(
+        r"^\| (none|`--.*`|the same, `.*`) \| (.*) \| (.*) \|$", page("predict"), re.M
+    )
+    for shown, *figures in rows:
+        more = " ".join(re.findall(r"`([^`]+)`", shown))
+        base = options.removesuffix(" --merge max") if shown.startswith("the same") else ""
+        options = f"{base} {more}".strip()
+        wanted = found[options or "none"]
+        assert shows(figures[0], wanted["mean IoU"]), shown
+        assert shows(figures[1], wanted["pixel accuracy"]), shown
+    assert len(rows) == len(found)
+
+
 def test_the_labels_that_another_crf_changes():
     """docs/crf.md and docs/pydensecrf.md."""
     found = {name: row["labels changed"] for name, row in tables("quality")["dense CRF"].items()}
