@@ -146,7 +146,7 @@ def one_core() -> Iterator[None]:
             os.environ[_LIMIT] = earlier
 
 
-def main(repeats: int = 5) -> None:
+def main(repeats: int = 3) -> None:
     """Measures and reports."""
     rows = {}
     with tempfile.TemporaryDirectory() as name:

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.measure import report, versions
 
 ROOT = Path(__file__).parent.parent
-_ROUNDS = 9
+_ROUNDS = 5
 _EXAMPLE = ROOT / "examples" / "shapes_voc"
 _RUN = _EXAMPLE / "caffe_run"
 _NET = str(_RUN / "test.prototxt")
@@ -63,7 +63,8 @@ def jobs(folder: Path) -> dict[str, list[str]]:
     )
     port, caffe = _COMMAND.format("caffe_port", "caffe-port"), _COMMAND.format("caffe", "caffe")
     crf = "bi_w=4,bi_xy_std=49,bi_rgb_std=13"
-    scored = [_NET, _WEIGHTS, "--images", str(_EXAMPLE), "--list", "val", "--crf", crf]
+    net = str(_RUN / "recording" / "net.prototxt")
+    scored = [net, _WEIGHTS, "--images", str(_EXAMPLE), "--list", "val", "--crf", crf]
     return {
         "caffe-port --help": [port, "--help"],
         "caffe-port inspect, a net": [port, "inspect", str(_RUN / "recording" / "net.prototxt")],

@@ -158,6 +158,11 @@ def is_own(item: int, own: range | None) -> bool:
 
 
 def stacked(items: list[Floats | None]) -> Floats:
-    """A batch of items of one shape; None, what another process reads, is zeros."""
-    blank = np.zeros_like(next(item for item in items if item is not None))
+    """A batch of items of one shape; None, what another process reads, is zeros.
+
+    Where there is nothing else, the batch is empty: its shape is not known.
+    """
+    blank = next((np.zeros_like(item) for item in items if item is not None), None)
+    if blank is None:
+        return np.zeros((0, 0, 0, 0), np.float32)
     return np.stack([blank if item is None else item for item in items])

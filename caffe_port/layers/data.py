@@ -57,9 +57,12 @@ class SourceLayer(Layer):
             the reader does not record it.
         part: (i, n) where only the i-th n-th of the items of each batch are needed. Readers that
             can leave the others out make them zeros.
+        turn: (i, n) where only the i-th of each n batches is needed, as ``part``.
     """
 
     part: tuple[int, int] = (0, 1)
+    turn: tuple[int, int] = (0, 1)
+    _batches = 0  # that were read
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__(spec)
@@ -77,6 +80,7 @@ class SourceLayer(Layer):
         if self._ahead is not None:
             self._ahead.exception()  # waits
         self._ahead = self.reader = None
+        self._batches = 0
 
     def seeds(self, thread: rng.CaffeRandom | None) -> RandomStreams:
         """Draws the seeds of the layer's generators."""
@@ -92,9 +96,11 @@ class SourceLayer(Layer):
 
     def _read(self, reader: Reader) -> _Read:
         number, count = self.part
-        if count > 1 and isinstance(reader, PartReader):
+        if isinstance(reader, PartReader):
             size = reader.batch_size // count
-            reader.own = range(number * size, (number + 1) * size)
+            needed = self._batches % self.turn[1] == self.turn[0]
+            reader.own = range(number * size, (number + 1) * size) if needed else range(0)
+        self._batches += 1
         return reader.next_batch(), tuple(getattr(reader, "places", ()))
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:

@@ -340,6 +340,12 @@ class Dropout(Layer):
         dropped = x * self._mask(x, keep)
         return (dropped * (1.0 / keep) if op.scale_train else dropped,)
 
+    def skip(self, x: Tensor) -> None:
+        """Takes the draws of a pass that another process computes; ``x`` has the bottom's shape."""
+        op = self.spec.options(ops.Dropout)
+        if op.drops(self.spec.phase):
+            self._mask(x, 1.0 - op.ratio)
+
     def _mask(self, x: Tensor, keep: float) -> Tensor:
         which, count = self.part or (0, 1)
         shape = (count * len(x), *x.shape[1:]) if x.dim() else x.shape

@@ -171,7 +171,7 @@ def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, split: Sequence[bool]) 
                 raise UsageError(
                     f"layer '{layer.name}' ({layer.type}) gives batches of shape {shape}, which "
                     f"{ranks.count} processes cannot share evenly; batch_size must be a multiple "
-                    f"of {ranks.count}"
+                    f"of {ranks.count}, or iter_size in a net without statistics of batches"
                 )
         return SourceStep(net, layer, ranks)
     op = layer.op
@@ -186,3 +186,88 @@ def _step(net: Net, layer: LayerSpec, ranks: BatchRanks, split: Sequence[bool]) 
             module.mean_of = lambda x: _Mean.apply(channel_mean(x), ranks)  # type: ignore[no-untyped-call]
         return LayerStep(net, layer)
     return WholeStep(net, layer, ranks, split)
+
+
+#: Layers whose passes depend on nothing but bottoms, parameters and Dropout's draws.
+_INDEPENDENT = {
+    "Accuracy", "Bias", "Concat", "Convolution", "Crop", "Deconvolution", "Dropout", "ELU",
+    "Eltwise", "EuclideanLoss", "Flatten", "InnerProduct", "Interp", "LRN", "Permute", "Pooling",
+    "Power", "PReLU", "ReLU", "Reshape", "Scale", "Sigmoid", "Silence", "Slice", "Softmax",
+    "SoftmaxWithLoss", "Split", "TanH",
+}  # fmt: skip
+
+
+class Turns:
+    """The passes of each iteration (iter_size), which the processes compute in turn.
+
+    Each process takes the random draws of all passes, reads its own batches only where the reader
+    allows it, and adds up its own diffs, which are then added up over the processes.
+
+    Args:
+        net: one for which ``possible`` holds.
+        ranks: the processes.
+        passes: of an iteration, a multiple of their number.
+    """
+
+    def __init__(self, net: Net, ranks: BatchRanks, passes: int) -> None:
+        self._net, self._ranks, self._passes = net, ranks, passes
+        self._done, self._mine = 0, 0.0
+        for layer in net.spec.layers:
+            module = net.module(layer.name)
+            if isinstance(module, SourceLayer):
+                module.turn = (ranks.rank, ranks.count)
+
+    @staticmethod
+    def possible(net: Net, ranks: BatchRanks, passes: int) -> bool:
+        """Whether turns are needed, as a batch cannot be shared, and give the same result."""
+        modules = {layer.name: net.module(layer.name) for layer in net.spec.layers}
+        sources = [layer for layer in net.spec.layers if layer.op.kind == "source"]
+        return (
+            passes > 1
+            and passes % ranks.count == 0
+            and any(shape[0] % ranks.count for x in sources for shape in x.top_shapes if shape)
+            and all(isinstance(modules[layer.name], SourceLayer) for layer in sources)
+            and all(_is_independent(layer) for layer in net.spec.layers if layer not in sources)
+        )
+
+    def is_mine(self) -> bool:
+        """Whether this process computes the next pass."""
+        return self._done % self._ranks.count == self._ranks.rank
+
+    def skip(self, device: torch.device) -> None:
+        """Takes the draws of a pass of another process; those of torch are on the device."""
+        for layer in self._net.spec.layers:
+            module = self._net.module(layer.name)
+            if isinstance(module, SourceLayer):
+                module()
+            elif isinstance(module, Dropout):
+                module.skip(torch.empty(layer.bottom_shapes[0], device=device))
+
+    def finished(self, loss: float, outputs: Sequence[Tensor]) -> float:
+        """Counts a pass.
+
+        Args:
+            loss: of the pass, 0 where another process computed it.
+            outputs: the net's, which become those of the iteration's last pass.
+        Returns:
+            What to add to the iteration's loss so that it becomes that of all processes.
+        """
+        self._done += 1
+        self._mine += loss
+        if self._done < self._passes:
+            return loss
+        before, self._done = self._mine - loss, 0
+        total = torch.tensor([self._mine], dtype=torch.float64)
+        self._mine = 0.0
+        self._ranks.sum(total)
+        for values in outputs:
+            flat = self._ranks.gather(values.reshape(1, -1))
+            values.copy_(flat[-1].view_as(values))  # the last process computed the last pass
+        return float(total) - before
+
+
+def _is_independent(layer: LayerSpec) -> bool:
+    op = layer.op
+    if isinstance(op, BatchNormOptions):
+        return bool(op.use_global_stats) and not op.update_global_stats
+    return layer.type in _INDEPENDENT

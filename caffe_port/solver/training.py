@@ -11,7 +11,7 @@ import secrets
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,6 +32,9 @@ from caffe_port.solver.solver import Solver, snapshot_names
 from caffe_port.solver.step import DeviceCopy, FusedStep, why_not_fused
 from caffe_port.weights.hdf5 import check_names
 from caffe_port.weights.solver_state import SolverState
+
+if TYPE_CHECKING:
+    from caffe_port.solver.distributed import Turns
 
 _Path = str | os.PathLike[str]
 
@@ -110,6 +113,7 @@ class Training(Solver):
         if torch_dropout:
             self._use_torch_dropout()
         self._fused: FusedStep | None = None
+        self._turns: Turns | None = None
         self._device_copy = self._make_device_copy()
         self._resumed: snapshot.Smoothing | None = None
         self._origin: int | None = None
@@ -231,21 +235,40 @@ class Training(Solver):
             self._fused = None
             super()._clear_diffs()
         else:
-            device = None if self._device_copy is None else self._device_copy.device
-            self._fused = self._fused or FusedStep(
-                self.net, self._ranks, self._modes, device, self._scale
-            )
+            self._fused = self._fused or self._make_fused()
             self._fused.clear()
+
+    def _make_fused(self) -> FusedStep:
+        device = None if self._device_copy is None else self._device_copy.device
+        ranks, self._turns = self._ranks, None
+        if ranks is not None:
+            from caffe_port.solver.distributed import Turns
+
+            net, passes = self.net._net, self.param.iter_size
+            if Turns.possible(net, ranks, passes):
+                self._turns, ranks = Turns(net, ranks, passes), None
+                log(f"The {passes} passes of each iteration are shared, not their batches.")
+        return FusedStep(self.net, ranks, self._modes, device, self._scale)
 
     def _forward_backward(self) -> float:
         if self._fused is None:
             return super()._forward_backward()
-        return self._fused.forward_backward()
+        if self._turns is None:
+            return self._fused.forward_backward()
+        loss = 0.0
+        if self._turns.is_mine():
+            loss = self._fused.forward_backward()
+        else:
+            self._turns.skip(mode.device())
+        outputs = [torch.from_numpy(self.net.blobs[name].data) for name in self.net.outputs]
+        return self._turns.finished(loss, outputs)
 
     def _final_loss(self) -> float:
         """That of all processes, each of which has read its part of the batch only."""
         if self._ranks is None or self._fused is None:
             return super()._final_loss()
+        if self._turns is not None and not self._turns.is_mine():
+            return 0.0  # which the root computes alone
         with self._on_device():
             return self._fused.forward()
 

@@ -13,6 +13,11 @@ def tables(subject: str) -> dict[str, dict[str, dict[str, float]]]:
     return json.loads(path.read_text(encoding="utf-8"))["tables"]
 
 
+def page(name: str) -> str:
+    """The text of a document."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def cell(text: str, row: str, column: int) -> str:
     """A cell of the table row that begins with these words."""
     (line,) = (line for line in text.splitlines() if line.startswith(f"| {row}"))

@@ -178,6 +178,64 @@ def test_batches_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
         solver.step(1)
 
 
+SINGLE = "\n".join(
+    line
+    for line in SMALL[: SMALL.index('layer { name: "accuracy"')].splitlines()
+    if not line.startswith(('layer { name: "n"', 'layer { name: "s"'))
+).replace("batch_size: 4", "batch_size: 1")
+STORED = SMALL[: SMALL.index('layer { name: "accuracy"')].replace("batch_size: 4", "batch_size: 1")
+STORED = STORED.replace(
+    'top: "c" }\nlayer { name: "s"',
+    'top: "c"\n  batch_norm_param { use_global_stats: true } }\nlayer { name: "s"',
+)
+TURNS = "max_iter: 6 snapshot: 3 weight_decay: 0.01 iter_size: 4 base_lr: 0.02 "
+
+
+def test_batches_of_one_item_are_computed_in_turn(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """iter_size is shared: orders, crops, flips and masks are those of one process; resumed too."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for folder in (alone, together):
+        folder.mkdir()
+    training(alone, TURNS, SINGLE).solve()
+    expected = logged_numbers(capfd.readouterr().err)
+    solver = solver_file(together, TURNS, SINGLE)
+    (status, log), (other_status, other_log) = ended(started(solver, 2))
+    assert (status, other_status) == (0, 0), log + other_log
+    assert "The 4 passes of each iteration are shared" in log
+    assert logged_numbers(log) == pytest.approx(expected, rel=2e-5, abs=2e-5)
+    assert len(expected) == 6 * 5 + 1
+    last = weights(alone / "snap_iter_6.caffemodel")
+    assert_as_one(together / "snap_iter_6.caffemodel", alone / "snap_iter_6.caffemodel")
+    (together / "snap_iter_6.caffemodel").unlink()
+    resumed = started(solver, 4, f"-snapshot={together}/snap_iter_3.solverstate")
+    for status, log in ended(resumed):
+        assert status == 0, log
+    assert_as_one(together / "snap_iter_6.caffemodel", alone / "snap_iter_6.caffemodel")
+    first = weights(alone / "snap_iter_3.caffemodel")
+    assert all(np.abs(last[name] - first[name]).max() > 0 for name in ("c 0", "d 0"))
+
+
+@pytest.mark.parametrize(
+    ("more", "net", "count", "expected"),
+    [
+        ("iter_size: 4 ", SINGLE, 2, True),
+        ("iter_size: 4 ", STORED, 2, True),
+        ("iter_size: 3 ", SINGLE, 2, False),  # not a multiple
+        ("", SINGLE, 2, False),
+        ("iter_size: 4 ", SMALL, 2, False),  # its batches can be shared
+        ("iter_size: 3 ", SMALL, 3, False),  # BatchNorm's statistics follow from each other
+    ],
+)
+def test_which_nets_share_their_passes(
+    more: str, net: str, count: int, expected: bool, tmp_path: Path
+) -> None:
+    solver = training(tmp_path, more, net)
+    ranks, passes = Alike(0, count), solver.param.iter_size
+    assert distributed.Turns.possible(solver.net._net, ranks, passes) is expected
+
+
 def test_a_net_with_callbacks_cannot_be_shared(tmp_path: Path) -> None:
     solver = training(tmp_path, "debug_info: true ", ranks=Alike(0, 2))
     with pytest.raises(UsageError, match="several processes do not go with this net: callbacks"):
