@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_a_net_without_data_layers_needs_no_shapes() -> None:
     [
         ('type: "OfSomeFork"', "parsed", "layer type OfSomeFork"),
         ('type: "Python" python_param { module: "m" layer: "L" }', "parsed",
-         "a Python layer, whose code is not run"),
+         "a Python layer, m.L, whose code is not run"),
         ('type: "Convolution" convolution_param { num_output: 1 kernel_size: 99 }', "parsed",
          "Convolution: "),
         ('type: "ReLU" type: "ReLU"', "", ""),
@@ -149,6 +150,13 @@ def test_survey_of_a_repository(
     text = output.read_text()
     assert "| models | 1 | 1 | 1 (100.0 %) | 1 (100.0 %) | 1 (100.0 %) | 1 (100.0 %) |" in text
     assert "- 1 files: solver" in text
+    outcomes = tmp_path / "rows.json"
+    arguments = [str(tmp_path), "--list", str(listed), "--json", str(outcomes)]
+    assert coverage.main(arguments) == 0
+    outcomes.write_text(outcomes.read_text().replace('"shapes": true', '"shapes": false'))
+    assert coverage.main([*arguments, "--again", str(outcomes)]) == 0
+    kept = [row for row in json.loads(outcomes.read_text()) if row["kind"] == NET]
+    assert [row["shapes"] for row in kept] == [False]  # not tried again
     listed.write_text(f"owner/other {commit} models\n")
     assert coverage.main([str(tmp_path), "--list", str(listed)]) == 1
     assert "Missing: owner/other: not in" in capsys.readouterr().out

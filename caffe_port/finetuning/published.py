@@ -1,7 +1,8 @@
 """Published figures, and the data, weights and recipes that reproduce them.
 
 Sources: Chen and others, ICLR 2015, arXiv 1412.7062; DeepLab v2, TPAMI 2017, arXiv 1606.00915. Nets
-of others: the papers in prototxt/README.md, the READMEs of hszhao/PSPNet, hszhao/ICNet, s9xie/hed.
+of others: the tables of the papers in prototxt/README.md that each row names, compared with their
+texts, and the READMEs of hszhao/PSPNet, hszhao/ICNet, s9xie/hed.
 """
 
 from __future__ import annotations
@@ -259,11 +260,13 @@ _PSPNET, _ICNET = "Zhao and others, CVPR 2017", "Zhao and others, ECCV 2018"
 _DILATED, _DECONV = "Yu and Koltun, ICLR 2016", "Noh and others, ICCV 2015"
 _TEST_SET = "scored by the data set's server"
 _NOT_LISTED = "the recipe reads lists of its own data, which 'finetune' does not make"
-_PART = "346 images of val"
 OTHER_NETS = (
-    _other("crfrnn", "-val", f"CRF-RNN, with COCO, {_PART}", _CRFRNN, None, 72.9),
-    _other("crfrnn", "-test", "CRF-RNN, with COCO, test", _CRFRNN, None, 74.7, note=_TEST_SET),
-    _other("segnet", "", "SegNet, 3,433 training images", _SEGNET, 60.10, data=CAMVID, digits=2,
+    _other("crfrnn", "-val", "CRF-RNN, with COCO, 346 images of val", f"{_CRFRNN}, table 1", None,
+           72.9),
+    _other("crfrnn", "-test", "CRF-RNN, with COCO, test", f"{_CRFRNN}, table 2", None, 74.7,
+           note=_TEST_SET),
+    _other("segnet", "", "SegNet, 3,433 training images",
+           f"{_SEGNET}, the table of CamVid's 11 classes", 60.10, data=CAMVID, digits=2,
            note="3,433 training images, most of them of other data sets; no list was published"),
     _other("bayesian_segnet", "", "Bayesian SegNet", "Kendall and others, BMVC 2017", 63.1,
            data=CAMVID, note=_NOT_LISTED),
@@ -280,18 +283,21 @@ OTHER_NETS = (
     _other("icnet", "", "ICNet, train_30k", _ICNET, 67.7, data=CITY),
     _other("icnet", "-test", "ICNet, trainval_90k, test", _ICNET, 69.5, data=CITY,
            note=_TEST_SET),
-    _other("dilatednet_frontend", "-val", f"DilatedNet, front end, {_PART}", _DILATED, 69.8),
-    _other("dilatednet_frontend", "-test", "DilatedNet, front end, test", _DILATED, 71.3,
+    _other("dilatednet_frontend", "-val", "DilatedNet, front end",
+           f"{_DILATED}, table 3", 69.8),
+    _other("dilatednet_frontend", "-test", "DilatedNet, front end, test",
+           f"{_DILATED}, table 4", 71.3,
            note=_TEST_SET),
-    _other("dilatednet_context", "-val", f"DilatedNet, large context, {_PART}", _DILATED, 72.1,
+    _other("dilatednet_context", "-val", "DilatedNet, large context",
+           f"{_DILATED}, table 3", 72.1,
            73.3),
-    _other("dilatednet_context", "-test", "DilatedNet, context, test", _DILATED, 73.5,
+    _other("dilatednet_context", "-test", "DilatedNet, context, test", f"{_DILATED}, table 4", 73.5,
            note=_TEST_SET),
     _other("hed", "", "HED: not mean IoU, but the F-measure of edges (ODS)",
            "Xie and Tu, ICCV 2015", 79.0, data=BSDS,
            note="edges are scored by thinning and matching, which is not part of this program"),
-    _other("deconvnet", "", "DeconvNet, 50 proposals per image, test", _DECONV, 69.6, 70.5,
-           note=_TEST_SET),
+    _other("deconvnet", "", "DeconvNet, 50 proposals per image, test", f"{_DECONV}, table 1", 69.6,
+           70.5, note=_TEST_SET),
 )  # fmt: skip
 ROWS = (*PUBLISHED, *OTHER_ROWS, *OTHER_NETS)
 

@@ -140,9 +140,10 @@ def _warn_of_crops(doubtful: Sequence[tuple[str, Sequence[int]]]) -> None:
     if doubtful:
         found = ", ".join(f"'{name}' {' x '.join(map(str, offset))}" for name, offset in doubtful)
         message = (
-            f"Crop layers without crop_param are cut at 0, as BVLC's Caffe does. The forks of HED, "
-            f"DSS, CRF-RNN and U-Net cut them where the layers before say: {found}. For a net of "
-            f"those give {option('dialect', 'longjon')}; crop_param {{}} says that 0 is meant"
+            "Crop layers without crop_param are cut at 0, as BVLC's Caffe does. The forks of HED, "
+            f"DSS, CRF-RNN and U-Net cut them where the layers before say: {found}. For HED and "
+            f"DSS give {option('dialect', 'hed')}, for other nets of those forks "
+            f"{option('dialect', 'longjon')}; crop_param {{}} says that 0 is meant"
         )
         warnings.warn(message, DialectWarning, stacklevel=4)
 

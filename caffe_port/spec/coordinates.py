@@ -53,9 +53,13 @@ class Alignment:
             return op
         try:
             offset = self._offset(*bottoms)
-        except ValueError:
+        except ValueError as error:
+            if isinstance(op, AutoCrop):  # it has no options
+                advice = "write a Crop layer with crop_param { axis: 2 offset: N } instead"
+                raise ValueError(f"{error}: {advice}") from None
             if derives:
-                raise
+                message = f"no crop_param, and {error}: write crop_param with an offset"
+                raise ValueError(message) from None
             return op  # not a net of those forks, which refuse it
         if derives:
             return replace(op, axis=2, offset=offset)
@@ -85,8 +89,7 @@ class Alignment:
         while meeting not in path:
             expect(
                 meeting in self._below,
-                f"no crop_param, and bottoms that come from different layers ('{source[0]}' and "
-                f"'{wanted[0]}'); write crop_param with an offset",
+                f"bottoms that come from different layers ('{source[0]}' and '{wanted[0]}')",
             )
             meeting = self._below[meeting][0]
         return tuple(self._axis_offset(source[0], wanted[0], meeting, i) for i in _SPATIAL)
@@ -96,14 +99,14 @@ class Alignment:
         other_scale, other_shift = self._map_to(meeting, wanted, i)
         expect(
             scale == other_scale,
-            f"no crop_param, and bottoms of different scale: a step is {float(scale):g} in "
-            f"'{source}' and {float(other_scale):g} in '{wanted}'; write crop_param with an offset",
+            f"bottoms of different scale: a step is {float(scale):g} in '{source}' and "
+            f"{float(other_scale):g} in '{wanted}'",
         )
         offset = (other_shift - shift) / scale
         expect(
             offset >= 0 and offset.denominator == 1,
-            f"no crop_param, and the layers before give the offset {float(offset):g}; expected a "
-            "whole number, 0 or more: write crop_param with an offset",
+            f"the layers before give the offset {float(offset):g}; expected a whole number, 0 or "
+            "more",
         )
         return int(offset)
 
@@ -114,8 +117,7 @@ class Alignment:
             below, steps = self._below[blob]
             expect(
                 bool(steps),
-                f"no crop_param, and '{blob}' is made by a layer that does not map places; write "
-                "crop_param with an offset",
+                f"'{blob}' is made by a layer that does not map places",
             )
             # the place so far, seen from the bottom of this layer
             scale, shift = steps[i][0] * scale, steps[i][0] * shift + steps[i][1]

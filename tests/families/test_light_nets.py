@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 
 from caffe_port import load
-from caffe_port.proto import parse_net
+from caffe_port.parity import read_recording
+from caffe_port.proto import parse_net, read_net
 from tests.families.making import check_exports, converted, gradients, randomized, traced
+from tests.goldens_dir import GOLDENS, ROOT
 
+ZOO = ROOT / "prototxt"
 INPUT = 'input: "data" input_dim: 2 input_dim: 3 input_dim: 17 input_dim: 17\n'
 
 
@@ -87,3 +90,19 @@ def test_rloss_trains_with_its_regularized_loss(tmp_path):
     loss, learned = gradients(net, {"data": x, "label": torch.ones(2, 1, 17, 17)}, "densecrf_loss")
     assert loss < 0  # the cost without its constant
     assert learned["fc8_voc12.weight"].abs().max() > 0
+
+
+def test_mobilenet_ssd_finds_caffes_boxes():
+    """prototxt/mobilenet_ssd with a sixteenth of its channels, recorded in weiliu89's Caffe."""
+    folder = GOLDENS / "nets" / "ssd_mobilenet"
+    recording = read_recording(folder)
+    published = read_net(ZOO / "mobilenet_ssd" / "deploy.prototxt")
+    text = read_net(folder / "net.prototxt")
+    assert [layer.type for layer in text.layer] == [layer.type for layer in published.layer]
+    net = load(folder / "net.prototxt", folder / "net.caffemodel")
+    found = net({"data": torch.from_numpy(recording.inputs["data"])})["detection_out"][0, 0]
+    wanted = torch.from_numpy(recording.data["detection_out"][0, 0])
+    assert torch.equal(found[:, :2], wanted[:, :2])  # the image and the class of each row
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+    assert len(wanted) == 100  # keep_top_k
+    assert len(wanted[:, 1].unique()) > 8

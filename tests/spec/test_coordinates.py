@@ -65,7 +65,8 @@ def test_the_offsets_of_hed() -> None:
     found = offsets(hed(), "longjon")
     assert found == [(34, 34), (35, 35), (36, 36), (38, 38), (42, 42)]
     expected = (
-        r"'crop' 34 x 34, 'crop' 35 x 35, .* 42 x 42\. .* give dialect='longjon'; crop_param \{\}"
+        r"'crop' 34 x 34, 'crop' 35 x 35, .* 42 x 42\. For HED and DSS give dialect='hed', for "
+        r"other nets of those forks dialect='longjon'; crop_param \{\}"
     )
     with pytest.warns(DialectWarning, match=expected):
         assert offsets(hed(), "bvlc") == [()] * 5
@@ -179,3 +180,15 @@ def test_scripts_choose_by_the_environment(tmp_path: Path, monkeypatch: pytest.M
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     net.blobs["x"].data[...] = 1
     assert net.forward()["y"][0, 0, 5, 5] == 9
+
+
+def test_an_auto_crop_without_an_offset_says_what_to_write() -> None:
+    """It has no options, so crop_param is no advice."""
+    text = 'input: "a" input_dim: 1 input_dim: 1 input_dim: 4 input_dim: 4 '
+    text += text.replace('"a"', '"b"') + layer("c", "AutoCrop", "a b")
+    expected = (
+        r"bottoms that come from different layers \('a' and 'b'\): write a Crop layer with "
+        r"crop_param \{ axis: 2 offset: N \} instead"
+    )
+    with pytest.raises(LayerError, match=expected):
+        spec_of(text, dialect="rcf")

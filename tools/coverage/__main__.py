@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -39,9 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="repositories whose name contains this")
     parser.add_argument("--page", type=Path, help="Markdown to write")
     parser.add_argument("--json", type=Path, help="every file's outcome")
+    parser.add_argument(
+        "--again", type=Path, metavar="JSON",
+        help="of an earlier run: only texts that failed there are tried again",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     survey = Survey(given.folder, trees.read_list(given.list), given.protoc, not given.no_run)
+    if given.again:
+        survey.keep(json.loads(given.again.read_text()))
     rows = survey.rows(given.only)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=0) + "\n")
@@ -63,6 +69,14 @@ class Survey:
         self.missing: list[str] = []
         self._tried: dict[str, Outcome] = {}
         self._schemas: dict[str, list[Schema]] = {}
+
+    def keep(self, rows: list[dict[str, object]]) -> None:
+        """Takes over the outcomes of an earlier run in which nothing failed."""
+        names = [field.name for field in fields(Outcome)]
+        for row in rows:
+            if row["kind"] == NET and row["stage"] in ("built", "run") and not row["reason"]:
+                outcome = Outcome(**{name: row[name] for name in names})  # type: ignore[arg-type]
+                self._tried[str(row["digest"])] = outcome
 
     def rows(self, only: str = "") -> list[dict[str, object]]:
         """One row by file: repository, path, kind, refusal of its own Caffe, outcome."""

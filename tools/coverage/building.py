@@ -282,8 +282,9 @@ def short(error: Exception) -> str:
     option = re.search(r"'([\w.]+)' is a fork's option", text)
     if option:
         return f"option {option[1]} of a fork"
-    if "names class" in text and "Python" in text:
-        return "a Python layer, whose code is not run"
+    code = re.search(r"names class '([^']*)' of module '([^']*)'", text)
+    if code and "Python" in text:
+        return f"a Python layer, {code[2]}.{code[1]}, whose code is not run"
     text = re.sub(r"^.*?\((\w+)\): ", r"\1: ", text)
     text = re.sub(r"^(line )?\d+(, column \d+)?:\s*", "", text)
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
