@@ -58,8 +58,8 @@ class Alignment:
                 advice = "write a Crop layer with crop_param { axis: 2 offset: N } instead"
                 raise ValueError(f"{error}: {advice}") from None
             if derives:
-                message = f"no crop_param, and {error}: write crop_param with an offset"
-                raise ValueError(message) from None
+                lacking = f"no crop_param, and {error}: write crop_param with an offset"
+                raise ValueError(lacking) from None
             return op  # not a net of those forks, which refuse it
         if derives:
             return replace(op, axis=2, offset=offset)
