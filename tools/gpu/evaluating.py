@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from caffe_port.crf import PRESETS
@@ -29,6 +30,7 @@ GROUP, TIMES = "evaluation: labels of the CPU", "evaluation: stages"
 
 def run(setting: Setting) -> Iterator[Row]:
     """Labels, then the times of the stages."""
+    torch.backends.cudnn.allow_tf32 = False
     items = voc_items(SHAPES)[: 2 if setting.small else 24]
     crop = Options(crop=(SIDE, SIDE))
     cases = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -40,7 +41,14 @@ def machine(device: str) -> dict[str, str]:
             facts[package] = version(package)
         except PackageNotFoundError:
             facts[package] = "absent"
-    return {**facts, "Python": platform.python_version()}
+    return {**facts, "Python": platform.python_version(), "commit": commit()}
+
+
+def commit() -> str:
+    """The state of the checkout; '+' where files were changed since."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def driver() -> str:

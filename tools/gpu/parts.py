@@ -41,11 +41,11 @@ class Part:
 
 
 PARTS = (
-    Part("kernels", "Triton kernels against the reference", 120),
+    Part("kernels", "Triton kernels against the reference", 115),
     Part("goldens", "Recordings of Caffe, by the rule of `verify`", 110),
-    Part("modes", "Mixed precision, channels_last and torch.compile", 70),
+    Part("modes", "Mixed precision, channels_last and torch.compile", 90),
     Part("training", "Training, with one process of NCCL", 50),
-    Part("evaluating", "Evaluation with the CRF next to the network", 50),
+    Part("evaluating", "Evaluation with the CRF next to the network", 40),
     Part("timing", "Times", 75),
 )
 NAMES = tuple(part.name for part in PARTS)

@@ -22,6 +22,8 @@ from torch import Tensor
 import caffe_port
 from benchmarks.feedback import BATCH, GRID, labels_of, naive_loss
 from benchmarks.nets import with_random_weights
+from benchmarks.train import CASES as PUBLISHED
+from benchmarks.train import LargeFOV
 from caffe_port.export import ExportWarning, emit_module
 from caffe_port.losses import FeedbackOptions, feedback_loss
 from caffe_port.net import Net
@@ -37,21 +39,25 @@ CASES = {
 SMALL = {"FCN-AlexNet 65 x 65": ("fcn_alexnet", 65, "score")}
 TRAIN = ROOT / "prototxt" / "deeplab_v2_vgg16_largefov" / "train.prototxt"
 VARIABLES = {"EXP": "voc12", "NUM_LABELS": "21", "NET_ID": "vgg", "DATA_ROOT": "", "TRAIN_SET": "t"}
+SCORES = "fc8_voc12"
 WARM_UP, REPEATS = 3, 15
 
 
 def run(setting: Setting) -> Iterator[Row]:
     """The losses, the forward passes, a training step."""
-    for channels, words in ((21, "fc8"), (1024, "fc7")):
+    items, grid = (1, 9) if setting.small else (BATCH, GRID)
+    for channels, words in ((21, "fc8"), (32 if setting.small else 1024, "fc7")):
         if setting.wants(f"feedback losses at {words}"):
-            group = f"times: feedback losses at {words}, N = {BATCH}, {GRID} x {GRID}"
-            yield from timed(group, losses(channels, setting), setting)
+            group = f"times: feedback losses at {words}, N = {items}, {grid} x {grid}"
+            yield from timed(group, losses((items, channels, grid, grid), setting.device), setting)
     for name, (folder, side, blob) in (SMALL if setting.small else CASES).items():
         if setting.wants(name):
             yield from timed(f"times: {name}", forward(folder, side, blob, setting), setting)
-    if setting.wants("training step") and not setting.small:
-        words = f"times: training step of LargeFOV, N = {BATCH}, 321 x 321"
-        yield from timed(words, steps(setting), setting)
+    if setting.wants("training step"):
+        words = "N = 1, 65 x 65" if setting.small else f"N = {BATCH}, 321 x 321"
+        yield from timed(f"times: training step of LargeFOV, {words}", steps(setting), setting)
+    if setting.on_gpu and setting.wants("torch.compile"):
+        yield from timed("times: torch.compile, LargeFOV 321 x 321", compiled(setting), setting)
 
 
 def timed(group: str, ways: Mapping[str, Way], setting: Setting) -> Iterator[Row]:
@@ -112,10 +118,20 @@ def forward(folder: str, side: int, blob: str, setting: Setting) -> dict[str, Wa
     }
     if setting.on_gpu:
         half = net.optimized(engine="torch", precision="bfloat16")
-        made = torch.compile(lambda y: net(y, keep=[blob])[blob], fullgraph=True)
         ways["optimized, bfloat16"] = lambda: half(x, keep=[blob])[blob]
-        ways["torch.compile"] = lambda: made(x)
     return {name: without_gradients(way) for name, way in ways.items()}
+
+
+def compiled(setting: Setting) -> dict[str, Way]:
+    """The same pass as one compiled graph, last because it takes long to compile."""
+    folder, side, blob = CASES["LargeFOV 321 x 321"]
+    net = with_random_weights(folder).to(setting.device)
+    x = (torch.randn(1, 3, side, side) * 60).to(setting.device)
+    made = torch.compile(lambda y: net(y, keep=[blob])[blob], fullgraph=True)
+    return {
+        "layer by layer": without_gradients(lambda: net(x, keep=[blob])[blob]),
+        "torch.compile": without_gradients(lambda: made(x)),
+    }
 
 
 def without_gradients(way: Callable[[], Any]) -> Way:
@@ -147,41 +163,48 @@ def plain_torch(net: Net) -> torch.nn.Module:
 
 
 def steps(setting: Setting) -> dict[str, Way]:
-    """Forward and backward of LargeFOV; without and with the feedback loss at fc8."""
-    shapes = {"data": (BATCH, 3, 321, 321), "label": (BATCH, 1, 321, 321)}
+    """Forward and backward of LargeFOV in TRAIN: plain torch, here, with the feedback loss."""
+    items, side, grid = (1, 65, 9) if setting.small else (BATCH, 321, GRID)
+    shapes = {"data": (items, 3, side, side), "label": (items, 1, side, side)}
     net = caffe_port.load(
         TRAIN, phase="TRAIN", variables=VARIABLES, dialect="deeplab2", input_shapes=shapes
     ).to(setting.device)
     blobs = {"data": torch.randn(*shapes["data"]) * 50}
-    blobs["label"] = labels_of(BATCH, 321)[:, None].float()
+    blobs["label"] = labels_of(items, side)[:, None].float()
     blobs = {name: blob.to(setting.device) for name, blob in blobs.items()}
-    labels = labels_of(BATCH, GRID).to(setting.device)
+    plain = LargeFOV(PUBLISHED[1]).to(setting.device)
+    labels = labels_of(items, grid).to(setting.device)
     options = FeedbackOptions(ignore_labels=(255,))
+    pairs = [pair for x in net.spec.layers for pair in zip(x.tops, x.loss_weights, strict=True)]
+    weighed = [top for top, weight in pairs if weight]
+
+    def plain_step() -> None:
+        plain.zero_grad()
+        found = torch.nn.functional.cross_entropy(plain(blobs["data"]), labels, ignore_index=255)
+        torch.autograd.backward(found)
 
     def step(path: str = "") -> None:
         net.zero_grad()
-        found = net(blobs, keep=[*net.spec.outputs, *(["fc8"] if path else [])])
-        loss: Any = sum(found[name].sum() for name in net.spec.outputs
-                        if found[name].requires_grad)  # fmt: skip
+        found = net(blobs, keep=[*weighed, SCORES])
+        losses = [found[name] for name in weighed]
         if path:
-            loss = loss + feedback_loss(found["fc8"], labels, options=options, path=path)
-        loss.backward()
+            losses.append(feedback_loss(found[SCORES], labels, options=options, path=path))
+        torch.autograd.backward(losses)
 
     return {
-        "softmax loss": step,
-        "with the feedback loss, torch": lambda: step("torch"),
-        "with the feedback loss, Triton": lambda: step("triton"),
+        "plain torch": plain_step,
+        "here": step,
+        "here, with the feedback loss in torch": lambda: step("torch"),
+        "here, with the feedback loss in Triton": lambda: step("triton"),
     }
 
 
-def losses(channels: int, setting: Setting) -> dict[str, Way]:
-    """A loss's forward and backward at fc8, whose features are the scores, or at fc7."""
-    grid, items = (9, 1) if setting.small else (GRID, BATCH)
-    channels = min(channels, 32) if setting.small else channels
-    features = torch.randn(items, channels, grid, grid).to(setting.device).requires_grad_()
-    own = channels == 21
-    scores = None if own else torch.randn(items, 21, grid, grid).to(setting.device)
-    labels = labels_of(items, grid).to(setting.device)
+def losses(shape: tuple[int, int, int, int], device: str) -> dict[str, Way]:
+    """A loss's forward and backward at fc8, whose 21 channels are the scores, or at fc7."""
+    items, channels, *grid = shape
+    features = torch.randn(*shape).to(device).requires_grad_()
+    scores = None if channels == 21 else torch.randn(items, 21, *grid).to(device)
+    labels = labels_of(items, grid[0]).to(device)
     options = FeedbackOptions(ignore_labels=(255,))
 
     def way(loss: Callable[[], Tensor]) -> Way:
