@@ -274,7 +274,11 @@ def _become(job: Mapping[str, Any]) -> None:
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     given = [path for path in job["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
-    paths = [*given, *(path for path in sys.path if path not in (here, *given))]
+    sys.path = [*given, *(path for path in sys.path if path not in (here, *given))]
+    if any(Path(path, "sitecustomize.py").is_file() for path in given):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")  # as Python does when it starts
+    paths = list(sys.path)
     if kind == "-W":
         assert rest[0] == "error", rest
         warnings.simplefilter("error")

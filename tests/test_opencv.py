@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 
 import pytest
 
+from tests import preloaded
 from tests.goldens_dir import ROOT, cases
 
 # Where OpenCV departs from Caffe's own recording, which ours equals.
@@ -27,7 +27,7 @@ def _run(paths: list[str]) -> dict[str, dict[str, float] | str]:
     results: dict[str, dict[str, float] | str] = {}
     while left := [path for path in paths if path not in results]:
         command = [sys.executable, "-m", "tests.opencv_worker", *left]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        run = preloaded.run(command, cwd=ROOT)
         done = [json.loads(line) for line in run.stdout.splitlines()]
         results.update(done)
         if len(done) < len(left):

@@ -46,6 +46,15 @@ def test_torch_is_imported_and_nothing_of_this_project():
     assert preloaded.run([sys.executable, "-c", code]).stdout == "True False\n"
 
 
+def test_sitecustomize_on_the_path_is_read_first(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.path.insert(0, 'added')")
+    words = [sys.executable, "-c", "import sys; print(sys.path[:3])"]
+    environment = {"PYTHONPATH": str(tmp_path)}
+    found = preloaded.run(words, env=environment)
+    alone = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert found.stdout == alone.stdout == f"{['', 'added', str(tmp_path)]}\n"
+
+
 def test_warnings_are_errors_where_asked():
     found = preloaded.run(
         [sys.executable, "-W", "error", "-c", "import warnings; warnings.warn('x')"]

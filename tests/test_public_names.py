@@ -9,6 +9,7 @@ import pytest
 import caffe_port
 from caffe_port import errors, pycaffe
 from caffe_port.live import net as live
+from tests import preloaded
 
 
 @pytest.mark.parametrize("name", caffe_port.__all__)
@@ -46,7 +47,7 @@ def test_every_subpackage_with_public_names_is_reachable_after_one_import():
         "cp.export.emit_module, cp.losses.feedback_loss, cp.evaluation.evaluate\n"
         "cp.solver.Training, cp.inference.Optimized, cp.data.voc_items, cp.recipes.read_recipe\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    preloaded.run([sys.executable, "-c", script]).check_returncode()
 
 
 def test_an_unknown_name():

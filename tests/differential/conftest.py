@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import preloaded
 from tests.goldens_dir import ROOT
 from tools.differential.nets import Catalogue, catalogue_of
 from tools.differential.sides import CaffeSide
@@ -24,8 +25,16 @@ def fault_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(fault_file: Path) -> str:
-    """What starts the other Caffe."""
+def command(plain_command: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What starts the other Caffe, without importing torch again."""
+    folder = tmp_path_factory.mktemp("preloaded")
+    preloaded.write_commands(folder, {"python": []})
+    return plain_command.replace(sys.executable, str(folder / "python"))
+
+
+@pytest.fixture(scope="session")
+def plain_command(fault_file: Path) -> str:
+    """What starts the other Caffe as one process, which a signal ends."""
     settings = {"FAULT_FILE": str(fault_file), "FAULTY_ROOT": str(ROOT), "PYTHONPATH": str(FAULTY),
                 "CAFFE_PORT_DIALECT": "deeplab2"}  # fmt: skip
     words = ["env", *(f"{name}={value}" for name, value in settings.items()), sys.executable]

@@ -47,6 +47,7 @@ def found(other: CaffeSide, catalogue: Catalogue, setting: Setting, folder: Path
     raise AssertionError("no difference was found")
 
 
+@pytest.mark.filterwarnings("ignore::caffe_port.errors.SideEffectWarning")
 @pytest.mark.parametrize("index", range(16))
 def test_the_port_agrees_with_itself(
     other: CaffeSide, catalogue: Catalogue, tmp_path: Path, index: int
@@ -136,9 +137,9 @@ def test_a_wrong_file_is_found(other: CaffeSide, fault: Path, tmp_path: Path) ->
     assert "the port reads Caffe's net.caffemodel" in outcome.message
 
 
-def test_a_side_that_ends_is_started_again(command: str) -> None:
+def test_a_side_that_ends_is_started_again(plain_command: str) -> None:
     request = {"do": "net", "net": NET, "phase": "TEST", "seed": 1, "starts": []}
-    with CaffeSide(command, timeout=120) as side:
+    with CaffeSide(plain_command, timeout=120) as side:
         side.about()
         assert side._process is not None
         side._process.kill()

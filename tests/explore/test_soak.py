@@ -60,7 +60,8 @@ class Visitor(threading.Thread):
             self.tab = self.client.open()
             self.show()
         elif kind < 5:
-            values = {"bi_w": float(kind + 1), "bi_xy_std": float(self.random.integers(5, 90))}
+            values = {"bi_w": float(kind + 1), "bi_xy_std": float(self.random.integers(5, 90)),
+                      "iterations": 2}  # fmt: skip
             found = self.tab.post("crf", {"parameters": values, "colours": "rgb"})[1]
             assert found["labels"].max() < 6
         elif kind < 7:

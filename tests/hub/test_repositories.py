@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-import subprocess
 import sys
 
 import huggingface_hub
@@ -11,6 +10,7 @@ import torch
 
 import caffe_port as cp
 from caffe_port.errors import ReadError, UsageError
+from tests import preloaded
 from tests.goldens_dir import ROOT
 from tests.hub.models import KNOWN, folder_of
 
@@ -18,9 +18,11 @@ from tests.hub.models import KNOWN, folder_of
 @pytest.fixture(autouse=True)
 def asked(monkeypatch):
     """The addresses that anything here wants to reach; no connection is made."""
-    addresses = []
+    addresses, connect = [], socket.socket.connect
 
     def refuse(self, address):
+        if self.family == socket.AF_UNIX:  # processes here
+            return connect(self, address)
         addresses.append(address)
         raise OSError("no network in this test")
 
@@ -67,7 +69,7 @@ def test_the_package_is_not_imported_without_need(tmp_path):
         f"net.save_pretrained({str(tmp_path / 'again')!r})\n"
         "raise SystemExit('huggingface_hub' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    preloaded.run([sys.executable, "-c", code], cwd=ROOT).check_returncode()
 
 
 def test_revision_and_cache_reach_the_package(tmp_path, asked):
@@ -174,7 +176,7 @@ def test_torch_hub(tmp_path, lattice):
         f"net = torch.hub.load({str(ROOT)!r}, 'from_pretrained', {str(folder)!r}, source='local')\n"
         f"net.save({str(tmp_path / 'net.pt')!r})\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    preloaded.run([sys.executable, "-c", code], cwd=tmp_path).check_returncode()
     assert cp.load(tmp_path / "net.pt").spec == cp.load(folder).spec
 
 
@@ -185,7 +187,8 @@ def test_a_checkout_without_the_compiled_lattice_says_what_to_do():
         "try:\n    cp.DenseCRF(4, 4, labels=2)\n"
         "except UsageError as error:\n    print(error)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    ran = preloaded.run([sys.executable, "-c", code])
+    ran.check_returncode()
     folder = ROOT / "caffe_port" / "crf"
     assert ran.stdout.startswith(f"the dense CRF's compiled module is not in {folder}: ")
     assert "pip install --editable ." in ran.stdout

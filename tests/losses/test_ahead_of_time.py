@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+
+from tests import preloaded
 
 pytest.importorskip("triton", minversion="3.7", reason="older ones spill some registers")
 
@@ -26,9 +27,7 @@ print(json.dumps(every))
 def table():
     """Compiled in a process of its own, where the interpreter is off."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
-    )
+    run = preloaded.run([sys.executable, "-c", SCRIPT], env=environment)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -19,6 +19,7 @@ from caffe_port.cli import main
 from caffe_port.data.images import read_labels
 from caffe_port.loading import load
 from caffe_port.prediction import Segmenter
+from tests import preloaded
 from tests.goldens_dir import SHAPES
 from tests.prediction.nets import halving, model_file, write_photos
 from tests.prediction.test_video import write_video
@@ -236,9 +237,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     out = tmp_path / "out"
     words = ["predict", str(model_file(tmp_path)), str(tmp_path / "photos"), "-o", str(out)]
     words += ["--scales", "0.5,1,2", "--flip"]
-    process = subprocess.Popen(
+    process = preloaded.start(
         [sys.executable, "-c", "from caffe_port.start import caffe_port; caffe_port()", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_until(lambda: len(list((out / "labels").glob("[!.]*.png"))) >= 2)
     process.send_signal(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from caffe_port.prediction.gallery import MOST_SHOWN, Gallery
 from caffe_port.prediction.inputs import Inputs
 from caffe_port.prediction.output import Outcome, Output, Wanted, predict_all, write_array
 from caffe_port.prediction.segmentation import Found, as_grey
+from tests import preloaded
 from tests.prediction.nets import halving, photo, write_photos
 
 SIZES = [(30, 25), (17, 21), (9, 12), (45, 30)]
@@ -191,13 +193,14 @@ def test_a_folder_serves_one_run_at_a_time(tmp_path):
         f"with Output({str(tmp_path / 'out')!r}, {{}}).locked():\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert other.stdout.readline() == b"held\n"
+    reading, writing = os.pipe()
+    other = preloaded.start([sys.executable, "-c", script], stdin=reading, stdout=subprocess.PIPE)
+    os.close(reading)
+    assert other.stdout.readline() == "held\n"
     locked = Output(tmp_path / "out", {}).locked()
     with pytest.raises(UsageError, match="is predicting into this folder"), locked:
         pass
+    os.close(writing)
     other.communicate()
     with Output(tmp_path / "out", {}).locked():
         pass

@@ -113,13 +113,18 @@ def _spec(text):
 def random_net(text, seed=0, factor=999.98):
     """A net whose activations stay of one size; BatchNorm's sums have that factor."""
     net = Net(_spec(text), fill=False)
+    fill_at_random(net, seed, factor)
+    return net
+
+
+def fill_at_random(net, seed=0, factor=999.98):
+    """Gives the net the weights of ``random_net``."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in net.spec.layers:
             for param, values in zip(layer.params, net.layer_params(layer.name), strict=True):
                 if param.owner is None:
                     _fill(layer.type, param.name, values, factor, generator)
-    return net
 
 
 def _fill(type, name, values, factor, generator):
