@@ -172,12 +172,11 @@ def onnxruntime_module() -> Any:
     import onnxruntime as ort
 
     ort.disable_telemetry_events()  # where another part of the program imported it before
-    where = ort.OrtMemoryInfo(
-        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    )
-    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})
-    with contextlib.suppress(Exception):  # the program has registered its own
-        ort.create_and_register_allocator(where, as_requested)
+    with contextlib.suppress(Exception):  # the program has registered its own, or it is an old one
+        memory = ort.OrtMemoryInfo(
+            "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+        )
+        ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
     return ort
 
 
