@@ -39,13 +39,13 @@ JUMPS = {"ArgMax", "Threshold", "Accuracy", "SegAccuracy", "Filter", "UniqueLabe
          "AdaptiveBiasChannel", "Upsample", "FeedbackLoss", "DetectionOutput", "DetectionEvaluate",
          "Proposal", "MultiBoxLoss", "Unpooling", "RPNProposal", "RPNAnchorTarget",
          "RPNProposalTarget", "EltwiseAccuracy", "Quantize", "Rescale",
-         "BoxAnnotatorOHEM"}  # fmt: skip
+         "BoxAnnotatorOHEM", "BoxOutput", "DetectionAccuracy", "DetectionLoss"}  # fmt: skip
 NEED_FILES = {"AnnotatedData", "Data", "DenseImageData", "HDF5Data", "HDF5Output", "ImageData",
               "ImageLabelmapData", "ImageSegData", "MatRead", "MatWrite", "MemoryData", "Python",
               "WindowData"}  # fmt: skip
 # the number of their items, and of what is computed of them, is only known when a net is run
 COUNTED_WHEN_RUN = {"Filter", "DetectionOutput", "DetectionEvaluate", "Proposal", "RPNProposal",
-                    "RPNProposalTarget"}  # fmt: skip
+                    "RPNProposalTarget", "BoxOutput"}  # fmt: skip
 Values = Mapping[str, torch.Tensor]
 
 

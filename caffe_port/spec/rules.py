@@ -164,7 +164,7 @@ def refuse_unknown(layers: Sequence[caffe_pb2.LayerParameter], shapes: Collectio
 
 # Output and loss layers of YOLO's forks.
 YOLO_OUTPUTS = frozenset({
-    "DetectionLoss", "EvalDetection", "RegionLoss", "RegionOutput", "YoloDetectionOutput", "Yolov3",
+    "EvalDetection", "RegionLoss", "RegionOutput", "YoloDetectionOutput", "Yolov3",
     "Yolov3DetectionOutput",
 })  # fmt: skip
 YOLO_DIFFERS = (

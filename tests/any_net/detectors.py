@@ -167,3 +167,26 @@ def rpn(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
         text = f"{{'num_classes': {draft.one(2, 3)}}}"
         made = L.RPNProposalTarget(found[0], truth, ntop=5, python_param={"param_str": text})
         draft.add(*made, open=False)
+
+
+@block(_is_small_map, "BoxOutput", "DetectionLoss", "DetectionAccuracy")
+def mscnn(draft: Draft, top: Any, shape: Shape, kind: str) -> None:
+    """One head of MS-CNN."""
+    head = L.TanH(L.Convolution(top, num_output=6, kernel_size=1, **FILLED))
+    size = {"field_h": 16, "field_w": 12, "downsample_rate": 8}
+    if kind == "BoxOutput":
+        options: dict[str, Any] = {name: [value] for name, value in size.items()}
+        options |= {"fg_thr": draft.one(-1.0, 0.1), "min_size": 2, "max_post_nms_num": 5}
+        draft.add(*L.BoxOutput(head, ntop=2, box_output_param=options), open=False)
+        return
+    labels = torch.zeros(shape[0], 6, *shape[2:])
+    labels[:, 0, 0] = 1
+    labels[:, 1:5] = 12
+    given = draft.input(*labels.shape, values=labels)
+    options = {"cls_num": 2, **size}
+    if kind == "DetectionLoss":
+        options["sample_mode"] = draft.one("bootstrap", "all")
+        draft.add(L.DetectionLoss(head, given, detection_loss_param=options), open=False)
+    else:
+        made = L.DetectionAccuracy(head, given, ntop=2, detection_accuracy_param=options)
+        draft.add(*made, open=False)

@@ -31,6 +31,8 @@ REFUSED = [
     ("SmoothL1Loss", "", (2, 6), (3, 4)),
     ("MultiBoxLoss", "multibox_loss_param { num_classes: 2 }", (2, 4), (1, 2), (1, 2, 4),
      (1, 1, 1, 8)),
+    ("DetectionLoss", "detection_loss_param { cls_num: 2 field_h: 9 field_w: 9 "
+     "downsample_rate: 4 }", (2, 6, 3, 4), (1, 6, 3, 4)),
     ("SigmoidCrossEntropyBalanceLoss", "", (2, 6), (3, 4)),
     ("MultiChannelSigmoidCrossEntropyLoss", "", (2, 3, 4, 5), (1, 1, 4, 5)),
     ("MultiChannelReweightedSigmoidCrossEntropyLoss", "", (2, 3, 4, 5), (1, 1, 4, 5)),

@@ -84,6 +84,8 @@ MASK = torch.arange(9.0).mul(4).reshape(1, 1, 3, 3).repeat(2, 4, 1, 1)  # places
 BOX = torch.tensor([[1.0, 2, 12, 14, 1]])
 ANCHORS = "'feat_stride': 8, 'scales': [1], 'ratios': [1]"
 BITS = torch.arange(72, dtype=torch.int32).reshape(2, 1, 6, 6).view(torch.float32)
+FIELD = "cls_num: 2 field_h: 9 field_w: 9 downsample_rate: 4"
+HEAD = (drawn(2, 6, 3, 4), torch.arange(144.0).reshape(2, 6, 3, 4) % 2)
 CRF = "max_iter: 2 pos_w: 2 pos_xy_std: 1.5 bi_w: 3 bi_xy_std: 10 bi_rgb_std: 6"
 # type -> its options and bottoms; for other types there are recordings
 OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
@@ -115,6 +117,14 @@ OTHERS: dict[str, tuple[str, tuple[torch.Tensor, ...]]] = {
     "BoxAnnotatorOHEM": (
         'top: "w" box_annotator_ohem_param { roi_per_img: 1 }',
         (REGIONS, drawn(2, 1), torch.ones(2, 1), drawn(2, 8)),
+    ),
+    "BoxOutput": (
+        'top: "s" box_output_param { field_h: 9 field_w: 9 downsample_rate: 4 min_size: 1 }',
+        (drawn(2, 6, 3, 4),),
+    ),
+    "DetectionAccuracy": (f'top: "o" detection_accuracy_param {{ {FIELD} }}', HEAD),
+    "DetectionLoss": (
+        f'detection_loss_param {{ {FIELD} sample_mode: "bootstrap" }}', HEAD,
     ),
     "EltwiseAccuracy": ("", (drawn(*X), torch.ones(2, 1, 6, 6))),
     "MaskPooling": ("", (drawn(*X), drawn(2, 1, 6, 6))),

@@ -122,7 +122,8 @@ def test_what_spoils_what(writes, reads, spoilt):
 # of other forks, of no use in front of a layer in place, or always run on blobs
 NOT_RECORDED = {
     "AutoCrop", "Axpy", "BN", "BiasChannel", "ContrastiveLoss", "ConvolutionDepthwise",
-    "DenseCRFLoss", "DepthwiseConvolution", "DomainTransform", "FeedbackLoss", "HingeLoss",
+    "DenseCRFLoss", "DepthwiseConvolution", "DetectionLoss", "DomainTransform", "FeedbackLoss",
+    "HingeLoss",
     "InfogainLoss", "Interp", "MaskPooling", "MultiBoxLoss",
     "MultiChannelReweightedSigmoidCrossEntropyLoss", "MultiChannelSigmoidCrossEntropyLoss",
     "MultiStageMeanfield", "MultinomialLogisticLoss",

@@ -21,7 +21,7 @@ _LEFT_OUT = {
     "DetectionEvaluate": _BOXES, "DetectionOutput": _BOXES, "MultiBoxLoss": _BOXES,
     "Proposal": _BOXES, "Input": "every net has it", "Python": "it runs code of the user's",
     "RPNAnchorTarget": _BOXES, "RPNProposal": _BOXES, "RPNProposalTarget": _BOXES,
-    "BoxAnnotatorOHEM": _BOXES,
+    "BoxOutput": _BOXES, "DetectionLoss": _BOXES, "BoxAnnotatorOHEM": _BOXES,
 }  # fmt: skip
 _RECENT = 4  # number of the last blobs, which are read most often
 

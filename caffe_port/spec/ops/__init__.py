@@ -74,6 +74,7 @@ FAMILIES = {
     "python_layer": ("Python",),
     "detection": ("DetectionEvaluate", "DetectionOutput", "PriorBox"),
     "detection_losses": ("MultiBoxLoss", "SmoothL1Loss"),
+    "mscnn": ("BoxOutput", "DetectionAccuracy", "DetectionLoss"),
     "regions": ("BoxAnnotatorOHEM", "PSROIPooling", "Proposal", "ROIPooling", "SmoothL1LossOHEM"),
     "rpn": ("RPNAnchorTarget", "RPNProposal", "RPNProposalTarget"),
 }  # fmt: skip
