@@ -190,7 +190,7 @@ class Optimized:
             return "torch"
         if self.options.engine != "auto":
             return self.options.engine
-        if len(installed()) == 1:
+        if len(installed()) == 1 or not all(x.is_cpu for x in fed.values()):
             return "torch"
         shapes = {name: tuple(x.shape) for name, x in fed.items()}
         kept = self.net.planned(made.fed, made.keep).kept

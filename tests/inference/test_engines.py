@@ -22,6 +22,7 @@ from caffe_port.inference.choice import Question
 from tests.goldens_dir import ROOT
 from tests.inference.test_optimized import BLOCK, _net, _same, _x
 from tests.layers.helpers import net_of
+from tests.second_device import second_device
 from tests.spec.making import conv, layer
 
 OTHERS = [name for name in engines.installed() if name != "torch"]
@@ -368,3 +369,14 @@ def test_memory_does_not_grow_with_the_sizes():
 def _resident():
     """Bytes of this process that are in memory and belong to no file."""
     return 1024 * int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def test_no_engine_is_measured_for_another_device(monkeypatch):
+    """A net without parameters has no device; its input has."""
+    monkeypatch.setattr(optimized, "installed", lambda: ("torch", "onnxruntime"))
+    monkeypatch.setattr(optimized, "measure", lambda *_: pytest.fail("measured"))
+    fast = net_of(layer("r", "ReLU", "b0", "y"), (1, 3, 4, 4)).optimized()
+    with second_device() as device:
+        x = torch.randn(1, 3, 4, 4).to(device)
+        assert fast.engine({"b0": x}) == "torch"
+        assert torch.equal(fast({"b0": x})["y"].cpu(), x.cpu().relu())

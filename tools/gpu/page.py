@@ -45,10 +45,16 @@ def machine(device: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The state of the checkout; '+' where files were changed since."""
-    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    """The checkout's commit; '+' where code was changed since."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+
+    found = git("rev-parse", "--short=10", "HEAD").stdout.strip() or "unknown"
+    changed = git("diff", "--quiet", "HEAD", "--", "caffe_port", "tests", "tools").returncode
+    return found + "+" * bool(changed)
 
 
 def driver() -> str:
