@@ -7,6 +7,7 @@ are the facts of those that a change must not break.
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@cache
 def read(name: str) -> NetSpec:
     phase = "TRAIN" if "train" in name else "TEST"
     return NetSpec.read(

@@ -26,6 +26,8 @@ from tests.verifying import recorded_net
 
 Values = Mapping[str, torch.Tensor]
 
+torch.manual_seed(0)  # what is drawn below, outside of tests, is the same in every process
+
 
 def drawn(*shape: int, below: int = 0) -> torch.Tensor:
     """Numbers, or labels."""
@@ -250,7 +252,7 @@ LIVE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("type", "options", "bottoms"), LIVE, ids=lambda x: str(x)[:16])
+@pytest.mark.parametrize(("type", "options", "bottoms"), LIVE, ids=[case[0] for case in LIVE])
 def test_pycaffes_gpu_mode(tmp_path, type, options, bottoms):
     matrix = caffe_matrix(tmp_path / "matrix.binaryproto")
     net = one_layer(type, options.replace("%s", str(matrix.parent)), *bottoms)
