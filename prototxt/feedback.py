@@ -24,7 +24,7 @@ def losses(scored: Mapping[str, tuple[str, str]], terms: str, similarity: str) -
     }  # fmt: skip
     return [
         layer(f"feedback{suffix}", "FeedbackLoss", bottoms, include={"phase": TRAIN},
-              loss_weight=0.05, loss_param={"ignore_label": 255}, feedback_loss_param=options)
+              loss_weight=0.2, loss_param={"ignore_label": 255}, feedback_loss_param=options)
         for suffix, bottoms in scored.items()
     ]  # fmt: skip
 

@@ -62,7 +62,7 @@ def test_a_recipe_is_the_published_net_with_its_losses(name: str) -> None:
     blobs = [[origin[b] for b in x.bottoms] for x in feedback]
     assert blobs == [[origin[b] for b in bottoms] for bottoms in scored][:number]
     for layer in feedback:
-        assert layer.loss_weights == pytest.approx((0.05,))
+        assert layer.loss_weights == pytest.approx((0.2,))
         assert (layer.op.template, layer.op.include_background) == ("mean", False)
         assert layer.op.similarity == loss.rpartition("_")[2]
         assert (layer.op.pull_weight, layer.op.push_weight) == (1, "push" in loss)

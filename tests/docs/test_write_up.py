@@ -45,7 +45,8 @@ SEARCHES = sorted((FOLDER / "search").glob("*.json"))
 
 
 def test_the_second_part_has_its_searches():
-    assert [path.stem for path in SEARCHES] == ["strong340", "weak50"]
+    stems = [f"{weights}{images}" for weights in ("strong", "weak") for images in (100, 340, 50)]
+    assert [path.stem for path in SEARCHES if not path.stem.startswith("again")] == stems
     assert sum(path.stat().st_size for path in (FOLDER / "search").iterdir()) < 150_000
 
 

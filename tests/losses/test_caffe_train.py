@@ -54,9 +54,9 @@ def test_it_trains_and_resumes(work: Path, capfd: pytest.CaptureFixture[str]) ->
     total = [float(value) for _, value in LOSS.findall(log)]
     outputs = [(name, float(value)) for name, value in OUTPUT.findall(log)]
     feedback, softmax = ([v for n, v in outputs if n == name] for name in ("feedback", "loss"))
-    assert "(* 0.05 = " in log.split("feedback = ")[1].splitlines()[0]
+    assert "(* 0.2 = " in log.split("feedback = ")[1].splitlines()[0]
     assert min(feedback) > 0
-    sums = [0.05 * a + b for a, b in zip(feedback, softmax, strict=True)]
+    sums = [0.2 * a + b for a, b in zip(feedback, softmax, strict=True)]
     assert total[: len(sums)] == pytest.approx(sums, rel=2e-5)
 
     unbroken = (work / "snap_iter_4.caffemodel").read_bytes()
@@ -81,7 +81,7 @@ def test_a_step_uses_the_function(work: Path) -> None:
     assert (options.template, options.include_background) == ("mean", False)
     wanted = feedback_loss(scores, labels, options=options)
     assert blobs["feedback"].data.item() == pytest.approx(wanted.item(), rel=1e-6)
-    both = 0.05 * wanted + softmax_loss(scores, labels, ignore_labels=(255,))
+    both = 0.2 * wanted + softmax_loss(scores, labels, ignore_labels=(255,))
     (diff,) = torch.autograd.grad(both, scores)
     found = torch.from_numpy(blobs["fc8_shapes"].diff.copy())
     assert torch.allclose(found, diff, atol=1e-8)
