@@ -23,9 +23,20 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.measure import report, versions
-from benchmarks.shapes import RUN, Bundled, Labels, Row, Sample, labels_of, padded, samples
+from benchmarks.shapes import (
+    CANVAS,
+    RUN,
+    Bundled,
+    Labels,
+    Row,
+    Sample,
+    labels_of,
+    padded,
+    samples,
+)
 from caffe_port.cli import main as caffe_port
 from caffe_port.crf import DenseCRF
+from caffe_port.evaluation.network import Settings
 from caffe_port.export import emit_module, write_onnx
 from caffe_port.unravel.analysis import AnalysedImage, AnalysisOptions, analyse
 from caffe_port.unravel.measures import ORDERS, area, mean_curves, summarize
@@ -110,7 +121,8 @@ def traced(model: Bundled) -> dict[str, dict[str, Row]]:
         for n in names
     ]
     shifts = ("full_shift", "no_shift", "partial_shift")
-    options = AnalysisOptions("fc8_interp", shifts=shifts, curves=CURVES, kept=0)
+    settings = Settings((CANVAS, CANVAS))
+    options = AnalysisOptions("fc8_interp", shifts=shifts, curves=CURVES, kept=0, settings=settings)
     found: list[AnalysedImage] = analyse(model.net, files, options)
     places: dict[str, Row] = {}
     for shift in shifts:

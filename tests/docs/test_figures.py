@@ -190,6 +190,22 @@ def test_the_labels_that_another_crf_changes():
     assert shows(other, found["normalization symmetric"])
 
 
+def test_how_much_the_points_explain():
+    text, found = page("unravel"), tables("quality")
+    labels, curves = re.findall(r"\((\d+) labels; curves on 20 images, (\d+) labels\)", text)[0]
+    for shift, row in found["traced points"].items():
+        for column, key in enumerate(
+            ("inside", "by chance", "peak inside", "distance of those outside"), 1
+        ):
+            assert shows(cell(text, f"{shift} |", column).split()[0], row[key]), (shift, key)
+        assert int(labels) == row["labels"]
+    for order, row in found["order of the pixels"].items():
+        for column, key in enumerate(("deletion", "insertion"), 1):
+            line = f"{order}, full_shift" if order == "traced points" else order
+            assert shows(cell(text, f"{line} |", column).split()[0], row[key]), (order, key)
+        assert int(curves) == row["labels"]
+
+
 def test_half_precision_and_quantization():
     """docs/pytorch.md, on 1,119,840 pixels."""
     text, found = page("pytorch"), tables("quality")["half precision and quantization"]
