@@ -211,9 +211,9 @@ class SmoothL1LossOHEM(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         by = self.spec.options(ops.SmoothL1LossOHEM).normalization
         x, target, *weights = bottoms
-        difference = x - target
+        difference = x - target.reshape(x.shape)
         if weights:  # the diff is that of an unweighted difference
-            weighted = difference * weights[0].detach()
+            weighted = difference * weights[0].detach().reshape(x.shape)
             difference = difference + (weighted - difference).detach()
         each = smooth_l1(difference)
         places = x.shape[0] * math.prod(x.shape[2:])

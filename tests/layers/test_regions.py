@@ -187,6 +187,8 @@ def test_the_loss_of_each_region(options, divisor):
     weights = torch.tensor([[1.0, 1], [1, 1], [0, 0]])
     made = layer(OHEM % options, x.shape, x.shape, weights.shape)
     loss, each = made(x, torch.zeros(3, 2), weights)
+    same = layer(OHEM % options, x.shape, (3, 2, 1, 1), weights.shape)  # as Caffe's old four axes
+    assert torch.equal(same(x, torch.zeros(3, 2, 1, 1), weights)[0], loss)
     assert each.flatten().tolist() == [0.125 + 2.5, 1.5, 0]
     assert each.shape == (3, 1, 1, 1)
     assert loss.item() == pytest.approx((2.625 + 1.5) / divisor)

@@ -34,8 +34,12 @@ _FIXED = {  # tops whose shape their name says, by item
 }  # fmt: skip
 _EQUAL_SHAPES = {"EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss"}
 _TRUTH = {"MultiBoxLoss": 3, "DetectionEvaluate": 1}  # which bottom has the true boxes
+_CELLS = {"DetectionLoss", "DetectionAccuracy"}  # MS-CNN's: six numbers for each cell
 _COMPARED = (
-    _EQUAL_SHAPES | set(_TRUTH) | {"SoftmaxWithLoss", "Accuracy", "SegAccuracy", "HingeLoss"}
+    _CELLS
+    | _EQUAL_SHAPES
+    | set(_TRUTH)
+    | {"SoftmaxWithLoss", "Accuracy", "SegAccuracy", "HingeLoss"}
 )
 _LABELS = re.compile(r"label|gt|target|truth|mask|sim|clip|cont|weight", re.IGNORECASE)
 
@@ -157,6 +161,8 @@ def _labels(net: NetText, state: caffe_pb2.NetState, given: Shapes) -> Shapes:
         scores = shapes.get(layer.bottom[0], ())
         if layer.type in _TRUTH:
             found[layer.bottom[_TRUTH[layer.type]]] = (1, 1, 4, 8)  # boxes
+        elif layer.type in _CELLS and len(scores) == 4:
+            found[layer.bottom[1]] = (scores[0], 6, *scores[2:])
         elif layer.type in _EQUAL_SHAPES:
             found |= {blob: tuple(scores) for blob in layer.bottom[1:] if blob in given}
         elif len(scores) > 1:

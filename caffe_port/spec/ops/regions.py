@@ -209,9 +209,10 @@ class SmoothL1LossOHEM(Op):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         first = bottoms[0]
         expect(len(first) in (2, 4), f"a bottom of shape {first}; expected (R, C) or (R, C, H, W)")
-        for i, shape in enumerate(bottoms):
-            expect(shape == first, f"bottom {i} has shape {shape}; expected {first}")
-        return [(), (first[0], 1, *(first[2:] or (1, 1)))]
+        padded = [(*shape, *[1] * (4 - len(shape))) for shape in bottoms]
+        for i, shape in enumerate(bottoms):  # (R, C) is (R, C, 1, 1)
+            expect(padded[i] == padded[0], f"bottom {i} has shape {shape}; expected {first}")
+        return [(), (first[0], 1, *padded[0][2:])]
 
     def bottom_values(self, index: int, bottoms: Sequence[Shape]) -> Values:
         return Values()
