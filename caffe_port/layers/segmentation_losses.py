@@ -112,6 +112,8 @@ def class_bits(labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
         Whether each class is there (N, K, H, W); whether the pixel counts (N, 1, H, W); whether
         it has any class (N, 1, H, W).
     """
+    if torch.jit.is_tracing():
+        raise RuntimeError("torch.jit.trace cannot record the bits of labels; torch.export can")
     bits = labels.detach().float().contiguous().view(torch.int32)
     counted = bits[:, -1:] >= 0  # bit 31 is the sign
     present = [(bits[:, k // 32] >> k % 32) & 1 for k in range(classes)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -130,15 +130,16 @@ def any_nets(draw: st.DrawFn) -> Drawn:
     return draft.net.to_proto(), draft.values
 
 
-def net_with(kind: str) -> Drawn:
-    """A net with layers of that kind, and of others after them."""
+def net_with(kind: str, without: Collection[str] = ()) -> Drawn:
+    """A net with layers of that kind, and after them of others, but none of some kinds."""
+    others = [name for name in kinds() if name not in without]
     fits = next(fits for _, name, fits in _BLOCKS if name == kind)
     for seed in itertools.count():
         draft = _begun(random.Random(seed))
         if fits(draft.blobs[0][1]):
             _grow(draft, [kind])
             for _ in range(3):
-                _grow(draft, kinds())
+                _grow(draft, others)
             return draft.net.to_proto(), draft.values
     raise AssertionError(kind)
 

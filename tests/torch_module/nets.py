@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -47,9 +47,9 @@ def image(*shape: int) -> Tensor:
     return torch.randn(shape or (2, 3, 9, 11), generator=torch.Generator().manual_seed(1))
 
 
-def of_kind(kind: str) -> tuple[Net, dict[str, Tensor]]:
+def of_kind(kind: str, without: Collection[str] = ()) -> tuple[Net, dict[str, Tensor]]:
     """A net with layers of that kind of ``tests.any_net``, and its inputs."""
-    message, values = net_with(kind)
+    message, values = net_with(kind, without)
     text = print_text(message)
     read = parse_net(text)
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from caffe_port.blobs import Blobs
-from caffe_port.errors import SideEffectWarning
+from caffe_port.errors import LayerError, SideEffectWarning
 from tests.any_net.draft import kinds
 from tests.layers.helpers import net_of
 from tests.spec.making import conv, layer
@@ -28,7 +28,11 @@ NOT_SAVED = {"SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "Cont
              "MultiStageMeanfield"}  # fmt: skip
 NOT_EXPORTED = {"SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "HingeLoss",
                 "FeedbackLoss", "Accuracy", "SegAccuracy", "UniqueLabel", "DomainTransform",
-                "DenseCRF"}  # fmt: skip
+                "DenseCRF", "DenseCRFLoss", "MultiStageMeanfield", "BoxOutput", "DetectionAccuracy",
+                "DetectionEvaluate", "DetectionLoss", "DetectionOutput", "MultiBoxLoss", "Proposal",
+                "proposed ROIPooling", "RPNAnchorTarget", "RPNProposal",
+                "RPNProposalTarget"}  # fmt: skip
+BITS = {"MultiChannelReweightedSigmoidCrossEntropyLoss", "MultiChannelSigmoidCrossEntropyLoss"}
 
 
 def traced(net, inputs):
@@ -42,11 +46,20 @@ def fresh():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("kind", sorted(set(kinds()) - {"FeedbackLoss"}))
+@pytest.mark.parametrize("kind", sorted(BITS))
+def test_a_trace_refuses_bits_and_an_export_has_them(kind):
+    net, inputs = of_kind(kind, set(kinds()) - {"ReLU"})
+    with pytest.raises(LayerError, match="cannot record the bits of labels"):
+        traced(net, inputs)
+    wanted = run(net, inputs)
+    same(run(torch.export.export(net, (inputs,)).module(), inputs), wanted)
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds()) - {"FeedbackLoss"} - BITS))
 def test_every_kind_of_layer_is_traced(kind):
-    net, inputs = of_kind(kind)
+    net, inputs = of_kind(kind, BITS)
     module = traced(net, inputs)
-    net, inputs = of_kind(kind)
+    net, inputs = of_kind(kind, BITS)
     wanted = run(net, inputs)
     same(run(module, inputs), wanted)
     if {layer.type for layer in net.spec.layers} & NOT_SAVED:
@@ -124,9 +137,9 @@ def test_an_export_is_right_or_refused_for_every_size(options):
 
 @pytest.mark.parametrize("kind", ["mask", "embedded", "BatchReindex", "SPP", "Crop", "LRN", "RNN"])
 def test_kinds_of_layers_that_choose_places_are_exported(kind):
-    net, inputs = of_kind(kind)
+    net, inputs = of_kind(kind, NOT_EXPORTED)
     wanted = run(net, inputs)
-    net, _ = of_kind(kind)
+    net, _ = of_kind(kind, NOT_EXPORTED)
     assert not {layer.type for layer in net.spec.layers} & NOT_EXPORTED
     same(run(torch.export.export(net, (inputs,)).module(), inputs), wanted)
 
