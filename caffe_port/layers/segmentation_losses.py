@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from caffe_port.blobs import is_tracing
 from caffe_port.labels import checked
 from caffe_port.layers._registry import Layer, named, register_layer
 from caffe_port.layers.losses import SoftmaxWithLoss, balanced, by_class, cross_entropies
@@ -112,7 +113,7 @@ def class_bits(labels: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
         Whether each class is there (N, K, H, W); whether the pixel counts (N, 1, H, W); whether
         it has any class (N, 1, H, W).
     """
-    if torch.jit.is_tracing():
+    if is_tracing():
         raise RuntimeError("torch.jit.trace cannot record the bits of labels; torch.export can")
     bits = labels.detach().float().contiguous().view(torch.int32)
     counted = bits[:, -1:] >= 0  # bit 31 is the sign
