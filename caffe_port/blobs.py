@@ -118,11 +118,6 @@ _shape: Any = Tensor.shape
 _SIZES = (_shape.__get__, Tensor.size, Tensor.numel, Tensor.__len__)
 
 
-def is_tracing() -> bool:
-    """Whether ``torch.jit.trace`` runs."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
-
-
 def fixed_size(data: Tensor) -> Tensor:
     """The same tensor, in a trace that refuses any other size.
 

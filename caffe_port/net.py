@@ -16,13 +16,12 @@ from caffe_port.blobs import (
     KnownSizes,
     as_tensor,
     fixed_size,
-    is_tracing,
 )
 from caffe_port.data import rng
 from caffe_port.errors import LayerError, UsageError
 from caffe_port.labels import WrongLabelError
 from caffe_port.layers import Layer, make_layer
-from caffe_port.layers._registry import is_exporting
+from caffe_port.layers._registry import is_exporting, is_tracing
 from caffe_port.layers.data import label_place
 from caffe_port.layers.fillers import fill
 from caffe_port.model_info import ModelInfo, Publishable, info_note

@@ -189,3 +189,8 @@ def make_layer(spec: LayerSpec) -> Layer:
         message = "options are registered for this type but no layer; use register_layer"
         raise UnsupportedLayerError(spec.name, spec.type, message)
     return module(spec)
+
+
+def is_tracing() -> bool:
+    """Whether ``torch.jit.trace`` runs."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from caffe_port.blobs import is_tracing
 from caffe_port.labels import checked
-from caffe_port.layers._registry import Layer, named, register_layer
+from caffe_port.layers._registry import Layer, is_tracing, named, register_layer
 from caffe_port.layers.losses import SoftmaxWithLoss, balanced, by_class, cross_entropies
 from caffe_port.spec import LayerSpec
 from caffe_port.spec.ops import segmentation_losses
