@@ -102,7 +102,7 @@ def _moves(run: Callable[[int], Tensors], base: Tensors) -> list[Tensor | None]:
         for index, (result, reference) in enumerate(zip(run(sample), base, strict=True)):
             if result is None or reference is None or result.shape != reference.shape:
                 continue  # a layer that chose another number of rows: no response to rounding
-            move = (result - reference).abs_().nan_to_num_(0.0, posinf=0.0)
+            move = (result - reference).detach().abs_().nan_to_num_(0.0, posinf=0.0)
             known = moves[index]
             moves[index] = move if known is None else torch.maximum(known, move, out=known)
     return moves
