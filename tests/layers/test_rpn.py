@@ -5,6 +5,7 @@ published rules; the nine anchors are those that py-faster-rcnn documents.
 """
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -299,7 +300,8 @@ def test_a_dropout_without_phase_or_share_is_refused(param):
         python_layer("spatial_dropout", param, [(1, 2)], 1)
 
 
-def test_where_code_may_run_the_users_own_class_is_used():
+def test_where_code_may_run_the_users_own_class_is_used(monkeypatch):
+    monkeypatch.delitem(sys.modules, "spatial_dropout", raising=False)  # another test's
     text = PYTHON.format('bottom: "b0" top: "t0"', "spatial_dropout", "SpatialDropoutLayer", "", "")
     parsed = parse_net('input: "b0" input_shape { dim: 1 dim: 2 } ' + text)
     with pytest.raises(ImportError, match="spatial_dropout"):
