@@ -252,7 +252,8 @@ class DetectionAccuracy(Layer):
         boxes = decoded(op.field, head[:, op.classes :])
         truth = labels[:, 1:5].clone()
         truth[:, :2] -= truth[:, 2:] / 2
-        ours, true = (x.movedim(1, -1)[objects].cpu().numpy() for x in (boxes, truth))
+        wide = torch.promote_types(head.dtype, torch.float32)  # numpy has no bfloat16
+        ours, true = (x.movedim(1, -1)[objects].to(wide).cpu().numpy() for x in (boxes, truth))
         overlap = torch.from_numpy(np.asarray(overlaps_of_sizes(ours, true))).to(head)
         tops = (torch.stack(shares).reshape(1, 1, 1, 2), self._mean(overlap).reshape(1, 1, 1, 1))
         return tops[: len(self.spec.tops)]

@@ -94,7 +94,7 @@ def test_rloss_trains_with_its_regularized_loss(tmp_path):
 
 def test_mobilenet_ssd_finds_caffes_boxes():
     """prototxt/mobilenet_ssd with a sixteenth of its channels, recorded in weiliu89's Caffe."""
-    folder = GOLDENS / "nets" / "ssd_mobilenet"
+    folder = GOLDENS / "detectors" / "ssd_mobilenet"
     recording = read_recording(folder)
     published = read_net(ZOO / "mobilenet_ssd" / "deploy.prototxt")
     text = read_net(folder / "net.prototxt")

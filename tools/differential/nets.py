@@ -22,6 +22,7 @@ _LEFT_OUT = {
     "Proposal": _BOXES, "Input": "every net has it", "Python": "it runs code of the user's",
     "RPNAnchorTarget": _BOXES, "RPNProposal": _BOXES, "RPNProposalTarget": _BOXES,
     "BoxOutput": _BOXES, "DetectionLoss": _BOXES, "BoxAnnotatorOHEM": _BOXES,
+    "SmoothL1LossOHEM": "it needs a loss_weight for each top, which is drawn for nets only",
 }  # fmt: skip
 _RECENT = 4  # number of the last blobs, which are read most often
 
@@ -285,7 +286,8 @@ class NetDrawer:
         if not kind.frozen_params and self.rng.random() < 0.3:
             specs[0].lr_mult = self.rng.choice((0.5, 2.0))
         if kind.frozen_params:
-            for spec in specs:
+            learned = 2 if len(specs) == 5 else 0  # NVCaffe's scale and bias, after the statistics
+            for spec in specs[: len(specs) - learned]:
                 spec.lr_mult = 0
         message.param.extend(specs)
         self.layers[-1] = owner
