@@ -37,6 +37,7 @@ ENGINES: tuple[Engine, ...] = ("auto", "torch", "onnxruntime", "openvino")
 """All values of ``Engine``."""
 #: Parameters with fewer numbers are part of the graph: OpenVINO reads sizes and axes there.
 _SMALL = 256
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # limit the instruction set
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
@@ -257,6 +258,22 @@ def openvino_core() -> Any:
     return openvino_module().Core()
 
 
+def _expect_no_crash(compiled: Any = None) -> None:
+    """Raises UnsuitableError where OpenVINO would end the process.
+
+    Some kernels of 2026.4 are chosen by the processor, and run by the limit of instructions that
+    the environment sets: MVN with any limit, convolutions with one below AVX2.
+    """
+    limit = next((name for name in _ISA_LIMITS if os.environ.get(name)), None)
+    if limit is None:
+        return
+    nodes = compiled.get_runtime_model().get_ops() if compiled is not None else []
+    mvn = any(node.get_rt_info()["layerType"].astype(str) == "MVN" for node in nodes)
+    if mvn or os.environ[limit].upper() in {"SSE41", "AVX"}:
+        value = f"{limit}={os.environ[limit]}"
+        raise UnsuitableError(f"OpenVINO would end the process with {value}; unset {limit}")
+
+
 class _OpenVINO:
     """Compiled models of OpenVINO, one for each thread that calls at the same time.
 
@@ -266,6 +283,7 @@ class _OpenVINO:
     def __init__(self, graph: Graph, code: OnnxCode, threads: int) -> None:
         from onnx import numpy_helper
 
+        _expect_no_crash()
         ov, core = openvino_module(), openvino_core()
         large, small = _divided(code.initializers)
 
@@ -290,8 +308,10 @@ class _OpenVINO:
         self._compile: Callable[[], Any] = functools.partial(
             core.compile_model, model, "CPU", options
         )
+        compiled = self._compile()
+        _expect_no_crash(compiled)
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
-        self._idle.put(self._compile().create_infer_request())
+        self._idle.put(compiled.create_infer_request())
         self._count = len(graph.outputs)
         return_freed_memory()
 

@@ -23,7 +23,9 @@ from tests.layers.helpers import net_of
 from tests.second_device import second_device
 from tests.spec.making import conv, layer
 
-OTHERS = [name for name in engines.installed() if name != "torch"]
+# with such a limit OpenVINO would end the process, and is refused
+LIMITED = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in {"SSE41", "AVX"}
+OTHERS = [x for x in engines.installed() if x != "torch" and not (x == "openvino" and LIMITED)]
 each_engine = pytest.mark.parametrize("engine", OTHERS)
 with_engine = pytest.mark.skipif(not OTHERS, reason="neither onnxruntime nor openvino")
 
@@ -331,6 +333,28 @@ def test_engines_write_no_telemetry(tmp_path):
     env = kept | {"HOME": str(tmp_path)}
     found = subprocess.run(run, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["[]"]
+
+
+MVN = layer("out", "MVN", "b0")
+LIMITS = """
+import os, sys, warnings
+from tests.inference.test_engines import BLOCK, MVN, _net, _same, _x
+os.environ["ONEDNN_MAX_CPU_ISA"] = sys.argv[1]
+from caffe_port.errors import EngineWarning
+net = _net({"BLOCK": BLOCK, "MVN": MVN}[sys.argv[2]])
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    _same(net.optimized(engine="openvino")(_x()), net, _x())
+print([str(warning.message) for warning in found if warning.category is EngineWarning])
+"""
+
+
+@pytest.mark.skipif("openvino" not in OTHERS, reason="openvino is not installed")
+@pytest.mark.parametrize(("limit", "kind"), [("AVX2", "MVN"), ("SSE41", "BLOCK")])
+def test_openvino_is_refused_where_a_limit_would_end_the_process(limit, kind):
+    run = [sys.executable, "-c", LIMITS, limit, kind]
+    found = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"would end the process with ONEDNN_MAX_CPU_ISA={limit}; unset" in found.stdout
 
 
 @each_engine
