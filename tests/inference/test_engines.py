@@ -226,6 +226,7 @@ def _prefer(monkeypatch, fastest):
 
 
 @each_engine
+@pytest.mark.skipif(LIMITED, reason="OpenVINO is refused with this limit of instructions")
 def test_a_measurement_is_remembered(engine, monkeypatch):
     calls = _prefer(monkeypatch, engine)
     net = _net(BLOCK)
