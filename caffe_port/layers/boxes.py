@@ -6,6 +6,8 @@ orders) is computed in float32 in Caffe's order of operations, so that the same 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -107,25 +109,24 @@ def suppress(
     order: Array,
     threshold: float,
     eta: float = 1,
-    pixels: bool = False,
     most: int | None = None,
-    gaps: bool = False,
+    overlap: Callable[[Array, Array], Array] = overlaps,
 ) -> list[int]:
     """Non-maximum suppression: keeps a box that overlaps no kept one by more than the threshold.
 
     Args:
         boxes: (n, 4).
         order: indices of boxes, the best first.
-        threshold: intersection over union.
+        threshold: of the overlap.
         eta: while the threshold is above 0.5, each kept box multiplies it by this.
-        pixels, gaps: as for ``overlaps``.
         most: how many boxes are kept at most.
+        overlap: of one box with several; by default intersection over union of SSD's boxes.
     Returns:
         The indices of the kept boxes, the best first.
     Source: weiliu89/caffe bbox_util.cpp, ApplyNMSFast.
     """
     chosen, limit, factor = boxes[order], np.float32(threshold), np.float32(eta)
-    worst = np.zeros(len(order), np.float32)
+    worst = np.full(len(order), -np.inf, np.float32)  # the first is kept by any threshold
     kept: list[int] = []
     for i, index in enumerate(order):
         if len(kept) == most:
@@ -133,7 +134,7 @@ def suppress(
         if not worst[i] <= limit:
             continue
         kept.append(int(index))
-        found = overlaps(chosen[i], chosen[i + 1 :], pixels, gaps)
+        found = overlap(chosen[i], chosen[i + 1 :])
         np.maximum(worst[i + 1 :], found, out=worst[i + 1 :])
         if eta < 1 and limit > 0.5:
             limit *= factor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from caffe_port.data import rng
 from caffe_port.layers._registry import Layer, register_layer
-from caffe_port.layers.boxes import Array
+from caffe_port.layers.boxes import Array, suppress
 from caffe_port.layers.detection_losses import smooth_l1
 from caffe_port.layers.metrics import among_best
 from caffe_port.spec import LayerSpec
@@ -110,14 +111,8 @@ class BoxOutput(Layer):
         op = self.spec.options(ops.BoxOutput)
         # of equal scores the later one is first, as pairs of score and place are compared
         order = np.lexsort((np.arange(len(rows)), rows[:, 4]))[::-1][: op.before or None]
-        rows = rows[order]
-        alive, kept = np.ones(len(rows), bool), []
-        for i in range(len(rows)):
-            if alive[i]:
-                kept.append(i)
-                found = overlaps_of_sizes(rows[i, :4], rows[i + 1 :, :4], op.overlap)
-                alive[i + 1 :] &= ~(found > np.float32(op.nms))
-        rows = rows[kept[: op.after or None]]
+        overlap = partial(overlaps_of_sizes, mode=op.overlap)
+        rows = rows[suppress(rows[:, :4], order, op.nms, most=op.after or None, overlap=overlap)]
         ends = rows[:, :2] + rows[:, 2:4]
         first = np.full((len(rows), 1), image, np.float32)
         return np.concatenate([first, rows[:, :2], ends, rows[:, 4:]], 1).astype(np.float32)
@@ -140,8 +135,8 @@ class DetectionLoss(Layer):
         head, labels = bottoms[0], bottoms[1].detach()
         scores, boxes = head[:, : op.classes], head[:, op.classes :]
         label = labels[:, 0].long()
-        kept = self._sampled(scores.detach(), label, labels[:, -1])
         classes = label.clamp(max=1) if op.objectness else label
+        kept = self._sampled(scores.detach(), classes, labels[:, -1])
         counts = (classes != 0) | kept
         if op.ignore_label is not None:
             counts &= classes != op.ignore_label
@@ -154,18 +149,17 @@ class DetectionLoss(Layer):
         loss = lost / counts.sum().clamp(min=1) + place
         return (torch.stack([loss, place.detach()]).reshape(1, 1, 1, 2),)
 
-    def _sampled(self, scores: Tensor, label: Tensor, overlap: Tensor) -> Tensor:
+    def _sampled(self, scores: Tensor, classes: Tensor, overlap: Tensor) -> Tensor:
         """Which cells of background count (N, H, W)."""
         op = self.spec.options(ops.DetectionLoss)
-        free = (label == 0) & (overlap < op.background)
+        free = (classes == 0) & (overlap < op.background)
         if op.sample not in ("random", "bootstrap", "mixture"):
             return free
         part = 0.5 if op.sample == "mixture" else 1.0
         kept = torch.zeros_like(free).flatten(1)
-        classes = label.clamp(max=1) if op.objectness else label
         for i, own in enumerate(free.flatten(1)):
             if op.sample != "bootstrap":
-                wanted = int(int((label[i] != 0).sum()) * op.multiple * part)
+                wanted = int(int((classes[i] != 0).sum()) * op.multiple * part)
                 drawn = self._drawn(max(wanted, 4 * (op.classes - 1)), own.numel())
                 kept[i, drawn] = own[drawn]
             for k in range(1, op.classes) if op.sample != "random" else ():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_port.layers._registry import Layer, named, register_layer
-from caffe_port.layers.boxes import FARTHEST, Array, descending, suppress
+from caffe_port.layers.boxes import FARTHEST, Array, descending, overlaps, suppress
 from caffe_port.layers.detection_losses import smooth_l1
 from caffe_port.spec.ops import regions as ops
 
@@ -120,7 +121,9 @@ class Proposal(Layer):
         for item in range(len(scores)):
             boxes, score = self._boxes(scores[item, op.anchors :], moves[item], info)
             order = _quick_sorted(score, op.before)[: op.before]
-            kept = suppress(boxes, order, op.nms, pixels=True, most=op.after)
+            kept = suppress(
+                boxes, order, op.nms, most=op.after, overlap=partial(overlaps, pixels=True)
+            )
             found.append(np.concatenate([np.full((len(kept), 1), item), boxes[kept]], 1))
             points.append(score[kept])
         regions = torch.from_numpy(np.concatenate(found).astype(np.float32)).to(bottoms[0])

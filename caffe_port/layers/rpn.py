@@ -65,6 +65,10 @@ def moved(boxes: Array, by: Array) -> Array:
     return np.concatenate([centre - half, centre + half], 1)
 
 
+def _overlaps(box: Array, boxes: Array) -> Array:
+    return overlaps(box, boxes, pixels=True, gaps=True)
+
+
 def _numbers(*bottoms: Tensor) -> list[Array]:
     return [bottom.detach().float().cpu().numpy() for bottom in bottoms]
 
@@ -93,7 +97,7 @@ class RPNProposal(Layer):
         large = (_centres(boxes)[0] >= np.float32(op.least) * scale).all(1)
         boxes, score = boxes[large], score[large]
         order = np.argsort(score, kind="stable")[::-1][: op.before or None]
-        kept = suppress(boxes, order, op.nms, pixels=True, most=op.after or None, gaps=True)
+        kept = suppress(boxes, order, op.nms, most=op.after or None, overlap=_overlaps)
         regions = np.concatenate([np.zeros((len(kept), 1), np.float32), boxes[kept]], 1)
         tops = (regions.astype(np.float32), score[kept][:, None])
         return tuple(torch.from_numpy(top).to(bottoms[0]) for top in tops[: len(self.spec.tops)])
@@ -123,7 +127,7 @@ def _all_overlaps(boxes: Array, truth: Array) -> Array:
     if not len(truth):
         raise ValueError("no true box; expected one or more")
     wide = boxes.astype(np.float64)[:, None]
-    found: Array = overlaps(wide, truth[:, :4].astype(np.float64), pixels=True, gaps=True)
+    found: Array = _overlaps(wide, truth[:, :4].astype(np.float64))
     return found
 
 
