@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, expect, register_op
 from caffe_port.spec.ops.neurons import Dropout
-from caffe_port.spec.ops.rpn import settings
+from caffe_port.spec.ops.python_layer import settings
 
 
 @register_op

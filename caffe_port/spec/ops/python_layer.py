@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,13 @@ PUBLISHED = {
     ("rpn.proposal_target_layer", "ProposalTargetLayer"): "RPNProposalTarget",
     ("spatial_dropout", "SpatialDropoutLayer"): "SpatialDropout",
 }
+Setting = float | str | tuple[float, ...]
+_ENTRY = re.compile(
+    r"""\s*['"]?(?P<name>\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?
+    (?:[\[(](?P<several>[^\])]*)[\])] | ['"](?P<text>[^'"\n]*)['"] | (?P<one>[^\s,'"\[\](){}]+))
+    \s*(?:,|\n|$)""",
+    re.VERBOSE,
+)
 ENVIRONMENT = "CAFFE_PORT_ALLOW_PYTHON_LAYERS"
 _allowed = contextvars.ContextVar("python layers allowed", default=False)
 _blobs: contextvars.ContextVar[dict[str, Blob]] = contextvars.ContextVar("blobs of the net")
@@ -76,6 +85,45 @@ def published(layer: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
     if type.endswith("Loss") and not layer.loss_weight:
         found.loss_weight.append(0)  # a Python layer is no loss of itself
     return found
+
+
+def settings(text: str) -> dict[str, Setting]:
+    """The settings of a ``param_str``: a dictionary in Python's or YAML's notation.
+
+    Raises:
+        ValueError: a part of the text is neither.
+    Examples:
+        >>> settings("'feat_stride': 16 \\n'scales': !!python/tuple [4, 8]")
+        {'feat_stride': 16.0, 'scales': (4.0, 8.0)}
+    """
+    inner = text.strip()
+    if inner.startswith("{") and inner.endswith("}"):
+        inner = inner[1:-1]
+    found: dict[str, Setting] = {}
+    place = 0
+    while inner[place:].strip():
+        entry = _ENTRY.match(inner, place)
+        if entry is None:
+            raise ValueError(f"param_str {text!r}; expected 'name': value, ...")
+        if entry["text"] is not None:
+            found[entry["name"]] = entry["text"]
+        elif entry["several"] is not None:
+            numbers = [_number(each) for each in entry["several"].split(",") if each.strip()]
+            found[entry["name"]] = tuple(numbers)
+        else:
+            found[entry["name"]] = _number(entry["one"])
+        place = entry.end()
+    return found
+
+
+def _number(text: str) -> float:
+    truth = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
+    try:
+        number = truth[text] if text in truth else float(text)
+    except ValueError:
+        raise ValueError(f"param_str has {text.strip()!r}; expected a number") from None
+    expect(math.isfinite(number), f"param_str has {text.strip()}; expected a finite number")
+    return number
 
 
 def warn_of_published(layers: Sequence[caffe_pb2.LayerParameter]) -> None:

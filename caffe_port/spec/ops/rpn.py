@@ -7,65 +7,18 @@ may set them under the same names, which the original classes ignore.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caffe_port.proto import caffe_pb2
 from caffe_port.spec.ops._base import Op, Shape, Values, expect, register_op
 from caffe_port.spec.ops.detection import axis_size
+from caffe_port.spec.ops.python_layer import settings
 
-Setting = float | str | tuple[float, ...]
-_ENTRY = re.compile(
-    r"""\s*['"]?(?P<name>\w+)['"]?\s*:\s*(?:!!python/tuple\s*)?
-    (?:[\[(](?P<several>[^\])]*)[\])] | ['"](?P<text>[^'"\n]*)['"] | (?P<one>[^\s,'"\[\](){}]+))
-    \s*(?:,|\n|$)""",
-    re.VERBOSE,
-)
 _BASE: dict[str, float | tuple[float, ...]] = {
     "feat_stride": 16.0, "scales": (8.0, 16.0, 32.0), "ratios": (0.5, 1.0, 2.0),
 }  # fmt: skip
 MOST_ROWS = 2**20  # proposals of an image
-
-
-def settings(text: str) -> dict[str, Setting]:
-    """The settings of a ``param_str``: a dictionary in Python's or YAML's notation.
-
-    Raises:
-        ValueError: a part of the text is neither.
-    Examples:
-        >>> settings("'feat_stride': 16 \\n'scales': !!python/tuple [4, 8]")
-        {'feat_stride': 16.0, 'scales': (4.0, 8.0)}
-    """
-    inner = text.strip()
-    if inner.startswith("{") and inner.endswith("}"):
-        inner = inner[1:-1]
-    found: dict[str, Setting] = {}
-    place = 0
-    while inner[place:].strip():
-        entry = _ENTRY.match(inner, place)
-        if entry is None:
-            raise ValueError(f"param_str {text!r}; expected 'name': value, ...")
-        if entry["text"] is not None:
-            found[entry["name"]] = entry["text"]
-        elif entry["several"] is not None:
-            numbers = [_number(each) for each in entry["several"].split(",") if each.strip()]
-            found[entry["name"]] = tuple(numbers)
-        else:
-            found[entry["name"]] = _number(entry["one"])
-        place = entry.end()
-    return found
-
-
-def _number(text: str) -> float:
-    truth = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
-    try:
-        number = truth[text] if text in truth else float(text)
-    except ValueError:
-        raise ValueError(f"param_str has {text.strip()!r}; expected a number") from None
-    expect(math.isfinite(number), f"param_str has {text.strip()}; expected a finite number")
-    return number
 
 
 class _Settings:
