@@ -21,7 +21,7 @@ from benchmarks.measure import report, versions
 from benchmarks.nets import with_random_weights
 from benchmarks.shapes import RUN, padded, samples
 from caffe_port.export import write_onnx
-from caffe_port.inference.engines import openvino_core
+from caffe_port.inference.engines import onnxruntime_module, openvino_core
 from caffe_port.net import Net
 
 # network -> its folder, its scores, the side of its input
@@ -37,9 +37,7 @@ Engine: TypeAlias = Callable[[Path, Array], Array]
 
 def onnxruntime(path: Path, x: Array) -> Array:
     """ONNX Runtime on the CPU."""
-    import onnxruntime as program
-
-    session = program.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime_module().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x})
     return np.asarray(found)
 

@@ -38,6 +38,7 @@ from caffe_port.cli import main as caffe_port
 from caffe_port.crf import DenseCRF
 from caffe_port.evaluation.network import Settings
 from caffe_port.export import emit_module, write_onnx
+from caffe_port.inference.engines import onnxruntime_module
 from caffe_port.unravel.analysis import AnalysedImage, AnalysisOptions, analyse
 from caffe_port.unravel.measures import ORDERS, area, mean_curves, summarize
 from tests.goldens_dir import SHAPES
@@ -180,7 +181,7 @@ def _onnxruntime(
     model: Bundled, images: Tensor, folder: Path, **options: Any
 ) -> tuple[Predictor, dict[str, float]]:
     """The recipe of docs/pytorch.md; also the sizes of both files."""
-    import onnxruntime
+    program = onnxruntime_module()
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
     class Images(CalibrationDataReader):  # type: ignore[misc]
@@ -193,7 +194,7 @@ def _onnxruntime(
     full, small = folder / "net.onnx", folder / "int8.onnx"
     write_onnx(model.net, full)
     quantize_static(full, small, Images(), **options)
-    session = onnxruntime.InferenceSession(str(small), providers=["CPUExecutionProvider"])
+    session = program.InferenceSession(str(small), providers=["CPUExecutionProvider"])
     sizes = {"bytes": small.stat().st_size, "bytes of float32": full.stat().st_size}
     return lambda x: torch.from_numpy(session.run(None, {"data": x.numpy()})[0]), sizes
 

@@ -38,6 +38,7 @@ ENGINES: tuple[Engine, ...] = ("auto", "torch", "onnxruntime", "openvino")
 #: Parameters with fewer numbers are part of the graph: OpenVINO reads sizes and axes there.
 _SMALL = 256
 _ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # limit the instruction set
+BELOW_AVX2 = {"SSE41", "AVX"}  # their values
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
@@ -258,20 +259,26 @@ def openvino_core() -> Any:
     return openvino_module().Core()
 
 
+def isa_limit() -> tuple[str, str]:
+    """The environment's limit of oneDNN's instructions: the variable and its value, or nothing."""
+    set_ones = ((name, os.environ[name]) for name in _ISA_LIMITS if os.environ.get(name))
+    return next(set_ones, ("", ""))
+
+
 def _expect_no_crash(compiled: Any = None) -> None:
     """Raises UnsuitableError where OpenVINO would end the process.
 
     Some kernels of 2026.4 are chosen by the processor, and run by the limit of instructions that
     the environment sets: MVN with any limit, convolutions with one below AVX2.
     """
-    limit = next((name for name in _ISA_LIMITS if os.environ.get(name)), None)
-    if limit is None:
+    variable, value = isa_limit()
+    if not variable:
         return
     nodes = compiled.get_runtime_model().get_ops() if compiled is not None else []
     mvn = any(node.get_rt_info()["layerType"].astype(str) == "MVN" for node in nodes)
-    if mvn or os.environ[limit].upper() in {"SSE41", "AVX"}:
-        value = f"{limit}={os.environ[limit]}"
-        raise UnsuitableError(f"OpenVINO would end the process with {value}; unset {limit}")
+    if mvn or value.upper() in BELOW_AVX2:
+        message = f"OpenVINO would end the process with {variable}={value}; unset {variable}"
+        raise UnsuitableError(message)
 
 
 class _OpenVINO:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 
 import pytest
 
-from caffe_port.inference.engines import openvino_core
+from caffe_port.inference.engines import BELOW_AVX2, isa_limit, openvino_core
 from tests.export.making import NETS, case_net
 from tests.export.test_onnx import enlarged, run, write
 from tests.verifying import assert_whole_run_is_right
@@ -43,7 +42,7 @@ def has_opencv_5():
 
 ENGINES = [run]
 # with such a limit OpenVINO ends the process, or has no kernel
-LIMITED = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in {"SSE41", "AVX"}
+LIMITED = isa_limit()[1].upper() in BELOW_AVX2
 ENGINES += [openvino] if find_spec("openvino") and not LIMITED else []
 ENGINES += [opencv] if has_opencv_5() else []
 

@@ -24,7 +24,7 @@ from tests.second_device import second_device
 from tests.spec.making import conv, layer
 
 # with such a limit OpenVINO would end the process, and is refused
-LIMITED = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in {"SSE41", "AVX"}
+LIMITED = engines.isa_limit()[1].upper() in engines.BELOW_AVX2
 OTHERS = [x for x in engines.installed() if x != "torch" and not (x == "openvino" and LIMITED)]
 each_engine = pytest.mark.parametrize("engine", OTHERS)
 with_engine = pytest.mark.skipif(not OTHERS, reason="neither onnxruntime nor openvino")
