@@ -72,17 +72,6 @@ CRF = {
 }
 
 
-@pytest.mark.parametrize("row", CRF)
-def test_the_table_of_the_crf(row):
-    found = tables("crf")["compared with pydensecrf, 10 iterations"]
-    for column, key in enumerate(("times, one", "times, two", "times, exact"), 1):
-        shown = re.findall(r"\d+\.\d+", cell(page("crf"), row, column))
-        wanted = [found[name][key] for name in CRF[row]]
-        assert len(shown) == len(wanted)
-        assert all(map(shows, shown, wanted)), (shown, wanted)
-    assert all(each["labels that differ"] == 0 for each in found.values())
-
-
 CRF_AMD = {
     "500 x 375, 21 labels, widths 121/5 and 3, two photographs, AMD": (
         "500 x 375, 21 labels", "the same, another image",
@@ -93,12 +82,15 @@ CRF_AMD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", CRF_AMD)
-def test_the_table_of_the_crf_on_amd(row):
-    found = tables("crf_amd")["compared with pydensecrf, 10 iterations"]
+@pytest.mark.parametrize(
+    ("result", "row", "names"),
+    [("crf", *item) for item in CRF.items()] + [("crf_amd", *item) for item in CRF_AMD.items()],
+)
+def test_the_table_of_the_crf(result, row, names):
+    found = tables(result)["compared with pydensecrf, 10 iterations"]
     for column, key in enumerate(("times, one", "times, two", "times, exact"), 1):
         shown = re.findall(r"\d+\.\d+", cell(page("crf"), row, column))
-        wanted = [found[name][key] for name in CRF_AMD[row]]
+        wanted = [found[name][key] for name in names]
         assert len(shown) == len(wanted)
         assert all(map(shows, shown, wanted)), (shown, wanted)
     assert all(each["labels that differ"] == 0 for each in found.values())

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import caffe_port
 import caffe_port.pycaffe as caffe
-from caffe_port.parity import read_recording
 from caffe_port.parity.compare import Verdict
 from caffe_port.parity.verify import verify
 from caffe_port.solver.solver import Solver
-from tests.goldens_dir import GOLDENS, dialect_of
+from tests.goldens_dir import GOLDENS
+from tests.verifying import recorded_net
 from tools.gpu.nets import computing_on
 from tools.gpu.outcome import Row, Setting, within
 
@@ -54,12 +53,7 @@ def bundled(kind: str) -> list[Path]:
 
 def compared(kind: str, folder: Path, setting: Setting, fastest: bool) -> Row:
     """One recording."""
-    recording = read_recording(folder)
-    weights = folder / "net.caffemodel"
-    net = caffe_port.load(
-        folder / "net.prototxt", weights if weights.is_file() else None,
-        phase=recording.meta.phase, dialect=dialect_of(folder),
-    )  # fmt: skip
+    net, recording = recorded_net(folder)
     result = verify(net, recording, device=setting.device, fastest=fastest)
     shares = [row.comparison.port_share for row in result.rows
               if row.comparison.verdict is Verdict.PASS]  # fmt: skip
