@@ -8,7 +8,6 @@ traced points explain; half precision and quantization. All in per cent. Run it 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import shlex
 import tempfile
@@ -41,6 +40,7 @@ from caffe_port.export import emit_module, write_onnx
 from caffe_port.inference.engines import onnxruntime_module
 from caffe_port.unravel.analysis import AnalysedImage, AnalysisOptions, analyse
 from caffe_port.unravel.measures import ORDERS, area, mean_curves, summarize
+from tests.export.making import imported
 from tests.goldens_dir import SHAPES
 
 MODEL = (str(RUN / "recording" / "net.prototxt"), str(RUN / "model" / "train_iter_2400.caffemodel"))
@@ -154,14 +154,9 @@ def _torch_ao(model: Bundled, images: Tensor, engine: str, folder: Path) -> Pred
     """The recipe of docs/pytorch.md."""
     from torch.ao import quantization
 
-    emit_module(model.net, folder / "largefov.py")
-    spec = importlib.util.spec_from_file_location("largefov", folder / "largefov.py")
-    assert spec is not None
-    assert spec.loader is not None
-    code = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(code)
-    module = code.ShapesLargefov().eval()
-    module.load_state_dict(torch.load(folder / "largefov.state.pt", weights_only=True))
+    state = emit_module(model.net, folder / "largefov.py")
+    module = imported(folder / "largefov.py").eval()
+    module.load_state_dict(torch.load(state, weights_only=True))
     torch.backends.quantized.engine = engine
     net = quantization.QuantWrapper(module)
     net.qconfig = quantization.get_default_qconfig(engine)

@@ -7,7 +7,6 @@ naively, every pixel with every template. Weights are random.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import statistics
 import tempfile
 import time
@@ -27,6 +26,7 @@ from benchmarks.train import LargeFOV
 from caffe_port.export import ExportWarning, emit_module
 from caffe_port.losses import FeedbackOptions, feedback_loss
 from caffe_port.net import Net
+from tests.export.making import imported
 from tools.gpu.outcome import Row, Setting
 from tools.gpu.parts import ROOT
 
@@ -148,16 +148,9 @@ def plain_torch(net: Net) -> torch.nn.Module:
     """The net as a module that needs torch only."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", ExportWarning)
-        name = "plain_net"
-        path = Path(folder) / f"{name}.py"
+        path = Path(folder) / "plain_net.py"
         state = emit_module(net, path)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        own = [kind for kind in vars(module).values() if getattr(kind, "__module__", "") == name]
-        made: torch.nn.Module = own[-1]()  # the net comes after the layers that it needs
+        made: torch.nn.Module = imported(path)
         made.load_state_dict(torch.load(state, weights_only=True))
     return made.eval()
 
